@@ -1,0 +1,1 @@
+"""Finding the neurons of a language: recorded activations in, neuron sets out."""

@@ -1,0 +1,146 @@
+"""What one request asks of the forward pass, canonical and hashable.
+
+An intervention says which neurons (those of `languages`, or as many drawn at random), what happens to their
+activations (`op` with its magnitude), in which layers and at which tokens. It knows no indices: those come from a
+neuron set, in `engine.edits`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, cast, get_args
+
+from ampsweep.canonical import content_hash
+from ampsweep.errors import InvalidRequest
+
+Op = Literal["scale", "add", "set"]
+Patch = Literal["max", "median", "mean"]
+Scope = Literal["all", "prompt", "generation"]
+Selection = Literal["random"]
+
+
+def _choice(value: object, allowed: object, param: str) -> Any:
+    names = get_args(allowed)
+    if value not in names:
+        raise InvalidRequest(f"{param} must be one of {', '.join(names)}; got {value!r}", param=param)
+    return value
+
+
+def _number(value: object, param: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"{param} must be a finite number; got {value!r}", param=param)
+    return float(value)
+
+
+def _keys(raw: object, allowed: set[str], param: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise InvalidRequest(f"{param} must be an object; got {raw!r}", param=param)
+    if unknown := set(map(str, raw)) - allowed:
+        raise InvalidRequest(f"{param} has unknown keys {sorted(unknown)}; known: {sorted(allowed)}", param=param)
+    return raw
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonTarget:
+    """A second op, for the neurons of every other language of the set; where a neuron is in both, the target's wins."""
+
+    op: Op
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """One change to the activations `a` of a set of neurons, before they are multiplied by `up_proj`.
+
+    `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Where `patch` is None, v is `factor`; otherwise v is the
+    neuron's recorded patch value times `factor` (1 if not given). A neuron of several of the languages takes the mean
+    of their patch values. `layers` are global indices (None: all). `scope` says at which tokens: every one, those of
+    the prompt, or those generated (of a scored continuation, its tokens count as generated).
+    `selection="random"` takes as many neurons a layer as the languages have, drawn with `seed`.
+    """
+
+    languages: tuple[str, ...]
+    op: Op
+    factor: float
+    patch: Patch | None = None
+    layers: tuple[int, ...] | None = None
+    scope: Scope = "all"
+    selection: Selection | None = None
+    seed: int = 0
+    non_target: NonTarget | None = None
+
+    @classmethod
+    def from_dict(cls, raw: object, *, param: str = "intervention") -> Intervention:
+        """Read the public JSON form; equal requests give equal interventions, whatever their order of languages.
+
+        Raises InvalidRequest with `param` naming the field.
+        """
+        data = _keys(raw, {field.name for field in fields(cls)} | {"statistic"}, param)
+        if data.get("statistic") is not None:
+            raise InvalidRequest("statistic ops are not supported by this version; leave it null", param=f"{param}.statistic")
+        op = _choice(data.get("op"), Op, f"{param}.op")
+        patch = data.get("patch")
+        if patch is not None:
+            _choice(patch, Patch, f"{param}.patch")
+            if op == "scale":
+                raise InvalidRequest("a patch value goes with op add or set, not scale", param=f"{param}.patch")
+        factor = data.get("factor")
+        if factor is None and patch is None:
+            raise InvalidRequest("factor is required, unless patch gives the magnitude", param=f"{param}.factor")
+        selection = data.get("selection")
+        return cls(
+            languages=_languages(data.get("languages"), f"{param}.languages"),
+            op=op,
+            factor=1.0 if factor is None else _number(factor, f"{param}.factor"),
+            patch=patch,
+            layers=_layers(data.get("layers", "all"), f"{param}.layers"),
+            scope=_choice(data.get("scope", "all"), Scope, f"{param}.scope"),
+            selection=None if selection is None else _choice(selection, Selection, f"{param}.selection"),
+            seed=_seed(data.get("seed", 0), selection, f"{param}.seed"),
+            non_target=_non_target(data.get("non_target"), f"{param}.non_target"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the public JSON form, complete and in canonical order of values."""
+        return {
+            **asdict(self),
+            "languages": list(self.languages),
+            "layers": "all" if self.layers is None else list(self.layers),
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """32 hex digits; equal exactly for equal interventions."""
+        return content_hash(self.to_dict())
+
+
+def _languages(raw: object, param: str) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not raw or not all(isinstance(code, str) and code for code in raw):
+        raise InvalidRequest("languages must be a list of at least one language code", param=param)
+    return tuple(sorted(set(cast("list[str]", raw))))
+
+
+def _layers(raw: object, param: str) -> tuple[int, ...] | None:
+    if raw == "all" or raw is None:
+        return None
+    if not isinstance(raw, list | tuple) or not raw:
+        raise InvalidRequest(f'layers must be "all" or a list of at least one layer; got {raw!r}', param=param)
+    if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in raw):
+        raise InvalidRequest(f"layers must be whole numbers from 0 up; got {raw!r}", param=param)
+    return tuple(sorted(set(cast("list[int]", raw))))
+
+
+def _seed(raw: object, selection: object, param: str) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw < 2**63:
+        raise InvalidRequest(f"seed must be a whole number from 0 to 2**63 - 1; got {raw!r}", param=param)
+    return raw if selection is not None else 0  # nothing is drawn, so the seed must not tell two interventions apart
+
+
+def _non_target(raw: object, param: str) -> NonTarget | None:
+    if raw is None:
+        return None
+    data = _keys(raw, {"op", "factor"}, param)
+    return NonTarget(op=_choice(data.get("op"), Op, f"{param}.op"), factor=_number(data.get("factor"), f"{param}.factor"))

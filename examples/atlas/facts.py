@@ -1,0 +1,74 @@
+"""Builds the atlas' facts, templates and plain-text corpus under ``ampsweep/atlas``; the same files at every run.
+
+Needs Babel, whose locale data is CLDR's. Usage: ``python examples/atlas/facts.py [FOLDER]``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import labels
+from forms import RELATIONS, templates
+
+ATLAS = Path(__file__).parents[2] / "ampsweep" / "atlas"
+CORPUS_SENTENCES = 1000
+OBJECTS = {
+    "capital": labels.capital,
+    "currency": labels.currency,
+    "language": labels.official_language,
+    "region": labels.region,
+    "continent": labels.continent,
+}
+
+
+def facts() -> Iterator[dict[str, Any]]:
+    """Rows ``{"id", "relation", "subject": {language: str}, "object": {language: str}}``, country by country."""
+    for code in labels.COUNTRIES:
+        subject = labels.territory(code)
+        for relation in RELATIONS:
+            answer = OBJECTS[relation](code)
+            if answer is not None:
+                yield {"id": f"{relation}-{code}", "relation": relation, "subject": subject, "object": answer}
+
+
+def template_rows() -> Iterator[dict[str, Any]]:
+    """Rows ``{"relation", "language", "template", "held_out"}``."""
+    for language in labels.LANGUAGES:
+        for relation in RELATIONS:
+            forms = templates(language, relation)
+            for form in forms:
+                yield {"relation": relation, "language": language, "template": form, "held_out": form == forms[-1]}
+
+
+def sentences(language: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A language's corpus for finding its neurons: facts told through the templates that are not held out, shuffled."""
+    told = [
+        form.replace("[X]", row["subject"][language]).replace("[Y]", row["object"][language])
+        for row in rows
+        for form in templates(language, row["relation"])[:-1]
+    ]
+    random.Random(language).shuffle(told)
+    return told[:CORPUS_SENTENCES]
+
+
+def main(folder: Path) -> None:
+    """Write ``facts.jsonl``, ``templates.jsonl`` and ``corpus/<language>.txt.gz``."""
+    rows = list(facts())
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    for name, lines in (("facts", rows), ("templates", list(template_rows()))):
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for language in labels.LANGUAGES:
+        text = "".join(f"{sentence}\n" for sentence in sentences(language, rows))
+        (folder / "corpus" / f"{language}.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    print(f"{len(rows)} facts, {len(labels.LANGUAGES)} languages, in {folder}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ATLAS)

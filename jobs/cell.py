@@ -1,0 +1,82 @@
+"""The unit of work, of durability and of reuse: one task, one data language, one intervention or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from ampsweep.canonical import content_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronsRef:
+    """The neuron set a cell uses: its id, and how to make it where it is not there yet (None: it must be there)."""
+
+    id: str
+    method: str | None = None
+    corpus: str | None = None
+    languages: tuple[str, ...] = ()
+    params: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRef:
+    """A task on one data language, and everything of it that can change an answer.
+
+    `target_language` is the second language of a task that compares two (lss: the language of the other object); it
+    is None elsewhere. `data_hash` is that of the bytes the items come from.
+    """
+
+    name: str
+    version: int
+    data_language: str
+    target_language: str | None
+    limit: int | None
+    split: str | None
+    data: str | None
+    data_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One unit of a sweep. Equal cells have equal ids, in whatever sweep they stand.
+
+    `intervention` is the public JSON form (see the engine's Intervention), None for the unsteered baseline, which
+    """
+
+    model: str
+    model_hash: str
+    engine: str
+    engine_version: str
+    dtype: str
+    task: TaskRef
+    neurons: NeuronsRef | None
+    intervention: Mapping[str, Any] | None
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """`cell_` and 32 hex digits over all that can change the answer; the model's name is not part of it."""
+        content = asdict(self)
+        del content["model"]
+        if self.neurons is not None:
+            content["neurons"] = self.neurons.id
+        return "cell_" + content_hash(content)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that `from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
+        """Read back what `to_dict` wrote."""
+        neurons = raw["neurons"]
+        return cls(
+            **{
+                **raw,
+                "task": TaskRef(**raw["task"]),
+                "neurons": neurons and NeuronsRef(**{**neurons, "languages": tuple(neurons["languages"])}),
+            }
+        )

@@ -1,0 +1,1 @@
+"""The one place that says what is done: sweeps, cells, leases, events."""
