@@ -1,0 +1,33 @@
+# What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
+.PHONY: demo serve test check lock setup
+BIN := .venv/bin
+ARGS ?=
+
+demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
+	@$(BIN)/ampsweep serve $(ARGS)
+
+test: setup  ## the fast tier, then the tier that starts vLLM
+	@$(BIN)/pytest -q -m "not engine" $(ARGS)
+	@$(BIN)/pytest -q -m engine $(ARGS)
+
+check: setup  ## format, lint, types, import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+setup: .venv/installed
+
+.venv/installed: requirements/cpu.lock requirements/install.sh pyproject.toml
+	@PYTHON="$(PYTHON)" requirements/install.sh
+
+lock:  ## resolve requirements/cpu.lock anew; needs uv
+	@command -v uv >/dev/null || { echo "lock: uv is needed (pip install uv)" >&2; exit 1; }
+	uv pip compile pyproject.toml --extra cpu --extra tasks --extra dev --universal --python-version 3.11 \
+	  --no-annotate --no-header --quiet --output-file requirements/cpu.lock
+	@sed -i -e "s/ and platform_machine == 'x86_64' and platform_python_implementation == 'CPython' and sys_platform == 'linux'//" \
+	  -e "s/python_full_version < '3\.15' and //; s/ ; python_full_version < '3\.15'$$//; s/ and python_full_version < '3\.15'//" \
+	  requirements/cpu.lock
