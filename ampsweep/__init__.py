@@ -3,4 +3,21 @@
 `from ampsweep import Client` talks to a server; `ampsweep --help` lists the commands. Nothing here imports torch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ampsweep.client import Client
+
+__all__ = ["Client", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the client when it is first asked for: jobs and engine import this package, and need no HTTP."""
+    if name == "Client":
+        from ampsweep.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,5 +30,7 @@ def file_hash(path: Path) -> str:
 
 def folder_hash(folder: Path, *, suffixes: tuple[str, ...] = ()) -> str:
     """Return one hash over the names and bytes of a folder's files, those that end in `suffixes` if any are given."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and (not suffixes or path.name.endswith(suffixes)))
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and (not suffixes or path.name.endswith(suffixes))
+    )
     return content_hash([[path.name, file_hash(path)] for path in files], length=64)

@@ -1,16 +1,16 @@
 """The one tree of exceptions; every room raises from it, and the HTTP layer answers from it.
 
-    AmpsweepError             500  internal_error
-    ├── InvalidRequest        422  invalid_request      a field is wrong; `param` names it
-    │   └── UnknownName       422  unknown_name         a model, language, task or corpus that is not there; lists those that are
-    ├── NotFound              404  not_found            an id that names nothing
-    ├── Conflict              409  conflict             the state does not allow it
-    ├── UnsupportedModel      422  unsupported_model    a model that cannot be steered
-    ├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered; it refuses instead
-    ├── EngineFailed          500  engine_failed        the engine died or answered nonsense
-    ├── StaleLease            409  stale_lease          a late writer; what it brings is dropped
-    ├── DamagedFile           500  damaged_file         a file that does not hold what was written
-    └── Unavailable           503  unavailable          not now; try again
+AmpsweepError             500  internal_error
+├── InvalidRequest        422  invalid_request      a field is wrong; `param` names it
+│   └── UnknownName       422  unknown_name         a model, language, task or corpus; lists the known ones
+├── NotFound              404  not_found            an id that names nothing
+├── Conflict              409  conflict             the state does not allow it
+├── UnsupportedModel      422  unsupported_model    a model that cannot be steered
+├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered; it refuses instead
+├── EngineFailed          500  engine_failed        the engine died or answered nonsense
+├── StaleLease            409  stale_lease          a late writer; what it brings is dropped
+├── DamagedFile           500  damaged_file         a file that does not hold what was written
+└── Unavailable           503  unavailable          not now; try again
 """
 
 from __future__ import annotations
@@ -37,6 +37,17 @@ class AmpsweepError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by parts: Ray carries these between processes, and `param` is keyword-only."""
         return _rebuild, (type(self), self.message, self.param)
+
+
+def from_code(code: str, message: str, *, param: str | None = None) -> AmpsweepError:
+    """Return the error a server named by its `code`; a code this version does not know gives an AmpsweepError."""
+    pending: list[type[AmpsweepError]] = [AmpsweepError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return _rebuild(kind, message, param)
+        pending += kind.__subclasses__()
+    return AmpsweepError(message, param=param)
 
 
 def _rebuild(kind: type[AmpsweepError], message: str, param: str | None) -> AmpsweepError:

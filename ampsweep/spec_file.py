@@ -1,0 +1,23 @@
+"""Reading a YAML or JSON file that a user wrote; what its keys mean is decided elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ampsweep.errors import InvalidRequest
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file; InvalidRequest where there is no such file or no mapping in it."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}", param="spec") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param="spec") from error
+    if not isinstance(content, dict):
+        raise InvalidRequest(f"{path} must hold a mapping of keys to values", param="spec")
+    return content
