@@ -1,0 +1,96 @@
+"""A corpus: a folder of plain text, one file a language, one sentence a line.
+
+Files are `<code>.txt` or `<code>.txt.gz`, UTF-8, where the code is what the caller calls the language, or the same
+language's two-letter or FLORES code. Blank lines and the white space around a sentence do not count.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ampsweep.canonical import content_hash
+from ampsweep.errors import InvalidRequest, UnknownName
+from engine.languages import short_code
+from engine.protocol import Sentence
+
+_SUFFIXES = (".txt", ".txt.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The chosen languages of a folder. `hash` is over their sentences: not over file names, nor over compression."""
+
+    name: str
+    hash: str
+    files: Mapping[str, Path]
+
+    @classmethod
+    def open(cls, folder: Path, *, languages: Sequence[str] | None = None, name: str | None = None) -> Corpus:
+        """Find the languages' files (default: every file's, by two-letter code where there is one) and hash them.
+
+        Raises InvalidRequest for a folder without text, a file that is no UTF-8 text or without sentences, and two
+        files for one language; UnknownName for a language without a file, listing those that have one.
+        """
+        found = _files(folder)
+        chosen = sorted(found) if languages is None else list(dict.fromkeys(languages))
+        for code in chosen:
+            if short_code(code) not in found:
+                raise UnknownName("language", code, found, param="languages")
+        files = {code: found[short_code(code)] for code in chosen}
+        return cls(
+            name=name or folder.name,
+            hash=content_hash({code: _text_hash(path) for code, path in files.items()}, length=64),
+            files=files,
+        )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in the order they were asked for."""
+        return tuple(self.files)
+
+    def sentences(self) -> Iterator[Sentence]:
+        """Read all sentences, one language after another, each in the order of its file."""
+        for language, path in self.files.items():
+            for text in _lines(path):
+                yield Sentence(language=language, text=text)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InvalidRequest(f"corpus folder {folder} is not there", param="corpus")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.endswith(_SUFFIXES):
+            continue
+        code = short_code(path.name.removesuffix(".gz").removesuffix(".txt"))
+        if code in found:
+            raise InvalidRequest(f"{folder} has two files for {code}: {found[code].name}, {path.name}", param="corpus")
+        found[code] = path
+    if not found:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise InvalidRequest(f"{folder} has no <language>.txt or <language>.txt.gz; it has: {there}", param="corpus")
+    return found
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
+            for line in lines:
+                if text := line.strip():
+                    yield text
+    except (UnicodeDecodeError, EOFError, OSError) as error:
+        raise InvalidRequest(f"{path} cannot be read as UTF-8 text: {error}", param="corpus") from error
+
+
+def _text_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for text in _lines(path):
+        digest.update(text.encode() + b"\n")
+    if digest.digest() == hashlib.sha256().digest():
+        raise InvalidRequest(f"{path} has no sentences", param="corpus")
+    return digest.hexdigest()

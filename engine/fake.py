@@ -1,0 +1,146 @@
+"""An engine without a model: the same answers for the same requests, made of hashes. For tests of what uses engines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+import numpy as np
+
+from ampsweep.canonical import canonical_json
+from ampsweep.errors import EngineFailed, InvalidRequest
+from engine.identify.recorder import Recorder
+from engine.identify.stats import ActivationStats
+from engine.loaded_neurons import LoadedNeurons
+from engine.neuron_set import NeuronSet
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Sentence, Steering
+
+FAKE_INFO = EngineInfo(
+    kind="fake",
+    model="fake",
+    fingerprint="0" * 64,
+    model_class="FakeForCausalLM",
+    layers=4,
+    width=32,
+    dtype="float32",
+    max_model_len=2048,
+    versions={"fake": "1"},
+)
+_SHARE = 0.25  # of the neurons that belong to one language
+_WORDS = ("amber", "brook", "cedar", "delta", "ember", "fjord", "grove", "haven", "isle", "jade", "knoll", "lark")
+
+
+async def _no_wait(_seconds: float) -> None:
+    """Wait for nothing."""
+
+
+class FakeEngine:
+    """Answers that depend on the text and the steering alone. A token is a byte (score) or a word (generate)."""
+
+    def __init__(
+        self,
+        info: EngineInfo = FAKE_INFO,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = _no_wait,
+        seconds_per_step: float = 0.0,
+        fail_on: str | None = None,
+    ) -> None:
+        """Play the model of `info`.
+
+        Each generated token and each score waits `sleep(seconds_per_step)`. A text with `fail_on` in it raises
+        EngineFailed.
+        """
+        self._info = info
+        self._neurons = LoadedNeurons(info)
+        self._sleep = sleep
+        self._seconds = seconds_per_step
+        self._fail_on = fail_on
+
+    @property
+    def info(self) -> EngineInfo:
+        """The made-up model."""
+        return self._info
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Make a neuron set usable; raises InvalidRequest where it does not fit the made-up shape."""
+        self._neurons.add(neurons)
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        """Stream `max_tokens` words, fewer where a stop string comes first."""
+        self._check(request.prompt, len(request.prompt.encode()), "prompt")
+        key = ["generate", request.prompt, self._key(request.steering), request.sampling.seed]
+        text = ""
+        for step in range(request.sampling.max_tokens):
+            await self._sleep(self._seconds)
+            number = _hash([*key, step])
+            token = number % len(_WORDS)
+            before, text = text, f"{text} {_WORDS[token]}"
+            ends = [at for at in (text.find(stop) for stop in request.sampling.stop if stop) if at >= 0]
+            last = step + 1 == request.sampling.max_tokens
+            yield Chunk(
+                text=text[len(before) : min(ends, default=None)],
+                token_ids=(token,),
+                logprobs=(_logprob(number),),
+                prompt_tokens=max(1, len(request.prompt.encode())),
+                finish_reason="stop" if ends else "length" if last else None,
+            )
+            if ends:
+                return
+
+    async def score(self, request: ScoreRequest) -> Score:
+        """Return a log-probability for each byte of the continuation."""
+        tokens = tuple(request.continuation.encode())
+        self._check(request.context + request.continuation, len(request.context.encode()) + len(tokens), "context")
+        if not tokens:
+            raise InvalidRequest("the continuation adds no token to the context", param="continuation")
+        await self._sleep(self._seconds)
+        key = ["score", request.context, request.continuation, self._key(request.steering)]
+        return Score(
+            token_ids=tokens,
+            logprobs=tuple(_logprob(_hash([*key, place])) for place in range(len(tokens))),
+            context_tokens=max(1, len(request.context.encode())),
+        )
+
+    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+        """Return statistics in which each language has neurons that are more often active in it than in others."""
+        recorder = Recorder(layers=self._info.layers, width=self._info.width, max_tokens=max_tokens)
+        for sentence in sentences:
+            self._check(sentence.text, 0, "corpus")
+            ticket = recorder.admit(sentence.language, len(sentence.text.encode()))
+            if ticket is None:
+                continue
+            own = np.random.default_rng(_hash(["language", sentence.language]))
+            shape = (self._info.layers, self._info.width)
+            likely = np.where(own.random(shape) < _SHARE, 0.9, 0.1 * own.random(shape))
+            noise = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
+            counts = noise.binomial(ticket.tokens, likely)
+            mean = (likely - 0.5 + 0.1 * noise.standard_normal(shape)).astype(np.float32)
+            recorder.add(ticket, counts=counts, mean=mean)
+        return recorder.finish()
+
+    async def close(self) -> None:
+        """Do nothing: there is no model to free."""
+
+    def _key(self, steering: Steering | None) -> list[str]:
+        """Return what tells steerings apart; raises for a neuron set, language or layer that is not there."""
+        if steering is None:
+            return []
+        self._neurons.resolve(steering)
+        return [steering.neurons, steering.intervention.hash]
+
+    def _check(self, text: str, tokens: int, param: str) -> None:
+        if tokens > self._info.max_model_len:
+            raise InvalidRequest(
+                f"the {param} makes {tokens} tokens; this engine takes {self._info.max_model_len}", param=param
+            )
+        if self._fail_on is not None and self._fail_on in text:
+            raise EngineFailed(f"the fake engine fails on {self._fail_on!r}, as it was told to")
+
+
+def _hash(key: object) -> int:
+    return int.from_bytes(hashlib.sha256(canonical_json(key).encode()).digest()[:8], "big")
+
+
+def _logprob(number: int) -> float:
+    """Return a log-probability from -8 to just under 0."""
+    return -8.0 * ((number >> 11) + 1) / (1 << 53)

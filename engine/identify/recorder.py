@@ -1,0 +1,127 @@
+"""Adding up what a corpus does to a model's neurons: the part of recording that every engine shares.
+
+An engine asks `admit` for each sentence in the corpus's order, runs those that are admitted in any order, and hands
+what it measured to `add`. Of a language the sentence means of at most PATCH_SENTENCES sentences are held, and only
+until the last of them is in or the recording ends; so a corpus that is read language by language costs the means of
+one language, however long it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampsweep.errors import InvalidRequest
+from engine.identify.stats import PATCH_SENTENCES, ActivationStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """A sentence that takes part: the `place`-th (from 0) of its language, with its number of counted tokens."""
+
+    language: str
+    place: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Patch:
+    max: NDArray[np.float32]
+    median: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    positive: NDArray[np.int32]
+    sentences: int
+
+
+class _Language:
+    """One language's running sums."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.counts = np.zeros(shape, dtype=np.int64)
+        self.tokens = 0
+        self.sentences = 0
+        self.full = False
+        self.means: dict[int, NDArray[np.float32]] = {}
+        self.patch: _Patch | None = None
+
+    def keep(self, place: int, mean: NDArray[np.float32]) -> None:
+        if place < PATCH_SENTENCES:
+            self.means[place] = mean.astype(np.float32)
+            if len(self.means) == PATCH_SENTENCES:
+                self.patch = self.summarize()
+
+    def summarize(self) -> _Patch:
+        """Reduce the means to patch values and let go of them; sums go in the sentences' order, whatever theirs was."""
+        if self.patch is not None:
+            return self.patch
+        if not self.means:
+            zeros = np.zeros(self.shape, dtype=np.float32)
+            return _Patch(max=zeros, median=zeros, mean=zeros, positive=zeros.astype(np.int32), sentences=0)
+        means = np.stack([self.means[place] for place in sorted(self.means)])
+        self.means = {}
+        lower = (len(means) - 1) // 2
+        return _Patch(
+            max=means.max(axis=0),
+            mean=means.mean(axis=0, dtype=np.float64).astype(np.float32),
+            positive=(means > 0).sum(axis=0, dtype=np.int32),
+            median=np.partition(means, lower, axis=0)[lower].copy(),
+            sentences=len(means),
+        )
+
+
+class Recorder:
+    """Collects the statistics of a model of `layers` layers with `width` neurons each."""
+
+    def __init__(self, *, layers: int, width: int, max_tokens: int) -> None:
+        """Start empty; a language takes its sentences while their tokens together stay within `max_tokens`."""
+        self._shape = (layers, width)
+        self._max_tokens = max_tokens
+        self._languages: dict[str, _Language] = {}
+
+    def admit(self, language: str, tokens: int) -> Ticket | None:
+        """Take the next sentence of a language in, or return None: it has no tokens, or the language is full.
+
+        The first sentence that does not fit fills its language, so that those taken are always the first ones.
+        """
+        own = self._languages.setdefault(language, _Language(self._shape))
+        if own.full or tokens == 0:
+            return None
+        if own.tokens + tokens > self._max_tokens:
+            own.full = True
+            return None
+        own.tokens += tokens
+        own.sentences += 1
+        return Ticket(language=language, place=own.sentences - 1, tokens=tokens)
+
+    def add(self, ticket: Ticket, *, counts: NDArray[np.integer], mean: NDArray[np.float32]) -> None:
+        """Add a sentence's measurements, once a ticket.
+
+        `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens.
+        """
+        own = self._languages[ticket.language]
+        own.counts += counts
+        own.keep(ticket.place, mean)
+
+    def finish(self) -> ActivationStats:
+        """Return the statistics, the languages in the order they first came; every ticket must have been added.
+
+        Raises InvalidRequest where no sentence took part.
+        """
+        if not any(own.sentences for own in self._languages.values()):
+            raise InvalidRequest("the corpus has no sentence within the token limit", param="corpus")
+        own = list(self._languages.values())
+        patches = [language.summarize() for language in own]
+        return ActivationStats(
+            languages=tuple(self._languages),
+            counts=np.stack([language.counts for language in own]),
+            tokens=np.array([language.tokens for language in own], dtype=np.int64),
+            sentences=np.array([language.sentences for language in own], dtype=np.int64),
+            patch_max=np.stack([patch.max for patch in patches]),
+            patch_median=np.stack([patch.median for patch in patches]),
+            patch_mean=np.stack([patch.mean for patch in patches]),
+            positive=np.stack([patch.positive for patch in patches]),
+            patch_sentences=np.array([patch.sentences for patch in patches], dtype=np.int64),
+        )

@@ -1,0 +1,28 @@
+"""The neuron sets that an engine has been given, by id."""
+
+from __future__ import annotations
+
+from ampsweep.errors import UnknownName
+from engine.edits import Edits, resolve
+from engine.neuron_set import NeuronSet
+from engine.protocol import EngineInfo, Steering
+
+
+class LoadedNeurons:
+    """Neuron sets that fit one engine's model."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        """Start without any, for the model of `info`."""
+        self._info = info
+        self._sets: dict[str, NeuronSet] = {}
+
+    def add(self, neurons: NeuronSet) -> None:
+        """Take a set in; an id that is already there changes nothing. Raises InvalidRequest where it does not fit."""
+        neurons.validate_for(self._info)
+        self._sets.setdefault(neurons.id, neurons)
+
+    def resolve(self, steering: Steering) -> Edits:
+        """Work out a steering's edits; raises UnknownName for a set that is not here, else as `edits.resolve`."""
+        if steering.neurons not in self._sets:
+            raise UnknownName("neuron set", steering.neurons, self._sets, param="neurons")
+        return resolve(steering.intervention, self._sets[steering.neurons])

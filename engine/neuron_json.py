@@ -1,0 +1,94 @@
+"""Neuron sets from and to plain nested lists: `{language: {layer: [index, ...]}}`, the form other tools can write.
+
+Such a set has neurons only: no corpus and no patch values, so interventions that ask for a patch value refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampsweep.errors import InvalidRequest
+from engine.model_files import ModelShape
+from engine.neuron_set import NeuronSet
+
+
+def from_json(raw: object, *, model: ModelShape) -> NeuronSet:
+    """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
+
+    A layer that is not there has no neurons. The order of indices does not matter. Raises InvalidRequest, with `param`
+    naming language and layer, for an empty set or language code, and for indices that are no whole numbers, negative,
+    duplicate or out of range.
+    """
+    if not isinstance(raw, Mapping) or not raw:
+        raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
+    return import_set({_language(code): _of_language(code, layers, model) for code, layers in raw.items()}, model=model)
+
+
+def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:
+    """Return `{language: {layer: [index, ...]}}`, every language with an entry, layers without neurons left out."""
+    exported: dict[str, dict[str, list[int]]] = {}
+    for language, pairs in neurons.neurons.items():
+        layers: dict[str, list[int]] = exported.setdefault(language, {})
+        for layer, index in pairs.tolist():
+            layers.setdefault(str(layer), []).append(index)
+    return exported
+
+
+def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelShape) -> NeuronSet:
+    """Make the set of imported neurons (int32 [k, 2] of (layer, index) a language), named by its content."""
+    return NeuronSet(
+        id="",
+        model=model.name,
+        fingerprint=model.fingerprint,
+        layers=model.layers,
+        width=model.width,
+        method="imported",
+        params={},
+        corpus="",
+        corpus_hash="",
+        neurons=neurons,
+    ).with_content_id()
+
+
+def layer_pairs(indices: object, *, layer: int, param: str, model: ModelShape) -> NDArray[np.int32]:
+    """Return int32 [k, 2] of (layer, index), sorted, for the indices of one layer; raises as `from_json` does."""
+    if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
+        raise InvalidRequest(f"{param} must be a list of neuron indices; got {indices!r}", param=param)
+    if not 0 <= layer < model.layers:
+        raise InvalidRequest(f"{param}: the model has layers 0 to {model.layers - 1}", param=param)
+    for index in indices:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
+            raise InvalidRequest(f"{param}: an index must be from 0 to {model.width - 1}; got {index!r}", param=param)
+    if len(set(indices)) != len(indices):
+        repeated = next(index for index in indices if list(indices).count(index) > 1)
+        raise InvalidRequest(f"{param}: neuron {repeated} is there twice", param=param)
+    return np.array([(layer, index) for index in sorted(indices)], dtype=np.int32).reshape(-1, 2)
+
+
+def _language(code: Any) -> str:
+    if not isinstance(code, str) or not code:
+        raise InvalidRequest(f"a language code must be a text that is not empty; got {code!r}", param="neurons")
+    return code
+
+
+def _of_language(code: str, layers: object, model: ModelShape) -> NDArray[np.int32]:
+    param = f"neurons.{code}"
+    if not isinstance(layers, Mapping):
+        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {layers!r}", param=param)
+    numbered: dict[int, object] = {}
+    for name, indices in layers.items():
+        text = str(name)
+        if isinstance(name, bool) or not (text.isascii() and text.isdigit()):
+            raise InvalidRequest(f"{param}: a layer must be a number from 0 up; got {name!r}", param=param)
+        if int(text) in numbered:
+            raise InvalidRequest(f"{param}: layer {int(text)} is there twice", param=param)
+        numbered[int(text)] = indices
+    parts = [
+        layer_pairs(indices, layer=layer, param=f"{param}.{layer}", model=model)
+        for layer, indices in sorted(numbered.items())
+    ]
+    return np.concatenate([np.empty((0, 2), dtype=np.int32), *parts])

@@ -1,0 +1,109 @@
+"""The oracle: a Hugging Face model with plain hooks, one request at a time. What it answers, the others must answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from engine.edits import Edits
+from engine.identify.recorder import Recorder
+from engine.identify.stats import ActivationStats
+from engine.intervention import Scope
+from engine.loaded_neurons import LoadedNeurons
+from engine.neuron_set import NeuronSet
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Sentence, Steering
+from engine.tokens import encode_prompt, encode_sentence, split_scored
+from engine.transformers_generation import Generation
+from engine.transformers_model import TransformersModel
+
+_Result = TypeVar("_Result")
+
+
+class TransformersEngine:
+    """The Engine protocol on a Hugging Face model. All torch work runs in one thread, so that requests take turns."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        max_model_len: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Load the model of a folder; raises UnsupportedModel where it cannot be steered."""
+        self._model = TransformersModel(
+            folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
+        )
+        self._neurons = LoadedNeurons(self._model.info)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the answers depend on besides the requests."""
+        return self._model.info
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Make a neuron set usable by its id."""
+        self._neurons.add(neurons)
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        """Stream the continuation of a prompt, a token a chunk."""
+        edits, scope = self._edits(request.steering)
+        prompt = encode_prompt(self._model.tokenizer, request.prompt, max_tokens=self.info.max_model_len - 1)
+        generation = Generation(self._model, prompt, request.sampling, edits=edits, scope=scope)
+        reason = None
+        while reason is None:
+            chunk = await self._run(generation.step)
+            reason = chunk.finish_reason
+            yield chunk
+
+    async def score(self, request: ScoreRequest) -> Score:
+        """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
+        edits, scope = self._edits(request.steering)
+        tokens = split_scored(
+            self._model.tokenizer, request.context, request.continuation, max_tokens=self.info.max_model_len
+        )
+        before = len(tokens.context)
+
+        def run() -> tuple[float, ...]:
+            ids = tokens.context + tokens.continuation
+            predicted, _ = self._model.logprobs(ids, prompt_tokens=before, edits=edits, scope=scope)
+            own = predicted[before - 1 : -1]
+            return tuple(own[range(len(own)), tokens.continuation].tolist())
+
+        return Score(token_ids=tokens.continuation, logprobs=await self._run(run), context_tokens=before)
+
+    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+        """Count activations, a sentence at a time; a sentence longer than the model takes is cut."""
+        recorder = Recorder(layers=self.info.layers, width=self.info.width, max_tokens=max_tokens)
+        for sentence in sentences:
+            await self._run(partial(self._record, sentence, recorder))
+        return recorder.finish()
+
+    async def close(self) -> None:
+        """Finish the step in flight and free the model."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        del self._model
+
+    def _record(self, sentence: Sentence, recorder: Recorder) -> None:
+        tokens = encode_sentence(self._model.tokenizer, sentence.text, max_tokens=self.info.max_model_len - 1)
+        ticket = recorder.admit(sentence.language, tokens.counted)
+        if ticket is None:
+            return
+        activations = [layer[tokens.special :].float() for layer in self._model.activations(tokens.ids)]
+        counts = torch.stack([(layer > 0).sum(dim=0) for layer in activations])
+        mean = torch.stack([layer.mean(dim=0) for layer in activations])
+        recorder.add(ticket, counts=counts.cpu().numpy(), mean=mean.cpu().numpy())
+
+    def _edits(self, steering: Steering | None) -> tuple[Edits | None, Scope]:
+        return (None, "all") if steering is None else (self._neurons.resolve(steering), steering.intervention.scope)
+
+    async def _run(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
