@@ -33,13 +33,17 @@ class Corpus:
         """Find the languages' files (default: every file's, by two-letter code where there is one) and hash them.
 
         Raises InvalidRequest for a folder without text, a file that is no UTF-8 text or without sentences, and two
-        files for one language; UnknownName for a language without a file, listing those that have one.
+        files or two codes for one language; UnknownName for a language without a file, listing those that have one.
         """
         found = _files(folder)
-        chosen = sorted(found) if languages is None else list(dict.fromkeys(languages))
+        chosen = sorted(found if languages is None else set(languages))
         for code in chosen:
             if short_code(code) not in found:
                 raise UnknownName("language", code, found, param="languages")
+        if not chosen or len({short_code(code) for code in chosen}) < len(chosen):
+            raise InvalidRequest(
+                f"languages must be at least one, each under one code; got {chosen}", param="languages"
+            )
         files = {code: found[short_code(code)] for code in chosen}
         return cls(
             name=name or folder.name,
@@ -49,7 +53,7 @@ class Corpus:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages, in the order they were asked for."""
+        """The languages, in the order of their codes; it is that of the neuron set made of them."""
         return tuple(self.files)
 
     def sentences(self) -> Iterator[Sentence]:

@@ -28,7 +28,7 @@ def from_lape_lists(path: Path, *, languages: Sequence[str], model: ModelShape) 
     """
     try:
         lists = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise InvalidRequest(f"{path.name} cannot be read as lists of tensors: {error}", param="neurons") from error
     if not isinstance(lists, list) or not all(isinstance(layers, list) for layers in lists):
         raise InvalidRequest(f"{path.name} is not a list over languages of a list over layers", param="neurons")

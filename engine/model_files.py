@@ -50,7 +50,10 @@ def read_shape(folder: Path, *, name: str | None = None) -> ModelShape:
     Raises InvalidRequest where the folder holds no model or the config does not say the shape.
     """
     mark = fingerprint(folder)
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequest(f"{folder}/config.json is no JSON: {error}", param="model") from error
     text = {**config, **config.get("text_config", {})}
     layers, width = text.get("num_hidden_layers"), text.get("intermediate_size")
     if not isinstance(layers, int) or not isinstance(width, int):

@@ -87,9 +87,10 @@ class NeuronSet:
         return tuple(self.neurons)
 
     def with_content_id(self) -> NeuronSet:
-        """Return the same set, named by a hash of everything in it."""
+        """Return the same set, named by a hash of everything in it but the names of model and corpus."""
         content = {**self.metadata(), "neurons": {code: pairs.tolist() for code, pairs in self.neurons.items()}}
-        content.pop("id")
+        for name in ("id", "model", "corpus"):
+            content.pop(name)
         for kind, values in self._patches().items():
             content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
         return replace(self, id=f"ns_{content_hash(content)}")

@@ -7,10 +7,12 @@ what is in flight. A request that fails raises from its own call and leaves the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ampsweep.errors import InvalidRequest
 from engine.identify.stats import ActivationStats
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
@@ -43,7 +45,7 @@ class Steering:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn; temperature 0 is greedy."""
+    """How tokens are drawn; temperature 0 is greedy. Raises InvalidRequest naming the field that is out of range."""
 
     max_tokens: int = 64
     temperature: float = 0.0
@@ -51,6 +53,16 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can do, so that none has to."""
+        for param, right, wanted in (
+            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+            ("temperature", 0 <= self.temperature < math.inf, "a finite number from 0 up"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not right:
+                raise InvalidRequest(f"{param} must be {wanted}; got {getattr(self, param)}", param=param)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +91,9 @@ class ScoreRequest:
 class Chunk:
     """A piece of a stream: new text, its tokens and their log-probabilities (natural log) under the steered model.
 
-    The last chunk of a stream has a `finish_reason`; `prompt_tokens` is the same in all of them.
+    The last chunk of a stream has a `finish_reason`; `prompt_tokens` is the same in all of them. A token's text may
+    come with a later chunk, or not at all: that of the end-of-sequence token, of a stop string and what follows it, and
+    of bytes that never became a character. Those tokens are listed all the same.
     """
 
     text: str
@@ -135,8 +149,8 @@ class Engine(Protocol):
     async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
         """Count activations over a corpus, all languages in one pass.
 
-        A language takes its sentences in order while their tokens together stay within `max_tokens`. Memory does not
-        grow with the corpus.
+        A language takes its sentences in order while their tokens together stay within `max_tokens`. The special
+        tokens that the tokenizer puts in front (BOS) are fed but not counted. Memory does not grow with the corpus.
         """
         ...
 

@@ -88,9 +88,8 @@ class TransformersEngine:
         return recorder.finish()
 
     async def close(self) -> None:
-        """Finish the step in flight and free the model."""
+        """Finish the step in flight and drop the others; the model goes with the engine object."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        del self._model
 
     def _record(self, sentence: Sentence, recorder: Recorder) -> None:
         tokens = encode_sentence(self._model.tokenizer, sentence.text, max_tokens=self.info.max_model_len - 1)

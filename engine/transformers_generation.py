@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ampsweep.errors import InvalidRequest
 from engine.detokenizer import TextStream
 from engine.edits import Edits
 from engine.intervention import Scope
@@ -28,8 +27,6 @@ class Generation:
         scope: Scope,
     ) -> None:
         """Begin after the tokens of `prompt`; nothing runs before the first `step`."""
-        if sampling.max_tokens < 1:
-            raise InvalidRequest(f"max_tokens must be at least 1; got {sampling.max_tokens}", param="max_tokens")
         self._model = model
         self._sampling = sampling
         self._edits = edits

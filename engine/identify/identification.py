@@ -73,7 +73,7 @@ class Identification:
             "params": dict(self.params),
             "max_tokens": self.max_tokens,
             "corpus": corpus.hash,
-            "languages": sorted(corpus.languages),
+            "languages": list(corpus.languages),
         }
         return f"ns_{content_hash(asked)}"
 
