@@ -1,0 +1,111 @@
+"""What a server is told at its start, by options of `ampsweep serve`, else by the environment (AMPSWEEP_...).
+
+A value that cannot be used stops the start, with its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
+from ampsweep.errors import InvalidRequest
+from ampsweep.spec_file import read_spec
+
+PREFIX = "AMPSWEEP_"
+
+
+class ServedModel(BaseModel):
+    """A model on the server's list: its folder, and how many engines hold it, with what of the machine each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    path: Path
+    engines: int = Field(default=1, ge=1, le=1024)
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
+
+
+def _named(raw: object) -> object:
+    """Read NAME=PATH pairs, in a list or with commas, or the name of a YAML file with a mapping."""
+    if isinstance(raw, str):
+        if raw.endswith((".yaml", ".yml", ".json")) and "=" not in raw:
+            return read_spec(Path(raw))
+        raw = [pair for pair in raw.split(",") if pair.strip()]
+    if not isinstance(raw, list | tuple):
+        return raw
+    named: dict[str, str] = {}
+    for pair in raw:
+        name, equals, path = str(pair).strip().partition("=")
+        if not (equals and name and path):
+            raise ValueError(f"{pair!r} is not NAME=PATH")
+        named[name] = path
+    return named
+
+
+def _served(raw: object) -> object:
+    named = _named(raw)
+    if not isinstance(named, dict):
+        return named
+    return {name: {"path": entry} if isinstance(entry, str | Path) else entry for name, entry in named.items()}
+
+
+def _model_folder(model: ServedModel) -> ServedModel:
+    if not (model.path / "config.json").is_file():
+        raise ValueError(f"{model.path} is no model folder: it has no config.json")
+    return model
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}")
+    return path.resolve()
+
+
+ModelFolder = Annotated[ServedModel, AfterValidator(_model_folder)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+
+
+class Settings(BaseSettings):
+    """Everything a server can be told. `models` and `corpora` always have the atlas, unless `atlas` is false."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65535)
+    home: Path = Path("ampsweep-home")
+    models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
+    corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
+    data: Folder | None = None
+    engine: Literal["vllm", "transformers", "fake"] = "vllm"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    ray_address: str | None = None
+    cells_per_engine: int = Field(default=8, ge=1, le=1024)
+    atlas: bool = True
+
+    def served(self) -> dict[str, ServedModel]:
+        """Return all models on the list."""
+        return {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
+
+    def all_corpora(self) -> dict[str, Path]:
+        """Return all corpora on the list."""
+        return {**({ATLAS: ATLAS_CORPUS} if self.atlas else {}), **self.corpora}
+
+
+def read_settings(**options: Any) -> Settings:
+    """Return the settings; options that are None are left to the environment.
+
+    Raises InvalidRequest whose `param` is the option's name or, where the environment set it, the variable's.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name, *rest = map(str, first["loc"])
+        shown = ".".join([name if name in given else PREFIX + name.upper(), *rest])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"{shown}: {message}; got {first['input']!r}", param=shown) from error

@@ -1,0 +1,46 @@
+"""The tree of exceptions: each has its own code, and survives the ways it travels."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from ampsweep import errors
+from ampsweep.errors import AmpsweepError, UnknownName, from_code
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AmpsweepError)]
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert "internal_error" in codes
+    assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_error_comes_back_as_itself(kind: type[AmpsweepError]) -> None:
+    error = from_code(kind.code, "too much of it", param="factor")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.message, copy.param, str(copy)) == (kind, "too much of it", "factor", "too much of it")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_code_names_its_class(kind: type[AmpsweepError]) -> None:
+    assert type(from_code(kind.code, "message")) is kind
+
+
+def test_a_code_of_a_newer_server_is_still_an_error() -> None:
+    assert type(from_code("from_the_future", "message")) is AmpsweepError
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    error = UnknownName("model", "atals", ["zeta", "atlas"], param="model")
+    assert error.message == "unknown model 'atals'; known: atlas, zeta"
+    assert error.status == 422
+    assert pickle.loads(pickle.dumps(error)).message == error.message
+
+
+def test_the_type_says_whose_fault_it_is() -> None:
+    ours = {kind.__name__ for kind in KINDS if from_code(kind.code, "message").type == "server_error"}
+    assert ours == {"AmpsweepError", "SteeringNotInstalled", "EngineFailed", "DamagedFile", "Unavailable"}
