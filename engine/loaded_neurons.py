@@ -16,10 +16,12 @@ class LoadedNeurons:
         self._info = info
         self._sets: dict[str, NeuronSet] = {}
 
-    def add(self, neurons: NeuronSet) -> None:
-        """Take a set in; an id that is already there changes nothing. Raises InvalidRequest where it does not fit."""
+    def add(self, neurons: NeuronSet) -> bool:
+        """Take a set in; False where its id is already there. Raises InvalidRequest where it does not fit."""
         neurons.validate_for(self._info)
+        new = neurons.id not in self._sets
         self._sets.setdefault(neurons.id, neurons)
+        return new
 
     def resolve(self, steering: Steering) -> Edits:
         """Work out a steering's edits; raises UnknownName for a set that is not here, else as `edits.resolve`."""

@@ -1,0 +1,68 @@
+"""The module that stands in place of an MLP's activation, and the opaque operator in it.
+
+The operator looks up the step under way in its thread; torch.compile sees only that `out` may change. Outside a step
+(profiling, warm-up) there is none and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import nn
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
+"""An MLP's activation function, on the gate alone."""
+
+
+class LayerStep(Protocol):
+    """What a step does with one layer's activations."""
+
+    def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
+        """Steer `out` [T, F] in place, and record; `gate_up` [T, 2F] is what it was computed from."""
+        ...
+
+
+class _Current(threading.local):
+    step: LayerStep | None = None
+
+
+_current = _Current()
+
+
+def set_step(step: LayerStep | None) -> None:
+    """Make `step` the one that this thread's forward passes belong to."""
+    _current.step = step
+
+
+def _steer(gate_up: torch.Tensor, out: torch.Tensor, layer: int) -> None:
+    if _current.step is not None:
+        _current.step.apply(layer, gate_up, out)
+
+
+def _steer_fake(gate_up: torch.Tensor, out: torch.Tensor, layer: int) -> None:
+    """Change nothing: shapes are all that tracing needs."""
+
+
+_library = torch.library.Library("ampsweep", "FRAGMENT")
+_library.define("steer_(Tensor gate_up, Tensor(a!) out, int layer) -> ()")
+_library.impl("steer_", _steer, "CPU")
+_library.impl("steer_", _steer, "CUDA")
+_library.impl("steer_", _steer_fake, "Meta")
+
+
+class SteeredActivation(nn.Module):
+    """The model's own activation-and-multiply, then the step's interventions; `layer` counts the worker's layers."""
+
+    def __init__(self, inner: nn.Module, layer: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.layer = layer
+
+    def forward(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """Return activation(gate) * up, steered: [T, F] of `gate_up` [T, 2F]."""
+        out: torch.Tensor = self.inner(gate_up)
+        torch.ops.ampsweep.steer_(gate_up, out, self.layer)
+        return out

@@ -1,0 +1,89 @@
+"""Starting vLLM so that it steers: its environment, its arguments, its worker class.
+
+The engine runs in one process (no core process of its own), with the V1 model runner, which the patch knows.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.vllm_patch.versions import check_version
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set unless the user has set them; what must hold is set in any case."""
+_REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_USE_V2_MODEL_RUNNER")
+_WORKERS = {
+    True: "engine.vllm_patch.cpu_worker.SteeringCPUWorker",
+    False: "engine.vllm_patch.gpu_worker.SteeringGPUWorker",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """How an engine is run. `slots` bounds the distinct interventions in flight.
+
+    None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
+    memory (on a CPU 1 GiB). `compile` turns torch.compile on.
+    """
+
+    slots: int = 256
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int | None = None
+    block_size: int | None = None
+    kv_cache_bytes: int | None = None
+    tensor_parallel_size: int = 1
+    compile: bool = True
+    prefix_caching: bool = True
+
+
+def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
+    """Load a model folder into an LLMEngine whose workers steer.
+
+    Raises SteeringNotInstalled for a vLLM that the patch does not know, UnsupportedModel for a model it cannot steer.
+    """
+    for name, value in _ENVIRONMENT.items():
+        if name in _REQUIRED:
+            os.environ[name] = value
+        else:
+            os.environ.setdefault(name, value)
+    import vllm
+    from vllm import EngineArgs, LLMEngine
+    from vllm.platforms import current_platform
+
+    check_version(vllm.__version__)
+    on_cpu = current_platform.is_cpu()
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "dtype": dtype,
+        "worker_cls": _WORKERS[on_cpu],
+        "distributed_executor_backend": "uni" if settings.tensor_parallel_size == 1 else "mp",
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "block_size": settings.block_size,
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "enable_prefix_caching": settings.prefix_caching,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
+        # A captured CUDA graph would replay one batch's interventions, so CUDA runs eagerly.
+        "enforce_eager": not settings.compile or not on_cpu,
+        "async_scheduling": False,  # a slot must not pass on while a step under way still reads it
+        # Also part of vLLM's compile-cache key: a graph compiled without the patch must not be found here.
+        "additional_config": {"ampsweep": {"slots": settings.slots, "patch": 1}},
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))

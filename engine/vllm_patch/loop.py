@@ -1,0 +1,165 @@
+"""The thread that owns an LLMEngine: it alone touches it, between steps it does what others asked for.
+
+Everything goes through one queue in order: an abort that was sent before a request is done before it. When a step
+fails the engine is dead: all that is in flight, and all that comes later, gets EngineFailed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine, RequestOutput, SamplingParams
+
+T = TypeVar("T")
+Sink = Callable[["RequestOutput | AmpsweepError"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    """Something to do on the engine, and whom to tell if it is never done."""
+
+    run: Callable[[LLMEngine], None]
+    refuse: Callable[[AmpsweepError], None]
+
+
+class EngineLoop:
+    """Runs an engine in a thread of its own; each request's outputs go to its sink, in the caller's event loop."""
+
+    def __init__(self, make: Callable[[], LLMEngine], event_loop: asyncio.AbstractEventLoop) -> None:
+        self._make = make
+        self._event_loop = event_loop
+        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._sinks: dict[str, Sink] = {}
+        self._failure: AmpsweepError | None = None
+        self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
+        self._started: Future[None] = Future()
+        self._names = 0
+
+    async def start(self) -> None:
+        """Make the engine; returns when it is ready, raises what making it raised."""
+        self._thread.start()
+        await asyncio.wrap_future(self._started)
+
+    def submit(self, prompt: Any, params: SamplingParams, sink: Sink) -> str:
+        """Add a request, return its id. `sink` gets its outputs, or one error, in the event loop."""
+        self._names += 1
+        request_id = str(self._names)
+
+        def add(engine: LLMEngine) -> None:
+            self._sinks[request_id] = sink
+            try:
+                engine.add_request(request_id, prompt, params)
+            except (ValueError, TypeError) as error:
+                self._deliver([(self._sinks.pop(request_id), InvalidRequest(str(error)))])
+
+        self._send(add, lambda error: self._deliver([(sink, error)]))
+        return request_id
+
+    def abort(self, request_id: str) -> None:
+        """Drop a request, wherever it is; its sink hears nothing more."""
+
+        def drop(engine: LLMEngine) -> None:
+            if self._sinks.pop(request_id, None) is not None:
+                engine.abort_request([request_id])
+
+        self._send(drop, lambda _: None)
+
+    async def call(self, function: Callable[[LLMEngine], T]) -> T:
+        """Run a function on the engine between two steps, and return what it returns."""
+        done: Future[T] = Future()
+
+        def run(engine: LLMEngine) -> None:
+            try:
+                done.set_result(function(engine))
+            except Exception as error:  # noqa: BLE001  # the caller's, not the loop's
+                done.set_exception(error)
+
+        self._send(run, done.set_exception)
+        return await asyncio.wrap_future(done)
+
+    def post(self, function: Callable[[LLMEngine], object]) -> None:
+        """Run a function on the engine before any request that is sent later; nobody waits for it."""
+
+        def run(engine: LLMEngine) -> None:
+            function(engine)
+
+        self._send(run, lambda _: None)
+
+    async def stop(self) -> None:
+        """End the thread after the step under way; what is in flight gets EngineFailed."""
+        self._commands.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _send(self, command: Callable[[LLMEngine], None], refuse: Callable[[AmpsweepError], None]) -> None:
+        self._commands.put(_Command(run=command, refuse=refuse))
+        if self._failure is not None:  # nobody reads the queue any more
+            self._refuse_waiting(self._failure)
+
+    def _run(self) -> None:
+        try:
+            engine = self._make()
+        except BaseException as error:  # noqa: BLE001  # handed to the caller
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
+        try:
+            while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
+                if engine.has_unfinished_requests():
+                    self._step(engine)
+            self._fail(EngineFailed("the engine was stopped"))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the engine is gone
+            self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
+        finally:
+            engine.engine_core.shutdown()
+
+    def _do_commands(self, engine: LLMEngine, *, wait: bool) -> bool:
+        """Do what is in the queue, waiting for a first command if `wait`; False when it is time to stop."""
+        while True:
+            try:
+                command = self._commands.get(block=wait)
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            command.run(engine)
+            wait = False
+
+    def _step(self, engine: LLMEngine) -> None:
+        delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []
+        for output in engine.step():
+            sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)
+            if sink is not None:
+                delivered.append((sink, output))  # type: ignore[arg-type]  # never a pooling output
+        self._deliver(delivered)
+
+    def _deliver(self, delivered: list[tuple[Sink, RequestOutput | AmpsweepError]]) -> None:
+        def hand_over() -> None:
+            for sink, output in delivered:
+                sink(output)
+
+        if delivered and not self._event_loop.is_closed():
+            self._event_loop.call_soon_threadsafe(hand_over)
+
+    def _fail(self, failure: EngineFailed) -> None:
+        self._failure = failure
+        self._deliver([(sink, failure) for sink in self._sinks.values()])
+        self._sinks.clear()
+        self._refuse_waiting(failure)
+
+    def _refuse_waiting(self, failure: AmpsweepError) -> None:
+        while True:
+            try:
+                command = self._commands.get(block=False)
+            except queue.Empty:
+                return
+            if command is not None:
+                command.refuse(failure)

@@ -1,0 +1,53 @@
+"""Activation sums of the sentences under way, a row each, on the worker's device.
+
+A row is opened when its request starts, zeroed whenever the request starts over (a preempted request is computed
+again), and taken once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, whatever the corpus.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.vllm_patch.table import Shard
+
+RECORDING_BYTES = 256 * 1024**2
+"""Device memory for the sentences being recorded."""
+
+
+def recording_rows(layers: int, width: int) -> int:
+    """Return how many sentences are recorded at once: as many as RECORDING_BYTES holds, from 2 to 64."""
+    return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 64))
+
+
+class Recording:
+    """Room for `rows` sentences at once."""
+
+    def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
+        shape = (len(shard.layers), rows, shard.width)
+        self._counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._free = list(range(rows))
+        self._rows: dict[str, int] = {}
+
+    def open(self, key: str) -> int:
+        """Give a sentence its row."""
+        row = self._rows[key] = self._free.pop()
+        return row
+
+    def clear(self, row: int) -> None:
+        """Forget what a row holds: its sentence starts (again)."""
+        self._counts[:, row] = 0
+        self._sums[:, row] = 0
+
+    def add(self, layer: int, rows: torch.Tensor, activations: torch.Tensor) -> None:
+        """Add tokens' activations, [n, F] of any float dtype, to their rows, int64 [n]."""
+        self._sums[layer].index_add_(0, rows, activations.float())
+        self._counts[layer].index_add_(0, rows, (activations > 0).int())
+
+    def take(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return a sentence's counts int32 [L, F] and activation sums float32 [L, F], and free its row."""
+        row = self._rows.pop(key)
+        self._free.append(row)
+        return self._counts[:, row].cpu().numpy().copy(), self._sums[:, row].cpu().numpy().copy()

@@ -1,0 +1,53 @@
+"""The adapter to vLLM's V1 model runner: two of its methods, wrapped, tell the steering what it has to know.
+
+`_update_states` runs once for every scheduler output, also one without tokens: requests end and begin there.
+`_prepare_inputs` runs before every forward pass: there the batch's order and positions are settled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from ampsweep.errors import SteeringNotInstalled
+from engine.vllm_patch.activation import set_step
+from engine.vllm_patch.steering import WorkerSteering
+
+
+def attach(runner: object, steering: WorkerSteering) -> None:
+    """Wrap a runner's methods; raises SteeringNotInstalled for one that is not V1's."""
+    if not isinstance(runner, GPUModelRunner):
+        raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V1 model runner; steering needs that one")
+    update_states, prepare_inputs, execute_model = (
+        runner._update_states,  # noqa: SLF001
+        runner._prepare_inputs,  # noqa: SLF001
+        runner.execute_model,
+    )
+
+    def steered_update_states(scheduler_output: SchedulerOutput) -> Any:
+        for request_id in scheduler_output.finished_req_ids:
+            steering.finish(request_id)
+        for request in scheduler_output.scheduled_new_reqs:
+            params = request.sampling_params
+            steering.start(request.req_id, None if params is None else params.extra_args)
+        return update_states(scheduler_output)
+
+    def steered_prepare_inputs(scheduler_output: SchedulerOutput, num_scheduled_tokens: np.ndarray) -> Any:
+        batch = runner.input_batch
+        computed = batch.num_computed_tokens_cpu[: batch.num_reqs]
+        steering.begin_step(batch.req_ids, num_scheduled_tokens, computed)
+        return prepare_inputs(scheduler_output, num_scheduled_tokens)
+
+    def steered_execute_model(*args: Any, **kwargs: Any) -> Any:
+        set_step(steering)
+        try:
+            return execute_model(*args, **kwargs)
+        finally:
+            set_step(None)
+
+    runner._update_states = steered_update_states  # noqa: SLF001
+    runner._prepare_inputs = steered_prepare_inputs  # noqa: SLF001
+    runner.execute_model = steered_execute_model

@@ -1,0 +1,174 @@
+"""What one worker knows of steering: which request carries what, and which token of the step belongs to which.
+
+A runner adapter tells it when requests come and go and, before each forward pass, how the batch is laid out. The
+activation modules call `apply` for each layer. It knows no vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.edits import resolve
+from engine.intervention import Scope
+from engine.kernels import steer_numba, steer_torch
+from engine.neuron_set import NeuronSet
+from engine.vllm_patch.activation import Activation
+from engine.vllm_patch.recording import Recording
+from engine.vllm_patch.table import Shard, SteeringTable, TableRows
+from engine.vllm_patch.wire import RecordOrder, SteerOrder, read_order
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steered:
+    key: str
+    slot: int
+    scope: Scope
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recorded:
+    row: int
+    skip: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Step:
+    """One forward pass: each token's slot, and the tokens to record with their rows."""
+
+    slots: NDArray[np.int32] | None
+    rows: TableRows
+    recorded_tokens: torch.Tensor | None
+    recorded_rows: torch.Tensor | None
+
+
+class WorkerSteering:
+    """The state of steering and recording on one worker."""
+
+    def __init__(
+        self, shard: Shard, activations: Sequence[Activation], *, slots: int, rows: int, device: torch.device
+    ) -> None:
+        self._table = SteeringTable(shard, capacity=slots)
+        self._recording: Recording | None = None
+        self._new_recording = partial(Recording, shard, rows=rows, device=device)
+        self._activations = activations
+        self._device = device
+        self._neuron_sets: dict[str, NeuronSet] = {}
+        self._requests: dict[str, _Steered | _Recorded] = {}
+        self._step: _Step | None = None
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many distinct interventions the requests under way carry."""
+        return self._table.in_use
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Keep a neuron set for the requests that name it."""
+        self._neuron_sets[neurons.id] = neurons
+
+    def start(self, request_id: str, extra_args: Mapping[str, Any] | None) -> None:
+        """Take note of a new request."""
+        order = read_order(extra_args)
+        if isinstance(order, SteerOrder):
+            neurons = self._neuron_sets[order.neurons]
+            slot = self._table.acquire(order.key, lambda: resolve(order.intervention, neurons))
+            self._requests[request_id] = _Steered(
+                key=order.key, slot=slot, scope=order.intervention.scope, prompt_tokens=order.prompt_tokens
+            )
+        elif isinstance(order, RecordOrder):
+            self._recording = self._recording or self._new_recording()
+            self._requests[request_id] = _Recorded(row=self._recording.open(order.key), skip=order.skip)
+
+    def finish(self, request_id: str) -> None:
+        """Let go of a request that has ended, however it did; one never started is no error."""
+        request = self._requests.pop(request_id, None)
+        if isinstance(request, _Steered):
+            self._table.release(request.key)
+
+    def begin_step(self, request_ids: Sequence[str], tokens: Sequence[int], computed: Sequence[int]) -> None:
+        """Lay out the next forward pass.
+
+        `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
+        """
+        steered = [self._requests.get(request_id) for request_id in request_ids]
+        if not any(steered):
+            self._step = None
+            return
+        counts = np.asarray(tokens)
+        owner = np.repeat(np.arange(len(steered)), counts)
+        positions = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - np.asarray(computed), counts)
+        slots = _token_slots(steered, owner, positions)
+        recorded_tokens, recorded_rows = self._recorded(steered, owner, positions, computed)
+        self._step = _Step(
+            slots=slots if slots.any() else None,
+            rows=self._table.rows(),
+            recorded_tokens=recorded_tokens,
+            recorded_rows=recorded_rows,
+        )
+
+    def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
+        """Record, then steer, one layer of the step: `gate_up` [T, 2F], `out` [T, F], padded tokens at the end."""
+        step = self._step
+        if step is None:
+            return
+        width = out.shape[-1]
+        if step.recorded_tokens is not None and step.recorded_rows is not None and self._recording is not None:
+            gate = gate_up[step.recorded_tokens, :width]
+            self._recording.add(layer, step.recorded_rows, self._activations[layer](gate))
+        if step.slots is None:
+            return
+        slots, rows, up = step.slots, step.rows, gate_up[:, width:]
+        arrays = (slots, rows.starts, layer, rows.indices, rows.mult, rows.add)
+        if out.device.type == "cpu" and out.dtype == torch.float32:
+            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays)
+        else:
+            steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, device=out.device))
+
+    def take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return what a recorded sentence left, see `Recording.take`."""
+        assert self._recording is not None, "nothing was recorded"
+        return self._recording.take(key)
+
+    def _recorded(
+        self,
+        requests: Sequence[_Steered | _Recorded | None],
+        owner: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        computed: Sequence[int],
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        rows = np.full(len(requests), -1, dtype=np.int64)
+        skip = np.zeros(len(requests), dtype=np.int64)
+        for at, request in enumerate(requests):
+            if isinstance(request, _Recorded) and self._recording is not None:
+                rows[at], skip[at] = request.row, request.skip
+                if computed[at] == 0:
+                    self._recording.clear(request.row)
+        taken = np.flatnonzero((rows[owner] >= 0) & (positions >= skip[owner]))
+        if not len(taken):
+            return None, None
+        return torch.from_numpy(taken).to(self._device), torch.from_numpy(rows[owner][taken]).to(self._device)
+
+
+def _token_slots(
+    requests: Sequence[_Steered | _Recorded | None], owner: NDArray[np.int64], positions: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
+    slots = np.zeros(len(requests), dtype=np.int32)
+    first = np.zeros(len(requests), dtype=np.int64)
+    last = np.full(len(requests), np.iinfo(np.int64).max)
+    for at, request in enumerate(requests):
+        if isinstance(request, _Steered):
+            slots[at] = request.slot
+            if request.scope == "prompt":
+                last[at] = request.prompt_tokens
+            elif request.scope == "generation":
+                first[at] = request.prompt_tokens
+    inside = (positions >= first[owner]) & (positions < last[owner])
+    return np.where(inside, slots[owner], 0).astype(np.int32)

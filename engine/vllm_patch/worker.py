@@ -1,0 +1,64 @@
+"""vLLM's worker with steering: what both platforms' worker classes share, and the calls that an engine makes to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import vllm
+from numpy.typing import NDArray
+from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+
+from ampsweep.errors import UnsupportedModel
+from engine.neuron_set import NeuronSet
+from engine.vllm_patch import mlps, runner_v1
+from engine.vllm_patch.recording import recording_rows
+from engine.vllm_patch.steering import WorkerSteering
+from engine.vllm_patch.versions import check_version
+
+
+class SteeringWorkerMixin:
+    """Put before a vLLM worker class; `additional_config["ampsweep"]` gives the number of `slots`."""
+
+    vllm_config: Any
+    model_runner: Any
+    device: Any
+    _steering: WorkerSteering
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Load the model as vLLM does, then install steering into it; raises UnsupportedModel where it cannot."""
+        check_version(vllm.__version__)
+        super().load_model(*args, **kwargs)  # type: ignore[misc]
+        model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
+        width = getattr(model_config.hf_text_config, "intermediate_size", None)
+        model = self.model_runner.get_model()
+        if not isinstance(width, int):
+            raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its config has no intermediate_size")
+        shard, activations = mlps.install(
+            model,
+            layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
+            width=width,
+            rank=get_tensor_model_parallel_rank(),
+            ranks=get_tensor_model_parallel_world_size(),
+        )
+        total = model_config.hf_text_config.num_hidden_layers
+        self._steering = WorkerSteering(
+            shard,
+            activations,
+            slots=self.vllm_config.additional_config["ampsweep"]["slots"],
+            rows=recording_rows(total, width),
+            device=self.device,
+        )
+        runner_v1.attach(self.model_runner, self._steering)
+
+    def steering_add_neurons(self, neurons: NeuronSet) -> None:
+        """Keep a neuron set for the requests that name it."""
+        self._steering.add_neurons(neurons)
+
+    def steering_take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return a recorded sentence's counts and activation sums of this worker's neurons, each [layers, neurons]."""
+        return self._steering.take_recording(key)
+
+    def steering_slots_in_use(self) -> int:
+        """Return how many slots requests under way hold."""
+        return self._steering.slots_in_use

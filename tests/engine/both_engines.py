@@ -1,0 +1,75 @@
+"""One vLLM engine and the oracle on the same tiny model, in an event loop of their own, for the tests of a module."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engine.intervention import Intervention
+from engine.neuron_set import NeuronSet, PatchValues
+from engine.protocol import Engine, EngineInfo, Steering
+from engine.transformers_engine import TransformersEngine
+from engine.vllm_engine import VllmEngine
+from engine.vllm_patch.launch import VllmSettings
+from tests.models import Family, tiny_model
+
+T = TypeVar("T")
+LANGUAGES = ("en", "fr", "tr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both:
+    """The engines, with the same neuron set loaded, and the loop they live in."""
+
+    vllm: VllmEngine
+    oracle: TransformersEngine
+    neurons: NeuronSet
+    runner: asyncio.Runner
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def steering(self, languages: list[str], op: str, factor: float | None, **more: object) -> Steering:
+        raw = {"languages": languages, "op": op, "factor": factor, **more}
+        return Steering(intervention=Intervention.from_dict(raw), neurons=self.neurons.id)
+
+
+@contextmanager
+def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterator[Both]:
+    """Open the two engines on a tiny model of `family`; close them after."""
+    tiny_model(family, folder)
+    oracle = TransformersEngine(folder)
+    neurons = random_neurons(oracle.info)
+    with asyncio.Runner() as runner:
+        vllm = runner.run(VllmEngine.open(folder, settings=settings))
+        engines: tuple[Engine, ...] = (vllm, oracle)
+        for engine in engines:
+            engine.add_neurons(neurons)
+        yield Both(vllm=vllm, oracle=oracle, neurons=neurons, runner=runner)
+        for engine in engines:
+            runner.run(engine.close())
+
+
+def random_neurons(info: EngineInfo) -> NeuronSet:
+    """A set in which languages overlap, with patch values, a quarter of each layer a language."""
+    rng = np.random.default_rng(7)
+    shape = (len(LANGUAGES), info.layers, info.width)
+    return NeuronSet(
+        id="ns_parity",
+        model=info.model,
+        fingerprint=info.fingerprint,
+        layers=info.layers,
+        width=info.width,
+        method="test",
+        params={},
+        corpus="",
+        corpus_hash="",
+        neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
+        patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
+    )

@@ -1,0 +1,100 @@
+"""A full table makes requests wait, in order, and never fails them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from engine.slot_gate import SlotGate
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 10))
+
+
+class User:
+    """One request that holds a key until it is told to leave."""
+
+    def __init__(self, gate: SlotGate, key: str | None) -> None:
+        self.leave = asyncio.Event()
+        self.inside = False
+        self.task = asyncio.create_task(self._use(gate, key))
+
+    async def _use(self, gate: SlotGate, key: str | None) -> None:
+        async with gate.hold(key):
+            self.inside = True
+            await self.leave.wait()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_more_keys_than_slots_wait_and_all_get_in() -> None:
+    async def check() -> None:
+        gate = SlotGate(2)
+        users = [User(gate, key) for key in "abcd"]
+        await settle()
+        assert [user.inside for user in users] == [True, True, False, False]
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> None:
+    async def check() -> None:
+        gate = SlotGate(1)
+        users = [User(gate, key) for key in ("a", "b", "a", None)]
+        await settle()
+        assert [user.inside for user in users] == [True, False, True, True]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
+def test_all_who_wait_for_one_key_enter_together() -> None:
+    async def check() -> None:
+        gate = SlotGate(1)
+        users = [User(gate, key) for key in ("a", "b", "c", "b")]
+        await settle()
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, False, True]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
+@pytest.mark.parametrize("let_in_first", [False, True])
+def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
+    async def check() -> None:
+        gate = SlotGate(1)
+        first, waiting, last = User(gate, "a"), User(gate, "b"), User(gate, "c")
+        await settle()
+        if let_in_first:  # its turn comes in the same pass of the loop as the cancellation
+            first.leave.set()
+            await first.task
+        waiting.task.cancel()
+        await asyncio.gather(waiting.task, return_exceptions=True)
+        first.leave.set()
+        await settle()
+        assert last.inside
+        last.leave.set()
+        await asyncio.gather(first.task, last.task)
+        assert gate.in_use == 0
+
+    run(check())

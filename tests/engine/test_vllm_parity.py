@@ -1,0 +1,184 @@
+"""vLLM answers what the oracle answers: mixed batches, every op and scope, chunked prefill, prefix cache, few slots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from engine.protocol import Chunk, Engine, GenerateRequest, Sampling, Score, ScoreRequest, Sentence, Steering
+from engine.vllm_patch.launch import VllmSettings
+from tests.engine.both_engines import Both, both_engines
+from tests.models import FAMILIES
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = VllmSettings(
+    slots=5,  # fewer than the interventions in flight: requests must wait
+    max_num_seqs=16,
+    max_num_batched_tokens=32,  # prompts are longer: chunked prefill
+    block_size=32,
+    kv_cache_bytes=64 * 1024**2,
+    compile=False,
+)
+TOLERANCE = 1e-4
+PROMPTS = (
+    "the thing in the end is that nothing stands and everything on the other hand is there again",
+    "an answer",
+    "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree",
+    "что там",
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_engines(request.param, tmp_path_factory.mktemp(request.param), SETTINGS) as engines:
+        yield engines
+
+
+def interventions(both: Both) -> list[Steering | None]:
+    """Twelve different ones: all ops and scopes, patches, layer ranges, overlapping languages, controls; and none."""
+    make = both.steering
+    return [
+        make(["fr"], "scale", 3.0),
+        make(["tr"], "scale", 0.0, scope="prompt"),
+        make(["fr"], "add", 1.5, scope="generation"),
+        make(["en", "fr"], "set", 2.0),
+        make(["fr"], "set", None, patch="max"),
+        make(["en", "tr"], "set", 0.5, patch="median", scope="generation"),
+        make(["tr"], "add", 2.0, patch="mean", layers=[1]),
+        make(["fr"], "set", -1.0, layers=[0, 2]),
+        make(["fr"], "scale", 3.0, selection="random"),
+        make(["fr"], "scale", 2.0, non_target={"op": "scale", "factor": 0.0}),
+        make(["en"], "set", 1.0, non_target={"op": "set", "factor": 0.25}, scope="prompt"),
+        make(["en", "fr", "tr"], "scale", -1.0),
+        None,
+    ]
+
+
+async def generate(engine: Engine, request: GenerateRequest) -> Chunk:
+    """Collect a stream into one chunk."""
+    chunks = [chunk async for chunk in engine.generate(request)]
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
+        prompt_tokens=chunks[-1].prompt_tokens,
+        finish_reason=chunks[-1].finish_reason,
+    )
+
+
+async def answer(engine: Engine, request: GenerateRequest | ScoreRequest) -> Chunk | Score:
+    return await (generate(engine, request) if isinstance(request, GenerateRequest) else engine.score(request))
+
+
+async def answers(engine: Engine, requests: Sequence[GenerateRequest | ScoreRequest]) -> list[Chunk | Score]:
+    return await asyncio.gather(*(answer(engine, request) for request in requests))
+
+
+def assert_equal(ours: Sequence[Chunk | Score], oracles: Sequence[Chunk | Score]) -> None:
+    for mine, oracle in zip(ours, oracles, strict=True):
+        assert mine.token_ids == oracle.token_ids
+        np.testing.assert_allclose(mine.logprobs, oracle.logprobs, rtol=0, atol=TOLERANCE)
+        if isinstance(mine, Chunk) and isinstance(oracle, Chunk):
+            assert (mine.text, mine.finish_reason) == (oracle.text, oracle.finish_reason)
+
+
+def test_a_mixed_batch_with_twelve_interventions(both: Both) -> None:
+    requests: list[GenerateRequest | ScoreRequest] = []
+    for at, steering in enumerate(interventions(both)):
+        prompts = (PROMPTS[at % len(PROMPTS)], PROMPTS[(at + 1) % len(PROMPTS)])
+        requests.append(GenerateRequest(prompt=prompts[0], sampling=Sampling(max_tokens=8), steering=steering))
+        requests.append(ScoreRequest(context=prompts[1], continuation=" and then the rain", steering=steering))
+        requests.append(ScoreRequest(context="", continuation=prompts[0], steering=steering))
+    ours = both.run(answers(both.vllm, requests))
+    assert_equal(ours, both.run(answers(both.oracle, requests)))
+    changed = {str(mine.logprobs) for mine in ours[2 :: 3 * len(PROMPTS)]}
+    assert len(changed) > 1, "interventions that change nothing prove nothing"
+
+
+def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
+    fr, prompt_only, tr = (
+        both.steering(["fr"], "scale", 3.0),
+        both.steering(["fr"], "scale", 3.0, scope="prompt"),
+        both.steering(["tr"], "set", 2.0),
+    )
+    orders = [[fr, None, fr], [None, fr, None], [tr, fr, None, prompt_only, tr, None, fr, prompt_only]]
+    requests = [
+        GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=6), steering=steering)
+        for order, prompt in zip(orders, (PROMPTS[2] + ending for ending in (" one", " two", " three")), strict=True)
+        for steering in order
+    ]
+
+    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
+        return [await answer(engine, request) for request in requests]
+
+    hits = both.vllm.cached_tokens
+    assert_equal(both.run(one_by_one(both.vllm)), both.run(one_by_one(both.oracle)))
+    assert both.vllm.cached_tokens > hits, "the prefix cache was never read"
+
+
+def test_a_prompt_scope_does_not_share_what_another_request_generated(both: Both) -> None:
+    """What one request generated unsteered stands in the other's prompt, where it must be steered."""
+    steering = both.steering(["fr"], "set", 2.0, scope="prompt")
+    sampling = Sampling(max_tokens=40, ignore_eos=True)
+    first = GenerateRequest(prompt=PROMPTS[2], sampling=sampling, steering=steering)
+    written = both.run(generate(both.vllm, first)).text
+    second = ScoreRequest(context=PROMPTS[2] + written, continuation=" the end", steering=steering)
+    longer = GenerateRequest(prompt=PROMPTS[2] + written, sampling=Sampling(max_tokens=4), steering=steering)
+    requests = [longer, second]
+    assert_equal(both.run(answers(both.vllm, requests)), both.run(answers(both.oracle, requests)))
+
+
+def test_slots_are_given_back_and_never_exceeded(both: Both) -> None:
+    async def check() -> int:
+        requests = [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=s) for s in interventions(both)]
+        await answers(both.vllm, requests)
+        await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))  # a step that sees who has gone
+        return await both.vllm.slots_in_use()
+
+    assert both.run(check()) == 0
+
+
+def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
+    async def check() -> int:
+        steering = both.steering(["fr"], "scale", 1.25)
+        stream = both.vllm.generate(
+            GenerateRequest(prompt="the", sampling=Sampling(max_tokens=400, ignore_eos=True), steering=steering)
+        )
+        await anext(stream)
+        assert await both.vllm.slots_in_use() == 1
+        await stream.aclose()
+        await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))
+        return await both.vllm.slots_in_use()
+
+    assert both.run(check()) == 0
+
+
+def test_recording_counts_what_the_oracle_counts(both: Both) -> None:
+    sentences = [
+        Sentence(language=language, text=f"{PROMPTS[at % 4]} {language} {at} " * (1 + at % 3))
+        for language in ("en", "fr")
+        for at in range(12)
+    ]
+    ours = both.run(both.vllm.record(sentences, max_tokens=600))
+    oracle = both.run(both.oracle.record(sentences, max_tokens=600))
+    assert ours.languages == oracle.languages
+    np.testing.assert_array_equal(ours.tokens, oracle.tokens)
+    np.testing.assert_array_equal(ours.sentences, oracle.sentences)
+    np.testing.assert_array_equal(ours.counts, oracle.counts)
+    np.testing.assert_array_equal(ours.positive, oracle.positive)
+    for kind in ("patch_max", "patch_median", "patch_mean"):
+        np.testing.assert_allclose(getattr(ours, kind), getattr(oracle, kind), rtol=0, atol=1e-5)
+
+
+def test_sampling_with_a_seed_repeats_itself(both: Both) -> None:
+    request = GenerateRequest(
+        prompt=PROMPTS[1],
+        sampling=Sampling(max_tokens=8, temperature=1.0, seed=3),
+        steering=both.steering(["fr"], "scale", 2.0),
+    )
+    first, second = both.run(answers(both.vllm, [request, request]))
+    assert first.token_ids == second.token_ids
