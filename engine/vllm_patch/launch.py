@@ -6,6 +6,9 @@ The engine runs in one process (no core process of its own), with the V1 model r
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,7 @@ _ENVIRONMENT = {
 }
 """Set unless the user has set them; what must hold is set in any case."""
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_USE_V2_MODEL_RUNNER")
+_LLVMLITE = "llvmlite.binding.ffi"
 _WORKERS = {
     True: "engine.vllm_patch.cpu_worker.SteeringCPUWorker",
     False: "engine.vllm_patch.gpu_worker.SteeringGPUWorker",
@@ -60,6 +64,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
+    import numba  # noqa: F401  # all of it, before `_hidden_from_vllm`
     import vllm
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
@@ -86,4 +91,19 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "disable_log_stats": True,
         "seed": 0,
     }
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    with _hidden_from_vllm():
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+@contextmanager
+def _hidden_from_vllm() -> Iterator[None]:
+    """Keep llvmlite's library object out of `sys.modules`, whose every attribute vLLM looks through at start.
+
+    The object answers to any name, `__dict__` too, and with nothing that vLLM could read. Numba has been imported by
+    then, and finds the module through its package.
+    """
+    hidden = sys.modules.pop(_LLVMLITE)
+    try:
+        yield
+    finally:
+        sys.modules[_LLVMLITE] = hidden
