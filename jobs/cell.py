@@ -43,7 +43,8 @@ class TaskRef:
 class Cell:
     """One unit of a sweep. Equal cells have equal ids, in whatever sweep they stand.
 
-    `intervention` is the public JSON form (see the engine's Intervention), None for the unsteered baseline, which
+    `intervention` is the complete public JSON form (see `jobs.intervention_spec`), None for the unsteered baseline,
+    which uses no neuron set either.
     """
 
     model: str

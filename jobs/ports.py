@@ -1,4 +1,4 @@
-"""What the HTTP layer needs of the muscle, as protocols; the worker implements them, the command line puts them together."""
+"""What the HTTP layer needs of the muscle: protocols that the worker implements and the command line puts together."""
 
 from __future__ import annotations
 

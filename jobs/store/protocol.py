@@ -46,7 +46,10 @@ class Store(Protocol):
         ...
 
     def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
-        """Extend a lease; StaleLease when it has passed to another or the cell is wanted by no sweep any more."""
+        """Extend a lease; StaleLease when it has passed to another, or when no sweep wants the cell any more.
+
+        In the second case the cell is pending again at once, so that the sweeps being cancelled can end.
+        """
         ...
 
     def complete_cell(self, lease: Lease, file: CellFile) -> None:
@@ -66,13 +69,16 @@ class Store(Protocol):
         ...
 
     def reset_cell(self, cell_id: str, reason: str) -> None:
-        """Make a completed cell pending again because its file is lost or damaged."""
+        """Make a completed cell pending again because its file is lost or damaged; finalizing sweeps go on with it.
+
+        Nothing happens to a cell that is not completed any more; NotFound if there is no such cell.
+        """
         ...
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """Stop a sweep: no new cell of it is leased. It is cancelled once its running cells have ended.
 
-        A sweep that has ended raises Conflict; one that is being cancelled is returned as it stands.
+        A sweep that has ended or is finalizing raises Conflict; one that is being cancelled is returned as it stands.
         """
         ...
 
@@ -81,7 +87,7 @@ class Store(Protocol):
         ...
 
     def finish_sweep(self, sweep_id: str, *, error: str | None = None) -> SweepRecord:
-        """Move a finalizing sweep to completed, or to failed with `error`."""
+        """Move a finalizing sweep to completed, or to failed with `error`; Conflict for one that is not finalizing."""
         ...
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:

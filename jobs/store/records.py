@@ -86,7 +86,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """A slice of a list, newest last, and whether more follows."""
+    """A slice of a list in its order, and whether more follows."""
 
     data: tuple[T, ...]
     has_more: bool

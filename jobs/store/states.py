@@ -32,7 +32,8 @@ class CellState(StrEnum):
 SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
     SweepState.VALIDATING: frozenset({SweepState.IN_PROGRESS, SweepState.FAILED, SweepState.CANCELLING}),
     SweepState.IN_PROGRESS: frozenset({SweepState.FINALIZING, SweepState.FAILED, SweepState.CANCELLING}),
-    SweepState.FINALIZING: frozenset({SweepState.COMPLETED, SweepState.FAILED}),
+    # Back to in_progress: a cell's file turned out to be lost or damaged, or a failed cell got a new chance.
+    SweepState.FINALIZING: frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.IN_PROGRESS}),
     SweepState.CANCELLING: frozenset({SweepState.CANCELLED}),
     SweepState.COMPLETED: frozenset(),
     SweepState.FAILED: frozenset(),
@@ -47,11 +48,6 @@ CELL_MOVES: dict[CellState, frozenset[CellState]] = {
 }
 
 SWEEP_ENDED = frozenset(state for state, moves in SWEEP_MOVES.items() if not moves)
-
-
-def may_come_from(target: SweepState) -> frozenset[SweepState]:
-    """Return the states from which a sweep may move to `target`."""
-    return frozenset(state for state, moves in SWEEP_MOVES.items() if target in moves)
 
 
 def cell_may_come_from(target: CellState) -> frozenset[CellState]:

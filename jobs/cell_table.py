@@ -1,0 +1,69 @@
+"""A cell as one Parquet file's content: its samples as columns, and what they came from as metadata."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.canonical import canonical_json
+from ampsweep.errors import DamagedFile
+from jobs.cell import Cell
+from jobs.sample import Sample
+from jobs.schema import CELL, cell_columns
+
+_CELL, _EPOCH, _LEFT_OUT, _VERSIONS = (f"ampsweep.{key}".encode() for key in ("cell", "epoch", "left_out", "versions"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTable:
+    """A cell's samples (`jobs.schema.CELL`), how many items its task left out, the versions of what computed it."""
+
+    cell: Cell
+    table: pa.Table
+    left_out: int
+    versions: Mapping[str, str]
+
+
+def to_table(
+    cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, versions: Mapping[str, str]
+) -> pa.Table:
+    """Return a cell's samples as a table with its metadata."""
+    shared = cell_columns(cell)
+    own: dict[str, list[Any]] = {name: [] for name in CELL.names if name not in shared}
+    for sample in samples:
+        for name, value in asdict(sample).items():
+            own[name].append(value)
+    arrays = [
+        pa.array(own[field.name], field.type)
+        if field.name in own
+        else pa.repeat(pa.scalar(shared[field.name], field.type), len(samples))
+        for field in CELL
+    ]
+    metadata = {
+        _CELL: canonical_json(cell.to_dict()),
+        _EPOCH: str(epoch),
+        _LEFT_OUT: str(left_out),
+        _VERSIONS: canonical_json(dict(versions)),
+    }
+    return pa.Table.from_arrays(arrays, schema=CELL.with_metadata(metadata))
+
+
+def from_bytes(content: bytes, name: str) -> CellTable:
+    """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell."""
+    try:
+        table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
+        metadata = table.schema.metadata
+        cell = Cell.from_dict(json.loads(metadata[_CELL]))
+        left_out = int(metadata[_LEFT_OUT])
+        versions = json.loads(metadata[_VERSIONS])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{name} cannot be read: {error}") from error
+    if table.schema.remove_metadata() != CELL:
+        raise DamagedFile(f"{name} does not have the columns of a cell")
+    return CellTable(cell=cell, table=table, left_out=left_out, versions=versions)

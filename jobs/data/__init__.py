@@ -1,0 +1,1 @@
+"""Files that items and recordings come from: facts, XCOPA, corpora, model folders."""

@@ -1,0 +1,91 @@
+"""The edge where JSON and YAML come in: what all models of input have in common, and how their errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ampsweep.errors import InvalidRequest
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Strict")
+
+
+class Strict(BaseModel):
+    """A model of input: unknown keys are refused by name, numbers are finite, nothing is converted.
+
+    A validator of a whole model names the key at fault in its error's context, as `key`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, raw: Any) -> Any:
+        for key in raw if isinstance(raw, Mapping) else ():
+            if key not in cls.model_fields:
+                known = ", ".join(sorted(cls.model_fields))
+                message = "unknown key {key}; remove it, or use one of: {known}"
+                raise PydanticCustomError("unknown_key", message, {"key": str(key), "known": known})
+        return raw
+
+
+_NOT_THERE = object()
+
+
+def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise PydanticCustomError("not_unique", "has the same value twice; name each once")
+    return values
+
+
+Unique = Annotated[tuple[T, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(_unique)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Languages = Unique[Name]
+
+
+def validated(model: type[M], raw: object, *, param: str | None = None) -> M:
+    """Read `raw` as a `model`.
+
+    Raises InvalidRequest about the first wrong field; its `param` is the dotted path from `raw`, after `param`.
+    """
+    if not isinstance(raw, Mapping):
+        raise InvalidRequest(f"{param or 'the request'} must be an object of keys and values; got {raw!r}", param=param)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join([*([param] if param else []), *_path(raw, first)])
+        raise InvalidRequest(_message(first, path), param=path or None) from error
+
+
+def _path(raw: object, error: ErrorDetails) -> list[str]:
+    """Return the keys that lead to the wrong field; what Pydantic adds for the members of a union is left out."""
+    path: list[str] = []
+    for step in error["loc"]:
+        inner = _inner(raw, step)
+        if inner is not _NOT_THERE:
+            raw = inner
+        elif error["type"] != "missing" or step != error["loc"][-1]:
+            continue
+        path.append(str(step))
+    return [*path, error["ctx"]["key"]] if "key" in error.get("ctx", {}) else path
+
+
+def _inner(raw: object, step: int | str) -> object:
+    if isinstance(raw, Mapping):
+        return raw.get(step, _NOT_THERE)
+    return raw[step] if isinstance(raw, list | tuple) and isinstance(step, int) else _NOT_THERE
+
+
+def _message(error: ErrorDetails, path: str) -> str:
+    if error["type"] == "missing":
+        return f"{path} is required"
+    text = error["msg"].replace("tuple", "list").replace(" after validation", "")
+    text = text[0].lower() + text[1:]
+    if "key" in error.get("ctx", {}) or error["type"] == "not_unique":
+        return f"{path}: {text}"
+    return f"{path}: {text}; got {error['input']!r}"

@@ -1,0 +1,69 @@
+"""Which neuron set a spec means: one that is there, or the one a method will find, by an id known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ampsweep.canonical import content_hash
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.catalog import Catalog
+from jobs.cell import NeuronsRef
+from jobs.data.corpus_folder import corpus_hash
+from jobs.data.model_folder import ModelFolder
+from jobs.neuron_sets import NeuronSets
+from jobs.spec import NeuronsById, NeuronsByMethod, SweepSpec
+
+MAX_TOKENS = 100_000
+"""Tokens of a language that are recorded, at most; part of a set's id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronChoice:
+    """A set by reference, the languages it has or will have, and whether it has patch values."""
+
+    ref: NeuronsRef
+    languages: tuple[str, ...]
+    has_patch: bool
+
+
+def choose_neurons(spec: SweepSpec, model: ModelFolder, catalog: Catalog, neuron_sets: NeuronSets) -> NeuronChoice:
+    """Find what `spec.neurons` means for a model; raises InvalidRequest or UnknownName with the field."""
+    if isinstance(spec.neurons, NeuronsById):
+        return _existing(spec.neurons, model, neuron_sets)
+    return _to_be_found(spec.neurons, model, catalog)
+
+
+def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
+    known = {info.id: info for info in neuron_sets.infos()}
+    if neurons.id not in known:
+        raise UnknownName("neuron set", neurons.id, known, param="neurons.id")
+    info = known[neurons.id]
+    if info.fingerprint != model.fingerprint:
+        raise InvalidRequest(
+            f"neuron set {info.id} was made for another model ({info.model}); choose one of this model's",
+            param="neurons.id",
+        )
+    return NeuronChoice(ref=NeuronsRef(id=info.id), languages=tuple(info.languages), has_patch=bool(info.patch))
+
+
+def _to_be_found(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog) -> NeuronChoice:
+    if neurons.method == "lape" and len(neurons.languages) < 2:
+        raise InvalidRequest("lape compares languages; give at least two", param="neurons.languages")
+    params = {{"k": "neurons"}.get(name, name): value for name, value in neurons.params().items()}
+    folder = catalog.corpus(neurons.corpus)
+    asked = {
+        "fingerprint": model.fingerprint,
+        "method": neurons.method,
+        "params": params,
+        "max_tokens": MAX_TOKENS,
+        "corpus": corpus_hash(folder, neurons.languages, param="neurons.languages"),
+        "languages": sorted(neurons.languages),
+    }
+    ref = NeuronsRef(
+        id=f"ns_{content_hash(asked)}",
+        method=neurons.method,
+        corpus=neurons.corpus,
+        languages=tuple(sorted(neurons.languages)),
+        params=params,
+    )
+    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True)

@@ -1,0 +1,164 @@
+"""From a spec to its cells, in a fixed order; everything that can be known to be wrong is said here, by field.
+
+For every task and data language comes the unsteered baseline, then every steered cell that is compared with it. Where a
+task compares two languages (lss), each target language has a baseline of its own and is skipped where it is the data
+language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.catalog import Catalog
+from jobs.cell import Cell, NeuronsRef, TaskRef
+from jobs.data.hashing import files_hash
+from jobs.data.model_folder import ModelFolder
+from jobs.intervention_spec import complete_intervention
+from jobs.neuron_choice import NeuronChoice, choose_neurons
+from jobs.neuron_sets import NeuronSets
+from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
+from jobs.tasks.base import Task
+from jobs.tasks.registry import task_for
+
+MAX_CELLS = 100_000
+
+
+def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> list[Cell]:
+    """Return a sweep's cells, each once; raises InvalidRequest or UnknownName whose `param` is the spec's field."""
+    model = catalog.model(spec.model)
+    neurons = choose_neurons(spec, model, catalog, neuron_sets)
+    targets = _targets(spec, neurons)
+    layers = _layers(spec.interventions, model)
+    tasks = [_Planned(index, task, catalog, targets) for index, task in enumerate(spec.tasks)]
+    a_target = len(_magnitudes(spec)) * len(layers) * (1 + len(spec.interventions.controls))
+    count = sum(1 + a_target * (1 if ref.target_language else len(targets)) for task in tasks for ref in task.refs)
+    if count > MAX_CELLS:
+        raise InvalidRequest(
+            f"the sweep would have {count} cells, and {MAX_CELLS} is the most; give fewer factors, languages or layers",
+            param="interventions",
+        )
+    cells: dict[str, Cell] = {}
+    for task in tasks:
+        for ref in task.refs:
+            own = [ref.target_language] if ref.target_language is not None else targets
+            for neurons_ref, intervention in _interventions(spec, own, layers, neurons.ref):
+                cell = Cell(
+                    model=spec.model,
+                    model_hash=model.fingerprint,
+                    engine=catalog.engine,
+                    engine_version=catalog.engine_version,
+                    dtype=catalog.dtype,
+                    task=ref,
+                    neurons=neurons_ref,
+                    intervention=intervention,
+                    seed=spec.seed,
+                )
+                cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+class _Planned:
+    """One task of the spec, resolved to the references its cells have, in order."""
+
+    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...]) -> None:
+        self.param = f"tasks.{index}"
+        task = task_for(spec.name, param=f"{self.param}.name")
+        folder = catalog.data_set(spec.data or task.default_data, param=f"{self.param}.data")
+        split = self._split(spec, task)
+        try:
+            known = task.languages(folder, split)
+        except InvalidRequest as error:
+            field = "data" if spec.split is None else "split"
+            raise InvalidRequest(error.message, param=f"{self.param}.{field}") from error
+        for at, language in enumerate(spec.languages):
+            if language not in known:
+                what = f"language of task {task.name}"
+                raise UnknownName(what, language, known, param=f"{self.param}.languages.{at}")
+        for language in targets if task.compares else ():
+            if language not in known:
+                what = f"target language for task {task.name}"
+                raise UnknownName(what, language, known, param="interventions.languages")
+        self.refs = [
+            TaskRef(
+                name=task.name,
+                version=task.version,
+                data_language=language,
+                target_language=target,
+                limit=spec.limit,
+                split=split,
+                data=spec.data or task.default_data,
+                data_hash=files_hash(task.files(folder, split, language)),
+            )
+            for language in spec.languages
+            for target in (targets if task.compares else (None,))
+            if target != language
+        ]
+        if not self.refs:
+            raise InvalidRequest(
+                f"task {task.name} compares two languages; none of the targets differs from its own",
+                param=f"{self.param}.languages",
+            )
+
+    def _split(self, spec: TaskSpec, task: Task) -> str | None:
+        if spec.split is not None and task.default_split is None:
+            raise InvalidRequest(f"task {task.name} has no splits; leave split out", param=f"{self.param}.split")
+        return spec.split or task.default_split
+
+
+def _targets(spec: SweepSpec, neurons: NeuronChoice) -> tuple[str, ...]:
+    asked = spec.interventions.languages
+    for index, language in enumerate(asked or ()):
+        if language not in neurons.languages:
+            what = "language of the neuron set"
+            raise UnknownName(what, language, neurons.languages, param=f"interventions.languages.{index}")
+    if spec.interventions.patch is not None and not neurons.has_patch:
+        raise InvalidRequest("this neuron set has no patch values; give factors alone", param="interventions.patch")
+    return asked or neurons.languages
+
+
+def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[int, ...] | None]:
+    asked = interventions.layers
+    if asked == "all":
+        return [None]
+    if asked == "each":
+        return [(layer,) for layer in range(model.layers)]
+    for index, layer in enumerate(asked):
+        if layer >= model.layers:
+            raise InvalidRequest(
+                f"there is no layer {layer}; the model has layers 0 to {model.layers - 1}",
+                param=f"interventions.layers.{index}",
+            )
+    return [tuple(sorted(layer for layer in asked if isinstance(layer, int)))]
+
+
+def _magnitudes(spec: SweepSpec) -> list[tuple[str | None, float]]:
+    """Return the pairs of patch value (or None) and factor."""
+    return list(product(spec.interventions.patch or (None,), spec.interventions.factors or (1.0,)))
+
+
+def _interventions(
+    spec: SweepSpec, targets: list[str] | tuple[str, ...], layers: list[tuple[int, ...] | None], neurons: NeuronsRef
+) -> Iterator[tuple[NeuronsRef | None, dict[str, Any] | None]]:
+    """Yield nothing at all (the baseline), then each intervention with its neuron set."""
+    yield None, None
+    asked = spec.interventions
+    non_target = None if asked.non_target is None else asked.non_target.model_dump()
+    for target, (patch, factor), chosen in product(targets, _magnitudes(spec), layers):
+        for selection in (None, *asked.controls):
+            yield (
+                neurons,
+                complete_intervention(
+                    languages=(target,),
+                    op=asked.op,
+                    factor=factor,
+                    patch=patch,
+                    layers=chosen,
+                    scope=asked.scope,
+                    selection=selection,
+                    seed=spec.seed,
+                    non_target=non_target,
+                ),
+            )

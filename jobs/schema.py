@@ -1,0 +1,93 @@
+"""The columns of the Parquet files, in their order, and what a cell's own columns are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.cell import Cell
+
+SAMPLES = pa.schema(
+    [
+        ("sweep_id", pa.string()),
+        ("cell_id", pa.string()),
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("data_language", pa.string()),
+        ("target_language", pa.string()),
+        ("selection", pa.string()),
+        ("op", pa.string()),
+        ("factor", pa.float64()),
+        ("layers", pa.string()),
+        ("scope", pa.string()),
+        ("doc_id", pa.string()),
+        ("prediction", pa.string()),
+        ("gold", pa.string()),
+        ("correct", pa.bool_()),
+        ("score", pa.float64()),
+        ("logprobs", pa.list_(pa.float64())),
+        ("completion", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("patch", pa.string()),
+        ("error", pa.string()),
+        ("call_tokens", pa.list_(pa.int64())),
+    ]
+)
+"""A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task."""
+
+CELL = pa.schema(list(SAMPLES)[1:])
+"""A cell's samples: it belongs to every sweep that needs it."""
+
+SUMMARY = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("metric", pa.string()),
+        ("data_language", pa.string()),
+        ("target_language", pa.string()),
+        ("selection", pa.string()),
+        ("op", pa.string()),
+        ("factor", pa.float64()),
+        ("layers", pa.string()),
+        ("n", pa.int64()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("baseline", pa.float64()),
+        ("delta", pa.float64()),
+        ("p_value", pa.float64()),
+        ("patch", pa.string()),
+        ("left_out", pa.int64()),
+        ("failed", pa.int64()),
+        ("delta_ci_low", pa.float64()),
+        ("delta_ci_high", pa.float64()),
+    ]
+)
+"""One row a cell that has a value."""
+
+WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+
+
+def cell_columns(cell: Cell) -> dict[str, str | float | None]:
+    """Return what all samples of a cell share: the columns that say what was asked.
+
+    `target_language` is the language steered to (of several, joined by "+"), or the one a baseline is compared with.
+    An unsteered cell has no selection, op, factor, layers, scope or patch.
+    """
+    asked = cell.intervention or {}
+    layers = asked.get("layers")
+    return {
+        "cell_id": cell.id,
+        "model": cell.model,
+        "task": cell.task.name,
+        "data_language": cell.task.data_language,
+        "target_language": "+".join(asked.get("languages", ())) or cell.task.target_language,
+        "selection": asked.get("selection"),
+        "op": asked.get("op"),
+        "factor": asked.get("factor"),
+        "layers": ",".join(map(str, layers)) if isinstance(layers, list | tuple) else layers,
+        "scope": asked.get("scope"),
+        "patch": asked.get("patch"),
+    }

@@ -1,0 +1,135 @@
+"""The spec of a sweep, as users write it in YAML or JSON. Knows nothing of what is installed: see `jobs.plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from jobs.edge import Languages, Name, Strict, Unique, validated
+from jobs.intervention_spec import Factor, LayerList, NonTargetSpec, Op, Patch, Scope, Seed, by_kind
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+METHOD_PARAMS: dict[str, dict[str, float]] = {
+    "lape": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95},
+    "activated": {},
+    "act_prob": {"k": 897},
+    "random": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95, "seed": 0},
+}
+"""The parameters of each method of identification, with the published values."""
+
+
+class NeuronsById(Strict):
+    """A neuron set that is there already."""
+
+    id: Annotated[str, Field(pattern=r"^ns_[0-9A-Za-z_-]{1,100}$")]
+
+
+class NeuronsByMethod(Strict):
+    """A neuron set to be found, unless the same has been found before."""
+
+    method: Literal["lape", "activated", "act_prob", "random"]
+    corpus: Name
+    languages: Languages
+    top_rate: Rate | None = None
+    filter_rate: Rate | None = None
+    activation_bar: Rate | None = None
+    k: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _params_of_the_method(self) -> NeuronsByMethod:
+        own = METHOD_PARAMS[self.method]
+        for name in self._given():
+            if name not in own:
+                known = ", ".join(own) or "no parameters"
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "{key} is no parameter of method {method}; it has {known}",
+                    {"key": name, "method": self.method, "known": known},
+                )
+        return self
+
+    def _given(self) -> dict[str, float]:
+        return self.model_dump(exclude={"method", "corpus", "languages"}, exclude_none=True)
+
+    def params(self) -> dict[str, float]:
+        """Return all parameters of the method, the published values where none is given."""
+        return {**METHOD_PARAMS[self.method], **self._given()}
+
+
+def _neurons_kind(raw: object) -> str:
+    by_id = isinstance(raw, NeuronsById) or (isinstance(raw, dict) and "id" in raw)
+    return "by id" if by_id else "by method"
+
+
+Neurons = Annotated[
+    Annotated[NeuronsById, Tag("by id")] | Annotated[NeuronsByMethod, Tag("by method")],
+    Discriminator(_neurons_kind),
+]
+Layers = Annotated[
+    Annotated[Literal["all", "each"], Tag("a word")] | Annotated[LayerList, Tag("a list")],
+    Discriminator(by_kind),
+]
+
+
+def _one_or_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class InterventionsSpec(Strict):
+    """The interventions of a sweep: every target language with every magnitude, layer choice and control.
+
+    `layers: each` makes one of each layer. Without `patch` the factors are the magnitudes; with it each patch value is
+    multiplied by each factor (1 if none is given). `controls: [random]` repeats all with neurons drawn at random.
+    """
+
+    languages: Languages | None = None
+    op: Op
+    factors: Unique[Factor] | None = None
+    patch: Annotated[Unique[Patch] | None, BeforeValidator(_one_or_list)] = None
+    layers: Layers = "all"
+    scope: Scope = "all"
+    controls: Annotated[tuple[Literal["random"], ...], Field(strict=False, max_length=1)] = ()
+    non_target: NonTargetSpec | None = None
+
+    @model_validator(mode="after")
+    def _magnitude(self) -> InterventionsSpec:
+        if self.patch is None and self.factors is None:
+            message = "a magnitude is required: give factors, or patch with op add or set"
+            raise PydanticCustomError("no_magnitude", message, {"key": "factors"})
+        if self.patch is not None and self.op == "scale":
+            message = "patch values go with op add or set, not with scale"
+            raise PydanticCustomError("patch_scale", message, {"key": "patch"})
+        return self
+
+
+class TaskSpec(Strict):
+    """A task on some data languages: the first `limit` items, all without one."""
+
+    name: Name
+    languages: Languages
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    split: Name | None = None
+    data: Name | None = None
+
+
+class SweepSpec(Strict):
+    """What a user asks for: one model, one neuron set, interventions, tasks."""
+
+    name: Name = "sweep"
+    model: Annotated[str, Field(min_length=1, max_length=4096)]
+    neurons: Neurons
+    interventions: InterventionsSpec
+    tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    seed: Seed = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as JSON, with what was left open filled in; `parse_spec` reads it back."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def parse_spec(raw: object) -> SweepSpec:
+    """Read a sweep's spec; raises InvalidRequest whose `param` is the dotted path of the first wrong field."""
+    return validated(SweepSpec, raw)

@@ -1,0 +1,69 @@
+"""The tables of the SQL store. A change here needs a migration; a test finds the drift."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# The order of `seq` is that of creation. `events` is the id of the sweep's last event.
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("idempotency_key", sa.String, unique=True),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("completed", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("reused", sa.Integer, nullable=False),
+    sa.Column("events", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("error", sa.Text),
+)
+
+cells = sa.Table(
+    "cells",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String),
+    sa.Column("expires_at", sa.Float),
+    sa.Column("error", sa.Text),
+    sa.Column("file", sa.String),
+    sa.Column("rows", sa.Integer),
+    sa.Column("sha256", sa.String),
+)
+
+sweep_cells = sa.Table(
+    "sweep_cells",
+    metadata,
+    sa.Column("sweep_seq", sa.ForeignKey("sweeps.seq"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("cell_id", sa.ForeignKey("cells.id"), nullable=False, index=True),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("sweep_seq", sa.ForeignKey("sweeps.seq"), primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("type", sa.String, nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)

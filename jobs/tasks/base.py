@@ -1,0 +1,104 @@
+"""The seam between what is asked and who answers: a task makes items out of data and samples out of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from jobs.cell import TaskRef
+from jobs.requests import Answer, Call
+from jobs.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question: the calls to make, and in `meta` what its task needs to score the answers."""
+
+    doc_id: str
+    calls: tuple[Call, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemSet:
+    """The items of a cell, and how many of the data's were left out because the task says nothing about them."""
+
+    items: tuple[Item, ...]
+    left_out: int
+
+
+class Task(Protocol):
+    """A way to ask and to score. It holds no state; `folder` is that of the data set a TaskRef names.
+
+    `version` is part of a cell's id: it grows with every change to what is asked or how it is scored. `compares` says
+    that a cell needs a second language (`TaskRef.target_language`), the one being steered to. `metric` is how a
+    cell's samples become one number, see `jobs.metrics`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in a spec."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Grows with every change to what is asked or how it is scored."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """`lss` or `accuracy`."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether a cell needs a second language."""
+        ...
+
+    @property
+    def default_data(self) -> str:
+        """The data set where the spec names none."""
+        ...
+
+    @property
+    def default_split(self) -> str | None:
+        """The split where the spec names none; None for a task without splits."""
+        ...
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages the data has; InvalidRequest where it is not there."""
+        ...
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the files that the items of a language come from."""
+        ...
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make a cell's items, the same ones at every call."""
+        ...
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Score the answers to an item, one for each of its calls; one failed answer makes a failed sample."""
+        ...
+
+
+def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:
+    """Return a sample of scored calls, its tokens and their log-probabilities call after call."""
+    return Sample(
+        doc_id=item.doc_id,
+        logprobs=tuple(value for answer in answers for value in answer.logprobs),
+        call_tokens=tuple(len(answer.logprobs) for answer in answers),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(len(answer.logprobs) for answer in answers),
+        **verdict,
+    )
+
+
+def failed(item: Item, answers: Sequence[Answer]) -> Sample | None:
+    """Return a failed sample if one of the answers failed, or has no tokens to judge by."""
+    for answer in answers:
+        if answer.error is not None or not answer.logprobs:
+            return Sample(doc_id=item.doc_id, error=answer.error or "no tokens came back")
+    return None

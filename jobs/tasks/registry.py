@@ -1,0 +1,17 @@
+"""The tasks there are, by name."""
+
+from __future__ import annotations
+
+from ampsweep.errors import UnknownName
+from jobs.tasks.base import Task
+from jobs.tasks.lss import Lss
+from jobs.tasks.xcopa import Xcopa
+
+_TASKS: dict[str, Task] = {"lss": Lss(), "xcopa": Xcopa()}
+
+
+def task_for(name: str, *, param: str | None = None) -> Task:
+    """Return a task; UnknownName lists those there are."""
+    if name not in _TASKS:
+        raise UnknownName("task", name, _TASKS, param=param)
+    return _TASKS[name]
