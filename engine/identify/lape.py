@@ -53,8 +53,8 @@ def quantile(values: NDArray[np.float64], rate: float) -> float:
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return H float64 [L, F] in nats, with 0 log 0 = 0; infinite where every p is 0."""
+    """Return H float64 [L, F] in nats, with 0 log 0 = 0, also where every p is 0."""
     total = p.sum(axis=0)
     q = p / np.where(total > 0, total, 1.0)
-    entropy = -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=0)
-    return np.where(total > 0, entropy, np.inf)
+    entropy: NDArray[np.float64] = -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=0)
+    return entropy

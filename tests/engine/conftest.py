@@ -1,0 +1,40 @@
+"""What the engine tests share: tiny models, written once a session, and engines on them, loaded once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.transformers_engine import TransformersEngine
+from tests.models import Family, tiny_model
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
+    """Return the folder of a tiny model of a family, made at the first call."""
+    made: dict[Family, Path] = {}
+
+    def folder(family: Family) -> Path:
+        if family not in made:
+            made[family] = tiny_model(family, tmp_path_factory.mktemp("models") / family)
+        return made[family]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oracle(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Family], TransformersEngine]]:
+    """Return the transformers engine on a tiny model, loaded at the first call."""
+    loaded: dict[Family, TransformersEngine] = {}
+
+    def engine(family: Family) -> TransformersEngine:
+        if family not in loaded:
+            loaded[family] = TransformersEngine(model_folder(family))
+        return loaded[family]
+
+    yield engine
+    for each in loaded.values():
+        asyncio.run(each.close())

@@ -1,0 +1,27 @@
+"""Recordings with given counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.identify.stats import ActivationStats
+
+
+def make_stats(counts: Any, tokens: Any, *, positive: Any = None, patch_sentences: Any = None) -> ActivationStats:
+    """Make the statistics of languages a, b, ... from counts [G, L, F] and tokens [G]; patch values are 0."""
+    counted = np.asarray(counts, dtype=np.int64)
+    zeros = np.zeros(counted.shape, dtype=np.float32)
+    sentences = np.ones(len(counted), dtype=np.int64) if patch_sentences is None else np.asarray(patch_sentences)
+    return ActivationStats(
+        languages=tuple("abcdefgh"[: len(counted)]),
+        counts=counted,
+        tokens=np.asarray(tokens, dtype=np.int64),
+        sentences=sentences,
+        patch_max=zeros,
+        patch_median=zeros,
+        patch_mean=zeros,
+        positive=zeros.astype(np.int32) if positive is None else np.asarray(positive, dtype=np.int32),
+        patch_sentences=sentences,
+    )

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ampsweep.errors import InvalidRequest
+from engine.corpus import Corpus
+from engine.fake import FAKE_INFO, FakeEngine
+from engine.identify.identification import Identification, identify
+from engine.neuron_set import NeuronSet
+from engine.transformers_engine import TransformersEngine
+from tests.engine.forward import HandModel
+from tests.engine.identify.test_lape import direct_lape
+from tests.models import FAMILIES, Family
+
+TEXTS = {
+    "en": ["The end of the thing.", "In the north there is another one.", "It rains.", "And then they went on."],
+    "ja": ["北の果てにもう一つある。", "雨が降る。", "それから彼らは行った。"],
+    "tr": ["Şeyin sonu.", "Kuzeyde bir tane daha var.", "Yağmur yağıyor."],
+}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    for code, lines in TEXTS.items():
+        (tmp_path / f"{code}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return Corpus.open(tmp_path, name="few-words")
+
+
+def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
+    return asyncio.run(identify(FakeEngine(), corpus, Identification.of(method, params)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lape_finds_the_neurons_that_stored_activations_give(
+    family: Family,
+    oracle: Callable[[Family], TransformersEngine],
+    model_folder: Callable[[Family], Path],
+    corpus: Corpus,
+) -> None:
+    engine = oracle(family)
+    found = asyncio.run(identify(engine, corpus, Identification.of("lape", {"top_rate": 0.1})))
+    hand, tokenizer = HandModel(model_folder(family)), engine._model.tokenizer
+    counts, tokens = [], []
+    for lines in TEXTS.values():
+        stored = []
+        for text in lines:
+            ids = tokenizer.encode(text)
+            special = len(ids) - len(tokenizer.encode(text, add_special_tokens=False))
+            stored.append(torch.stack(hand.activations(ids), dim=1)[special:])
+        everything = torch.cat(stored)
+        counts.append((everything > 0).sum(dim=0).tolist())
+        tokens.append(len(everything))
+    expected = direct_lape(counts, tokens, list(TEXTS), top_rate=0.1)
+    assert {code: [tuple(pair) for pair in pairs.tolist()] for code, pairs in found.neurons.items()} == expected
+    assert sum(map(len, expected.values())) > 10
+
+
+def test_a_found_set_says_where_it_came_from(corpus: Corpus, tmp_path: Path) -> None:
+    found = _identify(corpus, "lape", top_rate=0.2)
+    assert (found.model, found.fingerprint, found.layers, found.width) == ("fake", FAKE_INFO.fingerprint, 4, 32)
+    assert (found.corpus, found.corpus_hash, found.method) == ("few-words", corpus.hash, "lape")
+    assert found.params == {"top_rate": 0.2, "filter_rate": 0.95, "activation_bar": 0.95, "max_tokens": 100_000}
+    assert found.languages == corpus.languages == ("en", "ja", "tr")
+    assert found.patch is not None
+    found.save(tmp_path / "set")
+    assert NeuronSet.load(tmp_path / "set").id == found.id
+
+
+def test_the_id_is_known_before_and_tells_requests_apart(corpus: Corpus) -> None:
+    request = Identification.of("lape")
+    known = request.neuron_set_id(fingerprint=FAKE_INFO.fingerprint, corpus=corpus)
+    assert _identify(corpus, "lape").id == known
+    assert _identify(corpus, "lape", top_rate=0.01).id == known  # the default, spelled out
+    others = [
+        _identify(corpus, "lape", top_rate=0.02).id,
+        _identify(corpus, "random").id,
+        _identify(corpus, "random", seed=1).id,
+        Identification.of("lape", max_tokens=9).neuron_set_id(fingerprint=FAKE_INFO.fingerprint, corpus=corpus),
+        request.neuron_set_id(fingerprint="1" * 64, corpus=corpus),
+        request.neuron_set_id(
+            fingerprint=FAKE_INFO.fingerprint,
+            corpus=Corpus.open(next(iter(corpus.files.values())).parent, languages=["en", "tr"]),
+        ),
+    ]
+    assert len({known, *others}) == 7
+
+
+def test_random_has_as_many_a_layer_as_lape(corpus: Corpus) -> None:
+    lape, random = _identify(corpus, "lape", top_rate=0.2), _identify(corpus, "random", top_rate=0.2)
+    for code in lape.languages:
+        np.testing.assert_array_equal(lape.neurons[code][:, 0], random.neurons[code][:, 0])
+    assert any(lape.neurons[code].tolist() != random.neurons[code].tolist() for code in lape.languages)
+
+
+def test_every_method_gives_every_language_an_entry(corpus: Corpus) -> None:
+    assert {code: len(pairs) for code, pairs in _identify(corpus, "act_prob", neurons=7).neurons.items()} == {
+        "en": 7,
+        "ja": 7,
+        "tr": 7,
+    }
+    assert _identify(corpus, "activated").languages == ("en", "ja", "tr")
+    assert Identification.of("act_prob").params == {"neurons": 897}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "param"),
+    [
+        ("magic", {}, "method"),
+        ("lape", {"neurons": 5}, "params"),
+        ("activated", {"top_rate": 0.1}, "params"),
+        ("lape", {"top_rate": 0}, "params.top_rate"),
+        ("lape", {"filter_rate": 1.1}, "params.filter_rate"),
+        ("lape", {"activation_bar": "high"}, "params.activation_bar"),
+        ("lape", {"top_rate": True}, "params.top_rate"),
+        ("act_prob", {"neurons": 0}, "params.neurons"),
+        ("act_prob", {"neurons": 1.5}, "params.neurons"),
+        ("random", {"seed": -1}, "params.seed"),
+    ],
+)
+def test_a_wrong_method_or_parameter_is_named(method: str, params: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Identification.of(method, params)
+    assert caught.value.param == param
+
+
+def test_a_limit_on_tokens_is_above_zero(corpus: Corpus) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Identification.of("lape", max_tokens=0)
+    assert caught.value.param == "max_tokens"
+    limited = asyncio.run(FakeEngine().record(corpus.sentences(), max_tokens=40))
+    assert (limited.tokens <= 40).all()
+    assert limited.sentences.tolist() == [1, 1, 2]

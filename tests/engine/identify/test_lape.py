@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.identify.lape import quantile, select_lape
+from engine.identify.stats import ActivationStats
+from tests.engine.identify.counts import make_stats
+
+Neurons = dict[str, list[tuple[int, int]]]
+
+
+def direct_lape(
+    counts: Sequence[Sequence[Sequence[int]]],
+    tokens: Sequence[int],
+    languages: Sequence[str],
+    top_rate: float = 0.01,
+    filter_rate: float = 0.95,
+    activation_bar: float = 0.95,
+) -> Neurons:
+    """Work LAPE out neuron by neuron, on [G][L][F] counts, with exact probabilities."""
+    groups, layers, width = len(counts), len(counts[0]), len(counts[0][0])
+    neurons = [(layer, index) for layer in range(layers) for index in range(width)]
+    p = {
+        (layer, index): [Fraction(counts[g][layer][index], max(tokens[g], 1)) for g in range(groups)]
+        for layer, index in neurons
+    }
+    everything = sorted(value for values in p.values() for value in values)
+
+    def bar(rate: float) -> Fraction:
+        return everything[max(1, round(len(everything) * rate)) - 1]
+
+    entropies = []
+    for neuron in neurons:
+        if max(p[neuron]) > bar(filter_rate):
+            shares = [float(value / sum(p[neuron])) for value in p[neuron] if value > 0]
+            entropies.append((round(-math.fsum(q * math.log(q) for q in shares), 12), neuron))
+    kept = [neuron for _, neuron in sorted(entropies)[: round(len(neurons) * top_rate)]]
+    return {
+        code: sorted(neuron for neuron in kept if p[neuron][g] > bar(activation_bar))
+        for g, code in enumerate(languages)
+    }
+
+
+def _selected(stats: ActivationStats, **rates: float) -> Neurons:
+    return {code: [(x, y) for x, y in pairs.tolist()] for code, pairs in select_lape(stats, **rates).items()}
+
+
+_rate = st.sampled_from([0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0])
+
+
+@given(
+    groups=st.integers(1, 4),
+    layers=st.integers(1, 3),
+    width=st.integers(1, 12),
+    tokens=st.integers(0, 6),
+    top=_rate,
+    filtered=_rate,
+    bar=_rate,
+    seed=st.integers(0, 2**32),
+)
+def test_it_is_the_direct_computation(
+    groups: int, layers: int, width: int, tokens: int, top: float, filtered: float, bar: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    total = random.integers(0, tokens + 1, size=groups)  # few tokens: many ties
+    counts = random.binomial(total[:, None, None], random.random((groups, layers, width)))
+    stats = make_stats(counts, total)
+    expected = direct_lape(counts.tolist(), total.tolist(), stats.languages, top, filtered, bar)
+    assert _selected(stats, top_rate=top, filter_rate=filtered, activation_bar=bar) == expected
+
+
+def test_it_finds_the_neurons_that_were_planted() -> None:
+    counts = np.full((3, 4, 50), 10)
+    counts[0, 1, 7] = counts[2, 3, 49] = 90
+    counts[0, 0, 0] = counts[1, 0, 0] = 80
+    stats = make_stats(counts, [100, 100, 100])
+    assert _selected(stats) == {"a": [(1, 7)], "b": [], "c": [(3, 49)]}  # 0.01 of 200 neurons are 2
+    assert _selected(stats, top_rate=0.015)["b"] == [(0, 0)]
+
+
+def test_equal_entropies_go_to_the_lower_layer_then_index() -> None:
+    counts = np.zeros((2, 3, 40), dtype=np.int64)
+    for layer, index in ((2, 0), (1, 39), (1, 5)):
+        counts[0, layer, index] = 50
+    stats = make_stats(counts, [100, 100])
+    assert _selected(stats, top_rate=2 / 120)["a"] == [(1, 5), (1, 39)]
+
+
+def test_a_neuron_that_is_never_active_is_no_candidate() -> None:
+    counts = np.zeros((2, 1, 4), dtype=np.int64)
+    counts[:, 0, 0] = 10
+    selected = _selected(make_stats(counts, [10, 10]), top_rate=1.0, filter_rate=0.1, activation_bar=0.1)
+    assert selected == {"a": [(0, 0)], "b": [(0, 0)]}
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.95, 95.0), (0.5, 50.0), (1.0, 100.0), (0.001, 1.0)])
+def test_a_quantile_is_one_of_the_values(rate: float, expected: float) -> None:
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0)).reshape(4, 25)
+    assert quantile(values, rate) == expected

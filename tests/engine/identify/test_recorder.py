@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ampsweep.errors import InvalidRequest
+from engine.identify.recorder import Recorder, Ticket
+from engine.identify.stats import PATCH_SENTENCES
+
+LAYERS, WIDTH = 2, 3
+
+
+def _recorder(max_tokens: int = 10_000) -> Recorder:
+    return Recorder(layers=LAYERS, width=WIDTH, max_tokens=max_tokens)
+
+
+def _add(recorder: Recorder, ticket: Ticket, mean: NDArray[np.float32], counts: int = 1) -> None:
+    recorder.add(ticket, counts=np.full((LAYERS, WIDTH), counts), mean=mean)
+
+
+@given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())
+def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed: int, order: object) -> None:
+    random = np.random.default_rng(seed)
+    means = random.normal(size=(sentences, LAYERS, WIDTH)).astype(np.float32)
+    recorder = _recorder()
+    admitted = [recorder.admit("en", 2) for _ in means]
+    tickets = [ticket for ticket in admitted if ticket is not None]
+    order.shuffle(tickets)  # type: ignore[attr-defined]
+    for ticket in tickets:
+        _add(recorder, ticket, means[ticket.place])
+    stats = recorder.finish()
+    first = means[:PATCH_SENTENCES]
+    np.testing.assert_array_equal(stats.patch_max[0], first.max(axis=0))
+    np.testing.assert_array_equal(stats.patch_median[0], np.sort(first, axis=0)[(len(first) - 1) // 2])
+    np.testing.assert_allclose(stats.patch_mean[0], first.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_array_equal(stats.positive[0], (first > 0).sum(axis=0))
+    assert stats.patch_sentences.tolist() == [len(first)]
+    assert stats.sentences.tolist() == [sentences]
+    assert stats.tokens.tolist() == [2 * sentences]
+    assert (stats.counts == sentences).all()
+
+
+def test_a_language_is_full_at_its_first_sentence_that_does_not_fit() -> None:
+    recorder = _recorder(max_tokens=10)
+    taken = [recorder.admit("en", tokens) for tokens in (4, 6, 1)]
+    assert [ticket and ticket.place for ticket in taken] == [0, 1, None]
+    taken = [recorder.admit("fr", tokens) for tokens in (4, 7, 1)]
+    assert [ticket and ticket.place for ticket in taken] == [0, None, None]
+
+
+def test_a_sentence_without_tokens_takes_no_part() -> None:
+    recorder = _recorder()
+    assert recorder.admit("en", 0) is None
+    with pytest.raises(InvalidRequest):
+        recorder.finish()
+
+
+def test_a_language_without_sentences_has_an_entry() -> None:
+    recorder = _recorder(max_tokens=5)
+    assert recorder.admit("en", 6) is None
+    ticket = recorder.admit("fr", 5)
+    assert ticket is not None
+    _add(recorder, ticket, np.ones((LAYERS, WIDTH), dtype=np.float32), counts=5)
+    stats = recorder.finish()
+    assert stats.languages == ("en", "fr")
+    assert stats.tokens.tolist() == [0, 5]
+    assert stats.patch_max[:, 0, 0].tolist() == [0.0, 1.0]
+
+
+def test_the_means_of_a_language_are_let_go_of_when_they_are_all_in() -> None:
+    recorder = _recorder()
+    mean = np.zeros((LAYERS, WIDTH), dtype=np.float32)
+    references = sys.getrefcount(mean)
+    for _ in range(PATCH_SENTENCES + 50):
+        ticket = recorder.admit("en", 1)
+        assert ticket is not None
+        _add(recorder, ticket, mean)
+        held = len(recorder._languages["en"].means)
+        assert held <= PATCH_SENTENCES - 1
+    assert held == 0
+    assert sys.getrefcount(mean) == references

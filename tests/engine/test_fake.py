@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
+from engine.fake import FAKE_INFO, FakeEngine
+from engine.intervention import Intervention
+from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Sentence, Steering
+from tests.engine.neuron_sets import make_neuron_set
+
+NEURONS = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)
+
+
+def _engine(**options: Any) -> FakeEngine:
+    engine = FakeEngine(**options)
+    engine.add_neurons(NEURONS)
+    return engine
+
+
+def _steering(**change: Any) -> Steering:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 5, **change}
+    return Steering(intervention=Intervention.from_dict(raw), neurons=NEURONS.id)
+
+
+def _score(engine: FakeEngine, continuation: str, steering: Steering | None = None) -> Score:
+    return asyncio.run(engine.score(ScoreRequest(context="The", continuation=continuation, steering=steering)))
+
+
+def _generate(engine: FakeEngine, prompt: str, steering: Steering | None = None, **sampling: Any) -> list[Chunk]:
+    async def collect() -> list[Chunk]:
+        request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=steering)
+        return [chunk async for chunk in engine.generate(request)]
+
+    return asyncio.run(collect())
+
+
+def test_answers_depend_on_text_and_steering_alone() -> None:
+    one, two = _engine(), _engine()
+    for steering in (None, _steering(), _steering(factor=2.0), _steering(scope="prompt")):
+        assert _score(one, " end", steering) == _score(two, " end", steering)
+        assert _generate(one, "The", steering) == _generate(two, "The", steering)
+    scores = {_score(one, " end", steering) for steering in (None, _steering(), _steering(factor=2.0))}
+    assert len(scores) == 3
+    assert _generate(one, "The") != _generate(one, "The", _steering())
+    assert all(-8 <= value < 0 for score in scores for value in score.logprobs)
+
+
+def test_a_stream_ends_with_a_reason() -> None:
+    chunks = _generate(_engine(), "The", max_tokens=5)
+    assert [chunk.finish_reason for chunk in chunks] == [None] * 4 + ["length"]
+    text = "".join(chunk.text for chunk in chunks)
+    stop = text.split()[2]
+    cut = _generate(_engine(), "The", max_tokens=5, stop=(stop,))
+    assert "".join(chunk.text for chunk in cut) == text[: text.find(stop)]
+    assert cut[-1].finish_reason == "stop"
+
+
+def test_failures_and_waits_are_those_it_was_told() -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    engine = _engine(sleep=sleep, seconds_per_step=0.25, fail_on="BOOM")
+    assert len(_generate(engine, "The", max_tokens=3)) == 3
+    assert waited == [0.25] * 3
+    for broken in (lambda: _score(engine, "BOOM"), lambda: _generate(engine, "a BOOM")):
+        with pytest.raises(EngineFailed, match="BOOM"):
+            broken()
+    assert _score(engine, "fine").logprobs
+
+
+def test_it_refuses_what_an_engine_refuses() -> None:
+    engine = _engine(info=replace(FAKE_INFO, max_model_len=10))
+    with pytest.raises(InvalidRequest) as caught:
+        _generate(engine, "x" * 11)
+    assert caught.value.param == "prompt"
+    with pytest.raises(InvalidRequest) as caught:
+        _score(engine, "x" * 8)
+    assert caught.value.param == "context"
+    with pytest.raises(InvalidRequest) as caught:
+        _score(engine, "")
+    assert caught.value.param == "continuation"
+    with pytest.raises(UnknownName, match="en, fr"):
+        _score(engine, "x", _steering(languages=["de"]))
+    with pytest.raises(UnknownName, match=NEURONS.id):
+        _score(engine, "x", replace(_steering(), neurons="ns_no"))
+    with pytest.raises(InvalidRequest, match="3 layers"):
+        engine.add_neurons(make_neuron_set({"en": []}))
+
+
+def test_a_recording_has_neurons_that_prefer_a_language() -> None:
+    sentences = [Sentence(language=code, text=f"Sentence {at}") for code in ("en", "fr") for at in range(5)]
+    stats = asyncio.run(_engine().record(sentences, max_tokens=1000))
+    again = asyncio.run(_engine().record(sentences, max_tokens=1000))
+    np.testing.assert_array_equal(stats.counts, again.counts)
+    assert stats.languages == ("en", "fr")
+    share = stats.counts / stats.tokens[:, None, None]
+    assert ((share[0] > 0.7) & (share[1] < 0.3)).any()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.errors import InvalidRequest
+from engine.intervention import Intervention
+
+MINIMAL: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 5}
+
+
+@given(
+    languages=st.lists(st.sampled_from(["en", "fr", "tr", "zh"]), min_size=1, unique=True),
+    layers=st.none() | st.lists(st.integers(0, 30), min_size=1, unique=True),
+    seed=st.randoms(),
+)
+def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers: list[int] | None, seed: Any) -> None:
+    first = {"languages": languages, "op": "add", "factor": 2, "layers": layers or "all"}
+    shuffled = [*languages, languages[0]]
+    seed.shuffle(shuffled)
+    second = dict(reversed(list({**first, "factor": 2.0, "languages": shuffled, "patch": None, "seed": 9}.items())))
+    if layers:
+        second["layers"] = sorted(layers) * 2
+    one, two = Intervention.from_dict(first), Intervention.from_dict(second)
+    assert one == two
+    assert one.hash == two.hash
+
+
+def test_the_hash_is_the_same_in_another_process() -> None:
+    command = f"from engine.intervention import Intervention as I; print(I.from_dict({MINIMAL!r}).hash)"
+    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == Intervention.from_dict(MINIMAL).hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"languages": ["fr", "en"]},
+        {"op": "add"},
+        {"factor": 5.5},
+        {"op": "set", "patch": "max"},
+        {"layers": [0]},
+        {"scope": "prompt"},
+        {"selection": "random"},
+        {"selection": "random", "seed": 1},
+        {"non_target": {"op": "scale", "factor": 0}},
+    ],
+)
+def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
+    assert Intervention.from_dict({**MINIMAL, **change}).hash != Intervention.from_dict(MINIMAL).hash
+
+
+def test_the_seed_tells_random_neurons_apart() -> None:
+    first, second = ({**MINIMAL, "selection": "random", "seed": seed} for seed in (0, 1))
+    assert Intervention.from_dict(first).hash != Intervention.from_dict(second).hash
+
+
+def test_the_public_form_comes_back() -> None:
+    raw = {**MINIMAL, "op": "set", "patch": "median", "layers": [2, 1], "non_target": {"op": "add", "factor": -1}}
+    intervention = Intervention.from_dict(raw)
+    public = json.loads(json.dumps(intervention.to_dict()))
+    assert Intervention.from_dict(public) == intervention
+    assert public["layers"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"languages": []}, "intervention.languages"),
+        ({"languages": "fr"}, "intervention.languages"),
+        ({"languages": [""]}, "intervention.languages"),
+        ({"op": "amplify"}, "intervention.op"),
+        ({"op": None}, "intervention.op"),
+        ({"factor": None}, "intervention.factor"),
+        ({"factor": math.nan}, "intervention.factor"),
+        ({"factor": True}, "intervention.factor"),
+        ({"factor": "5"}, "intervention.factor"),
+        ({"patch": "max"}, "intervention.patch"),
+        ({"op": "set", "patch": "min"}, "intervention.patch"),
+        ({"layers": []}, "intervention.layers"),
+        ({"layers": [-1]}, "intervention.layers"),
+        ({"layers": [True]}, "intervention.layers"),
+        ({"scope": "answer"}, "intervention.scope"),
+        ({"selection": "best"}, "intervention.selection"),
+        ({"seed": -1}, "intervention.seed"),
+        ({"statistic": "mean"}, "intervention.statistic"),
+        ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
+        ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target"),
+        ({"strength": 1}, "intervention"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Intervention.from_dict({**MINIMAL, **change})
+    assert caught.value.param == param
+
+
+def test_a_patch_value_alone_is_a_magnitude() -> None:
+    assert Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max"}).factor == 1.0
+
+
+def test_no_torch_is_imported() -> None:
+    command = (
+        "import sys, engine.intervention, engine.fake, engine.neuron_json, engine.identify.identification;"
+        "print('torch' in sys.modules)"
+    )
+    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "False"

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from engine.model_files import ModelShape
+from engine.neuron_json import from_json, to_json
+
+MODEL = ModelShape(name="made-up", fingerprint="f" * 64, layers=3, width=8)
+
+
+def test_neurons_come_in_and_go_out() -> None:
+    neurons = from_json({"fr": {"2": [7, 0], "0": [3]}, "en": {}}, model=MODEL)
+    assert neurons.neurons["fr"].tolist() == [[0, 3], [2, 0], [2, 7]]
+    assert to_json(neurons) == {"fr": {"0": [3], "2": [0, 7]}, "en": {}}
+    assert from_json(to_json(neurons), model=MODEL).id == neurons.id
+    assert (neurons.model, neurons.fingerprint, neurons.patch) == ("made-up", "f" * 64, None)
+
+
+def test_layers_may_be_numbers() -> None:
+    assert from_json({"fr": {1: [2]}}, model=MODEL).id == from_json({"fr": {"1": [2]}}, model=MODEL).id
+
+
+@pytest.mark.parametrize(
+    ("raw", "param", "message"),
+    [
+        ({}, "neurons", "must be an object"),
+        ([], "neurons", "must be an object"),
+        ({"": {}}, "neurons", "language code"),
+        ({"fr": [1]}, "neurons.fr", "must be an object"),
+        ({"fr": {"one": [1]}}, "neurons.fr", "got 'one'"),
+        ({"fr": {"-1": [1]}}, "neurons.fr", "got '-1'"),
+        ({"fr": {"1": [1], "01": [2]}}, "neurons.fr", "layer 1 is there twice"),
+        ({"fr": {"3": [1]}}, "neurons.fr.3", "layers 0 to 2"),
+        ({"fr": {"0": 1}}, "neurons.fr.0", "must be a list"),
+        ({"fr": {"0": [8]}}, "neurons.fr.0", "from 0 to 7; got 8"),
+        ({"fr": {"0": [-1]}}, "neurons.fr.0", "got -1"),
+        ({"fr": {"0": [1.0]}}, "neurons.fr.0", "got 1.0"),
+        ({"fr": {"0": [True]}}, "neurons.fr.0", "got True"),
+        ({"fr": {"0": [5, 2, 5]}}, "neurons.fr.0", "neuron 5 is there twice"),
+    ],
+)
+def test_a_wrong_entry_is_named(raw: Any, param: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        from_json(raw, model=MODEL)
+    assert caught.value.param == param
