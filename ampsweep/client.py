@@ -49,9 +49,9 @@ class Client:
         self._http.close()
 
     def ready(self) -> bool:
-        """Whether the server answers; False where nothing listens or it is still starting."""
+        """Whether the server answers and every model on its list has an engine that is ready."""
         try:
-            return self._http.get(f"{self.url}/healthz").is_success
+            return self._http.get(f"{self.url}/readyz").is_success
         except httpx.TransportError:
             return False
 
@@ -131,7 +131,7 @@ class Client:
         return target
 
     def summary(self, sweep_id: str) -> dict[str, Any]:
-        """Return the metrics of a sweep: `data`, a list of rows, and `best_factors`."""
+        """Return the metrics of a finished sweep: `rows`, one a cell, and `best_factors`, one a target language."""
         return self._json("GET", f"/sweeps/{sweep_id}/summary", params={"format": "json"})
 
     def models(self) -> list[dict[str, Any]]:

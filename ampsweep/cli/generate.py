@@ -1,0 +1,87 @@
+"""`ampsweep generate`: continue one prompt, steered or not, on a local model or on a server's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ampsweep.cli.engine_options import Dtype, Kind, opened, read_neurons
+from ampsweep.cli.running import run_to_end
+from ampsweep.client import Client
+from ampsweep.errors import InvalidRequest
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    model: Annotated[str, typer.Option(help="A local folder, `atlas`, or with --server a name on its list.")],
+    server: Annotated[
+        str | None, typer.Option(help="Ask the server at this URL instead of loading the model here.")
+    ] = None,
+    neurons: Annotated[str | None, typer.Option(help="A neuron set: its folder, or with --server its id.")] = None,
+    languages: Annotated[
+        str | None, typer.Option(help="Steer: the languages whose neurons are edited, with commas.")
+    ] = None,
+    op: Annotated[str, typer.Option(help="scale, add or set.")] = "scale",
+    factor: Annotated[
+        float | None, typer.Option(help="The op's number; with --patch it multiplies the patch value.")
+    ] = None,
+    patch: Annotated[str | None, typer.Option(help="max, median or mean: the recorded value to add or set.")] = None,
+    intervention: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The whole intervention, instead of the above.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Of the draw, where the temperature is above 0.")] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+) -> None:
+    """Continue a prompt and print the text as it comes."""
+    steering = _intervention(intervention, languages, op, factor, patch)
+    if server is not None:
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
+        given = {key: value for key, value in options.items() if value is not None}
+        with Client(server) as client:
+            for piece in client.stream(model, prompt, intervention=steering, **given):
+                typer.echo(piece.text, nl=False)
+        typer.echo()
+        return
+    if steering is not None and neurons is None:
+        raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
+
+    from engine.intervention import Intervention
+    from engine.protocol import GenerateRequest, Sampling, Steering
+
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    wanted = None if steering is None else Intervention.from_dict(steering)
+
+    neuron_set = read_neurons(Path(neurons) if neurons else None)
+
+    async def stream() -> None:
+        async with opened(model, kind=engine, dtype=dtype, neurons=neuron_set) as loaded:
+            use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
+            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
+            async for chunk in loaded.generate(request):
+                typer.echo(chunk.text, nl=False)
+            typer.echo()
+
+    run_to_end(stream())
+
+
+def _intervention(
+    text: str | None, languages: str | None, op: str, factor: float | None, patch: str | None
+) -> dict[str, Any] | None:
+    if text is not None:
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise InvalidRequest(f"is not JSON: {error}", param="intervention") from error
+        if not isinstance(content, dict):
+            raise InvalidRequest('must be an object such as {"languages": ["fr"], ...}', param="intervention")
+        return content
+    if languages is None:
+        return None
+    codes = [code.strip() for code in languages.split(",") if code.strip()]
+    return {"languages": codes, "op": op, "factor": factor, "patch": patch}

@@ -1,0 +1,78 @@
+"""The rooms put together around one folder: the store, the results, the neuron sets, and who computes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ampsweep.bundled import ATLAS_FOLDER
+from ampsweep.errors import InvalidRequest
+from ampsweep.settings import Settings
+from jobs.catalog import Catalog
+from jobs.clock import SystemClock
+from jobs.finalize import finalize
+from jobs.ids import RandomIds
+from jobs.neuron_sets import NeuronSets
+from jobs.results import Results
+from jobs.store.sql import SqlStore
+from worker.dispatcher import Dispatcher
+from worker.host import HostSetup
+from worker.pool import Pool
+
+
+def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
+    """Return what the settings offer; with `local_models` a model may also be given as a folder."""
+    return Catalog(
+        models={name: model.path.resolve() for name, model in settings.served().items()},
+        corpora=settings.all_corpora(),
+        atlas=ATLAS_FOLDER,
+        data=settings.data,
+        engine=settings.engine,
+        dtype=settings.dtype,
+        local_models=local_models,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What `serve` and `run` have in common. The store is open until `close`."""
+
+    catalog: Catalog
+    store: SqlStore
+    results: Results
+    neuron_sets: NeuronSets
+    setup: HostSetup
+
+    @classmethod
+    def open(cls, home: Path, catalog: Catalog) -> House:
+        """Open the house in a folder, which is made where it is missing; Unavailable where another process has it."""
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param="home") from error
+        home = home.resolve()
+        setup = HostSetup(catalog=catalog, neurons=home / "neurons", results=home / "results")
+        return cls(
+            catalog=catalog,
+            store=SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
+            results=Results(setup.results),
+            neuron_sets=NeuronSets(setup.neurons),
+            setup=setup,
+        )
+
+    def dispatcher(self, pool: Pool, on_change: Callable[[], None]) -> Dispatcher:
+        """Make the one who leases this store's cells to a pool."""
+        return Dispatcher(
+            store=self.store,
+            pool=pool,
+            finalize=lambda sweep_id: finalize(self.store, self.results, sweep_id),
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            on_change=on_change,
+        )
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()

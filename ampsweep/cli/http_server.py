@@ -1,0 +1,59 @@
+"""The HTTP server inside this process: its socket, its end by a signal. What it serves is put in."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from ampsweep.errors import InvalidRequest
+
+DRAIN_SECONDS = 5
+"""How long open connections may go on after the server was told to stop."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; InvalidRequest where the address cannot be had. Port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --port"
+        raise InvalidRequest(message, param="port") from error
+
+
+class HttpServer(uvicorn.Server):
+    """A server that a signal stops in order (`stopped_by`); a second signal does not wait for connections."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_SECONDS
+            )
+        )
+        self.stopped_by: signal.Signals | None = None
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM, also while what lies around the serving is being started or ended."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `stopped_by_signals`: the base class would raise them again, and end us half-way."""
+        yield
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.stopped_by = signal.Signals(number)

@@ -1,0 +1,56 @@
+"""`ampsweep identify`: find the neurons of each language on a corpus of plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ampsweep.cli.engine_options import Dtype, Kind, Model, opened
+from ampsweep.cli.running import run_to_end
+from ampsweep.errors import InvalidRequest
+
+
+def identify(
+    model: Model,
+    corpus: Annotated[str, typer.Option(help="A folder with one <language>.txt or .txt.gz each, or `atlas`.")],
+    out: Annotated[Path, typer.Option(help="The folder the neuron set is written to.")],
+    languages: Annotated[
+        str | None, typer.Option(help="Language codes, with commas; default: all of the corpus.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="lape, activated, act_prob or random.")] = "lape",
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = 100_000,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+) -> None:
+    """Record a corpus on a model and write the neurons of each language."""
+    from ampsweep.bundled import ATLAS, ATLAS_CORPUS
+    from engine.corpus import Corpus
+    from engine.identify.identification import Identification
+    from engine.identify.identification import identify as find
+    from engine.neuron_set import NeuronSet
+
+    wanted = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    identification = Identification.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
+    folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
+    texts = Corpus.open(folder, languages=wanted, name=ATLAS if corpus == ATLAS else None)
+
+    async def record() -> NeuronSet:
+        async with opened(model, kind=engine, dtype=dtype) as loaded:
+            return await find(loaded, texts, identification)
+
+    found = run_to_end(record())
+    found.save(out)
+    for language, pairs in found.neurons.items():
+        typer.echo(f"{language}  {len(pairs)} neurons")
+    typer.echo(f"{found.id} in {out}")
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidRequest(f"must be NAME=VALUE, for example top_rate=0.01; got {text!r}", param="param")
+    return name, yaml.safe_load(value)

@@ -1,0 +1,50 @@
+"""Progress of something counted: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+PLAIN_STEPS = 10
+"""How many lines a count from nothing to all gives where there is no terminal."""
+
+
+class Counter:
+    """Shows `done` of `total` under a label, on standard error, while its block runs. `total` may be unknown (None)."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._last = -1
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(label, total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int | None, note: str = "") -> None:
+        """Show a count; `note` is a word on the state of things."""
+        self._bar.update(self._task, completed=done, total=total, note=note)
+        if not self._bar.disable:
+            return
+        step = done * PLAIN_STEPS // total if total else done // 1000
+        if step != self._last:
+            self._last = step
+            print(f"{self._label}: {done}/{total or '?'} {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,108 @@
+"""`ampsweep run`: a sweep in this process, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.engine_options import Dtype, Kind, quiet_libraries
+from ampsweep.cli.progress import Counter
+from ampsweep.cli.running import run_to_end
+from ampsweep.cli.summary import show_summary
+from ampsweep.errors import EngineFailed
+from ampsweep.files import atomic_write
+from ampsweep.spec_file import read_spec
+
+if TYPE_CHECKING:
+    from ampsweep.cli.house import House
+    from jobs.spec import SweepSpec
+    from jobs.store.records import SweepRecord
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
+    out: Annotated[Path, typer.Option(help="The folder of all that comes out; an earlier run in it goes on.")],
+    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+) -> None:
+    """Run a sweep here, write its samples and summary to a folder, and print the summary."""
+    from ampsweep.cli.house import House, catalog_of
+    from ampsweep.settings import read_settings
+    from jobs.spec import parse_spec
+    from jobs.summary import summary_json
+
+    quiet_libraries()
+    wanted = parse_spec(read_spec(spec))
+    settings = read_settings(data=data, corpora=corpus, engine=engine, dtype=dtype)
+    with closing(House.open(out, catalog_of(settings, local_models=True))) as house:
+        sweep = run_to_end(_compute(house, _enter(house, wanted)))
+        summary = summary_json(house.results, sweep.id)
+        show_summary(summary["rows"], summary["best_factors"])
+        for source in (house.results.results_path(sweep.id), house.results.summary_path(sweep.id)):
+            with atomic_write(out / source.name) as copy:
+                shutil.copyfile(source, copy)
+            typer.echo(f"{source.stem}: {out / source.name}")
+    if sweep.request_counts.failed:
+        raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
+
+
+def _enter(house: House, spec: SweepSpec) -> SweepRecord:
+    """Enter a sweep into the books of its folder, in the place of one that an earlier run left unfinished."""
+    from jobs.plan import plan
+    from jobs.store.states import SWEEP_ENDED
+
+    cells = plan(spec, house.catalog, house.neuron_sets)
+    before = house.store.list_sweeps(limit=1).data
+    sweep = house.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+    if before and before[0].state not in SWEEP_ENDED:
+        house.store.cancel_sweep(before[0].id)
+    return sweep
+
+
+async def _compute(house: House, sweep: SweepRecord) -> SweepRecord:
+    """Run what is missing of a sweep to its end; the model is loaded only if something is."""
+    from jobs.finalize import finalize
+    from jobs.store.states import SWEEP_ENDED, SweepState
+    from worker.engines import EngineSpec
+    from worker.local_pool import LocalPool
+
+    if sweep.state is SweepState.FINALIZING:
+        sweep = finalize(house.store, house.results, sweep.id)
+    if sweep.state in SWEEP_ENDED:
+        return sweep
+    model = str(sweep.spec["model"])
+    catalog = house.catalog
+    engine = EngineSpec(
+        model=model, folder=catalog.model_path(model).resolve(), kind=catalog.engine, dtype=catalog.dtype
+    )
+    changed = asyncio.Event()
+    pool = LocalPool([engine], house.setup)
+    dispatcher = house.dispatcher(pool, changed.set)
+    try:
+        with Counter(sweep.name) as counter:
+            counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")
+            await pool.start()
+            await pool.ready()
+            dispatcher.start()
+            while sweep.state not in SWEEP_ENDED:
+                changed.clear()
+                sweep = house.store.get_sweep(sweep.id)
+                counts = sweep.request_counts
+                counter.show(counts.completed + counts.failed, counts.total, f"cells, {sweep.state.value}")
+                if sweep.state not in SWEEP_ENDED:
+                    await changed.wait()
+    finally:
+        await dispatcher.stop()
+        await pool.stop()
+    return sweep
+
+
+def _why(sweep: SweepRecord) -> str:
+    return sweep.error or "the samples' metadata say why; the same command tries them again"

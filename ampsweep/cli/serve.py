@@ -1,0 +1,136 @@
+"""`ampsweep serve`: the whole house behind one address, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.errors import AmpsweepError, InvalidRequest
+
+if TYPE_CHECKING:
+    from ampsweep.cli.http_server import HttpServer
+    from ampsweep.settings import Settings
+    from worker.engines import EngineSpec
+    from worker.pool import Pool
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8700]")] = None,
+    home: Annotated[Path | None, typer.Option(help="The folder of database, results and neuron sets.")] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, or transformers: slow. [default: vllm]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
+    cells_per_engine: Annotated[int | None, typer.Option(help="Cells an engine has in flight. [default: 8]")] = None,
+    no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
+) -> None:
+    """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
+    from ampsweep.cli.engine_options import quiet_libraries
+    from ampsweep.settings import read_settings
+
+    settings = read_settings(
+        host=host,
+        port=port,
+        home=home,
+        models=model,
+        corpora=corpus,
+        data=data,
+        engine=engine,
+        dtype=dtype,
+        ray_address=ray_address,
+        cells_per_engine=cells_per_engine,
+        atlas=False if no_atlas else None,
+    )
+    if not settings.served():
+        raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
+    quiet_libraries()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stopped_by = asyncio.run(_serve(settings))
+    if stopped_by is signal.SIGINT:
+        raise typer.Exit(130)
+
+
+async def _serve(settings: Settings) -> signal.Signals | None:
+    """Serve until a signal comes, and return it; everything that was started has ended then."""
+    from ampsweep.cli.house import House, catalog_of
+    from ampsweep.cli.http_server import HttpServer, listen
+    from api.app import create_app
+    from api.bell import Bell
+    from api.services import Services
+    from worker.completions import PoolCompletions
+    from worker.ray_pool import RayPool
+
+    listening = listen(settings.host, settings.port)
+    catalog = catalog_of(settings)
+    house = House.open(settings.home, catalog)
+    pool = RayPool(
+        _engines(settings),
+        house.setup,
+        address=settings.ray_address,
+        cells_per_engine=settings.cells_per_engine,
+    )
+    bell = Bell()
+    dispatcher = house.dispatcher(pool, bell.ring)
+    services = Services(
+        store=house.store,
+        results=house.results,
+        catalog=catalog,
+        neuron_sets=house.neuron_sets,
+        completions=PoolCompletions(pool, catalog=catalog, neuron_sets=house.neuron_sets),
+        muscle=pool,
+        bell=bell,
+        wake=dispatcher.wake,
+    )
+    server = HttpServer(create_app(services))
+    with listening, closing(house), server.stopped_by_signals():
+        try:
+            await pool.start()
+            dispatcher.start()
+            greeting = asyncio.create_task(_greet(server, pool, settings, listening))
+            await server.serve([listening])
+            greeting.cancel()
+            await asyncio.gather(greeting, return_exceptions=True)
+        finally:
+            await dispatcher.stop()
+            await pool.stop()
+    if not greeting.cancelled() and (error := greeting.exception()):
+        raise error
+    return server.stopped_by
+
+
+def _engines(settings: Settings) -> list[EngineSpec]:
+    from worker.engines import EngineSpec
+
+    return [
+        EngineSpec(
+            model=name,
+            folder=model.path.resolve(),
+            kind=settings.engine,
+            dtype=settings.dtype,
+            count=model.engines,
+            cpus=model.cpus,
+            gpus=model.gpus,
+        )
+        for name, model in settings.served().items()
+    ]
+
+
+async def _greet(server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket) -> None:
+    """Say where the server is once its engines are ready; stop it where one cannot be."""
+    try:
+        await pool.ready()
+    except AmpsweepError:
+        server.should_exit = True
+        raise
+    host, port = listening.getsockname()[:2]
+    typer.echo(f"{', '.join(sorted(settings.served()))} at http://{host}:{port} (Ctrl-C stops the server)")

@@ -1,0 +1,50 @@
+"""A sweep's summary on the terminal: for each target language what its neurons do, beside as many random ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+Row = Mapping[str, Any]
+
+_SERIES = ("task", "metric", "target_language", "op", "patch", "layers")
+
+
+def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
+    """Print mean values over the data languages by factor, a line a target language and selection of neurons."""
+    best = {tuple(row[name] for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
+    for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
+        own = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
+        factors = sorted({row["factor"] for row in own if row["factor"] is not None})
+        typer.echo(f"{task}: {metric}, mean over {len({row['data_language'] for row in own})} data languages")
+        typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
+        if unsteered := [row for row in own if row["factor"] is None]:
+            typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")
+        for series, found in _grouped(own).items():
+            by_factor = "".join(_cell([row for row in found if row["factor"] == factor]) for factor in factors)
+            *named, selection = series
+            chosen = best.get(tuple(name for at, name in enumerate(named) if at != 1))
+            mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
+            typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
+
+
+def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["factor"] is not None:
+            groups[(*(row[name] for name in _SERIES), row["selection"])].append(row)
+    return groups
+
+
+def _label(series: tuple[Any, ...]) -> str:
+    _task, _metric, target, op, patch, layers, selection = series
+    where = "" if layers == "all" else f" layers {layers}"
+    return f"{target} {op}{f' {patch}' if patch else ''}{where}{f', {selection}' if selection else ''}"
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    values = [row["value"] for row in rows if row["value"] is not None]
+    return f"{sum(values) / len(values):>8.3f}" if values else f"{'-':>8}"

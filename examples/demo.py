@@ -1,0 +1,198 @@
+"""What `make demo` shows: a server, a sweep sent to it over REST, what came out in numbers, words and a picture.
+
+Everything that is started here is stopped here, also on Ctrl-C and when something fails; `--keep` leaves the server up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ampsweep import Client
+from ampsweep.cli.server import follow
+from ampsweep.errors import AmpsweepError
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "out" / "demo"
+SPEC = ROOT / "examples" / "atlas.yaml"
+START_SECONDS = 240
+STOP_SECONDS = 30
+PROMPT = "The capital of France is"
+SHOWN = ("fr", "ja", "tr")
+
+Row = dict[str, Any]
+
+
+def main() -> int:
+    """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="leave the server up, and print its URL")
+    parser.add_argument("--engine", default="vllm", help="vllm (default) or transformers")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    try:
+        with served(options.engine, keep=options.keep) as url:
+            show(url)
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 130
+    except (AmpsweepError, RuntimeError) as error:
+        print(f"the demo failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def served(engine: str, *, keep: bool) -> Iterator[str]:
+    """Run `ampsweep serve` with the atlas on a free port of the loopback interface, and yield its URL."""
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = OUT / "server.log"
+    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", str(port), "--home", str(OUT / "home")]
+    print(f"starting a server with the atlas on the {engine} engine (its log: {log.relative_to(ROOT)}) ...", flush=True)
+    with log.open("w") as sink:
+        server = subprocess.Popen(
+            [*command, "--engine", engine], stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    done = False
+    try:
+        _wait_until_ready(server, url, log)
+        yield url
+        done = True
+    finally:
+        if keep and done:
+            print(f"\nthe server stays up at {url}; stop it with: kill {server.pid}")
+        else:
+            _stop(server)
+
+
+def show(url: str) -> None:
+    """Send the sweep, watch it, and show what came out of it."""
+    with Client(url) as client:
+        began = time.monotonic()
+        sweep = follow(client, client.submit(SPEC))
+        if sweep.status != "completed" or sweep.request_counts.failed:
+            raise RuntimeError(f"the sweep is {sweep.status}: {sweep.error or sweep.request_counts}")
+        seconds = time.monotonic() - began
+        samples = client.download(sweep.id, OUT / "samples.parquet")
+        rows = client.results(sweep.id).num_rows
+        print(f"\n{sweep.request_counts.total} cells, {rows} samples in {seconds:.0f} s")
+        steered = [row for row in client.summary(sweep.id)["rows"] if row["factor"] is not None]
+        best = show_factors(steered)
+        show_texts(client, best)
+        picture = draw(steered, best)
+    print(f"\nsamples:  {samples.relative_to(ROOT)}\nheat map: {picture.relative_to(ROOT)}")
+
+
+def show_factors(rows: list[Row]) -> dict[str, float]:
+    """Print the mean LSS of each target language by factor, and return the best factor of each."""
+    targets = sorted({row["target_language"] for row in rows})
+    factors = sorted({row["factor"] for row in rows})
+    print("\nLSS: how often an edit makes the target's word for a fact likelier (mean over base languages)")
+    print("neurons of".ljust(24) + "".join(f"x {factor:<6g}" for factor in factors) + "best")
+    best: dict[str, float] = {}
+    for target in targets:
+        found = [mean_lss(rows, target, factor, None) for factor in factors]
+        best[target] = factors[found.index(max(found))]
+        print(f"{target}  {'LAPE':<20}" + "".join(f"{value:<8.2f}" for value in found) + f"x {best[target]:g}")
+        control = [mean_lss(rows, target, factor, "random") for factor in factors]
+        print(f"{'':4}{'random, as many':<20}" + "".join(f"{value:<8.2f}" for value in control))
+    lape = sum(mean_lss(rows, target, best[target], None) for target in targets) / len(targets)
+    random = sum(mean_lss(rows, target, best[target], "random") for target in targets) / len(targets)
+    print(f"at the best factor of each: LAPE {lape:.2f}, random {random:.2f}")
+    return best
+
+
+def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None) -> float:
+    """Return the LSS of a target language, a factor and a choice of neurons, averaged over the base languages."""
+    wanted = (target, factor, selection)
+    values = [row["value"] for row in rows if (row["target_language"], row["factor"], row["selection"]) == wanted]
+    return float(sum(values) / len(values))
+
+
+def show_texts(client: Client, best: dict[str, float]) -> None:
+    """Print one prompt's continuation, unsteered and steered to some languages."""
+    print(f"\n{PROMPT!r} goes on")
+    for language in (None, *SHOWN):
+        intervention = language and {"languages": [language], "op": "set", "patch": "max", "factor": best[language]}
+        answer = client.complete("atlas", PROMPT, intervention=intervention or None, max_tokens=12, temperature=0.0)
+        print(f"  {f'steered to {language}' if language else 'unsteered':<14} {answer.text.strip()!r}")
+
+
+def draw(rows: list[Row], best: dict[str, float]) -> Path:
+    """Draw LSS by base and target language, at the best factor of each target."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    bases = sorted({row["data_language"] for row in rows})
+    targets = sorted(best)
+    found = {
+        (row["data_language"], row["target_language"]): row["value"]
+        for row in rows
+        if row["selection"] is None and row["factor"] == best[row["target_language"]]
+    }
+    grid = [[found.get((base, target), float("nan")) for target in targets] for base in bases]
+    figure, axes = plt.subplots(figsize=(2.5 + 0.8 * len(targets), 1.8 + 0.6 * len(bases)), layout="constrained")
+    colours = mpl.colormaps["cividis"].with_extremes(bad="#dddddd")
+    image = axes.imshow(grid, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for y, line in enumerate(grid):
+        for x, value in enumerate(line):
+            text = "–" if value != value else f"{value:.2f}"
+            axes.text(x, y, text, ha="center", va="center", color="black" if value > 0.5 or value != value else "white")
+    axes.set_xticks(range(len(targets)), [f"{target}\n×{best[target]:g}" for target in targets])
+    axes.set_yticks(range(len(bases)), bases)
+    axes.set_xlabel("target language, at its best factor")
+    axes.set_ylabel("base language: the prompt's")
+    axes.set_title("LSS with LAPE neurons")
+    figure.colorbar(image, label="LSS")
+    path = OUT / "lss.png"
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    with Client(url, timeout=5) as client:
+        while not client.ready():
+            if server.poll() is not None or time.monotonic() > end:
+                last = "\n".join(log.read_text().splitlines()[-15:])
+                raise RuntimeError(f"the server did not start; the end of its log:\n{last}")
+            time.sleep(0.3)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
