@@ -1,0 +1,84 @@
+"""Every error as one shape: `{"error": {"message", "type", "param", "code"}}`, with the status of its class.
+
+What the caller sent is never repeated as it came: text that is no valid UTF-8 is replaced, so an error can always be
+written.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ampsweep.errors import AmpsweepError, InvalidRequest
+
+log = logging.getLogger(__name__)
+
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make an application answer all its errors in the one shape."""
+    app.add_exception_handler(AmpsweepError, _on_ours)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def error_body(error: AmpsweepError) -> dict[str, object]:
+    """Return the body of an error of ours."""
+    return _body(error.message, kind=error.type, param=error.param, code=error.code)
+
+
+def ours(error: AmpsweepError) -> JSONResponse:
+    """Return the response to an error of ours."""
+    if error.status >= 500:
+        log.error("%s: %s", error.code, error.message, exc_info=error)
+    return JSONResponse(error_body(error), error.status)
+
+
+def http_error(error: HTTPException) -> JSONResponse:
+    """Return the response to an error of the HTTP layer itself."""
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    code = _CODES.get(error.status_code, "http_error")
+    body = _body(str(error.detail), kind=kind, param=None, code=code)
+    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+
+
+def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str, object]:
+    return {"error": {"message": _plain(message), "type": kind, "param": param and _plain(param), "code": code}}
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+async def _on_ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AmpsweepError)
+    return ours(error)
+
+
+async def _on_validation(_request: Request, error: Exception) -> JSONResponse:
+    """Answer a path, query or header value of a wrong kind."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return ours(InvalidRequest(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", param=name))
+
+
+async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return http_error(error)
+
+
+async def _on_unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer a defect of ours without its details; the server's log has them."""
+    return ours(AmpsweepError("something went wrong in the server; its log says what"))

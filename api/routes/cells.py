@@ -1,0 +1,38 @@
+"""The cells of a sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+
+from api.lists import After, Limit, list_of
+from api.services import Served
+from jobs.store.records import CellRecord
+
+router = APIRouter(prefix="/sweeps", tags=["sweeps"])
+
+
+@router.get("/{sweep_id}/cells")
+async def list_cells(served: Served, sweep_id: str, after: After = None, limit: Limit = 100) -> dict[str, Any]:
+    """List a sweep's cells in the order of its plan."""
+    page = await asyncio.to_thread(served.store.list_cells, sweep_id, after=after, limit=limit)
+    return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
+
+
+def _cell_object(record: CellRecord) -> dict[str, Any]:
+    cell = record.cell
+    return {
+        "id": record.id,
+        "object": "sweep.cell",
+        "status": record.state.value,
+        "model": cell.model,
+        "task": asdict(cell.task),
+        "neurons": cell.neurons and cell.neurons.id,
+        "intervention": cell.intervention,
+        "attempts": record.attempts,
+        "error": record.error,
+        "rows": record.rows,
+    }

@@ -1,0 +1,48 @@
+"""What happens to a sweep, as it happens: Server-Sent Events that can be taken up where they were left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+
+from api.bell import Bell
+from api.services import Served, Services
+from jobs.store.states import SWEEP_ENDED
+
+router = APIRouter(prefix="/sweeps", tags=["sweeps"])
+
+
+@router.get("/{sweep_id}/events", response_class=EventSourceResponse)
+async def stream_events(
+    served: Served, sweep_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
+) -> EventSourceResponse:
+    """Stream a sweep's events from the first one, or from behind `Last-Event-ID`, until the sweep has ended.
+
+    Ids grow by one, so a client that comes back misses nothing and sees nothing twice.
+    """
+    await asyncio.to_thread(served.store.get_sweep, sweep_id)  # an unknown id is a 404, not an empty stream
+    return EventSourceResponse(
+        _follow(served, sweep_id, last_event_id), sep="\n", ping=15, send_timeout=served.send_timeout
+    )
+
+
+async def _follow(served: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
+    while True:
+        ticket = served.bell.ticket()
+        sweep = await asyncio.to_thread(served.store.get_sweep, sweep_id)
+        news = await asyncio.to_thread(served.store.events, sweep_id, after=after)
+        for event in news:
+            data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
+            yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id))
+            after = event.id
+        if news:
+            continue
+        if sweep.state in SWEEP_ENDED:
+            return
+        await Bell.wait(ticket, seconds=served.event_poll)

@@ -1,0 +1,31 @@
+"""The models of the server's list, in the shape of OpenAI's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from ampsweep.errors import NotFound
+from api.lists import list_of
+from api.services import Served
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get("")
+async def list_models(served: Served) -> dict[str, Any]:
+    """List the models that sweeps and completions may name."""
+    return list_of([_model_object(name) for name in sorted(served.catalog.models)])
+
+
+@router.get("/{model:path}")
+async def get_model(served: Served, model: str) -> dict[str, Any]:
+    """Return one model of the list."""
+    if model not in served.catalog.models:
+        raise NotFound(f"no model {model!r}", param="model")
+    return _model_object(model)
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep"}

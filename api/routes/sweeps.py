@@ -1,0 +1,86 @@
+"""Sweeps: sent, listed, looked at, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+
+from api.json_body import JsonBody
+from api.lists import After, Limit, list_of
+from api.services import Served, Services
+from jobs.plan import plan
+from jobs.spec import SweepSpec, parse_spec
+from jobs.store.records import SweepRecord
+
+router = APIRouter(prefix="/sweeps", tags=["sweeps"])
+
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": SweepSpec.model_json_schema()}}}}
+
+
+@router.post("", status_code=201, openapi_extra=_BODY)
+async def create_sweep(
+    served: Served,
+    body: JsonBody,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> dict[str, Any]:
+    """Check and plan a sweep, store it with its cells, and answer before anything is computed.
+
+    The same `Idempotency-Key` with the same spec gives the sweep that the first call made.
+    """
+    record = await asyncio.to_thread(_create, served, parse_spec(body), idempotency_key)
+    _changed(served)
+    return sweep_object(record)
+
+
+@router.get("")
+async def list_sweeps(served: Served, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+    """List sweeps, the newest first."""
+    page = await asyncio.to_thread(served.store.list_sweeps, after=after, limit=limit)
+    return list_of([sweep_object(record) for record in page.data], has_more=page.has_more)
+
+
+@router.get("/{sweep_id}")
+async def get_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+    """Return a sweep as it stands."""
+    return sweep_object(await asyncio.to_thread(served.store.get_sweep, sweep_id))
+
+
+@router.post("/{sweep_id}/cancel")
+async def cancel_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+    """Stop a sweep; it is `cancelled` once what runs has been aborted. 409 if it has ended."""
+    record = await asyncio.to_thread(served.store.cancel_sweep, sweep_id)
+    _changed(served)
+    return sweep_object(record)
+
+
+def sweep_object(record: SweepRecord) -> dict[str, Any]:
+    """Return a sweep's public form. Times are seconds since the epoch."""
+    counts = record.request_counts
+    return {
+        "id": record.id,
+        "object": "sweep",
+        "name": record.name,
+        "status": record.state.value,
+        "request_counts": {
+            "total": counts.total,
+            "completed": counts.completed,
+            "failed": counts.failed,
+            "reused": counts.reused,
+        },
+        "created_at": record.created_at,
+        "ended_at": record.ended_at,
+        "error": record.error,
+        "spec": record.spec,
+    }
+
+
+def _create(served: Services, spec: SweepSpec, idempotency_key: str | None) -> SweepRecord:
+    cells = plan(spec, served.catalog, served.neuron_sets)
+    return served.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells, idempotency_key=idempotency_key)
+
+
+def _changed(served: Services) -> None:
+    served.wake()
+    served.bell.ring()

@@ -1,0 +1,49 @@
+"""What the routes work with: everything is put in when the application is made, nothing is global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.bell import Bell
+from jobs.catalog import Catalog
+from jobs.neuron_sets import NeuronSets
+from jobs.ports import Completions, Muscle
+from jobs.results import Results
+from jobs.store.protocol import Store
+
+
+def _nobody() -> None:
+    """Wake nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts of a server, as the routes see them.
+
+    `bell` is rung in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was sent or
+    cancelled, so that whoever computes need not wait for its next look. `event_poll` is how many seconds an event
+    stream waits for the bell before it looks by itself; `send_timeout` how many it waits for a client that does not
+    read.
+    """
+
+    store: Store
+    results: Results
+    catalog: Catalog
+    neuron_sets: NeuronSets
+    completions: Completions
+    muscle: Muscle
+    bell: Bell
+    wake: Callable[[], None] = _nobody
+    event_poll: float = 5.0
+    send_timeout: float = 30.0
+
+
+def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+Served = Annotated[Services, Depends(_services)]

@@ -1,0 +1,121 @@
+"""A whole server without HTTP and without a model: fake engines, the bundled facts, everything in one folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ampsweep
+from api.bell import Bell
+from jobs.catalog import Catalog
+from jobs.clock import Clock, SystemClock
+from jobs.finalize import finalize
+from jobs.ids import RandomIds
+from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
+from jobs.results import Results
+from jobs.spec import parse_spec
+from jobs.store.memory import MemoryStore
+from jobs.store.protocol import Store
+from jobs.store.records import SweepRecord
+from worker.dispatcher import Dispatcher
+from worker.engines import EngineSpec
+from worker.host import HostSetup
+from worker.local_pool import LocalPool
+from worker.pool import Pool
+
+ATLAS = Path(ampsweep.__file__).parent / "atlas"
+SPEC: dict[str, Any] = {
+    "name": "first-look",
+    "model": "tiny",
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2.0], "controls": ["random"]},
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
+    "seed": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """The folders and the store of one server."""
+
+    data: Path
+    store: Store
+    catalog: Catalog
+    neuron_sets: NeuronSets
+    results: Results
+
+    @classmethod
+    def build(cls, data: Path, *, clock: Clock | None = None, store: Store | None = None) -> House:
+        model = data / "models" / "tiny"
+        model.mkdir(parents=True)
+        (model / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
+        (model / "model.safetensors").write_bytes(b"weights")
+        return cls(
+            data=data,
+            store=store or MemoryStore(clock or SystemClock(), RandomIds()),
+            catalog=Catalog(models={"tiny": model}, corpora={"atlas": ATLAS / "corpus"}, atlas=ATLAS, engine="fake"),
+            neuron_sets=NeuronSets(data / "neurons"),
+            results=Results(data / "results"),
+        )
+
+    @property
+    def setup(self) -> HostSetup:
+        return HostSetup(catalog=self.catalog, neurons=self.data / "neurons", results=self.data / "results")
+
+    def engine(self, *, count: int = 1, max_model_len: int | None = None, **options: Any) -> EngineSpec:
+        return EngineSpec(
+            model="tiny",
+            folder=self.catalog.models["tiny"],
+            kind="fake",
+            max_model_len=max_model_len,
+            count=count,
+            cpus=0.1,
+            options=options,
+        )
+
+    def submit(self, **changes: Any) -> SweepRecord:
+        spec = parse_spec({**SPEC, **changes})
+        cells = plan(spec, self.catalog, self.neuron_sets)
+        return self.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+
+    def dispatcher(self, pool: Pool, **options: Any) -> Dispatcher:
+        def finish(sweep_id: str) -> None:
+            finalize(self.store, self.results, sweep_id)
+
+        return Dispatcher(store=self.store, pool=pool, finalize=finish, owner="test", **options)
+
+    @asynccontextmanager
+    async def pool(self, *, cells_per_engine: int = 8, **engine: Any) -> AsyncIterator[LocalPool]:
+        pool = LocalPool([self.engine(**engine)], self.setup, cells_per_engine=cells_per_engine)
+        await pool.start()
+        try:
+            await pool.ready()
+            yield pool
+        finally:
+            await pool.stop()
+
+
+async def until(bell: Bell, condition: Callable[[], bool]) -> None:
+    """Wait until something is so, looking whenever the bell is rung."""
+    async with asyncio.timeout(60):
+        while True:
+            ticket = bell.ticket()
+            if condition():
+                return
+            await ticket.wait()
+
+
+async def drain(house: House, dispatcher: Dispatcher, *, until: Callable[[], bool]) -> None:
+    """Turn by hand until something is so; no clock, no waiting for what is not under way."""
+    for _ in range(200):
+        if until():
+            return
+        await dispatcher.turn()
+        await dispatcher.idle()
+    raise AssertionError("it never came to be")

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import EngineFailed, InvalidRequest, StaleLease, Unavailable
+from jobs.ids import RandomIds
+from jobs.store.memory import MemoryStore
+from jobs.store.protocol import MAX_ATTEMPTS
+from jobs.store.records import CellFile, Lease
+from jobs.store.states import CellState, SweepState
+from tests.worker.house import House, until
+from tests.worker.stub_pool import StubPool
+from worker.dispatcher import Dispatcher
+
+pytestmark = pytest.mark.anyio
+
+
+class StoppedClock:
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+class Scene:
+    """A store on a stopped clock, a pool that waits, and a dispatcher that is turned by hand."""
+
+    def __init__(self, data: Path, *, room: int = 100) -> None:
+        self.clock = StoppedClock()
+        self.house = House.build(data, clock=self.clock)
+        self.store = self.house.store
+        self.pool = StubPool(room)
+        self.finalized: list[str] = []
+        self.changes = 0
+        self.dispatcher = Dispatcher(
+            store=self.store, pool=self.pool, finalize=self.finalize, owner="me", on_change=self.changed, ttl=30.0
+        )
+
+    def finalize(self, sweep_id: str) -> None:
+        self.finalized.append(sweep_id)
+        self.store.finish_sweep(sweep_id)
+
+    def changed(self) -> None:
+        self.changes += 1
+        self.pool.bell.ring()
+
+    async def turn(self) -> list[str]:
+        await self.dispatcher.turn()
+        return await self.pool.leased()
+
+    def cell(self, sweep_id: str, cell_id: str) -> Any:
+        return next(record for record in self.store.list_cells(sweep_id).data if record.id == cell_id)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_a_sweep_runs_to_its_end_and_is_finalized(scene: Scene) -> None:
+    sweep = scene.house.submit()
+    running = await scene.turn()
+    assert len(running) == sweep.request_counts.total
+    for cell_id in running:
+        scene.pool.succeed(cell_id)
+    await scene.dispatcher.idle()
+    assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
+    await scene.turn()
+    await scene.dispatcher.idle()
+    assert scene.finalized == [sweep.id]
+    assert scene.store.get_sweep(sweep.id).state is SweepState.COMPLETED
+    assert scene.changes > len(running)
+
+
+async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=3)
+    scene.house.submit()
+    first = await scene.turn()
+    assert len(first) == 3
+    assert await scene.turn() == first
+    scene.pool.succeed(first[0])
+    while len(await scene.turn()) < 3:
+        pass
+    assert first[0] not in await scene.pool.leased()
+
+
+async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_last_attempt(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    sweep = scene.house.submit()
+    for _ in range(MAX_ATTEMPTS):
+        (cell_id,) = await scene.turn()
+        scene.pool.fail(cell_id, EngineFailed("it died"))
+        await scene.dispatcher.idle()
+    record = scene.cell(sweep.id, cell_id)
+    assert (record.state, record.attempts, record.error) == (CellState.FAILED, MAX_ATTEMPTS, "it died")
+
+
+async def test_a_cell_that_cannot_be_right_is_not_tried_again(scene: Scene) -> None:
+    sweep = scene.house.submit()
+    (cell_id, *_) = await scene.turn()
+    scene.pool.fail(cell_id, InvalidRequest("no such language"))
+    await until(scene.pool.bell, lambda: scene.cell(sweep.id, cell_id).state is CellState.FAILED)
+    assert scene.cell(sweep.id, cell_id).attempts == 1
+
+
+async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    scene.pool.fail(cell_id, Unavailable("still starting"))
+    await scene.dispatcher.idle()
+    record = scene.cell(sweep.id, cell_id)
+    assert (record.state, record.attempts) == (CellState.PENDING, 0)
+
+
+async def test_a_defect_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    scene.pool.fail(cell_id, ZeroDivisionError("oh"))
+    await scene.dispatcher.idle()
+    assert scene.cell(sweep.id, cell_id).error == "oh"
+    assert await scene.turn() == [cell_id]
+
+
+async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(tmp_path, room=1)
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    late = scene.pool.outcomes[cell_id]
+    scene.clock.time += 31
+    assert scene.store.expire_leases() == 1
+    (other,) = scene.store.lease_cells("another", models=["tiny"], limit=1, ttl=30)
+    assert other.cell.id == cell_id
+    late.set_result(scene_file := _file(cell_id))
+    with caplog.at_level(logging.WARNING):
+        await scene.dispatcher.idle()
+    assert "a late write is dropped" in caplog.text
+    record = scene.cell(sweep.id, cell_id)
+    assert (record.state, record.file) == (CellState.LEASED, None)
+    scene.store.complete_cell(other, scene_file)
+
+
+async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    scene.house.submit()
+    running = await scene.turn()
+    for _ in range(5):
+        scene.clock.time += 20
+        await scene.dispatcher.heartbeat()
+    assert await scene.turn() == running
+
+
+async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    scene.store.cancel_sweep(sweep.id)
+    await scene.dispatcher.heartbeat()
+    await scene.dispatcher.idle()
+    assert scene.pool.outcomes[cell_id].cancelled()
+    assert scene.store.get_sweep(sweep.id).state is SweepState.CANCELLED
+    assert scene.cell(sweep.id, cell_id).attempts == 0
+
+
+async def test_stop_gives_the_leases_back(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=2)
+    sweep = scene.house.submit()
+    scene.dispatcher.start()
+    await until(scene.pool.bell, lambda: len(scene.pool.outcomes) == 2)
+    await scene.dispatcher.stop()
+    assert all(outcome.cancelled() for outcome in scene.pool.outcomes.values())
+    assert {(record.state, record.attempts) for record in scene.store.list_cells(sweep.id).data} == {
+        (CellState.PENDING, 0)
+    }
+
+
+async def test_a_sweep_sent_later_is_noticed_at_once(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.dispatcher = Dispatcher(
+        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", ttl=3600, poll=3600
+    )
+    scene.dispatcher.start()
+    await asyncio.sleep(0)
+    scene.house.submit()
+    scene.dispatcher.wake()
+    await until(scene.pool.bell, lambda: bool(scene.pool.outcomes))
+    await scene.dispatcher.stop()
+
+
+async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(tmp_path)
+    working = scene.store.lease_cells
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def broken(*args: Any, **more: Any) -> list[Lease]:
+        loop.call_soon_threadsafe(failed.set)
+        raise OSError("the disk is gone")
+
+    scene.store.lease_cells = broken  # type: ignore[method-assign]
+    scene.house.submit()
+    scene.dispatcher.start()
+    await asyncio.wait_for(failed.wait(), 5)
+    scene.store.lease_cells = working  # type: ignore[method-assign]
+    scene.dispatcher.wake()
+    await until(scene.pool.bell, lambda: bool(scene.pool.outcomes))
+    await scene.dispatcher.stop()
+    assert "the disk is gone" in caplog.text
+
+
+async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    def finalize(_sweep_id: str) -> None:
+        raise ZeroDivisionError("no rows")
+
+    scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
+    sweep = scene.house.submit()
+    for cell_id in await scene.turn():
+        scene.pool.succeed(cell_id)
+    await scene.dispatcher.idle()
+    await scene.turn()
+    await scene.dispatcher.idle()
+    record = scene.store.get_sweep(sweep.id)
+    assert record.state is SweepState.FAILED
+    assert "no rows" in str(record.error)
+
+
+async def test_results_that_the_disk_refuses_are_tried_again_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path)
+
+    def finalize(_sweep_id: str) -> None:
+        raise OSError("no space left")
+
+    scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
+    sweep = scene.house.submit()
+    for cell_id in await scene.turn():
+        scene.pool.succeed(cell_id)
+    await scene.dispatcher.idle()
+    for _ in range(3):
+        await scene.turn()
+        await scene.dispatcher.idle()
+    assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
+    assert caplog.text.count("the disk refuses") == 1
+
+
+async def test_a_stale_lease_is_refused_by_its_epoch(tmp_path: Path) -> None:
+    house = House.build(tmp_path, store=MemoryStore(clock := StoppedClock(), RandomIds()))
+    house.submit()
+    (old,) = house.store.lease_cells("one", models=["tiny"], limit=1, ttl=10)
+    clock.time += 11
+    house.store.expire_leases()
+    (new,) = house.store.lease_cells("two", models=["tiny"], limit=1, ttl=10)
+    assert new.epoch > old.epoch
+    with pytest.raises(StaleLease):
+        house.store.complete_cell(old, _file(old.cell.id))
+
+
+def _file(cell_id: str) -> CellFile:
+    return CellFile(name=f"{cell_id}.parquet", rows=4, sha256="0" * 64)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import EngineFailed, Unavailable, UnknownName, UnsupportedModel
+from api.bell import Bell
+from jobs.cell import Cell
+from jobs.ports import CompletionCall, CompletionChunk
+from jobs.store.records import CellFile
+from tests.worker.house import House, until
+from worker.engines import EngineSpec
+from worker.host import Host
+from worker.pool import MAX_STARTS, Pool
+
+pytestmark = pytest.mark.anyio
+
+
+class StubHost:
+    """A host that lives until it is told to die."""
+
+    def __init__(self, opening: Exception | None = None) -> None:
+        self.opening = opening
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+        self.end = asyncio.Event()
+        self.cells: list[asyncio.Future[CellFile]] = []
+        self.healthy = True
+
+    async def open(self) -> None:
+        await self.may_open.wait()
+        if self.opening is not None:
+            raise self.opening
+
+    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+        self.cells.append(asyncio.get_running_loop().create_future())
+        return await self.cells[-1]
+
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        for _ in self.cells:
+            yield CompletionChunk(text="", token_ids=(), logprobs=(), prompt_tokens=1, finish_reason=None)
+
+    async def check(self) -> None:
+        if not self.healthy:
+            raise EngineFailed("no answer")
+
+    async def ended(self) -> str:
+        await self.end.wait()
+        return "it was told to"
+
+    async def close(self) -> None:
+        self.end.set()
+
+
+class StubHosts(Pool):
+    def __init__(self, make: Callable[[], StubHost], specs: Sequence[EngineSpec]) -> None:
+        super().__init__(specs, cells_per_engine=2)
+        self.make = make
+        self.made: list[StubHost] = []
+        self.bell = Bell()
+        self.watch(self.bell.ring)
+
+    async def _begin(self) -> None: ...
+
+    async def _end(self) -> None: ...
+
+    def _make_host(self, spec: EngineSpec) -> Host:
+        self.made.append(self.make())
+        return self.made[-1]
+
+
+def pool_of(count: int, make: Callable[[], StubHost] = StubHost) -> StubHosts:
+    return StubHosts(make, [EngineSpec(model="tiny", folder=Path(), count=count)])
+
+
+@pytest.fixture
+def cell(house: House) -> Cell:
+    sweep = house.submit()
+    return house.store.list_cells(sweep.id).data[0].cell
+
+
+async def test_room_is_that_of_the_ready_engines() -> None:
+    pool = pool_of(2)
+    assert pool.capacity() == {"tiny": 0}
+    await pool.start()
+    await pool.ready()
+    assert pool.capacity() == {"tiny": 4}
+    assert [engine["state"] for engine in pool.engines()] == ["ready", "ready"]
+    await pool.stop()
+
+
+async def test_cells_go_to_the_least_busy_engine(cell: Cell) -> None:
+    pool = pool_of(2)
+    await pool.start()
+    await pool.ready()
+    running = [asyncio.create_task(pool.run_cell(cell, 1)) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert [len(host.cells) for host in pool.made] == [2, 2]
+    await pool.stop()
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_an_engine_that_dies_is_started_again() -> None:
+    pool = pool_of(1)
+    seen: list[str] = []
+    pool.watch(lambda: seen.append(pool.engines()[0]["state"]))
+    await pool.start()
+    await pool.ready()
+    pool.made[0].end.set()
+    await until(pool.bell, lambda: len(seen) == 3)
+    assert len(pool.made) == 2
+    assert seen == ["ready", "starting", "ready"]
+    await pool.stop()
+
+
+async def test_an_engine_that_never_starts_is_given_up_with_its_error(cell: Cell) -> None:
+    pool = pool_of(1, lambda: StubHost(OSError("out of memory")))
+    await pool.start()
+    with pytest.raises(EngineFailed, match="out of memory"):
+        await pool.ready()
+    assert len(pool.made) == MAX_STARTS
+    assert pool.engines()[0]["state"] == "failed"
+    assert pool.capacity() == {"tiny": 2}, "its cells come back with the error instead of waiting for ever"
+    with pytest.raises(EngineFailed, match="out of memory"):
+        await pool.run_cell(cell, 1)
+    await pool.stop()
+
+
+async def test_a_model_that_cannot_be_steered_is_tried_once() -> None:
+    pool = pool_of(1, lambda: StubHost(UnsupportedModel("MixtralForCausalLM has no MLP that can be steered")))
+    await pool.start()
+    with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
+        await pool.ready()
+    assert len(pool.made) == 1
+    await pool.stop()
+
+
+async def test_an_engine_that_no_longer_answers_is_started_again(cell: Cell) -> None:
+    pool = pool_of(1)
+    await pool.start()
+    await pool.ready()
+    pool.made[0].healthy = False
+    running = asyncio.create_task(pool.run_cell(cell, 1))
+    await asyncio.sleep(0)
+    pool.made[0].cells[0].set_exception(EngineFailed("it hangs"))
+    with pytest.raises(EngineFailed, match="it hangs"):
+        await running
+    await until(pool.bell, lambda: len(pool.made) == 2)
+    await pool.stop()
+
+
+async def test_one_failed_cell_does_not_cost_a_healthy_engine(cell: Cell) -> None:
+    pool = pool_of(1)
+    await pool.start()
+    await pool.ready()
+    running = asyncio.create_task(pool.run_cell(cell, 1))
+    await asyncio.sleep(0)
+    pool.made[0].cells[0].set_exception(EngineFailed("this one"))
+    with pytest.raises(EngineFailed):
+        await running
+    await asyncio.sleep(0)
+    assert len(pool.made) == 1
+    await pool.stop()
+
+
+async def test_nothing_is_computed_while_the_engine_starts(cell: Cell) -> None:
+    def slow() -> StubHost:
+        host = StubHost()
+        host.may_open.clear()
+        return host
+
+    pool = pool_of(1, slow)
+    await pool.start()
+    with pytest.raises(Unavailable, match="starting"):
+        await pool.run_cell(cell, 1)
+    await pool.stop()
+
+
+async def test_an_unknown_model_is_told_with_those_known() -> None:
+    pool = pool_of(1)
+    call: Any = CompletionCall(
+        model="nope", prompt="", intervention=None, neurons=None, max_tokens=1, temperature=0, top_p=1, seed=0, stop=()
+    )
+    with pytest.raises(UnknownName, match="known: tiny"):
+        await anext(pool.stream(call))

@@ -1,0 +1,108 @@
+"""One real Ray on this machine, engines in other processes, one of them killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from api.bell import Bell
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.ports import CompletionCall
+from jobs.store.memory import MemoryStore
+from jobs.store.records import RequestCounts
+from jobs.store.states import SweepState
+from tests.worker.house import House, until
+from worker.ray_pool import RayPool
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves sockets and processes to the collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CALL = CompletionCall(
+    model="tiny",
+    prompt="Paris",
+    intervention=None,
+    neurons=None,
+    max_tokens=5,
+    temperature=0.0,
+    top_p=1.0,
+    seed=None,
+    stop=(),
+)
+
+
+@asynccontextmanager
+async def ray_pool(house: House, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
+    pool = RayPool([house.engine(**engine)], house.setup, cells_per_engine=cells_per_engine)
+    await pool.start()
+    try:
+        await pool.ready()
+        yield pool
+    finally:
+        await pool.stop()
+
+
+def engine_processes() -> list[int]:
+    """Return the processes below this one in which Ray runs an engine."""
+    parents: dict[int, int] = {}
+    engines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            pid, status = int(folder.name), (folder / "status").read_text()
+            parents[pid] = int(status.partition("PPid:")[2].split()[0])
+            if b"EngineHost" in (folder / "cmdline").read_bytes():
+                engines.append(pid)
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
+
+    return [pid for pid in engines if ours(pid)]
+
+
+async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
+    house = House.build(tmp_path, store=MemoryStore(SystemClock(), RandomIds()))
+    async with ray_pool(house, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
+        bell = Bell()
+        pool.watch(bell.ring)
+        states: list[tuple[str, ...]] = []
+        pool.watch(lambda: states.append(tuple(engine["state"] for engine in pool.engines())))
+
+        text = [chunk.text async for chunk in pool.stream(CALL)]
+        assert len(text) == 5
+        stream = pool.stream(replace(CALL, max_tokens=100_000))
+        await anext(stream)
+        await stream.aclose()
+        with pytest.raises(InvalidRequest, match="tokens"):
+            await anext(pool.stream(replace(CALL, prompt="x" * 5000)))
+        with pytest.raises(UnknownName):
+            await anext(pool.stream(replace(CALL, model="nope")))
+
+        sweep = house.submit()
+        dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
+        dispatcher.start()
+
+        def counts() -> RequestCounts:
+            return house.store.get_sweep(sweep.id).request_counts
+
+        await until(bell, lambda: counts().completed > 0)
+        victims = engine_processes()
+        assert len(victims) == 2
+        os.kill(victims[0], signal.SIGKILL)
+        await until(bell, lambda: house.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
+        assert (counts().completed, counts().failed) == (counts().total, 0)
+        await until(bell, lambda: states[-1] == ("ready", "ready"))
+        assert any("starting" in state for state in states), "the death was noticed"
+        assert max(record.attempts for record in house.store.list_cells(sweep.id).data) == 2
+        await dispatcher.stop()
+    assert engine_processes() == []

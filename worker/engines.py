@@ -1,0 +1,66 @@
+"""Which engine is opened, and with what. Each engine's library is imported only when one of its kind is opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ampsweep.errors import UnknownName
+from engine.protocol import Engine
+from jobs.data.model_folder import read_model_folder
+
+KINDS = ("vllm", "transformers", "fake")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """An engine to be opened `count` times: the model, by its name on the server's list and its folder, and how.
+
+    `max_model_len` None is the model's own. `cpus` and `gpus` are what Ray sets aside for each. `options` are the
+    engine's own: the fields of `VllmSettings`, or the keyword arguments of the other engines.
+    """
+
+    model: str
+    folder: Path
+    kind: str = "vllm"
+    dtype: str = "float32"
+    max_model_len: int | None = None
+    count: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def open_engine(spec: EngineSpec) -> Engine:
+    """Load a model; raises UnknownName for an unknown kind, and what the engine raises for a model it cannot steer."""
+    if spec.kind == "vllm":
+        from engine.vllm_engine import VllmEngine
+        from engine.vllm_patch.launch import VllmSettings
+
+        settings = VllmSettings(max_model_len=spec.max_model_len, **spec.options)
+        return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
+    if spec.kind == "transformers":
+        from engine.transformers_engine import TransformersEngine
+
+        return await asyncio.to_thread(
+            lambda: TransformersEngine(
+                spec.folder, name=spec.model, dtype=spec.dtype, max_model_len=spec.max_model_len, **spec.options
+            )
+        )
+    if spec.kind == "fake":
+        from engine.fake import FAKE_INFO, FakeEngine
+
+        model = await asyncio.to_thread(read_model_folder, spec.folder)
+        info = replace(
+            FAKE_INFO,
+            model=spec.model,
+            fingerprint=model.fingerprint,
+            layers=model.layers,
+            dtype=spec.dtype,
+            max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
+        )
+        return FakeEngine(info, sleep=asyncio.sleep, **spec.options)
+    raise UnknownName("engine", spec.kind, KINDS, param="engine")

@@ -1,0 +1,152 @@
+"""One engine and what is done with it: cells run, completions streamed, neuron sets loaded.
+
+A host is used as it is in this process, and as the body of a Ray actor in another. It keeps many cells in flight at
+once; their requests share one limit, so that the engine's batch stays full across the borders of cells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from ampsweep.errors import EngineFailed
+from engine.intervention import Intervention
+from engine.protocol import Chunk, Engine, GenerateRequest, Sampling, Steering
+from jobs.catalog import Catalog
+from jobs.cell import Cell, NeuronsRef
+from jobs.neuron_sets import NeuronSets
+from jobs.ports import CompletionCall, CompletionChunk
+from jobs.results import Results
+from jobs.store.records import CellFile
+from worker.engines import EngineSpec, open_engine
+from worker.neuron_shelf import NeuronShelf
+from worker.run_cell import run_cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSetup:
+    """What a host needs besides its engine. It travels to other processes, which must see the same folders."""
+
+    catalog: Catalog
+    neurons: Path
+    results: Path
+    requests_in_flight: int = 256
+
+
+class Host(Protocol):
+    """An engine as the pool sees it, wherever it lives. A host that has ended is never used again."""
+
+    async def open(self) -> None:
+        """Load the model. An error of the input (a model that cannot be steered, say) is raised as what it is."""
+        ...
+
+    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+        """Compute and publish a cell; EngineFailed where the engine died. Cancelling it aborts its requests."""
+        ...
+
+    def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        """Stream a completion; closing the generator aborts it."""
+        ...
+
+    async def check(self) -> None:
+        """Ask the engine for one token; raise where it cannot give it."""
+        ...
+
+    async def ended(self) -> str:
+        """Wait until the host is closed or its process has died; return why."""
+        ...
+
+    async def close(self) -> None:
+        """Free the engine. A second call changes nothing."""
+        ...
+
+
+class EngineHost:
+    """A host whose engine lives in this process; `open` comes before all else."""
+
+    def __init__(self, spec: EngineSpec, setup: HostSetup) -> None:
+        self._spec = spec
+        self._setup = setup
+        self._results = Results(setup.results)
+        self._requests = asyncio.Semaphore(setup.requests_in_flight)
+        self._closed = asyncio.Event()
+        self._engine: Engine | None = None
+        self._shelf: NeuronShelf | None = None
+
+    async def open(self) -> None:
+        """Load the model."""
+        self._engine = await open_engine(self._spec)
+        self._shelf = NeuronShelf(NeuronSets(self._setup.neurons), engine=self._engine, catalog=self._setup.catalog)
+
+    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+        """Compute and publish a cell."""
+        engine, shelf = self._opened()
+        return await run_cell(
+            cell,
+            engine=engine,
+            catalog=self._setup.catalog,
+            results=self._results,
+            shelf=shelf,
+            requests=self._requests,
+            epoch=epoch,
+        )
+
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        """Stream a completion."""
+        engine, shelf = self._opened()
+        steering = None
+        if call.intervention is not None and call.neurons is not None:
+            neurons = await shelf.load(NeuronsRef(id=call.neurons))
+            steering = Steering(intervention=Intervention.from_dict(call.intervention), neurons=neurons)
+        sampling = Sampling(
+            max_tokens=call.max_tokens,
+            temperature=call.temperature,
+            top_p=call.top_p,
+            seed=call.seed,
+            stop=call.stop,
+        )
+        request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering)
+        async with _closing(engine.generate(request)) as chunks:
+            async for chunk in chunks:
+                yield CompletionChunk(
+                    text=chunk.text,
+                    token_ids=chunk.token_ids,
+                    logprobs=chunk.logprobs,
+                    prompt_tokens=chunk.prompt_tokens,
+                    finish_reason=chunk.finish_reason,
+                )
+
+    async def check(self) -> None:
+        """Ask the engine for one token."""
+        engine, _ = self._opened()
+        request = GenerateRequest(prompt="1", sampling=Sampling(max_tokens=1))
+        async with _closing(engine.generate(request)) as chunks:
+            async for _chunk in chunks:
+                return
+        raise EngineFailed("the engine answered nothing")
+
+    async def ended(self) -> str:
+        """Wait until the host is closed."""
+        await self._closed.wait()
+        return "the engine was closed"
+
+    async def close(self) -> None:
+        """Free the engine."""
+        engine, self._engine = self._engine, None
+        self._closed.set()
+        if engine is not None:
+            await engine.close()
+
+    def _opened(self) -> tuple[Engine, NeuronShelf]:
+        if self._engine is None or self._shelf is None:
+            raise EngineFailed("the engine is closed")
+        return self._engine, self._shelf
+
+
+def _closing(chunks: AsyncIterator[Chunk]) -> aclosing[AsyncGenerator[Chunk]]:
+    """Close an engine's stream at the end of a block: that is what aborts a request which is not at its end."""
+    return aclosing(cast("AsyncGenerator[Chunk]", chunks))

@@ -1,0 +1,26 @@
+"""Engines in this very process: for one sweep without a server, and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker.engines import EngineSpec
+from worker.host import EngineHost, Host, HostSetup
+from worker.pool import Pool
+
+
+class LocalPool(Pool):
+    """A pool whose hosts share this process and its event loop."""
+
+    def __init__(self, specs: Sequence[EngineSpec], setup: HostSetup, *, cells_per_engine: int = 8) -> None:
+        super().__init__(specs, cells_per_engine=cells_per_engine)
+        self._setup = setup
+
+    async def _begin(self) -> None:
+        """Nothing: the process is there."""
+
+    def _make_host(self, spec: EngineSpec) -> Host:
+        return EngineHost(spec, self._setup)
+
+    async def _end(self) -> None:
+        """Nothing: the process stays."""

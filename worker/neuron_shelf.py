@@ -1,0 +1,79 @@
+"""The neuron sets of one engine: those on disk are loaded when first used, those not there yet are identified.
+
+A set's folder appears whole or not at all, so engines that share a disk find what another has finished. Within one
+engine a set is identified once, however many cells wait for it; two engines may identify the same set at the same
+time, and the first to finish is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from ampsweep.errors import NotFound
+from ampsweep.files import sync_folder
+from engine.corpus import Corpus
+from engine.identify.identification import Identification, identify
+from engine.neuron_set import NeuronSet
+from engine.protocol import Engine
+from jobs.catalog import Catalog
+from jobs.cell import NeuronsRef
+from jobs.neuron_sets import NeuronSets
+
+
+class NeuronShelf:
+    """Makes neuron sets usable in an engine, by their ids."""
+
+    def __init__(self, sets: NeuronSets, *, engine: Engine, catalog: Catalog) -> None:
+        self._sets = sets
+        self._engine = engine
+        self._catalog = catalog
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._loaded: set[str] = set()
+
+    async def load(self, ref: NeuronsRef) -> str:
+        """Make a set usable in the engine and return its id.
+
+        Raises NotFound where it is not there and the reference does not say how to make it, InvalidRequest where it
+        was made for a model of another shape.
+        """
+        async with self._locks[ref.id]:
+            if ref.id not in self._loaded:
+                self._engine.add_neurons(await self._get(ref))
+                self._loaded.add(ref.id)
+        return ref.id
+
+    async def _get(self, ref: NeuronsRef) -> NeuronSet:
+        try:
+            return await asyncio.to_thread(NeuronSet.load, self._sets.path(ref.id))
+        except NotFound:
+            if ref.method is None or ref.corpus is None:
+                raise NotFound(f"no neuron set {ref.id!r}", param="neurons") from None
+        corpus = await asyncio.to_thread(
+            Corpus.open, self._catalog.corpus(ref.corpus), languages=ref.languages, name=ref.corpus
+        )
+        identification = Identification.of(ref.method, ref.params)
+        found = replace(await identify(self._engine, corpus, identification), id=ref.id)
+        return await asyncio.to_thread(self._publish, found)
+
+    def _publish(self, found: NeuronSet) -> NeuronSet:
+        """Move a finished set into place; where another engine was faster, return that engine's."""
+        target = self._sets.path(found.id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{found.id}."))
+        try:
+            found.save(beside)
+            beside.chmod(0o755)
+            beside.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            return NeuronSet.load(target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        sync_folder(target.parent)
+        return found

@@ -1,0 +1,215 @@
+"""The engines of a server: started together, watched, started again when they die.
+
+A pool knows engines by the name of their model. It does not know what is to be computed, nor what became of it: a
+cell is handed in, its file or its error comes out. An engine is `starting`, `ready` or `failed`; one that dies while
+ready is started anew, one that cannot be started stays failed with its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable, UnknownName
+from jobs.cell import Cell
+from jobs.ports import CompletionCall, CompletionChunk
+from jobs.store.records import CellFile
+from worker.engines import EngineSpec
+from worker.host import Host
+
+log = logging.getLogger(__name__)
+
+MAX_STARTS = 3
+"""An engine whose start fails this often in a row is given up."""
+
+
+@dataclass(kw_only=True)
+class _Seat:
+    """The place of one engine; the hosts in it come and go."""
+
+    spec: EngineSpec
+    state: Literal["starting", "ready", "failed"] = "starting"
+    error: AmpsweepError | None = None
+    host: Host | None = None
+    load: int = 0
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        self.load += 1
+        try:
+            yield
+        finally:
+            self.load -= 1
+
+
+class Pool(ABC):
+    """Engines by model; where their hosts live is what the subclasses say."""
+
+    def __init__(self, specs: Sequence[EngineSpec], *, cells_per_engine: int = 8) -> None:
+        self._seats = [_Seat(spec=spec) for spec in specs for _ in range(spec.count)]
+        self._cells_per_engine = cells_per_engine
+        self._keepers: list[asyncio.Task[None]] = []
+        self._checks: dict[Host, asyncio.Task[None]] = {}
+        self._settled = asyncio.Event()
+        self._on_change: list[Callable[[], None]] = []
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Make the place where hosts live."""
+
+    @abstractmethod
+    def _make_host(self, spec: EngineSpec) -> Host:
+        """Make a host, not opened yet."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Leave the place as it was found; hosts are closed by now."""
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` in the event loop whenever an engine has changed its state."""
+        self._on_change.append(on_change)
+
+    async def start(self) -> None:
+        """Begin to start every engine; return at once. `ready` waits for them."""
+        await self._begin()
+        self._keepers = [asyncio.create_task(self._keep(seat)) for seat in self._seats]
+
+    async def ready(self) -> None:
+        """Wait until no engine is starting; raise the error of a model of which none came up."""
+        await self._settled.wait()
+        for model in {seat.spec.model for seat in self._seats}:
+            if error := self._broken(model):
+                raise error
+
+    async def stop(self) -> None:
+        """Close every engine and all that `start` started. A second call changes nothing."""
+        tasks = [*self._keepers, *self._checks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._keepers = []
+        await self._end()
+
+    def capacity(self) -> Mapping[str, int]:
+        """Return for each model how many cells its ready engines take at once.
+
+        A model whose engines have all failed takes cells too: they come back with the engine's error at once.
+        """
+        room = dict.fromkeys((seat.spec.model for seat in self._seats), 0)
+        for seat in self._seats:
+            if seat.state == "ready" or self._broken(seat.spec.model):
+                room[seat.spec.model] += self._cells_per_engine
+        return room
+
+    def engines(self) -> list[Mapping[str, Any]]:
+        """Return for each engine its `model`, `state` (starting, ready, failed) and `error`."""
+        return [
+            {
+                "model": seat.spec.model,
+                "engine": seat.spec.kind,
+                "state": seat.state,
+                "error": seat.error and seat.error.message,
+            }
+            for seat in self._seats
+        ]
+
+    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+        """Compute a cell on the least busy engine of its model and return its published file.
+
+        Raises EngineFailed where the engine died (the cell may be tried again), Unavailable where none is ready.
+        """
+        seat, host = self._choose(cell.model)
+        with seat.busy():
+            try:
+                return await host.run_cell(cell, epoch)
+            except EngineFailed:
+                self._doubt(host)
+                raise
+
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
+        seat, host = self._choose(call.model)
+        with seat.busy():
+            try:
+                async with aclosing(host.stream(call)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except EngineFailed:
+                self._doubt(host)
+                raise
+
+    def _choose(self, model: str) -> tuple[_Seat, Host]:
+        seats = [seat for seat in self._seats if seat.spec.model == model]
+        if not seats:
+            raise UnknownName("model", model, {seat.spec.model for seat in self._seats}, param="model")
+        if error := self._broken(model):
+            raise error
+        ready = [(seat, seat.host) for seat in seats if seat.host is not None]
+        if not ready:
+            raise Unavailable(f"the engine of model {model!r} is starting; try again soon")
+        return min(ready, key=lambda pair: pair[0].load)
+
+    def _broken(self, model: str) -> AmpsweepError | None:
+        seats = [seat for seat in self._seats if seat.spec.model == model]
+        return seats[0].error if all(seat.state == "failed" for seat in seats) else None
+
+    def _changed(self) -> None:
+        if all(seat.state != "starting" for seat in self._seats):
+            self._settled.set()
+        else:
+            self._settled.clear()
+        for callback in self._on_change:
+            callback()
+
+    def _doubt(self, host: Host) -> None:
+        """Close a host that no longer answers at all; its keeper then starts another in its place."""
+        if host not in self._checks:
+            self._checks[host] = asyncio.create_task(self._check(host))
+
+    async def _check(self, host: Host) -> None:
+        try:
+            await host.check()
+        except Exception:
+            log.exception("an engine no longer answers; it is started again")
+            await host.close()
+        finally:
+            del self._checks[host]
+
+    async def _keep(self, seat: _Seat) -> None:
+        """Keep an engine in its seat until it cannot be started any more."""
+        failures = 0
+        while seat.state != "failed":
+            host = self._make_host(seat.spec)
+            try:
+                await host.open()
+            except Exception as error:
+                log.exception("the engine of model %s did not start", seat.spec.model)
+                failures += 1
+                self._not_started(seat, error, last=failures == MAX_STARTS)
+            else:
+                failures = 0
+                await self._serve(seat, host)
+            finally:
+                with suppress(Exception):
+                    await host.close()
+
+    async def _serve(self, seat: _Seat, host: Host) -> None:
+        seat.state, seat.host = "ready", host
+        self._changed()
+        try:
+            reason = await host.ended()
+        finally:
+            seat.state, seat.host = "starting", None
+        log.warning("the engine of model %s ended (%s); it is started again", seat.spec.model, reason)
+        self._changed()
+
+    def _not_started(self, seat: _Seat, error: Exception, *, last: bool) -> None:
+        known = error if isinstance(error, AmpsweepError) else EngineFailed(f"the engine did not start: {error}")
+        if last or known.status < 500:
+            seat.state, seat.error = "failed", known
+            self._changed()

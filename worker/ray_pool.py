@@ -1,0 +1,84 @@
+"""Engines in Ray actors: on this machine, or on the machines of a Ray cluster that is there already.
+
+A Ray that this pool started listens on the loopback interface alone, has no dashboard, and ends with the pool. One that
+was joined goes on; only the pool's own actors end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from worker.engines import EngineSpec
+from worker.host import EngineHost, Host, HostSetup
+from worker.pool import Pool
+
+_CALLS_AT_ONCE = 10_000
+"""An actor's calls wait inside its engine, never in Ray's queue."""
+
+
+class RayPool(Pool):
+    """A pool whose hosts are Ray actors, in the cluster at `address` or (None) in a Ray of its own.
+
+    `threads` is what each engine's process gets as OMP_NUM_THREADS, which Ray would otherwise set to 1; by default this
+    machine's cores are shared out.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[EngineSpec],
+        setup: HostSetup,
+        *,
+        address: str | None = None,
+        cells_per_engine: int = 8,
+        threads: int | None = None,
+        log_to_driver: bool = False,
+    ) -> None:
+        super().__init__(specs, cells_per_engine=cells_per_engine)
+        self._setup = setup
+        self._address = address
+        self._log_to_driver = log_to_driver
+        engines = sum(spec.count for spec in specs)
+        self._cpus = sum(spec.cpus * spec.count for spec in specs)
+        self._threads = threads or max(1, (os.cpu_count() or 1) // max(1, engines))
+        self._ray: Any = None
+
+    async def _begin(self) -> None:
+        self._ray = await asyncio.to_thread(self._connect)
+
+    def _connect(self) -> Any:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self._address is None:
+            # Read when ray is imported: without it a local Ray takes the machine's outward address.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        import ray
+
+        common = {"log_to_driver": self._log_to_driver, "logging_level": logging.WARNING}
+        if self._address is not None:
+            ray.init(address=self._address, **common)
+        else:
+            cpus = max(os.cpu_count() or 1, int(self._cpus + 1))
+            ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
+        return ray
+
+    def _make_host(self, spec: EngineSpec) -> Host:
+        from worker.ray_host import RayHost
+
+        actor = self._ray.remote(EngineHost).options(
+            num_cpus=spec.cpus,
+            num_gpus=spec.gpus,
+            max_concurrency=_CALLS_AT_ONCE,
+            max_restarts=0,  # the pool makes a new actor, so that a call never reaches an engine that is not open
+            max_task_retries=0,  # the store says what runs again
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
+        )
+        return RayHost(actor.remote(spec, self._setup))
+
+    async def _end(self) -> None:
+        if self._ray is not None:
+            await asyncio.to_thread(self._ray.shutdown)
+            self._ray = None

@@ -1,0 +1,108 @@
+"""From a cell to its published file: the task's items become requests, the engine's answers become samples.
+
+All requests of a cell are handed to the engine together, as far as the limit that the cells of an engine share allows.
+A request that the engine refuses (too long a prompt, say) is a failed sample; an engine that dies fails the cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TypeVar
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from engine.intervention import Intervention
+from engine.protocol import Engine, GenerateRequest, Sampling, ScoreRequest, Steering
+from jobs.catalog import Catalog
+from jobs.cell import Cell
+from jobs.requests import Answer, Call, ScoreCall
+from jobs.results import Results
+from jobs.store.records import CellFile
+from jobs.tasks.loading import load_items
+from jobs.tasks.registry import task_for
+from worker.neuron_shelf import NeuronShelf
+
+T = TypeVar("T")
+
+
+async def run_cell(
+    cell: Cell,
+    *,
+    engine: Engine,
+    catalog: Catalog,
+    results: Results,
+    shelf: NeuronShelf,
+    requests: asyncio.Semaphore,
+    epoch: int,
+) -> CellFile:
+    """Compute a cell and publish its samples, one row an item, in the task's order.
+
+    `requests` bounds how many requests are in the engine at once. Raises EngineFailed where the engine died, and
+    UnknownName where the neuron set has not what the intervention names. Cancelling it aborts its requests.
+    """
+    steering = await _steering(cell, shelf)
+    found = await asyncio.to_thread(load_items, cell, catalog)
+
+    async def ask(call: Call) -> Answer:
+        async with requests:
+            return await _answer(call, engine=engine, steering=steering, seed=cell.seed)
+
+    answers = iter(await _together([ask(call) for item in found.items for call in item.calls]))
+    task = task_for(cell.task.name)
+    samples = [task.sample(item, [next(answers) for _ in item.calls]) for item in found.items]
+    return await asyncio.to_thread(
+        results.write_cell,
+        cell,
+        epoch=epoch,
+        samples=samples,
+        left_out=found.left_out,
+        versions=engine.info.versions,
+    )
+
+
+async def _steering(cell: Cell, shelf: NeuronShelf) -> Steering | None:
+    if cell.intervention is None:
+        return None
+    assert cell.neurons is not None, "a steered cell names its neurons"
+    neurons = await shelf.load(cell.neurons)
+    return Steering(intervention=Intervention.from_dict(cell.intervention), neurons=neurons)
+
+
+async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
+    try:
+        if isinstance(call, ScoreCall):
+            return await _scored(call, engine=engine, steering=steering)
+        return await _generated(call, engine=engine, steering=steering, seed=seed)
+    except UnknownName:
+        raise  # about the steering, which all requests of the cell have in common
+    except InvalidRequest as error:
+        return Answer(error=error.message)
+
+
+async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
+    request = ScoreRequest(context=call.context, continuation=call.continuation, steering=steering)
+    score = await engine.score(request)
+    return Answer(token_ids=score.token_ids, logprobs=score.logprobs, prompt_tokens=score.context_tokens)
+
+
+async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
+    assert not isinstance(call, ScoreCall)
+    sampling = Sampling(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
+    request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering)
+    chunks = [chunk async for chunk in engine.generate(request)]
+    return Answer(
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
+        prompt_tokens=chunks[-1].prompt_tokens if chunks else 0,
+        text="".join(chunk.text for chunk in chunks),
+    )
+
+
+async def _together(asked: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Run all at once; the first error cancels the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
