@@ -28,7 +28,7 @@ from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop
 from engine.vllm_patch.recording import recording_rows
-from engine.vllm_patch.wire import record_args, steer_args, steering_key
+from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -44,6 +44,7 @@ class VllmEngine:
         self._gate = SlotGate(settings.slots)
         self._neurons = LoadedNeurons(info)
         self._cached_tokens = 0
+        self._names = 0
         self._resolved: set[str] = set()  # keys known to resolve, so that no bad one reaches a worker
 
     @classmethod
@@ -103,7 +104,7 @@ class VllmEngine:
             ignore_eos=sampling.ignore_eos,
             logprobs=0,
             output_kind=RequestOutputKind.DELTA,
-            extra_args=self._extra_args(request.steering, len(ids)),
+            extra_args=Orders(steer=steer_order(request.steering, len(ids))).extra_args(),
         )
         async with self._gate.hold(self._key(request.steering)):
             outputs: asyncio.Queue[RequestOutput | AmpsweepError] = asyncio.Queue()
@@ -127,27 +128,19 @@ class VllmEngine:
         )
         ids = tokens.context + tokens.continuation
         boundary = len(tokens.context)
-        params = _params(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprobs=0,
-            detokenize=False,
-            extra_args=self._extra_args(request.steering, boundary),
-        )
+        key = self._name("score")
+        orders = Orders(steer=steer_order(request.steering, boundary), score=ScoreOrder(key=key, first=boundary))
         async with self._gate.hold(self._key(request.steering)):
-            output = await self._run(_prompt(ids, self._salt(request.steering, boundary)), params)
-        logprobs = output.prompt_logprobs
-        if logprobs is None or len(logprobs) != len(ids):
-            raise EngineFailed("vLLM answered a scoring request without prompt log-probabilities")
-        return Score(
-            token_ids=tokens.continuation,
-            logprobs=tuple(
-                entry[token].logprob
-                for token, entry in zip(tokens.continuation, logprobs[boundary:], strict=True)
-                if entry
-            ),
-            context_tokens=boundary,
-        )
+            try:
+                await self._run(_prompt(ids, self._salt(request.steering, boundary)), _one_pass(orders))
+                parts = await self._loop.call(lambda engine: engine.collective_rpc("steering_take_score", args=(key,)))
+            except BaseException:
+                self._loop.post(lambda engine: engine.collective_rpc("steering_drop_score", args=(key,)))
+                raise
+        logprobs = next((part for part in parts if not np.isnan(part).any()), None)
+        if logprobs is None:
+            raise EngineFailed("no worker scored the continuation")
+        return Score(token_ids=tokens.continuation, logprobs=tuple(logprobs.tolist()), context_tokens=boundary)
 
     async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
         """Count activations over a corpus; see `Engine.record`."""
@@ -179,16 +172,10 @@ class VllmEngine:
     async def _record_one(
         self, recorder: Recorder, ticket: Ticket, tokens: SentenceTokens, room: asyncio.Semaphore
     ) -> None:
-        key = f"{ticket.language}/{ticket.place}"
-        params = _params(
-            max_tokens=1,
-            temperature=0.0,
-            detokenize=False,
-            skip_reading_prefix_cache=True,
-            extra_args=record_args(key, tokens.special),
-        )
+        key = self._name("record")
+        orders = Orders(record=RecordOrder(key=key, skip=tokens.special))
         try:
-            await self._run(_prompt(tokens.ids, None), params)
+            await self._run(_prompt(tokens.ids, None), _one_pass(orders))
             parts = await self._loop.call(lambda engine: engine.collective_rpc("steering_take_recording", args=(key,)))
         finally:
             room.release()
@@ -216,6 +203,10 @@ class VllmEngine:
             self._loop.abort(request_id)
             raise
 
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
     def _count_cached(self, output: RequestOutput) -> None:
         if output.finished:
             self._cached_tokens += output.num_cached_tokens or 0
@@ -229,9 +220,6 @@ class VllmEngine:
             self._neurons.resolve(steering)
             self._resolved.add(key)
         return key
-
-    def _extra_args(self, steering: Steering | None, prompt_tokens: int) -> dict[str, Any] | None:
-        return None if steering is None else steer_args(steering, prompt_tokens)
 
     def _salt(self, steering: Steering | None, prompt_tokens: int) -> str | None:
         if steering is None:
@@ -258,6 +246,13 @@ def _params(**values: Any) -> SamplingParams:
     from vllm import SamplingParams
 
     return SamplingParams(**values)
+
+
+def _one_pass(orders: Orders) -> SamplingParams:
+    """Return the sampling of a request that is only computed: it draws one token and reads no prefix cache."""
+    return _params(
+        max_tokens=1, temperature=0.0, detokenize=False, skip_reading_prefix_cache=True, extra_args=orders.extra_args()
+    )
 
 
 def _prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The adapter to vLLM's V1 model runner: two of its methods, wrapped, tell the steering what it has to know.
+"""The adapter to vLLM's V1 model runner: three of its methods, wrapped, tell the steering what it has to know.
 
 `_update_states` runs once for every scheduler output, also one without tokens: requests end and begin there.
 `_prepare_inputs` runs before every forward pass: there the batch's order and positions are settled.
+`_get_prompt_logprobs_dict` gets the last hidden states after every forward pass: scoring reads them there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
@@ -21,18 +23,18 @@ def attach(runner: object, steering: WorkerSteering) -> None:
     """Wrap a runner's methods; raises SteeringNotInstalled for one that is not V1's."""
     if not isinstance(runner, GPUModelRunner):
         raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V1 model runner; steering needs that one")
-    update_states, prepare_inputs, execute_model = (
-        runner._update_states,  # noqa: SLF001
-        runner._prepare_inputs,  # noqa: SLF001
-        runner.execute_model,
-    )
+    update_states = runner._update_states  # noqa: SLF001
+    prepare_inputs = runner._prepare_inputs  # noqa: SLF001
+    prompt_logprobs = runner._get_prompt_logprobs_dict  # noqa: SLF001
+    execute_model = runner.execute_model
 
     def steered_update_states(scheduler_output: SchedulerOutput) -> Any:
         for request_id in scheduler_output.finished_req_ids:
             steering.finish(request_id)
         for request in scheduler_output.scheduled_new_reqs:
             params = request.sampling_params
-            steering.start(request.req_id, None if params is None else params.extra_args)
+            extra_args = None if params is None else params.extra_args
+            steering.start(request.req_id, extra_args, request.prompt_token_ids or ())
         return update_states(scheduler_output)
 
     def steered_prepare_inputs(scheduler_output: SchedulerOutput, num_scheduled_tokens: np.ndarray) -> Any:
@@ -40,6 +42,10 @@ def attach(runner: object, steering: WorkerSteering) -> None:
         computed = batch.num_computed_tokens_cpu[: batch.num_reqs]
         steering.begin_step(batch.req_ids, num_scheduled_tokens, computed)
         return prepare_inputs(scheduler_output, num_scheduled_tokens)
+
+    def scored_prompt_logprobs(hidden_states: torch.Tensor, num_scheduled_tokens: dict[str, int]) -> Any:
+        steering.end_step(hidden_states)
+        return prompt_logprobs(hidden_states, num_scheduled_tokens)
 
     def steered_execute_model(*args: Any, **kwargs: Any) -> Any:
         set_step(steering)
@@ -50,4 +56,5 @@ def attach(runner: object, steering: WorkerSteering) -> None:
 
     runner._update_states = steered_update_states  # noqa: SLF001
     runner._prepare_inputs = steered_prepare_inputs  # noqa: SLF001
+    runner._get_prompt_logprobs_dict = scored_prompt_logprobs  # noqa: SLF001
     runner.execute_model = steered_execute_model

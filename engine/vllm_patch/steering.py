@@ -7,7 +7,7 @@ activation modules call `apply` for each layer. It knows no vLLM.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,47 +21,59 @@ from engine.kernels import steer_numba, steer_torch
 from engine.neuron_set import NeuronSet
 from engine.vllm_patch.activation import Activation
 from engine.vllm_patch.recording import Recording
+from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.table import Shard, SteeringTable, TableRows
-from engine.vllm_patch.wire import RecordOrder, SteerOrder, read_order
+from engine.vllm_patch.wire import Orders
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Steered:
-    key: str
-    slot: int
-    scope: Scope
-    prompt_tokens: int
+class _Request:
+    """A request under way; slot 0 steers nothing, row None records nothing, no key scores nothing."""
+
+    slot: int = 0
+    slot_key: str = ""
+    scope: Scope = "all"
+    prompt_tokens: int = 0
+    row: int | None = None
+    skip: int = 0
+    score_key: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recorded:
-    row: int
-    skip: int
+_PLAIN = _Request()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Step:
-    """One forward pass: each token's slot, and the tokens to record with their rows."""
+    """One forward pass: each token's slot, the tokens to record with their rows, the chunks to score."""
 
     slots: NDArray[np.int32] | None
     rows: TableRows
     recorded_tokens: torch.Tensor | None
     recorded_rows: torch.Tensor | None
+    scored: list[tuple[str, int, int, int]]
 
 
 class WorkerSteering:
     """The state of steering and recording on one worker."""
 
     def __init__(
-        self, shard: Shard, activations: Sequence[Activation], *, slots: int, rows: int, device: torch.device
+        self,
+        shard: Shard,
+        activations: Sequence[Activation],
+        scoring: Scoring,
+        *,
+        slots: int,
+        rows: int,
+        device: torch.device,
     ) -> None:
         self._table = SteeringTable(shard, capacity=slots)
         self._recording: Recording | None = None
         self._new_recording = partial(Recording, shard, rows=rows, device=device)
+        self._scoring = scoring
         self._activations = activations
         self._device = device
         self._neuron_sets: dict[str, NeuronSet] = {}
-        self._requests: dict[str, _Steered | _Recorded] = {}
+        self._requests: dict[str, _Request] = {}
         self._step: _Step | None = None
 
     @property
@@ -73,44 +85,61 @@ class WorkerSteering:
         """Keep a neuron set for the requests that name it."""
         self._neuron_sets[neurons.id] = neurons
 
-    def start(self, request_id: str, extra_args: Mapping[str, Any] | None) -> None:
-        """Take note of a new request."""
-        order = read_order(extra_args)
-        if isinstance(order, SteerOrder):
-            neurons = self._neuron_sets[order.neurons]
-            slot = self._table.acquire(order.key, lambda: resolve(order.intervention, neurons))
-            self._requests[request_id] = _Steered(
-                key=order.key, slot=slot, scope=order.intervention.scope, prompt_tokens=order.prompt_tokens
+    def start(self, request_id: str, extra_args: Mapping[str, Any] | None, tokens: Sequence[int]) -> None:
+        """Take note of a new request with its prompt's token ids."""
+        orders = Orders.read(extra_args)
+        if orders == Orders():
+            return
+        request = _PLAIN
+        if (steer := orders.steer) is not None:
+            neurons = self._neuron_sets[steer.neurons]
+            slot = self._table.acquire(steer.key, lambda: resolve(steer.intervention, neurons))
+            request = replace(
+                request,
+                slot=slot,
+                slot_key=steer.key,
+                scope=steer.intervention.scope,
+                prompt_tokens=steer.prompt_tokens,
             )
-        elif isinstance(order, RecordOrder):
+        if (record := orders.record) is not None:
             self._recording = self._recording or self._new_recording()
-            self._requests[request_id] = _Recorded(row=self._recording.open(order.key), skip=order.skip)
+            request = replace(request, row=self._recording.open(record.key), skip=record.skip)
+        if (score := orders.score) is not None:
+            self._scoring.open(score.key, tokens, score.first)
+            request = replace(request, score_key=score.key)
+        self._requests[request_id] = request
 
     def finish(self, request_id: str) -> None:
         """Let go of a request that has ended, however it did; one never started is no error."""
-        request = self._requests.pop(request_id, None)
-        if isinstance(request, _Steered):
-            self._table.release(request.key)
+        request = self._requests.pop(request_id, _PLAIN)
+        if request.slot:
+            self._table.release(request.slot_key)
 
     def begin_step(self, request_ids: Sequence[str], tokens: Sequence[int], computed: Sequence[int]) -> None:
         """Lay out the next forward pass.
 
         `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
         """
-        steered = [self._requests.get(request_id) for request_id in request_ids]
-        if not any(steered):
+        requests = [self._requests.get(request_id, _PLAIN) for request_id in request_ids]
+        if all(request is _PLAIN for request in requests):
             self._step = None
             return
-        counts = np.asarray(tokens)
-        owner = np.repeat(np.arange(len(steered)), counts)
-        positions = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - np.asarray(computed), counts)
-        slots = _token_slots(steered, owner, positions)
-        recorded_tokens, recorded_rows = self._recorded(steered, owner, positions, computed)
+        counts, done = np.asarray(tokens), np.asarray(computed)
+        first_rows = np.cumsum(counts) - counts
+        owner = np.repeat(np.arange(len(requests)), counts)
+        positions = np.arange(counts.sum()) - np.repeat(first_rows - done, counts)
+        slots = _token_slots(requests, owner, positions)
+        recorded_tokens, recorded_rows = self._recorded(requests, owner, positions, computed)
         self._step = _Step(
             slots=slots if slots.any() else None,
             rows=self._table.rows(),
             recorded_tokens=recorded_tokens,
             recorded_rows=recorded_rows,
+            scored=[
+                (request.score_key, int(first_rows[at]), int(done[at]), int(counts[at]))
+                for at, request in enumerate(requests)
+                if request.score_key is not None
+            ],
         )
 
     def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
@@ -131,6 +160,19 @@ class WorkerSteering:
         else:
             steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, device=out.device))
 
+    def end_step(self, hidden: torch.Tensor) -> None:
+        """Score what the forward pass computed: `hidden` [T, H] are its last states, before the head."""
+        if self._step is not None and self._step.scored:
+            self._scoring.collect(hidden, self._step.scored)
+
+    def take_score(self, key: str) -> NDArray[np.float32]:
+        """Return a scored request's log-probabilities, see `Scoring.take`."""
+        return self._scoring.take(key)
+
+    def drop_score(self, key: str) -> None:
+        """Forget a scored request, see `Scoring.drop`."""
+        self._scoring.drop(key)
+
     def take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return what a recorded sentence left, see `Recording.take`."""
         assert self._recording is not None, "nothing was recorded"
@@ -138,7 +180,7 @@ class WorkerSteering:
 
     def _recorded(
         self,
-        requests: Sequence[_Steered | _Recorded | None],
+        requests: Sequence[_Request],
         owner: NDArray[np.int64],
         positions: NDArray[np.int64],
         computed: Sequence[int],
@@ -146,7 +188,7 @@ class WorkerSteering:
         rows = np.full(len(requests), -1, dtype=np.int64)
         skip = np.zeros(len(requests), dtype=np.int64)
         for at, request in enumerate(requests):
-            if isinstance(request, _Recorded) and self._recording is not None:
+            if request.row is not None and self._recording is not None:
                 rows[at], skip[at] = request.row, request.skip
                 if computed[at] == 0:
                     self._recording.clear(request.row)
@@ -157,18 +199,17 @@ class WorkerSteering:
 
 
 def _token_slots(
-    requests: Sequence[_Steered | _Recorded | None], owner: NDArray[np.int64], positions: NDArray[np.int64]
+    requests: Sequence[_Request], owner: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
     slots = np.zeros(len(requests), dtype=np.int32)
     first = np.zeros(len(requests), dtype=np.int64)
     last = np.full(len(requests), np.iinfo(np.int64).max)
     for at, request in enumerate(requests):
-        if isinstance(request, _Steered):
-            slots[at] = request.slot
-            if request.scope == "prompt":
-                last[at] = request.prompt_tokens
-            elif request.scope == "generation":
-                first[at] = request.prompt_tokens
+        slots[at] = request.slot
+        if request.scope == "prompt":
+            last[at] = request.prompt_tokens
+        elif request.scope == "generation":
+            first[at] = request.prompt_tokens
     inside = (positions >= first[owner]) & (positions < last[owner])
     return np.where(inside, slots[owner], 0).astype(np.int32)

@@ -9,17 +9,12 @@ from typing import Any
 from engine.intervention import Intervention
 from engine.protocol import Steering
 
-KEY = "ampsweep"
-
-
-def steering_key(steering: Steering) -> str:
-    """Return what names a slot: equal exactly for the same intervention on the same neuron set."""
-    return f"{steering.neurons}/{steering.intervention.hash}"
+_KEY = "ampsweep"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteerOrder:
-    """Steer this request; tokens from position `prompt_tokens` on count as generated."""
+    """Steer this request; tokens from position `prompt_tokens` on count as generated. `key` names the slot."""
 
     key: str
     neurons: str
@@ -35,33 +30,57 @@ class RecordOrder:
     skip: int
 
 
-def steer_args(steering: Steering, prompt_tokens: int) -> dict[str, Any]:
-    """Return the `extra_args` that make the worker steer a request."""
-    return {
-        KEY: {
-            "key": steering_key(steering),
-            "neurons": steering.neurons,
-            "intervention": steering.intervention.to_dict(),
-            "prompt_tokens": prompt_tokens,
-        }
-    }
+@dataclass(frozen=True, kw_only=True)
+class ScoreOrder:
+    """Keep under `key` the log-probabilities of the prompt's tokens from position `first` (at least 1) on."""
+
+    key: str
+    first: int
 
 
-def record_args(key: str, skip: int) -> dict[str, Any]:
-    """Return the `extra_args` that make the worker record a request."""
-    return {KEY: {"record": key, "skip": skip}}
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """All that one request asks of the worker."""
+
+    steer: SteerOrder | None = None
+    record: RecordOrder | None = None
+    score: ScoreOrder | None = None
+
+    def extra_args(self) -> dict[str, Any]:
+        """Return the `extra_args` that carry the orders."""
+        raw: dict[str, Any] = {}
+        if self.steer is not None:
+            raw["steer"] = {**vars(self.steer), "intervention": self.steer.intervention.to_dict()}
+        if self.record is not None:
+            raw["record"] = vars(self.record)
+        if self.score is not None:
+            raw["score"] = vars(self.score)
+        return {_KEY: raw} if raw else {}
+
+    @classmethod
+    def read(cls, extra_args: Mapping[str, Any] | None) -> Orders:
+        """Read back what `extra_args` carries; a plain request has no orders."""
+        raw = (extra_args or {}).get(_KEY, {})
+        steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
+        return cls(
+            steer=steer and SteerOrder(**{**steer, "intervention": Intervention.from_dict(steer["intervention"])}),
+            record=record and RecordOrder(**record),
+            score=score and ScoreOrder(**score),
+        )
 
 
-def read_order(extra_args: Mapping[str, Any] | None) -> SteerOrder | RecordOrder | None:
-    """Return what a request asks of the worker, None for a plain one."""
-    raw = (extra_args or {}).get(KEY)
-    if raw is None:
+def steering_key(steering: Steering) -> str:
+    """Return what names a slot: equal exactly for the same intervention on the same neuron set."""
+    return f"{steering.neurons}/{steering.intervention.hash}"
+
+
+def steer_order(steering: Steering | None, prompt_tokens: int) -> SteerOrder | None:
+    """Return the order for a request's steering, if it has one."""
+    if steering is None:
         return None
-    if "record" in raw:
-        return RecordOrder(key=raw["record"], skip=raw["skip"])
     return SteerOrder(
-        key=raw["key"],
-        neurons=raw["neurons"],
-        intervention=Intervention.from_dict(raw["intervention"]),
-        prompt_tokens=raw["prompt_tokens"],
+        key=steering_key(steering),
+        neurons=steering.neurons,
+        intervention=steering.intervention,
+        prompt_tokens=prompt_tokens,
     )

@@ -13,6 +13,7 @@ from ampsweep.errors import UnsupportedModel
 from engine.neuron_set import NeuronSet
 from engine.vllm_patch import mlps, runner_v1
 from engine.vllm_patch.recording import recording_rows
+from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.steering import WorkerSteering
 from engine.vllm_patch.versions import check_version
 
@@ -45,6 +46,7 @@ class SteeringWorkerMixin:
         self._steering = WorkerSteering(
             shard,
             activations,
+            Scoring(model.compute_logits),
             slots=self.vllm_config.additional_config["ampsweep"]["slots"],
             rows=recording_rows(total, width),
             device=self.device,
@@ -54,6 +56,14 @@ class SteeringWorkerMixin:
     def steering_add_neurons(self, neurons: NeuronSet) -> None:
         """Keep a neuron set for the requests that name it."""
         self._steering.add_neurons(neurons)
+
+    def steering_take_score(self, key: str) -> NDArray[np.float32]:
+        """Return a scored request's log-probabilities, float32, one a scored token; see `Scoring.take`."""
+        return self._steering.take_score(key)
+
+    def steering_drop_score(self, key: str) -> None:
+        """Forget a scored request whose answer nobody takes."""
+        self._steering.drop_score(key)
 
     def steering_take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return a recorded sentence's counts and activation sums of this worker's neurons, each [layers, neurons]."""
