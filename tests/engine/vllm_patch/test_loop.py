@@ -1,0 +1,127 @@
+"""The engine's thread: order is kept, and a dead engine answers everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnsupportedModel
+from engine.vllm_patch.loop import EngineLoop
+
+
+class Output:
+    """One finished answer."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.finished = True
+
+
+class StandIn:
+    """Stands in for an LLMEngine: finishes each request in one step, or dies at it."""
+
+    def __init__(self, *, dies: bool = False) -> None:
+        self.engine_core = self
+        self.dies = dies
+        self.waiting: list[str] = []
+        self.log: list[str] = []
+
+    def add_request(self, request_id: str, prompt: str, _: object) -> None:
+        if prompt == "too long":
+            raise ValueError("too long")
+        self.log.append(f"add {prompt}")
+        self.waiting.append(request_id)
+
+    def abort_request(self, request_ids: list[str]) -> None:
+        self.log.append("abort")
+        self.waiting = [waiting for waiting in self.waiting if waiting not in request_ids]
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.waiting)
+
+    def step(self) -> list[Output]:
+        if self.dies:
+            raise MemoryError("out of it")
+        done, self.waiting = self.waiting, []
+        return [Output(request_id) for request_id in done]
+
+    def shutdown(self) -> None:
+        self.log.append("shutdown")
+
+
+def run(check: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(check, 30))
+
+
+def ask(loop: EngineLoop, prompt: str) -> asyncio.Future[Any]:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    params: Any = None
+
+    def sink(output: object) -> None:
+        if isinstance(output, AmpsweepError):
+            answer.set_exception(output)
+        else:
+            answer.set_result(output)
+
+    loop.submit(prompt, params, sink)
+    return answer
+
+
+def make(engine: StandIn) -> EngineLoop:
+    made: Any = engine
+    return EngineLoop(lambda: made, asyncio.get_running_loop())
+
+
+def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        good, bad = ask(loop, "good"), ask(loop, "too long")
+        assert (await good).finished
+        with pytest.raises(InvalidRequest, match="too long"):
+            await bad
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later() -> None:
+    async def check() -> None:
+        loop = make(StandIn(dies=True))
+        await loop.start()
+        for _ in range(2):
+            with pytest.raises(EngineFailed, match="the engine died: MemoryError: out of it"):
+                await ask(loop, "good")
+        with pytest.raises(EngineFailed):
+            await loop.call(lambda _: None)
+
+    run(check())
+
+
+def test_what_making_the_engine_raises_comes_out_of_start() -> None:
+    def refuse() -> Any:
+        raise UnsupportedModel("MixtralForCausalLM cannot be steered")
+
+    async def check() -> None:
+        with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
+            await EngineLoop(refuse, asyncio.get_running_loop()).start()
+
+    run(check())
+
+
+def test_a_call_returns_or_raises_to_its_caller_alone() -> None:
+    async def check() -> None:
+        loop = make(StandIn())
+        await loop.start()
+        assert await loop.call(lambda engine: engine.has_unfinished_requests()) is False
+        with pytest.raises(ZeroDivisionError):
+            await loop.call(lambda _: 1 // 0)
+        assert (await ask(loop, "good")).finished
+        await loop.stop()
+
+    run(check())
