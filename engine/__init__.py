@@ -1,1 +1,1 @@
-"""One model, steered: interventions, neuron sets, identification, three engines. Knows nothing of sweeps, HTTP or Ray."""
+"""One model, steered: interventions, neuron sets, identification, three engines. Knows no sweep, no HTTP, no Ray."""

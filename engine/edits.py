@@ -106,8 +106,8 @@ def _magnitude(intervention: Intervention, neuron_set: NeuronSet, target: NDArra
             param="intervention.patch",
         )
     values = neuron_set.patch.of(intervention.patch).reshape(len(neuron_set.languages), -1)
-    rows = [neuron_set.languages.index(code) for code in intervention.languages]
-    recorded = values[rows][:, target].astype(np.float64)
+    rows = np.array([neuron_set.languages.index(code) for code in intervention.languages])
+    recorded = values[rows[:, None], target].astype(np.float64)
     if intervention.selection is None:
         owns = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
     else:  # a random neuron belongs to none of the languages, so all of them speak for it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class FakeEngine:
         """Make a neuron set usable; raises InvalidRequest where it does not fit the made-up shape."""
         self._neurons.add(neurons)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream `max_tokens` words, fewer where a stop string comes first."""
         self._check(request.prompt, len(request.prompt.encode()), "prompt")
         key = ["generate", request.prompt, self._key(request.steering), request.sampling.seed]

@@ -80,7 +80,7 @@ class Intervention:
         """
         data = _keys(raw, {field.name for field in fields(cls)} | {"statistic"}, param)
         if data.get("statistic") is not None:
-            raise InvalidRequest("statistic ops are not supported by this version; leave it null", param=f"{param}.statistic")
+            raise InvalidRequest("this version has no statistic ops; leave it null", param=f"{param}.statistic")
         op = _choice(data.get("op"), Op, f"{param}.op")
         patch = data.get("patch")
         if patch is not None:
@@ -143,4 +143,5 @@ def _non_target(raw: object, param: str) -> NonTarget | None:
     if raw is None:
         return None
     data = _keys(raw, {"op", "factor"}, param)
-    return NonTarget(op=_choice(data.get("op"), Op, f"{param}.op"), factor=_number(data.get("factor"), f"{param}.factor"))
+    op = _choice(data.get("op"), Op, f"{param}.op")
+    return NonTarget(op=op, factor=_number(data.get("factor"), f"{param}.factor"))

@@ -8,7 +8,7 @@ what is in flight. A request that fails raises from its own call and leaves the 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -135,7 +135,7 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the continuation of a prompt. Closing the iterator early aborts the request.
 
         Raises InvalidRequest for a prompt that is too long, UnknownName for an unknown neuron set or language.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ class TransformersEngine:
         """Make a neuron set usable by its id."""
         self._neurons.add(neurons)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the continuation of a prompt, a token a chunk."""
         edits, scope = self._edits(request.steering)
         prompt = encode_prompt(self._model.tokenizer, request.prompt, max_tokens=self.info.max_model_len - 1)

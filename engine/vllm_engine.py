@@ -8,7 +8,7 @@ scope ends or begins with the prompt, the salt also says where that is. What mus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class VllmEngine:
         if self._neurons.add(neurons):
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream a continuation; see `Engine.generate`."""
         from vllm.sampling_params import RequestOutputKind
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(  # type: ignore[misc]
+@numba.njit(  # type: ignore[untyped-decorator]
     "(float32[:, :], float32[:, :], int32[::1], int64[:, ::1], int64, int32[::1], float32[::1], float32[::1])",
     nogil=True,
     cache=True,

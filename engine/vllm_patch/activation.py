@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ def _steer_fake(gate_up: torch.Tensor, out: torch.Tensor, layer: int) -> None:
     """Change nothing: shapes are all that tracing needs."""
 
 
-_library = torch.library.Library("ampsweep", "FRAGMENT")
+_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("steer_(Tensor gate_up, Tensor(a!) out, int layer) -> ()")
 _library.impl("steer_", _steer, "CPU")
 _library.impl("steer_", _steer, "CUDA")

@@ -7,5 +7,5 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from engine.vllm_patch.worker import SteeringWorkerMixin
 
 
-class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):
+class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]
     """vLLM's CPU worker, steered."""

@@ -7,5 +7,5 @@ from vllm.v1.worker.gpu_worker import Worker
 from engine.vllm_patch.worker import SteeringWorkerMixin
 
 
-class SteeringGPUWorker(SteeringWorkerMixin, Worker):
+class SteeringGPUWorker(SteeringWorkerMixin, Worker):  # type: ignore[misc]
     """vLLM's GPU worker, steered."""

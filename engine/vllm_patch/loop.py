@@ -138,7 +138,7 @@ class EngineLoop:
         for output in engine.step():
             sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)
             if sink is not None:
-                delivered.append((sink, output))  # type: ignore[arg-type]  # never a pooling output
+                delivered.append((sink, output))
         self._deliver(delivered)
 
     def _deliver(self, delivered: list[tuple[Sink, RequestOutput | AmpsweepError]]) -> None:

@@ -7,6 +7,7 @@ Everything else is refused by name, a model with a single unsteered layer too.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from torch import nn
 from torch.nn import functional
@@ -27,7 +28,7 @@ def install(model: nn.Module, *, layers: range, width: int, rank: int, ranks: in
     each of the layers has exactly one MLP of a kind that can be steered; the model is then as it was.
     """
     name = type(model).__name__
-    found: dict[int, nn.Module] = {}
+    found: dict[int, Any] = {}
     for path, module in model.named_modules():
         if match := _MLP.search(path):
             found[int(match[1])] = module
@@ -41,7 +42,7 @@ def install(model: nn.Module, *, layers: range, width: int, rank: int, ranks: in
     return Shard(layers=tuple(layers), first=rank * own, width=own), functions
 
 
-def _function(mlp: nn.Module | None, layer: int, name: str) -> Activation:
+def _function(mlp: Any, layer: int, name: str) -> Activation:
     """Return the MLP's activation function on the gate, or say why there is none."""
     if mlp is None:
         raise UnsupportedModel(f"{name} cannot be steered: its layer {layer} has no MLP where one is expected")

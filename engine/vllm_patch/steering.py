@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.edits import resolve
 from engine.intervention import Scope
@@ -115,7 +115,7 @@ class WorkerSteering:
         if request.slot:
             self._table.release(request.slot_key)
 
-    def begin_step(self, request_ids: Sequence[str], tokens: Sequence[int], computed: Sequence[int]) -> None:
+    def begin_step(self, request_ids: Sequence[str], tokens: ArrayLike, computed: ArrayLike) -> None:
         """Lay out the next forward pass.
 
         `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
@@ -129,7 +129,7 @@ class WorkerSteering:
         owner = np.repeat(np.arange(len(requests)), counts)
         positions = np.arange(counts.sum()) - np.repeat(first_rows - done, counts)
         slots = _token_slots(requests, owner, positions)
-        recorded_tokens, recorded_rows = self._recorded(requests, owner, positions, computed)
+        recorded_tokens, recorded_rows = self._recorded(requests, owner, positions, done)
         self._step = _Step(
             slots=slots if slots.any() else None,
             rows=self._table.rows(),
@@ -183,7 +183,7 @@ class WorkerSteering:
         requests: Sequence[_Request],
         owner: NDArray[np.int64],
         positions: NDArray[np.int64],
-        computed: Sequence[int],
+        computed: NDArray[np.int64],
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         rows = np.full(len(requests), -1, dtype=np.int64)
         skip = np.zeros(len(requests), dtype=np.int64)

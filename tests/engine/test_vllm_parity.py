@@ -128,14 +128,16 @@ def test_a_prompt_scope_does_not_share_what_another_request_generated(both: Both
     written = both.run(generate(both.vllm, first)).text
     second = ScoreRequest(context=PROMPTS[2] + written, continuation=" the end", steering=steering)
     longer = GenerateRequest(prompt=PROMPTS[2] + written, sampling=Sampling(max_tokens=4), steering=steering)
-    requests = [longer, second]
+    requests: list[GenerateRequest | ScoreRequest] = [longer, second]
     assert_equal(both.run(answers(both.vllm, requests)), both.run(answers(both.oracle, requests)))
 
 
 def test_slots_are_given_back_and_never_exceeded(both: Both) -> None:
     async def check() -> int:
-        requests = [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=s) for s in interventions(both)]
-        await answers(both.vllm, requests)
+        made = interventions(both)
+        await answers(
+            both.vllm, [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=steering) for steering in made]
+        )
         await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))  # a step that sees who has gone
         return await both.vllm.slots_in_use()
 
