@@ -70,7 +70,7 @@ Folder = Annotated[Path, AfterValidator(_folder)]
 
 
 class Settings(BaseSettings):
-    """Everything a server can be told. `models` and `corpora` always have the atlas, unless `atlas` is false."""
+    """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
 
     def all_corpora(self) -> dict[str, Path]:
         """Return all corpora on the list."""
-        return {**({ATLAS: ATLAS_CORPUS} if self.atlas else {}), **self.corpora}
+        return {ATLAS: ATLAS_CORPUS, **self.corpora}
 
 
 def read_settings(**options: Any) -> Settings:

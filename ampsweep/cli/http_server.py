@@ -16,6 +16,8 @@ from ampsweep.errors import InvalidRequest
 DRAIN_SECONDS = 5
 """How long open connections may go on after the server was told to stop."""
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; InvalidRequest where the address cannot be had. Port 0 takes a free one."""
@@ -41,12 +43,18 @@ class HttpServer(uvicorn.Server):
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
         """Stop at SIGINT and SIGTERM, also while what lies around the serving is being started or ended."""
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in _STOPPING}
+        self.hear_signals()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def hear_signals(self) -> None:
+        """Take the signals (again): a library that was started since may have put its own handlers in."""
+        for number in _STOPPING:
+            signal.signal(number, self._on_signal)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

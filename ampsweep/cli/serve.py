@@ -95,6 +95,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     with listening, closing(house), server.stopped_by_signals():
         try:
             await pool.start()
+            server.hear_signals()  # Ray has a handler for SIGTERM that aborts
             dispatcher.start()
             greeting = asyncio.create_task(_greet(server, pool, settings, listening))
             await server.serve([listening])

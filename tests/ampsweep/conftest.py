@@ -1,0 +1,44 @@
+"""What the tests of client and command line share: a model for the fake engine, a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ampsweep.served import Served, served
+
+SPEC: dict[str, Any] = {
+    "name": "first-look",
+    "model": "tiny",
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+    "interventions": {"languages": ["fr", "tr"], "op": "set", "patch": ["max"], "factors": [0.5, 2.0]},
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
+}
+CELLS = 6  # two targets, each with a baseline and two factors
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the fake engine takes for a model."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`ampsweep serve` with the fake engine."""
+    with served(model, tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture
+def spec() -> dict[str, Any]:
+    """A small sweep."""
+    return json.loads(json.dumps(SPEC))

@@ -1,0 +1,53 @@
+"""`ampsweep serve` as a user starts it: a process of its own, ended with all that it started."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A server that runs: its URL and process."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def served(model: Path, home: Path, *arguments: str) -> Iterator[Served]:
+    """Run a server that offers `model` as `tiny` on the fake engine; its end is seen to in any case."""
+    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", "0", "--home", str(home), "--no-atlas"]
+    command += ["--engine", "fake", "--model", f"tiny={model}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        line = _first_line(process)
+        assert line.startswith("tiny at http://127.0.0.1:"), f"the server said {line!r}"
+        yield Served(url=line.split()[2], process=process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        assert selector.select(START_SECONDS), "the server said nothing"
+    return process.stdout.readline()

@@ -1,0 +1,79 @@
+"""The server as a process: it ends in order, leaves nothing behind, and refuses a bad start by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep import Client
+from tests.ampsweep.processes import descendants, living
+from tests.ampsweep.served import served
+
+
+def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
+    model: Path, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+        started = descendants(server.process.pid)
+        assert len(started) > 3, "Ray's processes and the engine's are below the server"
+        sweep = client.submit(spec)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert living(started) == set()
+    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+        *_, last = client.watch(sweep.id)
+        assert last.status == "completed"
+        started = descendants(server.process.pid)
+        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does it: to all at once
+        assert server.process.wait(60) == 130
+        assert living(started) == set()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("AMPSWEEP_PORT", "99999", "AMPSWEEP_PORT"),
+        ("AMPSWEEP_ENGINE", "llama", "AMPSWEEP_ENGINE"),
+        ("AMPSWEEP_MODELS", "here=/no/such/folder", "AMPSWEEP_MODELS.here"),
+        ("AMPSWEEP_DATA", "/no/such/folder", "AMPSWEEP_DATA"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, complaint: str, tmp_path: Path) -> None:
+    ended = _serve(tmp_path, environment={variable: value})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {complaint}")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_named(model: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = _serve(tmp_path, "--port", str(port), "--model", f"tiny={model}", "--no-atlas")
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{port}" in ended.stderr
+
+
+def test_nothing_to_offer_is_an_error(tmp_path: Path) -> None:
+    ended = _serve(tmp_path, "--no-atlas")
+    assert ended.returncode == 2
+    assert "--model NAME=FOLDER" in ended.stderr
+
+
+def _serve(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ampsweep.cli", "serve", "--home", str(folder / "home"), *arguments],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
