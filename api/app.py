@@ -10,8 +10,11 @@ from fastapi import FastAPI
 from ampsweep import __version__
 from api import errors
 from api.body_limit import BodyLimit
+from api.completion_request import CompletionRequest
+from api.document import describe
 from api.routes import cells, completions, events, health, models, neuron_sets, results, sweeps
 from api.services import Services
+from jobs.spec import SweepSpec
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body, at most."""
@@ -36,4 +39,5 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, body_lim
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
+    describe(app, SweepSpec, CompletionRequest)
     return app

@@ -21,7 +21,10 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-        if any(not value.isdigit() or int(value) > self._limit for value in lengths):
+        if not all(length.isdigit() for length in lengths):
+            await http_error(HTTPException(400, "Content-Length must be a whole number"))(scope, receive, send)
+            return
+        if any(int(length) > self._limit for length in lengths):
             await http_error(self._refusal())(scope, receive, send)
             return
         received = 0

@@ -57,7 +57,7 @@ class RayPool(Pool):
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         import ray
 
-        common = {"log_to_driver": self._log_to_driver, "logging_level": logging.WARNING}
+        common = {"log_to_driver": self._log_to_driver, "logging_level": logging.ERROR}
         if self._address is not None:
             ray.init(address=self._address, **common)
         else:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.completion_answer import CompletionAnswer
 from api.completion_request import CompletionRequest, parse_completion
+from api.document import body_of
 from api.errors import error_body
 from api.json_body import JsonBody
 from api.services import Served
@@ -29,11 +30,8 @@ CLIENT_GONE = 499
 
 router = APIRouter(prefix="/completions", tags=["completions"])
 
-_SCHEMA = CompletionRequest.model_json_schema()
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
 
-
-@router.post("", openapi_extra=_BODY, response_model=None)
+@router.post("", openapi_extra=body_of(CompletionRequest), response_model=None)
 async def create_completion(served: Served, request: Request, body: JsonBody) -> Response:
     """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
 
@@ -62,11 +60,11 @@ async def _events(answer: CompletionAnswer, first: CompletionChunk, chunks: Chun
             return
         if (usage := answer.closing_usage()) is not None:
             yield _event(usage)
-        yield ServerSentEvent("[DONE]")
+        yield ServerSentEvent("[DONE]", sep="\n")
 
 
 def _event(data: object) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(data, ensure_ascii=False))
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False), sep="\n")
 
 
 async def _first(chunks: Chunks) -> CompletionChunk:

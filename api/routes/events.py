@@ -39,7 +39,7 @@ async def _follow(served: Services, sweep_id: str, after: int) -> AsyncGenerator
         news = await asyncio.to_thread(served.store.events, sweep_id, after=after)
         for event in news:
             data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
-            yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id))
+            yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id), sep="\n")
             after = event.id
         if news:
             continue

@@ -12,8 +12,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from ampsweep.errors import Conflict, NotFound
 from api.services import Served, Services
+from jobs.results import Results
 from jobs.store.states import SweepState
-from jobs.summary import summary_csv, summary_json
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -36,10 +36,15 @@ async def get_summary(
     path = await asyncio.to_thread(_summary, served, sweep_id)
     if format == "parquet":
         return _file(path, f"{sweep_id}-summary")
-    if format == "csv":
-        text = await asyncio.to_thread(summary_csv, served.results, sweep_id)
-        return Response(text, media_type="text/csv")
-    return JSONResponse(await asyncio.to_thread(summary_json, served.results, sweep_id))
+    return await asyncio.to_thread(_written, served.results, sweep_id, format)
+
+
+def _written(results: Results, sweep_id: str, form: str) -> Response:
+    from jobs.summary import summary_csv, summary_json  # here, since scipy comes with it
+
+    if form == "csv":
+        return Response(summary_csv(results, sweep_id), media_type="text/csv")
+    return JSONResponse(summary_json(results, sweep_id))
 
 
 def _file(path: Path, name: str) -> FileResponse:

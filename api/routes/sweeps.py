@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 
+from api.document import body_of
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.services import Served, Services
@@ -16,10 +17,8 @@ from jobs.store.records import SweepRecord
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": SweepSpec.model_json_schema()}}}}
 
-
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post("", status_code=201, openapi_extra=body_of(SweepSpec))
 async def create_sweep(
     served: Served,
     body: JsonBody,

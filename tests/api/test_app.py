@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.api.served import serving
+from tests.worker.house import House
+
+SCRIPT = """
+import json, sys, time
+before = time.process_time()
+import api.app
+heavy = [name for name in ("torch", "vllm", "ray", "transformers", "engine", "worker", "scipy") if name in sys.modules]
+print(json.dumps([time.process_time() - before, heavy]))
+"""
+
+
+def test_the_http_layer_starts_fast_and_knows_no_engine() -> None:
+    found = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True)
+    seconds, heavy = json.loads(found.stdout)
+    assert heavy == []
+    assert seconds < 1.0
+
+
+@pytest.mark.anyio
+async def test_the_document_lists_every_route(house: House) -> None:
+    async with serving(house, working=False) as server:
+        document = (await server.http.get("/v1/openapi.json")).json()
+    assert {"/v1/sweeps", "/v1/sweeps/{sweep_id}/events", "/v1/completions", "/healthz", "/readyz"} <= set(
+        document["paths"]
+    )
+    schemas = document["components"]["schemas"]
+    for path, model in (("/v1/completions", "CompletionRequest"), ("/v1/sweeps", "SweepSpec")):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert body["schema"]["$ref"].endswith(model)
+    references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.api.served import Server, serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+HARMFUL = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no UTF-8": b'{"name": "\xff\xfe"}',
+    "a list": b"[1, 2]",
+    "a number": b"7",
+    "null": b"null",
+    "NaN": b'{"seed": NaN}',
+    "Infinity": b'{"interventions": {"factors": [Infinity]}}',
+    "1e999": b'{"seed": 1e999}',
+    "a huge number": b'{"seed": ' + b"9" * 400 + b"}",
+    "a number of 50,000 digits": b'{"seed": ' + b"9" * 50_000 + b"}",
+    "a lone surrogate": b'{"name": "\\ud800"}',
+    "a lone surrogate as a key": b'{"\\ud800": 1}',
+    "a lone surrogate deep down": b'{"tasks": [{"name": ["\\udfff"]}]}',
+    "a key twice": b'{"model": "tiny", "model": "other"}',
+    "deep lists": b"[" * 40_000 + b"]" * 40_000,
+    "deep objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "depth just too much": b'{"name": ' + b"[" * 40 + b"]" * 40 + b"}",
+    "an open string": b'{"name": "',
+    "a null byte": b'{"na\x00me": 1}',
+}
+
+
+def assert_shape(body: dict[str, Any]) -> None:
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    assert isinstance(body["error"]["code"], str)
+
+
+@pytest.mark.parametrize("path", ["/v1/sweeps", "/v1/completions"])
+@pytest.mark.parametrize("body", HARMFUL.values(), ids=HARMFUL)
+async def test_no_body_makes_the_server_fail(house: House, path: str, body: bytes) -> None:
+    async with serving(house, working=False) as server:
+        answer = await server.http.post(path, content=body, headers={"content-type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert_shape(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nope", 404, "not_found"),
+        ("GET", "/v1/nope", 404, "not_found"),
+        ("DELETE", "/v1/sweeps", 405, "method_not_allowed"),
+        ("PUT", "/v1/completions", 405, "method_not_allowed"),
+        ("GET", "/v1/sweeps?limit=0", 422, "invalid_request"),
+        ("GET", "/v1/sweeps?limit=many", 422, "invalid_request"),
+        ("GET", "/v1/sweeps?limit=nan", 422, "invalid_request"),
+        ("GET", "/v1/sweeps/%ed%a0%80", 404, "not_found"),
+        ("GET", "/v1/sweeps/..%2f..%2fetc%2fpasswd/results", 404, "not_found"),
+        ("GET", "/v1/neuron-sets/..%2f..", 404, "not_found"),
+        ("GET", "/v1/neuron-sets/ns_nope", 404, "not_found"),
+        ("GET", "/v1/models/nope", 404, "not_found"),
+    ],
+)
+async def test_every_error_has_the_one_shape(house: House, method: str, path: str, status: int, code: str) -> None:
+    async with serving(house, working=False) as server:
+        answer = await server.http.request(method, path)
+    assert answer.status_code == status
+    assert_shape(answer.json())
+    assert answer.json()["error"]["code"] == code
+
+
+async def test_a_defect_answers_500_without_its_details(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(house, working=False) as server:
+
+        def broken(*_args: object, **_more: object) -> None:
+            raise ZeroDivisionError("a secret")
+
+        server.house.store.list_sweeps = broken  # type: ignore[assignment, method-assign]
+        answer = await server.http.get("/v1/sweeps")
+    assert answer.status_code == 500
+    assert_shape(answer.json())
+    assert "secret" not in answer.text
+    assert caplog.text
+
+
+@pytest.fixture
+def big() -> bytes:
+    return b'{"name": "' + b"x" * 200_000 + b'"}'
+
+
+async def test_a_body_over_the_limit_is_refused_by_its_length(house: House, big: bytes) -> None:
+    async with serving(house, working=False) as server:
+        await assert_too_large(server, big)
+
+
+async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes_in(house: House, big: bytes) -> None:
+    taken = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for start in range(0, len(big), 10_000):
+            taken += 1
+            yield big[start : start + 10_000]
+
+    async with serving(house, working=False) as server:
+        await assert_too_large(server, chunks())
+    assert taken < 15, "the rest is not read"
+
+
+async def assert_too_large(server: Server, content: Any) -> None:
+    answer = await server.http.post("/v1/sweeps", content=content)
+    assert answer.status_code == 413
+    assert_shape(answer.json())
+    assert answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_a_content_length_that_is_no_number_is_refused(house: House) -> None:
+    async with serving(house, working=False) as server:
+        answer = await server.http.post("/v1/sweeps", content=b"{}", headers={"content-length": "-5"})
+    assert answer.status_code == 400

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.errors import UnsupportedModel
+from tests.api.served import serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_server_lives_and_its_engines_are_ready(house: House) -> None:
+    async with serving(house) as server:
+        assert (await server.http.get("/healthz")).json() == {"status": "ok"}
+        ready = await server.http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["engines"] == [{"model": "tiny", "engine": "fake", "state": "ready", "error": None}]
+
+
+async def test_a_model_without_an_engine_makes_the_server_unready(house: House) -> None:
+    async with serving(house) as server:
+        seat = server.pool._seats[0]
+        seat.state, seat.error = "failed", UnsupportedModel("no MLP that can be steered")
+        ready = await server.http.get("/readyz")
+        assert (await server.http.get("/healthz")).status_code == 200
+    assert ready.status_code == 503
+    assert ready.json()["engines"][0]["error"] == "no MLP that can be steered"
+
+
+async def test_models_and_neuron_sets_are_listed(house: House) -> None:
+    async with serving(house) as server:
+        models = (await server.http.get("/v1/models")).json()
+        assert [(model["id"], model["object"]) for model in models["data"]] == [("tiny", "model")]
+        assert (await server.http.get("/v1/models/tiny")).json() == models["data"][0]
+        assert (await server.http.get("/v1/neuron-sets")).json()["data"] == []
+        await server.done()
+        (listed,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        assert (await server.http.get(f"/v1/neuron-sets/{listed['id']}")).json() == listed
+    assert set(listed["languages"]) == {"en", "fr", "tr"}
+    assert (listed["object"], listed["method"], listed["corpus"]) == ("neuron_set", "lape", "atlas")

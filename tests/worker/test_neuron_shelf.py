@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import DamagedFile, NotFound
+from engine.fake import FAKE_INFO, FakeEngine
+from engine.identify.stats import ActivationStats
+from engine.neuron_set import NeuronSet
+from engine.protocol import Sentence
+from jobs.cell import NeuronsRef
+from tests.worker.house import House
+from worker.neuron_shelf import NeuronShelf
+
+pytestmark = pytest.mark.anyio
+
+
+class CountingEngine(FakeEngine):
+    def __init__(self) -> None:
+        super().__init__(FAKE_INFO)
+        self.recordings = 0
+
+    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+        self.recordings += 1
+        await asyncio.sleep(0)
+        return await super().record(sentences, max_tokens=max_tokens)
+
+
+@pytest.fixture
+def ref(house: House) -> NeuronsRef:
+    records = house.store.list_cells(house.submit().id).data
+    return next(record.cell.neurons for record in records if record.cell.neurons is not None)
+
+
+def shelf(house: House, engine: FakeEngine) -> NeuronShelf:
+    return NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+
+
+async def test_a_set_is_identified_once_however_many_cells_wait_for_it(house: House, ref: NeuronsRef) -> None:
+    engine = CountingEngine()
+    own = shelf(house, engine)
+    assert await asyncio.gather(*(own.load(ref) for _ in range(5))) == [ref.id] * 5
+    assert engine.recordings == 1
+    assert house.neuron_sets.get(ref.id).method == "lape"
+
+
+async def test_a_set_that_another_engine_has_finished_is_taken_from_the_disk(house: House, ref: NeuronsRef) -> None:
+    await shelf(house, CountingEngine()).load(ref)
+    engine = CountingEngine()
+    await shelf(house, engine).load(ref)
+    assert engine.recordings == 0
+
+
+async def test_of_two_engines_at_once_the_first_to_finish_is_kept(house: House, ref: NeuronsRef) -> None:
+    await asyncio.gather(*(shelf(house, CountingEngine()).load(ref) for _ in range(2)))
+    assert [path.name for path in house.neuron_sets.folder.iterdir()] == [ref.id], "nothing is left beside it"
+    NeuronSet.load(house.neuron_sets.path(ref.id))
+
+
+async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
+    house: House, ref: NeuronsRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: NeuronSet, _folder: Path) -> None:
+        raise OSError("no space left")
+
+    own = shelf(house, CountingEngine())
+    with monkeypatch.context() as patched:
+        patched.setattr(NeuronSet, "save", full)
+        with pytest.raises(OSError, match="no space"):
+            await own.load(ref)
+    assert list(house.neuron_sets.folder.iterdir()) == []
+    assert await own.load(ref) == ref.id
+
+
+async def test_a_set_that_is_not_there_and_cannot_be_made_is_not_found(house: House) -> None:
+    with pytest.raises(NotFound, match="ns_gone"):
+        await shelf(house, CountingEngine()).load(NeuronsRef(id="ns_gone"))
+    with pytest.raises(NotFound):
+        await shelf(house, CountingEngine()).load(NeuronsRef(id="../../etc"))
+
+
+async def test_a_damaged_set_is_refused(house: House, ref: NeuronsRef) -> None:
+    await shelf(house, CountingEngine()).load(ref)
+    (house.neuron_sets.path(ref.id) / "neurons.safetensors").write_bytes(b"spoilt")
+    with pytest.raises(DamagedFile):
+        await shelf(house, CountingEngine()).load(ref)

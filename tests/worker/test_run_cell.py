@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.fake import FAKE_INFO, FakeEngine
+from engine.protocol import Score, ScoreRequest
+from jobs.cell import Cell
+from jobs.requests import GenerateCall, ScoreCall
+from tests.worker.house import House
+from worker.neuron_shelf import NeuronShelf
+from worker.run_cell import _answer, run_cell
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
+    engine = FakeEngine(FAKE_INFO)
+    scored = await _answer(ScoreCall(context="a", continuation=" b"), engine=engine, steering=None, seed=0)
+    assert len(scored.logprobs) == len(scored.token_ids) == 2
+    assert (scored.text, scored.error) == (None, None)
+    drawn = await _answer(GenerateCall(prompt="a", max_tokens=3), engine=engine, steering=None, seed=0)
+    assert len(drawn.logprobs) == len(drawn.token_ids) == 3
+    assert drawn.text is not None
+    assert len(drawn.text.split()) == 3
+
+
+async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
+    call = GenerateCall(prompt="a" * 5000, max_tokens=3)
+    answer = await _answer(call, engine=FakeEngine(FAKE_INFO), steering=None, seed=0)
+    assert answer.error is not None
+    assert "5000 tokens" in answer.error
+    assert answer.token_ids == ()
+
+
+class BatchingEngine(FakeEngine):
+    """Answers only once as many requests are in flight as it was told to expect."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(FAKE_INFO)
+        self.expected = expected
+        self.flying = self.most = 0
+        self.full = asyncio.Event()
+
+    async def score(self, request: ScoreRequest) -> Score:
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        if self.flying == self.expected:
+            self.full.set()
+        await self.full.wait()
+        self.flying -= 1
+        return await super().score(request)
+
+
+async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(house: House) -> None:
+    plain = [record.cell for record in house.store.list_cells(house.submit().id).data if record.cell.neurons is None]
+    assert len(plain) == 2
+    engine = BatchingEngine(expected=10)
+    requests = asyncio.Semaphore(10)
+    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+
+    async def run(cell: Cell) -> None:
+        await run_cell(
+            cell,
+            engine=engine,
+            catalog=house.catalog,
+            results=house.results,
+            shelf=shelf,
+            requests=requests,
+            epoch=1,
+        )
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*map(run, plain))
+    assert engine.most == 10
