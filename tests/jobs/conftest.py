@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog import Catalog
+from tests.jobs.world import ManualClock, write_world
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return write_world(tmp_path / "world")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()

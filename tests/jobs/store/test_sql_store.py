@@ -1,0 +1,106 @@
+"""What only the SQL store promises: a file with one owner, that lasts and is migrated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.util import CommandError
+
+from ampsweep.errors import InvalidRequest, Unavailable
+from jobs.store.database import migration_config, open_engine
+from jobs.store.records import CellFile
+from jobs.store.sql import SqlStore
+from jobs.store.states import CellState
+from tests.jobs.world import CountingIds, ManualClock, a_cell
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/deep/er/store.db"
+
+
+def test_everything_is_still_there_after_opening_again(url: str, clock: ManualClock) -> None:
+    ids = CountingIds()
+    store = SqlStore(url, clock, ids)
+    sweep = store.create_sweep(name="n", spec={"x": [1, None, "ü"]}, cells=[a_cell(0, factor=2.0), a_cell(1)])
+    (held,) = store.lease_cells("w", models=["tiny"], limit=1, ttl=30)
+    before = (store.get_sweep(sweep.id), store.list_cells(sweep.id), store.events(sweep.id))
+    store.close()
+    again = SqlStore(url, clock, ids)
+    assert (again.get_sweep(sweep.id), again.list_cells(sweep.id), again.events(sweep.id)) == before
+    again.complete_cell(held, CellFile(name="f", rows=1, sha256="s"))
+    assert again.list_cells(sweep.id).data[0].state is CellState.COMPLETED
+    again.close()
+
+
+def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: ManualClock) -> None:
+    store = SqlStore(url, clock, CountingIds())
+    code = (
+        "import sys; from jobs.store.database import OwnedFile; from pathlib import Path; OwnedFile(Path(sys.argv[1]))"
+    )
+    path = url.removeprefix("sqlite:///")
+    first = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert first.returncode == 1
+    assert "in use by another process" in first.stderr
+    store.close()
+    assert subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False).returncode == 0
+
+
+def test_a_second_store_in_this_process_is_refused_too(url: str, clock: ManualClock) -> None:
+    store = SqlStore(url, clock, CountingIds())
+    with pytest.raises(Unavailable):
+        SqlStore(url, clock, CountingIds())
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://host/db"])
+def test_only_an_sqlite_file_will_do(url: str, clock: ManualClock) -> None:
+    with pytest.raises(InvalidRequest, match="sqlite:///PATH"):
+        SqlStore(url, clock, CountingIds())
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        command.check(migration_config(connection))  # raises where autogenerate would write a revision
+    engine.dispose()
+
+
+def test_a_missing_column_would_be_found_as_drift(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE sweeps DROP COLUMN error")
+    with engine.connect() as connection, pytest.raises(CommandError, match="New upgrade operations"):
+        command.check(migration_config(connection))
+    engine.dispose()
+
+
+def test_the_database_is_set_up_to_lose_nothing(url: str, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    engine = open_engine(url)
+    with engine.connect() as db:
+        values = [
+            db.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    engine.dispose()
+    assert values == ["wal", 2, 1]
+
+
+def test_ten_thousand_cells_are_stored_in_under_two_seconds(url: str, clock: ManualClock) -> None:
+    store = SqlStore(url, clock, CountingIds())
+    cells = [a_cell(number) for number in range(10_000)]
+    assert len({cell.id for cell in cells}) == 10_000
+    start = time.process_time()
+    sweep = store.create_sweep(name="n", spec={}, cells=cells)
+    assert time.process_time() - start < 2
+    assert sweep.request_counts.total == 10_000
+    assert store.create_sweep(name="n", spec={}, cells=cells).request_counts.reused == 0
+    store.close()

@@ -1,0 +1,381 @@
+"""What every store promises."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import Conflict, InvalidRequest, NotFound, StaleLease
+from jobs.cell import Cell
+from jobs.store.protocol import MAX_ATTEMPTS, Store
+from jobs.store.records import CellFile, Lease, RequestCounts, SweepRecord
+from jobs.store.states import CellState, SweepState
+from tests.jobs.world import ManualClock, a_cell
+
+FILE = CellFile(name="cell.1.parquet", rows=2, sha256="f" * 64)
+
+
+def send(store: Store, count: int = 2, *, start: int = 0, **more: Any) -> SweepRecord:
+    cells = [a_cell(number) for number in range(start, start + count)]
+    return store.create_sweep(name="n", spec={"a": 1}, cells=cells, **more)
+
+
+def lease(store: Store, limit: int = 1, *, owner: str = "w", ttl: float = 30.0) -> list[Lease]:
+    return store.lease_cells(owner, models=["tiny"], limit=limit, ttl=ttl)
+
+
+def complete(store: Store, count: int = 1) -> None:
+    for held in lease(store, count):
+        store.complete_cell(held, FILE)
+
+
+def counts(store: Store, sweep_id: str) -> tuple[int, int, int, int]:
+    found: RequestCounts = store.get_sweep(sweep_id).request_counts
+    return found.total, found.completed, found.failed, found.reused
+
+
+def kinds(store: Store, sweep_id: str) -> list[str]:
+    return [event.type for event in store.events(sweep_id)]
+
+
+def states(store: Store, sweep_id: str) -> list[CellState]:
+    return [record.state for record in store.list_cells(sweep_id).data]
+
+
+def test_a_sweep_is_in_progress_when_it_is_stored(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 3)
+    assert (sweep.state, sweep.name, sweep.spec) == (SweepState.IN_PROGRESS, "n", {"a": 1})
+    assert (sweep.created_at, sweep.ended_at, sweep.error) == (clock.time, None, None)
+    assert counts(store, sweep.id) == (3, 0, 0, 0)
+    assert store.get_sweep(sweep.id) == sweep
+
+
+def test_cells_come_back_as_they_were_planned_in_order_and_in_pages(store: Store) -> None:
+    cells = [a_cell(number, factor=2.0, layers=[0, 2]) for number in range(5)]
+    sweep = store.create_sweep(name="n", spec={}, cells=cells)
+    first = store.list_cells(sweep.id, limit=3)
+    second = store.list_cells(sweep.id, after=first.data[-1].id, limit=3)
+    assert [record.cell for record in (*first.data, *second.data)] == cells
+    assert [record.cell.id for record in first.data] == [cell.id for cell in cells[:3]]
+    assert (first.has_more, second.has_more) == (True, False)
+
+
+def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
+    ids = [send(store).id for _ in range(3)]
+    first = store.list_sweeps(limit=2)
+    assert ([sweep.id for sweep in first.data], first.has_more) == ([ids[2], ids[1]], True)
+    second = store.list_sweeps(after=ids[1], limit=2)
+    assert ([sweep.id for sweep in second.data], second.has_more) == ([ids[0]], False)
+
+
+@pytest.mark.parametrize("ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "finish_sweep"])
+def test_what_is_not_there_is_not_found(store: Store, ask: str) -> None:
+    with pytest.raises(NotFound):
+        getattr(store, ask)("sweep_none")
+
+
+def test_an_unknown_place_in_a_list_is_not_found(store: Store) -> None:
+    sweep = send(store)
+    with pytest.raises(NotFound):
+        store.list_sweeps(after="sweep_none")
+    with pytest.raises(NotFound):
+        store.list_cells(sweep.id, after="cell_none")
+    with pytest.raises(NotFound):
+        store.reset_cell("cell_none", "lost")
+
+
+def test_the_same_key_gives_the_same_sweep(store: Store) -> None:
+    first = send(store, idempotency_key="k")
+    assert send(store, idempotency_key="k").id == first.id
+    assert send(store, idempotency_key="other").id != first.id
+    assert len(store.list_sweeps().data) == 2
+
+
+def test_the_same_key_with_another_spec_is_refused(store: Store) -> None:
+    send(store, idempotency_key="k")
+    with pytest.raises(InvalidRequest) as caught:
+        store.create_sweep(name="n", spec={"a": 2}, cells=[a_cell()], idempotency_key="k")
+    assert caught.value.param == "Idempotency-Key"
+
+
+def test_leases_go_to_the_oldest_sweep_first_and_to_one_owner_only(store: Store) -> None:
+    send(store, 2, start=10)
+    send(store, 3, start=9)
+    assert [held.cell.seed for held in lease(store, 3)] == [10, 11, 9]
+    assert lease(store, 3, owner="other") == []
+
+
+def test_only_cells_of_the_named_models_are_leased(store: Store) -> None:
+    cells = [a_cell(0, model="a"), a_cell(1, model="b")]
+    store.create_sweep(name="n", spec={}, cells=cells)
+    assert [held.cell.seed for held in store.lease_cells("w", models=["b"], limit=9, ttl=1)] == [1]
+    assert store.lease_cells("w", models=[], limit=9, ttl=1) == []
+
+
+def test_a_completed_sweep_goes_through_finalizing(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 2)
+    complete(store)
+    assert store.finalizing() == []
+    complete(store)
+    assert store.finalizing() == [sweep.id]
+    clock.time += 5
+    ended = store.finish_sweep(sweep.id)
+    assert (ended.state, ended.ended_at) == (SweepState.COMPLETED, clock.time)
+    assert store.finalizing() == []
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.file, record.rows, record.sha256) == (
+        CellState.COMPLETED,
+        FILE.name,
+        FILE.rows,
+        FILE.sha256,
+    )
+
+
+def test_events_have_ids_without_gaps_and_carry_the_counts(store: Store) -> None:
+    sweep = send(store, 2)
+    complete(store, 2)
+    store.finish_sweep(sweep.id)
+    events = store.events(sweep.id)
+    assert [event.id for event in events] == [1, 2, 3, 4, 5]
+    assert kinds(store, sweep.id) == [
+        "sweep.created",
+        "cell.completed",
+        "cell.completed",
+        "sweep.finalizing",
+        "sweep.completed",
+    ]
+    assert events[1].data["request_counts"] == {"total": 2, "completed": 1, "failed": 0, "reused": 0}
+    assert events[1].data["cell_id"] == a_cell(0).id
+    assert events[4].data["status"] == "completed"
+    assert store.events(sweep.id, after=3) == events[3:]
+    assert store.events(sweep.id, after=1, limit=2) == events[1:3]
+
+
+def test_a_sweep_can_end_failed_with_its_reason(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    ended = store.finish_sweep(sweep.id, error="the disk is full")
+    assert (ended.state, ended.error) == (SweepState.FAILED, "the disk is full")
+    assert store.events(sweep.id)[-1].data["error"] == "the disk is full"
+
+
+def test_a_sweep_in_progress_cannot_be_finished(store: Store) -> None:
+    sweep = send(store)
+    with pytest.raises(Conflict):
+        store.finish_sweep(sweep.id)
+    assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
+
+
+def test_a_cell_that_is_done_is_reused(store: Store) -> None:
+    send(store, 2)
+    complete(store, 2)
+    sweep = send(store, 3)
+    assert counts(store, sweep.id) == (3, 2, 0, 2)
+    assert [held.cell.seed for held in lease(store, 9)] == [2]
+
+
+def test_a_sweep_of_nothing_but_reused_cells_is_finalizing_at_once(store: Store) -> None:
+    send(store, 2)
+    complete(store, 2)
+    sweep = send(store, 2)
+    assert sweep.state is SweepState.FINALIZING
+    assert kinds(store, sweep.id) == ["sweep.created", "sweep.finalizing"]
+
+
+def test_a_shared_cell_is_computed_once_and_counts_in_both_sweeps(store: Store) -> None:
+    first, second = send(store, 1), send(store, 1)
+    complete(store, 9)
+    assert counts(store, first.id) == counts(store, second.id) == (1, 1, 0, 0)
+    assert store.finalizing() == [first.id, second.id]
+
+
+def test_a_write_under_an_old_epoch_changes_nothing(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 1)
+    (old,) = lease(store, owner="slow")
+    clock.time += 31
+    assert store.expire_leases() == 1
+    (new,) = lease(store, owner="fast")
+    assert new.epoch > old.epoch
+    for write in (
+        lambda: store.complete_cell(old, CellFile(name="late", rows=9, sha256="0")),
+        lambda: store.fail_cell(old, "late", retry=False),
+        lambda: store.release(old),
+        lambda: store.heartbeat(old, ttl=9),
+    ):
+        with pytest.raises(StaleLease):
+            write()
+    store.complete_cell(new, FILE)
+    with pytest.raises(StaleLease):
+        store.complete_cell(new, CellFile(name="twice", rows=9, sha256="0"))
+    assert store.list_cells(sweep.id).data[0].file == FILE.name
+    assert counts(store, sweep.id) == (1, 1, 0, 0)
+
+
+def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
+    send(store, 1)
+    (held,) = lease(store, ttl=30)
+    clock.time += 20
+    assert store.heartbeat(held, ttl=30).expires_at == clock.time + 30
+    clock.time += 20
+    assert store.expire_leases() == 0
+    clock.time += 10
+    assert store.expire_leases() == 1
+
+
+def test_a_cell_is_tried_as_often_as_allowed_and_then_fails(store: Store) -> None:
+    sweep = send(store, 1)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        (held,) = lease(store)
+        store.fail_cell(held, f"attempt {attempt}", retry=True)
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.attempts, record.error) == (CellState.FAILED, MAX_ATTEMPTS, f"attempt {MAX_ATTEMPTS}")
+    assert counts(store, sweep.id) == (1, 0, 1, 0)
+    assert store.finalizing() == [sweep.id]
+    retrying = ["cell.retrying"] * (MAX_ATTEMPTS - 1)
+    assert kinds(store, sweep.id) == ["sweep.created", *retrying, "cell.failed", "sweep.finalizing"]
+
+
+def test_a_lease_that_runs_out_counts_as_an_attempt(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 1)
+    for _ in range(MAX_ATTEMPTS):
+        assert len(lease(store)) == 1
+        clock.time += 31
+        store.expire_leases()
+    assert states(store, sweep.id) == [CellState.FAILED]
+
+
+def test_a_cell_given_back_untried_does_not_count(store: Store) -> None:
+    sweep = send(store, 1)
+    for _ in range(MAX_ATTEMPTS + 1):
+        (held,) = lease(store)
+        store.release(held)
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.attempts) == (CellState.PENDING, 0)
+
+
+def test_a_failure_that_would_repeat_is_not_tried_again(store: Store) -> None:
+    sweep = send(store, 1)
+    store.fail_cell(lease(store)[0], "too long", retry=False)
+    assert states(store, sweep.id) == [CellState.FAILED]
+
+
+def test_a_new_sweep_gives_a_failed_cell_a_new_chance(store: Store) -> None:
+    first = send(store, 2)
+    store.fail_cell(lease(store)[0], "died", retry=False)
+    second = send(store, 1)
+    assert counts(store, first.id) == (2, 0, 0, 0)
+    assert counts(store, second.id) == (1, 0, 0, 0)
+    assert store.list_cells(second.id).data[0].attempts == 0
+    complete(store, 2)
+    assert counts(store, first.id) == (2, 2, 0, 0)
+
+
+def test_a_sweep_that_has_ended_keeps_its_counts(store: Store) -> None:
+    first = send(store, 1)
+    store.fail_cell(lease(store)[0], "died", retry=False)
+    store.finish_sweep(first.id)
+    send(store, 1)
+    complete(store)
+    assert counts(store, first.id) == (1, 0, 1, 0)
+    assert kinds(store, first.id)[-1] == "sweep.completed"
+
+
+def test_a_damaged_cell_takes_its_finalizing_sweep_back_to_work(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    store.reset_cell(a_cell(0).id, "its file is lost")
+    assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
+    assert counts(store, sweep.id) == (1, 0, 0, 0)
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.file, record.error) == (CellState.PENDING, None, "its file is lost")
+    complete(store)
+    assert store.finalizing() == [sweep.id]
+    assert [event.id for event in store.events(sweep.id)] == list(range(1, 8))
+
+
+def test_resetting_a_cell_that_is_not_completed_changes_nothing(store: Store) -> None:
+    sweep = send(store, 1)
+    (held,) = lease(store)
+    store.reset_cell(held.cell.id, "lost")
+    store.complete_cell(held, FILE)
+    assert counts(store, sweep.id) == (1, 1, 0, 0)
+
+
+def test_cancelling_an_idle_sweep_ends_it(store: Store, clock: ManualClock) -> None:
+    sweep = send(store)
+    clock.time += 1
+    ended = store.cancel_sweep(sweep.id)
+    assert (ended.state, ended.ended_at) == (SweepState.CANCELLED, clock.time)
+    assert kinds(store, sweep.id) == ["sweep.created", "sweep.cancelling", "sweep.cancelled"]
+    assert lease(store) == []
+
+
+@pytest.mark.parametrize("how", ["complete", "fail", "release", "expire", "heartbeat"])
+def test_a_cancelled_sweep_ends_once_its_running_cell_has(store: Store, clock: ManualClock, how: str) -> None:
+    sweep = send(store, 2)
+    (held,) = lease(store)
+    assert store.cancel_sweep(sweep.id).state is SweepState.CANCELLING
+    assert store.cancel_sweep(sweep.id).state is SweepState.CANCELLING
+    assert lease(store) == []
+    if how == "complete":
+        store.complete_cell(held, FILE)
+    elif how == "fail":
+        store.fail_cell(held, "aborted", retry=True)
+    elif how == "release":
+        store.release(held)
+    elif how == "expire":
+        clock.time += 31
+        store.expire_leases()
+    else:
+        with pytest.raises(StaleLease):
+            store.heartbeat(held, ttl=30)
+    assert store.get_sweep(sweep.id).state is SweepState.CANCELLED
+
+
+def test_a_cell_that_another_sweep_wants_goes_on_when_one_is_cancelled(store: Store) -> None:
+    first, second = send(store, 1), send(store, 1)
+    (held,) = lease(store)
+    store.cancel_sweep(first.id)
+    held = store.heartbeat(held, ttl=30)
+    store.complete_cell(held, FILE)
+    assert store.get_sweep(first.id).state is SweepState.CANCELLED
+    assert store.get_sweep(second.id).state is SweepState.FINALIZING
+
+
+def test_a_sweep_that_has_ended_or_is_finalizing_cannot_be_cancelled(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    with pytest.raises(Conflict):
+        store.cancel_sweep(sweep.id)
+    store.finish_sweep(sweep.id)
+    with pytest.raises(Conflict):
+        store.cancel_sweep(sweep.id)
+
+
+def test_a_pending_cell_takes_the_name_its_model_has_now(store: Store) -> None:
+    first = store.create_sweep(name="n", spec={}, cells=[a_cell(0, model="old")])
+    store.cancel_sweep(first.id)
+    renamed: Cell = a_cell(0, model="tiny")
+    assert renamed.id == a_cell(0, model="old").id
+    store.create_sweep(name="n", spec={}, cells=[renamed])
+    assert [held.cell.model for held in lease(store)] == ["tiny"]
+
+
+def test_many_threads_lease_and_complete_each_cell_once(store: Store) -> None:
+    sweep = send(store, 40)
+
+    def work(owner: str) -> list[str]:
+        done: list[str] = []
+        while held := lease(store, 3, owner=owner):
+            for each in held:
+                store.complete_cell(each, FILE)
+                done.append(each.cell.id)
+        return done
+
+    with ThreadPoolExecutor(4) as threads:
+        done = [cell_id for ids in threads.map(work, "abcd") for cell_id in ids]
+    assert len(done) == len(set(done)) == 40
+    assert counts(store, sweep.id) == (40, 40, 0, 0)
+    assert [event.id for event in store.events(sweep.id)] == list(range(1, 43))

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.cell import TaskRef
+from jobs.requests import Answer, ScoreCall
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.lss import Lss
+from tests.jobs.world import write_facts, write_jsonl
+
+LSS = Lss()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_facts(tmp_path / "facts")
+
+
+def items(folder: Path, base: str, target: str, *, limit: int | None = None, seed: int = 0) -> ItemSet:
+    ref = TaskRef(
+        name="lss",
+        version=1,
+        data_language=base,
+        target_language=target,
+        limit=limit,
+        split=None,
+        data=None,
+        data_hash="",
+    )
+    return LSS.items(folder, ref, seed=seed)
+
+
+def call(context: str, continuation: str) -> ScoreCall:
+    return ScoreCall(context=context, continuation=continuation)
+
+
+def test_the_object_of_the_target_is_asked_first_then_that_of_the_premises_language(folder: Path) -> None:
+    found = items(folder, "en", "fr").items[0]
+    premise = "What is the capital of GB-en? It is"
+    assert found.doc_id == "capital-GB"
+    assert found.calls == (call(premise, " Londres"), call(premise, " London"))
+
+
+def test_no_space_stands_before_an_object_in_a_language_without_spaces(folder: Path) -> None:
+    found = items(folder, "zh", "en").items[1]
+    assert found.calls == (call("GB-zh的首都是", "London"), call("GB-zh的首都是", "伦敦"))
+    (other,) = (item for item in items(folder, "en", "zh").items if item.doc_id == "capital-GB")
+    assert [asked.continuation for asked in other.calls if isinstance(asked, ScoreCall)] == [" 伦敦", " London"]
+
+
+def test_without_a_held_out_template_the_first_is_taken(folder: Path) -> None:
+    first = items(folder, "fr", "tr").items[0].calls[0]
+    assert isinstance(first, ScoreCall)
+    assert first.context == "La capitale de GB-fr est"
+
+
+def test_facts_with_the_same_two_objects_are_left_out_and_counted(folder: Path) -> None:
+    found = items(folder, "en", "fr")
+    assert [item.doc_id for item in found.items] == ["capital-GB", "capital-PL", "capital-GR", "capital-CN"]
+    assert found.left_out == 2
+    assert items(folder, "en", "zh").left_out == 0
+
+
+def test_facts_that_a_language_lacks_are_left_out_and_counted(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text().splitlines()]
+    del rows[0]["subject"]["zh"]
+    del rows[1]["object"]["en"]
+    write_jsonl(folder / "facts.jsonl", rows)
+    assert items(folder, "zh", "en").left_out == 2
+
+
+def test_a_limit_takes_the_same_facts_in_every_language(folder: Path) -> None:
+    chosen = {pair: items(folder, *pair, limit=3, seed=5) for pair in (("en", "zh"), ("zh", "fr"), ("tr", "zh"))}
+    ids = {tuple(item.doc_id for item in found.items) for found in chosen.values()}
+    assert len(ids) == 1
+    assert len(next(iter(ids))) == 3
+    assert all(found.left_out == 0 for found in chosen.values())
+    limited = items(folder, "en", "fr", limit=3, seed=5)
+    assert len(limited.items) + limited.left_out == 3
+
+
+def test_the_seed_draws_the_facts_and_a_large_limit_takes_all(folder: Path) -> None:
+    def drawn(seed: int, limit: int = 3) -> list[str]:
+        return [item.doc_id for item in items(folder, "en", "zh", limit=limit, seed=seed).items]
+
+    assert drawn(1) == drawn(1)
+    assert len({tuple(drawn(seed)) for seed in range(8)}) > 1
+    assert drawn(1, limit=99) == drawn(2, limit=6) == [item.doc_id for item in items(folder, "en", "zh").items]
+
+
+def an_item() -> Item:
+    return Item(doc_id="x", calls=(call("a", " b"), call("a", " c")), meta={"base": "en", "target": "fr"})
+
+
+@pytest.mark.parametrize(("target", "base", "likelier"), [((-1.0, -0.5), (-4.0,), "fr"), ((-4.0,), (-1.0, -0.5), "en")])
+def test_the_score_is_how_much_likelier_the_targets_object_is(
+    target: tuple[float, ...], base: tuple[float, ...], likelier: str
+) -> None:
+    answers = [
+        Answer(token_ids=(1,) * len(target), logprobs=target, prompt_tokens=3),
+        Answer(token_ids=(1,) * len(base), logprobs=base, prompt_tokens=3),
+    ]
+    sample = LSS.sample(an_item(), answers)
+    assert sample.score == sum(target) - sum(base)
+    assert (sample.prediction, sample.gold, sample.correct) == (likelier, None, None)
+    assert sample.logprobs == (*target, *base)
+    assert sample.call_tokens == (len(target), len(base))
+    assert (sample.prompt_tokens, sample.completion_tokens) == (6, 3)
+
+
+@pytest.mark.parametrize(("bad", "reason"), [(Answer(error="too long"), "too long"), (Answer(), "no tokens came back")])
+def test_one_failed_answer_makes_a_failed_sample(bad: Answer, reason: str) -> None:
+    sample = LSS.sample(an_item(), [Answer(token_ids=(1,), logprobs=(-1.0,)), bad])
+    assert (sample.doc_id, sample.error, sample.score, sample.prediction) == ("x", reason, None, None)
+
+
+def test_the_languages_are_those_with_a_template_and_facts(folder: Path) -> None:
+    assert LSS.languages(folder, None) == {"en", "fr", "tr", "zh"}
+
+
+def test_a_folder_without_facts_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InvalidRequest, match=r"facts need facts\.jsonl and templates\.jsonl; .* has: notes\.txt"):
+        LSS.languages(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("{", "row 1 is not JSON"), ('{"id": "x"}', "relation, subject, object")]
+)
+def test_a_broken_fact_is_named(folder: Path, line: str, message: str) -> None:
+    (folder / "facts.jsonl").write_text(line + "\n")
+    with pytest.raises(InvalidRequest, match=message):
+        LSS.languages(folder, None)

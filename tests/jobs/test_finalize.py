@@ -1,0 +1,206 @@
+"""From a spec to its summary, without an engine: the end of a sweep, also where something broke on the way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ampsweep.errors import Conflict
+from jobs.catalog import Catalog
+from jobs.cell import Cell
+from jobs.finalize import finalize
+from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
+from jobs.requests import Answer, ScoreCall
+from jobs.results import Results
+from jobs.schema import SUMMARY
+from jobs.spec import parse_spec
+from jobs.store.memory import MemoryStore
+from jobs.store.records import SweepRecord
+from jobs.store.states import SweepState
+from jobs.summary import summary_csv, summary_json
+from jobs.tasks.loading import load_items
+from jobs.tasks.registry import task_for
+from tests.jobs.world import CountingIds, ManualClock, raw_spec
+
+TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
+
+
+class Bench:
+    """A store, results and a worker that answers: the object of French is the likelier the larger the factor."""
+
+    def __init__(self, folder: Path, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.folder = folder
+        self.results = Results(folder)
+        self.store = MemoryStore(ManualClock(), CountingIds())
+
+    def send(self, **changes: Any) -> SweepRecord:
+        spec = parse_spec(raw_spec(tasks=TASKS, **changes))
+        cells = plan(spec, self.catalog, NeuronSets(Path("nowhere")))
+        return self.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+
+    def work(self, fails: Callable[[Cell], bool] = lambda cell: False) -> int:
+        """Compute all that is pending; return how many cells that were."""
+        leases = self.store.lease_cells("w", models=["tiny"], limit=10_000, ttl=9)
+        for lease in leases:
+            if fails(lease.cell):
+                self.store.fail_cell(lease, "the engine died", retry=False)
+                continue
+            task, found = task_for(lease.cell.task.name), load_items(lease.cell, self.catalog)
+            samples = [
+                task.sample(item, [_answer(lease.cell, call, at) for at, call in enumerate(item.calls)])  # type: ignore[arg-type]
+                for item in found.items
+            ]
+            file = self.results.write_cell(
+                lease.cell, epoch=lease.epoch, samples=samples, left_out=found.left_out, versions={"engine": "1"}
+            )
+            self.store.complete_cell(lease, file)
+        return len(leases)
+
+
+def _answer(cell: Cell, call: ScoreCall, at: int) -> Answer:
+    asked = cell.intervention
+    gain = asked["factor"] if asked is not None and asked["selection"] is None and at == 0 else 0.0
+    return Answer(token_ids=(1,), logprobs=(-10.0 - len(call.continuation) % 3 + gain,), prompt_tokens=3)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, catalog: Catalog) -> Bench:
+    return Bench(tmp_path / "results", catalog)
+
+
+def test_a_sweep_ends_with_its_samples_and_its_summary(bench: Bench) -> None:
+    sweep = bench.send(interventions={"op": "scale", "factors": [2, 5], "controls": ["random"]})
+    bench.work()
+    ended = finalize(bench.store, bench.results, sweep.id)
+    assert (ended.state, ended.error) == (SweepState.COMPLETED, None)
+    samples = pq.read_table(bench.results.results_path(sweep.id))
+    assert samples["cell_id"].unique().to_pylist() == [cell.id for cell in bench.store.list_cells(sweep.id).data]
+    summary = summary_json(bench.results, sweep.id)
+    assert json.loads(json.dumps(summary)) == summary
+    shifted = [row for row in summary["rows"] if row["metric"] == "lss"]
+    assert {(row["selection"], row["value"]) for row in shifted} == {(None, 1.0), ("random", 0.0)}
+    assert {row["left_out"] for row in shifted if row["data_language"] == "zh"} == {0}
+    assert {row["left_out"] for row in shifted if (row["data_language"], row["target_language"]) == ("en", "fr")} == {2}
+    best = {(row["target_language"], row["factor"], row["languages"]) for row in summary["best_factors"]}
+    assert best == {("en", 2.0, 1), ("fr", 2.0, 2), ("tr", 2.0, 2)}
+    (baseline,) = (row for row in summary["rows"] if row["op"] is None)
+    assert (baseline["task"], baseline["n"]) == ("xcopa", 3)
+
+
+def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -> None:
+    sweep = bench.send()
+    bench.work()
+    finalize(bench.store, bench.results, sweep.id)
+    promised = (
+        "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
+        "delta p_value patch left_out failed delta_ci_low delta_ci_high"
+    )
+    schema = pq.read_schema(bench.results.summary_path(sweep.id))
+    assert " ".join(schema.names) == promised
+    assert schema.remove_metadata() == SUMMARY
+    assert json.loads(schema.metadata[b"ampsweep.spec"]) == sweep.spec
+    rows = list(csv.DictReader(io.StringIO(summary_csv(bench.results, sweep.id))))
+    assert " ".join(rows[0]) == promised
+    assert len(rows) == len(summary_json(bench.results, sweep.id)["rows"])
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed"])
+def test_a_damaged_cell_is_computed_again_before_anything_is_published(bench: Bench, damage: str) -> None:
+    sweep = bench.send()
+    bench.work()
+    record = bench.store.list_cells(sweep.id).data[1]
+    assert record.file is not None
+    path = bench.folder / "cells" / record.file
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    assert not list((bench.folder / "sweeps").iterdir())
+    assert bench.work() == 1
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED
+    assert bench.store.list_cells(sweep.id).data[1].file != record.file
+
+
+def test_a_reused_cell_that_is_lost_is_computed_again(bench: Bench) -> None:
+    finalize(bench.store, bench.results, _worked(bench).id)
+    again = bench.send()
+    assert again.state is SweepState.FINALIZING
+    for path in (bench.folder / "cells").iterdir():
+        path.unlink()
+    assert finalize(bench.store, bench.results, again.id).state is SweepState.IN_PROGRESS
+    assert bench.work() == again.request_counts.total
+    assert finalize(bench.store, bench.results, again.id).state is SweepState.COMPLETED
+
+
+def _worked(bench: Bench) -> SweepRecord:
+    sweep = bench.send()
+    bench.work()
+    return sweep
+
+
+def test_a_reused_sweep_gives_the_same_rows(bench: Bench) -> None:
+    first, second = _worked(bench), bench.send()
+    for sweep in (first, second):
+        finalize(bench.store, bench.results, sweep.id)
+    rows = [summary_json(bench.results, sweep.id)["rows"] for sweep in (first, second)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 0
+
+
+def test_failed_cells_are_named_and_the_sweep_is_completed_all_the_same(bench: Bench) -> None:
+    sweep = bench.send()
+    bench.work(fails=lambda cell: cell.task.name == "xcopa")
+    ended = finalize(bench.store, bench.results, sweep.id)
+    assert ended.state is SweepState.COMPLETED
+    assert ended.request_counts.failed > 0
+    path = bench.results.results_path(sweep.id)
+    failed = json.loads(pq.read_schema(path).metadata[b"ampsweep.failed_cells"])
+    assert len(failed) == ended.request_counts.failed
+    assert set(failed.values()) == {"the engine died"}
+    assert set(pq.read_table(path)["task"].to_pylist()) == {"lss"}
+
+
+def test_a_sweep_whose_cells_all_failed_has_failed(bench: Bench) -> None:
+    sweep = bench.send()
+    bench.work(fails=lambda cell: True)
+    ended = finalize(bench.store, bench.results, sweep.id)
+    assert ended.state is SweepState.FAILED
+    assert ended.error is not None
+    assert "the engine died" in ended.error
+
+
+def test_finalizing_twice_or_too_early_changes_nothing(bench: Bench) -> None:
+    sweep = bench.send()
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    bench.work()
+    ended = finalize(bench.store, bench.results, sweep.id)
+    assert finalize(bench.store, bench.results, sweep.id) == ended
+    with pytest.raises(Conflict):
+        bench.store.finish_sweep(sweep.id)
+
+
+def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = _worked(bench)
+    publish = bench.results.write_summary
+
+    def interrupted(record: SweepRecord, rows: Any) -> Path:
+        bench.store.reset_cell(bench.store.list_cells(sweep.id).data[0].id, "lost")
+        return publish(record, rows)
+
+    monkeypatch.setattr(bench.results, "write_summary", interrupted)
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    monkeypatch.undo()
+    bench.work()
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED

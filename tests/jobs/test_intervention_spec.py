@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.errors import InvalidRequest
+from engine.intervention import Intervention
+from jobs.intervention_spec import parse_intervention
+
+LANGUAGES = st.lists(st.sampled_from(["en", "fr", "tr"]), min_size=1, unique=True)
+OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "factor": st.floats(-100, 100) | st.integers(-5, 5),
+    "layers": st.just("all") | st.lists(st.integers(0, 40), min_size=1, unique=True),
+    "scope": st.sampled_from(["all", "prompt", "generation"]),
+    "selection": st.sampled_from([None, "random"]),
+    "seed": st.integers(0, 2**63 - 1),
+    "non_target": st.none() | st.fixed_dictionaries({"op": st.just("scale"), "factor": st.integers(0, 3)}),
+    "statistic": st.none(),
+}
+
+
+@given(
+    raw=st.fixed_dictionaries({"languages": LANGUAGES, "op": st.sampled_from(["add", "set"])}, optional=OPTIONS),
+    patch=st.sampled_from(["max", "median", "mean"]),
+)
+def test_the_complete_form_is_the_engines(raw: dict[str, Any], patch: str) -> None:
+    if "factor" not in raw:
+        raw["patch"] = patch
+    complete = parse_intervention(raw).to_dict()
+    assert complete == Intervention.from_dict(raw).to_dict()
+    assert parse_intervention(complete).to_dict() == complete
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"languages": []}, "intervention.languages"),
+        ({"languages": "fr"}, "intervention.languages"),
+        ({"op": "grow"}, "intervention.op"),
+        ({"factor": None}, "intervention.factor"),
+        ({"factor": float("nan")}, "intervention.factor"),
+        ({"patch": "max"}, "intervention.patch"),
+        ({"statistic": "mean"}, "intervention.statistic"),
+        ({"layers": [-1]}, "intervention.layers.0"),
+        ({"layers": "each"}, "intervention.layers"),
+        ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
+        ({"colour": "red"}, "intervention.colour"),
+    ],
+)
+def test_the_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_intervention({"languages": ["fr"], "op": "scale", "factor": 2, **change})
+    assert caught.value.param == param

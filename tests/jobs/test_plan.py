@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.plan
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.catalog import Catalog
+from jobs.cell import Cell
+from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
+from jobs.spec import parse_spec
+from tests.jobs.world import raw_spec, write_model
+
+
+def planned(catalog: Catalog, **changes: Any) -> list[Cell]:
+    return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")))
+
+
+def shape(cell: Cell) -> tuple[Any, ...]:
+    asked = cell.intervention
+    own = (
+        None
+        if asked is None
+        else (*asked["languages"], asked["selection"], asked["patch"], asked["factor"], asked["layers"])
+    )
+    return cell.task.data_language, cell.task.target_language, own
+
+
+def test_lss_has_a_baseline_of_its_own_for_every_pair_of_languages(catalog: Catalog) -> None:
+    cells = planned(catalog, tasks=[{"name": "lss", "languages": ["en", "fr"]}])
+    assert [shape(cell) for cell in cells] == [
+        ("en", "fr", None),
+        ("en", "fr", ("fr", None, None, 0.5, "all")),
+        ("en", "fr", ("fr", None, None, 2.0, "all")),
+        ("en", "tr", None),
+        ("en", "tr", ("tr", None, None, 0.5, "all")),
+        ("en", "tr", ("tr", None, None, 2.0, "all")),
+        ("fr", "tr", None),
+        ("fr", "tr", ("tr", None, None, 0.5, "all")),
+        ("fr", "tr", ("tr", None, None, 2.0, "all")),
+    ]
+
+
+def test_xcopa_has_one_baseline_a_language_and_every_target(catalog: Catalog) -> None:
+    cells = planned(
+        catalog,
+        interventions={"op": "scale", "factors": [2], "controls": ["random"]},
+        tasks=[{"name": "xcopa", "languages": ["it"]}],
+        seed=7,
+    )
+    assert [shape(cell) for cell in cells] == [
+        ("it", None, None),
+        *[
+            ("it", None, (language, selection, None, 2.0, "all"))
+            for language in ("en", "fr", "tr")
+            for selection in (None, "random")
+        ],
+    ]
+    assert cells[0].task.split == "test"
+    drawn = cells[2].intervention
+    assert drawn is not None
+    assert drawn["seed"] == 7
+
+
+def test_each_layer_and_each_patch_value_has_a_cell(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "set", "patch": ["max", "mean"], "layers": "each"}
+    cells = planned(catalog, interventions=interventions)
+    assert [shape(cell)[2] for cell in cells[1:]] == [
+        ("fr", None, patch, 1.0, [layer]) for patch in ("max", "mean") for layer in (0, 1, 2)
+    ]
+
+
+def test_a_list_of_layers_is_one_cell(catalog: Catalog) -> None:
+    cells = planned(catalog, interventions={"languages": ["fr"], "op": "scale", "factors": [2], "layers": [2, 0]})
+    assert [shape(cell)[2] for cell in cells] == [None, ("fr", None, None, 2.0, [0, 2])]
+
+
+def test_the_same_spec_gives_the_same_cells_and_no_cell_twice(catalog: Catalog) -> None:
+    tasks = [{"name": "lss", "languages": ["en"]}] * 2
+    cells = planned(catalog, tasks=tasks)
+    ids = [cell.id for cell in cells]
+    assert len(ids) == len(set(ids)) == 6
+    assert ids == [cell.id for cell in planned(catalog)]
+    assert cells[0].neurons is None
+    assert cells[1].neurons is not None
+
+
+def test_cells_survive_their_json_form(catalog: Catalog) -> None:
+    for cell in planned(catalog):
+        again = Cell.from_dict(cell.to_dict())
+        assert (again, again.id) == (cell, cell.id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"tasks": [{"name": "lss", "languages": ["en"], "limit": 3}]},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [3]}},
+        {"interventions": {"languages": ["fr"], "op": "add", "factors": [2]}},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2], "scope": "prompt"}},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2], "layers": [0]}},
+        {"neurons": {"method": "lape", "corpus": "small", "languages": ["en", "fr"]}},
+        {"neurons": {"method": "activated", "corpus": "small", "languages": ["en", "fr", "tr"]}},
+    ],
+)
+def test_all_that_can_change_an_answer_changes_the_id(catalog: Catalog, change: dict[str, Any]) -> None:
+    plain = {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2]}}
+    assert planned(catalog, **{**plain, **change})[1].id != planned(catalog, **plain)[1].id
+
+
+def test_data_engine_and_dtype_are_part_of_the_id_and_the_models_name_is_not(catalog: Catalog) -> None:
+    before = planned(catalog)[0].id
+    assert planned(replace(catalog, dtype="bfloat16"))[0].id != before
+    assert planned(replace(catalog, engine="transformers"))[0].id != before
+    renamed = replace(catalog, models={"other": catalog.models["tiny"]})
+    assert planned(renamed, model="other")[0].id == before
+    assert catalog.atlas is not None
+    with (catalog.atlas / "facts.jsonl").open("a") as file:
+        file.write("\n")
+    assert planned(catalog)[0].id != before
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"model": "big"}, "model", "known: tiny"),
+        ({"neurons": {"id": "ns_1"}}, "neurons.id", "known: none"),
+        ({"neurons": {"method": "activated", "corpus": "x", "languages": ["en"]}}, "neurons.corpus", "known: small"),
+        (
+            {"interventions": {"languages": ["fr", "zh"], "op": "scale", "factors": [2]}},
+            "interventions.languages.1",
+            "known: en, fr, tr",
+        ),
+        (
+            {"interventions": {"op": "scale", "factors": [2], "layers": [0, 3]}},
+            "interventions.layers.1",
+            "layers 0 to 2",
+        ),
+        ({"tasks": [{"name": "chess", "languages": ["en"]}]}, "tasks.0.name", "known: lss, xcopa"),
+        ({"tasks": [{"name": "lss", "languages": ["en", "it"]}]}, "tasks.0.languages.1", "known: en, fr, tr, zh"),
+        ({"tasks": [{"name": "xcopa", "languages": ["et"]}]}, "tasks.0.languages.0", "known: it, zh"),
+        ({"tasks": [{"name": "xcopa", "languages": ["it"], "split": "val"}]}, "tasks.0.split", "splits there: test"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "split": "val"}]}, "tasks.0.split", "no splits"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "data": "x"}]}, "tasks.0.data", "known: atlas, xcopa"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "data": "xcopa"}]}, "tasks.0.data", "test.it.jsonl"),
+        (
+            {
+                "tasks": [{"name": "lss", "languages": ["fr"]}],
+                "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+            },
+            "tasks.0.languages",
+            "compares two languages",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_at_its_field(
+    catalog: Catalog, change: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        planned(catalog, **change)
+    assert caught.value.param == param
+
+
+def test_a_target_that_the_facts_lack_is_refused(catalog: Catalog) -> None:
+    corpus = catalog.corpora["small"]
+    (corpus / "it.txt").write_text("Una frase.\n")
+    neurons = {"method": "lape", "corpus": "small", "languages": ["en", "it"]}
+    with pytest.raises(UnknownName, match="target language for task lss 'it'") as caught:
+        planned(catalog, neurons=neurons, interventions={"op": "scale", "factors": [2]})
+    assert caught.value.param == "interventions.languages"
+
+
+def test_too_many_cells_are_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wide = replace(catalog, models={"tiny": write_model(tmp_path / "deep", layers=50)})
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [1, 2], "layers": "each"}
+    monkeypatch.setattr(jobs.plan, "MAX_CELLS", 101)
+    assert len(planned(wide, interventions=interventions)) == 101
+    monkeypatch.setattr(jobs.plan, "MAX_CELLS", 100)
+    with pytest.raises(InvalidRequest, match="would have 101 cells, and 100 is the most") as caught:
+        planned(wide, interventions=interventions)
+    assert caught.value.param == "interventions"

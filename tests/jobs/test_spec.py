@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.spec import NeuronsById, NeuronsByMethod, parse_spec
+from tests.jobs.world import raw_spec
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("model", 3, "model"),
+    ("name", "", "name"),
+    ("seed", -1, "seed"),
+    ("seed", True, "seed"),
+    ("colour", "red", "colour"),
+    ("neurons", 3, "neurons"),
+    ("neurons.colour", "red", "neurons.colour"),
+    ("neurons.method", "magic", "neurons.method"),
+    ("neurons.languages", [], "neurons.languages"),
+    ("neurons.languages", ["en", "en"], "neurons.languages"),
+    ("neurons.languages", [False], "neurons.languages.0"),
+    ("neurons.top_rate", 0, "neurons.top_rate"),
+    ("neurons.top_rate", 1.5, "neurons.top_rate"),
+    ("neurons.k", 5, "neurons.k"),
+    ("neurons", {"id": "../../etc"}, "neurons.id"),
+    ("neurons", {"id": "ns_1", "method": "lape"}, "neurons.method"),
+    ("interventions.op", "multiply", "interventions.op"),
+    ("interventions.factors", [], "interventions.factors"),
+    ("interventions.factors", ["2"], "interventions.factors.0"),
+    ("interventions.factors", [1, True], "interventions.factors.1"),
+    ("interventions.factors", [1, float("nan")], "interventions.factors.1"),
+    ("interventions.factors", [float("inf")], "interventions.factors.0"),
+    ("interventions.factors", [1, 1.0], "interventions.factors"),
+    ("interventions.patch", "max", "interventions.patch"),
+    ("interventions.patch", ["largest"], "interventions.patch.0"),
+    ("interventions.layers", "some", "interventions.layers"),
+    ("interventions.layers", [0, -1], "interventions.layers.1"),
+    ("interventions.layers", [], "interventions.layers"),
+    ("interventions.layers", 3, "interventions.layers"),
+    ("interventions.scope", "some", "interventions.scope"),
+    ("interventions.controls", ["magic"], "interventions.controls.0"),
+    ("interventions.non_target", {"op": "scale"}, "interventions.non_target.factor"),
+    ("interventions.non_target", {"op": "scale", "factor": 1, "x": 1}, "interventions.non_target.x"),
+    ("tasks", [], "tasks"),
+    ("tasks", {"name": "lss"}, "tasks"),
+    ("tasks", ["lss"], "tasks.0"),
+    ("tasks.0.limit", 0, "tasks.0.limit"),
+    ("tasks.0.limit", 2.5, "tasks.0.limit"),
+    ("tasks.0.lmit", 2, "tasks.0.lmit"),
+]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    spec: Any = deepcopy(raw_spec())
+    at = spec
+    *way, last = path.split(".")
+    for step in way:
+        at = at[int(step)] if step.isdigit() else at[step]
+    at[last] = value
+    return dict(spec)
+
+
+@pytest.mark.parametrize(("path", "value", "param"), WRONG)
+def test_the_first_wrong_field_is_named(path: str, value: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_spec(changed(path, value))
+    assert caught.value.param == param
+    assert caught.value.message.startswith(param)
+
+
+@pytest.mark.parametrize(
+    "path", ["model", "neurons.corpus", "neurons.languages", "interventions.op", "tasks.0.languages"]
+)
+def test_a_missing_field_is_named(path: str) -> None:
+    raw: Any = raw_spec()
+    at = raw
+    *way, last = path.split(".")
+    for step in way:
+        at = at[int(step)] if step.isdigit() else at[step]
+    del at[last]
+    with pytest.raises(InvalidRequest, match="is required") as caught:
+        parse_spec(raw)
+    assert caught.value.param == path
+
+
+@pytest.mark.parametrize("raw", [None, [], "model: tiny", 3])
+def test_what_is_no_object_is_refused(raw: object) -> None:
+    with pytest.raises(InvalidRequest, match="must be an object"):
+        parse_spec(raw)
+
+
+def test_a_sweep_without_any_magnitude_is_refused() -> None:
+    raw = raw_spec(interventions={"op": "set"})
+    with pytest.raises(InvalidRequest, match="give factors, or patch") as caught:
+        parse_spec(raw)
+    assert caught.value.param == "interventions.factors"
+
+
+def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InvalidRequest, match="use one of: data, languages, limit, name, split"):
+        parse_spec(changed("tasks.0.lmit", 3))
+
+
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        {"op": "set", "patch": "max"},
+        {"op": "add", "patch": ["max", "median"], "factors": [1, 2]},
+        {"op": "scale", "factors": [0, -2], "layers": "each", "scope": "prompt", "controls": ["random"]},
+        {"op": "scale", "factors": [2], "layers": [0, 1], "non_target": {"op": "set", "factor": 0}},
+    ],
+)
+@pytest.mark.parametrize(
+    "neurons", [{"id": "ns_abc"}, {"method": "act_prob", "corpus": "c", "languages": ["en"], "k": 3}]
+)
+def test_a_spec_reads_back_what_it_writes(interventions: dict[str, Any], neurons: dict[str, Any]) -> None:
+    spec = parse_spec(raw_spec(interventions=interventions, neurons=neurons))
+    assert parse_spec(spec.to_dict()) == spec
+
+
+def test_neurons_are_told_apart_and_methods_filled_in() -> None:
+    assert isinstance(parse_spec(raw_spec(neurons={"id": "ns_abc"})).neurons, NeuronsById)
+    found = parse_spec(changed("neurons.top_rate", 0.5)).neurons
+    assert isinstance(found, NeuronsByMethod)
+    assert found.params() == {"top_rate": 0.5, "filter_rate": 0.95, "activation_bar": 0.95}

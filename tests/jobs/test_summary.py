@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.cell import Cell
+from jobs.cell_table import CellTable, to_table
+from jobs.sample import Sample
+from jobs.schema import SUMMARY
+from jobs.summary import SummaryBuilder, best_factors
+from tests.jobs.world import a_cell, a_sample
+
+
+def table(cell: Cell, samples: list[Sample], *, left_out: int = 0) -> CellTable:
+    content = to_table(cell, epoch=1, samples=samples, left_out=left_out, versions={})
+    return CellTable(cell=cell, table=content, left_out=left_out, versions={})
+
+
+def scores(*values: float | None) -> list[Sample]:
+    """Samples a, b, c ... with these scores; None is a failed one."""
+    return [
+        Sample(doc_id=name, error="too long") if value is None else a_sample(name, score=value)
+        for name, value in zip("abcdef", values, strict=False)
+    ]
+
+
+def verdicts(text: str) -> list[Sample]:
+    return [a_sample(str(at), correct=letter == "1", score=-1.0) for at, letter in enumerate(text)]
+
+
+def rows(*tables: CellTable) -> list[dict[str, Any]]:
+    builder = SummaryBuilder()
+    for each in tables:
+        builder.add(each)
+    assert all(set(row) == set(SUMMARY.names) for row in builder.rows)
+    return builder.rows
+
+
+def test_lss_compares_a_fact_with_itself_unsteered_by_its_id() -> None:
+    baseline = table(a_cell(), scores(0.0, 0.0, 0.0))
+    steered = table(a_cell(factor=2.0), list(reversed(scores(1.0, -1.0, 1.0))), left_out=4)
+    (row,) = rows(baseline, steered)
+    assert (row["metric"], row["n"], row["left_out"], row["failed"]) == ("lss", 3, 4, 0)
+    assert abs(row["value"] - 2 / 3) < 1e-12
+    assert (row["data_language"], row["target_language"], row["op"], row["factor"]) == ("en", "fr", "scale", 2.0)
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+
+
+def test_samples_that_failed_here_or_in_the_baseline_are_counted_and_left_alone() -> None:
+    (row,) = rows(table(a_cell(), scores(0.0, None, 0.0)), table(a_cell(factor=2.0), scores(1.0, 1.0, None)))
+    assert (row["n"], row["failed"], row["value"]) == (1, 2, 1.0)
+
+
+def test_without_a_baseline_there_is_no_value() -> None:
+    (row,) = rows(table(a_cell(factor=2.0), scores(1.0, 1.0)))
+    assert (row["n"], row["value"], row["failed"]) == (0, None, 2)
+
+
+def test_accuracy_has_a_row_for_the_baseline_and_differences_for_the_rest() -> None:
+    plain, steered = a_cell(task="xcopa"), a_cell(task="xcopa", factor=2.0, selection="random")
+    first, second = rows(table(plain, verdicts("1100")), table(steered, verdicts("1110")))
+    assert (first["metric"], first["value"], first["op"], first["delta"]) == ("accuracy", 0.5, None, None)
+    assert (second["value"], second["baseline"], second["delta"], second["p_value"]) == (0.75, 0.5, 0.25, 1.0)
+    assert (second["selection"], second["target_language"]) == ("random", "fr")
+    assert second["delta_ci_low"] <= 0.25 <= second["delta_ci_high"]
+
+
+def test_the_same_samples_give_the_same_numbers() -> None:
+    tables = [table(a_cell(), scores(0.0, 0.0, 0.0)), table(a_cell(factor=2.0), scores(1.0, -1.0, 1.0))]
+    assert rows(*tables) == rows(*tables)
+
+
+def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "m",
+        "task": "lss",
+        "metric": "lss",
+        "data_language": base,
+        "target_language": target,
+        "op": "scale",
+        "patch": None,
+        "layers": "all",
+        "selection": None,
+        "factor": factor,
+        "value": value,
+        **changes,
+    }
+
+
+def test_the_best_factor_has_the_largest_mean_over_base_languages() -> None:
+    (best,) = best_factors(
+        [
+            lss_row("fr", "en", 2.0, 0.9),
+            lss_row("fr", "tr", 2.0, 0.1),
+            lss_row("fr", "en", 5.0, 0.6),
+            lss_row("fr", "tr", 5.0, 0.6),
+            lss_row("fr", "en", 9.0, 1.0, selection="random"),
+            lss_row("fr", "en", 9.0, None),
+            lss_row("fr", "en", 9.0, 1.0, metric="accuracy"),
+        ]
+    )
+    assert (best["target_language"], best["factor"], best["value"], best["languages"]) == ("fr", 5.0, 0.6, 2)
+
+
+def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None:
+    found = [
+        lss_row("fr", "en", 5.0, 0.1),
+        lss_row("fr", "tr", 5.0, 0.2),
+        lss_row("fr", "zh", 5.0, 0.3),
+        lss_row("fr", "en", 2.0, 0.3),
+        lss_row("fr", "tr", 2.0, 0.2),
+        lss_row("fr", "zh", 2.0, 0.1),
+    ]
+    assert [best["factor"] for best in best_factors(found)] == [2.0]
+    assert [best["factor"] for best in best_factors(found[::-1])] == [2.0]
+
+
+def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
+    found = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
+    assert [best["factor"] for best in best_factors(found)] == [1.0, 2.0, 3.0]
