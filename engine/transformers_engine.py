@@ -68,7 +68,7 @@ class TransformersEngine:
         """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
         edits, scope = self._edits(request.steering)
         tokens = split_scored(
-            self._model.tokenizer, request.context, request.continuation, max_tokens=self.info.max_model_len
+            self._model.tokenizer, request.context, request.continuation, max_tokens=self.info.max_model_len - 1
         )
         before = len(tokens.context)
 

@@ -237,9 +237,9 @@ def test_what_is_too_long_is_refused(qwen: TransformersEngine) -> None:
     with pytest.raises(InvalidRequest, match="512 tokens; this engine takes 511") as caught:
         _generate(qwen, "x" * MAX_MODEL_LEN)
     assert caught.value.param == "prompt"
-    assert len(_score(qwen, "x", "y" * (MAX_MODEL_LEN - 1)).logprobs) == MAX_MODEL_LEN - 1
+    assert len(_score(qwen, "x", "y" * (MAX_MODEL_LEN - 2)).logprobs) == MAX_MODEL_LEN - 2
     with pytest.raises(InvalidRequest) as caught:
-        _score(qwen, "x", "y" * MAX_MODEL_LEN)
+        _score(qwen, "x", "y" * (MAX_MODEL_LEN - 1))
     assert caught.value.param == "context"
 
 
