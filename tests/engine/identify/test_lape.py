@@ -93,6 +93,14 @@ def test_equal_entropies_go_to_the_lower_layer_then_index() -> None:
     assert _selected(stats, top_rate=2 / 120)["a"] == [(1, 5), (1, 39)]
 
 
+def test_the_last_bit_of_a_logarithm_decides_nothing() -> None:
+    counts = np.zeros((4, 1, 50), dtype=np.int64)
+    counts[:, 0, 3] = 25, 19, 15, 8
+    counts[:, 0, 9] = 25, 15, 19, 8  # the same entropy, but for the order of its sum
+    stats = make_stats(counts, [97] * 4)
+    assert _selected(stats, top_rate=1 / 50)["a"] == [(0, 3)]
+
+
 def test_a_neuron_that_is_never_active_is_no_candidate() -> None:
     counts = np.zeros((2, 1, 4), dtype=np.int64)
     counts[:, 0, 0] = 10
