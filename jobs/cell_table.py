@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,14 +34,10 @@ def to_table(
 ) -> pa.Table:
     """Return a cell's samples as a table with its metadata."""
     shared = cell_columns(cell)
-    own: dict[str, list[Any]] = {name: [] for name in CELL.names if name not in shared}
-    for sample in samples:
-        for name, value in asdict(sample).items():
-            own[name].append(value)
     arrays = [
-        pa.array(own[field.name], field.type)
-        if field.name in own
-        else pa.repeat(pa.scalar(shared[field.name], field.type), len(samples))
+        pa.repeat(pa.scalar(shared[field.name], field.type), len(samples))
+        if field.name in shared
+        else pa.array([getattr(sample, field.name) for sample in samples], field.type)
         for field in CELL
     ]
     metadata = {
@@ -57,7 +52,7 @@ def to_table(
 def from_bytes(content: bytes, name: str) -> CellTable:
     """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell."""
     try:
-        table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
+        table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
         metadata = table.schema.metadata
         cell = Cell.from_dict(json.loads(metadata[_CELL]))
         left_out = int(metadata[_LEFT_OUT])

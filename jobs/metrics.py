@@ -6,10 +6,10 @@ Every interval is seeded by its caller, so the same samples give the same number
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -45,10 +45,14 @@ def bootstrap_mean(values: Floats, rng: np.random.Generator) -> tuple[float, flo
 
 
 def mcnemar(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
-    """Return the exact two-sided p-value of McNemar's test on paired verdicts [n]; 1 where none differs."""
+    """Return the exact two-sided p-value of McNemar's test on paired verdicts [n]; 1 where none differs.
+
+    Of the items whose verdicts differ, as few as or fewer than were seen in the smaller direction, by a fair coin.
+    """
     gained = int((steered & ~baseline).sum())
     lost = int((~steered & baseline).sum())
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    tail = sum(comb(gained + lost, count) for count in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / (1 << (gained + lost)))
 
 
 def lss(steered: Floats, baseline: Floats, rng: np.random.Generator) -> Verdict:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, NotFound
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, sync_folder
 from jobs.cell import Cell
 from jobs.cell_table import CellTable, from_bytes, to_table
 from jobs.sample import Sample
@@ -40,6 +40,7 @@ class Results:
         self._sweeps = folder / "sweeps"
         self._cells.mkdir(parents=True, exist_ok=True)
         self._sweeps.mkdir(exist_ok=True)
+        sync_folder(folder)
 
     def write_cell(
         self, cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, versions: Mapping[str, str]
@@ -132,6 +133,7 @@ class Results:
     def _folder(self, sweep_id: str) -> Path:
         folder = self._sweeps / sweep_id
         folder.mkdir(exist_ok=True)
+        sync_folder(self._sweeps)
         return folder
 
     def _published(self, sweep_id: str, name: str) -> Path:

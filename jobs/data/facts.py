@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
+from jobs.data.hashing import files_hash
 from jobs.data.jsonl import read_jsonl
 
 FACTS = "facts.jsonl"
@@ -64,7 +66,12 @@ def fact_files(folder: Path) -> list[Path]:
 
 def read_facts(folder: Path) -> FactBook:
     """Read a folder of facts; InvalidRequest names what is wrong in which file."""
-    facts, templates = fact_files(folder)
+    files = fact_files(folder)
+    return _read(*files, files_hash(files))
+
+
+@lru_cache(maxsize=8)
+def _read(facts: Path, templates: Path, _hash: str) -> FactBook:
     rows = read_jsonl(facts, required=("id", "relation", "subject", "object"))
     chosen: dict[tuple[str, str], str] = {}
     forms = read_jsonl(templates, required=("relation", "language", "template"))

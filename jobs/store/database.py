@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import event
 
 from ampsweep.canonical import canonical_json
-from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 WRITE = {"ampsweep_write": True}
@@ -59,15 +60,28 @@ def open_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url, json_serializer=canonical_json)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
-    migrate(engine)
+    try:
+        migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the tables to the newest revision."""
-    with engine.connect().execution_options(**WRITE) as connection:
-        command.upgrade(migration_config(connection), "head")
-        connection.commit()
+    """Bring the tables to the newest revision.
+
+    Raises DamagedFile where the file is no database, Unavailable where a newer version of ampsweep wrote it.
+    """
+    try:
+        with engine.connect().execution_options(**WRITE) as connection:
+            command.upgrade(migration_config(connection), "head")
+            connection.commit()
+    except sa.exc.DatabaseError as error:
+        raise DamagedFile(f"{engine.url.database} cannot be opened as a database: {error.orig}") from error
+    except CommandError as error:
+        message = f"{engine.url.database} was written by another version of ampsweep, newer than this: {error}"
+        raise Unavailable(message) from error
 
 
 def migration_config(connection: sa.Connection) -> Config:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from jobs.metrics import accuracy, bootstrap_mean, lss, mcnemar, paired_accuracy
 
@@ -41,6 +44,20 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 )
 def test_mcnemar_is_exact(steered: str, baseline: str, p_value: float) -> None:
     assert mcnemar(bools(steered), bools(baseline)) == pytest.approx(p_value)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple[bool, bool]]) -> None:
+    gained = sum(steered and not plain for steered, plain in pairs)
+    lost = sum(plain and not steered for steered, plain in pairs)
+    expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
+    verdicts = np.array(pairs, bool).reshape(-1, 2)
+    assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(expected)
+
+
+def test_mcnemar_holds_for_many_items() -> None:
+    steered = np.ones(5000, bool)
+    assert mcnemar(steered, ~steered) == 0.0
 
 
 def test_lss_is_the_share_of_facts_that_shifted_and_a_tie_is_no_shift() -> None:

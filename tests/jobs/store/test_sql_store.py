@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.util import CommandError
 
-from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 from jobs.store.database import migration_config, open_engine
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
@@ -52,6 +52,38 @@ def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: Manua
     assert subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False).returncode == 0
 
 
+WRITER = """
+import sys
+from jobs.store.records import CellFile
+from jobs.store.sql import SqlStore
+from tests.jobs.world import CountingIds, ManualClock, a_cell
+
+store = SqlStore(sys.argv[1], ManualClock(), CountingIds())
+store.create_sweep(name="n", spec={}, cells=[a_cell(0), a_cell(1)])
+held, _ = store.lease_cells("w", models=["tiny"], limit=2, ttl=30)
+store.complete_cell(held, CellFile(name="f", rows=1, sha256="s"))
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_wrote_is_there_and_its_file_is_free(url: str, clock: ManualClock) -> None:
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, url], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        writer.kill()
+    store = SqlStore(url, clock, CountingIds())
+    states = [record.state for record in store.list_cells("sweep_1").data]
+    assert states == [CellState.COMPLETED, CellState.LEASED]
+    clock.time += 31
+    assert store.expire_leases() == 1
+    assert store.lease_cells("other", models=["tiny"], limit=9, ttl=30)[0].cell == a_cell(1)
+    store.close()
+
+
 def test_a_second_store_in_this_process_is_refused_too(url: str, clock: ManualClock) -> None:
     store = SqlStore(url, clock, CountingIds())
     with pytest.raises(Unavailable):
@@ -62,6 +94,24 @@ def test_a_second_store_in_this_process_is_refused_too(url: str, clock: ManualCl
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://host/db"])
 def test_only_an_sqlite_file_will_do(url: str, clock: ManualClock) -> None:
     with pytest.raises(InvalidRequest, match="sqlite:///PATH"):
+        SqlStore(url, clock, CountingIds())
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "notes.txt").write_text("These are notes, and no database at all. " * 30)
+    for _ in range(2):  # the second time shows that the first one let go of the file
+        with pytest.raises(DamagedFile, match="cannot be opened as a database"):
+            SqlStore(f"sqlite:///{tmp_path}/notes.txt", clock, CountingIds())
+    assert (tmp_path / "notes.txt").read_text().startswith("These are notes")
+
+
+def test_a_database_of_a_newer_version_is_left_alone(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    with pytest.raises(Unavailable, match="newer than this"):
         SqlStore(url, clock, CountingIds())
 
 
