@@ -7,15 +7,15 @@ once; their requests share one limit, so that the engine's batch stays full acro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from ampsweep.errors import EngineFailed
 from engine.intervention import Intervention
-from engine.protocol import Chunk, Engine, GenerateRequest, Sampling, Steering
+from engine.protocol import Engine, GenerateRequest, Sampling, Steering
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef
 from jobs.neuron_sets import NeuronSets
@@ -110,7 +110,7 @@ class EngineHost:
             stop=call.stop,
         )
         request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering)
-        async with _closing(engine.generate(request)) as chunks:
+        async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield CompletionChunk(
                     text=chunk.text,
@@ -124,7 +124,7 @@ class EngineHost:
         """Ask the engine for one token."""
         engine, _ = self._opened()
         request = GenerateRequest(prompt="1", sampling=Sampling(max_tokens=1))
-        async with _closing(engine.generate(request)) as chunks:
+        async with aclosing(engine.generate(request)) as chunks:
             async for _chunk in chunks:
                 return
         raise EngineFailed("the engine answered nothing")
@@ -145,8 +145,3 @@ class EngineHost:
         if self._engine is None or self._shelf is None:
             raise EngineFailed("the engine is closed")
         return self._engine, self._shelf
-
-
-def _closing(chunks: AsyncIterator[Chunk]) -> aclosing[AsyncGenerator[Chunk]]:
-    """Close an engine's stream at the end of a block: that is what aborts a request which is not at its end."""
-    return aclosing(cast("AsyncGenerator[Chunk]", chunks))

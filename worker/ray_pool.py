@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ampsweep.errors import Unavailable
 from worker.engines import EngineSpec
 from worker.host import EngineHost, Host, HostSetup
 from worker.pool import Pool
@@ -23,6 +24,7 @@ _CALLS_AT_ONCE = 10_000
 class RayPool(Pool):
     """A pool whose hosts are Ray actors, in the cluster at `address` or (None) in a Ray of its own.
 
+    `start` raises Unavailable where the cluster cannot be joined; a token that it asks for is Ray's own setting.
     `threads` is what each engine's process gets as OMP_NUM_THREADS, which Ray would otherwise set to 1; by default this
     machine's cores are shared out.
     """
@@ -59,7 +61,14 @@ class RayPool(Pool):
 
         common = {"log_to_driver": self._log_to_driver, "logging_level": logging.ERROR}
         if self._address is not None:
-            ray.init(address=self._address, **common)
+            try:
+                ray.init(address=self._address, **common)
+            except (ConnectionError, RuntimeError) as error:
+                raise Unavailable(
+                    f"the Ray cluster at {self._address} cannot be joined: {error}. If it asks for a token, set "
+                    "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that has it",
+                    param="ray_address",
+                ) from error
         else:
             cpus = max(os.cpu_count() or 1, int(self._cpus + 1))
             ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, Unavailable, UnknownName
 from api.bell import Bell
 from jobs.clock import SystemClock
 from jobs.ids import RandomIds
@@ -106,3 +106,18 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         assert max(record.attempts for record in house.store.list_cells(sweep.id).data) == 2
         await dispatcher.stop()
     assert engine_processes() == []
+
+
+async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def refused(**_options: object) -> None:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(ray, "init", refused)
+    pool = RayPool([house.engine()], house.setup, address="10.0.0.1:6379")
+    with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
+        await pool.start()
+    await pool.stop()
