@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -46,6 +46,7 @@ def test_mcnemar_is_exact(steered: str, baseline: str, p_value: float) -> None:
     assert mcnemar(bools(steered), bools(baseline)) == pytest.approx(p_value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple[bool, bool]]) -> None:
     gained = sum(steered and not plain for steered, plain in pairs)
