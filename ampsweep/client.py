@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -81,7 +81,7 @@ class Client:
         """Ask for a sweep to stop; Conflict if it has ended."""
         return Sweep.model_validate(self._json("POST", f"/sweeps/{sweep_id}/cancel"))
 
-    def events(self, sweep_id: str, *, after: int = 0) -> Iterator[Event]:
+    def events(self, sweep_id: str, *, after: int = 0) -> Generator[Event, None, None]:
         """Yield the events after the id `after`, past ones first, until the sweep has ended.
 
         A broken connection is taken up again where it broke: no event is lost and none comes twice.
@@ -100,10 +100,10 @@ class Client:
                 failures += 1
                 if failures > RECONNECTS:
                     raise
-            if not ended:
+            if failures or not ended:
                 time.sleep(RECONNECT_SECONDS)
 
-    def watch(self, sweep_id: str, *, interval: float = 0.25) -> Iterator[Sweep]:
+    def watch(self, sweep_id: str, *, interval: float = 0.25) -> Generator[Sweep, None, None]:
         """Yield the sweep now, after its events (at most once in `interval` seconds), and once it has ended."""
         yield self.sweep(sweep_id)
         shown = time.monotonic()
@@ -151,7 +151,7 @@ class Client:
 
     def stream(
         self, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
-    ) -> Iterator[Completion]:
+    ) -> Generator[Completion, None, None]:
         """Continue a prompt as `complete` does, and yield the text piece by piece. Closing the iterator stops it."""
         body = _completion_body(model, prompt, intervention, options, stream=True)
         with self._translated(), self._http.stream("POST", "/completions", json=body) as response:

@@ -38,7 +38,7 @@ class Commands(TyperGroup):
 
 def describe(error: AmpsweepError) -> str:
     """Return an error as one line that names its field."""
-    named = error.param is None or error.param in error.message
+    named = error.param is None or error.message.startswith(error.param)
     return " ".join((error.message if named else f"{error.param}: {error.message}").split())
 
 

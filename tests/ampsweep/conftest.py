@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,4 +42,4 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 @pytest.fixture
 def spec() -> dict[str, Any]:
     """A small sweep."""
-    return json.loads(json.dumps(SPEC))
+    return copy.deepcopy(SPEC)

@@ -1,0 +1,200 @@
+"""The commands that load a model themselves, on the fake engine: identify, neurons, batch, generate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app, batch
+from engine.neuron_set import NeuronSet
+
+STEERED = {"languages": ["fr"], "op": "scale", "factor": 5.0}
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "en.txt").write_text("Hello there.\nHow are you?\n")
+    (folder / "fr.txt").write_text("Bonjour.\nVous allez bien ?\n")
+    return folder
+
+
+@pytest.fixture
+def neurons(model: Path, corpus: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "neurons"
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None:
+    found = NeuronSet.load(neurons)
+    assert found.languages == ("en", "fr")
+    assert found.method == "lape"
+    assert found.patch is not None
+
+
+def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Path, tmp_path: Path) -> None:
+    options = ("--languages", "fr", "--method", "act_prob", "--param", "neurons=7", "--engine", "fake")
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert len(NeuronSet.load(tmp_path / "out").neurons["fr"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("--method", "guess"), "method"),
+        (("--languages", "fr,xx"), "unknown language 'xx'; known: en, fr"),
+        (("--param", "top_rate"), "NAME=VALUE"),
+        (("--param", "rate=1"), "params"),
+        (("--model", "/no/such/model"), "model"),
+        (("--engine", "llama"), "known: fake, transformers, vllm"),
+    ],
+)
+def test_identify_names_what_is_wrong(
+    change: tuple[str, str], complaint: str, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    given = {"--model": model, "--corpus": corpus, "--out": tmp_path / "out", "--engine": "fake"} | dict([change])
+    result = call("identify", *(part for pair in given.items() for part in pair))
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_neurons_are_exported_imported_and_shown(neurons: Path, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "neurons.json"
+    assert call("neurons", "export", neurons, "--out", file).exit_code == 0
+    assert json.loads(call("neurons", "export", neurons).stdout) == json.loads(file.read_text())
+    result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "imported")
+    assert result.exit_code == 0, result.output
+    before, after = NeuronSet.load(neurons), NeuronSet.load(tmp_path / "imported")
+    assert {code: pairs.tolist() for code, pairs in before.neurons.items()} == {
+        code: pairs.tolist() for code, pairs in after.neurons.items()
+    }
+    shown = call("neurons", "show", neurons).stdout
+    assert before.id in shown
+    assert f"{len(before.neurons['fr'])}   by layer:" in shown
+
+
+def test_an_import_names_what_is_wrong(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "neurons.json"
+    file.write_text('{"fr": {"9": [1]}}')
+    result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "layers 0 to 3" in result.stderr
+    (tmp_path / "lists.pt").touch()
+    result = call("neurons", "import", tmp_path / "lists.pt", "--model", model, "--out", tmp_path / "out")
+    assert "--languages" in result.stderr
+
+
+LINES: list[object] = [
+    {"custom_id": "g", "kind": "generate", "prompt": "Hello", "sampling": {"max_tokens": 3}},
+    {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"},
+    {"custom_id": "t", "kind": "score", "context": "Hello", "continuation": " you", "intervention": STEERED},
+    "not JSON",
+    {"custom_id": "m", "kind": "score", "context": "Hello"},
+    {"custom_id": "u", "kind": "score", "context": "a", "continuation": "b", "colour": 1},
+    {
+        "custom_id": "x",
+        "kind": "score",
+        "context": "a",
+        "continuation": "b",
+        "intervention": {**STEERED, "languages": ["xx"]},
+    },
+    {"custom_id": "e", "kind": "score", "context": "a", "continuation": ""},
+]
+
+
+def _batch(model: Path, folder: Path, lines: list[object], *options: object) -> tuple[Any, list[dict[str, Any]]]:
+    source, target = folder / "in.jsonl", folder / "out.parquet"
+    source.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    result = call("batch", "--model", model, "--engine", "fake", *options, source, target)
+    return result, pq.read_table(target).to_pylist() if target.exists() else []
+
+
+def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, LINES, "--neurons", neurons)
+    assert result.exit_code == 0, result.output
+    assert "8 rows" in result.stdout
+    assert "5 with an error" in result.stdout
+    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error"]
+    assert [row["custom_id"] for row in rows] == ["g", "s", "t", None, "m", "u", "x", "e"]
+    generated, scored, steered, *wrong = rows
+    assert (len(generated["token_ids"]), len(generated["logprobs"]), generated["error"]) == (3, 3, None)
+    assert generated["completion"].split()
+    assert (scored["completion"], scored["token_ids"], len(scored["logprobs"])) == (None, list(b" you"), 4)
+    assert steered["logprobs"] != scored["logprobs"]
+    assert all(row["error"] and row["token_ids"] is None for row in wrong)
+    assert [row["error"].partition(":")[0] for row in wrong[1:4]] == [
+        "continuation",
+        "colour",
+        "intervention.languages",
+    ]
+
+
+def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_path: Path) -> None:
+    _, rows = _batch(model, tmp_path, LINES[:3])
+    assert [row["error"] is None for row in rows] == [True, True, False]
+    assert "--neurons" in rows[2]["error"]
+
+
+def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "ROWS_A_CHUNK", 10)
+    monkeypatch.setattr(batch, "IN_FLIGHT", 4)
+    lines: list[object] = [
+        {"custom_id": str(number), "kind": "score", "context": str(number), "continuation": "!"} for number in range(35)
+    ]
+    _, rows = _batch(model, tmp_path, lines)
+    assert [row["custom_id"] for row in rows] == [str(number) for number in range(35)]
+    assert pq.ParquetFile(tmp_path / "out.parquet").metadata.num_row_groups == 4
+
+
+def test_a_batch_that_fails_leaves_no_file(model: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, LINES, "--neurons", tmp_path / "none")
+    assert result.exit_code == 2
+    assert rows == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_an_empty_batch_is_an_empty_table(model: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, [])
+    assert (result.exit_code, rows) == (0, [])
+    assert (tmp_path / "out.parquet").exists()
+
+
+def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -> None:
+    options = ("generate", "Hello", "--model", model, "--engine", "fake", "--max-tokens", 4)
+    plain = call(*options)
+    assert plain.exit_code == 0, plain.output
+    assert len(plain.stdout.split()) == 4
+    short = call(*options, "--neurons", neurons, "--languages", "fr", "--factor", 5)
+    whole = call(*options, "--neurons", neurons, "--intervention", json.dumps(STEERED))
+    assert short.stdout == whole.stdout != plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--languages", "fr", "--factor", "5"), "ampsweep identify"),
+        (("--intervention", "{"), "intervention: is not JSON"),
+        (("--intervention", '{"op": "scale", "factor": 2}', "--neurons", "NEURONS"), "intervention.languages"),
+        (("--languages", "fr", "--neurons", "NEURONS"), "intervention.factor"),
+    ],
+)
+def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, model: Path, neurons: Path) -> None:
+    given = [neurons if option == "NEURONS" else option for option in options]
+    result = call("generate", "Hello", "--model", model, "--engine", "fake", *given)
+    assert result.exit_code == 2
+    assert complaint in result.stderr

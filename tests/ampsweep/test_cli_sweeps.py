@@ -1,0 +1,127 @@
+"""Sweeps from the command line: `run` without a server; submit, status, results and cancel with one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from tests.ampsweep.conftest import CELLS
+from tests.ampsweep.served import Served
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
+    """A spec file whose model is a folder."""
+    path = tmp_path / "local.yaml"
+    path.write_text(yaml.safe_dump({**spec, "model": str(model)}))
+    return path
+
+
+@pytest.fixture
+def remote(spec: dict[str, Any], tmp_path: Path) -> Path:
+    """A spec file for the server."""
+    path = tmp_path / "remote.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    samples, summary = pq.read_table(out / "results.parquet"), pq.read_table(out / "summary.parquet")
+    assert len(set(samples["cell_id"].to_pylist())) == CELLS
+    assert summary.num_rows == 4
+    assert "fr set max" in result.stdout
+    assert f"first-look: {CELLS}/{CELLS}" in result.stderr
+
+
+def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
+    first = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    again = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+    assert "loading the model" not in again.stderr
+
+
+def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    many = {**spec, "model": str(model), "tasks": [{"name": "lss", "languages": ["en", "fr", "tr", "id", "it"]}]}
+    local.write_text(yaml.safe_dump(many))
+    command = [sys.executable, "-m", "ampsweep.cli", "run", str(local), "--out", str(out), "--engine", "fake"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "in_progress" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+        assert process.wait(60) == 130
+    before = {path.name for path in (out / "results" / "cells").iterdir()}
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (out / "results" / "cells").iterdir()} >= before
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model": "/no/such/model"}, "unknown model"),
+        ({"seeds": 1}, "unknown key seeds"),
+        ({"tasks": [{"name": "xcopa", "languages": ["it"]}]}, "xcopa"),
+    ],
+)
+def test_a_run_names_what_is_wrong(change: dict[str, Any], complaint: str, local: Path, tmp_path: Path) -> None:
+    local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), **change}))
+    result = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, tmp_path: Path) -> None:
+    sent = call("submit", remote, "--watch", "--server", server.url)
+    assert sent.exit_code == 0, sent.output
+    sweep = sent.stdout.split()[0]
+    assert sent.stdout.splitlines()[-1] == f"{sweep} completed"
+    assert f"{CELLS}/{CELLS}" in sent.stderr
+    shown = call("status", sweep, "--server", server.url)
+    assert shown.stdout.startswith(f"{sweep}  completed    {CELLS}/{CELLS} cells  first-look")
+    listed = [json.loads(line) for line in call("status", "--json", "--server", server.url).stdout.splitlines()]
+    assert sweep in [record["id"] for record in listed]
+    fetched = call("results", sweep, "--out", tmp_path / "samples.parquet", "--server", server.url)
+    assert fetched.exit_code == 0, fetched.output
+    assert "fr set max" in fetched.stdout
+    assert pq.read_table(tmp_path / "samples.parquet")["sweep_id"].to_pylist()[0] == sweep
+    refused = call("cancel", sweep, "--server", server.url)
+    assert refused.exit_code == 2
+    assert "completed" in refused.stderr
+
+
+def test_a_sweep_is_cancelled(server: Served, remote: Path, spec: dict[str, Any]) -> None:
+    tasks = [{"name": "lss", "languages": ["en", "nl", "id", "ms", "vi", "it", "pt", "ru"]}]
+    remote.write_text(yaml.safe_dump({**spec, "seed": 3, "tasks": tasks}))
+    sweep = call("submit", remote, "--server", server.url).stdout.strip()
+    result = call("cancel", sweep, "--server", server.url)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split()[1] in ("cancelling", "cancelled")
+
+
+def test_generate_asks_the_server(server: Served) -> None:
+    result = call("generate", "Hello", "--model", "tiny", "--server", server.url, "--max-tokens", 3)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.split()) == 3
