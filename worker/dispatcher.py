@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 FINALIZE_AGAIN = 10.0
-"""Seconds until a sweep whose results the disk refused is finalized anew."""
+"""Seconds until a sweep whose results could not be written is finalized anew."""
 
 
 def _nobody() -> None:
@@ -171,20 +171,21 @@ class Dispatcher:
 
     async def _finish(self, sweep_id: str) -> None:
         try:
-            await asyncio.to_thread(self._finalize, sweep_id)
-        except OSError:
-            log.exception("sweep %s: the disk refuses its results; it is tried again", sweep_id)
+            await asyncio.to_thread(self._finalize_or_fail, sweep_id)
+        except Exception:
+            log.exception("sweep %s: its results cannot be written now; it is tried again", sweep_id)
             asyncio.get_running_loop().call_later(FINALIZE_AGAIN, self._finalizing.pop, sweep_id, None)
             return
-        except Exception as error:
-            log.exception("sweep %s could not be finalized", sweep_id)
-            await self._give_up(sweep_id, f"the results could not be put together: {error}")
         del self._finalizing[sweep_id]
         self._work_waits.set()
         self._on_change()
 
-    async def _give_up(self, sweep_id: str, error: str) -> None:
+    def _finalize_or_fail(self, sweep_id: str) -> None:
+        """Finalize a sweep, or fail it; raises where the disk or the store refuses, since that may pass."""
         try:
-            await asyncio.to_thread(self._store.finish_sweep, sweep_id, error=error)
-        except Exception:
-            log.exception("sweep %s: the store could not be told", sweep_id)
+            self._finalize(sweep_id)
+        except (OSError, Unavailable):
+            raise
+        except Exception as error:
+            log.exception("sweep %s could not be finalized", sweep_id)
+            self._store.finish_sweep(sweep_id, error=f"the results could not be put together: {error}")

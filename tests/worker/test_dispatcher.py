@@ -250,7 +250,7 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
         await scene.turn()
         await scene.dispatcher.idle()
     assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
-    assert caplog.text.count("the disk refuses") == 1
+    assert caplog.text.count("cannot be written now") == 1
 
 
 async def test_a_stale_lease_is_refused_by_its_epoch(tmp_path: Path) -> None:

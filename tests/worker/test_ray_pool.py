@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -105,6 +106,13 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         assert any("starting" in state for state in states), "the death was noticed"
         assert max(record.attempts for record in house.store.list_cells(sweep.id).data) == 2
         await dispatcher.stop()
+
+        running = asyncio.create_task(pool.run_cell(house.store.list_cells(sweep.id).data[0].cell, 99))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert len([chunk async for chunk in pool.stream(CALL)]) == 5, "the engine goes on with the others"
     assert engine_processes() == []
 
 
