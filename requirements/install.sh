@@ -32,7 +32,7 @@ header=$($python -c 'import sysconfig; print(sysconfig.get_path("include") + "/P
 [ -f "$header" ] || fail "Python's C headers are needed, there is no $header (on Debian and Ubuntu: apt install python3-dev)"
 
 install() {
-  $python -m pip install --quiet --disable-pip-version-check --no-deps "$@"
+  $python -m pip install -qq --disable-pip-version-check --no-deps "$@"
 }
 
 torch=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' requirements/cpu.lock)
