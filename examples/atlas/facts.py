@@ -1,6 +1,6 @@
 """Builds the atlas' facts, templates and plain-text corpus under ``ampsweep/atlas``; the same files at every run.
 
-Needs Babel, whose locale data is CLDR's. Usage: ``python examples/atlas/facts.py [FOLDER]``.
+Needs Babel, whose locale data is CLDR's. Usage: ``python -m examples.atlas.facts [FOLDER]``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import labels
-from forms import RELATIONS, templates
+from examples.atlas import labels
+from examples.atlas.forms import RELATIONS, templates
 
 ATLAS = Path(__file__).parents[2] / "ampsweep" / "atlas"
 CORPUS_SENTENCES = 1000

@@ -19,7 +19,7 @@ AS_OF = date(2025, 1, 1)
 
 
 class Country(NamedTuple):
-    """Where a country lies (UN M49 code of its subregion) and the zone whose exemplar city is its capital, if any is."""
+    """Where a country lies (UN M49 code of its subregion) and the zone named after its capital, if one is."""
 
     subregion: str
     zone: str | None

@@ -1,0 +1,123 @@
+"""Measures the atlas model: facts it knows, neurons it has, and how far amplifying them shifts its language.
+
+Prints what it finds as it goes and writes ``docs/atlas.md``. The neurons are LAPE's, by ``engine.identify``; the shift
+is LSS over every ordered pair of languages, on the premises of the ``lss`` task.
+
+Usage: ``python -m examples.atlas.evaluate [--facts 40] [--model FOLDER] [--out FILE]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.corpus import Corpus
+from engine.identify.identification import Identification, identify
+from engine.intervention import Intervention
+from engine.neuron_set import NeuronSet
+from engine.protocol import GenerateRequest, Sampling, Steering
+from engine.transformers_engine import TransformersEngine
+from examples.atlas.documents import ATLAS, is_held_out, read_rows
+from examples.atlas.labels import LANGUAGES
+from examples.atlas.report import Report
+from examples.atlas.scoring import Scorer
+from examples.atlas.shift import Shift, ShiftMeter
+from jobs.data.facts import read_facts
+
+SEED = 0
+# A small model: 1 % of its neurons would leave some languages with one or two.
+TOP_RATE = 0.05
+OPS: tuple[dict[str, Any], ...] = (
+    *({"op": "set", "factor": value} for value in (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)),
+    *({"op": "add", "factor": value} for value in (1.0, 2.0, 5.0)),
+    *({"op": "scale", "factor": value} for value in (2.0, 5.0, 10.0)),
+    *({"op": "set", "patch": "max", "factor": value} for value in (1.0, 2.0, 5.0)),
+)
+PROMPTS = (
+    ("The capital of France is", ("tr", "ja", "ru")),
+    ("Страна: Япония. Столица:", ("fr", "th", "en")),
+    ("In Egypt, the currency is", ("it", "zh", "ta")),
+)
+
+
+def known(scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean probability of the right answer by language: over all premises, and over those training never completed."""
+    forms: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in read_rows("templates"):
+        forms.setdefault((row["relation"], row["language"]), []).append(row)
+    items, unseen = [], []
+    for language, fact in itertools.product(LANGUAGES, read_rows("facts")):
+        for form in forms[fact["relation"], language]:
+            premise = form["template"].partition("[Y]")[0].replace("[X]", fact["subject"][language])
+            items.append(scorer.tokens(premise, fact["object"][language]))
+            unseen.append(form["held_out"] and is_held_out(fact["id"]))
+    probability = np.exp(scorer.score(items)).reshape(len(LANGUAGES), -1)
+    mask = np.array(unseen).reshape(len(LANGUAGES), -1)
+    return probability.mean(axis=1), np.array([row[own].mean() for row, own in zip(probability, mask, strict=True)])
+
+
+async def find_neurons(engine: TransformersEngine) -> NeuronSet:
+    """LAPE on the atlas' own corpus."""
+    return await identify(engine, Corpus.open(ATLAS / "corpus", languages=LANGUAGES), lape())
+
+
+def lape() -> Identification:
+    """The method's rule with the atlas' share of neurons."""
+    return Identification.of("lape", {"top_rate": TOP_RATE})
+
+
+async def continuation(engine: TransformersEngine, prompt: str, steering: Steering | None) -> str:
+    """Greedy continuation of a prompt."""
+    request = GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=40), steering=steering)
+    return "".join([chunk.text async for chunk in engine.generate(request)])
+
+
+async def demo(engine: TransformersEngine, neurons: NeuronSet, op: Mapping[str, Any], report: Report) -> None:
+    """Continue each prompt unsteered and steered to a few languages."""
+    engine.add_neurons(neurons)
+    report.start_continuations(op)
+    for prompt, languages in PROMPTS:
+        rows = [("none", await continuation(engine, prompt, None))]
+        for language in languages:
+            intervention = Intervention.from_dict({**op, "languages": [language]})
+            steering = Steering(intervention=intervention, neurons=neurons.id)
+            rows.append((language, await continuation(engine, prompt, steering)))
+        report.continuations(prompt, rows)
+
+
+async def evaluate(folder: Path, limit: int, out: Path) -> None:
+    """Measure everything and write the report."""
+    scorer, engine, report = Scorer(folder), TransformersEngine(folder), Report()
+    neurons = await find_neurons(engine)
+    parameters = sum(weight.numel() for weight in scorer.model.parameters())
+    report.model(engine.info, parameters, TOP_RATE)
+    report.languages(*known(scorer), {code: len(pairs) for code, pairs in neurons.neurons.items()})
+    meter = ShiftMeter(scorer, neurons, read_facts(ATLAS), limit=limit, seed=SEED)
+    report.start_shifts(limit, meter.left_out)
+    best: tuple[float, Mapping[str, Any], Shift, Shift] | None = None
+    for op in OPS:
+        own, drawn = meter.measure(op), meter.measure({**op, "selection": "random", "seed": SEED})
+        mean = report.shift(op, own, drawn)
+        if best is None or mean > best[0]:
+            best = (mean, op, own, drawn)
+    assert best is not None
+    report.targets(best[1], best[2], best[3])
+    await demo(engine, neurons, best[1], report)
+    await engine.close()
+    report.write(out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ATLAS / "model")
+    parser.add_argument("--facts", type=int, default=40, help="facts a pair of languages")
+    parser.add_argument("--out", type=Path, default=ATLAS.parents[1] / "docs" / "atlas.md")
+    options = parser.parse_args()
+    asyncio.run(evaluate(options.model, options.facts, options.out))
