@@ -1,0 +1,57 @@
+"""The product's engine behind the command line gives what the oracle gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from tests.models import tiny_model
+
+LINES: list[dict[str, Any]] = [
+    {"custom_id": "g", "kind": "generate", "prompt": "the thing in", "sampling": {"max_tokens": 6, "ignore_eos": True}},
+    {"custom_id": "s", "kind": "score", "context": "the thing", "continuation": " in the end"},
+    {
+        "custom_id": "t",
+        "kind": "score",
+        "context": "the thing",
+        "continuation": " in the end",
+        "intervention": {"languages": ["fr"], "op": "set", "patch": "max", "factor": 3.0},
+    },
+    {"custom_id": "x", "kind": "score", "context": "the thing"},
+]
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.engine
+def test_a_batch_on_vllm_is_the_batch_of_the_oracle(tmp_path: Path) -> None:
+    model = tiny_model("qwen2", tmp_path / "model")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "en.txt").write_text("the hen is in the inn\nan end on the hand\n")
+    (corpus / "fr.txt").write_text("il est arrivé hier\nnous allons au marché\n")
+    neurons, source = tmp_path / "neurons", tmp_path / "in.jsonl"
+    options = ("--param", "top_rate=0.2", "--engine", "transformers")
+    call("identify", "--model", model, "--corpus", corpus, "--out", neurons, *options)
+    source.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind in ("transformers", "vllm"):
+        target = tmp_path / f"{kind}.parquet"
+        call("batch", "--model", model, "--neurons", neurons, "--engine", kind, source, target)
+        found[kind] = pq.read_table(target).to_pylist()
+    for expected, row in zip(found["transformers"], found["vllm"], strict=True):
+        logprobs, expected_logprobs = row.pop("logprobs"), expected.pop("logprobs")
+        assert row == expected
+        assert logprobs == (None if expected_logprobs is None else pytest.approx(expected_logprobs, abs=1e-4))
+    steered, plain = found["vllm"][2], found["vllm"][1]
+    assert steered["token_ids"] == plain["token_ids"]
