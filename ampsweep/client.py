@@ -138,6 +138,10 @@ class Client:
         """Return the models the server offers."""
         return list(self._pages("/models"))
 
+    def neuron_sets(self) -> list[dict[str, Any]]:
+        """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has."""
+        return list(self._pages("/neuron-sets"))
+
     def complete(
         self, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
     ) -> Completion:

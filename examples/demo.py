@@ -90,27 +90,37 @@ def show(url: str) -> None:
         rows = client.results(sweep.id).num_rows
         print(f"\n{sweep.request_counts.total} cells, {rows} samples in {seconds:.0f} s")
         steered = [row for row in client.summary(sweep.id)["rows"] if row["factor"] is not None]
-        best = show_factors(steered)
+        neurons: dict[str, int] = client.neuron_sets()[-1]["languages"]
+        best = show_factors(steered, neurons)
         show_texts(client, best)
         picture = draw(steered, best)
     print(f"\nsamples:  {samples.relative_to(ROOT)}\nheat map: {picture.relative_to(ROOT)}")
 
 
-def show_factors(rows: list[Row]) -> dict[str, float]:
-    """Print the mean LSS of each target language by factor, and return the best factor of each."""
+def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
+    """Print the mean LSS of each target language by factor, and return the best factor of each.
+
+    A language without neurons has no LSS to speak of: nothing is edited. It is said so, and left out.
+    """
     targets = sorted({row["target_language"] for row in rows})
     factors = sorted({row["factor"] for row in rows})
     print("\nLSS: how often an edit makes the target's word for a fact likelier (mean over base languages)")
     print("neurons of".ljust(24) + "".join(f"x {factor:<6g}" for factor in factors) + "best")
     best: dict[str, float] = {}
     for target in targets:
+        if not neurons[target]:
+            print(f"{target}  no neurons were found: nothing is edited, nothing is measured")
+            continue
         found = [mean_lss(rows, target, factor, None) for factor in factors]
         best[target] = factors[found.index(max(found))]
-        print(f"{target}  {'LAPE':<20}" + "".join(f"{value:<8.2f}" for value in found) + f"x {best[target]:g}")
+        count = f"LAPE ({neurons[target]})"
+        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in found) + f"x {best[target]:g}")
         control = [mean_lss(rows, target, factor, "random") for factor in factors]
         print(f"{'':4}{'random, as many':<20}" + "".join(f"{value:<8.2f}" for value in control))
-    lape = sum(mean_lss(rows, target, best[target], None) for target in targets) / len(targets)
-    random = sum(mean_lss(rows, target, best[target], "random") for target in targets) / len(targets)
+    if not best:
+        raise RuntimeError("no target language has neurons")
+    lape = sum(mean_lss(rows, target, factor, None) for target, factor in best.items()) / len(best)
+    random = sum(mean_lss(rows, target, factor, "random") for target, factor in best.items()) / len(best)
     print(f"at the best factor of each: LAPE {lape:.2f}, random {random:.2f}")
     return best
 
@@ -125,7 +135,7 @@ def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None)
 def show_texts(client: Client, best: dict[str, float]) -> None:
     """Print one prompt's continuation, unsteered and steered to some languages."""
     print(f"\n{PROMPT!r} goes on")
-    for language in (None, *SHOWN):
+    for language in (None, *(code for code in SHOWN if code in best)):
         intervention = language and {"languages": [language], "op": "set", "patch": "max", "factor": best[language]}
         answer = client.complete("atlas", PROMPT, intervention=intervention or None, max_tokens=12, temperature=0.0)
         print(f"  {f'steered to {language}' if language else 'unsteered':<14} {answer.text.strip()!r}")
@@ -143,7 +153,7 @@ def draw(rows: list[Row], best: dict[str, float]) -> Path:
     found = {
         (row["data_language"], row["target_language"]): row["value"]
         for row in rows
-        if row["selection"] is None and row["factor"] == best[row["target_language"]]
+        if row["selection"] is None and row["factor"] == best.get(row["target_language"])
     }
     grid = [[found.get((base, target), float("nan")) for target in targets] for base in bases]
     figure, axes = plt.subplots(figsize=(2.5 + 0.8 * len(targets), 1.8 + 0.6 * len(bases)), layout="constrained")

@@ -148,6 +148,12 @@ def test_the_models_are_listed(client: Client) -> None:
     assert client.ready()
 
 
+def test_the_neuron_sets_are_listed_with_their_sizes(client: Client, done: Sweep) -> None:
+    (used,) = {cell["neurons"] for cell in client.cells(done.id)} - {None}
+    (found,) = [neurons for neurons in client.neuron_sets() if neurons["id"] == used]
+    assert set(found["languages"]) == {"en", "fr", "tr"}
+
+
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     with Client("http://127.0.0.1:1") as client:
         assert not client.ready()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Corpus, Sentence
+from ampsweep.folders.languages import FLORES_CODES, short_code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "eng_Latn.txt").write_text("One.\n\n  Two.  \n", encoding="utf-8")
+    (tmp_path / "fr.txt.gz").write_bytes(gzip.compress("Été.\n".encode()))
+    (tmp_path / "notes.md").write_text("not a language")
+    return tmp_path
+
+
+def test_sentences_come_by_language_in_the_order_of_the_file(folder: Path) -> None:
+    corpus = Corpus.open(folder)
+    assert corpus.languages == ("en", "fr")
+    assert list(corpus.sentences()) == [
+        Sentence(language="en", text="One."),
+        Sentence(language="en", text="Two."),
+        Sentence(language="fr", text="Été."),
+    ]
+
+
+@pytest.mark.parametrize("codes", [["en"], ["eng_Latn"]])
+def test_a_language_is_called_what_the_caller_calls_it(folder: Path, codes: list[str]) -> None:
+    corpus = Corpus.open(folder, languages=codes)
+    assert list(corpus.languages) == codes
+    assert {sentence.language for sentence in corpus.sentences()} == set(codes)
+
+
+def test_the_hash_is_of_the_sentences_of_the_chosen_languages(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "en.txt.gz").write_bytes(gzip.compress(b"One.\nTwo.\n"))
+    (other / "fr.txt").write_text("Été.", encoding="utf-8")
+    both = Corpus.open(folder, languages=["en", "fr"])
+    assert Corpus.open(other, languages=["fr", "en"]).hash == both.hash
+    assert Corpus.open(folder, languages=["en"]).hash != both.hash
+    (other / "fr.txt").write_text("Étés.", encoding="utf-8")
+    assert Corpus.open(other, languages=["en", "fr"]).hash != both.hash
+
+
+def test_a_missing_language_is_answered_with_those_there(folder: Path) -> None:
+    with pytest.raises(UnknownName, match="known: en, fr") as caught:
+        Corpus.open(folder, languages=["en", "tr"])
+    assert caught.value.param == "languages.1"
+
+
+@pytest.mark.parametrize("codes", [[], ["en", "eng_Latn"]])
+def test_no_language_and_one_language_twice_are_refused(folder: Path, codes: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="each under one code"):
+        Corpus.open(folder, languages=codes)
+
+
+def test_a_folder_without_text_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(InvalidRequest, match=r"it has: notes\.md"):
+        Corpus.open(tmp_path)
+    with pytest.raises(InvalidRequest, match="is not there"):
+        Corpus.open(tmp_path / "missing")
+
+
+def test_every_flores_code_is_a_file_name(tmp_path: Path) -> None:
+    for code in FLORES_CODES.values():
+        (tmp_path / f"{code}.txt").write_text("x\n")
+    assert set(Corpus.open(tmp_path).languages) == set(FLORES_CODES)
+
+
+def test_two_files_of_a_language_are_refused(folder: Path) -> None:
+    (folder / "en.txt").write_text("One.")
+    with pytest.raises(InvalidRequest, match="two files for en"):
+        Corpus.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tr.txt", b"\xff\xfe", "cannot be read as UTF-8"),
+        ("tr.txt.gz", b"no gzip", "cannot be read"),
+        ("tr.txt.gz", gzip.compress(b"One.")[:-8], "cannot be read"),
+        ("tr.txt", b"\n \n", "has no sentences"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(folder: Path, name: str, content: bytes, message: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(InvalidRequest, match=message):
+        Corpus.open(folder)
+
+
+def test_the_codes_are_those_of_eighteen_languages() -> None:
+    assert len(FLORES_CODES) == len(set(FLORES_CODES.values())) == 18
+    assert short_code("zsm_Latn") == "ms"
+    assert short_code("ms") == "ms"
+    assert short_code("deu_Latn") == "deu_Latn"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.model import fingerprint, read_model_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"num_hidden_layers": 3, "intermediate_size": 96}))
+    for name in ("generation_config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_bytes(name.encode())
+    return model
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"])
+def test_the_fingerprint_is_of_every_byte_that_decides(folder: Path, name: str) -> None:
+    before = fingerprint(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    assert fingerprint(folder) != before
+
+
+def test_the_fingerprint_is_not_of_the_place_or_the_readme(folder: Path, tmp_path: Path) -> None:
+    before = fingerprint(folder)
+    (folder / "README.md").write_text("about")
+    assert fingerprint(folder.rename(tmp_path / "elsewhere")) == before
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_a_model_is_refused(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(InvalidRequest, match="no model folder") as caught:
+        fingerprint(folder)
+    assert caught.value.param == "model"
+
+
+def test_the_shape_is_the_configs(folder: Path) -> None:
+    shape = read_model_folder(folder)
+    assert (shape.name, shape.layers, shape.width) == ("model", 3, 96)
+    assert shape.fingerprint == fingerprint(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"text_config": config}))
+    assert read_model_folder(folder, name="tiny").layers == 3
+
+
+@pytest.mark.parametrize("config", ["{}", "no json"])
+def test_a_config_without_a_shape_is_refused(folder: Path, config: str) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(InvalidRequest):
+        read_model_folder(folder)
