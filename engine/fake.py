@@ -9,11 +9,12 @@ import numpy as np
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import EngineFailed, InvalidRequest
+from ampsweep.folders.corpus import Sentence
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
-from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Sentence, Steering
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 
 FAKE_INFO = EngineInfo(
     kind="fake",

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
-from engine.model_files import ModelShape
+from ampsweep.folders.model import ModelFolder
 from engine.neuron_json import import_set, layer_pairs
 from engine.neuron_set import NeuronSet
 
 
-def from_lape_lists(path: Path, *, languages: Sequence[str], model: ModelShape) -> NeuronSet:
+def from_lape_lists(path: Path, *, languages: Sequence[str], model: ModelFolder) -> NeuronSet:
     """Read `path` as plain tensors (no code in it is run) and make a neuron set of it.
 
     Raises InvalidRequest where the file is something else, where it has another number of languages than `languages`
@@ -41,7 +41,7 @@ def from_lape_lists(path: Path, *, languages: Sequence[str], model: ModelShape) 
     return import_set(neurons, model=model)
 
 
-def _of_language(code: str, layers: list[object], model: ModelShape) -> NDArray[np.int32]:
+def _of_language(code: str, layers: list[object], model: ModelFolder) -> NDArray[np.int32]:
     if len(layers) != model.layers:
         raise InvalidRequest(
             f"neurons.{code} has {len(layers)} layers; the model {model.layers}", param=f"neurons.{code}"

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
-from engine.model_files import ModelShape
+from ampsweep.folders.model import ModelFolder
 from engine.neuron_set import NeuronSet
 
 
-def from_json(raw: object, *, model: ModelShape) -> NeuronSet:
+def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
     """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
 
     A layer that is not there has no neurons. The order of indices does not matter. Raises InvalidRequest, with `param`
@@ -38,7 +38,7 @@ def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:
     return exported
 
 
-def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelShape) -> NeuronSet:
+def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) -> NeuronSet:
     """Make the set of imported neurons (int32 [k, 2] of (layer, index) a language), named by its content."""
     return NeuronSet(
         id="",
@@ -54,7 +54,7 @@ def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelShape) -
     ).with_content_id()
 
 
-def layer_pairs(indices: object, *, layer: int, param: str, model: ModelShape) -> NDArray[np.int32]:
+def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) -> NDArray[np.int32]:
     """Return int32 [k, 2] of (layer, index), sorted, for the indices of one layer; raises as `from_json` does."""
     if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
         raise InvalidRequest(f"{param} must be a list of neuron indices; got {indices!r}", param=param)
@@ -75,7 +75,7 @@ def _language(code: Any) -> str:
     return code
 
 
-def _of_language(code: str, layers: object, model: ModelShape) -> NDArray[np.int32]:
+def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.int32]:
     param = f"neurons.{code}"
     if not isinstance(layers, Mapping):
         raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {layers!r}", param=param)

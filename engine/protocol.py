@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.corpus import Sentence
 from engine.identify.stats import ActivationStats
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
@@ -110,14 +111,6 @@ class Score:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     context_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
-    """One sentence of a corpus, in its language."""
-
-    language: str
-    text: str
 
 
 class Engine(Protocol):

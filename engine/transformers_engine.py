@@ -11,13 +11,14 @@ from typing import TypeVar
 
 import torch
 
+from ampsweep.folders.corpus import Sentence
 from engine.edits import Edits
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.intervention import Scope
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
-from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Sentence, Steering
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.tokens import encode_prompt, encode_sentence, split_scored
 from engine.transformers_generation import Generation
 from engine.transformers_model import TransformersModel

@@ -11,10 +11,10 @@ import transformers
 from torch import Tensor
 
 from ampsweep.errors import InvalidRequest, UnsupportedModel
+from ampsweep.folders.model import fingerprint
 from engine.edits import Edits
 from engine.hooks import Hooks
 from engine.intervention import Scope
-from engine.model_files import fingerprint
 from engine.protocol import EngineInfo
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

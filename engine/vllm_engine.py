@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ampsweep.errors import AmpsweepError, EngineFailed
+from ampsweep.folders.corpus import Sentence
+from ampsweep.folders.model import read_model_folder
 from engine.identify.recorder import Recorder, Ticket
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
-from engine.model_files import read_shape
 from engine.neuron_set import NeuronSet
 from engine.probe import prove_steering
-from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Sentence, Steering
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.slot_gate import SlotGate
 from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
@@ -56,7 +57,7 @@ class VllmEngine:
         Raises UnsupportedModel for a model whose MLPs cannot be steered, SteeringNotInstalled where the proof fails.
         """
         settings = settings or VllmSettings()
-        shape = await asyncio.to_thread(read_shape, folder, name=name)
+        shape = await asyncio.to_thread(read_model_folder, folder, name=name)
         loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
         await loop.start()
         tokenizer, model_class, max_model_len = await loop.call(_describe)

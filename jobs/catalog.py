@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.data.model_folder import ModelFolder, read_model_folder
+from ampsweep.folders.model import ModelFolder, read_model_folder
 
 EngineKind = Literal["vllm", "transformers", "fake"]
 _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Corpus
+from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
 from jobs.cell import NeuronsRef
-from jobs.data.corpus_folder import corpus_hash
-from jobs.data.model_folder import ModelFolder
 from jobs.neuron_sets import NeuronSets
 from jobs.spec import NeuronsById, NeuronsByMethod, SweepSpec
 
@@ -50,13 +50,13 @@ def _to_be_found(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog)
     if neurons.method == "lape" and len(neurons.languages) < 2:
         raise InvalidRequest("lape compares languages; give at least two", param="neurons.languages")
     params = {{"k": "neurons"}.get(name, name): value for name, value in neurons.params().items()}
-    folder = catalog.corpus(neurons.corpus)
+    corpus = Corpus.open(catalog.corpus(neurons.corpus), languages=neurons.languages, param="neurons.languages")
     asked = {
         "fingerprint": model.fingerprint,
         "method": neurons.method,
         "params": params,
         "max_tokens": MAX_TOKENS,
-        "corpus": corpus_hash(folder, neurons.languages, param="neurons.languages"),
+        "corpus": corpus.hash,
         "languages": sorted(neurons.languages),
     }
     ref = NeuronsRef(

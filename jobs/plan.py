@@ -12,10 +12,10 @@ from itertools import product
 from typing import Any
 
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.hashing import files_hash
+from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef, TaskRef
-from jobs.data.hashing import files_hash
-from jobs.data.model_folder import ModelFolder
 from jobs.intervention_spec import complete_intervention
 from jobs.neuron_choice import NeuronChoice, choose_neurons
 from jobs.neuron_sets import NeuronSets

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import UnknownName
+from ampsweep.folders.model import read_model_folder
 from engine.protocol import Engine
-from jobs.data.model_folder import read_model_folder
 
 KINDS = ("vllm", "transformers", "fake")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ampsweep.errors import NotFound
 from ampsweep.files import sync_folder
-from engine.corpus import Corpus
+from ampsweep.folders.corpus import Corpus
 from engine.identify.identification import Identification, identify
 from engine.neuron_set import NeuronSet
 from engine.protocol import Engine

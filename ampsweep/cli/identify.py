@@ -28,7 +28,7 @@ def identify(
 ) -> None:
     """Record a corpus on a model and write the neurons of each language."""
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
-    from engine.corpus import Corpus
+    from ampsweep.folders.corpus import Corpus
     from engine.identify.identification import Identification
     from engine.identify.identification import identify as find
     from engine.neuron_set import NeuronSet

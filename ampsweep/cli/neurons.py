@@ -27,10 +27,10 @@ def import_(
     ] = None,
 ) -> None:
     """Make a neuron set of neurons that another tool found."""
-    from engine.model_files import read_shape
+    from ampsweep.folders.model import read_model_folder
     from engine.neuron_json import from_json
 
-    shape = read_shape(model_folder(model), name=model)
+    shape = read_model_folder(model_folder(model), name=model)
     if file.suffix == ".pt":
         if not languages:
             raise InvalidRequest(

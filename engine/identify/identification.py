@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
-from engine.corpus import Corpus
+from ampsweep.folders.corpus import Corpus
 from engine.identify.lape import ACTIVATION_BAR, FILTER_RATE, TOP_RATE, select_lape
 from engine.identify.selections import ACT_PROB_NEURONS, select_act_prob, select_activated, select_random
 from engine.identify.stats import ActivationStats

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from jobs.data.hashing import files_hash
+from ampsweep.folders.hashing import files_hash
 from jobs.data.jsonl import read_jsonl
 
 FACTS = "facts.jsonl"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
-from jobs.data.text import read_lines
+from ampsweep.folders.text import read_lines
 
 
 def read_jsonl(path: Path, *, required: Iterable[str]) -> list[dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ampsweep.errors import Conflict
+from ampsweep.folders.hashing import files_hash
 from jobs.catalog import Catalog
 from jobs.cell import Cell
-from jobs.data.hashing import files_hash
 from jobs.tasks.base import ItemSet
 from jobs.tasks.registry import task_for
 

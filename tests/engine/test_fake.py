@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Sentence
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.intervention import Intervention
-from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Sentence, Steering
+from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
 from tests.engine.neuron_sets import make_neuron_set
 
 NEURONS = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)

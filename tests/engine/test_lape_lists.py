@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.model import ModelFolder
 from engine.lape_lists import from_lape_lists
-from engine.model_files import ModelShape
 from engine.neuron_json import from_json
 
-MODEL = ModelShape(name="made-up", fingerprint="f" * 64, layers=2, width=8)
+MODEL = ModelFolder(name="made-up", fingerprint="f" * 64, layers=2, width=8)
 
 
 def _saved(path: Path, value: Any) -> Path:

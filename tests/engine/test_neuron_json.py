@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from engine.model_files import ModelShape
+from ampsweep.folders.model import ModelFolder
 from engine.neuron_json import from_json, to_json
 
-MODEL = ModelShape(name="made-up", fingerprint="f" * 64, layers=3, width=8)
+MODEL = ModelFolder(name="made-up", fingerprint="f" * 64, layers=3, width=8)
 
 
 def test_neurons_come_in_and_go_out() -> None:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Sentence
 from engine.edits import resolve
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet, PatchValues
-from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Sentence, Steering
+from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
 from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import Edit, HandModel
 from tests.models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from engine.protocol import Chunk, Engine, GenerateRequest, Sampling, Score, ScoreRequest, Sentence, Steering
+from ampsweep.folders.corpus import Sentence
+from engine.protocol import Chunk, Engine, GenerateRequest, Sampling, Score, ScoreRequest, Steering
 from engine.vllm_patch.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 from tests.models import FAMILIES

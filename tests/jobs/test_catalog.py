@@ -66,12 +66,7 @@ def test_a_models_fingerprint_follows_what_decides_its_answers(catalog: Catalog)
     assert catalog.model("tiny").fingerprint != before.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("config", "message"), [(None, "no readable config.json"), ("{}", "does not give"), ("[", "does")]
-)
-def test_a_folder_without_a_model_is_refused(tmp_path: Path, config: str | None, message: str) -> None:
-    if config is not None:
-        (tmp_path / "config.json").write_text(config)
-    with pytest.raises(InvalidRequest, match=message) as caught:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="is no model folder") as caught:
         Catalog(models={"broken": tmp_path}).model("broken")
     assert caught.value.param == "model"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
-from engine.corpus import Corpus
+from ampsweep.folders.corpus import Corpus
+from ampsweep.folders.model import fingerprint
 from engine.identify.identification import Identification
-from engine.model_files import fingerprint
 from engine.neuron_set import NeuronSet, PatchValues
 from jobs.catalog import Catalog
 from jobs.neuron_choice import choose_neurons

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.folders.corpus import Sentence
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.identify.stats import ActivationStats
 from engine.neuron_set import NeuronSet
-from engine.protocol import Sentence
 from jobs.cell import NeuronsRef
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf

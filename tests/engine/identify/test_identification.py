@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ampsweep.errors import InvalidRequest
-from engine.corpus import Corpus
+from ampsweep.folders.corpus import Corpus
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.identify.identification import Identification, identify
 from engine.neuron_set import NeuronSet

@@ -6,18 +6,26 @@ language's two-letter or FLORES code. Blank lines and the white space around a s
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest, UnknownName
-from engine.languages import short_code
-from engine.protocol import Sentence
+from ampsweep.folders.languages import short_code
+from ampsweep.folders.text import read_lines
 
 _SUFFIXES = (".txt", ".txt.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One sentence of a corpus, in its language."""
+
+    language: str
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +37,28 @@ class Corpus:
     files: Mapping[str, Path]
 
     @classmethod
-    def open(cls, folder: Path, *, languages: Sequence[str] | None = None, name: str | None = None) -> Corpus:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        languages: Sequence[str] | None = None,
+        name: str | None = None,
+        param: str = "languages",
+    ) -> Corpus:
         """Find the languages' files (default: every file's, by two-letter code where there is one) and hash them.
 
         Raises InvalidRequest for a folder without text, a file that is no UTF-8 text or without sentences, and two
-        files or two codes for one language; UnknownName for a language without a file, listing those that have one.
+        files or two codes for one language; UnknownName (at `param`.<index>) for a language without a file, listing
+        those that have one.
         """
         found = _files(folder)
-        chosen = sorted(found if languages is None else set(languages))
-        for code in chosen:
+        asked = sorted(found) if languages is None else languages
+        for index, code in enumerate(asked):
             if short_code(code) not in found:
-                raise UnknownName("language", code, found, param="languages")
+                raise UnknownName("corpus language", code, found, param=f"{param}.{index}")
+        chosen = sorted(set(asked))
         if not chosen or len({short_code(code) for code in chosen}) < len(chosen):
-            raise InvalidRequest(
-                f"languages must be at least one, each under one code; got {chosen}", param="languages"
-            )
+            raise InvalidRequest(f"languages must be at least one, each under one code; got {chosen}", param=param)
         files = {code: found[short_code(code)] for code in chosen}
         return cls(
             name=name or folder.name,
@@ -59,42 +74,41 @@ class Corpus:
     def sentences(self) -> Iterator[Sentence]:
         """Read all sentences, one language after another, each in the order of its file."""
         for language, path in self.files.items():
-            for text in _lines(path):
+            for text in read_lines(path):
                 yield Sentence(language=language, text=text)
 
 
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InvalidRequest(f"corpus folder {folder} is not there", param="corpus")
+        raise InvalidRequest(f"corpus folder {folder.name} is not there", param="corpus")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.name.endswith(_SUFFIXES):
             continue
         code = short_code(path.name.removesuffix(".gz").removesuffix(".txt"))
         if code in found:
-            raise InvalidRequest(f"{folder} has two files for {code}: {found[code].name}, {path.name}", param="corpus")
+            raise InvalidRequest(
+                f"{folder.name} has two files for {code}: {found[code].name}, {path.name}", param="corpus"
+            )
         found[code] = path
     if not found:
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise InvalidRequest(f"{folder} has no <language>.txt or <language>.txt.gz; it has: {there}", param="corpus")
+        raise InvalidRequest(
+            f"{folder.name} has no <language>.txt or <language>.txt.gz; it has: {there}", param="corpus"
+        )
     return found
 
 
-def _lines(path: Path) -> Iterator[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
-            for line in lines:
-                if text := line.strip():
-                    yield text
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        raise InvalidRequest(f"{path} cannot be read as UTF-8 text: {error}", param="corpus") from error
-
-
 def _text_hash(path: Path) -> str:
+    stat = path.stat()
+    return _hash_unchanged(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _hash_unchanged(path: Path, _size: int, _time: int, _inode: int) -> str:
     digest = hashlib.sha256()
-    for text in _lines(path):
+    for text in read_lines(path):
         digest.update(text.encode() + b"\n")
     if digest.digest() == hashlib.sha256().digest():
-        raise InvalidRequest(f"{path} has no sentences", param="corpus")
+        raise InvalidRequest(f"{path.name} has no sentences", param="corpus")
     return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""What a model's folder says about it without loading it: its shape, and a fingerprint of its files.
+
+Works on `config.json`, the tokenizer's files and the safetensors files of a Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.hashing import files_hash
+
+CONFIG = "config.json"
+_TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A model by name and fingerprint, with its number of layers and of neurons a layer."""
+
+    name: str
+    fingerprint: str
+    layers: int
+    width: int
+
+
+def fingerprint(folder: Path) -> str:
+    """Return 64 hex digits over the bytes of all that decides a model's answers: configs, tokenizer and weights.
+
+    The weights are read whole (about 2 GB a second): two models may differ in one row only, when neurons were edited.
+    Files that have not changed since are not read again. Raises InvalidRequest where the folder holds no model.
+    """
+    if not (folder / CONFIG).is_file() or not any(folder.glob("*.safetensors")):
+        raise InvalidRequest(f"{folder.name} is no model folder: it needs {CONFIG} and *.safetensors", param="model")
+    return files_hash([path for path in folder.iterdir() if _decides_answers(path.name)])
+
+
+def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
+    """Read a model's shape from its config; it is called `name`, or as its folder is.
+
+    Raises InvalidRequest where the folder holds no model or the config does not say the shape.
+    """
+    mark = fingerprint(folder)
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        text = {**config, **config.get("text_config", {})}
+        layers, width = int(text["num_hidden_layers"]), int(text["intermediate_size"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        message = f"{CONFIG} of {folder.name} does not give num_hidden_layers and intermediate_size"
+        raise InvalidRequest(message, param="model") from error
+    return ModelFolder(name=name or folder.name, fingerprint=mark, layers=layers, width=width)
+
+
+def _decides_answers(name: str) -> bool:
+    return name in (CONFIG, "generation_config.json") or name.startswith(_TOKENIZER) or name.endswith(".safetensors")
