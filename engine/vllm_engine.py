@@ -250,9 +250,13 @@ def _params(**values: Any) -> SamplingParams:
 
 
 def _one_pass(orders: Orders) -> SamplingParams:
-    """Return the sampling of a request that is only computed: it draws one token and reads no prefix cache."""
+    """Return the sampling of a request that is only computed; what is recorded must be, all of it."""
     return _params(
-        max_tokens=1, temperature=0.0, detokenize=False, skip_reading_prefix_cache=True, extra_args=orders.extra_args()
+        max_tokens=1,
+        temperature=0.0,
+        detokenize=False,
+        skip_reading_prefix_cache=orders.record is not None,
+        extra_args=orders.extra_args(),
     )
 
 

@@ -69,6 +69,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
+    from engine.vllm_patch.prefix_reads import limit_prefix_reads
+
     check_version(vllm.__version__)
     on_cpu = current_platform.is_cpu()
     arguments: dict[str, Any] = {
@@ -92,7 +94,9 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "seed": 0,
     }
     with _hidden_from_vllm():
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    limit_prefix_reads(engine)
+    return engine
 
 
 @contextmanager

@@ -133,6 +133,28 @@ def test_a_prompt_scope_does_not_share_what_another_request_generated(both: Both
     assert_equal(both.run(answers(both.vllm, requests)), both.run(answers(both.oracle, requests)))
 
 
+def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both) -> None:
+    """Contexts of all lengths around the borders of blocks; each continuation twice, and another after it."""
+    steering = both.steering(["fr"], "set", 2.0, scope="prompt")
+    contexts = [PROMPTS[2][:length] for length in range(58, 100, 3)]
+    requests: list[GenerateRequest | ScoreRequest] = [
+        ScoreRequest(context=context, continuation=ending, steering=chosen)
+        for context in contexts
+        for chosen in (None, steering)
+        for ending in (" and the end", " and the end", " in there")
+    ]
+
+    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
+        return [await answer(engine, request) for request in requests]
+
+    hits = both.vllm.cached_tokens
+    ours = both.run(one_by_one(both.vllm))
+    assert_equal(ours, both.run(one_by_one(both.oracle)))
+    assert both.vllm.cached_tokens > hits, "the prefix cache was never read"
+    for first, second in zip(ours[::3], ours[1::3], strict=True):
+        np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-5)
+
+
 def test_slots_are_given_back_and_never_exceeded(both: Both) -> None:
     async def check() -> int:
         made = interventions(both)
