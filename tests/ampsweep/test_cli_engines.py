@@ -55,7 +55,7 @@ def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Pat
     ("change", "complaint"),
     [
         (("--method", "guess"), "method"),
-        (("--languages", "fr,xx"), "unknown language 'xx'; known: en, fr"),
+        (("--languages", "fr,xx"), "language 'xx'; known: en, fr"),
         (("--param", "top_rate"), "NAME=VALUE"),
         (("--param", "rate=1"), "params"),
         (("--model", "/no/such/model"), "model"),

@@ -1,0 +1,40 @@
+"""All commands, in the order in which the help lists them."""
+
+from __future__ import annotations
+
+import typer
+
+from ampsweep.cli.batch import batch
+from ampsweep.cli.cancel import cancel
+from ampsweep.cli.failures import Commands
+from ampsweep.cli.generate import generate
+from ampsweep.cli.identify import identify
+from ampsweep.cli.neurons import app as neurons
+from ampsweep.cli.results import results
+from ampsweep.cli.run import run
+from ampsweep.cli.serve import serve
+from ampsweep.cli.status import status
+from ampsweep.cli.submit import submit
+
+app = typer.Typer(
+    cls=Commands,
+    help="Amplify the language-specific neurons of a multilingual LLM, at scale.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(serve)
+app.command()(run)
+app.command()(submit)
+app.command()(status)
+app.command()(results)
+app.command()(cancel)
+app.command()(identify)
+app.add_typer(neurons, name="neurons")
+app.command()(batch)
+app.command()(generate)
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process."""
+    app()
