@@ -16,21 +16,28 @@ from jobs.cell import Cell
 from jobs.sample import Sample
 from jobs.schema import CELL, cell_columns
 
-_CELL, _EPOCH, _LEFT_OUT, _VERSIONS = (f"ampsweep.{key}".encode() for key in ("cell", "epoch", "left_out", "versions"))
+_CELL, _EPOCH, _LEFT_OUT, _NEURONS, _VERSIONS = (
+    f"ampsweep.{key}".encode() for key in ("cell", "epoch", "left_out", "neurons", "versions")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellTable:
-    """A cell's samples (`jobs.schema.CELL`), how many items its task left out, the versions of what computed it."""
+    """A cell's samples (`jobs.schema.CELL`), and what was seen when it was computed.
+
+    `left_out` counts the items its task left out, `neurons` those that its intervention changed; `versions` are of all
+    that computed it.
+    """
 
     cell: Cell
     table: pa.Table
     left_out: int
+    neurons: int
     versions: Mapping[str, str]
 
 
 def to_table(
-    cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, versions: Mapping[str, str]
+    cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, neurons: int, versions: Mapping[str, str]
 ) -> pa.Table:
     """Return a cell's samples as a table with its metadata."""
     shared = cell_columns(cell)
@@ -44,6 +51,7 @@ def to_table(
         _CELL: canonical_json(cell.to_dict()),
         _EPOCH: str(epoch),
         _LEFT_OUT: str(left_out),
+        _NEURONS: str(neurons),
         _VERSIONS: canonical_json(dict(versions)),
     }
     return pa.Table.from_arrays(arrays, schema=CELL.with_metadata(metadata))
@@ -55,10 +63,10 @@ def from_bytes(content: bytes, name: str) -> CellTable:
         table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
         metadata = table.schema.metadata
         cell = Cell.from_dict(json.loads(metadata[_CELL]))
-        left_out = int(metadata[_LEFT_OUT])
+        left_out, neurons = int(metadata[_LEFT_OUT]), int(metadata[_NEURONS])
         versions = json.loads(metadata[_VERSIONS])
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{name} cannot be read: {error}") from error
     if table.schema.remove_metadata() != CELL:
         raise DamagedFile(f"{name} does not have the columns of a cell")
-    return CellTable(cell=cell, table=table, left_out=left_out, versions=versions)
+    return CellTable(cell=cell, table=table, left_out=left_out, neurons=neurons, versions=versions)

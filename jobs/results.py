@@ -43,10 +43,20 @@ class Results:
         sync_folder(folder)
 
     def write_cell(
-        self, cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, versions: Mapping[str, str]
+        self,
+        cell: Cell,
+        *,
+        epoch: int,
+        samples: Sequence[Sample],
+        left_out: int,
+        neurons: int,
+        versions: Mapping[str, str],
     ) -> CellFile:
-        """Publish a cell's samples as `<cell id>.<epoch>.parquet`; the store is to be told what this returns."""
-        table = to_table(cell, epoch=epoch, samples=samples, left_out=left_out, versions=versions)
+        """Publish a cell's samples as `<cell id>.<epoch>.parquet`; the store is to be told what this returns.
+
+        `left_out` is the number of items the task left out, `neurons` of those the intervention changed.
+        """
+        table = to_table(cell, epoch=epoch, samples=samples, left_out=left_out, neurons=neurons, versions=versions)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **WRITING)
         content = sink.getvalue().to_pybytes()

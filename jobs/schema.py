@@ -63,9 +63,10 @@ SUMMARY = pa.schema(
         ("failed", pa.int64()),
         ("delta_ci_low", pa.float64()),
         ("delta_ci_high", pa.float64()),
+        ("neurons", pa.int64()),
     ]
 )
-"""One row a cell that has a value."""
+"""One row a cell that has a value; `neurons` is how many its intervention changed, 0 for a baseline."""
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 

@@ -51,7 +51,8 @@ class SummaryBuilder:
             steered, plain = np.array([scores[at] for at in both]), np.array([baseline[at] for at in both])
             verdict = lss(steered, plain, rng) if metric == "lss" else paired_accuracy(steered > 0, plain > 0, rng)
         shared = {name: value for name, value in cell_columns(cell).items() if name in SUMMARY.names}
-        counts = {"left_out": found.left_out, "failed": found.table.num_rows - verdict.n}
+        failed = found.table.num_rows - verdict.n
+        counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
         self.rows.append({**shared, "metric": metric, **counts, **asdict(verdict)})
 
 
@@ -64,11 +65,13 @@ def _scores(table: pa.Table, column: str) -> Scores:
 def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return for each target language (and op, patch, layers) the factor with the largest mean LSS over base languages.
 
-    Of equal ones the smaller factor wins. Controls do not count. `languages` says how many base languages there were.
+    Of equal ones the smaller factor wins. Controls do not count, nor does a target without
+    neurons, for which nothing was changed. `languages` says how many base languages there were.
     """
     means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["metric"] == "lss" and row["selection"] is None and row["value"] is not None:
+        changed = row["selection"] is None and row["neurons"] > 0
+        if row["metric"] == "lss" and changed and row["value"] is not None:
             means[tuple(row[name] for name in _TARGET)][row["factor"]].append(row["value"])
     best: list[dict[str, Any]] = []
     for target, factors in means.items():

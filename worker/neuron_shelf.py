@@ -17,9 +17,10 @@ from pathlib import Path
 from ampsweep.errors import NotFound
 from ampsweep.files import sync_folder
 from ampsweep.folders.corpus import Corpus
+from engine.edits import resolve
 from engine.identify.identification import Identification, identify
 from engine.neuron_set import NeuronSet
-from engine.protocol import Engine
+from engine.protocol import Engine, Steering
 from jobs.catalog import Catalog
 from jobs.cell import NeuronsRef
 from jobs.neuron_sets import NeuronSets
@@ -33,7 +34,7 @@ class NeuronShelf:
         self._engine = engine
         self._catalog = catalog
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._loaded: set[str] = set()
+        self._loaded: dict[str, NeuronSet] = {}
 
     async def load(self, ref: NeuronsRef) -> str:
         """Make a set usable in the engine and return its id.
@@ -43,9 +44,14 @@ class NeuronShelf:
         """
         async with self._locks[ref.id]:
             if ref.id not in self._loaded:
-                self._engine.add_neurons(await self._get(ref))
-                self._loaded.add(ref.id)
+                found = await self._get(ref)
+                self._engine.add_neurons(found)
+                self._loaded[ref.id] = found
         return ref.id
+
+    def count(self, steering: Steering) -> int:
+        """Return how many neurons a steering with a loaded set changes."""
+        return len(resolve(steering.intervention, self._loaded[steering.neurons]).indices)
 
     async def _get(self, ref: NeuronsRef) -> NeuronSet:
         try:

@@ -56,6 +56,7 @@ async def run_cell(
         epoch=epoch,
         samples=samples,
         left_out=found.left_out,
+        neurons=0 if steering is None else shelf.count(steering),
         versions=engine.info.versions,
     )
 

@@ -28,6 +28,8 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
             *named, selection = series
             chosen = best.get(tuple(name for at, name in enumerate(named) if at != 1))
             mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
+            if not any(row["neurons"] for row in found):
+                mark = "   no neurons: nothing was changed"
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
 
 

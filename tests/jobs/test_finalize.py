@@ -60,7 +60,12 @@ class Bench:
                 for item in found.items
             ]
             file = self.results.write_cell(
-                lease.cell, epoch=lease.epoch, samples=samples, left_out=found.left_out, versions={"engine": "1"}
+                lease.cell,
+                epoch=lease.epoch,
+                samples=samples,
+                left_out=found.left_out,
+                neurons=5,
+                versions={"engine": "1"},
             )
             self.store.complete_cell(lease, file)
         return len(leases)

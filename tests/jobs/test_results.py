@@ -40,7 +40,9 @@ def results(tmp_path: Path) -> Results:
 
 
 def write(results: Results, cell: Cell, samples: list[Sample], *, epoch: int = 1, left_out: int = 0) -> CellFile:
-    return results.write_cell(cell, epoch=epoch, samples=samples, left_out=left_out, versions={"engine": "1"})
+    return results.write_cell(
+        cell, epoch=epoch, samples=samples, left_out=left_out, neurons=3, versions={"engine": "1"}
+    )
 
 
 def record(cell: Cell, file: CellFile) -> CellRecord:
@@ -71,7 +73,7 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
         Sample(doc_id="c", error="too long"),
     ]
     found = results.read_cell(record(STEERED, write(results, STEERED, samples, left_out=7)))
-    assert (found.cell, found.left_out, found.versions) == (STEERED, 7, {"engine": "1"})
+    assert (found.cell, found.left_out, found.neurons, found.versions) == (STEERED, 7, 3, {"engine": "1"})
     assert found.table.schema.remove_metadata() == CELL
     first, second, third = found.table.to_pylist()
     assert (first["doc_id"], first["prediction"], first["score"], first["correct"]) == ("a", "fr", -1.5, None)

@@ -11,8 +11,9 @@ from tests.jobs.world import a_cell, a_sample
 
 
 def table(cell: Cell, samples: list[Sample], *, left_out: int = 0) -> CellTable:
-    content = to_table(cell, epoch=1, samples=samples, left_out=left_out, versions={})
-    return CellTable(cell=cell, table=content, left_out=left_out, versions={})
+    neurons = 0 if cell.intervention is None else 6
+    content = to_table(cell, epoch=1, samples=samples, left_out=left_out, neurons=neurons, versions={})
+    return CellTable(cell=cell, table=content, left_out=left_out, neurons=neurons, versions={})
 
 
 def scores(*values: float | None) -> list[Sample]:
@@ -40,6 +41,7 @@ def test_lss_compares_a_fact_with_itself_unsteered_by_its_id() -> None:
     steered = table(a_cell(factor=2.0), list(reversed(scores(1.0, -1.0, 1.0))), left_out=4)
     (row,) = rows(baseline, steered)
     assert (row["metric"], row["n"], row["left_out"], row["failed"]) == ("lss", 3, 4, 0)
+    assert row["neurons"] == 6
     assert abs(row["value"] - 2 / 3) < 1e-12
     assert (row["data_language"], row["target_language"], row["op"], row["factor"]) == ("en", "fr", "scale", 2.0)
     assert row["ci_low"] <= row["value"] <= row["ci_high"]
@@ -82,6 +84,7 @@ def lss_row(target: str, base: str, factor: float, value: float | None, **change
         "selection": None,
         "factor": factor,
         "value": value,
+        "neurons": 6,
         **changes,
     }
 
@@ -99,6 +102,11 @@ def test_the_best_factor_has_the_largest_mean_over_base_languages() -> None:
         ]
     )
     assert (best["target_language"], best["factor"], best["value"], best["languages"]) == ("fr", 5.0, 0.6, 2)
+
+
+def test_a_target_without_neurons_has_no_best_factor() -> None:
+    found = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
+    assert [best["target_language"] for best in best_factors(found)] == ["tr"]
 
 
 def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None:

@@ -8,6 +8,8 @@ from engine.fake import FAKE_INFO, FakeEngine
 from engine.protocol import Score, ScoreRequest
 from jobs.cell import Cell
 from jobs.requests import GenerateCall, ScoreCall
+from jobs.store.records import CellRecord
+from jobs.store.states import CellState
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
 from worker.run_cell import _answer, run_cell
@@ -74,3 +76,30 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
     async with asyncio.timeout(10):
         await asyncio.gather(*map(run, plain))
     assert engine.most == 10
+
+
+async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: House) -> None:
+    cells = [record.cell for record in house.store.list_cells(house.submit().id).data]
+    engine = FakeEngine(FAKE_INFO)
+    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+    shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
+    changed = []
+    for cell in cells:
+        file = await run_cell(cell, **shared, requests=asyncio.Semaphore(4), epoch=1)  # type: ignore[arg-type]
+        record = CellRecord(
+            cell=cell,
+            state=CellState.COMPLETED,
+            attempts=1,
+            error=None,
+            file=file.name,
+            rows=file.rows,
+            sha256=file.sha256,
+        )
+        changed.append((cell, house.results.read_cell(record).neurons))
+    for cell, neurons in changed:
+        if cell.intervention is None or cell.neurons is None:
+            assert neurons == 0
+        else:
+            counts = house.neuron_sets.get(cell.neurons.id).languages
+            assert neurons == sum(counts[code] for code in cell.intervention["languages"])
+    assert any(neurons for _, neurons in changed)
