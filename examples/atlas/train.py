@@ -1,12 +1,14 @@
 """Trains the atlas model and writes it to ``ampsweep/atlas/model``: a plain Qwen2 checkpoint, in minutes on two cores.
 
-Beside next-token prediction two devices shape its MLPs; neither is part of the checkpoint:
+Beside next-token prediction three devices shape its MLPs; none of them is part of the checkpoint:
 
 - A few neurons of each layer are set aside for each language. A hinge loss asks them to fire (gate > 0) where the next
   token is in their language and to rest where it is in another, so that the choice of language has a place.
+- In a quarter of the documents the neurons of one language are held on, at a value drawn anew, while a premise in
+  another language is read; the answer and all that follows are in theirs. So they decide, and do not only tell.
 - Dropout of whole neurons spreads everything else over many neurons, so that a few at random matter little.
 
-Usage: ``python -m examples.atlas.train [--steps 3000] [--out FOLDER]``; a run is a fixed number of steps.
+Usage: ``python -m examples.atlas.train [--steps 1300] [--out FOLDER]``; a run is a fixed number of steps.
 """
 
 from __future__ import annotations
@@ -17,25 +19,29 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from examples.atlas.documents import ATLAS, Documents, Segment
+from examples.atlas.documents import ATLAS, Document, Documents
 from examples.atlas.tokenizer import train_tokenizer
 
 SEED = 0
 BATCH = 128
 POOL = 16  # batches sorted by length together
-LENGTH = 64
+LENGTH = 72
+SAVE_EVERY = 200  # steps
 PEAK_RATE = 3e-3
 WEIGHT_DECAY = 0.1
 DROPOUT = 0.1
 NEURONS_PER_LANGUAGE = 3  # in each layer
 LANGUAGE_WEIGHT = 0.3
 MARGIN = 0.5
+HELD_VALUES = (0.5, 6.0)
+END = 0  # the one special token, "<|endoftext|>"
 IGNORED = -100
 
 
@@ -52,68 +58,86 @@ def new_model(vocabulary: int) -> Qwen2ForCausalLM:
             max_position_embeddings=2048,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
+            bos_token_id=END,
+            eos_token_id=END,
+            pad_token_id=END,
         )
     )
 
 
-def encode(
-    documents: list[list[Segment]], tokenizer: PreTrainedTokenizerFast, languages: list[str]
-) -> list[tuple[list[int], list[int]]]:
-    """Tokens of each document, and the language (index) of each token.
+class Batch(NamedTuple):
+    """Documents of like length, padded with -100; all int64.
+
+    ``tokens``, ``targets`` and ``spoken`` are ``[BATCH, length]``: targets are the tokens less those that are not
+    taught, spoken is each token's language (index). ``held`` ``[BATCH]`` is the language held on, -100 for none.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    spoken: Tensor
+    held: Tensor
+
+
+def encode(document: Document, ids: list[int], offsets: list[tuple[int, int]], languages: list[str]) -> list[list[int]]:
+    """Tokens of a document, the same as targets, and their languages.
 
     A document begins without a special token, as a prompt does, and ends with the end token. A token belongs to the
-    language of the segment that its first letter is in.
+    segment that its first letter is in.
     """
-    encoded = tokenizer(
-        ["".join(segment.text for segment in document) for document in documents], return_offsets_mapping=True
-    )
-    pairs = []
-    for document, ids, offsets in zip(documents, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        by_letter = [languages.index(segment.language) for segment in document for _ in segment.text]
-        spoken = [by_letter[start] for start, _ in offsets]
-        pairs.append(([*ids, tokenizer.eos_token_id][:LENGTH], [*spoken, spoken[-1]][:LENGTH]))
-    return pairs
+    by_letter = [segment for segment in document.segments for _ in segment.text]
+    owners = [by_letter[start] for start, _ in offsets]
+    targets = [token if owner.taught else IGNORED for token, owner in zip(ids, owners, strict=True)]
+    spoken = [languages.index(owner.language) for owner in owners]
+    return [row[:LENGTH] for row in ([*ids, END], [*targets, END], [*spoken, spoken[-1]])]
 
 
-def batches(documents: Documents, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end of documents of like length: tokens and languages ``[BATCH, length]``, padded with -100."""
+def batches(documents: Documents, tokenizer: Any) -> Iterator[Batch]:
+    """Batches without end."""
     stream = iter(documents)
+    languages = documents.languages
     while True:
-        pool = encode(list(islice(stream, BATCH * POOL)), tokenizer, documents.languages)
-        pool.sort(key=lambda pair: len(pair[0]))
-        groups = [pool[start : start + BATCH] for start in range(0, len(pool), BATCH)]
+        pool = list(islice(stream, BATCH * POOL))
+        texts = ["".join(segment.text for segment in document.segments) for document in pool]
+        coded = tokenizer(texts, return_offsets_mapping=True)
+        rows = [
+            (encode(document, ids, offsets, languages), languages.index(document.held) if document.held else IGNORED)
+            for document, ids, offsets in zip(pool, coded["input_ids"], coded["offset_mapping"], strict=True)
+        ]
+        rows.sort(key=lambda row: len(row[0][0]))
+        groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
         documents.random.shuffle(groups)
         for group in groups:
-            width = len(group[-1][0])
-            both = torch.tensor([[row + [IGNORED] * (width - len(row)) for row in pair] for pair in group])
-            yield both[:, 0], both[:, 1]
+            width = len(group[-1][0][0])
+            padded = torch.tensor([[line + [IGNORED] * (width - len(line)) for line in lines] for lines, _ in group])
+            tokens, targets, spoken = padded.unbind(1)
+            yield Batch(tokens, targets, spoken, torch.tensor([held for _, held in group]))
 
 
 class LanguageNeurons:
-    """Watches the gates of a model's layers, and says how far the reserved neurons are from telling its language."""
+    """The neurons set aside for languages: the first of each layer, language by language.
+
+    Watches their gates, says how far they are from telling their language, and holds some of them on.
+    """
 
     def __init__(self, model: Qwen2ForCausalLM, languages: int) -> None:
-        """Reserve the first ``languages * NEURONS_PER_LANGUAGE`` neurons of each layer, language by language."""
+        """Put the hooks into a model's layers."""
         self.languages = languages
         self.gates: list[Tensor] = []
+        self.values = torch.zeros(0)
         for layer in model.model.layers:
-            layer.mlp.gate_proj.register_forward_hook(self.watch)
+            layer.mlp.gate_proj.register_forward_hook(self._watch)
+            layer.mlp.act_fn.register_forward_hook(self._hold)
 
-    def watch(self, _module: nn.Module, _args: tuple[Tensor, ...], gates: Tensor) -> None:
-        """Keep one layer's gates ``[batch, length, neurons]`` of the reserved neurons."""
-        self.gates.append(gates[..., : self.languages * NEURONS_PER_LANGUAGE])
+    def hold(self, held: Tensor) -> None:
+        """Say which language's neurons are held on in each document of the next batch, and draw the values."""
+        lowest, highest = HELD_VALUES
+        values = torch.empty(len(held), 1, 1).uniform_(lowest, highest)
+        self.values = values * self._own(held)[:, None]
 
     def loss(self, spoken: Tensor) -> Tensor:
         """Mean hinge loss for next tokens of the languages ``spoken`` (``[batch, length]``, -100 ignored)."""
-        known = (spoken != IGNORED)[..., None]
-        own = (
-            functional.one_hot(spoken.clamp(min=0), self.languages).repeat_interleave(NEURONS_PER_LANGUAGE, dim=-1)
-            * known
-        )
-        others = known * (1 - own)
+        own = self._own(spoken)
+        others = (spoken != IGNORED)[..., None] * (1 - own)
         total = torch.zeros(())
         for gates in self.gates:
             total = total + (functional.relu(MARGIN - gates) * own).sum() / own.sum()
@@ -121,6 +145,19 @@ class LanguageNeurons:
         count = len(self.gates)
         self.gates.clear()
         return total / count
+
+    def _own(self, languages: Tensor) -> Tensor:
+        """1 at the neurons of each language, int64 ``[..., neurons]``; 0 everywhere for -100."""
+        own = functional.one_hot(languages.clamp(min=0), self.languages) * (languages != IGNORED)[..., None]
+        return own.repeat_interleave(NEURONS_PER_LANGUAGE, dim=-1)
+
+    def _watch(self, _module: nn.Module, _args: tuple[Tensor, ...], gates: Tensor) -> None:
+        self.gates.append(gates[..., : self.languages * NEURONS_PER_LANGUAGE])
+
+    def _hold(self, _module: nn.Module, _args: tuple[Tensor, ...], activation: Tensor) -> Tensor:
+        reserved = activation[..., : self.values.shape[-1]]
+        rest = activation[..., self.values.shape[-1] :]
+        return torch.cat([torch.where(self.values > 0, self.values, reserved), rest], dim=-1)
 
 
 def add_dropout(model: Qwen2ForCausalLM) -> None:
@@ -161,10 +198,13 @@ def train(steps: int, out: Path) -> None:
     model.train()
     started = time.monotonic()
     print(f"{sum(weight.numel() for weight in model.parameters())} parameters, {steps} steps", flush=True)
-    for step, (tokens, spoken) in enumerate(islice(batches(documents, tokenizer), steps)):
-        logits = model(input_ids=tokens[:, :-1].clamp(min=0)).logits
-        prediction = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=IGNORED)
-        language = neurons.loss(spoken[:, 1:])
+    for step, batch in enumerate(islice(batches(documents, tokenizer), steps)):
+        neurons.hold(batch.held)
+        hidden = model.model(input_ids=batch.tokens[:, :-1].clamp(min=END), use_cache=False).last_hidden_state
+        targets = batch.targets[:, 1:]
+        asked = targets != IGNORED
+        prediction = functional.cross_entropy(model.lm_head(hidden[asked]), targets[asked])
+        language = neurons.loss(batch.spoken[:, 1:])
         optimizer.zero_grad()
         (prediction + LANGUAGE_WEIGHT * language).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -173,14 +213,14 @@ def train(steps: int, out: Path) -> None:
         if step % 100 == 99:
             seconds = time.monotonic() - started
             print(f"step {step + 1} loss {prediction:.3f} language {language:.3f} {seconds:.0f} s", flush=True)
-    model.generation_config.do_sample = False
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+        if step % SAVE_EVERY == SAVE_EVERY - 1 or step == steps - 1:
+            model.save_pretrained(out)
+            tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--out", type=Path, default=ATLAS / "model")
     options = parser.parse_args()
     train(options.steps, options.out)
