@@ -1,0 +1,213 @@
+"""The CUDA kernel: time and bandwidth against an unsteered SiLU-and-multiply and a device copy, in one run.
+
+Decode mixes the slots token by token; prefill gives each slot a run of neighbouring tokens. Each slot touches neurons
+of its own, drawn at random. Bytes are those of gate, up and out; entries are not counted. Needs torch and Triton only.
+Without a CUDA device it exits with status 2; `--check` instead compares the kernel with float64 on tiny shapes, on any
+machine that has Triton.
+
+Usage: python -m benchmarks.kernel --out FILE.json [--dtype bfloat16] [--block 1024]
+       python -m benchmarks.kernel --check
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks import kernel_timing
+from engine.kernels.device_table import DeviceRow, DeviceTable
+
+WIDTHS = (4864, 11008, 18944)
+TOKENS = (64, 512, 8192)
+PREFILL = 8192
+SLOTS = (1, 16, 256)
+SHARES = (0.001, 0.01, 0.05)
+LAYERS = 8
+SEED = 0
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def fill(width: int, share: float, block: int, *, slots: int, layers: int, device: torch.device) -> DeviceTable:
+    """Return a table whose slots each scale `share` of each layer's neurons, and shift them a little."""
+    rng = np.random.default_rng(SEED)
+    each = max(1, round(width * share))
+    capacity = (slots + 1) * layers * each
+    table = DeviceTable(slots=slots, layers=layers, width=width, capacity=capacity, block=block, device=device)
+    for slot in range(1, slots + 1):
+        table.write(slot, _row(rng, width, each, layers))
+    return table
+
+
+def _row(rng: np.random.Generator, width: int, each: int, layers: int) -> DeviceRow:
+    drawn = [np.sort(rng.choice(width, each, replace=False)) for _ in range(layers)]
+    return DeviceRow(
+        offsets=np.arange(layers + 1, dtype=np.int64) * each,
+        indices=np.concatenate(drawn).astype(np.int32),
+        mult=rng.uniform(0.5, 5.0, layers * each).astype(np.float32),
+        add=rng.normal(size=layers * each).astype(np.float32),
+    )
+
+
+def token_slots(tokens: int, slots: int, device: torch.device) -> torch.Tensor:
+    """Return each token's slot, int32 [tokens]: 1 to `slots` in turn at decode, in runs at prefill; all 0 for none."""
+    at = torch.arange(tokens, device=device)
+    if slots == 0:
+        return torch.zeros_like(at, dtype=torch.int32)
+    return ((at * slots // tokens if tokens >= PREFILL else at % slots) + 1).to(torch.int32)
+
+
+def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: torch.dtype) -> dict[str, Any]:
+    """Time everything at one shape, on one set of buffers, where the tables are."""
+    from benchmarks import kernel_references
+    from engine.kernels import steer_triton
+
+    device = tables[SHARES[0]].buffers.offsets.device
+    moved = 3 * tokens * width * dtype.itemsize
+    count = kernel_timing.launches(moved)
+    x = [torch.randn(tokens, 2 * width, device=device, dtype=dtype) for _ in range(count)]
+    out = [torch.empty(tokens, width, device=device, dtype=dtype) for _ in range(count)]
+    unsteered = {
+        name: kernel_timing.microseconds(lambda at, run=run: run(out[at], x[at]), count)  # type: ignore[misc]
+        for name, run in kernel_references.references().items()
+    }
+    copied = kernel_timing.microseconds(lambda at: kernel_references.copy(x, at), count)
+    shape: dict[str, Any] = {
+        "tokens": tokens,
+        "width": width,
+        "copy": _figures(copied, moved),
+        "unsteered": {name: _figures(time, moved) for name, time in unsteered.items()},
+        "steered": [],
+    }
+    for slots, share in [(0, SHARES[0]), *itertools.product(SLOTS, SHARES)]:
+        marked, buffers = token_slots(tokens, slots, device), tables[share].buffers
+
+        def run(at: int, marked: torch.Tensor = marked, buffers: Any = buffers) -> None:
+            steer_triton.steer(out[at], x[at], marked, buffers, at % LAYERS, activation="silu", gated=True)
+
+        time = kernel_timing.microseconds(run, count)
+        shape["steered"].append(
+            {
+                "slots": slots,
+                "share": share if slots else 0.0,
+                **_figures(time, moved),
+                "of copy": round(copied / time, 3),
+                "over": {name: round(time / other, 3) for name, other in unsteered.items()},
+            }
+        )
+    return shape
+
+
+def _figures(microseconds: float, moved: int) -> dict[str, float]:
+    return {"us": round(microseconds, 2), "GB/s": round(moved / microseconds / 1000.0, 1)}
+
+
+def report(dtype: str, block: int) -> dict[str, Any]:
+    """Run the whole benchmark."""
+    import triton
+
+    shapes = []
+    for width in WIDTHS:
+        tables = {
+            share: fill(width, share, block, slots=max(SLOTS), layers=LAYERS, device=torch.device("cuda"))
+            for share in SHARES
+        }
+        shapes += [measure(tokens, width, tables, DTYPES[dtype]) for tokens in TOKENS]
+    return {
+        "device": torch.cuda.get_device_name(),
+        "versions": {"torch": torch.__version__, "triton": triton.__version__, "cuda": torch.version.cuda},
+        "dtype": dtype,
+        "block": block,
+        "layers": LAYERS,
+        "seed": SEED,
+        "shapes": shapes,
+    }
+
+
+def table(shapes: list[dict[str, Any]]) -> str:
+    """Return the report's figures as lines of text."""
+    names = list(shapes[0]["unsteered"])
+    lines = ["tokens  width  slots  share       us     GB/s  of copy" + "".join(f"  over {name}" for name in names)]
+    for shape in shapes:
+        lines += [
+            f"{shape['tokens']:6}  {shape['width']:5}  {case['slots']:5}  {case['share']:5.1%}  {case['us']:7.2f}"
+            f"  {case['GB/s']:7.1f}  {case['of copy']:7.3f}"
+            + "".join(f"  {case['over'][name]:{len(name) + 5}.3f}" for name in names)
+            for case in shape["steered"]
+        ]
+    return "\n".join(lines)
+
+
+def check(device: torch.device) -> int:
+    """Compare the kernel with float64 on tiny shapes; return the number of cases, or fail with what differs."""
+    from engine.kernels import steer_triton
+
+    tokens, layer, width, cases = 3, 1, 75, 0
+    steering = fill(width, 0.2, 32, slots=2, layers=2, device=device)
+    slots = torch.tensor([0, 1, 2], dtype=torch.int32, device=device)
+    tolerances = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+    for (dtype, tolerance), gated in itertools.product(tolerances.items(), (True, False)):
+        x = torch.randn(tokens, width * (2 if gated else 1), generator=torch.Generator().manual_seed(SEED))
+        x = x.to(dtype).to(device)
+        gate = x[:, :width].double()
+        for name, active in {
+            "silu": functional.silu(gate),
+            "gelu": functional.gelu(gate),
+            "gelu_tanh": functional.gelu(gate, approximate="tanh"),
+        }.items():
+            out = torch.empty(tokens, width, dtype=dtype, device=device)
+            steer_triton.steer(out, x, slots, steering.buffers, layer, activation=name, gated=gated)  # type: ignore[arg-type]
+            expected = _steered(active, slots, steering, layer) * (x[:, width:].double() if gated else 1.0)
+            torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=2e-5)
+            cases += 1
+    return cases
+
+
+def _steered(active: torch.Tensor, slots: torch.Tensor, steering: DeviceTable, layer: int) -> torch.Tensor:
+    buffers, changed = steering.buffers, active.clone()
+    for token, slot in enumerate(slots.tolist()):
+        first, last = buffers.offsets[slot, [layer * buffers.blocks, (layer + 1) * buffers.blocks]].tolist()
+        neurons = buffers.neurons[first:last].long()
+        mult, add = buffers.mult[first:last].double(), buffers.add[first:last].double()
+        changed[token, neurons] = mult * active[token, neurons] + add
+    return changed
+
+
+def main() -> int:
+    """Read the arguments and do what they say; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path)
+    what.add_argument("--check", action="store_true")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
+    parser.add_argument("--block", type=int, default=1024)
+    options = parser.parse_args()
+    if importlib.util.find_spec("triton") is None:
+        print("the kernel benchmark needs Triton, which is not installed", file=sys.stderr)
+        return 2
+    if options.check:
+        if not torch.cuda.is_available():
+            os.environ["TRITON_INTERPRET"] = "1"
+        cases = check(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        print(f"the kernel agrees with float64 in {cases} cases")
+        return 0
+    if not torch.cuda.is_available():
+        print("the kernel benchmark needs a CUDA device; --check runs without one", file=sys.stderr)
+        return 2
+    measured = report(options.dtype, options.block)
+    options.out.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    print(table(measured["shapes"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The second kernel: each token's statistic of its activations over the whole layer, before any intervention.
+
+A token whose slot takes no statistic, or has no entries in the layer, costs one program that reads three numbers and
+ends. A program holds one token's activations in registers; an order statistic is found bit by bit, by counting the
+activations below a candidate, with no sort and nothing read back to the host.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from engine.kernels import statistic as kinds
+from engine.kernels.activation_triton import ActivationName, activate
+from engine.kernels.device_table import TableBuffers
+
+_STD = tl.constexpr(kinds.STD)
+_MAX = tl.constexpr(kinds.MAX)
+_QUANTILE = tl.constexpr(kinds.QUANTILE)
+_SPREAD = tl.constexpr(kinds.SPREAD)
+_DEVIATION = tl.constexpr(kinds.DEVIATION)
+
+
+def take(
+    out: torch.Tensor,
+    x: torch.Tensor,
+    slots: torch.Tensor,
+    table: TableBuffers,
+    layer: int,
+    *,
+    activation: ActivationName,
+    gated: bool,
+) -> None:
+    """Put into `out` float32 [at least T] the statistic that each token's slot takes in `layer`, if it takes one.
+
+    The other arguments are those of `steer_triton.steer`; the table was made with `statistics`. A float32 statistic
+    agrees with the float64 one to about the rounding of a sum of `width` numbers.
+    """
+    tokens = len(x)
+    statistics = table.statistics
+    assert statistics is not None
+    assert x.shape[1] == (2 * table.width if gated else table.width)
+    assert x.is_contiguous()
+    assert min(len(slots), len(out)) >= tokens
+    assert 0 <= layer < table.layers
+    if not tokens:
+        return
+    padded = triton.next_power_of_2(table.width)
+    _take[(tokens,)](
+        out,
+        x,
+        slots,
+        table.offsets,
+        statistics.plan,
+        statistics.weights,
+        layer,
+        width=table.width,
+        stride=x.shape[1],
+        blocks=table.blocks,
+        line=table.layers * table.blocks + 1,
+        activation=activation,
+        padded=padded,
+        num_warps=min(max(padded // 1024, 4), 16),
+    )
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _ordered(value: tl.tensor) -> tl.tensor:
+    """Return uint32 keys in the order of the float32 values."""
+    bits = value.to(tl.int32, bitcast=True)
+    return (bits ^ ((bits >> 31) | -2147483648)).to(tl.uint32, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _value(key: tl.tensor) -> tl.tensor:
+    """Return the float32 value of a key of `_ordered`."""
+    bits = key.to(tl.int32, bitcast=True)
+    return (bits ^ (~(bits >> 31) | -2147483648)).to(tl.float32, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _quantile(keys: tl.tensor, rank: tl.tensor, weight: tl.tensor) -> tl.tensor:
+    """Return the value of the given rank, and by `weight` of the way to the next; padding has the largest key."""
+    found = tl.full((), 0, tl.uint32)
+    bit = tl.full((), 1 << 31, tl.uint32)
+    for _ in range(32):
+        candidate = found | bit
+        below = tl.sum((keys < candidate).to(tl.int32))
+        found = tl.where(below <= rank, candidate, found)
+        bit = bit >> 1
+    value = _value(found)
+    if weight > 0.0:
+        upto = tl.sum((keys <= found).to(tl.int32))
+        following = tl.min(tl.where(keys > found, keys, 0xFFFFFFFF))
+        value += weight * (_value(tl.where(upto > rank + 1, found, following)) - value)
+    return value
+
+
+@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+def _take(
+    out: tl.tensor,
+    x: tl.tensor,
+    slots: tl.tensor,
+    offsets: tl.tensor,
+    plan: tl.tensor,
+    weights: tl.tensor,
+    layer: tl.tensor,
+    width: tl.constexpr,
+    stride: tl.constexpr,
+    blocks: tl.constexpr,
+    line: tl.constexpr,
+    activation: tl.constexpr,
+    padded: tl.constexpr,
+) -> None:
+    """Handle one token; `stride` and `line` are the lengths of its row of `x` and of a slot's line of offsets."""
+    token = tl.program_id(0)
+    slot = tl.load(slots + token)
+    kind = tl.load(plan + slot * 3)
+    begins = offsets + slot.to(tl.int64) * line + layer * blocks
+    entries = tl.load(begins + blocks) - tl.load(begins)
+    if (kind != 0) & (entries > 0):
+        column = tl.arange(0, padded)
+        inside = column < width
+        gate = tl.load(x + token.to(tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
+        active = activate(gate, activation)
+        mean = tl.sum(tl.where(inside, active, 0.0)) / width
+        value = mean
+        if kind == _STD:
+            distance = tl.where(inside, active - mean, 0.0)
+            value = tl.sqrt(tl.sum(distance * distance) / (width - 1))
+        if kind == _MAX:
+            value = tl.max(tl.where(inside, active, float("-inf")))
+        if kind >= _QUANTILE:
+            rank = tl.load(plan + slot * 3 + 1)
+            weight = tl.load(weights + slot * 2)
+            keys = tl.where(inside, _ordered(active), 0xFFFFFFFF)
+            value = _quantile(keys, rank, weight)
+            if kind == _SPREAD:
+                value -= _quantile(keys, tl.load(plan + slot * 3 + 2), tl.load(weights + slot * 2 + 1))
+            if kind == _DEVIATION:
+                value = _quantile(tl.where(inside, _ordered(tl.abs(active - value)), 0xFFFFFFFF), rank, weight)
+        tl.store(out + token, value)

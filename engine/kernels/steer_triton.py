@@ -1,0 +1,154 @@
+"""The CUDA kernel: activation, interventions and the product with up in one pass over the data.
+
+It stands in place of an MLP's activation-and-multiply. A program takes a block of neurons of one or a few tokens: it
+computes and stores the block as if nothing were steered, and then, if a token's slot has entries there, computes those
+neurons again from the inputs that are still in the cache and stores them over the first result. So cost follows the
+neurons touched. The grid depends on shapes alone, and nothing is read back to the host.
+
+Everything is computed in float32 and rounded once, by the same arithmetic for touched and untouched neurons: an entry
+that changes nothing changes no bit.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from engine.kernels.activation_triton import ActivationName, activate
+from engine.kernels.device_table import TableBuffers
+
+_WARPS = 4
+_THREADS = 32 * _WARPS
+_LONG_BATCH = 2048
+"""From so many tokens on, a program takes two: more loads in flight, and the second finds the first one's entries."""
+
+
+def steer(
+    out: torch.Tensor,
+    x: torch.Tensor,
+    slots: torch.Tensor,
+    table: TableBuffers,
+    layer: int,
+    *,
+    activation: ActivationName,
+    gated: bool,
+    statistic: torch.Tensor | None = None,
+) -> None:
+    """Compute `out` [T, F] from `x`, steered by each token's slot; both contiguous, of one dtype, not overlapping.
+
+    Gated, `x` is gate and up side by side, [T, 2F], and out = a' * up; otherwise `x` is [T, F] and out = a'. Here a is
+    the activation function of the gate, and a' = mult * a + add + coef * statistic for the entries of the token's slot
+    in the table's `layer`, a' = a elsewhere. `slots` int32 names the slot of each of at least T tokens. `statistic`
+    float32, as long, is what `statistic_triton.take` left for the same arguments; without it no coef is read.
+    """
+    tokens, width = out.shape
+    assert width == table.width
+    assert x.shape == (tokens, 2 * width if gated else width)
+    assert x.dtype == out.dtype
+    assert x.is_contiguous()
+    assert out.is_contiguous()
+    assert len(slots) >= tokens
+    assert 0 <= layer < table.layers
+    if not tokens:
+        return
+    coef, with_statistic = table.mult, False
+    if statistic is not None:
+        assert table.statistics is not None
+        coef, with_statistic = table.statistics.coef, True
+    rows = 1 if tokens < _LONG_BATCH else 2
+    _steer[(triton.cdiv(tokens, rows) * table.blocks,)](
+        out,
+        x,
+        slots,
+        table.offsets,
+        table.neurons,
+        table.mult,
+        table.add,
+        coef,
+        statistic if with_statistic else table.mult,
+        tokens,
+        layer,
+        width=width,
+        blocks=table.blocks,
+        line=table.layers * table.blocks + 1,
+        activation=activation,
+        gated=gated,
+        with_statistic=with_statistic,
+        rows=rows,
+        block=table.block,
+        chunk=_THREADS // rows,
+        num_warps=_WARPS,
+    )
+
+
+@triton.jit(do_not_specialize=["tokens", "layer"])  # type: ignore[untyped-decorator]
+def _steer(
+    out: tl.tensor,
+    x: tl.tensor,
+    slots: tl.tensor,
+    offsets: tl.tensor,
+    neurons: tl.tensor,
+    mult: tl.tensor,
+    add: tl.tensor,
+    coef: tl.tensor,
+    statistic: tl.tensor,
+    tokens: tl.tensor,
+    layer: tl.tensor,
+    width: tl.constexpr,
+    blocks: tl.constexpr,
+    line: tl.constexpr,
+    activation: tl.constexpr,
+    gated: tl.constexpr,
+    with_statistic: tl.constexpr,
+    rows: tl.constexpr,
+    block: tl.constexpr,
+    chunk: tl.constexpr,
+) -> None:
+    """Handle `block` neurons of `rows` tokens; neighbouring programs take neighbouring blocks of the same tokens.
+
+    `line` is the length of a slot's line of offsets. An entry is loaded by one thread, `chunk` of them a token at once.
+    """
+    stride: tl.constexpr = 2 * width if gated else width
+    part = tl.program_id(0) % blocks
+    token = tl.program_id(0) // blocks * rows + tl.arange(0, rows)
+    column = part * block + tl.arange(0, block)
+    exists = token < tokens
+    inside = exists[:, None] & (column < width)[None, :]
+    x_rows = x + token.to(tl.int64)[:, None] * stride
+    out_rows = out + token.to(tl.int64)[:, None] * width
+
+    gate = tl.load(x_rows + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    if gated:
+        up = tl.load(x_rows + width + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    slot = tl.load(slots + token, mask=exists, other=0)
+    value = activate(gate, activation)
+    if gated:
+        value = value * up
+    tl.store(out_rows + column[None, :], value.to(out.dtype.element_ty), mask=inside)
+
+    # The offsets are read after the store: read before it, they would hold up the loads of the dense part.
+    steered = slot > 0
+    begins = offsets + slot.to(tl.int64) * line + layer * blocks + part
+    first = tl.load(begins, mask=steered, other=0)
+    last = tl.load(begins + 1, mask=steered, other=0)
+    longest = tl.max(last - first)
+    if longest > 0:
+        # The threads that stored the dense result are not those that store over it: all of the first must land before.
+        tl.debug_barrier()
+        for done in range(0, longest, chunk):
+            entry = first[:, None] + done + tl.arange(0, chunk)[None, :]
+            mine = entry < last[:, None]
+            neuron = tl.load(neurons + entry, mask=mine, other=0)
+            shift = tl.load(add + entry, mask=mine, other=0.0)
+            factor = tl.load(mult + entry, mask=mine, other=0.0)
+            if with_statistic:
+                share = tl.load(coef + entry, mask=mine, other=0.0)
+                # A token whose slot takes no statistic has none: what stands there is an older step's.
+                taken = tl.load(statistic + token, mask=steered, other=0.0)
+                shift = tl.where(share != 0.0, shift + share * taken[:, None], shift)
+            touched = tl.load(x_rows + neuron, mask=mine, other=0.0).to(tl.float32)
+            changed = factor * activate(touched, activation) + shift
+            if gated:
+                changed = changed * tl.load(x_rows + width + neuron, mask=mine, other=0.0).to(tl.float32)
+            tl.store(out_rows + neuron, changed.to(out.dtype.element_ty), mask=mine)

@@ -1,0 +1,82 @@
+"""Rows of a device table, drawn at random, and what they make of a batch, in float64 and one token after another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from engine.kernels.device_table import DeviceRow
+from engine.kernels.statistic import Statistic
+
+
+def draw_row(
+    rng: np.random.Generator, *, layers: int, width: int, share: float, statistic: Statistic | None = None
+) -> DeviceRow:
+    """Return a row on about `share` of the neurons; the borders of blocks of 16 are four times as likely."""
+    likely = np.where(np.isin(np.arange(width) % 16, (0, 15)), 4 * share, share)
+    layer, index = np.nonzero(rng.random((layers, width)) < likely)
+    count = len(index)
+    return DeviceRow(
+        offsets=np.searchsorted(layer, np.arange(layers + 1)).astype(np.int64),
+        indices=index.astype(np.int32),
+        mult=rng.normal(size=count).astype(np.float32),
+        add=(rng.normal(size=count) * (rng.random(count) < 0.5)).astype(np.float32),
+        statistic=statistic,
+        coef=None if statistic is None else rng.normal(size=count).astype(np.float32),
+    )
+
+
+def neutral(row: DeviceRow) -> DeviceRow:
+    """Return the row with the same neurons, changing none of them."""
+    coef = None if row.coef is None else np.zeros_like(row.coef)
+    return replace(row, mult=np.ones_like(row.mult), add=np.zeros_like(row.add), coef=coef)
+
+
+def activation_in_float64(x: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the activation of `x` in float64, as torch computes it."""
+    if name == "silu":
+        return functional.silu(x.double())
+    return functional.gelu(x.double(), approximate="tanh" if name == "gelu_tanh" else "none")
+
+
+def steered(
+    x: torch.Tensor, slots: list[int], rows: dict[int, DeviceRow], layer: int, *, name: str, gated: bool
+) -> torch.Tensor:
+    """Return activation, interventions and product of `x` [T, 2F] or [T, F], float64 [T, F]."""
+    width = x.shape[1] // (2 if gated else 1)
+    active = activation_in_float64(x[:, :width], name)
+    changed = active.clone()
+    for token, slot in enumerate(slots):
+        if slot in rows:
+            row = rows[slot]
+            own = slice(int(row.offsets[layer]), int(row.offsets[layer + 1]))
+            neurons = torch.from_numpy(row.indices[own].astype(np.int64))
+            mult, add = torch.from_numpy(row.mult[own]), torch.from_numpy(row.add[own])
+            changed[token, neurons] = mult.double() * active[token, neurons] + add.double()
+            if row.statistic is not None and row.coef is not None:
+                shift = torch.from_numpy(row.coef[own]).double() * taken(active[token], row.statistic)
+                changed[token, neurons] += shift
+    return changed * x[:, width:].double() if gated else changed
+
+
+def taken(active: torch.Tensor, statistic: Statistic) -> float:
+    """Return a statistic of one token's activations, float64 [F]."""
+    values = active.double()
+    if statistic.name == "mad":
+        return float((values - values.median()).abs().median())
+    if statistic.name in ("iqr", "percentile"):
+        ascending = values.sort().values.numpy()
+        if statistic.name == "iqr":
+            return _percentile(ascending, 75.0) - _percentile(ascending, 25.0)
+        return _percentile(ascending, statistic.percent)
+    return float(getattr(values, statistic.name)())
+
+
+def _percentile(ascending: np.ndarray, percent: float) -> float:
+    at = percent / 100.0 * (len(ascending) - 1)
+    low, high = ascending[math.floor(at)], ascending[math.ceil(at)]
+    return float(low + (at - math.floor(at)) * (high - low))

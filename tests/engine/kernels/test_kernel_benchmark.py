@@ -1,0 +1,81 @@
+"""The kernel's benchmark on a machine without CUDA: its check, its report on tiny shapes, its refusal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import kernel, kernel_timing
+from tests.engine.kernels.triton_modules import DEVICE, use_interpreter
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _interpreter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        use_interpreter(patch)
+        yield
+
+
+def test_the_check_passes() -> None:
+    assert kernel.check(DEVICE) == 18
+
+
+def test_a_report_runs_every_launch_and_has_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = 0
+
+    def microseconds(launch: Callable[[int], None], count: int) -> float:
+        nonlocal launched
+        for at in range(count):
+            launch(at)
+            launched += 1
+        return 2.0
+
+    references: Any = importlib.import_module("benchmarks.kernel_references")
+    monkeypatch.setattr(references, "references", lambda: {"triton": references.plain_triton})
+    monkeypatch.setattr(kernel_timing, "launches", lambda moved: 2)
+    monkeypatch.setattr(kernel_timing, "microseconds", microseconds)
+    tables = {
+        share: kernel.fill(40, share, 32, slots=256, layers=kernel.LAYERS, device=DEVICE) for share in kernel.SHARES
+    }
+    shape = kernel.measure(3, 40, tables, torch.float32)
+    cases = 1 + len(kernel.SLOTS) * len(kernel.SHARES)
+    assert launched == 2 * (2 + cases)
+    assert len(shape["steered"]) == cases
+    assert shape["copy"] == {"us": 2.0, "GB/s": 0.7}
+    assert all(case["over"] == {"triton": 1.0} for case in shape["steered"])
+    assert len(kernel.table([shape]).splitlines()) == 1 + cases
+
+
+def test_the_plain_kernel_is_the_steering_kernel_without_slots() -> None:
+    references: Any = importlib.import_module("benchmarks.kernel_references")
+    x = torch.randn(2, 80, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    out = torch.empty(2, 40, device=DEVICE)
+    references.plain_triton(out, x)
+    expected = torch.nn.functional.silu(x[:, :40].double()) * x[:, 40:].double()
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_tokens_take_turns_at_decode_and_run_on_at_prefill() -> None:
+    cpu = torch.device("cpu")
+    assert kernel.token_slots(4, 0, cpu).tolist() == [0] * 4
+    assert kernel.token_slots(5, 2, cpu).tolist() == [1, 2, 1, 2, 1]
+    runs = kernel.token_slots(kernel.PREFILL, 2, cpu).tolist()
+    assert runs == [1] * (kernel.PREFILL // 2) + [2] * (kernel.PREFILL // 2)
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="this machine has CUDA")
+def test_without_cuda_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kernel", "--out", str(tmp_path / "report.json")])
+    assert kernel.main() == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

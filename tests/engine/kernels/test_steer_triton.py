@@ -1,0 +1,235 @@
+"""The CUDA kernel against float64: any shapes, slots, overlaps, empty sets borders of blocks; not a bit more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.kernels.device_table import DeviceRow, DeviceTable
+from engine.kernels.statistic import Statistic, StatisticName
+from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
+
+# numpy warns of the overflow in exp(-x) that the kernel relies on
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+ActivationName = Literal["silu", "gelu", "gelu_tanh"]
+ACTIVATIONS: tuple[ActivationName, ...] = ("silu", "gelu", "gelu_tanh")
+ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+STATISTICS = [
+    *(Statistic(name=name) for name in get_args(StatisticName) if name != "percentile"),
+    *(Statistic(name="percentile", percent=percent) for percent in (0.0, 12.5, 50.0, 99.9, 100.0)),
+]
+LAYERS, SLOTS = 3, 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _interpreter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        use_interpreter(patch)
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A batch: `padding` tokens after `tokens` steered ones; `share` of the neurons of each slot are touched."""
+
+    seed: int
+    tokens: int
+    padding: int
+    width: int
+    block: int
+    layer: int
+    share: float
+    activation: ActivationName
+    gated: bool
+    dtype: torch.dtype
+
+
+cases = st.builds(
+    Case,
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(0, 5),
+    padding=st.integers(0, 2),
+    width=st.integers(2, 70),
+    block=st.sampled_from([16, 32, 64]),
+    layer=st.integers(0, LAYERS - 1),
+    share=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    activation=st.sampled_from(ACTIVATIONS),
+    gated=st.booleans(),
+    dtype=st.sampled_from(list(ROUNDING)),
+)
+
+
+class Batch:
+    """A case with its tensors: `x`, each token's slot (padding has 0), the slots' rows, the table that holds them."""
+
+    def __init__(self, case: Case, *, statistic: Statistic | None = None) -> None:
+        rng = np.random.default_rng(case.seed)
+        self.case = case
+        total = case.tokens + case.padding
+        x = rng.normal(size=(total, case.width * (2 if case.gated else 1))) * 3
+        self.x = torch.from_numpy(x).to(case.dtype)
+        self.slots = [*rng.integers(0, SLOTS + 1, case.tokens).tolist(), *[0] * case.padding]
+        # the last slot is never written, and slot 2 has no entries
+        self.rows = {
+            slot: draw_row(
+                rng,
+                layers=LAYERS,
+                width=case.width,
+                share=0.0 if slot == 2 else case.share,
+                statistic=statistic if slot % 2 else None,
+            )
+            for slot in range(1, SLOTS)
+        }
+        self.table = DeviceTable(
+            slots=SLOTS,
+            layers=LAYERS,
+            width=case.width,
+            capacity=SLOTS * LAYERS * case.width,
+            block=case.block,
+            statistics=statistic is not None,
+            device=DEVICE,
+        )
+
+    def run(self, rows: dict[int, DeviceRow]) -> torch.Tensor:
+        """Return what the kernel makes of the batch with these rows; what it does not write would be NaN."""
+        for slot in range(1, SLOTS):
+            self.table.clear(slot)
+        for slot, row in rows.items():
+            self.table.write(slot, row)
+        out = torch.full((len(self.slots), self.case.width), float("nan"), dtype=self.case.dtype, device=DEVICE)
+        slots = torch.tensor([*self.slots, 1, 1], dtype=torch.int32, device=DEVICE)  # longer than the batch
+        arguments = (self.x.to(DEVICE), slots, self.table.buffers, self.case.layer)
+        options = {"activation": self.case.activation, "gated": self.case.gated}
+        if self.table.buffers.statistics is None:
+            steer_triton.steer(out, *arguments, **options)
+        else:
+            statistic = torch.full((len(slots),), float("nan"), device=DEVICE)
+            statistic_triton.take(statistic, *arguments, **options)
+            steer_triton.steer(out, *arguments, **options, statistic=statistic)
+        return out.cpu()
+
+    def check(self) -> None:
+        """Compare with float64, to the rounding of the result and of float32 on the way to it."""
+        expected = steered(
+            self.x, self.slots, self.rows, self.case.layer, name=self.case.activation, gated=self.case.gated
+        )
+        torch.testing.assert_close(self.run(self.rows).double(), expected, rtol=ROUNDING[self.case.dtype], atol=2e-5)
+
+
+@given(cases)
+@settings(deadline=None, max_examples=150)
+def test_the_kernel_agrees_with_float64(case: Case) -> None:
+    Batch(case).check()
+
+
+@given(cases)
+@settings(deadline=None, max_examples=50)
+def test_entries_that_change_nothing_change_no_bit(case: Case) -> None:
+    batch = Batch(case)
+    batch.x[:, ::5] = -0.0
+    plain = batch.run({})
+    assert_same_bits(batch.run({slot: neutral(row) for slot, row in batch.rows.items()}), plain)
+
+
+@given(cases, st.sampled_from(STATISTICS))
+@settings(deadline=None, max_examples=50)
+def test_the_kernel_adds_what_the_statistic_gives(case: Case, statistic: Statistic) -> None:
+    Batch(case, statistic=statistic).check()
+
+
+@pytest.mark.parametrize("statistic", STATISTICS, ids=lambda each: f"{each.name}-{each.percent}")
+@pytest.mark.parametrize("width", [2, 34, 75])
+def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None:
+    table = DeviceTable(slots=3, layers=1, width=width, capacity=2, statistics=True, device=DEVICE)
+    one, none = np.ones(1, dtype=np.float32), np.empty(0, dtype=np.float32)
+    first = np.array([0, 1], dtype=np.int64), np.zeros(1, dtype=np.int32)
+    table.write(1, DeviceRow(offsets=first[0], indices=first[1], mult=one, add=one, statistic=statistic, coef=one))
+    table.write(2, DeviceRow(offsets=first[0], indices=first[1], mult=one, add=one))
+    nothing = np.zeros(2, dtype=np.int64), np.empty(0, dtype=np.int32)
+    table.write(
+        3, DeviceRow(offsets=nothing[0], indices=nothing[1], mult=none, add=none, statistic=statistic, coef=none)
+    )
+    x = torch.randn(6, width, generator=torch.Generator().manual_seed(width))
+    x[4] = x[4].round()
+    x[5, 1::2] = x[5, : width - 1 : 2]  # every value twice
+    slots = torch.tensor([1, 0, 2, 3, 1, 1], dtype=torch.int32, device=DEVICE)
+    out = torch.full((6,), float("nan"), device=DEVICE)
+    statistic_triton.take(out, x.to(DEVICE), slots, table.buffers, 0, activation="silu", gated=False)
+    active = activation_in_float64(x, "silu")
+    untaken = float("nan")
+    expected = [taken(active[token], statistic) if token in (0, 4, 5) else untaken for token in range(6)]
+    torch.testing.assert_close(
+        out.cpu().double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-6, equal_nan=True
+    )
+
+
+def test_a_long_batch_takes_two_tokens_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steer_triton, "_LONG_BATCH", 2)
+    for tokens in (2, 5):
+        Batch(a_case(tokens=tokens)).check()
+
+
+def test_more_entries_than_a_program_loads_at_once() -> None:
+    Batch(a_case(tokens=2, width=300, block=256, share=1.0)).check()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_large_activations_overflow_nowhere(activation: ActivationName) -> None:
+    batch = Batch(a_case(activation=activation))
+    batch.x *= 100
+    batch.check()
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="needs CUDA")
+def test_a_cuda_graph_sees_new_slots_and_rows() -> None:
+    batch = Batch(a_case(tokens=7, width=4864, block=1024, dtype=torch.bfloat16))
+    expected = batch.run(batch.rows)
+    slots = torch.zeros(7, dtype=torch.int32, device=DEVICE)
+    x, out = batch.x.to(DEVICE), torch.empty(7, 4864, dtype=torch.bfloat16, device=DEVICE)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        steer_triton.steer(out, x, slots, batch.table.buffers, batch.case.layer, activation="silu", gated=True)
+    graph.replay()
+    assert_same_bits(out.cpu(), batch.run({}))
+    for slot, row in batch.rows.items():
+        batch.table.write(slot, row)
+    slots.copy_(torch.tensor(batch.slots, dtype=torch.int32))
+    graph.replay()
+    assert_same_bits(out.cpu(), expected)
+
+
+def a_case(
+    *,
+    tokens: int = 4,
+    width: int = 50,
+    block: int = 16,
+    share: float = 0.3,
+    activation: ActivationName = "silu",
+    dtype: torch.dtype = torch.float32,
+) -> Case:
+    return Case(
+        seed=1,
+        tokens=tokens,
+        padding=0,
+        width=width,
+        block=block,
+        layer=1,
+        share=share,
+        activation=activation,
+        gated=True,
+        dtype=dtype,
+    )
+
+
+def assert_same_bits(left: torch.Tensor, right: torch.Tensor) -> None:
+    assert left.dtype == right.dtype
+    assert left.contiguous().view(torch.uint8).equal(right.contiguous().view(torch.uint8))
