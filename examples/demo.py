@@ -27,8 +27,9 @@ OUT = ROOT / "out" / "demo"
 SPEC = ROOT / "examples" / "atlas.yaml"
 START_SECONDS = 240
 STOP_SECONDS = 30
-PROMPT = "The capital of France is"
-SHOWN = ("fr", "ja", "tr")
+PROMPT = "In Egypt, the currency is"
+SHOWN = ("ja", "ru", "tr")
+STRENGTH = 3.0
 
 Row = dict[str, Any]
 
@@ -92,7 +93,7 @@ def show(url: str) -> None:
         steered = [row for row in client.summary(sweep.id)["rows"] if row["factor"] is not None]
         neurons: dict[str, int] = client.neuron_sets()[-1]["languages"]
         best = show_factors(steered, neurons)
-        show_texts(client, best)
+        show_texts(client)
         picture = draw(steered, best)
     print(f"\nsamples:  {samples.relative_to(ROOT)}\nheat map: {picture.relative_to(ROOT)}")
 
@@ -105,7 +106,7 @@ def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
     targets = sorted({row["target_language"] for row in rows})
     factors = sorted({row["factor"] for row in rows})
     print("\nLSS: how often an edit makes the target's word for a fact likelier (mean over base languages)")
-    print("neurons of".ljust(24) + "".join(f"x {factor:<6g}" for factor in factors) + "best")
+    print("set to".ljust(24) + "".join(f"{factor:<8g}" for factor in factors) + "best")
     best: dict[str, float] = {}
     for target in targets:
         if not neurons[target]:
@@ -114,7 +115,7 @@ def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
         found = [mean_lss(rows, target, factor, None) for factor in factors]
         best[target] = factors[found.index(max(found))]
         count = f"LAPE ({neurons[target]})"
-        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in found) + f"x {best[target]:g}")
+        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in found) + f"{best[target]:g}")
         control = [mean_lss(rows, target, factor, "random") for factor in factors]
         print(f"{'':4}{'random, as many':<20}" + "".join(f"{value:<8.2f}" for value in control))
     if not best:
@@ -132,12 +133,12 @@ def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None)
     return float(sum(values) / len(values))
 
 
-def show_texts(client: Client, best: dict[str, float]) -> None:
+def show_texts(client: Client) -> None:
     """Print one prompt's continuation, unsteered and steered to some languages."""
     print(f"\n{PROMPT!r} goes on")
-    for language in (None, *(code for code in SHOWN if code in best)):
-        intervention = language and {"languages": [language], "op": "set", "patch": "max", "factor": best[language]}
-        answer = client.complete("atlas", PROMPT, intervention=intervention or None, max_tokens=12, temperature=0.0)
+    for language in (None, *SHOWN):
+        intervention = {"languages": [language], "op": "set", "factor": STRENGTH} if language else None
+        answer = client.complete("atlas", PROMPT, intervention=intervention, max_tokens=24, temperature=0.0)
         print(f"  {f'steered to {language}' if language else 'unsteered':<14} {answer.text.strip()!r}")
 
 
@@ -163,9 +164,9 @@ def draw(rows: list[Row], best: dict[str, float]) -> Path:
         for x, value in enumerate(line):
             text = "–" if value != value else f"{value:.2f}"
             axes.text(x, y, text, ha="center", va="center", color="black" if value > 0.5 or value != value else "white")
-    axes.set_xticks(range(len(targets)), [f"{target}\n×{best[target]:g}" for target in targets])
+    axes.set_xticks(range(len(targets)), [f"{target}\n{best[target]:g}" for target in targets])
     axes.set_yticks(range(len(bases)), bases)
-    axes.set_xlabel("target language, at its best factor")
+    axes.set_xlabel("target language, and what its neurons are set to: its best factor")
     axes.set_ylabel("base language: the prompt's")
     axes.set_title("LSS with LAPE neurons")
     figure.colorbar(image, label="LSS")
