@@ -73,6 +73,7 @@ def engine_processes() -> list[int]:
 
 async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
     house = House.build(tmp_path, store=MemoryStore(SystemClock(), RandomIds()))
+    others = set(engine_processes())  # a server that other tests share may be up
     async with ray_pool(house, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
         bell = Bell()
         pool.watch(bell.ring)
@@ -97,7 +98,7 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
             return house.store.get_sweep(sweep.id).request_counts
 
         await until(bell, lambda: counts().completed > 0)
-        victims = engine_processes()
+        victims = sorted(set(engine_processes()) - others)
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
         await until(bell, lambda: house.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
@@ -113,7 +114,7 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         with pytest.raises(asyncio.CancelledError):
             await running
         assert len([chunk async for chunk in pool.stream(CALL)]) == 5, "the engine goes on with the others"
-    assert engine_processes() == []
+    assert set(engine_processes()) <= others
 
 
 async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
