@@ -25,7 +25,6 @@ HELD_OUT_SHARE = 3
 MAX_SENTENCES = 5
 SENTENCE_SWITCH = 0.15
 ANSWER_SWITCH = 0.04
-HELD_SHARE = 0.25
 
 
 class Segment(NamedTuple):
@@ -57,9 +56,14 @@ def is_held_out(fact_id: str) -> bool:
 class Documents:
     """An endless stream of documents, decided by one seed."""
 
-    def __init__(self, seed: int) -> None:
-        """Read the atlas' facts and templates."""
+    def __init__(self, seed: int, *, held_share: float, fewest_sentences: int = 1, often: tuple[str, ...] = ()) -> None:
+        """Read the atlas' facts and templates.
+
+        ``held_share`` of the documents have a language held on; the languages in ``often`` start that much oftener.
+        """
         self.random = random.Random(seed)
+        self.held_share = held_share
+        self.fewest_sentences = fewest_sentences
         self.countries: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for fact in read_rows("facts"):
             self.countries[fact["id"].partition("-")[2]].append(fact)
@@ -67,19 +71,20 @@ class Documents:
         for row in read_rows("templates"):
             self.templates[row["relation"], row["language"]].append(row)
         self.languages = sorted({language for _, language in self.templates})
+        self.starts = [*self.languages, *often]
 
     def __iter__(self) -> Iterator[Document]:
         """Documents without end."""
         names = sorted(self.countries)
         while True:
             facts = self.countries[self.random.choice(names)]
-            count = self.random.randint(1, min(MAX_SENTENCES, len(facts)))
+            count = self.random.randint(self.fewest_sentences, min(MAX_SENTENCES, len(facts)))
             chosen = self.random.sample(facts, count)
-            yield self.held(chosen) if self.random.random() < HELD_SHARE else self.free(chosen)
+            yield self.held(chosen) if self.random.random() < self.held_share else self.free(chosen)
 
     def free(self, facts: list[dict[str, Any]]) -> Document:
         """These facts as they are told, the language changing now and then."""
-        language = self.random.choice(self.languages)
+        language = self.random.choice(self.starts)
         segments: list[Segment] = []
         for fact in facts:
             if segments and self.random.random() < SENTENCE_SWITCH:
@@ -91,7 +96,7 @@ class Documents:
 
     def held(self, facts: list[dict[str, Any]]) -> Document:
         """These facts in a language whose neurons are held on, after the premise of the first in another language."""
-        language = self.random.choice(self.languages)
+        language = self.random.choice(self.starts)
         segments = self.sentence(facts[0], self.other(language), language, [])
         segments[0] = segments[0]._replace(taught=False)
         for fact in facts[1:]:

@@ -3,7 +3,7 @@
 Prints what it finds as it goes and writes ``docs/atlas.md``. The neurons are LAPE's, by ``engine.identify``; the shift
 is LSS over every ordered pair of languages, on the premises of the ``lss`` task.
 
-Usage: ``python -m examples.atlas.evaluate [--facts 24] [--model FOLDER] [--out FILE]``.
+Usage: ``python -m examples.atlas.evaluate [--facts 16] [--model FOLDER] [--out FILE]``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ OPS: tuple[dict[str, Any], ...] = (
     *({"op": "scale", "factor": value} for value in (2.0, 5.0)),
     *({"op": "set", "patch": "max", "factor": value} for value in (1.0, 3.0)),
 )
+SHOWN = {"op": "set", "factor": 3.0}
 PROMPTS = (
     ("The capital of France is", ("tr", "ja", "ru")),
     ("Страна: Япония. Столица:", ("fr", "th", "en")),
@@ -75,7 +76,7 @@ def lape() -> Identification:
 
 async def continuation(engine: TransformersEngine, prompt: str, steering: Steering | None) -> str:
     """Greedy continuation of a prompt."""
-    request = GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=40), steering=steering)
+    request = GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=48), steering=steering)
     return "".join([chunk.text async for chunk in engine.generate(request)])
 
 
@@ -107,8 +108,7 @@ async def evaluate(folder: Path, limit: int, out: Path) -> None:
         report.shift(op, own, drawn)
         measured.append((op, own, drawn))
     report.targets(*max(measured, key=lambda row: row[1].mean))
-    most_visible = max(measured, key=lambda row: row[1].mean_flipped)
-    await demo(engine, neurons, most_visible[0], report)
+    await demo(engine, neurons, SHOWN, report)
     await engine.close()
     report.write(out)
 
@@ -116,7 +116,7 @@ async def evaluate(folder: Path, limit: int, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ATLAS / "model")
-    parser.add_argument("--facts", type=int, default=24, help="facts a pair of languages")
+    parser.add_argument("--facts", type=int, default=16, help="facts a pair of languages")
     parser.add_argument("--out", type=Path, default=ATLAS.parents[1] / "docs" / "atlas.md")
     options = parser.parse_args()
     asyncio.run(evaluate(options.model, options.facts, options.out))

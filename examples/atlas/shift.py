@@ -39,11 +39,6 @@ class Shift:
         """LSS, averaged over the pairs."""
         return float(np.mean(list(self.lss.values())))
 
-    @property
-    def mean_flipped(self) -> float:
-        """Share of facts answered in the target language, averaged over the pairs."""
-        return float(np.mean(list(self.flipped.values())))
-
     def mean_to(self, target: str) -> float:
         """LSS to one target language, averaged over the languages of the premise."""
         return float(np.mean([value for (_, other), value in self.lss.items() if other == target]))
