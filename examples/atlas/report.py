@@ -107,6 +107,8 @@ class Report:
             "",
             f"## By target language, {name_of(op)}",
             "",
+            "Each control is a single draw: one that happens to hold a neuron of the target's own has a high LSS.",
+            "",
             "| target | LSS, LAPE | LSS, random | lowest pair |",
             "|---|---|---|---|",
         )
