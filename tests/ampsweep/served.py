@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,19 @@ class Served:
     process: subprocess.Popen[str]
 
 
+def served(model: Path, home: Path, *arguments: str) -> AbstractContextManager[Served]:
+    """Run a server that offers `model` as `tiny` on the fake engine."""
+    return serving("tiny", home, "--no-atlas", "--engine", "fake", "--model", f"tiny={model}", *arguments)
+
+
 @contextmanager
-def served(model: Path, home: Path, *arguments: str) -> Iterator[Served]:
-    """Run a server that offers `model` as `tiny` on the fake engine; its end is seen to in any case."""
-    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", "0", "--home", str(home), "--no-atlas"]
-    command += ["--engine", "fake", "--model", f"tiny={model}", *arguments]
+def serving(name: str, home: Path, *arguments: str) -> Iterator[Served]:
+    """Run a server with one model, called `name`, on a free port; its end is seen to in any case."""
+    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", "0", "--home", str(home), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         line = _first_line(process)
-        assert line.startswith("tiny at http://127.0.0.1:"), f"the server said {line!r}"
+        assert line.startswith(f"{name} at http://127.0.0.1:"), f"the server said {line!r}"
         yield Served(url=line.split()[2], process=process)
     finally:
         if process.poll() is None:
