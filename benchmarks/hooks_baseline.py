@@ -42,13 +42,11 @@ class HooksBaseline:
         read = 0
         for start in range(0, len(contexts), BATCH):
             pairs = list(zip(contexts[start : start + BATCH], options[start : start + BATCH], strict=True))
-            batch = self.tokenizer(
-                [f"{context} {option}" for context, option in pairs], return_tensors="pt", padding=True
-            )
+            batch = self.tokenizer([context + option for context, option in pairs], return_tensors="pt", padding=True)
             logprobs = self.model(**batch).logits[:, :-1].log_softmax(-1)
             scored = logprobs.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
             for row, (_, option) in zip(scored, pairs, strict=True):
-                row[-len(option.split()) :].tolist()
+                row[-len(option) :].tolist()
             read += int(batch["attention_mask"].sum())
         return read
 

@@ -1,18 +1,18 @@
-"""A Qwen2-shaped model of about 60 million parameters with random weights, and a tokenizer of one token a word."""
+"""A Qwen2-shaped model of about 60 million parameters with random weights, and a tokenizer of one token a letter."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 VOCABULARY = 16_384
 
 
 def random_model(folder: Path, *, seed: int) -> None:
-    """Write model and tokenizer to `folder`. Words are `w0`, `w1`, ...; ids follow them."""
+    """Write model and tokenizer to `folder`; the tokenizer has bytes and no merges."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
@@ -23,16 +23,10 @@ def random_model(folder: Path, *, seed: int) -> None:
         num_key_value_heads=4,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        bos_token_id=VOCABULARY - 2,
+        bos_token_id=None,
         eos_token_id=VOCABULARY - 1,
         dtype="float32",
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    words = {f"w{word}": word for word in range(VOCABULARY - 2)}
-    words |= {"<bos>": VOCABULARY - 2, "<eos>": VOCABULARY - 1}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<bos>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>"
-    )
-    wrapped.save_pretrained(folder)
+    letters = {letter: at for at, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    Qwen2Tokenizer(vocab=letters, merges=[]).save_pretrained(folder)

@@ -18,11 +18,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
 from benchmarks.hooks_baseline import HooksBaseline
-from benchmarks.random_model import VOCABULARY, random_model
+from benchmarks.random_model import random_model
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 from engine.protocol import EngineInfo, GenerateRequest, Sampling, ScoreRequest, Steering
@@ -30,8 +31,8 @@ from engine.vllm_engine import VllmEngine
 from engine.vllm_patch.launch import VllmSettings
 
 REQUESTS = 128
-PROMPT_WORDS = 32
-OPTION_WORDS = 24
+PROMPT_TOKENS = 32
+OPTION_TOKENS = 24
 NEW_TOKENS = 32
 SHARE = 0.01
 SEED = 0
@@ -60,10 +61,10 @@ def neuron_set(info: EngineInfo, languages: int) -> NeuronSet:
     )
 
 
-def texts(count: int, words: int, seed: int) -> list[str]:
-    """Return texts of `words` words, one token each."""
+def texts(count: int, length: int, seed: int) -> list[str]:
+    """Return texts of `length` letters, one token each."""
     rng = np.random.default_rng(seed)
-    return [" ".join(f"w{word}" for word in rng.integers(0, VOCABULARY - 2, words)) for _ in range(count)]
+    return ["".join(row) for row in rng.choice(list(ascii_lowercase), (count, length))]
 
 
 def steerings(distinct: int) -> list[Steering | None]:
@@ -90,7 +91,7 @@ class VllmRuns:
     def prompts(self) -> list[str]:
         """Return prompts that no run had before."""
         self.seed += 1
-        return texts(REQUESTS, PROMPT_WORDS, self.seed)
+        return texts(REQUESTS, PROMPT_TOKENS, self.seed)
 
     async def generate(self, distinct: int) -> int:
         """Continue all prompts; return the number of new tokens."""
@@ -106,10 +107,10 @@ class VllmRuns:
         """Score a continuation after each prompt; return the number of tokens, those of the prompts too."""
 
         async def one(prompt: str, option: str, steering: Steering | None) -> int:
-            score = await self.engine.score(ScoreRequest(context=prompt, continuation=" " + option, steering=steering))
+            score = await self.engine.score(ScoreRequest(context=prompt, continuation=option, steering=steering))
             return score.context_tokens + len(score.token_ids)
 
-        options = texts(REQUESTS, OPTION_WORDS, self.seed)
+        options = texts(REQUESTS, OPTION_TOKENS, self.seed)
         return sum(await asyncio.gather(*map(one, self.prompts(), options, steerings(distinct))))
 
 
@@ -136,7 +137,7 @@ async def run(folder: Path, distinct: Sequence[int], rounds: int) -> dict[str, o
         return await asyncio.to_thread(hooks.generate, runs.prompts(), NEW_TOKENS)
 
     async def hooked_score() -> int:
-        return await asyncio.to_thread(hooks.score, runs.prompts(), texts(REQUESTS, OPTION_WORDS, runs.seed))
+        return await asyncio.to_thread(hooks.score, runs.prompts(), texts(REQUESTS, OPTION_TOKENS, runs.seed))
 
     generate = {f"vllm, {n} interventions": lambda n=n: runs.generate(n) for n in (0, *distinct)}
     score = {f"vllm, {n} interventions": lambda n=n: runs.score(n) for n in (0, *distinct)}
@@ -146,9 +147,9 @@ async def run(folder: Path, distinct: Sequence[int], rounds: int) -> dict[str, o
         "model": {"parameters": hooks.parameters, "layers": engine.info.layers, "neurons a layer": engine.info.width},
         "work": {
             "requests": REQUESTS,
-            "prompt tokens": PROMPT_WORDS,
+            "prompt tokens": PROMPT_TOKENS,
             "new tokens": NEW_TOKENS,
-            "option tokens": OPTION_WORDS,
+            "option tokens": OPTION_TOKENS,
             "share of neurons": SHARE,
             "rounds": rounds,
             "seed": SEED,
