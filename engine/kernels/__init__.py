@@ -1,5 +1,10 @@
 """The arithmetic of an intervention on a batch of tokens, each with its own slot: a' = mult * a + add.
 
-Both kernels work on `out` = activation(gate) * up, where it is the same as out' = mult * out + add * up: the activation
-function itself is left to the model, so a neutral entry (mult 1, add 0) leaves every bit as it was.
+`steer_numba` (float32 on CPUs) and `steer_torch` (everything else) work on `out` = activation(gate) * up, where it is
+the same as out' = mult * out + add * up: the activation function itself is left to the model, so a neutral entry
+(mult 1, add 0) leaves every bit as it was.
+
+`steer_triton` computes activation, interventions and product in one pass on a GPU, from a `device_table` at fixed
+addresses; `statistic_triton` takes a token's row statistics before it. They are tested through Triton's interpreter and
+measured by `benchmarks/kernel.py`; the vLLM patch does not call them yet.
 """
