@@ -143,7 +143,7 @@ def show_texts(client: Client) -> None:
 
 
 def draw(rows: list[Row], best: dict[str, float]) -> Path:
-    """Draw LSS by base and target language, at the best factor of each target."""
+    """Draw LSS by base and target language at the best factor of each target, beside that of random neurons."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -151,25 +151,27 @@ def draw(rows: list[Row], best: dict[str, float]) -> Path:
 
     bases = sorted({row["data_language"] for row in rows})
     targets = sorted(best)
-    found = {
-        (row["data_language"], row["target_language"]): row["value"]
-        for row in rows
-        if row["selection"] is None and row["factor"] == best.get(row["target_language"])
-    }
-    grid = [[found.get((base, target), float("nan")) for target in targets] for base in bases]
-    figure, axes = plt.subplots(figsize=(2.5 + 0.8 * len(targets), 1.8 + 0.6 * len(bases)), layout="constrained")
+    size = (4 + 1.3 * len(targets), 1.8 + 0.5 * len(bases))
+    figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     colours = mpl.colormaps["cividis"].with_extremes(bad="#dddddd")
-    image = axes.imshow(grid, cmap=colours, vmin=0, vmax=1, aspect="auto")
-    for y, line in enumerate(grid):
-        for x, value in enumerate(line):
-            text = "–" if value != value else f"{value:.2f}"
-            axes.text(x, y, text, ha="center", va="center", color="black" if value > 0.5 or value != value else "white")
-    axes.set_xticks(range(len(targets)), [f"{target}\n{best[target]:g}" for target in targets])
-    axes.set_yticks(range(len(bases)), bases)
-    axes.set_xlabel("target language, and what its neurons are set to: its best factor")
-    axes.set_ylabel("base language: the prompt's")
-    axes.set_title("LSS with LAPE neurons")
-    figure.colorbar(image, label="LSS")
+    for axes, selection, title in zip(panels, (None, "random"), ("LAPE neurons", "as many random ones"), strict=True):
+        found = {
+            (row["data_language"], row["target_language"]): row["value"]
+            for row in rows
+            if row["selection"] == selection and row["factor"] == best.get(row["target_language"])
+        }
+        grid = [[found.get((base, target), float("nan")) for target in targets] for base in bases]
+        image = axes.imshow(grid, cmap=colours, vmin=0, vmax=1, aspect="auto")
+        for y, line in enumerate(grid):
+            for x, value in enumerate(line):
+                text, light = ("–", True) if value != value else (f"{value:.2f}", value > 0.5)
+                axes.text(x, y, text, ha="center", va="center", color="black" if light else "white")
+        axes.set_xticks(range(len(targets)), [f"{target}\n{best[target]:g}" for target in targets])
+        axes.set_title(title)
+    panels[0].set_yticks(range(len(bases)), bases)
+    panels[0].set_ylabel("base language: the prompt's")
+    figure.supxlabel("target language, and what its neurons are set to: its best factor")
+    figure.colorbar(image, ax=panels, label="LSS")
     path = OUT / "lss.png"
     figure.savefig(path, dpi=150)
     plt.close(figure)
