@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -132,12 +132,8 @@ class VllmEngine:
         key = self._name("score")
         orders = Orders(steer=steer_order(request.steering, boundary), score=ScoreOrder(key=key, first=boundary))
         async with self._gate.hold(self._key(request.steering)):
-            try:
-                await self._run(_prompt(ids, self._salt(request.steering, boundary)), _one_pass(orders))
-                parts = await self._loop.call(lambda engine: engine.collective_rpc("steering_take_score", args=(key,)))
-            except BaseException:
-                self._loop.post(lambda engine: engine.collective_rpc("steering_drop_score", args=(key,)))
-                raise
+            prompt = _prompt(ids, self._salt(request.steering, boundary))
+            parts = await self._run_and_take("score", key, prompt, _one_pass(orders))
         logprobs = next((part for part in parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
@@ -176,13 +172,23 @@ class VllmEngine:
         key = self._name("record")
         orders = Orders(record=RecordOrder(key=key, skip=tokens.special))
         try:
-            await self._run(_prompt(tokens.ids, None), _one_pass(orders))
-            parts = await self._loop.call(lambda engine: engine.collective_rpc("steering_take_recording", args=(key,)))
+            parts = await self._run_and_take("recording", key, _prompt(tokens.ids, None), _one_pass(orders))
         finally:
             room.release()
         counts = np.concatenate([part[0] for part in parts], axis=1)
         sums = np.concatenate([part[1] for part in parts], axis=1)
         recorder.add(ticket, counts=counts, mean=sums / np.float32(ticket.tokens))
+
+    async def _run_and_take(
+        self, what: Literal["score", "recording"], key: str, prompt: Any, params: SamplingParams
+    ) -> list[Any]:
+        """Send a request, return what each worker kept of it under `key`; where that fails, nothing is kept."""
+        try:
+            await self._run(prompt, params)
+            return await self._loop.call(lambda engine: engine.collective_rpc(f"steering_take_{what}", args=(key,)))
+        except BaseException:
+            self._loop.post(lambda engine: engine.collective_rpc(f"steering_drop_{what}", args=(key,)))
+            raise
 
     async def _run(self, prompt: Any, params: SamplingParams) -> RequestOutput:
         """Send one request, return its last output; cancelling aborts it."""

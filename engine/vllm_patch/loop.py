@@ -78,12 +78,18 @@ class EngineLoop:
         done: Future[T] = Future()
 
         def run(engine: LLMEngine) -> None:
+            if not done.set_running_or_notify_cancel():  # nobody waits any more
+                return
             try:
                 done.set_result(function(engine))
             except Exception as error:  # noqa: BLE001  # the caller's, not the loop's
                 done.set_exception(error)
 
-        self._send(run, done.set_exception)
+        def refuse(error: AmpsweepError) -> None:
+            if done.set_running_or_notify_cancel():
+                done.set_exception(error)
+
+        self._send(run, refuse)
         return await asyncio.wrap_future(done)
 
     def post(self, function: Callable[[LLMEngine], object]) -> None:

@@ -1,7 +1,8 @@
 """Activation sums of the sentences under way, a row each, on the worker's device.
 
 A row is opened when its request starts, zeroed whenever the request starts over (a preempted request is computed
-again), and taken once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, whatever the corpus.
+again), and taken or dropped once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, whatever the
+corpus.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Recording:
 
     def take(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return a sentence's counts int32 [L, F] and activation sums float32 [L, F], and free its row."""
-        row = self._rows.pop(key)
-        self._free.append(row)
+        row = self._rows[key]
+        self.drop(key)
         return self._counts[:, row].cpu().numpy().copy(), self._sums[:, row].cpu().numpy().copy()
+
+    def drop(self, key: str) -> None:
+        """Free the row of a sentence that nobody takes, if it ever had one."""
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self._free.append(row)

@@ -178,6 +178,11 @@ class WorkerSteering:
         assert self._recording is not None, "nothing was recorded"
         return self._recording.take(key)
 
+    def drop_recording(self, key: str) -> None:
+        """Forget a recorded sentence that nobody takes, see `Recording.drop`."""
+        if self._recording is not None:
+            self._recording.drop(key)
+
     def _recorded(
         self,
         requests: Sequence[_Request],

@@ -69,6 +69,10 @@ class SteeringWorkerMixin:
         """Return a recorded sentence's counts and activation sums of this worker's neurons, each [layers, neurons]."""
         return self._steering.take_recording(key)
 
+    def steering_drop_recording(self, key: str) -> None:
+        """Forget a recorded sentence whose sums nobody takes."""
+        self._steering.drop_recording(key)
+
     def steering_slots_in_use(self) -> int:
         """Return how many slots requests under way hold."""
         return self._steering.slots_in_use

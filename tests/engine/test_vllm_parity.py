@@ -199,6 +199,20 @@ def test_recording_counts_what_the_oracle_counts(both: Both) -> None:
         np.testing.assert_allclose(getattr(ours, kind), getattr(oracle, kind), rtol=0, atol=1e-5)
 
 
+def test_a_recording_that_is_stopped_leaves_room_for_the_next(both: Both) -> None:
+    sentences = [Sentence(language="en", text=f"{PROMPTS[2]} {at}") for at in range(200)]
+
+    async def check() -> None:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await both.vllm.record(sentences, max_tokens=10_000)
+
+    both.run(check())
+    found = both.run(both.vllm.record(sentences[:100], max_tokens=100_000))
+    assert found.sentences.tolist() == [100]
+
+
 def test_sampling_with_a_seed_repeats_itself(both: Both) -> None:
     request = GenerateRequest(
         prompt=PROMPTS[1],

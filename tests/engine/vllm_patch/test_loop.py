@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_what_making_the_engine_raises_comes_out_of_start() -> None:
     async def check() -> None:
         with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
             await EngineLoop(refuse, asyncio.get_running_loop()).start()
+
+    run(check())
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        given_up = asyncio.create_task(loop.call(lambda _: engine.log.append("called")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        held.set()
+        assert await busy
+        assert (await ask(loop, "good")).finished
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
 
     run(check())
 

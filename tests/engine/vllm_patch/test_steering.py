@@ -105,6 +105,20 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request() -> No
     np.testing.assert_allclose(sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
 
 
+def test_the_row_of_a_sentence_that_nobody_takes_is_free_again() -> None:
+    steering = worker()
+    for name in ("a", "b", "c"):  # there are two rows
+        steering.start(name, Orders(record=RecordOrder(key=name, skip=0)).extra_args(), [0])
+        steering.finish(name)
+        steering.drop_recording(name)
+    steering.drop_recording("never started")
+    steering.start("d", Orders(record=RecordOrder(key="d", skip=0)).extra_args(), [0])
+    steering.begin_step(["d"], [1], [0])
+    run_layer(steering, 1)
+    counts, _ = steering.take_recording("d")
+    np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
+
+
 def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions() -> None:
     steering = worker()
     tokens = [4, 7, 1, 9, 3]
