@@ -60,7 +60,7 @@ def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    factors = {"factors": list(range(60))}  # so many cells that the run is in their midst when it is told to stop
+    factors = {"factors": list(range(36))}  # so many cells that the run is in their midst when it is told to stop
     many = {**spec, "model": str(model), "interventions": {**spec["interventions"], **factors}}
     many["tasks"] = [{"name": "lss", "languages": ["en", "fr", "tr", "id", "it"], "limit": 4}]
     local.write_text(yaml.safe_dump(many))
