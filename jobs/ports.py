@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class CompletionChunk:
 class Completions(Protocol):
     """Interactive generation, beside running sweeps. Closing the iterator aborts the generation."""
 
-    def stream(self, call: CompletionCall) -> AsyncIterator[CompletionChunk]:
+    def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion; errors of the input raise InvalidRequest before the first chunk."""
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from sse_starlette.event import ServerSentEvent
@@ -39,7 +39,7 @@ async def create_completion(served: Served, request: Request, body: JsonBody) ->
     """
     asked = parse_completion(body)
     answer = CompletionAnswer(asked)
-    chunks = cast("Chunks", served.completions.stream(asked.to_call()))
+    chunks = served.completions.stream(asked.to_call())
     if not asked.stream:
         whole = await _unless_gone(request, _collected(chunks))
         return Response(status_code=CLIENT_GONE) if whole is None else JSONResponse(answer.whole(whole))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -160,7 +160,7 @@ async def test_an_engine_that_dies_is_the_servers_fault(house: House) -> None:
 
 
 class Dying:
-    async def stream(self, call: CompletionCall) -> AsyncIterator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         yield CompletionChunk(text="so", token_ids=(1,), logprobs=(-1.0,), prompt_tokens=1, finish_reason=None)
         raise EngineFailed("it died")
 
@@ -179,7 +179,7 @@ class Watched:
         self.inner = inner
         self.begun = asyncio.Event()
 
-    async def stream(self, call: CompletionCall) -> AsyncIterator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         async with aclosing(self.inner.stream(call)) as chunks:
             async for chunk in chunks:
                 self.begun.set()
