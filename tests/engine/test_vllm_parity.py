@@ -121,16 +121,17 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
     assert both.vllm.cached_tokens > hits, "the prefix cache was never read"
 
 
-def test_a_prompt_scope_does_not_share_what_another_request_generated(both: Both) -> None:
-    """What one request generated unsteered stands in the other's prompt, where it must be steered."""
-    steering = both.steering(["fr"], "set", 2.0, scope="prompt")
-    sampling = Sampling(max_tokens=40, ignore_eos=True)
-    first = GenerateRequest(prompt=PROMPTS[2], sampling=sampling, steering=steering)
-    written = both.run(generate(both.vllm, first)).text
-    second = ScoreRequest(context=PROMPTS[2] + written, continuation=" the end", steering=steering)
-    longer = GenerateRequest(prompt=PROMPTS[2] + written, sampling=Sampling(max_tokens=4), steering=steering)
-    requests: list[GenerateRequest | ScoreRequest] = [longer, second]
-    assert_equal(both.run(answers(both.vllm, requests)), both.run(answers(both.oracle, requests)))
+@pytest.mark.parametrize("scope", ["prompt", "generation"])
+def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, scope: str) -> None:
+    """What is the first request's continuation stands in the prompt of the second, which steers it otherwise."""
+    steering = both.steering(["fr"], "set", 2.25, scope=scope)
+    start, rest = PROMPTS[2][:22], PROMPTS[2][22:]
+    requests = [
+        ScoreRequest(context=start, continuation=rest, steering=steering),
+        ScoreRequest(context=PROMPTS[2], continuation=" the end", steering=steering),
+    ]
+    ours = [both.run(both.vllm.score(request)) for request in requests]
+    assert_equal(ours, both.run(answers(both.oracle, requests)))
 
 
 def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both) -> None:
