@@ -55,8 +55,6 @@ def neuron_set(info: EngineInfo, languages: int) -> NeuronSet:
         width=info.width,
         method="random",
         params={"seed": SEED},
-        corpus="",
-        corpus_hash="",
         neurons={f"l{number}": draw() for number in range(languages)},
     )
 

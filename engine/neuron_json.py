@@ -47,9 +47,6 @@ def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) 
         layers=model.layers,
         width=model.width,
         method="imported",
-        params={},
-        corpus="",
-        corpus_hash="",
         neurons=neurons,
     ).with_content_id()
 

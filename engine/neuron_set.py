@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -64,10 +64,10 @@ class NeuronSet:
     layers: int
     width: int
     method: str
-    params: Mapping[str, Any]
-    corpus: str
-    corpus_hash: str
     neurons: Mapping[str, NDArray[np.int32]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    corpus: str = ""
+    corpus_hash: str = ""
     patch: PatchValues | None = None
 
     def __post_init__(self) -> None:

@@ -66,8 +66,5 @@ def _third_of_neurons(info: EngineInfo) -> NeuronSet:
         layers=info.layers,
         width=info.width,
         method="probe",
-        params={},
-        corpus="",
-        corpus_hash="",
         neurons={"probe": np.stack([layers.ravel(), indices.ravel()], axis=1).astype(np.int32)},
     )

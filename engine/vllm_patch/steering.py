@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from engine.edits import resolve
-from engine.intervention import Scope
+from engine.intervention import Intervention, Scope
 from engine.kernels import steer_numba, steer_torch
 from engine.neuron_set import NeuronSet
 from engine.vllm_patch.activation import Activation
@@ -93,12 +93,12 @@ class WorkerSteering:
         request = _PLAIN
         if (steer := orders.steer) is not None:
             neurons = self._neuron_sets[steer.neurons]
-            slot = self._table.acquire(steer.key, lambda: resolve(steer.intervention, neurons))
+            slot = self._table.acquire(steer.key, lambda: resolve(Intervention.from_dict(steer.intervention), neurons))
             request = replace(
                 request,
                 slot=slot,
                 slot_key=steer.key,
-                scope=steer.intervention.scope,
+                scope=steer.scope,
                 prompt_tokens=steer.prompt_tokens,
             )
         if (record := orders.record) is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.intervention import Intervention
+from engine.intervention import Scope
 from engine.protocol import Steering
 
 _KEY = "ampsweep"
@@ -14,11 +14,15 @@ _KEY = "ampsweep"
 
 @dataclass(frozen=True, kw_only=True)
 class SteerOrder:
-    """Steer this request; tokens from position `prompt_tokens` on count as generated. `key` names the slot."""
+    """Steer this request; tokens from position `prompt_tokens` on count as generated. `key` names the slot.
+
+    `intervention` is the public JSON form: it is read only where the slot is not filled yet.
+    """
 
     key: str
     neurons: str
-    intervention: Intervention
+    intervention: Mapping[str, Any]
+    scope: Scope
     prompt_tokens: int
 
 
@@ -48,13 +52,7 @@ class Orders:
 
     def extra_args(self) -> dict[str, Any]:
         """Return the `extra_args` that carry the orders."""
-        raw: dict[str, Any] = {}
-        if self.steer is not None:
-            raw["steer"] = {**vars(self.steer), "intervention": self.steer.intervention.to_dict()}
-        if self.record is not None:
-            raw["record"] = vars(self.record)
-        if self.score is not None:
-            raw["score"] = vars(self.score)
+        raw = {name: vars(order) for name, order in vars(self).items() if order is not None}
         return {_KEY: raw} if raw else {}
 
     @classmethod
@@ -63,7 +61,7 @@ class Orders:
         raw = (extra_args or {}).get(_KEY, {})
         steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
         return cls(
-            steer=steer and SteerOrder(**{**steer, "intervention": Intervention.from_dict(steer["intervention"])}),
+            steer=steer and SteerOrder(**steer),
             record=record and RecordOrder(**record),
             score=score and ScoreOrder(**score),
         )
@@ -81,6 +79,7 @@ def steer_order(steering: Steering | None, prompt_tokens: int) -> SteerOrder | N
     return SteerOrder(
         key=steering_key(steering),
         neurons=steering.neurons,
-        intervention=steering.intervention,
+        intervention=steering.intervention.to_dict(),
+        scope=steering.intervention.scope,
         prompt_tokens=prompt_tokens,
     )

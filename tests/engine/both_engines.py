@@ -67,9 +67,6 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
         layers=info.layers,
         width=info.width,
         method="test",
-        params={},
-        corpus="",
-        corpus_hash="",
         neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
         patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
     )

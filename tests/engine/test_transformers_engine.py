@@ -47,9 +47,6 @@ def _neurons(family: Family) -> NeuronSet:
         layers=LAYERS,
         width=width,
         method="imported",
-        params={},
-        corpus="",
-        corpus_hash="",
         neurons={"en": some(), "fr": some()},
         patch=PatchValues(max=values[0], median=values[1], mean=values[2]),
     )

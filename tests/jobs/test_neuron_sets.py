@@ -29,9 +29,7 @@ def save_set(
         layers=3,
         width=8,
         method="lape",
-        params={},
         corpus="small",
-        corpus_hash="",
         neurons={"en": np.zeros((0, 2), np.int32), "fr": np.array([[0, 1]], np.int32)},
         patch=PatchValues(max=values, median=values, mean=values) if patch else None,
     )

@@ -22,9 +22,6 @@ NEURONS = NeuronSet(
     layers=1,
     width=WIDTH,
     method="test",
-    params={},
-    corpus="",
-    corpus_hash="",
     neurons={"fr": np.array([[0, 1], [0, 3]], dtype=np.int32)},
 )
 
