@@ -10,7 +10,7 @@ serve: setup  ## a server with the bundled model; ARGS takes the options of `amp
 	@$(BIN)/ampsweep serve $(ARGS)
 
 test: setup  ## the fast tier, then the tier that starts vLLM
-	@$(BIN)/pytest -q -m "not engine" $(ARGS)
+	@$(BIN)/pytest -q -n auto -m "not engine" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
 
 check: setup  ## format, lint, types, import directions

@@ -17,12 +17,10 @@ import pyarrow.csv as pa_csv
 
 from jobs.cell import TaskRef
 from jobs.cell_table import CellTable
-from jobs.metrics import Verdict, accuracy, lss, paired_accuracy
 from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_for
 
-Scores = Mapping[str, float]
 _TARGET = ("model", "task", "target_language", "op", "patch", "layers")
 
 
@@ -31,35 +29,35 @@ class SummaryBuilder:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self._baselines: dict[TaskRef, Scores] = {}
+        self._baselines: dict[TaskRef, pa.Table] = {}
 
     def add(self, found: CellTable) -> None:
         """Count one cell. A sample that failed here or in the baseline is no part of `n`; `failed` counts those."""
         cell = found.cell
-        metric = task_for(cell.task.name).metric
-        scores = _scores(found.table, "score" if metric == "lss" else "correct")
-        rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
-        if cell.intervention is None:
-            self._baselines[cell.task] = scores
-            if metric == "lss":
-                return
-            verdict = accuracy(np.array(list(scores.values()), bool), rng)
-        elif (baseline := self._baselines.get(cell.task)) is None:
-            verdict = Verdict(n=0)
-        else:
-            both = [doc_id for doc_id in scores if doc_id in baseline]
-            steered, plain = np.array([scores[at] for at in both]), np.array([baseline[at] for at in both])
-            verdict = lss(steered, plain, rng) if metric == "lss" else paired_accuracy(steered > 0, plain > 0, rng)
+        metrics = task_for(cell.task.name).metrics
+        columns = sorted({"doc_id"}.union(*(metric.columns for metric in metrics)))
+        samples = found.table.filter(pc.is_null(found.table["error"])).select(columns)
         shared = {name: value for name, value in cell_columns(cell).items() if name in SUMMARY.names}
-        failed = found.table.num_rows - verdict.n
-        counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
-        self.rows.append({**shared, "metric": metric, **counts, **asdict(verdict)})
+        if cell.intervention is None:
+            self._baselines[cell.task] = samples
+        baseline = self._baselines.get(cell.task, samples.slice(0, 0))
+        steered, plain = _paired(samples, baseline)
+        for metric in metrics:
+            rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
+            unsteered = cell.intervention is None
+            verdict = metric.alone(samples, rng) if unsteered else metric.against(steered, plain, rng)
+            if verdict is not None:
+                failed = found.table.num_rows - verdict.n
+                counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
+                self.rows.append({**shared, "metric": metric.name, **counts, **asdict(verdict)})
 
 
-def _scores(table: pa.Table, column: str) -> Scores:
-    """Return the column by doc_id, without the samples that failed."""
-    good = table.filter(pc.is_null(table["error"]))
-    return dict(zip(good["doc_id"].to_pylist(), map(float, good[column].to_pylist()), strict=True))
+def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of the items that stand in both, in the order of the first."""
+    place = {doc_id: at for at, doc_id in enumerate(baseline["doc_id"].to_pylist())}
+    pairs = [(at, place[doc_id]) for at, doc_id in enumerate(samples["doc_id"].to_pylist()) if doc_id in place]
+    own, other = zip(*pairs, strict=True) if pairs else ((), ())
+    return samples.take(pa.array(own, pa.int64())), baseline.take(pa.array(other, pa.int64()))
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.cell import TaskRef
+from jobs.metrics.metric import Metric
 from jobs.requests import Answer, Call
 from jobs.sample import Sample
 
@@ -33,8 +34,7 @@ class Task(Protocol):
     """A way to ask and to score. It holds no state; `folder` is that of the data set a TaskRef names.
 
     `version` is part of a cell's id: it grows with every change to what is asked or how it is scored. `compares` says
-    that a cell needs a second language (`TaskRef.target_language`), the one being steered to. `metric` is how a
-    cell's samples become one number, see `jobs.metrics`.
+    that a cell needs a second language (`TaskRef.target_language`), the one being steered to.
     """
 
     @property
@@ -48,8 +48,8 @@ class Task(Protocol):
         ...
 
     @property
-    def metric(self) -> str:
-        """`lss` or `accuracy`."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """How a cell's samples become numbers, each of them a row of the summary."""
         ...
 
     @property

@@ -1,7 +1,7 @@
 """Language-steering shift: does an intervention make the object of language T likelier after a premise of language L?
 
 `d(T|L) = logp(obj_T | premise_L) - logp(obj_L | premise_L)`, in nats; the share of facts for which d grows under an
-intervention is LSS(L -> T), see `jobs.metrics`.
+intervention is LSS(L -> T), see `jobs.metrics.shift`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 
 from jobs.cell import TaskRef
 from jobs.data.facts import Fact, FactBook, fact_files, read_facts
+from jobs.metrics.metric import Metric
+from jobs.metrics.shift import Shift
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet, failed, scored
@@ -31,7 +33,7 @@ class Lss:
 
     name = "lss"
     version = 1
-    metric = "lss"
+    metrics: tuple[Metric, ...] = (Shift(),)
     compares = True
     default_data = "atlas"
     default_split = None

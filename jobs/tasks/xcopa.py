@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jobs.cell import TaskRef
 from jobs.data.xcopa_files import XcopaItem, read_xcopa, xcopa_files
+from jobs.metrics.accuracy import Accuracy
+from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet, failed, scored
@@ -36,7 +38,7 @@ class Xcopa:
 
     name = "xcopa"
     version = 1
-    metric = "accuracy"
+    metrics: tuple[Metric, ...] = (Accuracy(),)
     compares = False
     default_data = "xcopa"
     default_split = "test"

@@ -1,0 +1,36 @@
+"""The seam between a task's samples and a sweep's summary."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.verdict import Verdict
+
+
+class Metric(Protocol):
+    """How the samples of a cell become one number.
+
+    Both methods get tables with the metric's `columns` (of `jobs.schema.CELL`), of the samples that did not fail, one
+    row an item; `rng` is seeded by the cell.
+    """
+
+    @property
+    def name(self) -> str:
+        """What stands in the summary's column `metric`."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        ...
+
+    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict | None:
+        """Return the value of an unsteered cell; None for a metric that says nothing without a comparison."""
+        ...
+
+    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the value of a steered cell and how it differs from the baseline: the same items in the same order."""
+        ...

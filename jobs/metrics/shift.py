@@ -1,0 +1,28 @@
+"""The language-steering shift as a metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.verdict import Verdict
+
+
+class Shift:
+    """The share of items whose `score` is larger steered than unsteered: LSS, where the score is d(T|L)."""
+
+    name = "lss"
+    columns = ("score",)
+
+    def alone(self, samples: pa.Table, rng: np.random.Generator) -> None:
+        """Return nothing: a shift is from somewhere to somewhere."""
+        del samples, rng
+
+    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the share, between 0 and 1."""
+        if not len(steered):
+            return Verdict(n=0)
+        shifted = (steered["score"].to_numpy() > baseline["score"].to_numpy()).astype(np.float64)
+        low, high = bootstrap_mean(shifted, rng)
+        return Verdict(n=len(shifted), value=float(shifted.mean()), ci_low=low, ci_high=high)

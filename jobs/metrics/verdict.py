@@ -1,0 +1,20 @@
+"""What is said of a cell in one number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items."""
+
+    n: int
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    baseline: float | None = None
+    delta: float | None = None
+    p_value: float | None = None
+    delta_ci_low: float | None = None
+    delta_ci_high: float | None = None

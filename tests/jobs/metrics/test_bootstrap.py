@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+
+from jobs.metrics.bootstrap import bootstrap_mean
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_the_interval_is_that_of_plain_resampling() -> None:
+    values = rng(1).normal(size=60)
+    low, high = bootstrap_mean(values, rng())
+    plain = values[rng(2).integers(0, 60, size=(20_000, 60))].mean(axis=1)
+    assert np.allclose([low, high], np.quantile(plain, [0.025, 0.975]), atol=0.03)
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert bootstrap_mean(np.ones(5), rng()) == (1.0, 1.0)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    assert bootstrap_mean(values, rng(3)) == bootstrap_mean(values, rng(3))

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.shift import Shift
+
+
+def scores(*values: float) -> pa.Table:
+    return pa.table({"score": pa.array(values, pa.float64())})
+
+
+def test_lss_is_the_share_of_facts_that_shifted_and_a_tie_is_no_shift() -> None:
+    rng = np.random.default_rng(0)
+    verdict = Shift().against(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
+    assert (verdict.n, verdict.value) == (4, 0.5)
+    assert verdict.ci_low is not None
+    assert verdict.ci_high is not None
+    assert 0 <= verdict.ci_low < 0.5 < verdict.ci_high <= 1
+    assert (verdict.baseline, verdict.delta, verdict.p_value) == (None, None, None)
+
+
+def test_without_items_there_is_no_value() -> None:
+    verdict = Shift().against(scores(), scores(), np.random.default_rng(0))
+    assert (verdict.n, verdict.value, verdict.ci_low) == (0, None, None)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from jobs.metrics.significance import mcnemar
+
+
+def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.array([letter == "1" for letter in text])
+
+
+@pytest.mark.parametrize(
+    ("steered", "baseline", "p_value"),
+    [
+        ("1111111111", "0000000000", 2 * 0.5**10),
+        ("1100", "0011", 1.0),
+        ("1010", "1010", 1.0),
+        ("111110", "000001", 2 * (1 + 6) * 0.5**6),
+    ],
+)
+def test_mcnemar_is_exact(steered: str, baseline: str, p_value: float) -> None:
+    assert mcnemar(bools(steered), bools(baseline)) == pytest.approx(p_value)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple[bool, bool]]) -> None:
+    gained = sum(steered and not plain for steered, plain in pairs)
+    lost = sum(plain and not steered for steered, plain in pairs)
+    expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
+    verdicts = np.array(pairs, bool).reshape(-1, 2)
+    assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(expected)
+
+
+def test_mcnemar_holds_for_many_items() -> None:
+    steered = np.ones(5000, bool)
+    assert mcnemar(steered, ~steered) == 0.0
