@@ -11,7 +11,8 @@ from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.choice import chosen
 
 CONNECTORS = {
     "et": {"cause": "sest", "effect": "seetõttu"},
@@ -62,18 +63,7 @@ class Xcopa:
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Predict the option with the larger sum of log-probabilities."""
-        if (sample := failed(item, answers)) is not None:
-            return sample
-        first, second = (sum(answer.logprobs) for answer in answers)
-        prediction = int(second > first)
-        return scored(
-            item,
-            answers,
-            score=max(first, second),
-            prediction=str(prediction),
-            gold=str(item.meta["label"]),
-            correct=prediction == item.meta["label"],
-        )
+        return chosen(item, answers, label=item.meta["label"])
 
 
 def _item(row: XcopaItem, language: str) -> Item:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
-from jobs.metrics.significance import mcnemar
+from jobs.metrics.significance import FLIPS, mcnemar, sign_flip
 
 
 def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -39,3 +39,14 @@ def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple
 def test_mcnemar_holds_for_many_items() -> None:
     steered = np.ones(5000, bool)
     assert mcnemar(steered, ~steered) == 0.0
+
+
+def test_sign_flip_is_scipys_permutation_test_of_pairs() -> None:
+    difference = np.random.default_rng(3).normal(0.4, 1.0, size=12)
+    exact = permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert sign_flip(difference, np.random.default_rng(0)) == pytest.approx(exact, abs=0.02)
+
+
+def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
+    assert sign_flip(np.zeros(20), np.random.default_rng(0)) == 1.0
+    assert sign_flip(np.ones(200), np.random.default_rng(0)) == 1 / FLIPS

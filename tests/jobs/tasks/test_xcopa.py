@@ -1,35 +1,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.cell import TaskRef
 from jobs.requests import Answer, ScoreCall
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.xcopa import CONNECTORS, Xcopa
+from tests.jobs.tasks.real_data import DATA, needs
+from tests.jobs.tasks.real_data import items as items_of
 from tests.jobs.world import XCOPA_ROWS, write_jsonl, write_xcopa
 
 XCOPA = Xcopa()
-REAL = Path(os.environ.get("AMPSWEEP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "xcopa"
 
 
 def items(folder: Path, language: str, *, limit: int | None = None, split: str = "test") -> ItemSet:
-    ref = TaskRef(
-        name="xcopa",
-        version=1,
-        data_language=language,
-        target_language=None,
-        limit=limit,
-        split=split,
-        data=None,
-        data_hash="",
-    )
-    return XCOPA.items(folder, ref, seed=0)
+    return items_of(XCOPA, folder, language, limit=limit, split=split)
 
 
 @pytest.fixture
@@ -96,13 +85,15 @@ def test_a_broken_item_is_named(folder: Path, key: str, value: Any) -> None:
         items(folder, "it")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the XCOPA files are not here; AMPSWEEP_TEST_DATA names their folder")
+@needs("xcopa")
 def test_the_published_files_give_all_their_items() -> None:
-    languages = XCOPA.languages(REAL, "test")
+    languages = XCOPA.languages(DATA / "xcopa", "test")
     assert {"it", "tr", "zh"} <= languages
     for language in languages:
-        found = items(REAL, language).items
-        rows = [json.loads(line) for line in (REAL / f"test.{language}.jsonl").read_text("utf-8").splitlines()]
+        found = items(DATA / "xcopa", language).items
+        rows = [
+            json.loads(line) for line in (DATA / "xcopa" / f"test.{language}.jsonl").read_text("utf-8").splitlines()
+        ]
         assert [item.doc_id for item in found] == [str(row["idx"]) for row in rows]
         assert len(found) == 500
         for item, row in zip(found, rows, strict=True):

@@ -1,0 +1,53 @@
+"""Data with a file a language: JSON lines or Parquet, named by the language's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import short_code
+from jobs.data.jsonl import read_jsonl
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def language_files(folder: Path, *, split: str | None = None) -> dict[str, Path]:
+    """Return the files `<language>.<suffix>`, with a split `<split>.<language>.<suffix>`, by two-letter code.
+
+    Raises InvalidRequest where there is none, listing what there is, and where a language has two.
+    """
+    found: dict[str, Path] = {}
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in entries:
+        suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+        parts = path.name.removesuffix(suffix).split(".") if suffix else []
+        if len(parts) != (1 if split is None else 2) or (split is not None and parts[0] != split):
+            continue
+        code = short_code(parts[-1])
+        if code in found:
+            raise InvalidRequest(f"{folder.name} has two files for {code}: {found[code].name}, {path.name}")
+        found[code] = path
+    if not found:
+        wanted = "<language>" if split is None else f"{split}.<language>"
+        there = ", ".join(path.name for path in entries) or "nothing"
+        raise InvalidRequest(f"{folder.name} has no {wanted}.jsonl, .jsonl.gz or .parquet; it has: {there}")
+    return found
+
+
+def read_rows(path: Path, *, required: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a file's rows in order, each with the `required` keys; InvalidRequest names the file and the row."""
+    if path.suffix != ".parquet":
+        return read_jsonl(path, required=required)
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}") from error
+    if missing := [key for key in required if key not in table.column_names]:
+        raise InvalidRequest(f"{path.name} must have the columns {', '.join(missing)}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

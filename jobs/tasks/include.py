@@ -1,0 +1,59 @@
+"""INCLUDE: questions of local exams, asked in the language, with four options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.cell import TaskRef
+from jobs.data.include_files import IncludeItem, read_include
+from jobs.data.language_files import language_files
+from jobs.metrics.accuracy import Accuracy
+from jobs.metrics.metric import Metric
+from jobs.requests import Answer, ScoreCall
+from jobs.sample import Sample
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.choice import chosen
+
+LETTERS = "ABCD"
+
+
+class Include:
+    """The question, a line an option (`A) ...`), then `Answer:`; scored are the letters.
+
+    A limit takes the first items of the file.
+    """
+
+    name = "include"
+    version = 1
+    metrics: tuple[Metric, ...] = (Accuracy(),)
+    compares = False
+    default_data = "include"
+    default_split = None
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages that have a file."""
+        del split
+        return frozenset(language_files(folder))
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the file of a language."""
+        del split
+        return [language_files(folder)[language]]
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make an item of each of the first `limit` rows."""
+        del seed
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return ItemSet(items=tuple(_item(row) for row in read_include(path)[: ref.limit]), left_out=0)
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Predict the option with the likeliest letter."""
+        return chosen(item, answers, label=item.meta["label"])
+
+
+def _item(row: IncludeItem) -> Item:
+    options = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, row.options, strict=True))
+    context = f"{row.question}\n{options}\nAnswer:"
+    calls = tuple(ScoreCall(context=context, continuation=f" {letter}") for letter in LETTERS)
+    return Item(doc_id=row.id, calls=calls, meta={"label": row.label})

@@ -1,0 +1,67 @@
+"""Perplexity: how surprising a language's sentences are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.corpus import Corpus
+from ampsweep.folders.text import read_lines
+from jobs.cell import TaskRef
+from jobs.metrics.mean import Mean
+from jobs.metrics.metric import Metric
+from jobs.requests import Answer, ScoreCall
+from jobs.sample import Sample
+from jobs.tasks.base import Item, ItemSet, failed, scored
+
+
+class Perplexity:
+    """Each sentence alone, after the token that begins a text; `score` is the mean negative log-probability, in nats.
+
+    `perplexity` is the mean over sentences of exp(score); `nll` that of the score itself. A limit takes the first
+    sentences, which are the same in every language of an aligned corpus.
+    """
+
+    name = "perplexity"
+    version = 1
+    metrics: tuple[Metric, ...] = (Mean(name="perplexity", of=np.exp), Mean(name="nll", of=np.asarray))
+    compares = False
+    default_data = "flores200"
+    default_split = "devtest"
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages that have a file of the split."""
+        return frozenset(_corpus(folder, split).files)
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the file of a language."""
+        return [_corpus(folder, split).files[language]]
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make an item of each of the first `limit` sentences."""
+        del seed
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        items = [
+            Item(doc_id=str(at), calls=(ScoreCall(context="", continuation=text),))
+            for at, text in enumerate(read_lines(path))
+        ]
+        return ItemSet(items=tuple(items[: ref.limit]), left_out=0)
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Return the mean over a sentence's tokens."""
+        if (sample := failed(item, answers)) is not None:
+            return sample
+        (answer,) = answers
+        return scored(item, answers, score=-sum(answer.logprobs) / len(answer.logprobs))
+
+
+def _corpus(folder: Path, split: str | None) -> Corpus:
+    """Return the texts `<folder>/<split>/<language>.txt`, or `.txt.gz`."""
+    assert split is not None
+    if not (folder / split).is_dir():
+        there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "none"
+        raise InvalidRequest(f"{folder.name} has no split {split!r}; splits there: {there}")
+    return Corpus.open(folder / split)

@@ -1,0 +1,58 @@
+"""XWinograd: which of two things a pronoun means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.cell import TaskRef
+from jobs.data.language_files import language_files
+from jobs.data.xwinograd_files import XwinogradItem, read_xwinograd
+from jobs.metrics.accuracy import Accuracy
+from jobs.metrics.metric import Metric
+from jobs.requests import Answer, ScoreCall
+from jobs.sample import Sample
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.choice import chosen
+
+
+class Xwinograd:
+    """The sentence up to the gap with each option in it; scored is what follows the gap, the same for both.
+
+    A limit takes the first items of the file. Sentences that end with the gap say nothing: they are left out and
+    counted.
+    """
+
+    name = "xwinograd"
+    version = 1
+    metrics: tuple[Metric, ...] = (Accuracy(),)
+    compares = False
+    default_data = "xwinograd"
+    default_split = None
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages that have a file."""
+        del split
+        return frozenset(language_files(folder))
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the file of a language."""
+        del split
+        return [language_files(folder)[language]]
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make an item of each of the first `limit` rows."""
+        del seed
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        rows = read_xwinograd(path)[: ref.limit]
+        items = [_item(row) for row in rows if row.after]
+        return ItemSet(items=tuple(items), left_out=len(rows) - len(items))
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Predict the option after which the rest of the sentence is likelier."""
+        return chosen(item, answers, label=item.meta["label"])
+
+
+def _item(row: XwinogradItem) -> Item:
+    calls = tuple(ScoreCall(context=f"{row.before}{option}", continuation=row.after) for option in row.options)
+    return Item(doc_id=row.id, calls=calls, meta={"label": row.label})

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.metrics.mean import Mean
+
+PERPLEXITY = Mean(name="perplexity", of=np.exp)
+NLL = Mean(name="nll", of=np.asarray)
+
+
+def scores(*values: float) -> pa.Table:
+    return pa.table({"score": pa.array(values, pa.float64())})
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_perplexity_is_the_mean_of_the_exponentials() -> None:
+    verdict = PERPLEXITY.alone(scores(0.0, np.log(3.0)), rng())
+    assert verdict.n == 2
+    assert verdict.value == pytest.approx(2.0)
+    assert verdict.baseline is None
+
+
+def test_it_is_paired_with_its_baseline() -> None:
+    verdict = NLL.against(scores(1.0, 2.0, 3.0, 5.0), scores(2.0, 3.0, 4.0, 6.0), rng())
+    assert (verdict.value, verdict.baseline, verdict.delta) == (2.75, 3.75, -1.0)
+    assert (verdict.delta_ci_low, verdict.delta_ci_high) == (-1.0, -1.0)
+    assert verdict.p_value == pytest.approx(2 / 2**4, abs=0.02)
+
+
+def test_without_items_there_is_no_value() -> None:
+    for verdict in (NLL.alone(scores(), rng()), NLL.against(scores(), scores(), rng())):
+        assert (verdict.n, verdict.value, verdict.p_value) == (0, None, None)

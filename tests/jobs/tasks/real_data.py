@@ -1,0 +1,34 @@
+"""Where the published data lies, for tests that want the real thing; they are skipped where it is not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.cell import TaskRef
+from jobs.tasks.base import ItemSet, Task
+
+DATA = Path(os.environ.get("AMPSWEEP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    reason = f"the {name} files are not here; AMPSWEEP_TEST_DATA names their folder"
+    return pytest.mark.skipif(not (DATA / name).is_dir(), reason=reason)
+
+
+def items(
+    task: Task, folder: Path, language: str, *, limit: int | None = None, split: str | None = None, seed: int = 0
+) -> ItemSet:
+    ref = TaskRef(
+        name=task.name,
+        version=task.version,
+        data_language=language,
+        target_language=None,
+        limit=limit,
+        split=split,
+        data=None,
+        data_hash="",
+    )
+    return task.items(folder, ref, seed=seed)
