@@ -1,7 +1,8 @@
 """An intervention with a neuron set, worked out: which activations change, and how. Numpy only.
 
-Every op is the same arithmetic, a' = mult * a + add: scale f is (f, 0), add v is (1, v), set v is (0, v). Which tokens
-it applies to (the scope) is left to the engine.
+Every op is the same arithmetic, a' = mult * a + add + coef * statistic: scale f is (f, 0, 0), add v is (1, v, 0), set v
+is (0, v, 0); where v is f times a statistic, f stands in the third place. A part of an op, a + w * (op(a) - a), is that
+arithmetic too. Which tokens it applies to (the scope), and each token's statistic, is left to the engine.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from engine.intervention import Intervention, Op
+from engine.intervention import Intervention, Op, Patch
+from engine.kernels.statistic import Statistic
 from engine.neuron_set import NeuronSet
 from engine.random_neurons import draw_neurons
 
@@ -22,18 +24,20 @@ class Edits:
     """The changed neurons of L layers, as compressed rows.
 
     Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates),
-    `mult` and `add` (float32), meaning a' = mult * a + add. `offsets` is int64 [L + 1].
+    `mult`, `add` and, where there is a `statistic`, `coef` (float32), meaning a' = mult * a + add + coef * s. Here s is
+    the statistic of the token's activations in that layer before any intervention. `offsets` is int64 [L + 1].
     """
 
     offsets: NDArray[np.int64]
     indices: NDArray[np.int32]
     mult: NDArray[np.float32]
     add: NDArray[np.float32]
+    statistic: Statistic | None = None
+    coef: NDArray[np.float32] | None = None
 
-    def layer(self, layer: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return `indices`, `mult` and `add` of one layer."""
-        own = slice(int(self.offsets[layer]), int(self.offsets[layer + 1]))
-        return self.indices[own], self.mult[own], self.add[own]
+    def entries(self, layer: int) -> slice:
+        """Return where one layer's entries are."""
+        return slice(int(self.offsets[layer]), int(self.offsets[layer + 1]))
 
 
 def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
@@ -54,23 +58,30 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
             f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
             param="intervention.layers",
         )
-    target = _target(intervention, neuron_set)
-    mult, add = _affine(intervention.op, _magnitude(intervention, neuron_set, target))
-    flat = target
+    flat = _target(intervention, neuron_set)
+    weight, magnitude = _magnitude(intervention, neuron_set, flat)
+    mult, value = _affine(intervention.op, weight, magnitude)
+    nothing = np.zeros_like(value)
+    add, coef = (value, nothing) if intervention.statistic is None else (nothing, value)
     if intervention.non_target is not None:
         others = [code for code in neuron_set.languages if code not in intervention.languages]
-        rest = np.setdiff1d(_union(neuron_set, others), target, assume_unique=True)
-        magnitude = np.full(len(rest), intervention.non_target.factor, dtype=np.float32)
-        rest_mult, rest_add = _affine(intervention.non_target.op, magnitude)
-        flat, mult, add = np.append(target, rest), np.append(mult, rest_mult), np.append(add, rest_add)
+        rest = np.setdiff1d(_union(neuron_set, others), flat, assume_unique=True)
+        magnitude = np.full(len(rest), intervention.non_target.factor)
+        rest_mult, rest_add = _affine(intervention.non_target.op, np.ones_like(magnitude), magnitude)
+        flat, mult, add = np.append(flat, rest), np.append(mult, rest_mult), np.append(add, rest_add)
+        coef = np.append(coef, np.zeros_like(magnitude))
     if intervention.layers is not None:
         kept = np.isin(flat // neuron_set.width, intervention.layers)
-        flat, mult, add = flat[kept], mult[kept], add[kept]
+        flat, mult, add, coef = flat[kept], mult[kept], add[kept], coef[kept]
     order = np.argsort(flat)
-    flat, mult, add = flat[order], mult[order], add[order]
-    offsets = np.searchsorted(flat, np.arange(neuron_set.layers + 1, dtype=np.int64) * neuron_set.width)
+    offsets = np.searchsorted(flat[order], np.arange(neuron_set.layers + 1, dtype=np.int64) * neuron_set.width)
     return Edits(
-        offsets=offsets.astype(np.int64), indices=(flat % neuron_set.width).astype(np.int32), mult=mult, add=add
+        offsets=offsets.astype(np.int64),
+        indices=(flat[order] % neuron_set.width).astype(np.int32),
+        mult=mult[order].astype(np.float32),
+        add=add[order].astype(np.float32),
+        statistic=intervention.statistic,
+        coef=None if intervention.statistic is None else coef[order].astype(np.float32),
     )
 
 
@@ -96,29 +107,41 @@ def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int
     return flat
 
 
-def _magnitude(intervention: Intervention, neuron_set: NeuronSet, target: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the target neurons' magnitudes, float32: the factor, or their patch values times the factor."""
-    if intervention.patch is None:
-        return np.full(len(target), intervention.factor, dtype=np.float32)
+def _magnitude(
+    intervention: Intervention, neuron_set: NeuronSet, target: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the target neurons' weights, and their magnitudes with the weights in them.
+
+    A magnitude is the factor, or the patch value times the factor. A neuron of several languages has the means over
+    them.
+    """
+    if intervention.selection is None:
+        owns = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
+    else:  # a random neuron belongs to none of the languages, so all of them speak for it
+        owns = np.ones((len(intervention.languages), len(target)), dtype=bool)
+    weights = owns * np.array(intervention.weights or [1.0] * len(owns))[:, None]
+    magnitudes = weights * intervention.factor
+    if intervention.patch is not None:
+        magnitudes *= _patch(intervention.patch, intervention, neuron_set)[:, target]
+    owners = owns.sum(axis=0)
+    return weights.sum(axis=0) / owners, magnitudes.sum(axis=0) / owners
+
+
+def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.float32]:
+    """Return the patch values of the languages, [languages, layers * width]."""
     if neuron_set.patch is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
             param="intervention.patch",
         )
-    values = neuron_set.patch.of(intervention.patch).reshape(len(neuron_set.languages), -1)
-    rows = np.array([neuron_set.languages.index(code) for code in intervention.languages])
-    recorded = values[rows[:, None], target].astype(np.float64)
-    if intervention.selection is None:
-        owns = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
-    else:  # a random neuron belongs to none of the languages, so all of them speak for it
-        owns = np.ones(recorded.shape, dtype=bool)
-    mean = (recorded * owns).sum(axis=0) / owns.sum(axis=0)
-    patched: NDArray[np.float32] = (mean * intervention.factor).astype(np.float32)
-    return patched
+    rows = [neuron_set.languages.index(code) for code in intervention.languages]
+    return neuron_set.patch.of(kind)[rows].reshape(len(rows), -1)
 
 
-def _affine(op: Op, magnitude: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return `mult` and `add` of an op, float32 like the magnitudes."""
+def _affine(
+    op: Op, weight: NDArray[np.float64], magnitude: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `mult`, and what is added, of a' = a + weight * (op(a) - a), for magnitudes with the weight in them."""
     if op == "scale":
-        return magnitude, np.zeros_like(magnitude)
-    return (np.ones_like if op == "add" else np.zeros_like)(magnitude), magnitude
+        return (1.0 - weight) + magnitude, np.zeros_like(magnitude)
+    return np.ones_like(weight) if op == "add" else 1.0 - weight, magnitude

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ampsweep.errors import UnsupportedModel
 from engine.edits import Edits
+from engine.kernels.statistic import Statistic
 
 _SHAPES = (  # of an MLP: its activation function, what feeds it, what comes after; the last gives the width
     ("act_fn", "gate_proj", "down_proj"),
@@ -42,14 +43,24 @@ class Hooks:
 
     @contextmanager
     def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
-        """Within the block, apply `edits` (None: nothing) at the tokens where `tokens`, bool [T], is true."""
+        """Within the block, apply `edits` (None: nothing) at the tokens where `tokens`, bool [T], is true.
+
+        A statistic is that of the token's activations as the model computed them.
+        """
         rows = tokens.nonzero()
 
         def apply(layer: int, activation: Tensor) -> Tensor:
             assert edits is not None
-            indices, mult, add = (torch.from_numpy(part).to(activation.device) for part in edits.layer(layer))
+            own = edits.entries(layer)
+            indices, mult, add = (
+                torch.from_numpy(part[own]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
+            )
             edited = activation.clone()
             values = activation[0, rows, indices].float() * mult + add
+            if edits.statistic is not None and edits.coef is not None:
+                coef = torch.from_numpy(edits.coef[own]).to(activation.device)
+                taken = [row_statistic(activation[0, row], edits.statistic) for row in rows]
+                values += coef * torch.tensor(taken, device=activation.device).reshape(-1, 1)
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
 
@@ -91,6 +102,20 @@ class Hooks:
             "not an MLP with one activation function",
             param="model",
         )
+
+
+def row_statistic(activations: Tensor, statistic: Statistic) -> float:
+    """Return a statistic of one token's activations [F], computed in float64."""
+    values = activations.double().flatten()
+    if statistic.name == "mad":
+        return float((values - values.median()).abs().median())
+    if statistic.name == "iqr":
+        return float(values.quantile(0.75) - values.quantile(0.25))
+    if statistic.name == "percentile":
+        return float(values.quantile(statistic.percent / 100.0))
+    if statistic.name == "std":
+        return float(values.std()) if len(values) > 1 else 0.0
+    return float(getattr(values, statistic.name)())
 
 
 class _HookedActivation(nn.Module):

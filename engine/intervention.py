@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
+from engine.kernels.statistic import Statistic
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
@@ -55,17 +56,25 @@ class NonTarget:
 class Intervention:
     """One change to the activations `a` of a set of neurons, before they are multiplied by `up_proj`.
 
-    `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Where `patch` is None, v is `factor`; otherwise v is the
-    neuron's recorded patch value times `factor` (1 if not given). A neuron of several of the languages takes the mean
-    of their patch values. `layers` are global indices (None: all). `scope` says at which tokens: every one, those of
-    the prompt, or those generated (of a scored continuation, its tokens count as generated).
-    `selection="random"` takes as many neurons a layer as the languages have, drawn with `seed`.
+    `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Here v is `factor`; or, with `patch`, the neuron's
+    recorded patch value times `factor`; or, with `statistic`, `factor` times that statistic of the token's activations
+    in the neuron's layer before any intervention (with either, `factor` is 1 if not given).
+
+    `weights`, one a language (None: all 1), take a part of the op, or more than all of it: a' = a + w * (op(a) - a). A
+    neuron of several of the languages gets the mean of what they ask: of their weights, and of their patch values
+    weighted.
+
+    `layers` are global indices (None: all). `scope` says at which tokens: every one, those of the prompt, or those
+    generated (of a scored continuation, its tokens count as generated). `selection="random"` takes as many neurons a
+    layer as the languages have, drawn with `seed`.
     """
 
     languages: tuple[str, ...]
     op: Op
     factor: float
+    weights: tuple[float, ...] | None = None
     patch: Patch | None = None
+    statistic: Statistic | None = None
     layers: tuple[int, ...] | None = None
     scope: Scope = "all"
     selection: Selection | None = None
@@ -78,24 +87,29 @@ class Intervention:
 
         Raises InvalidRequest with `param` naming the field.
         """
-        data = _keys(raw, {field.name for field in fields(cls)} | {"statistic"}, param)
-        if data.get("statistic") is not None:
-            raise InvalidRequest("this version has no statistic ops; leave it null", param=f"{param}.statistic")
+        data = _keys(raw, {field.name for field in fields(cls)} - {"weights"}, param)
         op = _choice(data.get("op"), Op, f"{param}.op")
-        patch = data.get("patch")
+        patch, statistic = data.get("patch"), _statistic(data.get("statistic"), f"{param}.statistic")
         if patch is not None:
             _choice(patch, Patch, f"{param}.patch")
-            if op == "scale":
-                raise InvalidRequest("a patch value goes with op add or set, not scale", param=f"{param}.patch")
+        if patch is not None and statistic is not None:
+            raise InvalidRequest("give patch or statistic, not both", param=f"{param}.statistic")
+        for name, given in (("patch", patch), ("statistic", statistic)):
+            if given is not None and op == "scale":
+                raise InvalidRequest(f"a {name} goes with op add or set, not scale", param=f"{param}.{name}")
         factor = data.get("factor")
-        if factor is None and patch is None:
-            raise InvalidRequest("factor is required, unless patch gives the magnitude", param=f"{param}.factor")
+        if factor is None and patch is None and statistic is None:
+            message = "factor is required, unless patch or statistic gives the magnitude"
+            raise InvalidRequest(message, param=f"{param}.factor")
         selection = data.get("selection")
+        languages, weights = _languages(data.get("languages"), f"{param}.languages")
         return cls(
-            languages=_languages(data.get("languages"), f"{param}.languages"),
+            languages=languages,
+            weights=weights,
             op=op,
             factor=1.0 if factor is None else _number(factor, f"{param}.factor"),
             patch=patch,
+            statistic=statistic,
             layers=_layers(data.get("layers", "all"), f"{param}.layers"),
             scope=_choice(data.get("scope", "all"), Scope, f"{param}.scope"),
             selection=None if selection is None else _choice(selection, Selection, f"{param}.selection"),
@@ -105,9 +119,12 @@ class Intervention:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public JSON form, complete and in canonical order of values."""
+        raw = asdict(self)
+        weights = raw.pop("weights")
         return {
-            **asdict(self),
-            "languages": list(self.languages),
+            **raw,
+            "languages": list(self.languages) if weights is None else dict(zip(self.languages, weights, strict=True)),
+            "statistic": None if self.statistic is None else self.statistic.word,
             "layers": "all" if self.layers is None else list(self.layers),
         }
 
@@ -117,10 +134,29 @@ class Intervention:
         return content_hash(self.to_dict())
 
 
-def _languages(raw: object, param: str) -> tuple[str, ...]:
-    if not isinstance(raw, list | tuple) or not raw or not all(isinstance(code, str) and code for code in raw):
-        raise InvalidRequest("languages must be a list of at least one language code", param=param)
-    return tuple(sorted(set(cast("list[str]", raw))))
+def _languages(raw: object, param: str) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """Return the languages in order, each once, and their weights: None where all are 1."""
+    if (
+        not isinstance(raw, list | tuple | Mapping)
+        or not raw
+        or not all(isinstance(code, str) and code for code in raw)
+    ):
+        message = "languages must be a list of at least one language code, or an object of codes and weights"
+        raise InvalidRequest(message, param=param)
+    codes = tuple(sorted(set(cast("list[str]", raw))))
+    if not isinstance(raw, Mapping):
+        return codes, None
+    weights = tuple(_number(raw[code], f"{param}.{code}") for code in codes)
+    return codes, None if set(weights) == {1.0} else weights
+
+
+def _statistic(raw: object, param: str) -> Statistic | None:
+    if raw is None:
+        return None
+    try:
+        return Statistic.parse(str(raw))
+    except ValueError as error:
+        raise InvalidRequest(f"{param} {error}", param=param) from error
 
 
 def _layers(raw: object, param: str) -> tuple[int, ...] | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ampsweep.errors import AmpsweepError, EngineFailed
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import read_model_folder
 from engine.identify.recorder import Recorder, Ticket
@@ -224,7 +224,9 @@ class VllmEngine:
             return None
         key = steering_key(steering)
         if key not in self._resolved:
-            self._neurons.resolve(steering)
+            if self._neurons.resolve(steering).statistic is not None:
+                message = "the vllm engine takes no statistics yet; use --engine transformers, or leave it null"
+                raise InvalidRequest(message, param="intervention.statistic")
             self._resolved.add(key)
         return key
 

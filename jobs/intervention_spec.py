@@ -7,13 +7,14 @@ known here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.edge import Languages, Strict, Unique, validated
+from jobs.edge import Languages, Name, Strict, Unique, validated
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
@@ -21,6 +22,34 @@ Scope = Literal["all", "prompt", "generation"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(ge=-1e6, le=1e6)]
 LayerList = Unique[Annotated[int, Field(ge=0, lt=10_000)]]
+
+
+_STATISTICS = ("mean", "std", "median", "max", "iqr", "mad")
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)")
+
+
+def _statistic(word: str) -> str:
+    """Return the word as the engine writes it; a percentile has one spelling."""
+    if (found := _PERCENTILE.fullmatch(word)) and float(found[1]) <= 100.0:
+        return f"p{float(found[1])!r}".removesuffix(".0")
+    if word not in _STATISTICS:
+        message = "must be one of {known}, or a percentile from p0 to p100"
+        raise PydanticCustomError("statistic", message, {"known": ", ".join(_STATISTICS)})
+    return word
+
+
+StatisticWord = Annotated[str, AfterValidator(_statistic)]
+Weights = Annotated[dict[Name, Factor], Field(min_length=1, max_length=1000)]
+
+
+def _languages_kind(value: object) -> str:
+    return "weights" if isinstance(value, dict) else "a list"
+
+
+WeightedLanguages = Annotated[
+    Annotated[Languages, Tag("a list")] | Annotated[Weights, Tag("weights")], Discriminator(_languages_kind)
+]
+"""A list of codes, or an object that gives each code a weight."""
 
 
 def by_kind(value: object) -> str:
@@ -44,11 +73,11 @@ class NonTargetSpec(Strict):
 class InterventionSpec(Strict):
     """One intervention in the public JSON form: `languages`, `op` and a magnitude, the rest optional."""
 
-    languages: Languages
+    languages: WeightedLanguages
     op: Op
     factor: Factor | None = None
     patch: Patch | None = None
-    statistic: None = None
+    statistic: StatisticWord | None = None
     layers: Layers = "all"
     scope: Scope = "all"
     selection: Literal["random"] | None = None
@@ -57,12 +86,7 @@ class InterventionSpec(Strict):
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionSpec:
-        if self.patch is None and self.factor is None:
-            message = "a magnitude is required: give factor, or patch with op add or set"
-            raise PydanticCustomError("no_magnitude", message, {"key": "factor"})
-        if self.patch is not None and self.op == "scale":
-            message = "a patch value goes with op add or set, not with scale"
-            raise PydanticCustomError("patch_scale", message, {"key": "patch"})
+        check_magnitude(self.op, factor=self.factor, patch=self.patch, statistic=self.statistic, factor_key="factor")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +96,7 @@ class InterventionSpec(Strict):
             op=self.op,
             factor=1.0 if self.factor is None else self.factor,
             patch=self.patch,
+            statistic=self.statistic,
             layers=None if self.layers == "all" else self.layers,
             scope=self.scope,
             selection=self.selection,
@@ -80,24 +105,46 @@ class InterventionSpec(Strict):
         )
 
 
+def check_magnitude(op: str, *, factor: object, patch: object, statistic: object, factor_key: str) -> None:
+    """Raise where there is no magnitude, or one that does not go with the op; `factor_key` names the factor."""
+    given = {"patch": patch, "statistic": statistic}
+    if factor is None and patch is None and statistic is None:
+        message = "a magnitude is required: give {key}, or patch or statistic with op add or set"
+        raise PydanticCustomError("no_magnitude", message, {"key": factor_key})
+    if patch is not None and statistic is not None:
+        raise PydanticCustomError("two_magnitudes", "give patch or statistic, not both", {"key": "statistic"})
+    for key, value in given.items():
+        if value is not None and op == "scale":
+            raise PydanticCustomError("scale", "goes with op add or set, not with scale", {"key": key})
+
+
 def complete_intervention(
     *,
-    languages: tuple[str, ...],
+    languages: tuple[str, ...] | Mapping[str, float],
     op: str,
     factor: float,
     patch: str | None,
+    statistic: str | None,
     layers: tuple[int, ...] | None,
     scope: str,
     selection: str | None,
     seed: int,
     non_target: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the complete form. `layers` None is all; without `selection` nothing is drawn, so the seed is 0."""
+    """Return the complete form.
+
+    Languages whose weights are all 1 are a list. `layers` None is all. Without `selection` nothing is drawn, so the
+    seed is 0.
+    """
+    weights = languages if isinstance(languages, Mapping) and set(languages.values()) != {1} else None
     return {
-        "languages": sorted(set(languages)),
+        "languages": sorted(set(languages))
+        if weights is None
+        else {code: float(weight) for code, weight in sorted(weights.items())},
         "op": op,
         "factor": float(factor),
         "patch": patch,
+        "statistic": statistic,
         "layers": "all" if layers is None else sorted(set(layers)),
         "scope": scope,
         "selection": selection,

@@ -112,11 +112,11 @@ def _targets(spec: SweepSpec, neurons: NeuronChoice) -> tuple[str, ...]:
     asked = spec.interventions.languages
     for index, language in enumerate(asked or ()):
         if language not in neurons.languages:
-            what = "language of the neuron set"
-            raise UnknownName(what, language, neurons.languages, param=f"interventions.languages.{index}")
+            what, at = "language of the neuron set", language if isinstance(asked, dict) else index
+            raise UnknownName(what, language, neurons.languages, param=f"interventions.languages.{at}")
     if spec.interventions.patch is not None and not neurons.has_patch:
         raise InvalidRequest("this neuron set has no patch values; give factors alone", param="interventions.patch")
-    return asked or neurons.languages
+    return tuple(asked or neurons.languages)
 
 
 def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[int, ...] | None]:
@@ -134,9 +134,10 @@ def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[
     return [tuple(sorted(layer for layer in asked if isinstance(layer, int)))]
 
 
-def _magnitudes(spec: SweepSpec) -> list[tuple[str | None, float]]:
-    """Return the pairs of patch value (or None) and factor."""
-    return list(product(spec.interventions.patch or (None,), spec.interventions.factors or (1.0,)))
+def _magnitudes(spec: SweepSpec) -> list[tuple[str | None, str | None, float]]:
+    """Return the triples of patch value (or None), statistic (or None) and factor."""
+    asked = spec.interventions
+    return list(product(asked.patch or (None,), asked.statistic or (None,), asked.factors or (1.0,)))
 
 
 def _interventions(
@@ -146,15 +147,16 @@ def _interventions(
     yield None, None
     asked = spec.interventions
     non_target = None if asked.non_target is None else asked.non_target.model_dump()
-    for target, (patch, factor), chosen in product(targets, _magnitudes(spec), layers):
+    for target, (patch, statistic, factor), chosen in product(targets, _magnitudes(spec), layers):
         for selection in (None, *asked.controls):
             yield (
                 neurons,
                 complete_intervention(
-                    languages=(target,),
+                    languages={target: asked.languages[target]} if isinstance(asked.languages, dict) else (target,),
                     op=asked.op,
                     factor=factor,
                     patch=patch,
+                    statistic=statistic,
                     layers=chosen,
                     scope=asked.scope,
                     selection=selection,

@@ -33,6 +33,8 @@ SAMPLES = pa.schema(
         ("patch", pa.string()),
         ("error", pa.string()),
         ("call_tokens", pa.list_(pa.int64())),
+        ("statistic", pa.string()),
+        ("weights", pa.string()),
     ]
 )
 """A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task."""
@@ -64,6 +66,8 @@ SUMMARY = pa.schema(
         ("delta_ci_low", pa.float64()),
         ("delta_ci_high", pa.float64()),
         ("neurons", pa.int64()),
+        ("statistic", pa.string()),
+        ("weights", pa.string()),
     ]
 )
 """One row a cell that has a value; `neurons` is how many its intervention changed, 0 for a baseline."""
@@ -75,20 +79,24 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
     """Return what all samples of a cell share: the columns that say what was asked.
 
     `target_language` is the language steered to (of several, joined by "+"), or the one a baseline is compared with.
-    An unsteered cell has no selection, op, factor, layers, scope or patch.
+    An unsteered cell has no selection, op, factor, layers, scope, patch or statistic. `weights` are the languages' in
+    their order, joined by "+"; null where all are 1.
     """
     asked = cell.intervention or {}
+    languages = asked.get("languages", ())
     layers = asked.get("layers")
     return {
         "cell_id": cell.id,
         "model": cell.model,
         "task": cell.task.name,
         "data_language": cell.task.data_language,
-        "target_language": "+".join(asked.get("languages", ())) or cell.task.target_language,
+        "target_language": "+".join(languages) or cell.task.target_language,
         "selection": asked.get("selection"),
         "op": asked.get("op"),
         "factor": asked.get("factor"),
         "layers": ",".join(map(str, layers)) if isinstance(layers, list | tuple) else layers,
         "scope": asked.get("scope"),
         "patch": asked.get("patch"),
+        "statistic": asked.get("statistic"),
+        "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
     }

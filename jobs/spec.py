@@ -8,7 +8,19 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from jobs.edge import Languages, Name, Strict, Unique, validated
-from jobs.intervention_spec import Factor, LayerList, NonTargetSpec, Op, Patch, Scope, Seed, by_kind
+from jobs.intervention_spec import (
+    Factor,
+    LayerList,
+    NonTargetSpec,
+    Op,
+    Patch,
+    Scope,
+    Seed,
+    StatisticWord,
+    WeightedLanguages,
+    by_kind,
+    check_magnitude,
+)
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 METHOD_PARAMS: dict[str, dict[str, float]] = {
@@ -81,14 +93,16 @@ def _one_or_list(value: object) -> object:
 class InterventionsSpec(Strict):
     """The interventions of a sweep: every target language with every magnitude, layer choice and control.
 
-    `layers: each` makes one of each layer. Without `patch` the factors are the magnitudes; with it each patch value is
-    multiplied by each factor (1 if none is given). `controls: [random]` repeats all with neurons drawn at random.
+    `languages` may give each target a weight. `layers: each` makes one of each layer. Without `patch` or `statistic`
+    the factors are the magnitudes; with one of them each of its values is multiplied by each factor (1 if none is
+    given). `controls: [random]` repeats all with neurons drawn at random.
     """
 
-    languages: Languages | None = None
+    languages: WeightedLanguages | None = None
     op: Op
     factors: Unique[Factor] | None = None
     patch: Annotated[Unique[Patch] | None, BeforeValidator(_one_or_list)] = None
+    statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(_one_or_list)] = None
     layers: Layers = "all"
     scope: Scope = "all"
     controls: Annotated[tuple[Literal["random"], ...], Field(strict=False, max_length=1)] = ()
@@ -96,12 +110,7 @@ class InterventionsSpec(Strict):
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionsSpec:
-        if self.patch is None and self.factors is None:
-            message = "a magnitude is required: give factors, or patch with op add or set"
-            raise PydanticCustomError("no_magnitude", message, {"key": "factors"})
-        if self.patch is not None and self.op == "scale":
-            message = "patch values go with op add or set, not with scale"
-            raise PydanticCustomError("patch_scale", message, {"key": "patch"})
+        check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
         return self
 
 

@@ -21,7 +21,7 @@ from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_for
 
-_TARGET = ("model", "task", "target_language", "op", "patch", "layers")
+_TARGET = ("model", "task", "target_language", "op", "patch", "statistic", "weights", "layers")
 
 
 class SummaryBuilder:
@@ -61,10 +61,10 @@ def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each target language (and op, patch, layers) the factor with the largest mean LSS over base languages.
+    """Return for each target language (and op, patch, statistic, weights, layers) the factor with the largest mean LSS.
 
-    Of equal ones the smaller factor wins. Controls do not count, nor does a target without
-    neurons, for which nothing was changed. `languages` says how many base languages there were.
+    The mean is over base languages; `languages` says how many there were. Of equal ones the smaller factor wins.
+    Controls do not count, nor does a target without neurons, for which nothing was changed.
     """
     means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

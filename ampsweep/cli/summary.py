@@ -10,7 +10,7 @@ import typer
 
 Row = Mapping[str, Any]
 
-_SERIES = ("task", "metric", "target_language", "op", "patch", "layers")
+_SERIES = ("task", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
@@ -42,9 +42,11 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def _label(series: tuple[Any, ...]) -> str:
-    _task, _metric, target, op, patch, layers, selection = series
+    _task, _metric, target, op, patch, statistic, weights, layers, selection = series
     where = "" if layers == "all" else f" layers {layers}"
-    return f"{target} {op}{f' {patch}' if patch else ''}{where}{f', {selection}' if selection else ''}"
+    what = "".join(f" {word}" for word in (op, patch, statistic) if word)
+    weight = f" weight {weights}" if weights else ""
+    return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"
 
 
 def _cell(rows: Sequence[Row]) -> str:

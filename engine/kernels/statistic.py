@@ -7,8 +7,9 @@ places, so that a kernel needs no case for each percentile. Width is the number 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 StatisticName = Literal["mean", "std", "max", "median", "percentile", "iqr", "mad"]
 
@@ -24,6 +25,9 @@ _KINDS = {
     "iqr": SPREAD,
     "mad": DEVIATION,
 }
+
+
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,8 @@ class StatisticPlan:
 class Statistic:
     """One statistic over the n activations of a token.
 
-    `mean`; `std` with n - 1; `max`; `median`, the lower one; `percentile` with `percent` of 0 to 100, interpolated
-    linearly; `iqr`, percentile 75 less percentile 25; `mad`, the median of the distances to the median.
+    `mean`; `std` with n - 1 (0 of a single one); `max`; `median`, the lower one; `percentile` with `percent` of 0 to
+    100, interpolated linearly; `iqr`, percentile 75 less percentile 25; `mad`, the median distance to the median.
     """
 
     name: StatisticName
@@ -52,6 +56,24 @@ class Statistic:
     def __post_init__(self) -> None:
         assert self.name in get_args(StatisticName)
         assert 0.0 <= self.percent <= 100.0
+
+    @classmethod
+    def parse(cls, word: str) -> Statistic:
+        """Read `mean`, `std`, `median`, `max`, `iqr`, `mad` or a percentile such as `p5` or `p97.5`.
+
+        A percentile is from 0 to 100, with at most four decimals. Raises ValueError, saying so.
+        """
+        if (found := _PERCENTILE.fullmatch(word)) and float(found[1]) <= 100.0:
+            return cls(name="percentile", percent=float(found[1]))
+        names = [name for name in get_args(StatisticName) if name != "percentile"]
+        if word not in names:
+            raise ValueError(f"must be one of {', '.join(names)}, or a percentile from p0 to p100; got {word!r}")
+        return cls(name=cast("StatisticName", word))
+
+    @property
+    def word(self) -> str:
+        """What `parse` reads; equal exactly for equal statistics."""
+        return self.name if self.name != "percentile" else f"p{self.percent!r}".removesuffix(".0")
 
     def plan(self, width: int) -> StatisticPlan:
         """Return the places of its quantiles among `width` values."""

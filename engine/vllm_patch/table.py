@@ -119,12 +119,13 @@ class SteeringTable:
 
 def _cut(edits: Edits, shard: Shard) -> _Row:
     """Keep what falls into the shard, with neurons counted from its first."""
-    parts = [edits.layer(layer) for layer in shard.layers]
-    kept = [(part[0] >= shard.first) & (part[0] < shard.first + shard.width) for part in parts]
-    counts = [int(mask.sum()) for mask in kept]
+    inside = (edits.indices >= shard.first) & (edits.indices < shard.first + shard.width)
+    layers = [np.arange(own.start, own.stop) for own in map(edits.entries, shard.layers)]
+    kept = [entries[inside[entries]] for entries in layers]
+    entries = np.concatenate(kept)
     return _Row(
-        ends=np.cumsum(counts, dtype=np.int64),
-        indices=np.concatenate([part[0][mask] - shard.first for part, mask in zip(parts, kept, strict=True)]),
-        mult=np.concatenate([part[1][mask] for part, mask in zip(parts, kept, strict=True)]),
-        add=np.concatenate([part[2][mask] for part, mask in zip(parts, kept, strict=True)]),
+        ends=np.cumsum([len(part) for part in kept], dtype=np.int64),
+        indices=edits.indices[entries] - np.int32(shard.first),
+        mult=edits.mult[entries],
+        add=edits.add[entries],
     )

@@ -68,7 +68,8 @@ class Scorer:
         def edit(_module: nn.Module, _args: tuple[Tensor, ...], activation: Tensor) -> Tensor | None:
             if self.edits is None:
                 return None
-            indices, mult, add = (torch.from_numpy(part) for part in self.edits.layer(layer))
+            own, parts = self.edits.entries(layer), (self.edits.indices, self.edits.mult, self.edits.add)
+            indices, mult, add = (torch.from_numpy(part[own]) for part in parts)
             edited = activation.clone()
             edited[..., indices] = activation[..., indices] * mult + add
             return edited

@@ -23,6 +23,7 @@ _raw = st.fixed_dictionaries(
         "languages": st.lists(st.sampled_from(LANGUAGES), min_size=1, unique=True),
         "op": st.sampled_from(["scale", "add", "set"]),
         "factor": _factors,
+        "weights": st.none() | st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3),
         "layers": st.just("all") | st.lists(st.integers(0, LAYERS - 1), min_size=1, unique=True),
         "non_target": st.none()
         | st.fixed_dictionaries({"op": st.sampled_from(["scale", "add", "set"]), "factor": _factors}),
@@ -30,13 +31,33 @@ _raw = st.fixed_dictionaries(
 )
 
 
-def _affine(op: str, value: float) -> tuple[float, float]:
-    return {"scale": (value, 0.0), "add": (1.0, value), "set": (0.0, value)}[op]
+Affine = tuple[float, float, float]
 
 
-def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], tuple[float, float]]:
+def _affine(op: str, value: float) -> Affine:
+    return {"scale": (value, 0.0, 0.0), "add": (1.0, value, 0.0), "set": (0.0, value, 0.0)}[op]
+
+
+def _asked(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index: int) -> Affine:
+    """What one language asks of one of its neurons, its weight included."""
+    value = raw["factor"]
+    if raw.get("patch"):
+        assert neurons.patch is not None
+        value *= float(neurons.patch.of(raw["patch"])[neurons.languages.index(code), layer, index])
+    mult, add, coef = _affine(raw["op"], value)
+    if raw.get("statistic"):
+        add, coef = 0.0, value
+    weight = raw["languages"][code] if isinstance(raw["languages"], dict) else 1.0
+    return 1 + weight * (mult - 1), weight * add, weight * coef
+
+
+def _intervention(raw: dict[str, Any]) -> Intervention:
+    return Intervention.from_dict({key: value for key, value in raw.items() if key != "weights"})
+
+
+def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Affine]:
     """Work the edits out neuron by neuron, as the method describes them."""
-    edits: dict[tuple[int, int], tuple[float, float]] = {}
+    edits: dict[tuple[int, int], Affine] = {}
     for layer in range(LAYERS):
         for index in range(WIDTH):
             owners = [code for code in LANGUAGES if [layer, index] in neurons.neurons[code].tolist()]
@@ -44,29 +65,31 @@ def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], tup
             if raw["layers"] != "all" and layer not in raw["layers"]:
                 continue
             if targets:
-                value = raw["factor"]
-                if raw.get("patch"):
-                    assert neurons.patch is not None
-                    recorded = neurons.patch.of(raw["patch"])[:, layer, index]
-                    value *= sum(float(recorded[neurons.languages.index(code)]) for code in targets) / len(targets)
-                edits[layer, index] = _affine(raw["op"], value)
+                asked = [_asked(raw, neurons, code, layer, index) for code in targets]
+                mult, add, coef = (sum(column) / len(targets) for column in zip(*asked, strict=True))
+                edits[layer, index] = (mult, add, coef)
             elif raw["non_target"] and owners:
                 edits[layer, index] = _affine(raw["non_target"]["op"], raw["non_target"]["factor"])
     return edits
 
 
-def _as_dict(edits: Edits) -> dict[tuple[int, int], tuple[float, float]]:
+def _as_dict(edits: Edits) -> dict[tuple[int, int], Affine]:
+    assert (edits.coef is None) == (edits.statistic is None)
+    coef = np.zeros_like(edits.mult) if edits.coef is None else edits.coef
     found = {}
     for layer in range(LAYERS):
-        indices, mult, add = edits.layer(layer)
-        assert (np.diff(indices) > 0).all()
-        for index, m, a in zip(indices.tolist(), mult.tolist(), add.tolist(), strict=True):
-            found[layer, index] = (m, a)
+        own = edits.entries(layer)
+        assert (np.diff(edits.indices[own]) > 0).all()
+        values = np.stack([edits.mult[own], edits.add[own], coef[own]], axis=1)
+        for index, (m, a, c) in zip(edits.indices[own].tolist(), values.tolist(), strict=True):
+            found[layer, index] = (m, a, c)
     return found
 
 
 def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
-    edits = resolve(Intervention.from_dict(raw), neurons)
+    if raw.get("weights"):
+        raw = {**raw, "languages": {code: raw["weights"][LANGUAGES.index(code)] for code in raw["languages"]}}
+    edits = resolve(_intervention(raw), neurons)
     dtypes = [array.dtype.name for array in (edits.offsets, edits.indices, edits.mult, edits.add)]
     assert dtypes == ["int64", "int32", "float32", "float32"]
     assert edits.offsets.shape == (LAYERS + 1,)
@@ -74,8 +97,8 @@ def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
     assert edits.offsets[-1] == len(edits.indices) == len(edits.mult) == len(edits.add)
     found, expected = _as_dict(edits), _naive(raw, neurons)
     assert found.keys() == expected.keys()
-    for neuron, pair in expected.items():
-        assert found[neuron] == pytest.approx(pair, rel=1e-6, abs=1e-6)
+    for neuron, affine in expected.items():
+        assert found[neuron] == pytest.approx(affine, rel=1e-6, abs=1e-6)
 
 
 @given(sets=_sets, raw=_raw)
@@ -88,6 +111,24 @@ def test_patch_values_are_resolved_as_the_method_says(
     sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], patch: str, op: str
 ) -> None:
     _check({**raw, "patch": patch, "op": op}, make_neuron_set(sets))
+
+
+@given(sets=_sets, raw=_raw, statistic=st.sampled_from(["mean", "p97.5"]), op=st.sampled_from(["add", "set"]))
+def test_statistics_are_resolved_as_the_method_says(
+    sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], statistic: str, op: str
+) -> None:
+    _check({**raw, "statistic": statistic, "op": op}, make_neuron_set(sets))
+
+
+@given(sets=_sets, raw=_raw)
+def test_weights_of_1_are_the_op_to_the_last_bit(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
+    neurons = make_neuron_set(sets)
+    alone = {**raw, "languages": raw["languages"][:1]}
+    edits = resolve(_intervention(alone), neurons)
+    factor = np.float32(raw["factor"])
+    for (layer, index), (mult, add, _) in _as_dict(edits).items():
+        if [layer, index] in neurons.neurons[raw["languages"][0]].tolist():
+            assert (mult, add) == _affine(raw["op"], float(factor))[:2]
 
 
 OVERLAPPING = {
@@ -128,7 +169,7 @@ def test_random_neurons_take_their_own_recorded_values() -> None:
     raw = {"languages": ["en", "fr"], "op": "set", "patch": "median", "factor": 2, "selection": "random"}
     found = _as_dict(resolve(Intervention.from_dict(raw), neurons))
     assert found
-    for (layer, index), (mult, add) in found.items():
+    for (layer, index), (mult, add, _) in found.items():
         own = neurons.patch.median[:2, layer, index]
         assert mult == 0
         assert add == pytest.approx(2 * (float(own[0]) + float(own[1])) / 2, rel=1e-6)

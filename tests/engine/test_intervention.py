@@ -76,6 +76,10 @@ def test_the_public_form_comes_back() -> None:
         ({"languages": []}, "intervention.languages"),
         ({"languages": "fr"}, "intervention.languages"),
         ({"languages": [""]}, "intervention.languages"),
+        ({"languages": {}}, "intervention.languages"),
+        ({"languages": {"fr": None}}, "intervention.languages.fr"),
+        ({"languages": {"fr": math.inf}}, "intervention.languages.fr"),
+        ({"weights": [1.0]}, "intervention"),
         ({"op": "amplify"}, "intervention.op"),
         ({"op": None}, "intervention.op"),
         ({"factor": None}, "intervention.factor"),
@@ -91,6 +95,13 @@ def test_the_public_form_comes_back() -> None:
         ({"selection": "best"}, "intervention.selection"),
         ({"seed": -1}, "intervention.seed"),
         ({"statistic": "mean"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mode"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "percentile"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p101"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p-1"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p1e1"}, "intervention.statistic"),
+        ({"op": "set", "statistic": 5}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mean", "patch": "max"}, "intervention.statistic"),
         ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
         ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target"),
         ({"strength": 1}, "intervention"),
@@ -104,6 +115,30 @@ def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
 
 def test_a_patch_value_alone_is_a_magnitude() -> None:
     assert Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max"}).factor == 1.0
+
+
+def test_a_statistic_alone_is_a_magnitude() -> None:
+    assert Intervention.from_dict({"languages": ["fr"], "op": "add", "statistic": "std"}).factor == 1.0
+
+
+@given(percent=st.floats(0, 100))
+def test_a_percentile_has_one_spelling(percent: float) -> None:
+    spelt = [f"p{percent:.4f}", f"p{percent:.4f}".rstrip("0").removesuffix("."), f"p{percent:08.4f}"]
+    made = [Intervention.from_dict({**MINIMAL, "op": "set", "statistic": word}) for word in spelt]
+    assert len({each.hash for each in made}) == 1
+    assert Intervention.from_dict(made[0].to_dict()) == made[0]
+
+
+def test_weights_of_1_are_the_plain_list_and_others_are_not() -> None:
+    plain, ones, halves, swapped = (
+        Intervention.from_dict({**MINIMAL, "languages": languages})
+        for languages in (["tr", "fr"], {"tr": 1, "fr": 1.0}, {"fr": 0.5, "tr": 1}, {"tr": 0.5, "fr": 1})
+    )
+    assert plain == ones
+    assert plain.hash == ones.hash
+    assert len({plain.hash, halves.hash, swapped.hash}) == 3
+    assert halves.to_dict()["languages"] == {"fr": 0.5, "tr": 1.0}
+    assert Intervention.from_dict(halves.to_dict()) == halves
 
 
 def test_no_torch_is_imported() -> None:

@@ -87,7 +87,8 @@ def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
         changed = activation.clone()
         for position in range(len(activation)):
             if scope == "all" or (scope == "prompt") == (position < prompt_tokens):
-                for index, mult, add in zip(*edits.layer(layer), strict=True):
+                own = edits.entries(layer)
+                for index, mult, add in zip(edits.indices[own], edits.mult[own], edits.add[own], strict=True):
                     changed[position, index] = float(mult) * activation[position, index] + float(add)
         return changed
 

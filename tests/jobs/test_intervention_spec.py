@@ -10,7 +10,11 @@ from ampsweep.errors import InvalidRequest
 from engine.intervention import Intervention
 from jobs.intervention_spec import parse_intervention
 
-LANGUAGES = st.lists(st.sampled_from(["en", "fr", "tr"]), min_size=1, unique=True)
+CODES = st.sampled_from(["en", "fr", "tr"])
+WEIGHTS = st.dictionaries(CODES, st.sampled_from([1, 1.0]) | st.floats(-3, 3) | st.integers(-2, 2), min_size=1)
+LANGUAGES = st.lists(CODES, min_size=1, unique=True) | WEIGHTS
+PERCENTILES = st.floats(0, 100).map("p{:.4f}".format) | st.integers(0, 100).map("p{}".format)
+STATISTICS = st.sampled_from(["mean", "std", "median", "max", "iqr", "mad"]) | PERCENTILES
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "factor": st.floats(-100, 100) | st.integers(-5, 5),
     "layers": st.just("all") | st.lists(st.integers(0, 40), min_size=1, unique=True),
@@ -18,7 +22,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "selection": st.sampled_from([None, "random"]),
     "seed": st.integers(0, 2**63 - 1),
     "non_target": st.none() | st.fixed_dictionaries({"op": st.just("scale"), "factor": st.integers(0, 3)}),
-    "statistic": st.none(),
+    "statistic": st.none() | STATISTICS,
 }
 
 
@@ -28,7 +32,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     patch=st.sampled_from(["max", "median", "mean"]),
 )
 def test_the_complete_form_is_the_engines(raw: dict[str, Any], patch: str) -> None:
-    if "factor" not in raw:
+    if "factor" not in raw and raw.get("statistic") is None:
         raw["patch"] = patch
     complete = parse_intervention(raw).to_dict()
     assert complete == Intervention.from_dict(raw).to_dict()
@@ -45,6 +49,13 @@ def test_the_complete_form_is_the_engines(raw: dict[str, Any], patch: str) -> No
         ({"factor": float("nan")}, "intervention.factor"),
         ({"patch": "max"}, "intervention.patch"),
         ({"statistic": "mean"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mode"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p100.5"}, "intervention.statistic"),
+        ({"op": "set", "statistic": 5}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mean", "patch": "max"}, "intervention.statistic"),
+        ({"languages": {}}, "intervention.languages"),
+        ({"languages": {"fr": "2"}}, "intervention.languages.fr"),
+        ({"languages": {"": 1}}, "intervention.languages."),
         ({"layers": [-1]}, "intervention.layers.0"),
         ({"layers": "each"}, "intervention.layers"),
         ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),

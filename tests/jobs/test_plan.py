@@ -12,6 +12,7 @@ from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
+from jobs.schema import cell_columns
 from jobs.spec import parse_spec
 from tests.jobs.world import raw_spec, write_model
 
@@ -64,6 +65,23 @@ def test_xcopa_has_one_baseline_a_language_and_every_target(catalog: Catalog) ->
     drawn = cells[2].intervention
     assert drawn is not None
     assert drawn["seed"] == 7
+
+
+def test_each_statistic_has_a_cell_and_each_target_its_weight(catalog: Catalog) -> None:
+    interventions = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["mean", "p97.50"], "factors": [2]}
+    cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
+    asked = [cell.intervention for cell in cells if cell.intervention is not None]
+    assert [(each["languages"], each["statistic"]) for each in asked] == [
+        (languages, statistic) for languages in ({"fr": 0.5}, ["tr"]) for statistic in ("mean", "p97.5")
+    ]
+    columns = [cell_columns(cell) for cell in cells]
+    assert [(each["target_language"], each["weights"], each["statistic"]) for each in columns] == [
+        (None, None, None),
+        ("fr", "0.5", "mean"),
+        ("fr", "0.5", "p97.5"),
+        ("tr", None, "mean"),
+        ("tr", None, "p97.5"),
+    ]
 
 
 def test_each_layer_and_each_patch_value_has_a_cell(catalog: Catalog) -> None:
@@ -134,6 +152,11 @@ def test_data_engine_and_dtype_are_part_of_the_id_and_the_models_name_is_not(cat
         (
             {"interventions": {"languages": ["fr", "zh"], "op": "scale", "factors": [2]}},
             "interventions.languages.1",
+            "known: en, fr, tr",
+        ),
+        (
+            {"interventions": {"languages": {"zh": 2}, "op": "scale", "factors": [2]}},
+            "interventions.languages.zh",
             "known: en, fr, tr",
         ),
         (

@@ -87,7 +87,9 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
 def test_an_unsteered_cell_has_no_op_and_no_factor_but_the_language_it_is_compared_with(results: Results) -> None:
     cell = a_cell(0)
     row = results.read_cell(record(cell, write(results, cell, [a_sample("a")]))).table.to_pylist()[0]
-    assert {row[name] for name in ("selection", "op", "factor", "layers", "scope", "patch")} == {None}
+    assert {
+        row[name] for name in ("selection", "op", "factor", "layers", "scope", "patch", "statistic", "weights")
+    } == {None}
     assert row["target_language"] == "fr"
 
 
@@ -128,8 +130,8 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     path = sweep_file(results)
     assert path == results.results_path("sweep_1")
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-3]) == COLUMNS
-    assert table.schema.names[-3:] == ["patch", "error", "call_tokens"]
+    assert " ".join(table.schema.names[:-5]) == COLUMNS
+    assert table.schema.names[-5:] == ["patch", "error", "call_tokens", "statistic", "weights"]
     assert table.schema.remove_metadata() == SAMPLES
     assert table.schema.field("factor").type == pa.float64()
     assert table["cell_id"].to_pylist() == [a_cell(0).id] * 2 + [STEERED.id] * 2

@@ -35,6 +35,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("interventions.factors", [1, 1.0], "interventions.factors"),
     ("interventions.patch", "max", "interventions.patch"),
     ("interventions.patch", ["largest"], "interventions.patch.0"),
+    ("interventions.statistic", "mean", "interventions.statistic"),
+    ("interventions.statistic", ["mode"], "interventions.statistic.0"),
+    ("interventions.statistic", ["p5", "p5.0"], "interventions.statistic"),
+    ("interventions.languages", {"fr": True}, "interventions.languages.fr"),
     ("interventions.layers", "some", "interventions.layers"),
     ("interventions.layers", [0, -1], "interventions.layers.1"),
     ("interventions.layers", [], "interventions.layers"),
@@ -107,6 +111,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
     "interventions",
     [
         {"op": "set", "patch": "max"},
+        {"op": "set", "statistic": ["mean", "p97.5"], "languages": {"fr": 0.5, "tr": 1}},
         {"op": "add", "patch": ["max", "median"], "factors": [1, 2]},
         {"op": "scale", "factors": [0, -2], "layers": "each", "scope": "prompt", "controls": ["random"]},
         {"op": "scale", "factors": [2], "layers": [0, 1], "non_target": {"op": "set", "factor": 0}},

@@ -80,6 +80,8 @@ def lss_row(target: str, base: str, factor: float, value: float | None, **change
         "target_language": target,
         "op": "scale",
         "patch": None,
+        "statistic": None,
+        "weights": None,
         "layers": "all",
         "selection": None,
         "factor": factor,

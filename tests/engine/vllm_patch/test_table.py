@@ -97,7 +97,8 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
         slot = table.acquire(str(key), lambda key=key: edits(key))  # type: ignore[misc]
         whole = edits(key)
         for position, layer in enumerate(shard.layers):
-            indices, mult, add = whole.layer(layer)
+            own = whole.entries(layer)
+            indices, mult, add = whole.indices[own], whole.mult[own], whole.add[own]
             inside = (indices >= first) & (indices < first + width)
             expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
             assert entries(table, slot, position) == list(expected)
