@@ -7,6 +7,7 @@ Unavailable. A Client may be used from several threads.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -26,17 +27,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DEFAULT_URL = "http://127.0.0.1:8700"
+API_KEY = "AMPSWEEP_API_KEY"
 RECONNECT_SECONDS = 1.0
 """How long `events` waits before it takes up a broken stream again; it gives up after RECONNECTS in a row."""
 RECONNECTS = 30
 
 
 class Client:
-    """Talks to the server at `url`. `timeout` (seconds) is for one answer, and for a pause within a stream."""
+    """Talks to the server at `url`. `timeout` (seconds) is for one answer, and for a pause within a stream.
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout: float = 60.0) -> None:
+    `api_key` is what the server asks for, by default what AMPSWEEP_API_KEY says.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, api_key: str | None = None, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=f"{self.url}/v1", timeout=timeout)
+        key = api_key or os.environ.get(API_KEY)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=f"{self.url}/v1", timeout=timeout, headers=headers)
 
     def __enter__(self) -> Self:
         return self

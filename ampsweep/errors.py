@@ -2,9 +2,17 @@
 
 AmpsweepError             500  internal_error
 ├── InvalidRequest        422  invalid_request      a field is wrong; `param` names it
-│   └── UnknownName       422  unknown_name         a model, language, task or corpus; lists the known ones
+│   ├── UnknownName       422  unknown_name         a model, language, task or corpus; lists the known ones
+│   ├── PromptTooLong     422  prompt_too_long      more text than this server or this model takes
+│   ├── MaxTokensTooLarge 422  max_tokens_too_large more tokens than this server draws for one request
+│   └── SweepTooLarge     422  too_many_cells       more cells than this server plans for one sweep
+├── Unauthenticated       401  invalid_api_key      no key, or none that is known and not revoked
+├── Forbidden             403  forbidden            the key is known; it does not go that far
 ├── NotFound              404  not_found            an id that names nothing
 ├── Conflict              409  conflict             the state does not allow it
+│   └── StillRunning      409  idempotency_running  the first request with this Idempotency-Key has no answer yet
+├── RateLimited           429  rate_limited         too many requests a minute; `retry_after` says when
+├── TooManyStreams        429  too_many_streams     too many answers of this key under way at once
 ├── UnsupportedModel      422  unsupported_model    a model that cannot be steered
 ├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered; it refuses instead
 ├── EngineFailed          500  engine_failed        the engine died or answered nonsense
@@ -23,6 +31,8 @@ class AmpsweepError(Exception):
 
     status = 500
     code = "internal_error"
+    retry_after: int | None = None
+    """Seconds after which the same request may succeed, where that is known."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -73,6 +83,38 @@ class UnknownName(InvalidRequest):
         super().__init__(f"unknown {what} {name!r}; known: {listed}", param=param)
 
 
+class PromptTooLong(InvalidRequest):
+    """More text than the server or the model takes."""
+
+    code = "prompt_too_long"
+
+
+class MaxTokensTooLarge(InvalidRequest):
+    """More tokens asked for than the server draws for one request."""
+
+    code = "max_tokens_too_large"
+
+
+class SweepTooLarge(InvalidRequest):
+    """More cells than the server plans for one sweep."""
+
+    code = "too_many_cells"
+
+
+class Unauthenticated(AmpsweepError):
+    """No API key, or none that opens anything; the message never repeats what was sent."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(AmpsweepError):
+    """What was asked is not for this caller."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(AmpsweepError):
     """An id that names nothing."""
 
@@ -85,6 +127,34 @@ class Conflict(AmpsweepError):
 
     status = 409
     code = "conflict"
+
+
+class StillRunning(Conflict):
+    """The first request with the same Idempotency-Key is being answered; ask again for its answer."""
+
+    code = "idempotency_running"
+    retry_after = 1
+
+
+class RateLimited(AmpsweepError):
+    """More requests than a caller may make; `retry_after` is when the next one is let in."""
+
+    status = 429
+    code = "rate_limited"
+    retry_after = 1
+
+    def after(self, seconds: int) -> RateLimited:
+        """Return the same error with the time to wait, in whole seconds."""
+        self.retry_after = seconds
+        return self
+
+
+class TooManyStreams(AmpsweepError):
+    """More answers under way at once than a caller may have."""
+
+    status = 429
+    code = "too_many_streams"
+    retry_after = 1
 
 
 class UnsupportedModel(AmpsweepError):
@@ -124,3 +194,4 @@ class Unavailable(AmpsweepError):
 
     status = 503
     code = "unavailable"
+    retry_after = 2

@@ -10,11 +10,12 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on a clean exit it becomes `target`, else it is removed.
 
     The file and its folder are synced, so after the block the name points at the complete bytes, also after a power
-    cut. Readers see the old file or the new one, never a part. The parent folder must exist.
+    cut. Readers see the old file or the new one, never a part. The parent folder must exist. `mode` are the
+    file's permissions.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     os.close(handle)
@@ -23,7 +24,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

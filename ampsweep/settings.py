@@ -66,11 +66,24 @@ def _folder(path: Path) -> Path:
 
 
 ModelFolder = Annotated[ServedModel, AfterValidator(_model_folder)]
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path.resolve()
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
+File = Annotated[Path, AfterValidator(_file)]
 
 
 class Settings(BaseSettings):
-    """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is."""
+    """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is.
+
+    `keys` is the file of API keys, by default `keys.json` in `home`. The limits are those of `api.limits`;
+    `max_requests_a_minute` 0 sets none.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -85,10 +98,24 @@ class Settings(BaseSettings):
     ray_address: str | None = None
     cells_per_engine: int = Field(default=8, ge=1, le=1024)
     atlas: bool = True
+    keys: Path | None = None
+    tls_cert: File | None = None
+    tls_key: File | None = None
+    behind_tls_proxy: bool = False
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=1024**3)
+    max_prompt_chars: int = Field(default=400_000, ge=1)
+    max_tokens: int = Field(default=32_768, ge=1)
+    max_cells: int = Field(default=100_000, ge=1)
+    max_streams: int = Field(default=256, ge=1)
+    max_requests_a_minute: int = Field(default=6000, ge=0)
 
     def served(self) -> dict[str, ServedModel]:
         """Return all models on the list."""
         return {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
+
+    def key_file(self) -> Path:
+        """Return where the API keys are, or will be."""
+        return self.home / "keys.json" if self.keys is None else self.keys
 
     def all_corpora(self) -> dict[str, Path]:
         """Return all corpora on the list."""

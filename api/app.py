@@ -12,18 +12,21 @@ from api import errors
 from api.body_limit import BodyLimit
 from api.completion_request import CompletionRequest
 from api.document import describe
+from api.door import Door, DoorKeeper
+from api.request_ids import RequestIds
 from api.routes import cells, completions, events, health, models, neuron_sets, results, sweeps
 from api.services import Services
+from api.streams import Streams
 from jobs.spec import SweepSpec
-
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request's body, at most."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(services: Services, *, lifespan: Lifespan | None = None, body_limit: int = BODY_LIMIT) -> FastAPI:
-    """Make the application. `lifespan` is entered in the server's event loop before the first request is answered."""
+def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """Make the application; `door` says who gets in.
+
+    `lifespan` is entered in the server's event loop before the first request is answered.
+    """
     app = FastAPI(
         title="Ampsweep",
         version=__version__,
@@ -34,8 +37,11 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, body_lim
         redoc_url=None,
     )
     app.state.services = services
+    app.state.streams = Streams(services.limits.streams)
     errors.install(app)
-    app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
+    app.add_middleware(DoorKeeper, door=door)
+    app.add_middleware(RequestIds)  # added last, so it is the outermost
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)

@@ -30,7 +30,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AmpsweepError, _on_ours)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_unexpected)
 
 
 def error_body(error: AmpsweepError) -> dict[str, object]:
@@ -42,7 +41,12 @@ def ours(error: AmpsweepError) -> JSONResponse:
     """Return the response to an error of ours."""
     if error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
-    return JSONResponse(error_body(error), error.status)
+    return JSONResponse(error_body(error), error.status, headers=_headers(error))
+
+
+def _headers(error: AmpsweepError) -> dict[str, str]:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return {**headers, "WWW-Authenticate": "Bearer"} if error.status == 401 else headers
 
 
 def http_error(error: HTTPException) -> JSONResponse:
@@ -77,8 +81,3 @@ async def _on_validation(_request: Request, error: Exception) -> JSONResponse:
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return http_error(error)
-
-
-async def _on_unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    """Answer a defect of ours without its details; the server's log has them."""
-    return ours(AmpsweepError("something went wrong in the server; its log says what"))

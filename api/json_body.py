@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -43,8 +44,7 @@ def parse_json(body: bytes) -> object:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise InvalidRequest(f"the key {twice!r} stands twice in one object", param=twice)
     return found
 
@@ -53,32 +53,48 @@ def _no_constant(name: str) -> object:
     raise InvalidRequest(f"{name} is not valid JSON; numbers must be finite")
 
 
+class _Place:
+    """Where in the body a value stands; written out only when something is wrong there, since keys may be long."""
+
+    __slots__ = ("_above", "_key", "depth")
+
+    def __init__(self, above: _Place | None, key: str | int) -> None:
+        self._above = above
+        self._key = key
+        self.depth: int = 1 if above is None else above.depth + 1
+
+    def __str__(self) -> str:
+        return str(self._key) if self._above is None else f"{self._above}.{self._key}"
+
+
 def _check(value: object) -> None:
     """Walk through a value without recursion, so that its depth cannot break the walk."""
-    waiting: list[tuple[object, str | None, int]] = [(value, None, 0)]
+    waiting: list[tuple[object, _Place | None]] = [(value, None)]
     while waiting:
-        value, path, depth = waiting.pop()
-        if depth > MAX_DEPTH:
+        value, place = waiting.pop()
+        if place is not None and place.depth > MAX_DEPTH:
             raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
             for key, inner in value.items():
-                _check_scalar(key, path)
-                waiting.append((inner, f"{path}.{key}" if path else key, depth + 1))
+                _check_scalar(key, place)
+                waiting.append((inner, _Place(place, key)))
         elif isinstance(value, list):
-            waiting += [
-                (inner, f"{path}.{index}" if path else str(index), depth + 1) for index, inner in enumerate(value)
-            ]
+            waiting += [(inner, _Place(place, index)) for index, inner in enumerate(value)]
         else:
-            _check_scalar(value, path)
+            _check_scalar(value, place)
 
 
-def _check_scalar(value: object, path: str | None) -> None:
+def _check_scalar(value: object, place: _Place | None) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest("numbers must be finite", param=path)
+        raise _wrong("numbers must be finite", place)
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise InvalidRequest("whole numbers must fit in 64 bits", param=path)
+        raise _wrong("whole numbers must fit in 64 bits", place)
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidRequest("text must be valid Unicode, without lone surrogates", param=path) from None
+            raise _wrong("text must be valid Unicode, without lone surrogates", place) from None
+
+
+def _wrong(message: str, place: _Place | None) -> InvalidRequest:
+    return InvalidRequest(message, param=None if place is None else str(place))

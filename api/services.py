@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from api.bell import Bell
+from api.limits import Limits
 from jobs.catalog import Catalog
 from jobs.neuron_sets import NeuronSets
 from jobs.ports import Completions, Muscle
@@ -38,6 +39,7 @@ class Services:
     muscle: Muscle
     bell: Bell
     wake: Callable[[], None] = _nobody
+    limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0
     send_timeout: float = 30.0
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
 from ampsweep.folders.hashing import files_hash
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
@@ -26,8 +26,11 @@ from jobs.tasks.registry import task_for
 MAX_CELLS = 100_000
 
 
-def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> list[Cell]:
-    """Return a sweep's cells, each once; raises InvalidRequest or UnknownName whose `param` is the spec's field."""
+def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int = MAX_CELLS) -> list[Cell]:
+    """Return a sweep's cells, each once.
+
+    Raises InvalidRequest or UnknownName whose `param` is the spec's field, SweepTooLarge above `max_cells`.
+    """
     model = catalog.model(spec.model)
     neurons = choose_neurons(spec, model, catalog, neuron_sets)
     targets = _targets(spec, neurons)
@@ -35,9 +38,9 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> list[Cel
     tasks = [_Planned(index, task, catalog, targets) for index, task in enumerate(spec.tasks)]
     a_target = len(_magnitudes(spec)) * len(layers) * (1 + len(spec.interventions.controls))
     count = sum(1 + a_target * (1 if ref.target_language else len(targets)) for task in tasks for ref in task.refs)
-    if count > MAX_CELLS:
-        raise InvalidRequest(
-            f"the sweep would have {count} cells, and {MAX_CELLS} is the most; give fewer factors, languages or layers",
+    if count > max_cells:
+        raise SweepTooLarge(
+            f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
             param="interventions",
         )
     cells: dict[str, Cell] = {}

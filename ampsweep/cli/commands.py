@@ -9,6 +9,7 @@ from ampsweep.cli.cancel import cancel
 from ampsweep.cli.failures import Commands
 from ampsweep.cli.generate import generate
 from ampsweep.cli.identify import identify
+from ampsweep.cli.keys import app as keys
 from ampsweep.cli.neurons import app as neurons
 from ampsweep.cli.results import results
 from ampsweep.cli.run import run
@@ -31,6 +32,7 @@ app.command()(results)
 app.command()(cancel)
 app.command()(identify)
 app.add_typer(neurons, name="neurons")
+app.add_typer(keys, name="keys")
 app.command()(batch)
 app.command()(generate)
 

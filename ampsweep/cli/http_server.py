@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -32,12 +34,21 @@ def listen(host: str, port: int) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """A server that a signal stops in order (`stopped_by`); a second signal does not wait for connections."""
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_SECONDS
-            )
+    def __init__(self, app: FastAPI, *, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            server_header=False,
+            proxy_headers=False,
+            ssl_certfile=tls_cert,
+            ssl_keyfile=tls_key,
         )
+        if tls_cert is not None:
+            _load_tls(config)
+        super().__init__(config)
         self.stopped_by: signal.Signals | None = None
 
     @contextmanager
@@ -65,3 +76,12 @@ class HttpServer(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self.stopped_by = signal.Signals(number)
+
+
+def _load_tls(config: uvicorn.Config) -> None:
+    """Read certificate and key now, so that a wrong one stops the start by its name."""
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        message = f"{config.ssl_certfile} and its key cannot be used for TLS: {error}"
+        raise InvalidRequest(message, param="tls_cert") from error

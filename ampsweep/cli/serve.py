@@ -32,6 +32,12 @@ def serve(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[int | None, typer.Option(help="Cells an engine has in flight. [default: 8]")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The file of API keys. [default: keys.json in the home]")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate chain (PEM): answer over TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
+    behind_tls_proxy: Annotated[
+        bool, typer.Option("--behind-tls-proxy", help="A proxy in front speaks TLS; no one else reaches this port.")
+    ] = False,
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
 ) -> None:
     """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
@@ -50,6 +56,10 @@ def serve(
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,
+        keys=keys,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        behind_tls_proxy=behind_tls_proxy or None,
     )
     if not settings.served():
         raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
@@ -62,6 +72,7 @@ def serve(
 
 async def _serve(settings: Settings) -> signal.Signals | None:
     """Serve until a signal comes, and return it; everything that was started has ended then."""
+    from ampsweep.cli.exposure import door_of, limits_of
     from ampsweep.cli.house import House, catalog_of
     from ampsweep.cli.http_server import HttpServer, listen
     from api.app import create_app
@@ -70,6 +81,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     from worker.completions import PoolCompletions
     from worker.ray_pool import RayPool
 
+    door = door_of(settings)
     listening = listen(settings.host, settings.port)
     catalog = catalog_of(settings)
     house = House.open(settings.home, catalog)
@@ -90,8 +102,9 @@ async def _serve(settings: Settings) -> signal.Signals | None:
         muscle=pool,
         bell=bell,
         wake=dispatcher.wake,
+        limits=limits_of(settings),
     )
-    server = HttpServer(create_app(services))
+    server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
     with listening, closing(house), server.stopped_by_signals():
         try:
             await pool.start()
@@ -134,4 +147,6 @@ async def _greet(server: HttpServer, pool: Pool, settings: Settings, listening: 
         server.should_exit = True
         raise
     host, port = listening.getsockname()[:2]
-    typer.echo(f"{', '.join(sorted(settings.served()))} at http://{host}:{port} (Ctrl-C stops the server)")
+    scheme = "http" if settings.tls_cert is None else "https"
+    models = ", ".join(sorted(settings.served()))
+    typer.echo(f"{models} at {scheme}://{host}:{port} (Ctrl-C stops the server)")

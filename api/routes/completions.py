@@ -20,6 +20,7 @@ from api.document import body_of
 from api.errors import error_body
 from api.json_body import JsonBody
 from api.services import Served
+from api.streams import one_stream
 from jobs.ports import CompletionChunk
 
 T = TypeVar("T")
@@ -31,13 +32,15 @@ CLIENT_GONE = 499
 router = APIRouter(prefix="/completions", tags=["completions"])
 
 
-@router.post("", openapi_extra=body_of(CompletionRequest), response_model=None)
+@router.post("", openapi_extra=body_of(CompletionRequest), response_model=None, dependencies=[one_stream])
 async def create_completion(served: Served, request: Request, body: JsonBody) -> Response:
     """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
 
     A client that goes away ends its generation.
     """
     asked = parse_completion(body)
+    served.limits.check_prompt(len(asked.prompt), param="prompt")
+    served.limits.check_tokens(asked.max_tokens, param="max_tokens")
     answer = CompletionAnswer(asked)
     chunks = served.completions.stream(asked.to_call())
     if not asked.stream:

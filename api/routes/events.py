@@ -13,14 +13,15 @@ from sse_starlette.sse import EventSourceResponse
 
 from api.bell import Bell
 from api.services import Served, Services
+from api.streams import one_stream
 from jobs.store.states import SWEEP_ENDED
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.get("/{sweep_id}/events", response_class=EventSourceResponse)
+@router.get("/{sweep_id}/events", response_class=EventSourceResponse, dependencies=[one_stream])
 async def stream_events(
-    served: Served, sweep_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
+    served: Served, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
 ) -> EventSourceResponse:
     """Stream a sweep's events from the first one, or from behind `Last-Event-ID`, until the sweep has ended.
 

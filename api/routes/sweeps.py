@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 
+from api.caller import CalledBy, Caller
 from api.document import body_of
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 @router.post("", status_code=201, openapi_extra=body_of(SweepSpec))
 async def create_sweep(
     served: Served,
+    caller: CalledBy,
     body: JsonBody,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> dict[str, Any]:
@@ -28,7 +30,7 @@ async def create_sweep(
 
     The same `Idempotency-Key` with the same spec gives the sweep that the first call made.
     """
-    record = await asyncio.to_thread(_create, served, parse_spec(body), idempotency_key)
+    record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key)
     _changed(served)
     return sweep_object(record)
 
@@ -75,9 +77,10 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
     }
 
 
-def _create(served: Services, spec: SweepSpec, idempotency_key: str | None) -> SweepRecord:
-    cells = plan(spec, served.catalog, served.neuron_sets)
-    return served.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells, idempotency_key=idempotency_key)
+def _create(served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None) -> SweepRecord:
+    cells = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
+    key = None if idempotency_key is None else f"{caller.id}:{idempotency_key}"  # nobody takes another's
+    return served.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells, idempotency_key=key)
 
 
 def _changed(served: Services) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def serving(name: str, home: Path, *arguments: str) -> Iterator[Served]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         line = _first_line(process)
-        assert line.startswith(f"{name} at http://127.0.0.1:"), f"the server said {line!r}"
+        assert re.match(rf"{name} at https?://127\.0\.0\.1:", line), f"the server said {line!r}"
         yield Served(url=line.split()[2], process=process)
     finally:
         if process.poll() is None:

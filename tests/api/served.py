@@ -12,12 +12,18 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.bell import Bell
+from api.door import Door
+from api.keys import ApiKey, KeyFile, KeyScope
+from api.limits import Limits
+from api.rates import Rates
 from api.services import Services
 from jobs.store.states import SWEEP_ENDED
 from tests.worker.house import SPEC, House, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
 from worker.local_pool import LocalPool
+
+LIMITS = Limits(body_bytes=100_000, requests_a_minute=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,13 @@ class Server:
     bell: Bell
     pool: LocalPool
     dispatcher: Dispatcher
+    keys: KeyFile
+
+    def key(self, *scopes: KeyScope) -> tuple[ApiKey, dict[str, str]]:
+        """Make a key, which closes the server to all without one; return it and the header that has it."""
+        name = f"key-{len(self.keys.all())}"
+        key, token = self.keys.create(name, frozenset(scopes), now=0.0)
+        return key, {"Authorization": f"Bearer {token}"}
 
     async def submit(self, **changes: Any) -> dict[str, Any]:
         answer = await self.http.post("/v1/sweeps", json={**SPEC, **changes})
@@ -47,9 +60,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(house: House, *, working: bool = True, **engine: Any) -> AsyncIterator[Server]:
+async def serving(
+    house: House,
+    *,
+    working: bool = True,
+    limits: Limits = LIMITS,
+    exposed: bool = False,
+    **engine: Any,
+) -> AsyncIterator[Server]:
     """Serve; `working` False leaves the dispatcher still, so that sweeps stay as they were sent."""
     bell = Bell()
+    keys = KeyFile(house.data / "keys.json")
     async with house.pool(**engine) as pool:
         dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
         services = Services(
@@ -61,14 +82,16 @@ async def serving(house: House, *, working: bool = True, **engine: Any) -> Async
             muscle=pool,
             bell=bell,
             wake=dispatcher.wake,
+            limits=limits,
             event_poll=60.0,
         )
-        app = create_app(services, body_limit=100_000)
+        rates = Rates(limits.requests_a_minute, now=lambda: 0.0)
+        app = create_app(services, Door(keys, exposed=exposed, rates=rates))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:
             dispatcher.start()
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                yield Server(app=app, http=http, house=house, bell=bell, pool=pool, dispatcher=dispatcher)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+                yield Server(app=app, http=http, house=house, bell=bell, pool=pool, dispatcher=dispatcher, keys=keys)
         finally:
             await dispatcher.stop()

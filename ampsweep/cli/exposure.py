@@ -1,0 +1,48 @@
+"""Who can reach a server, and what it asks of them; a server that would stand open is not started."""
+
+from __future__ import annotations
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.settings import Settings
+from api.door import Door, is_loopback
+from api.keys import KeyFile
+from api.limits import Limits
+from api.rates import Rates
+
+
+def door_of(settings: Settings) -> Door:
+    """Return what decides who gets in.
+
+    Raises InvalidRequest where others than this machine's users could reach the server, and it has no API key, or no
+    TLS in front of the keys.
+    """
+    keys = KeyFile(settings.key_file())
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InvalidRequest("give both --tls-cert and --tls-key, or neither", param="tls_key")
+    outside = not is_loopback(settings.host)
+    if outside and settings.tls_cert is None and not settings.behind_tls_proxy:
+        raise InvalidRequest(
+            f"{settings.host} is reached from other machines, and API keys must not go there in the clear: give "
+            "--tls-cert and --tls-key, or --behind-tls-proxy where a proxy in front speaks TLS",
+            param="host",
+        )
+    exposed = outside or settings.behind_tls_proxy
+    if exposed and all(key.revoked_at is not None for key in keys.all()):
+        raise InvalidRequest(
+            f"a server that other machines reach needs an API key, and {keys.path} has none; "
+            "make one with `ampsweep keys create`",
+            param="keys",
+        )
+    return Door(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what one request, or one key, may ask for."""
+    return Limits(
+        body_bytes=settings.max_body_bytes,
+        prompt_chars=settings.max_prompt_chars,
+        max_tokens=settings.max_tokens,
+        cells=settings.max_cells,
+        streams=settings.max_streams,
+        requests_a_minute=settings.max_requests_a_minute or None,
+    )

@@ -1,0 +1,105 @@
+"""Who gets in: every request is turned away unless something here lets it pass.
+
+With keys, a request needs one whose scopes cover it: `read` to look (GET, HEAD), `submit` for all else. A server asks
+for keys as soon as its file has one, and from its start where it is reached from outside this machine. Otherwise it is
+open to this machine alone: no web page may use a browser to speak to it, under another name or from another origin.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated
+from api.caller import LOCAL, Caller, enter
+from api.errors import ours
+from api.keys import KeyFile, KeyScope
+from api.rates import Rates
+
+ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
+_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Door:
+    """Decides about requests. `exposed` says that others than this machine's users can reach the server.
+
+    `open_paths` are answered to anybody.
+    """
+
+    def __init__(self, keys: KeyFile, *, exposed: bool, rates: Rates, open_paths: frozenset[str] = ALWAYS_OPEN) -> None:
+        self._keys = keys
+        self._exposed = exposed
+        self._rates = rates
+        self._open_paths = open_paths
+
+    def let_in(self, method: str, path: str, headers: Mapping[str, str]) -> Caller | None:
+        """Return who asks, None on a path that is open to anybody.
+
+        Raises Unauthenticated, Forbidden or RateLimited; DamagedFile where the keys cannot be read.
+        """
+        if path in self._open_paths:
+            return None
+        caller = self._with_key(headers) if self._exposed or self._keys.all() else _at_the_machine(headers)
+        caller.need(KeyScope.READ if method in _LOOKING else KeyScope.SUBMIT)
+        self._rates.take(caller.id)
+        return caller
+
+    def _with_key(self, headers: Mapping[str, str]) -> Caller:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("an API key is needed, as `Authorization: Bearer KEY`")
+        key = self._keys.find(token.strip())
+        if key is None:
+            raise Unauthenticated("this API key is not known here, or it is revoked")
+        return Caller.of(key)
+
+
+class DoorKeeper:
+    """The ASGI middleware that asks the door."""
+
+    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may come in, and answer the rest."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            caller = self._door.let_in(scope["method"], scope["path"], headers)
+        except AmpsweepError as error:
+            await ours(error)(scope, receive, send)
+            return
+        if caller is not None:
+            enter(scope, caller)
+        await self._app(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; any name but `localhost` counts as one from outside."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _at_the_machine(headers: Mapping[str, str]) -> Caller:
+    """Return the caller of a server without keys; Forbidden where a web page speaks through a browser."""
+    host = headers.get("host", "")
+    if not is_loopback(_without_port(host)):
+        raise Forbidden(
+            f"without API keys this server answers to localhost only, not to {host!r}; `ampsweep keys create` makes one"
+        )
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Forbidden("without API keys this server answers to no other web page; `ampsweep keys create` makes one")
+    return LOCAL
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() and not name.endswith(":") else host

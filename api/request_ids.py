@@ -1,0 +1,56 @@
+"""A name for every request: the client's `X-Request-ID` or one of ours, said in the answer and in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ampsweep.errors import AmpsweepError
+from api.errors import ours
+
+log = logging.getLogger(__name__)
+
+HEADER = "X-Request-ID"
+_USABLE = re.compile(rb"[0-9A-Za-z._:-]{1,128}")
+
+
+class RequestIds:
+    """The outermost ASGI middleware: it names a request, and answers what nobody foresaw, without its details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name a request and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _of(scope)
+        begun = False
+
+        async def named(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named)
+        except Exception:
+            log.exception("request %s: a defect", request_id)
+            if begun:
+                raise
+            error = AmpsweepError("something went wrong in the server; its log says what")
+            await ours(error)(scope, receive, named)
+
+
+def _of(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == HEADER.lower().encode() and _USABLE.fullmatch(value):
+            return str(value.decode())
+    return f"req_{secrets.token_hex(16)}"
