@@ -68,9 +68,10 @@ SUMMARY = pa.schema(
         ("neurons", pa.int64()),
         ("statistic", pa.string()),
         ("weights", pa.string()),
+        ("note", pa.string()),
     ]
 )
-"""One row a cell that has a value; `neurons` is how many its intervention changed, 0 for a baseline."""
+"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value."""
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 

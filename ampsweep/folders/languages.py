@@ -1,4 +1,4 @@
-"""The languages of the paper, by two-letter code and by the code FLORES names its files with."""
+"""The languages of the paper: two-letter codes, the codes FLORES names its files with, English names."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ FLORES_CODES = {
     "ta": "tam_Taml",
     "th": "tha_Thai",
     "tr": "tur_Latn",
+}
+
+ENGLISH_NAMES = {
+    "en": "English",
+    "nl": "Dutch",
+    "id": "Indonesian",
+    "ms": "Malay",
+    "vi": "Vietnamese",
+    "ja": "Japanese",
+    "zh": "Chinese",
+    "fr": "French",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "et": "Estonian",
+    "ht": "Haitian Creole",
+    "it": "Italian",
+    "qu": "Quechua",
+    "sw": "Swahili",
+    "ta": "Tamil",
+    "th": "Thai",
+    "tr": "Turkish",
 }
 
 _SHORT_CODES = {flores: short for short, flores in FLORES_CODES.items()}

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items."""
+    """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items.
+
+    A value that could not be computed is None, and `note` says why.
+    """
 
     n: int
     value: float | None = None
@@ -18,3 +21,4 @@ class Verdict:
     p_value: float | None = None
     delta_ci_low: float | None = None
     delta_ci_high: float | None = None
+    note: str | None = None

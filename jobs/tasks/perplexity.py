@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ampsweep.errors import InvalidRequest
-from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.text import read_lines
 from jobs.cell import TaskRef
+from jobs.data.aligned import split_corpus
 from jobs.metrics.mean import Mean
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
@@ -34,11 +33,11 @@ class Perplexity:
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file of the split."""
-        return frozenset(_corpus(folder, split).files)
+        return frozenset(split_corpus(folder, split or self.default_split).files)
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
         """Return the file of a language."""
-        return [_corpus(folder, split).files[language]]
+        return [split_corpus(folder, split or self.default_split).files[language]]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` sentences."""
@@ -56,12 +55,3 @@ class Perplexity:
             return sample
         (answer,) = answers
         return scored(item, answers, score=-sum(answer.logprobs) / len(answer.logprobs))
-
-
-def _corpus(folder: Path, split: str | None) -> Corpus:
-    """Return the texts `<folder>/<split>/<language>.txt`, or `.txt.gz`."""
-    assert split is not None
-    if not (folder / split).is_dir():
-        there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "none"
-        raise InvalidRequest(f"{folder.name} has no split {split!r}; splits there: {there}")
-    return Corpus.open(folder / split)

@@ -1,0 +1,72 @@
+"""FLORES: translation from English into a language, written greedily up to the end of the line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ampsweep.folders.languages import ENGLISH_NAMES
+from jobs.cell import TaskRef
+from jobs.data.aligned import read_aligned, split_corpus
+from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
+from jobs.metrics.metric import Metric
+from jobs.requests import Answer, GenerateCall
+from jobs.sample import Sample
+from jobs.tasks.base import Item, ItemSet, failed, scored
+
+SOURCE = "en"
+NEW_TOKENS = 256
+"""Tokens of a translation, at most."""
+
+
+class Flores:
+    """An English sentence to be translated into the data's language; `gold` is the translation there is.
+
+    `targeted` tells whether the prompt names the language: where it does not, only the steering can. A limit takes the
+    first sentences, which are the same in every language.
+    """
+
+    version = 1
+    metrics: tuple[Metric, ...] = (BLEU_FLORES200, BLEU_13A, CHRF_PLUS)
+    compares = False
+    default_data = "flores200"
+    default_split = "devtest"
+
+    def __init__(self, *, targeted: bool) -> None:
+        self.name = "flores" if targeted else "flores_untargeted"
+        self._targeted = targeted
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages, other than English, that have a file of the split and a name to ask for."""
+        known = set(split_corpus(folder, split or self.default_split).files) & set(ENGLISH_NAMES)
+        return frozenset(known - {SOURCE}) if SOURCE in known else frozenset()
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the English file and that of the language."""
+        files = split_corpus(folder, split or self.default_split).files
+        return [files[SOURCE], files[language]]
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make an item of each of the first `limit` sentences."""
+        del seed
+        source, target = self.files(folder, ref.split, ref.data_language)
+        pairs = read_aligned(source, target)[: ref.limit]
+        items = [self._item(at, pair, ref.data_language) for at, pair in enumerate(pairs)]
+        return ItemSet(items=tuple(items), left_out=0)
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Keep what was written, without the white space around it."""
+        if (sample := failed(item, answers)) is not None:
+            return sample
+        (answer,) = answers
+        return scored(item, answers, completion=(answer.text or "").strip(), gold=item.meta["gold"])
+
+    def _item(self, at: int, pair: tuple[str, str], language: str) -> Item:
+        sentence, translation = pair
+        if self._targeted:
+            name = ENGLISH_NAMES[language]
+            prompt = f"Translate from English to {name}.\n\nEnglish: {sentence}\n{name}:"
+        else:
+            prompt = f"Translate from English into the target language.\n\nEnglish: {sentence}\nTarget language:"
+        call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
+        return Item(doc_id=str(at), calls=(call,), meta={"gold": translation})

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.requests import Answer, GenerateCall
+from jobs.tasks.flores import NEW_TOKENS, Flores
+from tests.jobs.tasks.real_data import DATA, items, needs
+
+TASK = Flores(targeted=True)
+UNTARGETED = Flores(targeted=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    split = tmp_path / "devtest"
+    split.mkdir()
+    (split / "eng_Latn.txt").write_text("Good morning.\nHow are you?\n", encoding="utf-8")
+    (split / "fra_Latn.txt").write_text("Bonjour.\nÇa va ?\n", encoding="utf-8")
+    (split / "xx.txt").write_text("?\n?\n", encoding="utf-8")
+    return tmp_path
+
+
+def prompt(task: Flores, folder: Path) -> str:
+    (call,) = items(task, folder, "fr", split="devtest", limit=1).items[0].calls
+    assert isinstance(call, GenerateCall)
+    assert (call.max_tokens, call.stop) == (NEW_TOKENS, ("\n",))
+    return call.prompt
+
+
+def test_the_prompt_names_the_language_or_leaves_it_to_the_steering(folder: Path) -> None:
+    assert prompt(TASK, folder) == "Translate from English to French.\n\nEnglish: Good morning.\nFrench:"
+    assert "French" not in prompt(UNTARGETED, folder)
+    assert (TASK.name, UNTARGETED.name) == ("flores", "flores_untargeted")
+
+
+def test_what_was_written_stands_beside_the_translation_there_is(folder: Path) -> None:
+    item = items(TASK, folder, "fr", split="devtest").items[1]
+    sample = TASK.sample(item, [Answer(text=" Comment ça va ? ", token_ids=(1, 2), logprobs=(-1.0, -2.0))])
+    assert (sample.completion, sample.gold, sample.completion_tokens) == ("Comment ça va ?", "Ça va ?", 2)
+    assert TASK.sample(item, [Answer(error="too long")]).error == "too long"
+
+
+def test_languages_are_those_with_a_file_and_a_name_but_not_the_source(folder: Path) -> None:
+    assert TASK.languages(folder, "devtest") == {"fr"}
+    (folder / "devtest" / "eng_Latn.txt").unlink()
+    assert TASK.languages(folder, "devtest") == frozenset()
+
+
+def test_files_that_are_not_aligned_are_refused(folder: Path) -> None:
+    (folder / "devtest" / "fra_Latn.txt").write_text("Bonjour.\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match=r"not aligned: they have 2 and 1 lines"):
+        items(TASK, folder, "fr", split="devtest")
+
+
+@needs("flores200")
+def test_the_published_files_give_all_their_sentences() -> None:
+    languages = TASK.languages(DATA / "flores200", "devtest")
+    assert len(languages) == 13
+    assert len(items(TASK, DATA / "flores200", "ja", split="devtest").items) == 1012
