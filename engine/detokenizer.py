@@ -1,4 +1,4 @@
-"""Text from a growing list of tokens: never a broken character, nothing of a stop string."""
+"""Text from tokens: of a growing list, never a broken character, nothing of a stop string; and of each one alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,34 @@ class Decoder(Protocol):
     def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
         """Return the text of some tokens."""
         ...
+
+
+class Coder(Decoder, Protocol):
+    """A decoder that encodes, too."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return the ids of a text."""
+        ...
+
+
+class TokenTexts:
+    """The text of each token as it stands within a text: with its space in front, if it has one."""
+
+    def __init__(self, tokenizer: Coder) -> None:
+        self._tokenizer = tokenizer
+        self._before = tokenizer.encode("a", add_special_tokens=False)[-1:]
+        self._skipped = len(self._decode([]))
+        self._known: dict[int, str] = {}
+
+    def __getitem__(self, token: int) -> str:
+        """Return a token's text; a special token's name, U+FFFD for bytes that are no character."""
+        text = self._known.get(token)
+        if text is None:
+            text = self._known[token] = self._decode([token])[self._skipped :]
+        return text
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(self._before + ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 class TextStream:

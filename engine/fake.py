@@ -14,7 +14,7 @@ from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
-from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.protocol import Alternative, Chunk, EngineInfo, GenerateRequest, Prompt, Score, ScoreRequest, Steering
 
 FAKE_INFO = EngineInfo(
     kind="fake",
@@ -67,22 +67,38 @@ class FakeEngine:
         self._neurons.add(neurons)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream `max_tokens` words, fewer where a stop string comes first."""
-        self._check(request.prompt, len(request.prompt.encode()), "prompt")
-        key = ["generate", request.prompt, self._key(request.steering), request.sampling.seed]
+        """Stream `max_tokens` words for each answer, one answer after the other, fewer where a stop string comes."""
+        for index in range(request.sampling.n):
+            async for chunk in self._words(request, index):
+                yield chunk
+
+    async def _words(self, request: GenerateRequest, index: int) -> AsyncGenerator[Chunk]:
+        sampling, prompt = request.sampling, _text(request.prompt)
+        self._check(prompt, len(prompt.encode()), "prompt")
+        drawn = None if sampling.temperature == 0 else index
+        key = ["generate", prompt, self._key(request.steering), sampling.seed, drawn]
         text = ""
-        for step in range(request.sampling.max_tokens):
+        for step in range(sampling.max_tokens):
             await self._sleep(self._seconds)
             number = _hash([*key, step])
             token = number % len(_WORDS)
             before, text = text, f"{text} {_WORDS[token]}"
-            ends = [at for at in (text.find(stop) for stop in request.sampling.stop if stop) if at >= 0]
-            last = step + 1 == request.sampling.max_tokens
+            ends = [at for at in (text.find(stop) for stop in sampling.stop if stop) if at >= 0]
+            last = step + 1 == sampling.max_tokens
+            likeliest = [(token + place) % len(_WORDS) for place in range(min(sampling.top_logprobs, len(_WORDS)))]
             yield Chunk(
+                index=index,
                 text=text[len(before) : min(ends, default=None)],
                 token_ids=(token,),
+                token_texts=(f" {_WORDS[token]}",),
                 logprobs=(_logprob(number),),
-                prompt_tokens=max(1, len(request.prompt.encode())),
+                top_logprobs=(
+                    tuple(
+                        Alternative(word, _logprob(number) - place, f" {_WORDS[word]}")
+                        for place, word in enumerate(likeliest)
+                    ),
+                ),
+                prompt_tokens=max(1, len(prompt.encode())),
                 finish_reason="stop" if ends else "length" if last else None,
             )
             if ends:
@@ -90,16 +106,16 @@ class FakeEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return a log-probability for each byte of the continuation."""
-        tokens = tuple(request.continuation.encode())
-        self._check(request.context + request.continuation, len(request.context.encode()) + len(tokens), "context")
+        context, tokens = _text(request.context), tuple(request.continuation.encode())
+        self._check(context + request.continuation, len(context.encode()) + len(tokens), "context")
         if not tokens:
             raise InvalidRequest("the continuation adds no token to the context", param="continuation")
         await self._sleep(self._seconds)
-        key = ["score", request.context, request.continuation, self._key(request.steering)]
+        key = ["score", context, request.continuation, self._key(request.steering)]
         return Score(
             token_ids=tokens,
             logprobs=tuple(_logprob(_hash([*key, place])) for place in range(len(tokens))),
-            context_tokens=max(1, len(request.context.encode())),
+            context_tokens=max(1, len(context.encode())),
         )
 
     async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
@@ -136,6 +152,13 @@ class FakeEngine:
             )
         if self._fail_on is not None and self._fail_on in text:
             raise EngineFailed(f"the fake engine fails on {self._fail_on!r}, as it was told to")
+
+
+def _text(prompt: Prompt) -> str:
+    """Return a chat as text, by a template of its own."""
+    if isinstance(prompt, str):
+        return prompt
+    return "".join(f"{message.role}: {message.content}\n" for message in prompt) + "assistant:"
 
 
 def _hash(key: object) -> int:

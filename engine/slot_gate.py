@@ -1,23 +1,39 @@
 """How many distinct interventions are in flight: a full table makes requests wait, it never fails them.
 
-Requests with an intervention that is already in flight pass at once; others wait their turn, first come first served.
+Requests with an intervention that is already in flight pass at once; others wait their turn, by priority and then first
+come, first served. So that none waits for ever, no more than `PATIENCE` requests pass by one that waits, but for those
+of a higher priority.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+PATIENCE = 1024
+"""How many requests pass by one that waits; large, so that an intervention's requests mostly run together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Waiter:
+    key: str
+    rank: tuple[int, int]  # priority and number, the smaller first
+    turn: asyncio.Future[None]
 
 
 class SlotGate:
     """Lets in at most `capacity` distinct keys; for one event loop."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, patience: int = PATIENCE) -> None:
         self._capacity = capacity
+        self._patience = patience
         self._holders: Counter[str] = Counter()
-        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._waiting: list[_Waiter] = []
+        self._passed = 0  # requests that went by those who wait, since the last of them was let in
+        self._numbers = 0
 
     @property
     def in_use(self) -> int:
@@ -25,31 +41,41 @@ class SlotGate:
         return len(self._holders)
 
     @asynccontextmanager
-    async def hold(self, key: str | None) -> AsyncIterator[None]:
+    async def hold(self, key: str | None, *, priority: int = 0) -> AsyncIterator[None]:
         """Wait until `key` has a slot, and keep it for the block; None needs no slot."""
         if key is None:
             yield
             return
-        await self._enter(key)
+        await self._enter(key, priority)
         try:
             yield
         finally:
             self._leave(key)
 
-    async def _enter(self, key: str) -> None:
-        if key in self._holders or len(self._holders) < self._capacity:
+    async def _enter(self, key: str, priority: int) -> None:
+        if self._passes(key, priority):
+            self._passed += bool(self._waiting)
             self._holders[key] += 1
             return
+        self._numbers += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, turn))
+        waiter = _Waiter(key=key, rank=(priority, self._numbers), turn=turn)
+        self._waiting.append(waiter)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # let in and cancelled at once
                 self._leave(key)
             else:
-                self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+                self._waiting = [other for other in self._waiting if other is not waiter]
+                self._admit()
             raise
+
+    def _passes(self, key: str, priority: int) -> bool:
+        if not self._waiting:
+            return key in self._holders or len(self._holders) < self._capacity
+        in_time = self._passed < self._patience or priority < min(waiter.rank for waiter in self._waiting)[0]
+        return key in self._holders and in_time
 
     def _leave(self, key: str) -> None:
         self._holders[key] -= 1
@@ -58,12 +84,14 @@ class SlotGate:
             self._admit()
 
     def _admit(self) -> None:
-        """Let in the longest waiting key, as long as there is room, with all who wait for the same."""
-        while self._waiting and len(self._holders) < self._capacity:
-            key = self._waiting[0][0]
-            let_in = [entry for entry in self._waiting if entry[0] == key]
-            self._waiting = deque(entry for entry in self._waiting if entry[0] != key)
-            for _, turn in let_in:
-                if not turn.done():
-                    self._holders[key] += 1
-                    turn.set_result(None)
+        """Let in the first in rank, as long as there is room for its key, with all who wait for the same."""
+        while self._waiting:
+            key = min(self._waiting, key=lambda waiter: waiter.rank).key
+            if key not in self._holders and len(self._holders) >= self._capacity:
+                return
+            self._passed = 0
+            let_in = [waiter for waiter in self._waiting if waiter.key == key and not waiter.turn.done()]
+            self._waiting = [waiter for waiter in self._waiting if waiter.key != key]
+            for waiter in let_in:
+                self._holders[key] += 1
+                waiter.turn.set_result(None)

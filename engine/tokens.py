@@ -1,7 +1,7 @@
 """How text becomes tokens, the same in every engine: prompts, scored continuations and recorded sentences.
 
-Text is encoded as the tokenizer does by default, with the special tokens it puts in front (BOS, say), without any
-chat template.
+Text is encoded as the tokenizer does by default, with the special tokens it puts in front (BOS, say). A chat is
+written out by the model's template, which puts them itself.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ampsweep.errors import InvalidRequest
+from engine.chat import Templated, write_chat
+from engine.protocol import Prompt
 
 
-class Tokenizer(Protocol):
+class Tokenizer(Templated, Protocol):
     """What is needed of a Hugging Face tokenizer."""
 
     bos_token_id: int | None
@@ -45,30 +47,38 @@ class SentenceTokens:
         return len(self.ids) - self.special
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str, *, max_tokens: int) -> tuple[int, ...]:
-    """Return a prompt's tokens; an empty prompt is the model's BOS or EOS token.
+def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, *, max_tokens: int) -> tuple[int, ...]:
+    """Return a prompt's tokens; an empty text is the model's BOS or EOS token.
 
-    Raises InvalidRequest (param "prompt") for more than `max_tokens` of them.
+    Raises InvalidRequest (param "prompt") for more than `max_tokens` of them, and as `write_chat` does.
     """
-    ids = tuple(tokenizer.encode(prompt)) or (_first_token(tokenizer, "prompt"),)
+    if isinstance(prompt, str):
+        ids = tuple(tokenizer.encode(prompt)) or (_first_token(tokenizer, "prompt"),)
+    else:
+        ids = tuple(tokenizer.encode(write_chat(tokenizer, prompt), add_special_tokens=False))
     _refuse_long(len(ids), max_tokens, "prompt")
     return ids
 
 
-def split_scored(tokenizer: Tokenizer, context: str, continuation: str, *, max_tokens: int) -> ScoredTokens:
+def split_scored(tokenizer: Tokenizer, context: Prompt, continuation: str, *, max_tokens: int) -> ScoredTokens:
     """Return the tokens of a context and of the continuation to score, as lm-eval divides them.
 
-    White space at the end of the context moves to the continuation first. The continuation's tokens are those of
-    encode(context + continuation) after the first len(encode(context)). An empty context is the BOS or EOS token.
+    White space at the end of a text moves to the continuation first; a chat keeps what its template ends with. The
+    continuation's tokens are those of encode(context + continuation) after the first len(encode(context)). An empty
+    context is the BOS or EOS token.
 
     Raises InvalidRequest for a continuation that adds no token, and (param "context") for more than `max_tokens`
-    together.
+    together; for a chat also as `write_chat` does.
     """
-    kept = context.rstrip()
-    continuation = context[len(kept) :] + continuation
+    if isinstance(context, str):
+        kept = context.rstrip()
+        continuation = context[len(kept) :] + continuation
+    else:
+        kept = write_chat(tokenizer, context)
     if kept:
-        before = tuple(tokenizer.encode(kept))
-        after = tuple(tokenizer.encode(kept + continuation))[len(before) :]
+        special = isinstance(context, str)
+        before = tuple(tokenizer.encode(kept, add_special_tokens=special))
+        after = tuple(tokenizer.encode(kept + continuation, add_special_tokens=special))[len(before) :]
     else:
         before = (_first_token(tokenizer, "context"),)
         after = tuple(tokenizer.encode(continuation, add_special_tokens=False))

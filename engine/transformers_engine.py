@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -55,14 +56,18 @@ class TransformersEngine:
         self._neurons.add(neurons)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream the continuation of a prompt, a token a chunk."""
+        """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
         edits, scope = self._edits(request.steering)
         prompt = encode_prompt(self._model.tokenizer, request.prompt, max_tokens=self.info.max_model_len - 1)
-        generation = Generation(self._model, prompt, request.sampling, edits=edits, scope=scope)
-        reason = None
-        while reason is None:
+        unfinished = deque(
+            Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
+            for index in range(request.sampling.n)
+        )
+        while unfinished:
+            generation = unfinished.popleft()
             chunk = await self._run(generation.step)
-            reason = chunk.finish_reason
+            if chunk.finish_reason is None:
+                unfinished.append(generation)
             yield chunk
 
     async def score(self, request: ScoreRequest) -> Score:
@@ -75,8 +80,8 @@ class TransformersEngine:
 
         def run() -> tuple[float, ...]:
             ids = tokens.context + tokens.continuation
-            predicted, _ = self._model.logprobs(ids, prompt_tokens=before, edits=edits, scope=scope)
-            own = predicted[before - 1 : -1]
+            logits, _ = self._model.logits(ids, prompt_tokens=before, edits=edits, scope=scope)
+            own = logits[before - 1 : -1].log_softmax(dim=-1)
             return tuple(own[range(len(own)), tokens.continuation].tolist())
 
         return Score(token_ids=tokens.continuation, logprobs=await self._run(run), context_tokens=before)

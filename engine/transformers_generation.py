@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from engine.detokenizer import TextStream
 from engine.edits import Edits
 from engine.intervention import Scope
-from engine.protocol import Chunk, FinishReason, Sampling
+from engine.protocol import Alternative, Chunk, FinishReason, Sampling
+from engine.transformers_draw import Draw
 from engine.transformers_model import TransformersModel
 
 
 class Generation:
-    """The continuation of `prompt`, with a key-value cache of its own."""
+    """The answer number `index` to `prompt`, with a key-value cache of its own."""
 
     def __init__(
         self,
@@ -23,11 +23,13 @@ class Generation:
         prompt: tuple[int, ...],
         sampling: Sampling,
         *,
+        index: int,
         edits: Edits | None,
         scope: Scope,
     ) -> None:
         """Begin after the tokens of `prompt`; nothing runs before the first `step`."""
         self._model = model
+        self._index = index
         self._sampling = sampling
         self._edits = edits
         self._scope = scope
@@ -37,15 +39,11 @@ class Generation:
         self._cache: Any = None
         self._text = TextStream(model.tokenizer, prompt, sampling.stop)
         self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
-        self._random = torch.Generator()
-        if sampling.seed is None:
-            self._random.seed()
-        else:
-            self._random.manual_seed(sampling.seed)
+        self._draw = Draw(sampling, prompt, index=index)
 
     def step(self) -> Chunk:
         """Draw the next token; must not be called after a chunk with a finish reason."""
-        predicted, self._cache = self._model.logprobs(
+        logits, self._cache = self._model.logits(
             self._pending,
             start=self._done,
             prompt_tokens=self._prompt_tokens,
@@ -54,13 +52,17 @@ class Generation:
             scope=self._scope,
         )
         self._done += len(self._pending)
-        token = self._draw(predicted[-1])
+        logprobs = logits[-1].log_softmax(dim=-1)
+        token = self._draw.next(logits[-1])
         self._pending = (token,)
         text, reason = self._read(token)
         return Chunk(
+            index=self._index,
             text=text,
             token_ids=(token,),
-            logprobs=(float(predicted[-1, token]),),
+            token_texts=(self._model.texts[token],),
+            logprobs=(float(logprobs[token]),),
+            top_logprobs=(self._alternatives(logprobs),),
             prompt_tokens=self._prompt_tokens,
             finish_reason=reason,
         )
@@ -75,11 +77,9 @@ class Generation:
             return text + self._text.finish(), "length"
         return text, None
 
-    def _draw(self, logprobs: Tensor) -> int:
-        """Return the likeliest token, or one drawn among the likeliest that together reach `top_p`."""
-        if self._sampling.temperature == 0:
-            return int(logprobs.argmax())
-        probability, order = torch.softmax(logprobs.cpu() / self._sampling.temperature, dim=-1).sort(descending=True)
-        probability[probability.cumsum(dim=-1) - probability >= self._sampling.top_p] = 0
-        probability[0] = max(float(probability[0]), torch.finfo(torch.float32).tiny)
-        return int(order[torch.multinomial(probability, 1, generator=self._random)])
+    def _alternatives(self, logprobs: Tensor) -> tuple[Alternative, ...]:
+        values, tokens = logprobs.topk(min(self._sampling.top_logprobs, len(logprobs)))
+        return tuple(
+            Alternative(token, value, self._model.texts[token])
+            for token, value in zip(tokens.tolist(), values.tolist(), strict=True)
+        )

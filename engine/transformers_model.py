@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
+from engine.detokenizer import TokenTexts
 from engine.edits import Edits
 from engine.hooks import Hooks
 from engine.intervention import Scope
@@ -33,6 +34,7 @@ class TransformersModel:
             raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}", param="dtype")
         mark = fingerprint(folder)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        self.texts = TokenTexts(self.tokenizer)
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=_DTYPES[dtype], attn_implementation="eager"
         )
@@ -59,7 +61,7 @@ class TransformersModel:
         listed = configured if isinstance(configured, list) else [configured]
         return frozenset(token for token in [*listed, self.tokenizer.eos_token_id] if token is not None)
 
-    def logprobs(
+    def logits(
         self,
         ids: Sequence[int],
         *,
@@ -71,7 +73,7 @@ class TransformersModel:
     ) -> tuple[Tensor, Any]:
         """Run the tokens at the positions from `start` on, after those in `cache`, and return what they predict.
 
-        Returns log-probabilities float32 [T, vocabulary], of the token after each, and the cache with these tokens.
+        Returns the logits float32 [T, vocabulary] of the token after each, and the cache with these tokens.
         Tokens at positions below `prompt_tokens` are of the prompt, the others generated.
         """
         position = torch.arange(start, start + len(ids), device=self.device)
@@ -83,7 +85,7 @@ class TransformersModel:
         with torch.inference_mode(), self.hooks.steer(edits, chosen):
             tokens = torch.tensor([list(ids)], device=self.device)
             output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        return torch.log_softmax(output.logits[0].float(), dim=-1), output.past_key_values
+        return output.logits[0].float(), output.past_key_values
 
     def activations(self, ids: Sequence[int]) -> list[Tensor]:
         """Run a sequence unsteered and return each layer's activations, [T, F]."""

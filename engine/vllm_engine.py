@@ -1,14 +1,14 @@
 """The product's engine: vLLM, in which every request of a batch carries its own intervention.
 
-A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix; where the
-scope ends or begins with the prompt, the salt also says where that is. What must happen inside vLLM's workers is in
-`engine.vllm_patch`.
+A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix. What vLLM
+is sent is in `engine.vllm_requests`, what must happen inside its workers in `engine.vllm_patch`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,18 +18,20 @@ import numpy as np
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import read_model_folder
+from engine.detokenizer import TokenTexts
 from engine.identify.recorder import Recorder, Ticket
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
 from engine.probe import prove_steering
-from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.protocol import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.slot_gate import SlotGate
 from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop
 from engine.vllm_patch.recording import recording_rows
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
+from engine.vllm_requests import answer_params, cache_salt, one_pass_params, read_chunk, token_prompt
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -42,6 +44,7 @@ class VllmEngine:
         self._info = info
         self._loop = loop
         self._tokenizer = tokenizer
+        self._texts = TokenTexts(tokenizer)
         self._gate = SlotGate(settings.slots)
         self._neurons = LoadedNeurons(info)
         self._cached_tokens = 0
@@ -91,35 +94,35 @@ class VllmEngine:
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream a continuation; see `Engine.generate`."""
-        from vllm.sampling_params import RequestOutputKind
-
+        """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
         ids = encode_prompt(self._tokenizer, request.prompt, max_tokens=self._info.max_model_len - 1)
-        sampling = request.sampling
-        params = _params(
-            max_tokens=min(sampling.max_tokens, self._info.max_model_len - len(ids)),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=list(sampling.stop),
-            ignore_eos=sampling.ignore_eos,
-            logprobs=0,
-            output_kind=RequestOutputKind.DELTA,
-            extra_args=Orders(steer=steer_order(request.steering, len(ids))).extra_args(),
-        )
-        async with self._gate.hold(self._key(request.steering)):
-            outputs: asyncio.Queue[RequestOutput | AmpsweepError] = asyncio.Queue()
-            prompt = _prompt(ids, self._salt(request.steering, len(ids)))
-            request_id = self._loop.submit(prompt, params, outputs.put_nowait)
-            finished = False
+        sampling, room = request.sampling, self._info.max_model_len - len(ids)
+        orders = Orders(steer=steer_order(request.steering, len(ids)))
+        prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
+        async with self._gate.hold(self._key(request.steering), priority=request.priority):
+            outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
+            unfinished: dict[int, str] = {}
+            for index in range(sampling.n):
+                params = answer_params(sampling, index=index, room=room, orders=orders)
+                unfinished[index] = self._loop.submit(
+                    prompt, params, partial(_put, outputs, index), priority=request.priority
+                )
             try:
-                while not finished:
-                    output = _output(await outputs.get())
-                    finished = output.finished
+                while unfinished:
+                    index, item = await outputs.get()
+                    output = _output(item)
+                    if output.finished:
+                        del unfinished[index]
                     self._count_cached(output)
-                    yield _chunk(output, len(ids))
+                    yield read_chunk(
+                        output,
+                        index=index,
+                        prompt_tokens=len(ids),
+                        alternatives=sampling.top_logprobs,
+                        texts=self._texts,
+                    )
             finally:
-                if not finished:
+                for request_id in unfinished.values():
                     self._loop.abort(request_id)
 
     async def score(self, request: ScoreRequest) -> Score:
@@ -131,9 +134,9 @@ class VllmEngine:
         boundary = len(tokens.context)
         key = self._name("score")
         orders = Orders(steer=steer_order(request.steering, boundary), score=ScoreOrder(key=key, first=boundary))
-        async with self._gate.hold(self._key(request.steering)):
-            prompt = _prompt(ids, self._salt(request.steering, boundary))
-            parts = await self._run_and_take("score", key, prompt, _one_pass(orders))
+        prompt = token_prompt(ids, cache_salt(request.steering, boundary))
+        async with self._gate.hold(self._key(request.steering), priority=request.priority):
+            parts = await self._run_and_take("score", key, prompt, one_pass_params(orders), priority=request.priority)
         logprobs = next((part for part in parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
@@ -172,7 +175,9 @@ class VllmEngine:
         key = self._name("record")
         orders = Orders(record=RecordOrder(key=key, skip=tokens.special))
         try:
-            parts = await self._run_and_take("recording", key, _prompt(tokens.ids, None), _one_pass(orders))
+            parts = await self._run_and_take(
+                "recording", key, token_prompt(tokens.ids, None), one_pass_params(orders), priority=Priority.BATCH
+            )
         finally:
             room.release()
         counts = np.concatenate([part[0] for part in parts], axis=1)
@@ -180,17 +185,23 @@ class VllmEngine:
         recorder.add(ticket, counts=counts, mean=sums / np.float32(ticket.tokens))
 
     async def _run_and_take(
-        self, what: Literal["score", "recording"], key: str, prompt: Any, params: SamplingParams
+        self,
+        what: Literal["score", "recording"],
+        key: str,
+        prompt: Any,
+        params: SamplingParams,
+        *,
+        priority: Priority,
     ) -> list[Any]:
         """Send a request, return what each worker kept of it under `key`; where that fails, nothing is kept."""
         try:
-            await self._run(prompt, params)
+            await self._run(prompt, params, priority)
             return await self._loop.call(lambda engine: engine.collective_rpc(f"steering_take_{what}", args=(key,)))
         except BaseException:
             self._loop.post(lambda engine: engine.collective_rpc(f"steering_drop_{what}", args=(key,)))
             raise
 
-    async def _run(self, prompt: Any, params: SamplingParams) -> RequestOutput:
+    async def _run(self, prompt: Any, params: SamplingParams, priority: Priority) -> RequestOutput:
         """Send one request, return its last output; cancelling aborts it."""
         answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
 
@@ -203,7 +214,7 @@ class VllmEngine:
                 self._count_cached(output)
                 answer.set_result(output)
 
-        request_id = self._loop.submit(prompt, params, sink)
+        request_id = self._loop.submit(prompt, params, sink, priority=priority)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -230,12 +241,6 @@ class VllmEngine:
             self._resolved.add(key)
         return key
 
-    def _salt(self, steering: Steering | None, prompt_tokens: int) -> str | None:
-        if steering is None:
-            return None
-        key = steering_key(steering)
-        return key if steering.intervention.scope == "all" else f"{key}/{prompt_tokens}"
-
 
 def _describe(engine: LLMEngine) -> tuple[Any, str, int]:
     config = engine.model_config
@@ -251,44 +256,13 @@ def _vllm_version() -> str:
     raise EngineFailed("vLLM is not installed")
 
 
-def _params(**values: Any) -> SamplingParams:
-    from vllm import SamplingParams
-
-    return SamplingParams(**values)
-
-
-def _one_pass(orders: Orders) -> SamplingParams:
-    """Return the sampling of a request that is only computed; what is recorded must be, all of it."""
-    return _params(
-        max_tokens=1,
-        temperature=0.0,
-        detokenize=False,
-        skip_reading_prefix_cache=orders.record is not None,
-        extra_args=orders.extra_args(),
-    )
-
-
-def _prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
-    prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
-    if salt is not None:
-        prompt["cache_salt"] = salt
-    return prompt
-
-
 def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:
     if isinstance(item, AmpsweepError):
         raise item
     return item
 
 
-def _chunk(output: RequestOutput, prompt_tokens: int) -> Chunk:
-    (part,) = output.outputs
-    token_ids = tuple(part.token_ids)
-    reason = part.finish_reason
-    return Chunk(
-        text=part.text,
-        token_ids=token_ids,
-        logprobs=tuple(entry[token].logprob for token, entry in zip(token_ids, part.logprobs or [], strict=True)),
-        prompt_tokens=prompt_tokens,
-        finish_reason=reason if reason in ("stop", "length", "abort") else None,
-    )
+def _put(
+    outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]], index: int, item: RequestOutput | AmpsweepError
+) -> None:
+    outputs.put_nowait((index, item))

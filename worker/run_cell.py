@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from engine.intervention import Intervention
-from engine.protocol import Engine, GenerateRequest, Sampling, ScoreRequest, Steering
+from engine.protocol import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
 from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.requests import Answer, Call, ScoreCall
@@ -81,7 +81,9 @@ async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed
 
 
 async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
-    request = ScoreRequest(context=call.context, continuation=call.continuation, steering=steering)
+    request = ScoreRequest(
+        context=call.context, continuation=call.continuation, steering=steering, priority=Priority.BATCH
+    )
     score = await engine.score(request)
     return Answer(token_ids=score.token_ids, logprobs=score.logprobs, prompt_tokens=score.context_tokens)
 
@@ -89,7 +91,7 @@ async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None)
 async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = Sampling(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
-    request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering)
+    request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering, priority=Priority.BATCH)
     chunks = [chunk async for chunk in engine.generate(request)]
     return Answer(
         token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),

@@ -83,6 +83,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "max_num_seqs": settings.max_num_seqs,
         "block_size": settings.block_size,
         "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "scheduling_policy": "priority",
         "enable_prefix_caching": settings.prefix_caching,
         "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
         # A captured CUDA graph would replay one batch's interventions, so CUDA runs eagerly.

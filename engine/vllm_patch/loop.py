@@ -49,15 +49,18 @@ class EngineLoop:
         self._thread.start()
         await asyncio.wrap_future(self._started)
 
-    def submit(self, prompt: Any, params: SamplingParams, sink: Sink) -> str:
-        """Add a request, return its id. `sink` gets its outputs, or one error, in the event loop."""
+    def submit(self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0) -> str:
+        """Add a request, return its id; the smaller its priority, the sooner it runs.
+
+        `sink` gets its outputs, or one error, in the event loop.
+        """
         self._names += 1
         request_id = str(self._names)
 
         def add(engine: LLMEngine) -> None:
             self._sinks[request_id] = sink
             try:
-                engine.add_request(request_id, prompt, params)
+                engine.add_request(request_id, prompt, params, priority=priority)
             except (ValueError, TypeError) as error:
                 self._deliver([(self._sinks.pop(request_id), InvalidRequest(str(error)))])
 

@@ -20,6 +20,13 @@ from engine.vllm_patch.launch import VllmSettings
 from tests.models import Family, tiny_model
 
 T = TypeVar("T")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}"
+    "<s>{{ message.role }}: {{ message.content }}\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
 LANGUAGES = ("en", "fr", "tr")
 
 
@@ -42,8 +49,9 @@ class Both:
 
 @contextmanager
 def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterator[Both]:
-    """Open the two engines on a tiny model of `family`; close them after."""
+    """Open the two engines on a tiny model of `family` that has a chat template; close them after."""
     tiny_model(family, folder)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     oracle = TransformersEngine(folder)
     neurons = random_neurons(oracle.info)
     with asyncio.Runner() as runner:

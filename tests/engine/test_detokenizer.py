@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine.detokenizer import TextStream
+from engine.detokenizer import TextStream, TokenTexts
 from tests.models import Family
 
 
@@ -68,3 +68,16 @@ def test_an_answer_keeps_the_space_that_a_tokenizer_drops_at_the_start_of_a_text
     stream = TextStream(tokenizer, [0], ())
     assert tokenizer.decode([1]) == "b"
     assert stream.push(1) == " b"
+
+
+def test_a_tokens_own_text_has_its_space_and_the_names_of_special_tokens(tokenizer: Any) -> None:
+    texts = TokenTexts(tokenizer)
+    ids = [*tokenizer.convert_tokens_to_ids(["<s>", "Ġthe", "an"]), *tokenizer.encode("é", add_special_tokens=False)]
+    assert [texts[token] for token in ids] == ["<s>", " the", "an", "\ufffd", "\ufffd"]
+
+
+def test_a_tokens_own_text_keeps_a_space_that_the_tokenizer_drops_in_front() -> None:
+    words = Tokenizer(models.WordLevel({"▁a": 0, "▁b": 1, "a": 2}, unk_token="a"))
+    words.decoder = decoders.Metaspace()
+    texts = TokenTexts(PreTrainedTokenizerFast(tokenizer_object=words))
+    assert (texts[1], texts[2]) == (" b", "a")

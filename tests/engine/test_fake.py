@@ -11,7 +11,7 @@ from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.intervention import Intervention
-from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
+from engine.protocol import Chunk, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
 from tests.engine.neuron_sets import make_neuron_set
 
 NEURONS = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)
@@ -32,7 +32,7 @@ def _score(engine: FakeEngine, continuation: str, steering: Steering | None = No
     return asyncio.run(engine.score(ScoreRequest(context="The", continuation=continuation, steering=steering)))
 
 
-def _generate(engine: FakeEngine, prompt: str, steering: Steering | None = None, **sampling: Any) -> list[Chunk]:
+def _generate(engine: FakeEngine, prompt: Prompt, steering: Steering | None = None, **sampling: Any) -> list[Chunk]:
     async def collect() -> list[Chunk]:
         request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=steering)
         return [chunk async for chunk in engine.generate(request)]
@@ -59,6 +59,27 @@ def test_a_stream_ends_with_a_reason() -> None:
     cut = _generate(_engine(), "The", max_tokens=5, stop=(stop,))
     assert "".join(chunk.text for chunk in cut) == text[: text.find(stop)]
     assert cut[-1].finish_reason == "stop"
+
+
+def test_answers_to_one_prompt_differ_where_they_are_drawn() -> None:
+    drawn, greedy = (_generate(_engine(), "The", n=3, max_tokens=4, temperature=heat) for heat in (1.0, 0.0))
+    for chunks, distinct in ((drawn, 3), (greedy, 1)):
+        assert [chunk.index for chunk in chunks] == [0] * 4 + [1] * 4 + [2] * 4
+        assert len({"".join(chunk.text for chunk in chunks[at : at + 4]) for at in (0, 4, 8)}) == distinct
+
+
+def test_alternatives_begin_with_the_likeliest() -> None:
+    (chunk,) = _generate(_engine(), "The", max_tokens=1, top_logprobs=3)
+    (alternatives,) = chunk.top_logprobs
+    assert alternatives[0] == (chunk.token_ids[0], chunk.logprobs[0], chunk.text)
+    assert [entry.logprob for entry in alternatives] == sorted((entry.logprob for entry in alternatives), reverse=True)
+    assert len({entry.token_id for entry in alternatives}) == 3
+
+
+def test_a_chat_is_answered_like_a_prompt() -> None:
+    chat = (Message(role="user", content="Hi"),)
+    assert _generate(_engine(), chat) == _generate(_engine(), "user: Hi\nassistant:")
+    assert _generate(_engine(), chat) != _generate(_engine(), (Message(role="user", content="Ho"),))
 
 
 def test_failures_and_waits_are_those_it_was_told() -> None:

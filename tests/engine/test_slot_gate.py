@@ -18,13 +18,13 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 class User:
     """One request that holds a key until it is told to leave."""
 
-    def __init__(self, gate: SlotGate, key: str | None) -> None:
+    def __init__(self, gate: SlotGate, key: str | None, priority: int = 0) -> None:
         self.leave = asyncio.Event()
         self.inside = False
-        self.task = asyncio.create_task(self._use(gate, key))
+        self.task = asyncio.create_task(self._use(gate, key, priority))
 
-    async def _use(self, gate: SlotGate, key: str | None) -> None:
-        async with gate.hold(key):
+    async def _use(self, gate: SlotGate, key: str | None, priority: int) -> None:
+        async with gate.hold(key, priority=priority):
             self.inside = True
             await self.leave.wait()
 
@@ -96,5 +96,70 @@ def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
         last.leave.set()
         await asyncio.gather(first.task, last.task)
         assert gate.in_use == 0
+
+    run(check())
+
+
+def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
+    async def check() -> None:
+        gate = SlotGate(1, patience=3)
+        inside = [User(gate, "a")]
+        waiting = User(gate, "b")
+        await settle()
+        for _ in range(3):  # there is always one of "a" inside
+            inside.append(User(gate, "a"))
+            await settle()
+            assert inside[-1].inside
+            inside[-2].leave.set()
+        late = User(gate, "a")
+        await settle()
+        assert not late.inside
+        inside[-1].leave.set()
+        await settle()
+        assert (waiting.inside, late.inside) == (True, False)
+        waiting.leave.set()
+        await settle()
+        assert late.inside
+        late.leave.set()
+        await asyncio.gather(waiting.task, late.task, *(user.task for user in inside))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() -> None:
+    async def check() -> None:
+        gate = SlotGate(1, patience=0)
+        first, batch, urgent = User(gate, "a", 1), User(gate, "b", 1), User(gate, "c", 0)
+        await settle()
+        same = [User(gate, "a", 1), User(gate, "a", -1)]
+        await settle()
+        assert [user.inside for user in same] == [False, True]
+        for user in (first, same[1]):
+            user.leave.set()
+        await settle()
+        assert [user.inside for user in (batch, urgent)] == [False, True]
+        for user in (batch, urgent, *same):
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in (first, batch, urgent, *same)))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
+    async def check() -> None:
+        gate = SlotGate(1, patience=0)
+        first, gives_up = User(gate, "a"), User(gate, "b")
+        await settle()
+        same = User(gate, "a")
+        await settle()
+        assert not same.inside
+        gives_up.task.cancel()
+        await settle()
+        assert same.inside
+        for user in (first, same):
+            user.leave.set()
+        await asyncio.gather(first.task, same.task)
 
     run(check())

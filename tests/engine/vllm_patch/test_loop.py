@@ -30,7 +30,7 @@ class StandIn:
         self.waiting: list[str] = []
         self.log: list[str] = []
 
-    def add_request(self, request_id: str, prompt: str, _: object) -> None:
+    def add_request(self, request_id: str, prompt: str, _: object, *, priority: int) -> None:
         if prompt == "too long":
             raise ValueError("too long")
         self.log.append(f"add {prompt}")
