@@ -43,8 +43,16 @@ def test_sampling_that_cannot_be_is_refused_by_its_field(field: str, wrong: Any)
 
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:
-    low = {"max_tokens": 1, "n": 1, "temperature": 0, "top_k": 0, "min_p": 0, "seed": 0, "top_logprobs": 0}
-    high = {"n": 128, "temperature": 2, "top_p": 1, "min_p": 1, "seed": 2**63 - 1, "top_logprobs": 20}
+    low: dict[str, Any] = {
+        "max_tokens": 1,
+        "n": 1,
+        "temperature": 0,
+        "top_k": 0,
+        "min_p": 0,
+        "seed": 0,
+        "top_logprobs": 0,
+    }
+    high: dict[str, Any] = {"n": 128, "temperature": 2, "top_p": 1, "min_p": 1, "seed": 2**63 - 1, "top_logprobs": 20}
     for values in ({**low, "frequency_penalty": -2.0}, {**high, "presence_penalty": 2.0}):
         made = Sampling(**values)
         assert {field: getattr(made, field) for field in values} == values

@@ -113,13 +113,13 @@ def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
             inside[-2].leave.set()
         late = User(gate, "a")
         await settle()
-        assert not late.inside
+        assert [user.inside for user in (waiting, late)] == [False, False]
         inside[-1].leave.set()
         await settle()
-        assert (waiting.inside, late.inside) == (True, False)
+        assert [user.inside for user in (waiting, late)] == [True, False]
         waiting.leave.set()
         await settle()
-        assert late.inside
+        assert [user.inside for user in (waiting, late)] == [True, True]
         late.leave.set()
         await asyncio.gather(waiting.task, late.task, *(user.task for user in inside))
         assert gate.in_use == 0
@@ -154,10 +154,10 @@ def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
         await settle()
         same = User(gate, "a")
         await settle()
-        assert not same.inside
+        assert [user.inside for user in (first, same)] == [True, False]
         gives_up.task.cancel()
         await settle()
-        assert same.inside
+        assert [user.inside for user in (first, same)] == [True, True]
         for user in (first, same):
             user.leave.set()
         await asyncio.gather(first.task, same.task)
