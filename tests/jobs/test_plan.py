@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 
-import jobs.plan
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
+from jobs.plan import MAX_CELLS, plan
 from jobs.schema import cell_columns
 from jobs.spec import parse_spec
 from tests.jobs.world import raw_spec, write_model
 
 
-def planned(catalog: Catalog, **changes: Any) -> list[Cell]:
-    return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")))
+def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> list[Cell]:
+    return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")), max_cells=max_cells)
 
 
 def shape(cell: Cell) -> tuple[Any, ...]:
@@ -198,12 +197,10 @@ def test_a_target_that_the_facts_lack_is_refused(catalog: Catalog) -> None:
     assert caught.value.param == "interventions.languages"
 
 
-def test_too_many_cells_are_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_too_many_cells_are_refused(catalog: Catalog, tmp_path: Path) -> None:
     wide = replace(catalog, models={"tiny": write_model(tmp_path / "deep", layers=50)})
     interventions = {"languages": ["fr"], "op": "scale", "factors": [1, 2], "layers": "each"}
-    monkeypatch.setattr(jobs.plan, "MAX_CELLS", 101)
-    assert len(planned(wide, interventions=interventions)) == 101
-    monkeypatch.setattr(jobs.plan, "MAX_CELLS", 100)
+    assert len(planned(wide, interventions=interventions, max_cells=101)) == 101
     with pytest.raises(InvalidRequest, match="would have 101 cells, and 100 is the most") as caught:
-        planned(wide, interventions=interventions)
+        planned(wide, interventions=interventions, max_cells=100)
     assert caught.value.param == "interventions"
