@@ -69,9 +69,14 @@ SUMMARY = pa.schema(
         ("statistic", pa.string()),
         ("weights", pa.string()),
         ("note", pa.string()),
+        ("p_holm", pa.float64()),
+        ("effect", pa.float64()),
     ]
 )
-"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value."""
+"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.
+
+`p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on.
+"""
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 

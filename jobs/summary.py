@@ -17,19 +17,35 @@ import pyarrow.csv as pa_csv
 
 from jobs.cell import TaskRef
 from jobs.cell_table import CellTable
+from jobs.metrics.significance import holm
 from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_for
 
 _TARGET = ("model", "task", "target_language", "op", "patch", "statistic", "weights", "layers")
+_FAMILY = ("task", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
+"""Rows that agree in these differ in their languages: the p-values of one table."""
 
 
 class SummaryBuilder:
     """Takes a sweep's cells one by one and makes `rows`, each with the columns of `jobs.schema.SUMMARY`."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
         self._baselines: dict[TaskRef, pa.Table] = {}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the cells so far, in their order; `p_holm` is over all of them."""
+        families: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+        rows = [{**row, "p_holm": None} for row in self._rows]
+        for row in rows:
+            if row["p_value"] is not None:
+                families[tuple(row[name] for name in _FAMILY)].append(row)
+        for family in families.values():
+            for row, corrected in zip(family, holm([row["p_value"] for row in family]), strict=True):
+                row["p_holm"] = corrected
+        return rows
 
     def add(self, found: CellTable) -> None:
         """Count one cell. A sample that failed here or in the baseline is no part of `n`; `failed` counts those."""
@@ -49,7 +65,7 @@ class SummaryBuilder:
             if verdict is not None:
                 failed = found.table.num_rows - verdict.n
                 counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
-                self.rows.append({**shared, "metric": metric.name, **counts, **asdict(verdict)})
+                self._rows.append({**shared, "metric": metric.name, **counts, **asdict(verdict)})
 
 
 def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.significance import mcnemar
+from jobs.metrics.significance import cohens_g, mcnemar
 from jobs.metrics.verdict import Verdict
 
 
 class Accuracy:
-    """The share of items whose `correct` is true; against a baseline with McNemar's exact test."""
+    """The share of items whose `correct` is true; against a baseline with McNemar's exact test and Cohen's g."""
 
     name = "accuracy"
     columns = ("correct",)
@@ -41,6 +41,7 @@ class Accuracy:
             p_value=mcnemar(right, plain),
             delta_ci_low=low,
             delta_ci_high=high,
+            effect=cohens_g(right, plain),
         )
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats, bootstrap_mean
-from jobs.metrics.significance import sign_flip
+from jobs.metrics.significance import cohens_dz, sign_flip
 from jobs.metrics.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """The mean over items of `of` their `score`; against a baseline with a sign-flip test of the paired differences."""
+    """The mean over items of `of` their `score`.
+
+    Against a baseline with a sign-flip test of the paired differences and their Cohen's d_z.
+    """
 
     name: str
     of: Callable[[Floats], Floats]
@@ -44,4 +47,5 @@ class Mean:
             p_value=sign_flip(difference, rng),
             delta_ci_low=low,
             delta_ci_high=high,
+            effect=cohens_dz(difference),
         )

@@ -1,7 +1,8 @@
-"""How likely a difference between paired verdicts is by chance."""
+"""How likely a difference between paired verdicts is by chance, and how large it is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb
 
 import numpy as np
@@ -30,3 +31,35 @@ def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> floa
     flipped = np.abs(signs @ difference)
     seen = abs(float(difference.sum()))
     return float((1 + (flipped >= seen * (1 - 1e-12)).sum()) / FLIPS)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several (Holm 1979), in the order given; at most 1."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        corrected[at] = largest
+    return corrected
+
+
+def cohens_g(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
+    """Return how far the share of gains among the items whose verdicts differ is from a half; 0 where none differs.
+
+    From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium, 0.25 large.
+    """
+    gained = int((steered & ~baseline).sum())
+    lost = int((~steered & baseline).sum())
+    return gained / (gained + lost) - 0.5 if gained + lost else 0.0
+
+
+def cohens_dz(difference: NDArray[np.float64]) -> float | None:
+    """Return the mean of paired differences [n] over their standard deviation (n - 1).
+
+    0 where all are 0; None where they have no spread. Cohen (1988) calls 0.2 small, 0.5 medium, 0.8 large.
+    """
+    if not difference.any():
+        return 0.0
+    spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    return float(difference.mean()) / spread if spread else None

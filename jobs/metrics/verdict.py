@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Verdict:
     """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items.
 
-    A value that could not be computed is None, and `note` says why.
+    `effect` is how large the difference is, on a scale that does not depend on n: see the metric. A value that could
+    not be computed is None, and `note` says why.
     """
 
     n: int
@@ -21,4 +22,5 @@ class Verdict:
     p_value: float | None = None
     delta_ci_low: float | None = None
     delta_ci_high: float | None = None
+    effect: float | None = None
     note: str | None = None

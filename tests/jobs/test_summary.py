@@ -71,6 +71,17 @@ def test_the_same_samples_give_the_same_numbers() -> None:
     assert rows(*tables) == rows(*tables)
 
 
+def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_tried_on() -> None:
+    plain, right = verdicts("000000"), verdicts("111111")
+    tables = [table(a_cell(task="xcopa"), plain)]
+    tables += [table(a_cell(task="xcopa", factor=2.0, languages=[target]), right) for target in ("fr", "tr")]
+    tables += [table(a_cell(task="xcopa", factor=3.0), right)]
+    found = rows(*tables)
+    assert [row["p_value"] for row in found] == [None, 2 / 64, 2 / 64, 2 / 64]
+    assert [row["p_holm"] for row in found] == [None, 4 / 64, 4 / 64, 2 / 64]
+    assert [row["effect"] for row in found] == [None, 0.5, 0.5, 0.5]
+
+
 def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:
     return {
         "model": "m",

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest, permutation_test, ttest_1samp
+from statsmodels.stats.multitest import multipletests
 
-from jobs.metrics.significance import FLIPS, mcnemar, sign_flip
+from jobs.metrics.significance import FLIPS, cohens_dz, cohens_g, holm, mcnemar, sign_flip
 
 
 def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -50,3 +51,30 @@ def test_sign_flip_is_scipys_permutation_test_of_pairs() -> None:
 def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
     assert sign_flip(np.zeros(20), np.random.default_rng(0)) == 1.0
     assert sign_flip(np.ones(200), np.random.default_rng(0)) == 1 / FLIPS
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_what_statsmodels_says(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_no_p_values_have_no_correction() -> None:
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("steered", "baseline", "effect"),
+    [("1110", "0001", 0.25), ("1111", "0000", 0.5), ("0000", "1111", -0.5), ("10", "10", 0)],
+)
+def test_cohens_g_is_the_share_of_gains_less_a_half(steered: str, baseline: str, effect: float) -> None:
+    assert cohens_g(bools(steered), bools(baseline)) == effect
+
+
+def test_cohens_dz_is_the_mean_in_units_of_the_spread() -> None:
+    difference = np.random.default_rng(1).normal(0.5, 1.0, 30)
+    t = ttest_1samp(difference, 0.0).statistic
+    assert cohens_dz(difference) == pytest.approx(t / np.sqrt(30))
+    assert cohens_dz(np.zeros(4)) == 0.0
+    assert cohens_dz(np.ones(4)) is None
+    assert cohens_dz(np.ones(1)) is None
