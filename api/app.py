@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ampsweep import __version__
 from api import errors
 from api.body_limit import BodyLimit
+from api.chat_request import ChatRequest
 from api.completion_request import CompletionRequest
 from api.document import describe
 from api.door import Door, DoorKeeper
@@ -45,5 +46,5 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
-    describe(app, SweepSpec, CompletionRequest)
+    describe(app, SweepSpec, CompletionRequest, ChatRequest)
     return app

@@ -1,71 +1,63 @@
-"""The answers to a completion, in the shape of OpenAI's: one object, or the pieces of a stream."""
+"""The answers to a completion, in the shape of OpenAI's."""
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from api.answer import Answer
 from api.completion_request import CompletionRequest
-from jobs.ports import CompletionChunk
+from jobs.ports import CompletionChunk, LikelyToken
 
 
-class CompletionAnswer:
-    """Writes the answer to one request; a token stands as `token_id:<number>`, since its text alone may be no text."""
+class CompletionAnswer(Answer):
+    """Writes text. `token_ids` beside the tokens tell apart those whose text alone is no text (part of a letter)."""
+
+    prefix = "cmpl"
+    whole_object = piece_object = "text_completion"
 
     def __init__(self, asked: CompletionRequest) -> None:
-        self._asked = asked
-        self._head = {
-            "id": f"cmpl-{secrets.token_hex(16)}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": asked.model,
-        }
-        self._prompt_tokens = 0
-        self._completion_tokens = 0
+        super().__init__(asked)
+        self._logprobs = asked.logprobs
+        self._offsets: Counter[int] = Counter()
 
-    def whole(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
-        """Return the answer to a request without `stream`."""
-        for chunk in chunks:
-            self._count(chunk)
-        return {**self._head, "choices": [self._choice(chunks)], "usage": self._usage()}
-
-    def piece(self, chunk: CompletionChunk) -> dict[str, Any]:
-        """Return one event of a stream."""
-        self._count(chunk)
-        return {**self._head, "choices": [self._choice([chunk])]}
-
-    def closing_usage(self) -> dict[str, Any] | None:
-        """Return the event with the token counts, where the request asked for one."""
-        options = self._asked.stream_options
-        if options is None or not options.include_usage:
-            return None
-        return {**self._head, "choices": [], "usage": self._usage()}
-
-    def _count(self, chunk: CompletionChunk) -> None:
-        self._prompt_tokens = chunk.prompt_tokens
-        self._completion_tokens += len(chunk.token_ids)
-
-    def _choice(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
-        logprobs = None
-        if self._asked.logprobs is not None:
-            logprobs = {
-                "tokens": [f"token_id:{token}" for chunk in chunks for token in chunk.token_ids],
-                "token_logprobs": [value for chunk in chunks for value in chunk.logprobs],
-                "top_logprobs": None,
-                "text_offset": None,
-            }
+    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
         return {
-            "index": 0,
+            "index": index,
             "text": "".join(chunk.text for chunk in chunks),
-            "logprobs": logprobs,
+            "logprobs": None if self._logprobs is None else self._told(index, chunks),
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _usage(self) -> dict[str, int]:
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "total_tokens": self._prompt_tokens + self._completion_tokens,
+    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+        yield self._choice(chunk.index, [chunk])
+
+    def _told(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "tokens": [],
+            "token_ids": [],
+            "token_logprobs": [],
+            "top_logprobs": [] if self._logprobs else None,
+            "text_offset": [],
         }
+        for token in (token for chunk in chunks for token in chunk.tokens()):
+            told["tokens"].append(token.drawn.text)
+            told["token_ids"].append(token.drawn.token_id)
+            told["token_logprobs"].append(token.drawn.logprob)
+            told["text_offset"].append(self._offsets[index])
+            self._offsets[index] += len(token.drawn.text)
+            if self._logprobs:
+                told["top_logprobs"].append(_by_text([*token.likely, token.drawn]))
+        return told
+
+
+def _by_text(tokens: Sequence[LikelyToken]) -> dict[str, float]:
+    """Return log-probabilities by text; of tokens with the same text, the later ones by their number."""
+    found: dict[str, float] = {}
+    seen: set[int] = set()
+    for token in tokens:
+        if token.token_id not in seen:
+            seen.add(token.token_id)
+            found[f"token_id:{token.token_id}" if token.text in found else token.text] = token.logprob
+    return found

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from api.limits import Limits
 from jobs.edge import Name, Strict, validated
-from jobs.intervention_spec import InterventionSpec
-from jobs.ports import CompletionCall
+from jobs.intervention_spec import InterventionSpec, Seed
+from jobs.ports import CompletionCall, Prompt
 
 
 def _one_or_list(value: object) -> object:
@@ -23,6 +24,8 @@ Stop = Annotated[
     Field(strict=False, max_length=16),
     BeforeValidator(_one_or_list),
 ]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class StreamOptions(Strict):
@@ -31,46 +34,78 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class CompletionRequest(Strict):
-    """What to continue, on which model, how, and steered by what.
+class GenerationRequest(Strict):
+    """What completions and chats have in common: on which model, drawn how, steered by what.
 
-    `logprobs` is 0 (those of the drawn tokens) or null: no alternatives are kept.
+    `top_k`, `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers is drawn with seed + i.
+    `neurons` is the id of a neuron set; without it the newest one of the model steers.
     """
 
     model: Name
-    prompt: str
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    seed: Seed | None = None
     stop: Stop | None = None
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    logprobs: Literal[0] | None = None
     intervention: InterventionSpec | None = None
     neurons: Name | None = None
     user: str | None = None
-    n: Literal[1] = 1
-    best_of: Literal[1] | None = None
-    echo: Literal[False] = False
-    suffix: Literal[""] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
-    def to_call(self) -> CompletionCall:
-        """Return what the engines are asked."""
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream tells the token counts at its end."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def call(self, prompt: Prompt, *, max_tokens: int, logprobs: int, limits: Limits) -> CompletionCall:
+        """Return what the engines are asked; PromptTooLong or MaxTokensTooLarge for more than the server takes."""
+        if isinstance(prompt, str):
+            limits.check_prompt(len(prompt), param="prompt")
+        else:
+            limits.check_prompt(sum(len(turn.content) for turn in prompt), param="messages")
+        answers = 1 if self.n is None else self.n
+        limits.check_tokens(max_tokens * answers, param="max_tokens")
         return CompletionCall(
             model=self.model,
-            prompt=self.prompt,
+            prompt=prompt,
             intervention=None if self.intervention is None else self.intervention.to_dict(),
             neurons=self.neurons,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
+            max_tokens=max_tokens,
+            n=answers,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             seed=self.seed,
             stop=self.stop or (),
+            top_logprobs=logprobs,
         )
+
+
+class CompletionRequest(GenerationRequest):
+    """Text to continue. `logprobs` alternatives to each token are told; with 0 the log-probabilities alone."""
+
+    prompt: str
+    max_tokens: MaxTokens | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
+
+    def to_call(self, limits: Limits) -> CompletionCall:
+        """Return what the engines are asked; raises as `call` does."""
+        max_tokens = 16 if self.max_tokens is None else self.max_tokens
+        return self.call(self.prompt, max_tokens=max_tokens, logprobs=self.logprobs or 0, limits=limits)
 
 
 def parse_completion(raw: object) -> CompletionRequest:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 import numpy as np
 
 from ampsweep.canonical import canonical_json
-from ampsweep.errors import EngineFailed, InvalidRequest
+from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
@@ -147,7 +147,7 @@ class FakeEngine:
 
     def _check(self, text: str, tokens: int, param: str) -> None:
         if tokens > self._info.max_model_len:
-            raise InvalidRequest(
+            raise PromptTooLong(
                 f"the {param} makes {tokens} tokens; this engine takes {self._info.max_model_len}", param=param
             )
         if self._fail_on is not None and self._fail_on in text:

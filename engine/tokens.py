@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, PromptTooLong
 from engine.chat import Templated, write_chat
 from engine.protocol import Prompt
 
@@ -50,7 +50,7 @@ class SentenceTokens:
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, *, max_tokens: int) -> tuple[int, ...]:
     """Return a prompt's tokens; an empty text is the model's BOS or EOS token.
 
-    Raises InvalidRequest (param "prompt") for more than `max_tokens` of them, and as `write_chat` does.
+    Raises PromptTooLong (param "prompt") for more than `max_tokens` of them, and as `write_chat` does.
     """
     if isinstance(prompt, str):
         ids = tuple(tokenizer.encode(prompt)) or (_first_token(tokenizer, "prompt"),)
@@ -67,8 +67,8 @@ def split_scored(tokenizer: Tokenizer, context: Prompt, continuation: str, *, ma
     continuation's tokens are those of encode(context + continuation) after the first len(encode(context)). An empty
     context is the BOS or EOS token.
 
-    Raises InvalidRequest for a continuation that adds no token, and (param "context") for more than `max_tokens`
-    together; for a chat also as `write_chat` does.
+    Raises InvalidRequest for a continuation that adds no token, PromptTooLong (param "context") for more than
+    `max_tokens` together; for a chat also as `write_chat` does.
     """
     if isinstance(context, str):
         kept = context.rstrip()
@@ -105,4 +105,4 @@ def _first_token(tokenizer: Tokenizer, param: str) -> int:
 
 def _refuse_long(length: int, limit: int, param: str) -> None:
     if length > limit:
-        raise InvalidRequest(f"the {param} makes {length} tokens; this engine takes {limit}", param=param)
+        raise PromptTooLong(f"the {param} makes {length} tokens; this engine takes {limit}", param=param)

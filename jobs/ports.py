@@ -2,42 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One message of a chat; which roles there are, the model's chat template says."""
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Turn, ...]
+"""Text to continue, or a chat to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` (public JSON form) or not.
 
-    `neurons` is the id of a neuron set; None takes the newest one of the model.
+    `neurons` is the id of a neuron set; None takes the newest one of the model. The rest is how `n` answers are drawn;
+    `top_logprobs` alternatives are told for each token.
     """
 
     model: str
-    prompt: str
+    prompt: Prompt
     intervention: Mapping[str, Any] | None
     neurons: str | None
     max_tokens: int
+    n: int = 1
     temperature: float
     top_p: float
+    top_k: int = 0
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int | None
     stop: tuple[str, ...]
+    top_logprobs: int = 0
+
+
+class LikelyToken(NamedTuple):
+    """A token, its log-probability (natural log), and its text: U+FFFD for bytes that are no whole character."""
+
+    token_id: int
+    logprob: float
+    text: str
+
+
+class DrawnToken(NamedTuple):
+    """A token of an answer, and its likeliest alternatives, the likeliest first; it may be among them."""
+
+    drawn: LikelyToken
+    likely: tuple[LikelyToken, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionChunk:
-    """A piece of streamed text; the last has a `finish_reason` (stop, length or abort)."""
+    """A piece of the answer `index`: new text, and its tokens, whose own texts and alternatives come beside them.
 
+    A token's text may come with a later chunk, or not at all (a stop string's, say). The last chunk of each answer has
+    a `finish_reason` (stop, length or abort).
+    """
+
+    index: int = 0
     text: str
     token_ids: tuple[int, ...]
+    token_texts: tuple[str, ...]
     logprobs: tuple[float, ...]
+    top_logprobs: tuple[tuple[LikelyToken, ...], ...]
     prompt_tokens: int
     finish_reason: str | None
 
+    def tokens(self) -> Iterator[DrawnToken]:
+        """Yield the tokens, each with its alternatives."""
+        for token, logprob, text, likely in zip(
+            self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, strict=True
+        ):
+            yield DrawnToken(LikelyToken(token, logprob, text), likely)
+
 
 class Completions(Protocol):
-    """Interactive generation, beside running sweeps. Closing the iterator aborts the generation."""
+    """Interactive generation, ahead of running sweeps. Closing the iterator aborts the generation."""
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion; errors of the input raise InvalidRequest before the first chunk."""

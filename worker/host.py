@@ -15,11 +15,12 @@ from typing import Protocol
 
 from ampsweep.errors import EngineFailed
 from engine.intervention import Intervention
-from engine.protocol import Engine, GenerateRequest, Sampling, Steering
+from engine.protocol import Engine, GenerateRequest, Message, Priority, Prompt, Sampling, Steering
+from jobs import ports
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef
 from jobs.neuron_sets import NeuronSets
-from jobs.ports import CompletionCall, CompletionChunk
+from jobs.ports import CompletionCall, CompletionChunk, LikelyToken
 from jobs.results import Results
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec, open_engine
@@ -104,18 +105,30 @@ class EngineHost:
             steering = Steering(intervention=Intervention.from_dict(call.intervention), neurons=neurons)
         sampling = Sampling(
             max_tokens=call.max_tokens,
+            n=call.n,
             temperature=call.temperature,
             top_p=call.top_p,
+            top_k=call.top_k,
+            min_p=call.min_p,
+            frequency_penalty=call.frequency_penalty,
+            presence_penalty=call.presence_penalty,
+            repetition_penalty=call.repetition_penalty,
             seed=call.seed,
             stop=call.stop,
+            top_logprobs=call.top_logprobs,
         )
-        request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering)
+        request = GenerateRequest(
+            prompt=_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.INTERACTIVE
+        )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield CompletionChunk(
+                    index=chunk.index,
                     text=chunk.text,
                     token_ids=chunk.token_ids,
+                    token_texts=chunk.token_texts,
                     logprobs=chunk.logprobs,
+                    top_logprobs=tuple(tuple(LikelyToken(*one) for one in likely) for likely in chunk.top_logprobs),
                     prompt_tokens=chunk.prompt_tokens,
                     finish_reason=chunk.finish_reason,
                 )
@@ -145,3 +158,9 @@ class EngineHost:
         if self._engine is None or self._shelf is None:
             raise EngineFailed("the engine is closed")
         return self._engine, self._shelf
+
+
+def _prompt(prompt: ports.Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return prompt
+    return tuple(Message(role=turn.role, content=turn.content) for turn in prompt)

@@ -89,14 +89,18 @@ async def test_a_stop_string_ends_a_completion(house: House) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
+        ("n", 0),
+        ("n", 129),
         ("best_of", 3),
         ("echo", True),
         ("suffix", "end"),
-        ("logprobs", 5),
+        ("logprobs", 21),
         ("logit_bias", {"1": 5}),
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -0.5),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -2.5),
+        ("top_k", -1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0),
         ("temperature", 3),
         ("top_p", 0),
         ("max_tokens", 0),
@@ -161,7 +165,15 @@ async def test_an_engine_that_dies_is_the_servers_fault(house: House) -> None:
 
 class Dying:
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
-        yield CompletionChunk(text="so", token_ids=(1,), logprobs=(-1.0,), prompt_tokens=1, finish_reason=None)
+        yield CompletionChunk(
+            text="so",
+            token_ids=(1,),
+            token_texts=("so",),
+            logprobs=(-1.0,),
+            top_logprobs=((),),
+            prompt_tokens=1,
+            finish_reason=None,
+        )
         raise EngineFailed("it died")
 
 

@@ -42,7 +42,15 @@ class StubHost:
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         for _ in self.cells:
-            yield CompletionChunk(text="", token_ids=(), logprobs=(), prompt_tokens=1, finish_reason=None)
+            yield CompletionChunk(
+                text="",
+                token_ids=(),
+                token_texts=(),
+                logprobs=(),
+                top_logprobs=(),
+                prompt_tokens=1,
+                finish_reason=None,
+            )
 
     async def check(self) -> None:
         if not self.healthy:

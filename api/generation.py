@@ -1,0 +1,96 @@
+"""An answer that is drawn while its client waits: as a whole, or as a stream of events, and no longer than it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import TypeVar
+
+from fastapi import Request
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+from starlette.responses import JSONResponse, Response
+
+from ampsweep.errors import AmpsweepError, EngineFailed
+from api.answer import Answer
+from api.errors import error_body
+from api.services import Services
+from jobs.ports import CompletionCall, CompletionChunk
+
+T = TypeVar("T")
+Chunks = AsyncGenerator[CompletionChunk]
+
+CLIENT_GONE = 499
+"""Nobody reads this status; it is for the access log."""
+
+
+async def generated(
+    served: Services, request: Request, call: CompletionCall, answer: Answer, *, stream: bool
+) -> Response:
+    """Return the answer to a call. A client that goes away ends its generation."""
+    chunks = served.completions.stream(call)
+    if not stream:
+        whole = await _unless_gone(request, _collected(chunks))
+        return Response(status_code=CLIENT_GONE) if whole is None else JSONResponse(answer.whole(whole))
+    first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
+    if first is None:
+        return Response(status_code=CLIENT_GONE)
+    return EventSourceResponse(_events(answer, first, chunks), sep="\n", ping=15, send_timeout=served.send_timeout)
+
+
+async def _events(answer: Answer, first: CompletionChunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+    async with aclosing(chunks):
+        try:
+            for piece in answer.pieces(first):
+                yield _event(piece)
+            async for chunk in chunks:
+                for piece in answer.pieces(chunk):
+                    yield _event(piece)
+        except AmpsweepError as error:
+            yield _event(error_body(error))  # the status is sent already
+            return
+        for piece in answer.closing():
+            yield _event(piece)
+        yield ServerSentEvent("[DONE]", sep="\n")
+
+
+def _event(data: object) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False), sep="\n")
+
+
+async def _first(chunks: Chunks) -> CompletionChunk:
+    async for chunk in chunks:
+        return chunk
+    raise EngineFailed("the engine answered nothing")
+
+
+async def _collected(chunks: Chunks) -> list[CompletionChunk]:
+    async with aclosing(chunks):
+        collected = [chunk async for chunk in chunks]
+    if not collected:
+        raise EngineFailed("the engine answered nothing")
+    return collected
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | None:
+    """Return what `work` returns, or cancel it and return None when the client goes away first."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return None
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+        await asyncio.wait([working])
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

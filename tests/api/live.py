@@ -1,0 +1,58 @@
+"""A server on a real socket in the test's event loop, for clients that bring their own HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
+from typing import Any
+
+from ampsweep.cli.http_server import HttpServer, listen
+from engine.protocol import Chunk, GenerateRequest
+from tests.api.served import Server
+
+
+@asynccontextmanager
+async def listening(server: Server) -> AsyncIterator[str]:
+    """Let uvicorn answer for a server, as `ampsweep serve` does; yield its URL."""
+    with closing(listen("127.0.0.1", 0)) as socket:
+        http = HttpServer(server.app)
+        answering = asyncio.create_task(http.serve([socket]))
+        try:
+            yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        finally:
+            http.force_exit = http.should_exit = True
+            await answering
+
+
+class Watched:
+    """Counts what a server's engine is asked to generate: `begun`, and `finished` or `aborted`."""
+
+    def __init__(self, server: Server) -> None:
+        host: Any = server.pool._seats[0].host
+        self.counts: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+        self._generate = host._engine.generate
+        host._engine.generate = self._watched
+
+    async def until(self, **counts: int) -> None:
+        """Wait until each count is reached."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: all(self.counts[name] >= count for name, count in counts.items()))
+
+    async def _watched(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        left = request.sampling.n
+        await self._count("begun")
+        try:
+            async with aclosing(self._generate(request)) as chunks:
+                async for chunk in chunks:
+                    left -= chunk.finish_reason is not None
+                    yield chunk
+        finally:
+            await self._count("aborted" if left else "finished")
+
+    async def _count(self, name: str) -> None:
+        self.counts[name] += 1
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,233 @@
+"""The `openai` client against a server on a socket: what its users write works, streaming or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from api.keys import KeyScope
+from tests.api.live import Watched, listening
+from tests.api.served import LIMITS, Server, serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = "The capital of France is"
+CHAT: list[ChatCompletionMessageParam] = [
+    {"role": "system", "content": "Answer in one word."},
+    {"role": "user", "content": [{"type": "text", "text": "The capital "}, {"type": "text", "text": "of France?"}]},
+]
+SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
+
+
+@asynccontextmanager
+async def client(house: House, **engine: Any) -> AsyncIterator[tuple[AsyncOpenAI, Server]]:
+    async with serving(house, **engine) as server, listening(server) as url:
+        token = server.key(KeyScope.READ, KeyScope.SUBMIT)[1]["Authorization"].removeprefix("Bearer ")
+        async with AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as talking:
+            yield talking, server
+
+
+async def steerable(server: Server) -> None:
+    """Let a sweep find a neuron set."""
+    headers = server.key(KeyScope.ADMIN)[1]
+    server.http.headers.update(headers)
+    await server.done()
+
+
+async def test_models_are_listed_and_got(house: House) -> None:
+    async with client(house) as (talking, _):
+        assert [model.id async for model in talking.models.list()] == ["tiny"]
+        assert (await talking.models.retrieve("tiny")).object == "model"
+
+
+async def test_a_completion_and_its_stream_say_the_same(house: House) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
+    async with client(house) as (talking, _):
+        whole = await talking.completions.create(**asked)
+        stream = await talking.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        pieces = [piece async for piece in stream]
+    assert whole.usage is not None
+    assert (whole.usage.completion_tokens, whole.usage.total_tokens) == (10, 10 + whole.usage.prompt_tokens)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert whole.choices[0].text != whole.choices[1].text
+    assert pieces[-1].choices == []
+    assert pieces[-1].usage == whole.usage
+    assert {piece.usage for piece in pieces[:-1]} == {None}
+    assert len({piece.id for piece in pieces}) == 1
+    for choice in whole.choices:
+        own = [piece.choices[0] for piece in pieces[:-1] if piece.choices[0].index == choice.index]
+        assert "".join(piece.text for piece in own) == choice.text
+        assert [piece.finish_reason for piece in own] == [None] * 4 + ["length"]
+        told = choice.logprobs
+        assert told is not None
+        assert "".join(told.tokens or []) == choice.text
+        assert [
+            piece.logprobs.token_logprobs[0] for piece in own if piece.logprobs and piece.logprobs.token_logprobs
+        ] == (told.token_logprobs)
+        assert [piece.logprobs.text_offset[0] for piece in own if piece.logprobs and piece.logprobs.text_offset] == (
+            told.text_offset
+        )
+        for token, logprob, likely, offset in zip(
+            told.tokens or [], told.token_logprobs or [], told.top_logprobs or [], told.text_offset or [], strict=True
+        ):
+            assert likely[token] == logprob
+            assert len(likely) == 2
+            assert choice.text[offset:].startswith(token)
+
+
+async def test_a_chat_and_its_stream_say_the_same(house: House) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 4, "n": 2, "seed": 3}
+    told: dict[str, Any] = {"logprobs": True, "top_logprobs": 3}
+    async with client(house) as (talking, _):
+        whole = await talking.chat.completions.create(**asked, **told)
+        stream = await talking.chat.completions.create(
+            **asked, **told, stream=True, stream_options={"include_usage": True}
+        )
+        *pieces, last = [piece async for piece in stream]
+        plain = await talking.chat.completions.create(**asked)
+        old_name = await talking.chat.completions.create(model="tiny", messages=CHAT, max_tokens=4, n=2, seed=3)
+    assert whole.object == "chat.completion"
+    assert last.usage == whole.usage
+    assert plain.choices[0].logprobs is None
+    assert [choice.message for choice in plain.choices] == [choice.message for choice in whole.choices]
+    assert [choice.message for choice in old_name.choices] == [choice.message for choice in whole.choices]
+    for choice in whole.choices:
+        own = [piece.choices[0] for piece in pieces if piece.choices[0].index == choice.index]
+        assert own[0].delta.role == choice.message.role == "assistant"
+        assert "".join(piece.delta.content or "" for piece in own) == choice.message.content
+        assert [piece.finish_reason for piece in own] == [None] * (len(own) - 1) + [choice.finish_reason]
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        streamed = [token for piece in own if piece.logprobs for token in piece.logprobs.content or []]
+        assert streamed == choice.logprobs.content
+        for token in choice.logprobs.content:
+            assert bytes(token.bytes or []).decode() == token.token
+            assert len(token.top_logprobs) == 3
+            assert token.top_logprobs[0].logprob == token.logprob
+
+
+async def test_an_intervention_comes_in_the_extra_body(house: House) -> None:
+    async with client(house) as (talking, server):
+        await steerable(server)
+        asked: dict[str, Any] = {"model": "tiny", "temperature": 0}
+        steered = {"intervention": SCALE, "neurons": house.neuron_sets.infos()[0].id}
+        plain = await talking.completions.create(**asked, prompt=PROMPT)
+        other = await talking.completions.create(**asked, prompt=PROMPT, extra_body=steered)
+        again = await talking.completions.create(**asked, prompt=PROMPT, extra_body={"intervention": SCALE})
+        chat = await talking.chat.completions.create(**asked, messages=CHAT, max_tokens=4)
+        stream = await talking.chat.completions.create(
+            **asked, messages=CHAT, max_tokens=4, stream=True, extra_body=steered
+        )
+        steered_chat = "".join([piece.choices[0].delta.content or "" async for piece in stream])
+    assert plain.choices[0].text != other.choices[0].text == again.choices[0].text
+    assert steered_chat
+    assert steered_chat != chat.choices[0].message.content
+
+
+async def test_a_stop_string_ends_an_answer(house: House) -> None:
+    async with client(house) as (talking, _):
+        asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
+        text = (await talking.completions.create(**asked)).choices[0].text
+        word = text.split()[3]
+        stopped = (await talking.completions.create(**asked, stop=["nowhere", word])).choices[0]
+    assert (stopped.finish_reason, stopped.text) == ("stop", text[: text.index(word)])
+
+
+async def test_the_same_seed_draws_the_same(house: House) -> None:
+    async with client(house) as (talking, _):
+        texts = [
+            (await talking.completions.create(model="tiny", prompt=PROMPT, seed=seed)).choices[0].text
+            for seed in (1, 1, 2)
+        ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "code", "param"),
+    [
+        ({"echo": True}, openai.UnprocessableEntityError, "invalid_request", "echo"),
+        ({"model": "nope"}, openai.UnprocessableEntityError, "unknown_name", "model"),
+        ({"prompt": "x" * 3000}, openai.UnprocessableEntityError, "prompt_too_long", "prompt"),
+        ({"extra_body": {"neurons": "ns_x", "intervention": SCALE}}, openai.NotFoundError, "not_found", "neurons.id"),
+        ({"extra_headers": {"Authorization": "Bearer x"}}, openai.AuthenticationError, "invalid_api_key", None),
+        ({"prompt": "crash"}, openai.InternalServerError, "engine_failed", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_is_the_exception_its_users_know(
+    house: House, change: dict[str, Any], kind: type[openai.APIStatusError], code: str, param: str | None, stream: bool
+) -> None:
+    async with client(house, fail_on="crash") as (talking, _):
+        with pytest.raises(kind) as failed:
+            await talking.completions.create(**{"model": "tiny", "prompt": PROMPT, "stream": stream, **change})
+    assert (failed.value.code, failed.value.param) == (code, param)
+    assert failed.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", []),
+        ("messages", "hello"),
+        ("messages.0.role", [{"role": "robot", "content": "x"}]),
+        ("messages.0.content", [{"role": "user"}]),
+        (
+            "messages.0.content",
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}],
+        ),
+        ("messages.0.content", [{"role": "user", "content": []}]),
+        ("messages.0.name", [{"role": "user", "content": "x", "name": "me"}]),
+        ("top_logprobs", 2),
+        ("max_tokens", 3),
+        ("tools", [{"type": "function"}]),
+        ("response_format.type", {"type": "json_object"}),
+        ("prompt", "x"),
+    ],
+)
+async def test_a_chat_that_cannot_be_answered_as_asked_is_refused_by_name(house: House, field: str, value: Any) -> None:
+    async with serving(house, working=False) as server:
+        body = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 2, field.partition(".")[0]: value}
+        answer = await server.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["error"]["param"].startswith(field)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_hangs_up_ends_its_generation_within_a_second(
+    house: House, stream: bool, chat: bool
+) -> None:
+    path, more = ("/v1/chat/completions", {"messages": CHAT}) if chat else ("/v1/completions", {"prompt": PROMPT})
+    body = {"model": "tiny", "max_tokens": 2000, "stream": stream, **more}
+    async with serving(house, seconds_per_step=0.01) as server, listening(server) as url:
+        engine = Watched(server)
+        clients = [asyncio.ensure_future(_post(url + path, body, read=not stream)) for _ in range(20)]
+        await asyncio.wait_for(engine.until(begun=20), 20)
+        for one in clients:
+            one.cancel()
+        await asyncio.wait_for(engine.until(aborted=20), 1.0)
+        assert engine.counts["finished"] == 0
+
+
+async def _post(url: str, body: dict[str, Any], *, read: bool) -> None:
+    async with httpx.AsyncClient(timeout=None) as http, http.stream("POST", url, json=body) as answer:
+        if read:
+            await answer.aread()
+        async for _ in answer.aiter_bytes():
+            pass
+
+
+async def test_the_tokens_of_all_answers_count_against_the_limit(house: House) -> None:
+    async with serving(house, working=False, limits=LIMITS) as server:
+        body = {"model": "tiny", "prompt": PROMPT, "max_tokens": LIMITS.max_tokens // 4, "n": 8}
+        answer = await server.http.post("/v1/completions", json=body)
+    assert answer.json()["error"]["code"] == "max_tokens_too_large"
