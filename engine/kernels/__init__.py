@@ -5,6 +5,6 @@ the same as out' = mult * out + add * up: the activation function itself is left
 (mult 1, add 0) leaves every bit as it was.
 
 `steer_triton` computes activation, interventions and product in one pass on a GPU, from a `device_table` at fixed
-addresses; `statistic_triton` takes a token's row statistics before it. They are tested through Triton's interpreter and
-measured by `benchmarks/kernel.py`; the vLLM patch does not call them yet.
+addresses; `statistic_triton` takes a token's row statistics before it, `record_triton` sums up activations. Without a
+GPU they are tested through Triton's interpreter; `benchmarks/kernel.py` measures them.
 """

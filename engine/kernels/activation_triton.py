@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import triton
 import triton.language as tl
-
-ActivationName = Literal["silu", "gelu", "gelu_tanh"]
-"""SiLU, GELU with the error function, GELU with its tanh approximation."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]

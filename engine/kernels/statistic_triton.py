@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 
 from engine.kernels import statistic as kinds
-from engine.kernels.activation_triton import ActivationName, activate
+from engine.kernels.activation import ActivationName
+from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers
 
 _STD = tl.constexpr(kinds.STD)

@@ -15,12 +15,13 @@ import torch
 import triton
 import triton.language as tl
 
-from engine.kernels.activation_triton import ActivationName, activate
+from engine.kernels.activation import ActivationName
+from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers
 
 _WARPS = 4
 _THREADS = 32 * _WARPS
-_LONG_BATCH = 2048
+LONG_BATCH = 2048
 """From so many tokens on, a program takes two: more loads in flight, and the second finds the first one's entries."""
 
 
@@ -56,7 +57,7 @@ def steer(
     if statistic is not None:
         assert table.statistics is not None
         coef, with_statistic = table.statistics.coef, True
-    rows = 1 if tokens < _LONG_BATCH else 2
+    rows = 1 if tokens < LONG_BATCH else 2
     _steer[(triton.cdiv(tokens, rows) * table.blocks,)](
         out,
         x,

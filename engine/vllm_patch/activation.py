@@ -1,20 +1,16 @@
-"""The module that stands in place of an MLP's activation, and the opaque operator in it.
+"""The module that stands in place of an MLP's activation on the host path, and the opaque operator in it.
 
-The operator looks up the step under way in its thread; torch.compile sees only that `out` may change. Outside a step
-(profiling, warm-up) there is none and nothing is changed.
+The operator looks up the step under way in its thread; torch.compile sees only that `out` may change. Where there is
+none nothing is changed.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-
-Activation = Callable[[torch.Tensor], torch.Tensor]
-"""An MLP's activation function, on the gate alone."""
 
 
 class LayerStep(Protocol):

@@ -1,6 +1,7 @@
 """Starting vLLM so that it steers: its environment, its arguments, its worker class.
 
-The engine runs in one process (no core process of its own), with the V1 model runner, which the patch knows.
+The engine runs in one process (no core process of its own), with the model runner that vLLM itself would take on a GPU,
+and V1's on a CPU.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from engine.vllm_patch.options import PathName, SteeringOptions
 from engine.vllm_patch.versions import check_version
 
 if TYPE_CHECKING:
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Set unless the user has set them; what must hold is set in any case."""
-_REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_USE_V2_MODEL_RUNNER")
+_REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
+_V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 _LLVMLITE = "llvmlite.binding.ffi"
 _WORKERS = {
     True: "engine.vllm_patch.cpu_worker.SteeringCPUWorker",
@@ -40,7 +42,8 @@ class VllmSettings:
     """How an engine is run. `slots` bounds the distinct interventions in flight.
 
     None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
-    memory (on a CPU 1 GiB). `compile` turns torch.compile on.
+    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `compile` turns torch.compile on, and CUDA
+    graphs where the path allows them.
     """
 
     slots: int = 256
@@ -51,6 +54,8 @@ class VllmSettings:
     kv_cache_bytes: int | None = None
     tensor_parallel_size: int = 1
     compile: bool = True
+    path: PathName | None = None
+    runner: Literal["v1", "v2"] | None = None
     prefix_caching: bool = True
 
 
@@ -73,6 +78,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
     check_version(vllm.__version__)
     on_cpu = current_platform.is_cpu()
+    _choose_runner(settings.runner or ("v1" if on_cpu else None))
+    path = settings.path or ("host" if on_cpu else "device")
     arguments: dict[str, Any] = {
         "model": str(folder),
         "dtype": dtype,
@@ -86,11 +93,10 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "scheduling_policy": "priority",
         "enable_prefix_caching": settings.prefix_caching,
         "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
-        # A captured CUDA graph would replay one batch's interventions, so CUDA runs eagerly.
-        "enforce_eager": not settings.compile or not on_cpu,
+        # On the host path a captured CUDA graph would replay one batch's interventions.
+        "enforce_eager": not settings.compile or (path == "host" and not on_cpu),
         "async_scheduling": False,  # a slot must not pass on while a step under way still reads it
-        # Also part of vLLM's compile-cache key: a graph compiled without the patch must not be found here.
-        "additional_config": {"ampsweep": {"slots": settings.slots, "patch": 1}},
+        "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, path=path))},
         "disable_log_stats": True,
         "seed": 0,
     }
@@ -98,6 +104,12 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
     limit_prefix_reads(engine)
     return engine
+
+
+def _choose_runner(runner: Literal["v1", "v2"] | None) -> None:
+    """Make vLLM take this model runner; None leaves it to vLLM, and to the environment that the user has set."""
+    if runner is not None:
+        os.environ[_V2_RUNNER] = str(int(runner == "v2"))
 
 
 @contextmanager

@@ -23,38 +23,39 @@ def recording_rows(layers: int, width: int) -> int:
 
 
 class Recording:
-    """Room for `rows` sentences at once."""
+    """Room for `rows` sentences at once: `counts` int32 and `sums` float32, both [L, rows, F], which never move."""
 
     def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
         shape = (len(shard.layers), rows, shard.width)
-        self._counts = torch.zeros(shape, dtype=torch.int32, device=device)
-        self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.rows = rows
         self._free = list(range(rows))
-        self._rows: dict[str, int] = {}
+        self._open: dict[str, int] = {}
 
     def open(self, key: str) -> int:
         """Give a sentence its row."""
-        row = self._rows[key] = self._free.pop()
+        row = self._open[key] = self._free.pop()
         return row
 
     def clear(self, row: int) -> None:
         """Forget what a row holds: its sentence starts (again)."""
-        self._counts[:, row] = 0
-        self._sums[:, row] = 0
+        self.counts[:, row] = 0
+        self.sums[:, row] = 0
 
     def add(self, layer: int, rows: torch.Tensor, activations: torch.Tensor) -> None:
         """Add tokens' activations, [n, F] of any float dtype, to their rows, int64 [n]."""
-        self._sums[layer].index_add_(0, rows, activations.float())
-        self._counts[layer].index_add_(0, rows, (activations > 0).int())
+        self.sums[layer].index_add_(0, rows, activations.float())
+        self.counts[layer].index_add_(0, rows, (activations > 0).int())
 
     def take(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return a sentence's counts int32 [L, F] and activation sums float32 [L, F], and free its row."""
-        row = self._rows[key]
+        row = self._open[key]
         self.drop(key)
-        return self._counts[:, row].cpu().numpy().copy(), self._sums[:, row].cpu().numpy().copy()
+        return self.counts[:, row].cpu().numpy().copy(), self.sums[:, row].cpu().numpy().copy()
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence that nobody takes, if it ever had one."""
-        row = self._rows.pop(key, None)
+        row = self._open.pop(key, None)
         if row is not None:
             self._free.append(row)

@@ -1,8 +1,9 @@
-"""The adapter to vLLM's V1 model runner: three of its methods, wrapped, tell the steering what it has to know.
+"""The adapter to vLLM's V1 model runner: some of its methods, wrapped, tell the steering what it has to know.
 
 `_update_states` runs once for every scheduler output, also one without tokens: requests end and begin there.
 `_prepare_inputs` runs before every forward pass: there the batch's order and positions are settled.
 `_get_prompt_logprobs_dict` gets the last hidden states after every forward pass: scoring reads them there.
+`_dummy_run` is every other forward pass: profiling, warm-up, the capture of CUDA graphs.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from ampsweep.errors import SteeringNotInstalled
-from engine.vllm_patch.activation import set_step
 from engine.vllm_patch.steering import WorkerSteering
 
 
 def attach(runner: object, steering: WorkerSteering) -> None:
     """Wrap a runner's methods; raises SteeringNotInstalled for one that is not V1's."""
     if not isinstance(runner, GPUModelRunner):
-        raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V1 model runner; steering needs that one")
+        raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V1 model runner")
     update_states = runner._update_states  # noqa: SLF001
     prepare_inputs = runner._prepare_inputs  # noqa: SLF001
     prompt_logprobs = runner._get_prompt_logprobs_dict  # noqa: SLF001
-    execute_model = runner.execute_model
+    dummy_run = runner._dummy_run  # noqa: SLF001
 
     def steered_update_states(scheduler_output: SchedulerOutput) -> Any:
         for request_id in scheduler_output.finished_req_ids:
@@ -47,14 +47,11 @@ def attach(runner: object, steering: WorkerSteering) -> None:
         steering.end_step(hidden_states)
         return prompt_logprobs(hidden_states, num_scheduled_tokens)
 
-    def steered_execute_model(*args: Any, **kwargs: Any) -> Any:
-        set_step(steering)
-        try:
-            return execute_model(*args, **kwargs)
-        finally:
-            set_step(None)
+    def unsteered_dummy_run(*args: Any, **kwargs: Any) -> Any:
+        steering.begin_dummy_step()
+        return dummy_run(*args, **kwargs)
 
     runner._update_states = steered_update_states  # noqa: SLF001
     runner._prepare_inputs = steered_prepare_inputs  # noqa: SLF001
     runner._get_prompt_logprobs_dict = scored_prompt_logprobs  # noqa: SLF001
-    runner.execute_model = steered_execute_model
+    runner._dummy_run = unsteered_dummy_run  # noqa: SLF001

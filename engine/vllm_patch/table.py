@@ -1,20 +1,18 @@
-"""The interventions in use on one worker, a slot each. Slot 0 changes nothing.
+"""What of an intervention one worker holds, and the interventions in use as the kernels of a CPU read them.
 
-A slot is filled once, counted while requests use it, and kept after the last of them: the same intervention later finds
-it filled. It is given to another only when no never-used slot is left. A worker holds a range of the model's layers
-(pipeline parallelism) and of each layer's neurons (tensor parallelism); the table keeps what falls into both.
+A worker holds a range of the model's layers (pipeline parallelism) and of each layer's neurons (tensor parallelism);
+its rows are what falls into both.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.edits import Edits
+from engine.kernels.device_table import DeviceRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +22,21 @@ class Shard:
     layers: tuple[int, ...]
     first: int
     width: int
+
+    def cut(self, edits: Edits) -> DeviceRow:
+        """Keep what falls into the shard, with layers and neurons counted from its first."""
+        inside = (edits.indices >= self.first) & (edits.indices < self.first + self.width)
+        layers = [np.arange(own.start, own.stop) for own in map(edits.entries, self.layers)]
+        kept = [entries[inside[entries]] for entries in layers]
+        entries = np.concatenate(kept)
+        return DeviceRow(
+            offsets=np.cumsum([0, *(len(part) for part in kept)], dtype=np.int64),
+            indices=edits.indices[entries] - np.int32(self.first),
+            mult=edits.mult[entries],
+            add=edits.add[entries],
+            statistic=edits.statistic,
+            coef=None if edits.coef is None else edits.coef[entries],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,50 +52,23 @@ class TableRows:
     add: NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Row:
-    ends: NDArray[np.int64]  # [L], running counts of entries over the shard's layers
-    indices: NDArray[np.int32]
-    mult: NDArray[np.float32]
-    add: NDArray[np.float32]
+class HostTable:
+    """The rows of slots 1 to `capacity`, over `layers` layers, in the machine's memory; any number of entries fits."""
 
-
-class SteeringTable:
-    """Slots 1 to `capacity`, by the key of what fills them."""
-
-    def __init__(self, shard: Shard, *, capacity: int) -> None:
-        self._shard = shard
-        self._free = list(range(capacity, 0, -1))
-        self._slots: dict[str, int] = {}
-        self._users: dict[str, int] = {}
-        self._idle: OrderedDict[str, None] = OrderedDict()  # filled and unused, the longest unused first
-        self._filled: dict[int, _Row] = {}
-        self._capacity = capacity
+    def __init__(self, *, layers: int, capacity: int) -> None:
+        self._shape = (capacity + 1, layers + 1)
+        self._filled: dict[int, DeviceRow] = {}
         self._rows: TableRows | None = None
 
-    def acquire(self, key: str, edits: Callable[[], Edits]) -> int:
-        """Return the slot of `key`, filled with `edits()` if it was not yet, and count one more user."""
-        slot = self._slots.get(key)
-        if slot is None:
-            slot = self._free_slot()
-            self._slots[key] = slot
-            self._filled[slot] = _cut(edits(), self._shard)
-            self._rows = None
-        self._idle.pop(key, None)
-        self._users[key] = self._users.get(key, 0) + 1
-        return slot
+    def write(self, slot: int, row: DeviceRow) -> None:
+        """Make `row` the entries of a slot."""
+        self._filled[slot] = row
+        self._rows = None
 
-    def release(self, key: str) -> None:
-        """Count one user less; the slot stays filled until it is needed."""
-        self._users[key] -= 1
-        if self._users[key] == 0:
-            del self._users[key]
-            self._idle[key] = None
-
-    @property
-    def in_use(self) -> int:
-        """How many slots have users."""
-        return len(self._users)
+    def clear(self, slot: int) -> None:
+        """Leave a slot without entries."""
+        del self._filled[slot]
+        self._rows = None
 
     def rows(self) -> TableRows:
         """Return the entries of all slots as they stand; a later change makes new arrays and leaves these alone."""
@@ -90,23 +76,12 @@ class SteeringTable:
             self._rows = self._assemble()
         return self._rows
 
-    def _free_slot(self) -> int:
-        if self._free:
-            return self._free.pop()
-        assert self._idle, "more interventions in flight than slots: the engine's gate let too many in"
-        key, _ = self._idle.popitem(last=False)
-        slot = self._slots.pop(key)
-        del self._filled[slot]
-        return slot
-
     def _assemble(self) -> TableRows:
-        layers = len(self._shard.layers)
-        starts = np.zeros((self._capacity + 1, layers + 1), dtype=np.int64)
+        starts = np.zeros(self._shape, dtype=np.int64)
         rows = sorted(self._filled.items())
         total = 0
         for slot, row in rows:
-            starts[slot, 0] = total
-            starts[slot, 1:] = total + row.ends
+            starts[slot] = total + row.offsets
             total += len(row.indices)
         empty_f = np.empty(0, dtype=np.float32)
         return TableRows(
@@ -115,17 +90,3 @@ class SteeringTable:
             mult=np.concatenate([empty_f, *(row.mult for _, row in rows)]),
             add=np.concatenate([empty_f, *(row.add for _, row in rows)]),
         )
-
-
-def _cut(edits: Edits, shard: Shard) -> _Row:
-    """Keep what falls into the shard, with neurons counted from its first."""
-    inside = (edits.indices >= shard.first) & (edits.indices < shard.first + shard.width)
-    layers = [np.arange(own.start, own.stop) for own in map(edits.entries, shard.layers)]
-    kept = [entries[inside[entries]] for entries in layers]
-    entries = np.concatenate(kept)
-    return _Row(
-        ends=np.cumsum([len(part) for part in kept], dtype=np.int64),
-        indices=edits.indices[entries] - np.int32(shard.first),
-        mult=edits.mult[entries],
-        add=edits.add[entries],
-    )

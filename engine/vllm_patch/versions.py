@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ampsweep.errors import SteeringNotInstalled
 
-SUPPORTED = ("0.32.0",)
+SUPPORTED = ("0.25.1", "0.32.0")
 
 
 def check_version(version: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,18 @@ from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_
 
 from ampsweep.errors import UnsupportedModel
 from engine.neuron_set import NeuronSet
-from engine.vllm_patch import mlps, runner_v1
-from engine.vllm_patch.recording import recording_rows
+from engine.vllm_patch import mlps
+from engine.vllm_patch.host_path import HostPath
+from engine.vllm_patch.options import SteeringOptions, table_entries
+from engine.vllm_patch.path import StepPath
+from engine.vllm_patch.recording import Recording, recording_rows
 from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.steering import WorkerSteering
 from engine.vllm_patch.versions import check_version
 
 
 class SteeringWorkerMixin:
-    """Put before a vLLM worker class; `additional_config["ampsweep"]` gives the number of `slots`."""
+    """Put before a vLLM worker class; `additional_config["ampsweep"]` holds its `SteeringOptions`."""
 
     vllm_config: Any
     model_runner: Any
@@ -35,23 +39,43 @@ class SteeringWorkerMixin:
         model = self.model_runner.get_model()
         if not isinstance(width, int):
             raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its config has no intermediate_size")
-        shard, activations = mlps.install(
+        found = mlps.find(
             model,
             layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
             width=width,
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),
         )
-        total = model_config.hf_text_config.num_hidden_layers
-        self._steering = WorkerSteering(
-            shard,
-            activations,
-            Scoring(model.compute_logits),
-            slots=self.vllm_config.additional_config["ampsweep"]["slots"],
-            rows=recording_rows(total, width),
+        options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
+        path = self._path(found, options, layers=model_config.hf_text_config.num_hidden_layers, width=width)
+        found.replace(path.activation)
+        self._steering = WorkerSteering(found.shard, path, Scoring(model.compute_logits), slots=options.slots)
+        if self.vllm_config.use_v2_model_runner:
+            from engine.vllm_patch.runner_v2 import attach
+        else:
+            from engine.vllm_patch.runner_v1 import attach
+        attach(self.model_runner, self._steering)
+
+    def _path(self, found: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int) -> StepPath:
+        """Make the path that the options name, for a model of `layers` layers of `width` neurons."""
+        shard = found.shard
+        new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
+        if options.path == "host":
+            return HostPath(found.activations, slots=options.slots, new_recording=new_recording, device=self.device)
+        from engine.vllm_patch.device_path import DevicePath
+
+        path = DevicePath(
+            found.activations,
+            width=shard.width,
+            slots=options.slots,
+            entries=table_entries(layers, width, slots=options.slots),
+            tokens=_most_tokens(self.vllm_config),
+            recording=new_recording(),
+            statistics=shard.width == width,
             device=self.device,
         )
-        runner_v1.attach(self.model_runner, self._steering)
+        path.warm_up(self.vllm_config.model_config.dtype)
+        return path
 
     def steering_add_neurons(self, neurons: NeuronSet) -> None:
         """Keep a neuron set for the requests that name it."""
@@ -76,3 +100,11 @@ class SteeringWorkerMixin:
     def steering_slots_in_use(self) -> int:
         """Return how many slots requests under way hold."""
         return self._steering.slots_in_use
+
+
+def _most_tokens(vllm_config: Any) -> int:
+    """Return how many tokens a step may have, padding included."""
+    scheduled: int = vllm_config.scheduler_config.max_num_batched_tokens
+    captured: int = vllm_config.compilation_config.max_cudagraph_capture_size or 0
+    ranks: int = vllm_config.parallel_config.tensor_parallel_size  # a step may be padded to a multiple of them
+    return max(scheduled, captured) + ranks

@@ -52,5 +52,6 @@ def test_torch_compile_changes_no_answer(tmp_path: Path) -> None:
 def test_only_tested_releases_start() -> None:
     check_version("0.32.0")
     check_version("0.32.0+cpu")
-    with pytest.raises(SteeringNotInstalled, match=r"vLLM 0.33.1 is not supported; install one of: 0.32.0"):
+    check_version("0.25.1")
+    with pytest.raises(SteeringNotInstalled, match=r"vLLM 0.33.1 is not supported; install one of: 0.25.1, 0.32.0"):
         check_version("0.33.1")

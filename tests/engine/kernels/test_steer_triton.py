@@ -173,7 +173,7 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
 
 
 def test_a_long_batch_takes_two_tokens_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steer_triton, "_LONG_BATCH", 2)
+    monkeypatch.setattr(steer_triton, "LONG_BATCH", 2)
     for tokens in (2, 5):
         Batch(a_case(tokens=tokens)).check()
 

@@ -27,3 +27,4 @@ with pytest.MonkeyPatch.context() as _patch:
     use_interpreter(_patch)
     steer_triton = importlib.import_module("engine.kernels.steer_triton")
     statistic_triton = importlib.import_module("engine.kernels.statistic_triton")
+    record_triton = importlib.import_module("engine.kernels.record_triton")

@@ -1,14 +1,16 @@
-"""Slots are filled once, counted while in use and reused when free; the rows hold the worker's part."""
+"""The rows of a table are the worker's part of each slot's intervention."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edits import Edits
-from engine.vllm_patch.table import Shard, SteeringTable
+from engine.kernels.statistic import Statistic
+from engine.vllm_patch.table import HostTable, Shard
 
 LAYERS, WIDTH = 4, 10
 WHOLE = Shard(layers=tuple(range(LAYERS)), first=0, width=WIDTH)
@@ -27,58 +29,41 @@ def edits(seed: int) -> Edits:
     )
 
 
-def entries(table: SteeringTable, slot: int, layer: int) -> list[tuple[int, float, float]]:
+def entries(table: HostTable, slot: int, layer: int) -> list[tuple[int, float, float]]:
     rows = table.rows()
     own = slice(rows.starts[slot, layer], rows.starts[slot, layer + 1])
     return list(zip(rows.indices[own].tolist(), rows.mult[own].tolist(), rows.add[own].tolist(), strict=True))
 
 
-def never() -> Edits:
-    raise AssertionError("a filled slot was filled again")
-
-
-def test_a_slot_is_filled_once_and_found_again_when_nobody_uses_it() -> None:
-    table = SteeringTable(WHOLE, capacity=2)
-    slot = table.acquire("a", lambda: edits(1))
-    assert table.acquire("a", never) == slot
-    table.release("a")
-    table.release("a")
-    assert table.in_use == 0
-    assert table.acquire("a", never) == slot
-
-
-def test_slot_0_stays_empty() -> None:
-    table = SteeringTable(WHOLE, capacity=3)
-    assert [table.acquire(key, lambda: edits(1)) for key in "abc"] == [1, 2, 3]
-    assert (table.rows().starts[0] == 0).all()
-
-
-def test_the_longest_unused_slot_is_the_one_given_away() -> None:
-    table = SteeringTable(WHOLE, capacity=2)
-    first, second = table.acquire("a", lambda: edits(1)), table.acquire("b", lambda: edits(2))
-    table.release("b")
-    table.release("a")
-    assert table.acquire("c", lambda: edits(3)) == second
-    assert table.acquire("a", never) == first
-
-
-def test_a_table_that_is_in_use_to_the_last_slot_takes_no_other() -> None:
-    table = SteeringTable(WHOLE, capacity=1)
-    table.acquire("a", lambda: edits(1))
-    with pytest.raises(AssertionError, match="more interventions in flight than slots"):
-        table.acquire("b", lambda: edits(2))
+def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
+    table = HostTable(layers=LAYERS, capacity=2)
+    for slot in (1, 2):
+        table.write(slot, WHOLE.cut(edits(slot)))
+    table.clear(1)
+    starts = table.rows().starts
+    assert (starts[[0, 1]] == 0).all()
+    assert starts[2, -1] == len(edits(2).indices)
 
 
 def test_rows_that_a_step_holds_are_left_alone_by_a_later_change() -> None:
-    table = SteeringTable(WHOLE, capacity=1)
-    table.acquire("a", lambda: edits(1))
+    table = HostTable(layers=LAYERS, capacity=1)
+    table.write(1, WHOLE.cut(edits(1)))
     held = table.rows()
     before = (held.starts.copy(), held.indices.copy(), held.mult.copy(), held.add.copy())
-    table.release("a")
-    table.acquire("b", lambda: edits(2))
+    table.clear(1)
+    table.write(1, WHOLE.cut(edits(2)))
     assert table.rows() is not held
     for kept, now in zip(before, (held.starts, held.indices, held.mult, held.add), strict=True):
         np.testing.assert_array_equal(kept, now)
+
+
+def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> None:
+    whole = edits(1)
+    coef = np.arange(len(whole.indices), dtype=np.float32)
+    cut = Shard(layers=(1, 3), first=4, width=3).cut(replace(whole, statistic=Statistic(name="std"), coef=coef))
+    inside = [at for layer in (1, 3) for at in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[at] < 7]
+    assert cut.statistic == Statistic(name="std")
+    np.testing.assert_array_equal(cut.coef, coef[inside])
 
 
 @given(
@@ -92,9 +77,10 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
 ) -> None:
     width = data.draw(st.integers(1, WIDTH - first))
     shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
-    table = SteeringTable(shard, capacity=3)
-    for key in keys:
-        slot = table.acquire(str(key), lambda key=key: edits(key))  # type: ignore[misc]
+    table = HostTable(layers=len(shard.layers), capacity=3)
+    for at, key in enumerate(keys):
+        slot = 1 + at % 3
+        table.write(slot, shard.cut(edits(key)))
         whole = edits(key)
         for position, layer in enumerate(shard.layers):
             own = whole.entries(layer)
@@ -102,4 +88,3 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
             inside = (indices >= first) & (indices < first + width)
             expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
             assert entries(table, slot, position) == list(expected)
-        table.release(str(key))

@@ -1,0 +1,96 @@
+"""The path of GPUs: interventions, each token's slot and the recorded sums at fixed addresses on the device.
+
+The host writes between steps, on the stream that the steps run on; a step reads the device alone. So the model may be
+compiled and its steps replayed from CUDA graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from engine.kernels.activation import ActivationName
+from engine.kernels.device_table import DeviceRow, DeviceTable
+from engine.kernels.steer_triton import LONG_BATCH
+from engine.kernels.token_slots import TokenSlots
+from engine.vllm_patch.fused_activation import DeviceBuffers, FusedActivation
+from engine.vllm_patch.path import StepLayout
+from engine.vllm_patch.recording import Recording
+
+
+class DevicePath:
+    """A `StepPath`; all of its memory is taken at the start."""
+
+    def __init__(
+        self,
+        activations: Sequence[ActivationName],
+        *,
+        width: int,
+        slots: int,
+        entries: int,
+        tokens: int,
+        recording: Recording,
+        statistics: bool,
+        device: torch.device,
+    ) -> None:
+        """`activations` are the worker's layers', each of `width` neurons; no step has more than `tokens` tokens.
+
+        The table holds `entries` entries of all slots together.
+        """
+        self._activations = activations
+        self._table = DeviceTable(
+            slots=slots, layers=len(activations), width=width, capacity=entries, device=device, statistics=statistics
+        )
+        self._slots = TokenSlots(capacity=tokens, device=device)
+        self._spans = torch.zeros(recording.rows, 2, dtype=torch.int32, device=device)
+        self._spans_filled = False
+        self._tokens = tokens
+        self._recording = recording
+        self._buffers = DeviceBuffers(
+            table=self._table.buffers,
+            slots=self._slots.buffer,
+            spans=self._spans,
+            counts=recording.counts,
+            sums=recording.sums,
+        )
+
+    @property
+    def recording(self) -> Recording:
+        """See `StepPath.recording`."""
+        return self._recording
+
+    def fits(self, row: DeviceRow) -> bool:
+        """See `StepPath.fits`."""
+        return len(row.indices) <= self._table.free
+
+    def write(self, slot: int, row: DeviceRow) -> None:
+        """See `StepPath.write`."""
+        self._table.write(slot, row)
+
+    def clear(self, slot: int) -> None:
+        """See `StepPath.clear`."""
+        self._table.clear(slot)
+
+    def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # it does all that `inner` did
+        """See `StepPath.activation`."""
+        return FusedActivation(self._buffers, layer, activation=self._activations[layer], gated=True)
+
+    def begin_step(self, layout: StepLayout) -> None:
+        """See `StepPath.begin_step`."""
+        self._slots.write(layout.slots)
+        if layout.recorded or self._spans_filled:
+            spans = torch.zeros_like(self._spans, device="cpu", pin_memory=self._spans.is_cuda)
+            for row, first, end in layout.recorded:
+                spans[row] = torch.tensor([first, end])
+            self._spans.copy_(spans, non_blocking=True)
+            self._spans_filled = bool(layout.recorded)
+
+    def warm_up(self, dtype: torch.dtype) -> None:
+        """Compile every kernel that a step may launch, so that no CUDA graph is captured around a compilation."""
+        first_of = {name: layer for layer, name in reversed(list(enumerate(self._activations)))}
+        for layer in first_of.values():
+            module = self.activation(layer, nn.Identity())
+            for tokens in {1, min(LONG_BATCH, self._tokens)}:
+                module(torch.zeros(tokens, 2 * self._table.buffers.width, dtype=dtype, device=self._spans.device))

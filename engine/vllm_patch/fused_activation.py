@@ -1,0 +1,133 @@
+"""The module that stands in place of an MLP's activation on the device path, and the opaque operator in it.
+
+The operator reads tensors at fixed addresses and plain numbers, nothing of the step under way on the host, so that
+torch.compile may trace over it and a CUDA graph may hold it. It adds to recorded sums without saying so: nothing in a
+traced model reads them, and said, tracing would copy them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.kernels import record_triton, statistic_triton, steer_triton
+from engine.kernels.activation import ActivationName
+from engine.kernels.device_table import StatisticBuffers, TableBuffers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeviceBuffers:
+    """All that one worker's layers read and write, at fixed addresses.
+
+    `slots` int32 [at least T]: each token's slot. `spans` int32 [R, 2]: where each recorded sentence's tokens are;
+    `counts` and `sums` [L, R, F] take what they have, see `record_triton.record`.
+    """
+
+    table: TableBuffers
+    slots: torch.Tensor
+    spans: torch.Tensor
+    counts: torch.Tensor
+    sums: torch.Tensor
+
+
+def _activate_and_multiply(
+    x: torch.Tensor,
+    slots: torch.Tensor,
+    offsets: torch.Tensor,
+    neurons: torch.Tensor,
+    mult: torch.Tensor,
+    add: torch.Tensor,
+    statistic: list[torch.Tensor],
+    recording: list[torch.Tensor],
+    layer: int,
+    layers: int,
+    block: int,
+    activation: ActivationName,
+    gated: bool,
+) -> torch.Tensor:
+    spans, counts, sums = recording
+    width = counts.shape[-1]
+    table = TableBuffers(
+        layers=layers,
+        width=width,
+        block=block,
+        offsets=offsets,
+        neurons=neurons,
+        mult=mult,
+        add=add,
+        statistics=StatisticBuffers(coef=statistic[0], plan=statistic[1], weights=statistic[2]) if statistic else None,
+    )
+    x = x.contiguous()
+    out = x.new_empty(len(x), width)
+    record_triton.record(counts, sums, x, spans, layer, activation=activation)
+    taken = None
+    if table.statistics is not None:
+        taken = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated)
+    steer_triton.steer(out, x, slots, table, layer, activation=activation, gated=gated, statistic=taken)
+    return out
+
+
+def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    """Return a tensor of the result's shape: all that tracing needs."""
+    gated: bool = arguments[-1]
+    return x.new_empty(x.shape[0], x.shape[1] // 2 if gated else x.shape[1])
+
+
+_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
+    "Tensor[] statistic, Tensor[] recording, int layer, int layers, int block, str activation, bool gated) -> Tensor"
+)
+_library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
+_library.impl("activate_and_multiply", _activate_and_multiply, "CUDA")
+_library.impl("activate_and_multiply", _shape_alone, "Meta")
+
+
+class FusedActivation(nn.Module):
+    """An MLP's activation, the step's interventions and the product with up, if any, in one operator."""
+
+    def __init__(self, buffers: DeviceBuffers, layer: int, *, activation: ActivationName, gated: bool) -> None:
+        """`layer` counts the worker's layers."""
+        super().__init__()
+        table = buffers.table
+        self._statistic, self._recording = [], ["spans", "counts", "sums"]
+        tensors = {
+            "slots": buffers.slots,
+            "offsets": table.offsets,
+            "neurons": table.neurons,
+            "mult": table.mult,
+            "add": table.add,
+            "spans": buffers.spans,
+            "counts": buffers.counts,
+            "sums": buffers.sums,
+        }
+        if (statistics := table.statistics) is not None:
+            self._statistic = ["coef", "plan", "weights"]
+            tensors |= {"coef": statistics.coef, "plan": statistics.plan, "weights": statistics.weights}
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor, persistent=False)
+        self._layer, self._layers, self._block = layer, table.layers, table.block
+        self._activation, self._gated = activation, gated
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the steered activations of `x` [T, 2F or F], multiplied by up where there is one: [T, F]."""
+        out: torch.Tensor = torch.ops.ampsweep.activate_and_multiply(
+            x,
+            self.slots,
+            self.offsets,
+            self.neurons,
+            self.mult,
+            self.add,
+            [getattr(self, name) for name in self._statistic],
+            [getattr(self, name) for name in self._recording],
+            self._layer,
+            self._layers,
+            self._block,
+            self._activation,
+            self._gated,
+        )
+        return out

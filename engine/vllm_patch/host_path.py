@@ -1,0 +1,117 @@
+"""The path of machines without a GPU: the model's own activation, then Numba or torch kernels on what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from engine.kernels import steer_numba, steer_torch
+from engine.kernels.activation import ActivationName, activate
+from engine.kernels.device_table import DeviceRow
+from engine.vllm_patch.activation import SteeredActivation, set_step
+from engine.vllm_patch.path import StepLayout
+from engine.vllm_patch.recording import Recording
+from engine.vllm_patch.table import HostTable, TableRows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Recorded:
+    """The step's tokens that are recorded and the rows they are added to, both int64 [n]."""
+
+    recording: Recording
+    tokens: torch.Tensor
+    rows: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _HostStep:
+    """One forward pass, a `LayerStep`."""
+
+    activations: Sequence[ActivationName]
+    slots: NDArray[np.int32] | None
+    rows: TableRows
+    recorded: _Recorded | None
+
+    def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
+        """Record, then steer, one layer of the step: `gate_up` [T, 2F], `out` [T, F], padded tokens at the end."""
+        width = out.shape[-1]
+        if (recorded := self.recorded) is not None:
+            gate = gate_up[recorded.tokens, :width]
+            recorded.recording.add(layer, recorded.rows, activate(self.activations[layer], gate))
+        if self.slots is None:
+            return
+        rows, up = self.rows, gate_up[:, width:]
+        arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add)
+        if out.device.type == "cpu" and out.dtype == torch.float32:
+            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays)
+        else:
+            steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, device=out.device))
+
+
+class HostPath:
+    """A `StepPath`; memory for recordings is taken when the first sentence is recorded."""
+
+    def __init__(
+        self,
+        activations: Sequence[ActivationName],
+        *,
+        slots: int,
+        new_recording: Callable[[], Recording],
+        device: torch.device,
+    ) -> None:
+        """`activations` are the worker's layers'."""
+        self._activations = activations
+        self._table = HostTable(layers=len(activations), capacity=slots)
+        self._new_recording = new_recording
+        self._device = device
+
+    @cached_property
+    def recording(self) -> Recording:
+        """See `StepPath.recording`."""
+        return self._new_recording()
+
+    def fits(self, row: DeviceRow) -> bool:  # noqa: ARG002  # the protocol's
+        """Say yes: the machine's memory is the only bound."""
+        return True
+
+    def write(self, slot: int, row: DeviceRow) -> None:
+        """See `StepPath.write`."""
+        self._table.write(slot, row)
+
+    def clear(self, slot: int) -> None:
+        """See `StepPath.clear`."""
+        self._table.clear(slot)
+
+    def activation(self, layer: int, inner: nn.Module) -> nn.Module:
+        """See `StepPath.activation`."""
+        return SteeredActivation(inner, layer)
+
+    def begin_step(self, layout: StepLayout) -> None:
+        """See `StepPath.begin_step`."""
+        steered = bool(layout.slots.any())
+        if not steered and not layout.recorded:
+            set_step(None)
+            return
+        set_step(
+            _HostStep(
+                activations=self._activations,
+                slots=layout.slots if steered else None,
+                rows=self._table.rows(),
+                recorded=self._recorded(layout) if layout.recorded else None,
+            )
+        )
+
+    def _recorded(self, layout: StepLayout) -> _Recorded:
+        tokens = np.concatenate([np.arange(first, end) for _, first, end in layout.recorded])
+        rows = np.repeat([row for row, _, _ in layout.recorded], [end - first for _, first, end in layout.recorded])
+        return _Recorded(
+            recording=self.recording,
+            tokens=torch.from_numpy(tokens).to(self._device),
+            rows=torch.from_numpy(rows).to(self._device),
+        )

@@ -1,0 +1,47 @@
+"""A sentence's row takes what its tokens have, in one layer, whatever stands beside them in the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from engine.kernels.activation import activate
+from tests.engine.kernels.triton_modules import DEVICE, record_triton, use_interpreter
+
+LAYERS, ROWS, WIDTH, TOKENS = 2, 3, 300, 7  # two blocks of neurons, the second one part full
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_interpreter(monkeypatch)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_take_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch.dtype) -> None:
+    x = torch.randn(TOKENS, WIDTH * (2 if gated else 1), generator=torch.Generator().manual_seed(0))
+    x = x.to(dtype).to(DEVICE)
+    spans = torch.tensor([[4, 7], [0, 0], [1, 3]], dtype=torch.int32, device=DEVICE)
+    counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
+    sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
+    for _ in range(2):  # two chunks of the same sentences
+        record_triton.record(counts, sums, x, spans, 1, activation="silu")
+    active = activate("silu", x[:, :WIDTH].double()).cpu()
+    for row, (first, end) in enumerate(spans.tolist()):
+        np.testing.assert_array_equal(counts[1, row].cpu(), 2 * (active[first:end] > 0).sum(dim=0))
+        np.testing.assert_allclose(sums[1, row].cpu(), 2 * active[first:end].sum(dim=0), rtol=1e-5, atol=1e-6)
+    assert not counts[0].any()
+    assert not sums[0].any()
+
+
+def test_a_sum_has_the_same_bits_wherever_its_tokens_stand() -> None:
+    x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    found = []
+    for shift in (0, 2):
+        counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
+        sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
+        spans = torch.tensor([[0, 0], [shift, shift + 5], [0, 0]], dtype=torch.int32, device=DEVICE)
+        record_triton.record(counts, sums, x.roll(shift, 0).contiguous(), spans, 0, activation="gelu")
+        found.append(sums[0, 1].clone())
+    assert torch.equal(*found)
