@@ -1,4 +1,4 @@
-"""How many distinct interventions are in flight: a full table makes requests wait, it never fails them.
+"""Which distinct interventions are in flight: a full table makes requests wait, it never fails them.
 
 Requests with an intervention that is already in flight pass at once; others wait their turn, by priority and then first
 come, first served. So that none waits for ever, no more than `PATIENCE` requests pass by one that waits, but for those
@@ -20,17 +20,20 @@ PATIENCE = 1024
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waiter:
     key: str
+    size: int
     rank: tuple[int, int]  # priority and number, the smaller first
     turn: asyncio.Future[None]
 
 
 class SlotGate:
-    """Lets in at most `capacity` distinct keys; for one event loop."""
+    """Lets in at most `capacity` distinct keys, of together at most `room` in size; for one event loop."""
 
-    def __init__(self, capacity: int, *, patience: int = PATIENCE) -> None:
+    def __init__(self, capacity: int, *, room: int, patience: int = PATIENCE) -> None:
         self._capacity = capacity
+        self._room = room
         self._patience = patience
         self._holders: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}  # of the keys inside
         self._waiting: list[_Waiter] = []
         self._passed = 0  # requests that went by those who wait, since the last of them was let in
         self._numbers = 0
@@ -41,25 +44,26 @@ class SlotGate:
         return len(self._holders)
 
     @asynccontextmanager
-    async def hold(self, key: str | None, *, priority: int = 0) -> AsyncIterator[None]:
-        """Wait until `key` has a slot, and keep it for the block; None needs no slot."""
+    async def hold(self, key: str | None, *, size: int = 0, priority: int = 0) -> AsyncIterator[None]:
+        """Wait until `key` has a slot, and keep it for the block; None needs no slot. `size` is at most the room."""
         if key is None:
             yield
             return
-        await self._enter(key, priority)
+        await self._enter(key, size, priority)
         try:
             yield
         finally:
             self._leave(key)
 
-    async def _enter(self, key: str, priority: int) -> None:
-        if self._passes(key, priority):
+    async def _enter(self, key: str, size: int, priority: int) -> None:
+        assert size <= self._room
+        if self._passes(key, size, priority):
             self._passed += bool(self._waiting)
-            self._holders[key] += 1
+            self._let_in(key, size)
             return
         self._numbers += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(key=key, rank=(priority, self._numbers), turn=turn)
+        waiter = _Waiter(key=key, size=size, rank=(priority, self._numbers), turn=turn)
         self._waiting.append(waiter)
         try:
             await turn
@@ -71,27 +75,36 @@ class SlotGate:
                 self._admit()
             raise
 
-    def _passes(self, key: str, priority: int) -> bool:
+    def _passes(self, key: str, size: int, priority: int) -> bool:
         if not self._waiting:
-            return key in self._holders or len(self._holders) < self._capacity
+            return self._fits(key, size)
         in_time = self._passed < self._patience or priority < min(waiter.rank for waiter in self._waiting)[0]
         return key in self._holders and in_time
+
+    def _fits(self, key: str, size: int) -> bool:
+        if key in self._holders:
+            return True
+        return len(self._holders) < self._capacity and sum(self._sizes.values()) + size <= self._room
+
+    def _let_in(self, key: str, size: int) -> None:
+        self._holders[key] += 1
+        self._sizes[key] = size
 
     def _leave(self, key: str) -> None:
         self._holders[key] -= 1
         if self._holders[key] == 0:
-            del self._holders[key]
+            del self._holders[key], self._sizes[key]
             self._admit()
 
     def _admit(self) -> None:
         """Let in the first in rank, as long as there is room for its key, with all who wait for the same."""
         while self._waiting:
-            key = min(self._waiting, key=lambda waiter: waiter.rank).key
-            if key not in self._holders and len(self._holders) >= self._capacity:
+            first = min(self._waiting, key=lambda waiter: waiter.rank)
+            if not self._fits(first.key, first.size):
                 return
             self._passed = 0
-            let_in = [waiter for waiter in self._waiting if waiter.key == key and not waiter.turn.done()]
-            self._waiting = [waiter for waiter in self._waiting if waiter.key != key]
+            let_in = [waiter for waiter in self._waiting if waiter.key == first.key and not waiter.turn.done()]
+            self._waiting = [waiter for waiter in self._waiting if waiter.key != first.key]
             for waiter in let_in:
-                self._holders[key] += 1
+                self._let_in(waiter.key, waiter.size)
                 waiter.turn.set_result(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +30,7 @@ from engine.slot_gate import SlotGate
 from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop
+from engine.vllm_patch.options import table_entries
 from engine.vllm_patch.recording import recording_rows
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
 from engine.vllm_requests import answer_params, cache_salt, one_pass_params, read_chunk, token_prompt
@@ -45,11 +47,11 @@ class VllmEngine:
         self._loop = loop
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
-        self._gate = SlotGate(settings.slots)
+        self._gate = SlotGate(settings.slots, room=table_entries(info.layers, info.width, slots=settings.slots))
         self._neurons = LoadedNeurons(info)
         self._cached_tokens = 0
         self._names = 0
-        self._resolved: set[str] = set()  # keys known to resolve, so that no bad one reaches a worker
+        self._entries: dict[str, int] = {}  # of the keys known to resolve, so that no bad one reaches a worker
 
     @classmethod
     async def open(
@@ -99,7 +101,7 @@ class VllmEngine:
         sampling, room = request.sampling, self._info.max_model_len - len(ids)
         orders = Orders(steer=steer_order(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
-        async with self._gate.hold(self._key(request.steering), priority=request.priority):
+        async with self._slot(request.steering, request.priority):
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
             unfinished: dict[int, str] = {}
             for index in range(sampling.n):
@@ -135,7 +137,7 @@ class VllmEngine:
         key = self._name("score")
         orders = Orders(steer=steer_order(request.steering, boundary), score=ScoreOrder(key=key, first=boundary))
         prompt = token_prompt(ids, cache_salt(request.steering, boundary))
-        async with self._gate.hold(self._key(request.steering), priority=request.priority):
+        async with self._slot(request.steering, request.priority):
             parts = await self._run_and_take("score", key, prompt, one_pass_params(orders), priority=request.priority)
         logprobs = next((part for part in parts if not np.isnan(part).any()), None)
         if logprobs is None:
@@ -229,17 +231,18 @@ class VllmEngine:
         if output.finished:
             self._cached_tokens += output.num_cached_tokens or 0
 
-    def _key(self, steering: Steering | None) -> str | None:
-        """Return the request's slot key once it is sure that a worker can resolve it."""
+    def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
+        """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
         if steering is None:
-            return None
+            return self._gate.hold(None)
         key = steering_key(steering)
-        if key not in self._resolved:
-            if self._neurons.resolve(steering).statistic is not None:
+        if key not in self._entries:
+            edits = self._neurons.resolve(steering)
+            if edits.statistic is not None:
                 message = "the vllm engine takes no statistics yet; use --engine transformers, or leave it null"
                 raise InvalidRequest(message, param="intervention.statistic")
-            self._resolved.add(key)
-        return key
+            self._entries[key] = len(edits.indices)
+        return self._gate.hold(key, size=self._entries[key], priority=priority)
 
 
 def _describe(engine: LLMEngine) -> tuple[Any, str, int]:

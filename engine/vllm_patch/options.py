@@ -25,8 +25,9 @@ class SteeringOptions:
 
 
 def table_entries(layers: int, width: int, *, slots: int) -> int:
-    """Return how many entries a device's table holds for all `slots` together, 12 bytes each (16 with statistics).
+    """Return how many entries the interventions in flight may have together, each up to layers * width.
 
-    Every slot may change every neuron. One rank of several keeps room for as many, since all of them may be its own.
+    A sixteenth of all neurons for each slot, and at least all of them once. A table on a device has room for as many,
+    of 12 bytes each (16 with statistics); so has that of one rank of several, since all of them may be its own.
     """
-    return layers * width * slots
+    return layers * width * max(1, slots // 16)

@@ -18,13 +18,13 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 class User:
     """One request that holds a key until it is told to leave."""
 
-    def __init__(self, gate: SlotGate, key: str | None, priority: int = 0) -> None:
+    def __init__(self, gate: SlotGate, key: str | None, priority: int = 0, size: int = 0) -> None:
         self.leave = asyncio.Event()
         self.inside = False
-        self.task = asyncio.create_task(self._use(gate, key, priority))
+        self.task = asyncio.create_task(self._use(gate, key, priority, size))
 
-    async def _use(self, gate: SlotGate, key: str | None, priority: int) -> None:
-        async with gate.hold(key, priority=priority):
+    async def _use(self, gate: SlotGate, key: str | None, priority: int, size: int) -> None:
+        async with gate.hold(key, size=size, priority=priority):
             self.inside = True
             await self.leave.wait()
 
@@ -36,7 +36,7 @@ async def settle() -> None:
 
 def test_more_keys_than_slots_wait_and_all_get_in() -> None:
     async def check() -> None:
-        gate = SlotGate(2)
+        gate = SlotGate(2, room=0)
         users = [User(gate, key) for key in "abcd"]
         await settle()
         assert [user.inside for user in users] == [True, True, False, False]
@@ -51,9 +51,31 @@ def test_more_keys_than_slots_wait_and_all_get_in() -> None:
     run(check())
 
 
+def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
+    async def check() -> None:
+        gate = SlotGate(4, room=10)
+        users = [User(gate, key, size=size) for key, size in (("a", 4), ("b", 6), ("a", 4), ("c", 5), ("d", 1))]
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]  # a has another user
+        users[2].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]  # 5 do not fit beside 6
+        users[1].leave.set()
+        await settle()
+        assert all(user.inside for user in users)
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
 def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> None:
     async def check() -> None:
-        gate = SlotGate(1)
+        gate = SlotGate(1, room=0)
         users = [User(gate, key) for key in ("a", "b", "a", None)]
         await settle()
         assert [user.inside for user in users] == [True, False, True, True]
@@ -66,7 +88,7 @@ def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> Non
 
 def test_all_who_wait_for_one_key_enter_together() -> None:
     async def check() -> None:
-        gate = SlotGate(1)
+        gate = SlotGate(1, room=0)
         users = [User(gate, key) for key in ("a", "b", "c", "b")]
         await settle()
         users[0].leave.set()
@@ -82,7 +104,7 @@ def test_all_who_wait_for_one_key_enter_together() -> None:
 @pytest.mark.parametrize("let_in_first", [False, True])
 def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
     async def check() -> None:
-        gate = SlotGate(1)
+        gate = SlotGate(1, room=0)
         first, waiting, last = User(gate, "a"), User(gate, "b"), User(gate, "c")
         await settle()
         if let_in_first:  # its turn comes in the same pass of the loop as the cancellation
@@ -102,7 +124,7 @@ def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
 
 def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
     async def check() -> None:
-        gate = SlotGate(1, patience=3)
+        gate = SlotGate(1, room=0, patience=3)
         inside = [User(gate, "a")]
         waiting = User(gate, "b")
         await settle()
@@ -129,7 +151,7 @@ def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
 
 def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() -> None:
     async def check() -> None:
-        gate = SlotGate(1, patience=0)
+        gate = SlotGate(1, room=0, patience=0)
         first, batch, urgent = User(gate, "a", 1), User(gate, "b", 1), User(gate, "c", 0)
         await settle()
         same = [User(gate, "a", 1), User(gate, "a", -1)]
@@ -149,7 +171,7 @@ def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() ->
 
 def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
     async def check() -> None:
-        gate = SlotGate(1, patience=0)
+        gate = SlotGate(1, room=0, patience=0)
         first, gives_up = User(gate, "a"), User(gate, "b")
         await settle()
         same = User(gate, "a")
