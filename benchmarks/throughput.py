@@ -65,10 +65,10 @@ def texts(count: int, length: int, seed: int) -> list[str]:
     return ["".join(row) for row in rng.choice(list(ascii_lowercase), (count, length))]
 
 
-def steerings(distinct: int) -> list[Steering | None]:
+def steerings(distinct: int, requests: int) -> list[Steering | None]:
     """Return a steering for each request, `distinct` different ones in turn; none at all for 0."""
     if distinct == 0:
-        return [None] * REQUESTS
+        return [None] * requests
     made = [
         Steering(
             intervention=Intervention.from_dict({"languages": [f"l{number}"], "op": "scale", "factor": 1.5}),
@@ -76,20 +76,21 @@ def steerings(distinct: int) -> list[Steering | None]:
         )
         for number in range(distinct)
     ]
-    return [made[at % distinct] for at in range(REQUESTS)]
+    return [made[at % distinct] for at in range(requests)]
 
 
 class VllmRuns:
     """What is timed on vLLM; each run has prompts of its own, so that no prefix cache answers for the model."""
 
-    def __init__(self, engine: VllmEngine) -> None:
+    def __init__(self, engine: VllmEngine, *, requests: int = REQUESTS) -> None:
         self.engine = engine
+        self.requests = requests
         self.seed = SEED
 
     def prompts(self) -> list[str]:
         """Return prompts that no run had before."""
         self.seed += 1
-        return texts(REQUESTS, PROMPT_TOKENS, self.seed)
+        return texts(self.requests, PROMPT_TOKENS, self.seed)
 
     async def generate(self, distinct: int) -> int:
         """Continue all prompts; return the number of new tokens."""
@@ -99,7 +100,7 @@ class VllmRuns:
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering)
             return sum([len(chunk.token_ids) async for chunk in self.engine.generate(request)])
 
-        return sum(await asyncio.gather(*map(one, self.prompts(), steerings(distinct))))
+        return sum(await asyncio.gather(*map(one, self.prompts(), steerings(distinct, self.requests))))
 
     async def score(self, distinct: int) -> int:
         """Score a continuation after each prompt; return the number of tokens, those of the prompts too."""
@@ -108,8 +109,8 @@ class VllmRuns:
             score = await self.engine.score(ScoreRequest(context=prompt, continuation=option, steering=steering))
             return score.context_tokens + len(score.token_ids)
 
-        options = texts(REQUESTS, OPTION_TOKENS, self.seed)
-        return sum(await asyncio.gather(*map(one, self.prompts(), options, steerings(distinct))))
+        options = texts(self.requests, OPTION_TOKENS, self.seed)
+        return sum(await asyncio.gather(*map(one, self.prompts(), options, steerings(distinct, self.requests))))
 
 
 async def measure(variants: dict[str, Callable[[], Awaitable[int]]], rounds: int) -> dict[str, float]:

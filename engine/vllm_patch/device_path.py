@@ -81,7 +81,7 @@ class DevicePath:
         """See `StepPath.begin_step`."""
         self._slots.write(layout.slots)
         if layout.recorded or self._spans_filled:
-            spans = torch.zeros_like(self._spans, device="cpu", pin_memory=self._spans.is_cuda)
+            spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
             for row, first, end in layout.recorded:
                 spans[row] = torch.tensor([first, end])
             self._spans.copy_(spans, non_blocking=True)

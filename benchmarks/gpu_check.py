@@ -1,0 +1,97 @@
+"""Everything that can only be shown on a GPU, in one run: kernels, answers and throughput, with CUDA graphs on.
+
+The kernels are compared with float64. A tiny model answers a mixed load, with recordings, as plain hooks on a CPU do,
+under the model runner that vLLM takes there or the one named. Then as many requests as asked for are answered with no,
+1, 16 and 256 distinct interventions in a batch, in bfloat16, on the model in `--model` or on one with random weights.
+Without a CUDA device it exits with status 2.
+
+Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--runner v1|v2] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import kernel
+from benchmarks.random_model import random_model
+from benchmarks.throughput import SEED, VllmRuns, measure, neuron_set, with_ratios
+from engine.transformers_engine import TransformersEngine
+from engine.vllm_engine import VllmEngine
+from engine.vllm_patch.launch import RunnerName, VllmSettings
+from tests.engine.mixed_load import SETTINGS, assert_same, run_load
+from tests.models import tiny_model
+
+Variants = dict[str, Callable[[], Awaitable[int]]]
+DISTINCT = (0, 1, 16, 256)
+REQUESTS = 512
+
+
+async def check_answers(folder: Path, runner: RunnerName | None) -> None:
+    """Answer the mixed load on the tiny model in `folder`, compiled, with CUDA graphs; raise where an answer is off."""
+    settings = replace(SETTINGS, runner=runner, compile=True, path=None, kv_cache_bytes=64 * 1024**2)
+    oracle = TransformersEngine(folder)
+    expected = await run_load(oracle)
+    await oracle.close()
+    engine = await VllmEngine.open(folder, settings=settings)
+    found = await run_load(engine)
+    await engine.close()
+    assert_same(found, expected)
+
+
+async def throughput(folder: Path, runner: RunnerName | None, rounds: int) -> dict[str, Any]:
+    """Measure generation and scoring on the model in `folder`."""
+    settings = VllmSettings(slots=max(DISTINCT), max_model_len=512, max_num_seqs=256, runner=runner)
+    engine = await VllmEngine.open(folder, dtype="bfloat16", settings=settings)
+    engine.add_neurons(neuron_set(engine.info, max(DISTINCT)))
+    runs = VllmRuns(engine, requests=REQUESTS)
+    generate: Variants = {f"{n} interventions": partial(runs.generate, n) for n in DISTINCT}
+    score: Variants = {f"{n} interventions": partial(runs.score, n) for n in DISTINCT}
+    report = {
+        "versions": dict(engine.info.versions),
+        "requests": REQUESTS,
+        "generate": with_ratios(await measure(generate, rounds)),
+        "score": with_ratios(await measure(score, rounds)),
+    }
+    await engine.close()
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the arguments, run, print and write the report; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--runner", choices=["v1", "v2"])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("the GPU check needs a CUDA device, and there is none", file=sys.stderr)
+        return 2
+    report: dict[str, Any] = {"device": torch.cuda.get_device_name(), "seed": SEED}
+    report["kernel cases that agree with float64"] = kernel.check(torch.device("cuda"))
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(check_answers(tiny_model("qwen2", Path(folder) / "tiny"), options.runner))
+        report["answers are those of plain hooks"] = True
+        if options.model is None:
+            random_model(Path(folder) / "random", seed=SEED)
+        model = options.model or Path(folder) / "random"
+        report["throughput"] = asyncio.run(throughput(model, options.runner, options.rounds))
+    text = json.dumps(report, indent=2)
+    options.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The GPU check says what it needs where there is no GPU, and its measured part is the throughput benchmark's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu_check
+from benchmarks.throughput import steerings
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_it_refuses_a_machine_without_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.json"
+    assert gpu_check.main(["--out", str(out), "--runner", "v2", "--rounds", "1"]) == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_wrong_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--out", "x", "--runner", "v3"])
+    assert "--runner" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("distinct", gpu_check.DISTINCT[1:])
+def test_as_many_interventions_are_in_a_batch_as_its_name_says(distinct: int) -> None:
+    made = steerings(distinct, gpu_check.REQUESTS)
+    assert len(made) == gpu_check.REQUESTS
+    assert len({steering.intervention.hash for steering in made if steering is not None}) == distinct
