@@ -55,10 +55,16 @@ class VllmSettings:
     block_size: int | None = None
     kv_cache_bytes: int | None = None
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     compile: bool = True
     path: PathName | None = None
     runner: RunnerName | None = None
     prefix_caching: bool = True
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes, each with a device of its own, the model is spread over."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
@@ -86,8 +92,9 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "model": str(folder),
         "dtype": dtype,
         "worker_cls": _WORKERS[on_cpu],
-        "distributed_executor_backend": "uni" if settings.tensor_parallel_size == 1 else "mp",
+        "distributed_executor_backend": "uni" if settings.workers == 1 else "mp",
         "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "block_size": settings.block_size,
