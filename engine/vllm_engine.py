@@ -31,6 +31,7 @@ from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop
 from engine.vllm_patch.options import table_entries
+from engine.vllm_patch.recorded_part import join_parts
 from engine.vllm_patch.recording import recording_rows
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
 from engine.vllm_requests import answer_params, cache_salt, one_pass_params, read_chunk, token_prompt
@@ -148,13 +149,16 @@ class VllmEngine:
         """Count activations over a corpus; see `Engine.record`."""
         recorder = Recorder(layers=self._info.layers, width=self._info.width, max_tokens=max_tokens)
         room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
-        async with asyncio.TaskGroup() as group:
-            for sentence in sentences:
-                tokens = encode_sentence(self._tokenizer, sentence.text, max_tokens=self._info.max_model_len - 1)
-                ticket = recorder.admit(sentence.language, tokens.counted)
-                if ticket is not None:
-                    await room.acquire()
-                    group.create_task(self._record_one(recorder, ticket, tokens, room))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for sentence in sentences:
+                    tokens = encode_sentence(self._tokenizer, sentence.text, max_tokens=self._info.max_model_len - 1)
+                    ticket = recorder.admit(sentence.language, tokens.counted)
+                    if ticket is not None:
+                        await room.acquire()
+                        group.create_task(self._record_one(recorder, ticket, tokens, room))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         return recorder.finish()
 
     async def slots_in_use(self) -> int:
@@ -182,8 +186,7 @@ class VllmEngine:
             )
         finally:
             room.release()
-        counts = np.concatenate([part[0] for part in parts], axis=1)
-        sums = np.concatenate([part[1] for part in parts], axis=1)
+        counts, sums = join_parts(parts, layers=self._info.layers, width=self._info.width)
         recorder.add(ticket, counts=counts, mean=sums / np.float32(ticket.tokens))
 
     async def _run_and_take(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from engine.vllm_patch.recorded_part import RecordedPart
 from engine.vllm_patch.table import Shard
 
 RECORDING_BYTES = 256 * 1024**2
@@ -26,6 +26,7 @@ class Recording:
     """Room for `rows` sentences at once: `counts` int32 and `sums` float32, both [L, rows, F], which never move."""
 
     def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
+        self._shard = shard
         shape = (len(shard.layers), rows, shard.width)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -48,11 +49,12 @@ class Recording:
         self.sums[layer].index_add_(0, rows, activations.float())
         self.counts[layer].index_add_(0, rows, (activations > 0).int())
 
-    def take(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return a sentence's counts int32 [L, F] and activation sums float32 [L, F], and free its row."""
+    def take(self, key: str) -> RecordedPart:
+        """Return what a sentence left, and free its row."""
         row = self._open[key]
         self.drop(key)
-        return self.counts[:, row].cpu().numpy().copy(), self.sums[:, row].cpu().numpy().copy()
+        counts, sums = self.counts[:, row].cpu().numpy().copy(), self.sums[:, row].cpu().numpy().copy()
+        return RecordedPart(shard=self._shard, counts=counts, sums=sums)
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence that nobody takes, if it ever had one."""

@@ -19,6 +19,7 @@ from engine.intervention import Intervention, Scope
 from engine.kernels.device_table import DeviceRow
 from engine.neuron_set import NeuronSet
 from engine.vllm_patch.path import NOTHING, StepLayout, StepPath
+from engine.vllm_patch.recorded_part import RecordedPart
 from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.slots import Slots
 from engine.vllm_patch.table import Shard
@@ -132,7 +133,7 @@ class WorkerSteering:
         """Forget a scored request, see `Scoring.drop`."""
         self._scoring.drop(key)
 
-    def take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def take_recording(self, key: str) -> RecordedPart:
         """Return what a recorded sentence left, see `Recording.take`."""
         return self._path.recording.take(key)
 

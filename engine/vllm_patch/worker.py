@@ -16,6 +16,7 @@ from engine.vllm_patch import mlps
 from engine.vllm_patch.host_path import HostPath
 from engine.vllm_patch.options import SteeringOptions, table_entries
 from engine.vllm_patch.path import StepPath
+from engine.vllm_patch.recorded_part import RecordedPart
 from engine.vllm_patch.recording import Recording, recording_rows
 from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.steering import WorkerSteering
@@ -89,8 +90,8 @@ class SteeringWorkerMixin:
         """Forget a scored request whose answer nobody takes."""
         self._steering.drop_score(key)
 
-    def steering_take_recording(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return a recorded sentence's counts and activation sums of this worker's neurons, each [layers, neurons]."""
+    def steering_take_recording(self, key: str) -> RecordedPart:
+        """Return what a recorded sentence left of this worker's neurons; see `Recording.take`."""
         return self._steering.take_recording(key)
 
     def steering_drop_recording(self, key: str) -> None:

@@ -157,9 +157,9 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker:
         run_layer(worker, 2)
         worker.steering.begin_step(["r"], [1], [2])
         run_layer(worker, 1)
-    counts, sums = worker.steering.take_recording("s")
-    np.testing.assert_array_equal(counts, np.full((1, WIDTH), 2))
-    np.testing.assert_allclose(sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
+    part = worker.steering.take_recording("s")
+    np.testing.assert_array_equal(part.counts, np.full((1, WIDTH), 2))
+    np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
 
 
 def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -> None:
@@ -171,8 +171,7 @@ def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -
     worker.steering.start("d", Orders(record=RecordOrder(key="d", skip=0)).extra_args(), [0])
     worker.steering.begin_step(["d"], [1], [0])
     run_layer(worker, 1)
-    counts, _ = worker.steering.take_recording("d")
-    np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
+    np.testing.assert_array_equal(worker.steering.take_recording("d").counts, np.ones((1, WIDTH)))
 
 
 def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker: Worker) -> None:
