@@ -4,6 +4,9 @@
 `_prepare_inputs` runs before every forward pass: there the batch's order and positions are settled.
 `_get_prompt_logprobs_dict` gets the last hidden states after every forward pass: scoring reads them there.
 `_dummy_run` is every other forward pass: profiling, warm-up, the capture of CUDA graphs.
+`sample_tokens` draws for every request of the batch, also where a prompt is not finished and the token is thrown away;
+that draw must not come out of the request's own generator, or a seed would give other answers to a prompt in pieces.
+vLLM winds the generator back, which on a CPU kills the engine: a generator there has no offset.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ def attach(runner: object, steering: WorkerSteering) -> None:
     prepare_inputs = runner._prepare_inputs  # noqa: SLF001
     prompt_logprobs = runner._get_prompt_logprobs_dict  # noqa: SLF001
     dummy_run = runner._dummy_run  # noqa: SLF001
+    sample_tokens = runner.sample_tokens
 
     def steered_update_states(scheduler_output: SchedulerOutput) -> Any:
         for request_id in scheduler_output.finished_req_ids:
@@ -51,7 +55,17 @@ def attach(runner: object, steering: WorkerSteering) -> None:
         steering.begin_dummy_step()
         return dummy_run(*args, **kwargs)
 
+    def seeded_sample_tokens(*args: Any, **kwargs: Any) -> Any:
+        generators = runner.input_batch.generators
+        unfinished = np.flatnonzero(runner.discard_request_mask.np[: runner.input_batch.num_reqs]) if generators else ()
+        set_aside = {int(at): generators.pop(int(at)) for at in unfinished if int(at) in generators}
+        try:
+            return sample_tokens(*args, **kwargs)
+        finally:
+            generators.update(set_aside)
+
     runner._update_states = steered_update_states  # noqa: SLF001
     runner._prepare_inputs = steered_prepare_inputs  # noqa: SLF001
     runner._get_prompt_logprobs_dict = scored_prompt_logprobs  # noqa: SLF001
     runner._dummy_run = unsteered_dummy_run  # noqa: SLF001
+    runner.sample_tokens = seeded_sample_tokens

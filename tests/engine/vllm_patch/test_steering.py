@@ -121,7 +121,7 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
     run_layer(worker, 4)
     worker.steering.begin_dummy_step()
     assert not any(steered_tokens(run_layer(worker, 8)))
-    counts, _ = worker.steering.take_recording("s")
+    counts = worker.steering.take_recording("s").counts
     np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
 
 
@@ -135,7 +135,7 @@ def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Wor
     worker.steering.finish("a")
     worker.steering.finish("r")
     assert worker.steering.slots_in_use == 0
-    counts, _ = worker.steering.take_recording("s")
+    counts = worker.steering.take_recording("s").counts
     np.testing.assert_array_equal(counts, np.full((1, WIDTH), 2))
 
 
