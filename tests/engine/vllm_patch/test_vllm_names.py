@@ -33,6 +33,7 @@ def find(path: str) -> Any:
         (f"{V1}._prepare_inputs", ["self", "scheduler_output", "num_scheduled_tokens"]),
         (f"{V1}._get_prompt_logprobs_dict", ["self", "hidden_states", "num_scheduled_tokens"]),
         (f"{V1}._dummy_run", ["self", "num_tokens"]),
+        (f"{V1}.sample_tokens", ["self"]),
         (f"{V2}.finish_requests", ["self", "scheduler_output"]),
         (f"{V2}.add_requests", ["self", "scheduler_output"]),
         (f"{V2}.prepare_inputs", ["self", "scheduler_output"]),
@@ -87,8 +88,8 @@ def test_a_class_has_these_attributes(path: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
-        ("vllm.v1.worker.gpu_input_batch:InputBatch", ["self.num_computed_tokens_cpu ="]),
-        (V1, ["self.input_batch =", "self.execute_model_state:"]),
+        ("vllm.v1.worker.gpu_input_batch:InputBatch", ["self.num_computed_tokens_cpu =", "self.generators:"]),
+        (V1, ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="]),
         (V2, ["self.execute_model_state:"]),
         ("vllm.model_executor.layers.activation:GeluAndMul", ["self.approximate ="]),
     ],
