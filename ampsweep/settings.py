@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8700, ge=0, le=65535)
     home: Path = Path("ampsweep-home")
+    results: str | None = None
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None

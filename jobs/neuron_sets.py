@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.files import sync_folder
 
 METADATA = "metadata.json"
 _ID = re.compile(r"ns_[0-9A-Za-z_-]{1,100}")
@@ -43,6 +46,29 @@ class NeuronSets:
         if not _ID.fullmatch(neuron_set_id):
             raise NotFound(f"{neuron_set_id!r} is no id of a neuron set", param="neurons.id")
         return self.folder / neuron_set_id
+
+    def fetch(self, neuron_set_id: str) -> Path:
+        """Return the folder of a set with all its files in it, as far as there is such a set."""
+        return self.path(neuron_set_id)
+
+    def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
+        """Let `write` fill a folder, and make it the set's: whole or not at all.
+
+        Where the set is there by then, it stays as it is.
+        """
+        target = self.path(neuron_set_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{neuron_set_id}."))
+        try:
+            write(beside)
+            beside.chmod(0o755)
+            beside.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        sync_folder(target.parent)
 
     def infos(self) -> list[NeuronSetInfo]:
         """Return all sets, oldest first."""

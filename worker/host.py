@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from ampsweep.errors import EngineFailed
 from engine.intervention import Intervention
 from engine.protocol import Engine, GenerateRequest, Message, Priority, Prompt, Sampling, Steering
 from jobs import ports
+from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef
-from jobs.neuron_sets import NeuronSets
 from jobs.ports import CompletionCall, CompletionChunk, LikelyToken
 from jobs.results import Results
+from jobs.storage.places import storage_at
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_shelf import NeuronShelf
@@ -30,11 +30,14 @@ from worker.run_cell import run_cell
 
 @dataclass(frozen=True, kw_only=True)
 class HostSetup:
-    """What a host needs besides its engine. It travels to other processes, which must see the same folders."""
+    """What a host needs besides its engine. It travels to other processes, which must see the same folders.
+
+    `neurons` and `results` are addresses of storages: a folder's path, or a prefix in an object store.
+    """
 
     catalog: Catalog
-    neurons: Path
-    results: Path
+    neurons: str
+    results: str
     requests_in_flight: int = 256
 
 
@@ -72,7 +75,7 @@ class EngineHost:
     def __init__(self, spec: EngineSpec, setup: HostSetup) -> None:
         self._spec = spec
         self._setup = setup
-        self._results = Results(setup.results)
+        self._results = Results(storage_at(setup.results))
         self._requests = asyncio.Semaphore(setup.requests_in_flight)
         self._closed = asyncio.Event()
         self._engine: Engine | None = None
@@ -81,7 +84,7 @@ class EngineHost:
     async def open(self) -> None:
         """Load the model."""
         self._engine = await open_engine(self._spec)
-        self._shelf = NeuronShelf(NeuronSets(self._setup.neurons), engine=self._engine, catalog=self._setup.catalog)
+        self._shelf = NeuronShelf(neuron_sets_at(self._setup.neurons), engine=self._engine, catalog=self._setup.catalog)
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""

@@ -1,6 +1,6 @@
 """The neuron sets of one engine: those on disk are loaded when first used, those not there yet are identified.
 
-A set's folder appears whole or not at all, so engines that share a disk find what another has finished. Within one
+A set appears whole or not at all, so engines that share a disk or a bucket find what another has finished. Within one
 engine a set is identified once, however many cells wait for it; two engines may identify the same set at the same
 time, and the first to finish is kept.
 """
@@ -8,14 +8,10 @@ time, and the first to finish is kept.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 from ampsweep.errors import NotFound
-from ampsweep.files import sync_folder
 from ampsweep.folders.corpus import Corpus
 from engine.edits import resolve
 from engine.identify.identification import Identification, identify
@@ -55,7 +51,7 @@ class NeuronShelf:
 
     async def _get(self, ref: NeuronsRef) -> NeuronSet:
         try:
-            return await asyncio.to_thread(NeuronSet.load, self._sets.path(ref.id))
+            return await asyncio.to_thread(self._read, ref.id)
         except NotFound:
             if ref.method is None or ref.corpus is None:
                 raise NotFound(f"no neuron set {ref.id!r}", param="neurons") from None
@@ -64,22 +60,8 @@ class NeuronShelf:
         )
         identification = Identification.of(ref.method, ref.params)
         found = replace(await identify(self._engine, corpus, identification), id=ref.id)
-        return await asyncio.to_thread(self._publish, found)
+        await asyncio.to_thread(self._sets.publish, ref.id, found.save)
+        return await asyncio.to_thread(self._read, ref.id)  # where another engine was faster, it is that engine's
 
-    def _publish(self, found: NeuronSet) -> NeuronSet:
-        """Move a finished set into place; where another engine was faster, return that engine's."""
-        target = self._sets.path(found.id)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{found.id}."))
-        try:
-            found.save(beside)
-            beside.chmod(0o755)
-            beside.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-            return NeuronSet.load(target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        sync_folder(target.parent)
-        return found
+    def _read(self, neuron_set_id: str) -> NeuronSet:
+        return NeuronSet.load(self._sets.fetch(neuron_set_id))

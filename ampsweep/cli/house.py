@@ -11,12 +11,14 @@ from pathlib import Path
 from ampsweep.bundled import ATLAS_FOLDER
 from ampsweep.errors import InvalidRequest
 from ampsweep.settings import Settings
+from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import SystemClock
 from jobs.finalize import finalize
 from jobs.ids import RandomIds
 from jobs.neuron_sets import NeuronSets
 from jobs.results import Results
+from jobs.storage.places import below, is_object_store, storage_at
 from jobs.store.sql import SqlStore
 from worker.dispatcher import Dispatcher
 from worker.host import HostSetup
@@ -47,19 +49,26 @@ class House:
     setup: HostSetup
 
     @classmethod
-    def open(cls, home: Path, catalog: Catalog) -> House:
-        """Open the house in a folder, which is made where it is missing; Unavailable where another process has it."""
+    def open(cls, home: Path, catalog: Catalog, *, results: str | None = None) -> House:
+        """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
+
+        Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store.
+        """
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param="home") from error
         home = home.resolve()
-        setup = HostSetup(catalog=catalog, neurons=home / "neurons", results=home / "results")
+        published = str(home / "results") if results is None else _resolved(results)
+        neurons = str(home / "neurons") if results is None else below(published, "neurons")
+        storage = storage_at(published)
+        storage.check()
+        setup = HostSetup(catalog=catalog, neurons=neurons, results=published)
         return cls(
             catalog=catalog,
             store=SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
-            results=Results(setup.results),
-            neuron_sets=NeuronSets(setup.neurons),
+            results=Results(storage),
+            neuron_sets=neuron_sets_at(neurons),
             setup=setup,
         )
 
@@ -76,3 +85,7 @@ class House:
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
+
+
+def _resolved(results: str) -> str:
+    return results if is_object_store(results) else str(Path(results).resolve())

@@ -45,10 +45,11 @@ def run(
         sweep = run_to_end(_compute(house, _enter(house, wanted)))
         summary = summary_json(house.results, sweep.id)
         show_summary(summary["rows"], summary["best_factors"])
-        for source in (house.results.results_path(sweep.id), house.results.summary_path(sweep.id)):
-            with atomic_write(out / source.name) as copy:
-                shutil.copyfile(source, copy)
-            typer.echo(f"{source.stem}: {out / source.name}")
+        for source in (house.results.samples_file(sweep.id), house.results.summary_file(sweep.id)):
+            target = out / Path(source.name).name
+            with atomic_write(target) as copy, source.open() as file, copy.open("wb") as sink:
+                shutil.copyfileobj(file, sink)
+            typer.echo(f"{target.stem}: {target}")
     if sweep.request_counts.failed:
         raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
 

@@ -25,6 +25,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8700]")] = None,
     home: Annotated[Path | None, typer.Option(help="The folder of database, results and neuron sets.")] = None,
+    results: Annotated[
+        str | None, typer.Option(help="Where results and neuron sets go: a folder, s3:// or gs://. [default: the home]")
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
@@ -48,6 +51,7 @@ def serve(
         host=host,
         port=port,
         home=home,
+        results=results,
         models=model,
         corpora=corpus,
         data=data,
@@ -84,7 +88,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     door = door_of(settings)
     listening = listen(settings.host, settings.port)
     catalog = catalog_of(settings)
-    house = House.open(settings.home, catalog)
+    house = House.open(settings.home, catalog, results=settings.results)
     pool = RayPool(
         _engines(settings),
         house.setup,

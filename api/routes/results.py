@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
-from fastapi import APIRouter
-from starlette.responses import FileResponse, JSONResponse, Response
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
 
 from ampsweep.errors import Conflict, NotFound
 from api.services import Served, Services
+from api.stored_file import answer_with
 from jobs.results import Results
+from jobs.storage.protocol import StoredFile
 from jobs.store.states import SweepState
 
 PARQUET = "application/vnd.apache.parquet"
@@ -20,22 +21,24 @@ PARQUET = "application/vnd.apache.parquet"
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
-@router.get("/{sweep_id}/results", response_class=FileResponse)
-async def get_results(served: Served, sweep_id: str) -> FileResponse:
+@router.get("/{sweep_id}/results", response_class=Response, responses={200: {"content": {PARQUET: {}}}})
+async def get_results(served: Served, sweep_id: str, request: Request) -> Response:
     """Return the samples as one Parquet file, or the ranges of it that `Range` asks for. 409 before the sweep's end."""
-    return _file(await asyncio.to_thread(_results, served, sweep_id), sweep_id)
+    file = await asyncio.to_thread(_results, served, sweep_id)
+    return await answer_with(file, request, media_type=PARQUET, filename=f"{sweep_id}.parquet")
 
 
 @router.get("/{sweep_id}/summary", response_model=None)
 async def get_summary(
     served: Served,
     sweep_id: str,
+    request: Request,
     format: Literal["json", "csv", "parquet"] = "json",  # noqa: A002  (the public name)
 ) -> Response:
     """Return the summary: a row a steered cell, with its difference to the baseline. 409 before the sweep's end."""
-    path = await asyncio.to_thread(_summary, served, sweep_id)
+    file = await asyncio.to_thread(_summary, served, sweep_id)
     if format == "parquet":
-        return _file(path, f"{sweep_id}-summary")
+        return await answer_with(file, request, media_type=PARQUET, filename=f"{sweep_id}-summary.parquet")
     return await asyncio.to_thread(_written, served.results, sweep_id, format)
 
 
@@ -47,19 +50,15 @@ def _written(results: Results, sweep_id: str, form: str) -> Response:
     return JSONResponse(summary_json(results, sweep_id))
 
 
-def _file(path: Path, name: str) -> FileResponse:
-    return FileResponse(path, media_type=PARQUET, filename=f"{name}.parquet")
+def _results(served: Services, sweep_id: str) -> StoredFile:
+    return _published(served, sweep_id, served.results.samples_file)
 
 
-def _results(served: Services, sweep_id: str) -> Path:
-    return _published(served, sweep_id, served.results.results_path)
+def _summary(served: Services, sweep_id: str) -> StoredFile:
+    return _published(served, sweep_id, served.results.summary_file)
 
 
-def _summary(served: Services, sweep_id: str) -> Path:
-    return _published(served, sweep_id, served.results.summary_path)
-
-
-def _published(served: Services, sweep_id: str, find: Callable[[str], Path]) -> Path:
+def _published(served: Services, sweep_id: str, find: Callable[[str], StoredFile]) -> StoredFile:
     """Return a file of a sweep: Conflict where the sweep's state says that there is none."""
     sweep = served.store.get_sweep(sweep_id)
     message = f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.api.served import serving
+from tests.object_store import give_credentials, object_store
 from tests.worker.house import House
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +24,18 @@ async def test_results_and_summary_are_a_conflict_before_the_end(house: House) -
             assert "in_progress" in answer.json()["error"]["message"]
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def house(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A server whose results lie in a folder, or in a bucket."""
+    if request.param == "folder":
+        yield House.build(tmp_path)
+        return
+    give_credentials(monkeypatch)
+    with object_store() as store:
+        store.bucket("ampsweep")
+        yield House.build(tmp_path, published=store.address("ampsweep", "tests"))
+
+
 async def test_results_are_parquet_whole_or_in_ranges(house: House) -> None:
     async with serving(house) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
@@ -31,6 +46,46 @@ async def test_results_are_parquet_whole_or_in_ranges(house: House) -> None:
     assert whole.headers["etag"]
     assert (part.status_code, part.content) == (206, b"PAR1")
     assert beyond.status_code == 416
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=4-9", 4, 10), ("bytes=10-", 10, None), ("bytes=-7", -7, None), ("bytes=2-999999999", 2, None)],
+)
+async def test_a_range_is_those_bytes(house: House, asked: str, start: int, end: int | None) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        whole = (await server.http.get(path)).content
+        part = await server.http.get(path, headers={"Range": asked})
+    assert (part.status_code, part.content) == (206, whole[start:end])
+    first = start % len(whole)
+    assert part.headers["content-range"] == f"bytes {first}-{first + len(part.content) - 1}/{len(whole)}"
+    assert int(part.headers["content-length"]) == len(part.content)
+
+
+@pytest.mark.parametrize("asked", ["bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"])
+async def test_what_is_no_single_range_is_answered_whole(house: House, asked: str) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        whole = await server.http.get(path)
+        answer = await server.http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, whole.content)
+    assert "content-range" not in answer.headers
+
+
+async def test_what_the_client_has_already_is_not_sent_again(house: House) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        etag = (await server.http.get(path)).headers["etag"]
+        known = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
+        changed = await server.http.get(path, headers={"If-None-Match": '"other"'})
+        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert changed.status_code == 200
+    assert (same.status_code, same.content) == (206, b"PAR1")
+    assert other.status_code == 200
 
 
 async def test_the_summary_comes_in_three_forms(house: House) -> None:

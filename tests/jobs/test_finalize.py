@@ -22,6 +22,8 @@ from jobs.requests import Answer, ScoreCall
 from jobs.results import Results
 from jobs.schema import SUMMARY
 from jobs.spec import parse_spec
+from jobs.storage.local import LocalStorage
+from jobs.storage.protocol import StoredFile
 from jobs.store.memory import MemoryStore
 from jobs.store.records import SweepRecord
 from jobs.store.states import SweepState
@@ -39,7 +41,7 @@ class Bench:
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         self.catalog = catalog
         self.folder = folder
-        self.results = Results(folder)
+        self.results = Results(LocalStorage(folder))
         self.store = MemoryStore(ManualClock(), CountingIds())
 
     def send(self, **changes: Any) -> SweepRecord:
@@ -87,7 +89,7 @@ def test_a_sweep_ends_with_its_samples_and_its_summary(bench: Bench) -> None:
     bench.work()
     ended = finalize(bench.store, bench.results, sweep.id)
     assert (ended.state, ended.error) == (SweepState.COMPLETED, None)
-    samples = pq.read_table(bench.results.results_path(sweep.id))
+    samples = pq.read_table(bench.results.samples_file(sweep.id).open())
     assert samples["cell_id"].unique().to_pylist() == [cell.id for cell in bench.store.list_cells(sweep.id).data]
     summary = summary_json(bench.results, sweep.id)
     assert json.loads(json.dumps(summary)) == summary
@@ -109,7 +111,7 @@ def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect"
     )
-    schema = pq.read_schema(bench.results.summary_path(sweep.id))
+    schema = pq.read_schema(bench.results.summary_file(sweep.id).open())
     assert " ".join(schema.names) == promised
     assert schema.remove_metadata() == SUMMARY
     assert json.loads(schema.metadata[b"ampsweep.spec"]) == sweep.spec
@@ -130,7 +132,7 @@ def test_a_damaged_cell_is_computed_again_before_anything_is_published(bench: Be
     else:
         path.write_bytes(path.read_bytes()[:-1])
     assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
-    assert not list((bench.folder / "sweeps").iterdir())
+    assert not (bench.folder / "sweeps").exists()
     assert bench.work() == 1
     assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED
     assert bench.store.list_cells(sweep.id).data[1].file != record.file
@@ -168,11 +170,11 @@ def test_failed_cells_are_named_and_the_sweep_is_completed_all_the_same(bench: B
     ended = finalize(bench.store, bench.results, sweep.id)
     assert ended.state is SweepState.COMPLETED
     assert ended.request_counts.failed > 0
-    path = bench.results.results_path(sweep.id)
-    failed = json.loads(pq.read_schema(path).metadata[b"ampsweep.failed_cells"])
+    file = bench.results.samples_file(sweep.id)
+    failed = json.loads(pq.read_schema(file.open()).metadata[b"ampsweep.failed_cells"])
     assert len(failed) == ended.request_counts.failed
     assert set(failed.values()) == {"the engine died"}
-    assert set(pq.read_table(path)["task"].to_pylist()) == {"lss"}
+    assert set(pq.read_table(file.open())["task"].to_pylist()) == {"lss"}
 
 
 def test_a_sweep_whose_cells_all_failed_has_failed(bench: Bench) -> None:
@@ -200,7 +202,7 @@ def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     sweep = _worked(bench)
     publish = bench.results.write_summary
 
-    def interrupted(record: SweepRecord, rows: Any) -> Path:
+    def interrupted(record: SweepRecord, rows: Any) -> StoredFile:
         bench.store.reset_cell(bench.store.list_cells(sweep.id).data[0].id, "lost")
         return publish(record, rows)
 

@@ -14,6 +14,7 @@ from jobs.cell import Cell
 from jobs.results import Results
 from jobs.sample import Sample
 from jobs.schema import CELL, SAMPLES
+from jobs.storage.local import LocalStorage
 from jobs.store.records import CellFile, CellRecord, RequestCounts, SweepRecord
 from jobs.store.states import CellState, SweepState
 from tests.jobs.world import a_cell, a_sample
@@ -36,7 +37,7 @@ SWEEP = SweepRecord(
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    return Results(tmp_path / "results")
+    return Results(LocalStorage(tmp_path / "results"))
 
 
 def write(results: Results, cell: Cell, samples: list[Sample], *, epoch: int = 1, left_out: int = 0) -> CellFile:
@@ -120,15 +121,16 @@ def test_what_is_not_what_was_published_is_damaged(results: Results, tmp_path: P
         results.read_cell(record(cell, CellFile(name=file.name, rows=rows, sha256=sha256)))
 
 
-def sweep_file(results: Results) -> Path:
+def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
     read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
-    return results.write_sweep(SWEEP, read, failed={"cell_x": "died"}, versions=[{"engine": "1"}])
+    file = results.write_sweep(SWEEP, read, failed={"cell_x": "died"}, versions=[{"engine": "1"}])
+    return tmp_path / "results" / file.name
 
 
-def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(results: Results) -> None:
-    path = sweep_file(results)
-    assert path == results.results_path("sweep_1")
+def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(results: Results, tmp_path: Path) -> None:
+    path = sweep_file(results, tmp_path)
+    assert results.samples_file("sweep_1").read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
     assert " ".join(table.schema.names[:-5]) == COLUMNS
     assert table.schema.names[-5:] == ["patch", "error", "call_tokens", "statistic", "weights"]
@@ -138,8 +140,8 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     assert set(table["sweep_id"].to_pylist()) == {"sweep_1"}
 
 
-def test_the_spec_and_all_versions_are_in_the_metadata(results: Results) -> None:
-    metadata = pq.read_schema(sweep_file(results)).metadata
+def test_the_spec_and_all_versions_are_in_the_metadata(results: Results, tmp_path: Path) -> None:
+    metadata = pq.read_schema(sweep_file(results, tmp_path)).metadata
     read = {key.decode().removeprefix("ampsweep."): value for key, value in metadata.items()}
     assert json.loads(read["spec"]) == {"name": "ü"}
     assert json.loads(read["versions"]) == [{"engine": "1"}]
@@ -147,8 +149,8 @@ def test_the_spec_and_all_versions_are_in_the_metadata(results: Results) -> None
     assert read["sweep_id"] == b"sweep_1"
 
 
-def test_a_flipped_bit_in_a_page_is_noticed(results: Results) -> None:
-    path = sweep_file(results)
+def test_a_flipped_bit_in_a_page_is_noticed(results: Results, tmp_path: Path) -> None:
+    path = sweep_file(results, tmp_path)
     column = pq.ParquetFile(path).metadata.row_group(0).column(SAMPLES.names.index("score"))
     content = bytearray(path.read_bytes())
     content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
@@ -157,8 +159,8 @@ def test_a_flipped_bit_in_a_page_is_noticed(results: Results) -> None:
         pq.read_table(path, columns=["score"], page_checksum_verification=True)
 
 
-def test_pandas_and_duckdb_open_it(results: Results) -> None:
-    path = sweep_file(results)
+def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
+    path = sweep_file(results, tmp_path)
     assert list(pd.read_parquet(path)["doc_id"]) == ["a", "b", "a", "b"]
     rows = duckdb.sql(f"SELECT layers, count(*) FROM '{path}' GROUP BY layers ORDER BY layers").fetchall()
     assert rows == [("0,2", 2), (None, 2)]
@@ -167,13 +169,13 @@ def test_pandas_and_duckdb_open_it(results: Results) -> None:
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
-    path = results.write_sweep(SWEEP, (cell for _ in range(5)), failed={}, versions=[])
-    assert [pq.ParquetFile(path).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
+    file = results.write_sweep(SWEEP, (cell for _ in range(5)), failed={}, versions=[])
+    assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
 
 
 @pytest.mark.parametrize("sweep_id", ["sweep_2", "../cells", "", "a/b"])
 def test_what_has_not_ended_has_no_results(results: Results, sweep_id: str) -> None:
     with pytest.raises(NotFound):
-        results.results_path(sweep_id)
+        results.samples_file(sweep_id)
     with pytest.raises(NotFound):
         results.read_summary(sweep_id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import ampsweep
 from api.bell import Bell
+from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import Clock, SystemClock
 from jobs.finalize import finalize
@@ -20,6 +21,7 @@ from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
 from jobs.results import Results
 from jobs.spec import parse_spec
+from jobs.storage.places import below, storage_at
 from jobs.store.memory import MemoryStore
 from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord
@@ -47,26 +49,35 @@ class House:
     data: Path
     store: Store
     catalog: Catalog
+    neurons: str
+    published: str
     neuron_sets: NeuronSets
     results: Results
 
     @classmethod
-    def build(cls, data: Path, *, clock: Clock | None = None, store: Store | None = None) -> House:
+    def build(
+        cls, data: Path, *, clock: Clock | None = None, store: Store | None = None, published: str | None = None
+    ) -> House:
+        """Make a house in a folder; its results and neuron sets lie there, or in the storage `published`."""
         model = data / "models" / "tiny"
         model.mkdir(parents=True)
         (model / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
         (model / "model.safetensors").write_bytes(b"weights")
+        results = published or str(data / "results")
+        neurons = below(published, "neurons") if published else str(data / "neurons")
         return cls(
             data=data,
             store=store or MemoryStore(clock or SystemClock(), RandomIds()),
             catalog=Catalog(models={"tiny": model}, corpora={"atlas": ATLAS / "corpus"}, atlas=ATLAS, engine="fake"),
-            neuron_sets=NeuronSets(data / "neurons"),
-            results=Results(data / "results"),
+            neurons=neurons,
+            published=results,
+            neuron_sets=neuron_sets_at(neurons),
+            results=Results(storage_at(results)),
         )
 
     @property
     def setup(self) -> HostSetup:
-        return HostSetup(catalog=self.catalog, neurons=self.data / "neurons", results=self.data / "results")
+        return HostSetup(catalog=self.catalog, neurons=self.neurons, results=self.published)
 
     def engine(self, *, count: int = 1, max_model_len: int | None = None, **options: Any) -> EngineSpec:
         return EngineSpec(

@@ -1,0 +1,128 @@
+"""What only an object store has: uploads that break, a service out of reach, addresses that are wrong."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, Unavailable
+from jobs.storage.objects import ObjectStorage
+from jobs.storage.places import storage_at
+from jobs.storage.protocol import Storage
+from tests.object_store import ObjectStore, give_credentials, object_store
+
+
+def hasty(server: ObjectStore) -> Storage:
+    """A storage that gives up after the first try."""
+    return ObjectStorage(urlsplit(server.address("ampsweep", "p")), attempts=1)
+
+
+LARGE = b"x" * (22 * 1024 * 1024)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    give_credentials(monkeypatch)
+    with object_store() as store:
+        yield store
+
+
+def test_an_upload_whose_part_fails_publishes_nothing(server: ObjectStore) -> None:
+    client = server.bucket("ampsweep")
+    storage = hasty(server)
+    server.fails = lambda method, _path, query: method == "PUT" and "partNumber=2" in query
+    with pytest.raises(Unavailable, match="a fault"), storage.writing("large") as path:
+        path.write_bytes(LARGE)
+    assert "Contents" not in client.list_objects_v2(Bucket="ampsweep")
+    server.fails = None
+    with storage.writing("large") as path:
+        path.write_bytes(LARGE)
+    assert storage.stat("large").size == len(LARGE)
+
+
+def test_a_local_file_that_cannot_be_read_publishes_nothing(server: ObjectStore) -> None:
+    server.bucket("ampsweep")
+    writing = hasty(server).writing("large")
+    path = writing.__enter__()
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # can be opened, and refuses to be read
+    with pytest.raises(Unavailable, match="Input/output error"):
+        writing.__exit__(None, None, None)
+    assert hasty(server).names() == []
+
+
+def test_a_passing_fault_is_waited_out(server: ObjectStore) -> None:
+    server.bucket("ampsweep")
+    storage = storage_at(server.address("ampsweep"))
+    faults = iter([True])
+    server.fails = lambda method, path, _query: method == "PUT" and next(faults, False)
+    with storage.writing("a") as path:
+        path.write_bytes(b"1")
+    assert storage.read("a") == b"1"
+
+
+def test_a_small_file_is_one_upload(server: ObjectStore) -> None:
+    server.bucket("ampsweep")
+    storage = storage_at(server.address("ampsweep"))
+    server.requests.clear()
+    with storage.writing("cells/a") as path:
+        path.write_bytes(b"1" * 50_000)
+    assert [method for method, _ in server.requests] == ["PUT"]
+
+
+def test_out_of_reach_is_unavailable_and_not_lost(server: ObjectStore) -> None:
+    server.bucket("ampsweep")
+    storage = hasty(server)
+    with storage.writing("a") as path:
+        path.write_bytes(b"1")
+    server.fails = lambda _method, _path, _query: True
+    for look in (storage.read, storage.stat, storage.open, storage.delete, storage.names):
+        with pytest.raises(Unavailable):
+            look("a")
+
+
+def test_a_bucket_that_is_not_there_is_said_at_the_start(server: ObjectStore) -> None:
+    with pytest.raises(InvalidRequest, match="the bucket must be there") as caught:
+        storage_at(server.address("nobody")).check()
+    assert caught.value.param == "results"
+    assert "s3://nobody/" in caught.value.message
+    assert "bucket does not exist" in caught.value.message
+
+
+def test_a_service_that_does_not_answer_is_said_at_the_start(server: ObjectStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(InvalidRequest, match="cannot write below s3://ampsweep/"):
+        storage_at(f"s3://ampsweep/?endpoint=http://127.0.0.1:{port}&region=us-east-1").check()
+
+
+def test_the_environment_names_the_service_and_the_region(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.bucket("ampsweep")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    storage_at("s3://ampsweep/p").check()
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("https://bucket/prefix", "https:// is no storage known here; give a folder, s3://BUCKET/PREFIX or"),
+        ("s3:///prefix", "has no bucket; write s3://BUCKET/PREFIX"),
+        ("gs:///", "has no bucket; write gs://BUCKET/PREFIX"),
+        ("s3://key:secret@bucket/", "credentials do not belong in an address"),
+        ("s3://bucket/?colour=blue", "no option 'colour'; known: endpoint, region"),
+        ("gs://bucket/?region=x", "no option 'region'; known: endpoint"),
+        ("s3://bucket/?endpoint=localhost:9000", "is no URL such as"),
+        ("s3://bucket/a/../b", "is no prefix"),
+        ("s3://bucket//a", "is no prefix"),
+    ],
+)
+def test_a_wrong_address_is_told_with_its_remedy(address: str, complaint: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        storage_at(address)
+    assert complaint in caught.value.message
+    assert caught.value.param == "results"
+    assert "secret" not in caught.value.message

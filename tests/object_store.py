@@ -1,0 +1,79 @@
+"""An S3 server in this process: buckets to use, and faults to order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+_FAULT = b"<Error><Code>InternalError</Code><Message>a fault that a test has ordered</Message></Error>"
+
+Asked = Callable[[str, str, str], bool]
+"""Whether a request is meant: its method, path and query."""
+
+
+@dataclass(kw_only=True)
+class ObjectStore:
+    """A server whose requests are counted; `fails` says which of them it refuses with a 500."""
+
+    url: str = ""
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    fails: Asked | None = None
+
+    def bucket(self, name: str) -> Any:
+        """Make a bucket; return a client, so that a test can look at what is in it."""
+        client = boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="tests", aws_secret_access_key="s"
+        )
+        client.create_bucket(Bucket=name)
+        return client
+
+    def address(self, bucket: str, prefix: str = "") -> str:
+        """Return the address of a prefix, as a user writes it."""
+        return f"s3://{bucket}/{prefix}?endpoint={self.url}&region=us-east-1"
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def object_store() -> Iterator[ObjectStore]:
+    """Run a server on a free port."""
+    store = ObjectStore()
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
+        store.requests.append(asked[:2])
+        if store.fails is not None and store.fails(*asked):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("500 Internal Server Error", [("Content-Type", "application/xml")])
+            return [_FAULT]
+        return moto(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    store.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def give_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what a server's environment has where its results go to a bucket."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
