@@ -11,6 +11,7 @@ from ampsweep.cli.generate import generate
 from ampsweep.cli.identify import identify
 from ampsweep.cli.keys import app as keys
 from ampsweep.cli.neurons import app as neurons
+from ampsweep.cli.report import report
 from ampsweep.cli.results import results
 from ampsweep.cli.run import run
 from ampsweep.cli.serve import serve
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
+app.command()(report)
 app.command()(cancel)
 app.command()(identify)
 app.add_typer(neurons, name="neurons")
