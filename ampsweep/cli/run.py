@@ -67,7 +67,7 @@ def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
     used = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
     if used is None:
         return
-    neurons = NeuronSet.load(house.neuron_sets.path(used)).neurons
+    neurons = NeuronSet.load(house.neuron_sets.fetch(used)).neurons
     rows = [
         {"language": code, "layer": layer, "neuron": index}
         for code, pairs in neurons.items()

@@ -26,8 +26,8 @@ def methods_paragraph(provenance: Provenance, *, samples: int) -> str:
         f"Tasks: {tasks}. Seed {spec.get('seed', 0)}; {samples} samples; {len(provenance.failed_cells)} cells failed. "
         f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %); differences are paired with "
         f"the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests ({FLIPS} flips) "
-        "for means, sacrebleu's paired bootstrap for BLEU and chrF++; p-values are Holm-corrected over the languages of an "
-        f"intervention. Versions: {versions}."
+        "for means, sacrebleu's paired bootstrap for BLEU and chrF++; p-values are Holm-corrected over the languages "
+        f"of an intervention. Versions: {versions}."
     )
 
 
