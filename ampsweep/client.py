@@ -62,15 +62,19 @@ class Client:
         except httpx.TransportError:
             return False
 
-    def submit(self, spec: Mapping[str, Any] | Path | str, *, idempotency_key: str | None = None) -> Sweep:
+    def submit(
+        self, spec: Mapping[str, Any] | Path | str, *, idempotency_key: str | None = None, priority: int = 0
+    ) -> Sweep:
         """Send a spec, given as a dict or as the path of a YAML or JSON file.
 
-        The same `idempotency_key` with the same spec returns the sweep of the first call. Raises InvalidRequest with
-        `param` naming the field.
+        The same `idempotency_key` with the same spec returns the sweep of the first call. Sweeps of higher `priority`
+        (-100 to 100) go first. Raises InvalidRequest with `param` naming the field.
         """
         content = dict(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return Sweep.model_validate(self._json("POST", "/sweeps", json=content, headers=headers))
+        return Sweep.model_validate(
+            self._json("POST", "/sweeps", json=content, headers=headers, params={"priority": priority})
+        )
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep as it stands; NotFound if there is none."""
@@ -87,6 +91,14 @@ class Client:
     def cancel(self, sweep_id: str) -> Sweep:
         """Ask for a sweep to stop; Conflict if it has ended."""
         return Sweep.model_validate(self._json("POST", f"/sweeps/{sweep_id}/cancel"))
+
+    def pause(self, sweep_id: str) -> Sweep:
+        """Begin no more cells of a sweep; Conflict unless it is in progress."""
+        return Sweep.model_validate(self._json("POST", f"/sweeps/{sweep_id}/pause"))
+
+    def resume(self, sweep_id: str) -> Sweep:
+        """Let a paused sweep go on; Conflict unless it is paused."""
+        return Sweep.model_validate(self._json("POST", f"/sweeps/{sweep_id}/resume"))
 
     def events(self, sweep_id: str, *, after: int = 0) -> Generator[Event, None, None]:
         """Yield the events after the id `after`, past ones first, until the sweep has ended.
@@ -129,11 +141,13 @@ class Client:
 
     def download(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path."""
-        return self._download(f"/sweeps/{sweep_id}/results", Path(path))
-
-    def download_summary(self, sweep_id: str, path: Path | str) -> Path:
-        """Write the Parquet of a sweep's summary to `path`, whole or not at all, and return the path."""
-        return self._download(f"/sweeps/{sweep_id}/summary", Path(path), params={"format": "parquet"})
+        target = Path(path)
+        stream = self._http.stream("GET", f"/sweeps/{sweep_id}/results")
+        with atomic_write(target) as temporary, temporary.open("wb") as file, self._translated(), stream as response:
+            self._check(response)
+            for block in response.iter_bytes():
+                file.write(block)
+        return target
 
     def summary(self, sweep_id: str) -> dict[str, Any]:
         """Return the metrics of a finished sweep: `rows`, one a cell, and `best_factors`, one a target language."""
@@ -169,14 +183,6 @@ class Client:
                 if event.data == "[DONE]":
                     return
                 yield _completion(_raise_error(json.loads(event.data)))
-
-    def _download(self, route: str, target: Path, **arguments: Any) -> Path:
-        stream = self._http.stream("GET", route, **arguments)
-        with atomic_write(target) as temporary, temporary.open("wb") as file, self._translated(), stream as response:
-            self._check(response)
-            for block in response.iter_bytes():
-                file.write(block)
-        return target
 
     def _event_stream(self, sweep_id: str, after: int) -> Iterator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}

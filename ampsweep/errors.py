@@ -16,7 +16,7 @@ AmpsweepError             500  internal_error
 ├── UnsupportedModel      422  unsupported_model    a model that cannot be steered
 ├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered; it refuses instead
 ├── EngineFailed          500  engine_failed        the engine died or answered nonsense
-├── StaleLease            409  stale_lease          a late writer; what it brings is dropped
+│   └── EngineLost        500  engine_lost          it died with several cells in flight; whose fault is not known
 ├── DamagedFile           500  damaged_file         a file that does not hold what was written
 └── Unavailable           503  unavailable          not now; try again
 """
@@ -176,11 +176,10 @@ class EngineFailed(AmpsweepError):
     code = "engine_failed"
 
 
-class StaleLease(AmpsweepError):
-    """A write under a lease that has passed to somebody else."""
+class EngineLost(EngineFailed):
+    """The engine died while several cells were in flight: this one may or may not have been the cause."""
 
-    status = 409
-    code = "stale_lease"
+    code = "engine_lost"
 
 
 class DamagedFile(AmpsweepError):

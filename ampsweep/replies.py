@@ -33,7 +33,10 @@ class Sweep(_Reply):
     request_counts: RequestCounts
     created_at: float
     ended_at: float | None = None
+    expired_at: float | None = None
     error: Any = None
+    samples: int = 0
+    priority: int = 0
 
     @property
     def ended(self) -> bool:

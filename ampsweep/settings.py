@@ -81,8 +81,9 @@ File = Annotated[Path, AfterValidator(_file)]
 class Settings(BaseSettings):
     """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is.
 
-    `keys` is the file of API keys, by default `keys.json` in `home`. The limits are those of `api.limits`;
-    `max_requests_a_minute` 0 sets none.
+    `database_url` is a PostgreSQL server's, by default an SQLite file in `home`. `keep_days` is how long a sweep's
+    results stay after its end, by default for ever. `keys` is the file of API keys, by default `keys.json` in `home`.
+    The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -91,6 +92,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8700, ge=0, le=65535)
     home: Path = Path("ampsweep-home")
     results: str | None = None
+    database_url: str | None = None
+    keep_days: float | None = Field(default=None, gt=0)
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None

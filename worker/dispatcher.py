@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from ampsweep.errors import AmpsweepError, StaleLease, Unavailable
+from ampsweep.errors import AmpsweepError, EngineLost, Unavailable
 from jobs.store.protocol import Store
-from jobs.store.records import CellFile, Lease
+from jobs.store.records import Beat, CellFile, Ending, Lease, Report
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -24,25 +25,37 @@ log = logging.getLogger(__name__)
 FINALIZE_AGAIN = 10.0
 """Seconds until a sweep whose results could not be written is finalized anew."""
 
+REST = 2.0
+"""Seconds without new cells after one that could not be computed or published for want of an engine or of disk."""
 
-def _nobody() -> None:
-    """Tell nobody."""
+STOP_SECONDS = 20.0
+"""How long `stop` waits for the store to hear of what was aborted; what it does not hear runs out by itself."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Running:
-    """A leased cell: `work` computes it and may be cancelled."""
+    """A leased cell: `work` computes it and may be cancelled; `known` is set once the store knows how it ended."""
 
     lease: Lease
     work: asyncio.Task[CellFile]
+    known: asyncio.Event
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.lease.cell.id, self.lease.epoch
 
 
 class Dispatcher:
     """Leases cells to a pool while `start` and `stop` stand around it; tests call `turn` and `heartbeat` themselves.
 
-    `finalize` puts an ended sweep's results together; it runs in a thread. `on_change` is called in the event loop
-    after whatever may have made an event. Leases last `ttl` seconds and are extended three times in that span; the
-    store is asked for work every `poll` seconds, and at once when `wake` is called.
+    `finalize` puts an ended sweep's results together, `probe` raises while results cannot be written; both run in a
+    thread. `on_change` is called in the event loop after whatever may have made an event. Leases last `ttl` seconds
+    and are extended six times in that span; the store is asked for work every `poll` seconds, and at once when `wake`
+    is called.
     """
 
     def __init__(
@@ -52,7 +65,8 @@ class Dispatcher:
         pool: Pool,
         finalize: Callable[[str], object],
         owner: str,
-        on_change: Callable[[], None] = _nobody,
+        on_change: Callable[[], None] = _nothing,
+        probe: Callable[[], object] = _nothing,
         ttl: float = 30.0,
         poll: float = 1.0,
     ) -> None:
@@ -61,22 +75,26 @@ class Dispatcher:
         self._finalize = finalize
         self._owner = owner
         self._on_change = on_change
+        self._probe = probe
         self._ttl = ttl
         self._poll = poll
         self._work_waits = asyncio.Event()
         self._leases_doubted = asyncio.Event()
         self._stopping = False
         self._loops: list[asyncio.Task[None]] = []
-        self._running: set[_Running] = set()
-        self._reports: set[asyncio.Task[None]] = set()
+        self._running: dict[tuple[str, int], _Running] = {}
+        self._ended: list[_Running] = []
+        self._teller: asyncio.Task[None] | None = None
         self._finalizing: dict[str, asyncio.Task[None]] = {}
+        self._rests_until = 0.0
+        self._suspects_at = 0.0
         pool.watch(self._work_waits.set)
 
     def start(self) -> None:
         """Begin to lease cells, in tasks of the running event loop."""
         self._loops = [
             asyncio.create_task(self._forever(self.turn, self._work_waits, self._poll)),
-            asyncio.create_task(self._forever(self.heartbeat, self._leases_doubted, self._ttl / 3)),
+            asyncio.create_task(self._forever(self.heartbeat, self._leases_doubted, self._ttl / 6)),
         ]
 
     def wake(self) -> None:
@@ -89,13 +107,20 @@ class Dispatcher:
         self._stopping = True
         self.wake()
         await asyncio.gather(*self._loops)
-        for running in self._running:
+        for running in self._running.values():
             running.work.cancel()
-        await self.idle()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.idle()
+        except TimeoutError:
+            log.warning("the store did not hear of %d aborted cells; their leases run out", len(self._running))
+            if self._teller is not None:
+                self._teller.cancel()
 
     async def idle(self) -> None:
         """Wait until every cell leased and every sweep being finalized by now has ended and the store knows it."""
-        await asyncio.gather(*self._reports, *self._finalizing.values())
+        known = [running.known.wait() for running in self._running.values()]
+        await asyncio.gather(*known, *self._finalizing.values())
 
     async def turn(self) -> None:
         """Free the leases that ran out, begin to finalize what has ended, and lease what the pool has room for."""
@@ -104,70 +129,133 @@ class Dispatcher:
         for sweep_id in await asyncio.to_thread(self._store.finalizing):
             if sweep_id not in self._finalizing:
                 self._finalizing[sweep_id] = asyncio.create_task(self._finish(sweep_id))
-        running = Counter(running.lease.cell.model for running in self._running)
-        for model, capacity in self._pool.capacity().items():
-            if (room := capacity - running[model]) > 0:
+        if not await self._rested():
+            return
+        for model in self._pool.capacity():
+            await self._lease_suspect(model)
+            if (room := self._room(model)) > 0:
                 await self._lease(model, room)
 
     async def heartbeat(self) -> None:
-        """Extend every lease held; abort the cells whose lease has passed, or which no sweep wants any more."""
-        for running in list(self._running):
-            try:
-                await asyncio.to_thread(self._store.heartbeat, running.lease, ttl=self._ttl)
-            except StaleLease as error:
-                log.info("cell %s is aborted: %s", running.lease.cell.id, error)
+        """Extend the leases of cells that live; abort those whose lease has passed, or which no sweep wants any more.
+
+        A cell of which its engine gives no sign of life is left alone: its lease runs out.
+        """
+        samples = await self._pool.progress()
+        beats = [
+            Beat(lease=running.lease, samples=samples.get(key, 0))
+            for key, running in self._running.items()
+            if key in samples or running.work.done()
+        ]
+        if not beats:
+            return
+        lost = await asyncio.to_thread(self._store.heartbeat, beats, ttl=self._ttl)
+        for lease in lost:
+            if running := self._running.get((lease.cell.id, lease.epoch)):
+                log.info("cell %s is aborted: its lease has passed, or no sweep wants it any more", lease.cell.id)
                 running.work.cancel()
+        self._on_change()
 
     async def _forever(self, step: Callable[[], Awaitable[None]], woken: asyncio.Event, every: float) -> None:
         while not self._stopping:
             woken.clear()
             try:
                 await step()
+            except Unavailable as error:
+                log.warning("the dispatcher tries again: %s", error)
             except Exception:
                 log.exception("the dispatcher failed; it tries again")
             with suppress(TimeoutError):
                 async with asyncio.timeout(every):
                     await woken.wait()
 
-    async def _lease(self, model: str, room: int) -> None:
+    async def _rested(self) -> bool:
+        """Whether cells may be leased: after one found no engine or no disk, not before results can be written."""
+        now = asyncio.get_running_loop().time()
+        if not self._rests_until:
+            return True
+        if now < self._rests_until:
+            return False
+        try:
+            await asyncio.to_thread(self._probe)
+        except (OSError, Unavailable) as error:
+            log.warning("no cell is leased while results cannot be written: %s", error)
+            self._rests_until = now + REST
+            return False
+        self._rests_until = 0.0
+        return True
+
+    def _room(self, model: str) -> int:
+        running = Counter(running.lease.cell.model for running in self._running.values())
+        return self._pool.capacity()[model] - running[model]
+
+    async def _lease_suspect(self, model: str) -> None:
+        """Lease a cell that must run alone, looking for one no more often than the store is polled."""
+        now = asyncio.get_running_loop().time()
+        if now < self._suspects_at or self._room(model) <= 0 or not self._pool.takes_one_alone(model):
+            return
+        self._suspects_at = now + self._poll
+        await self._lease(model, 1, alone=1)
+
+    async def _lease(self, model: str, room: int, *, alone: int = 0) -> None:
         leases = await asyncio.to_thread(
-            self._store.lease_cells, self._owner, models=[model], limit=room, ttl=self._ttl
+            self._store.lease_cells, self._owner, models=[model], limit=room, ttl=self._ttl, alone=alone
         )
         for lease in leases:
-            running = _Running(lease=lease, work=asyncio.create_task(self._pool.run_cell(lease.cell, lease.epoch)))
-            self._running.add(running)
-            report = asyncio.create_task(self._report(running))
-            self._reports.add(report)
-            report.add_done_callback(self._reports.discard)
+            work = asyncio.create_task(self._pool.run_cell(lease.cell, lease.epoch, alone=lease.alone))
+            running = _Running(lease=lease, work=work, known=asyncio.Event())
+            self._running[running.key] = running
+            work.add_done_callback(partial(self._has_ended, running))
+        await asyncio.sleep(0)  # each has its engine before room is looked for again
 
-    async def _report(self, running: _Running) -> None:
-        """Tell the store what became of a cell. What cannot be told is found out when the lease runs out."""
-        lease, work = running.lease, running.work
-        await asyncio.wait([work])
-        try:
-            if work.cancelled():
-                await asyncio.to_thread(self._store.release, lease)
-            elif error := work.exception():
-                await asyncio.to_thread(self._fail, lease, error)
-            else:
-                await asyncio.to_thread(self._store.complete_cell, lease, work.result())
-        except StaleLease as error:
-            log.warning("cell %s: a late write is dropped: %s", lease.cell.id, error)
-        except Exception:
-            log.exception("cell %s: the store could not be told", lease.cell.id)
-        finally:
-            self._running.discard(running)
+    def _has_ended(self, running: _Running, _work: asyncio.Task[CellFile]) -> None:
+        self._ended.append(running)
+        if self._teller is None or self._teller.done():
+            self._teller = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """Tell the store what became of cells, all that have ended by now at once, until it hears."""
+        while ended := self._ended:
+            self._ended = []
+            reports = [self._report(running) for running in ended]
+            try:
+                late = await asyncio.to_thread(self._store.report, reports)
+            except Unavailable as error:
+                log.warning("the store could not be told of %d cells; it is tried again: %s", len(ended), error)
+                self._ended = [*ended, *self._ended]
+                await asyncio.sleep(self._poll)
+                continue
+            except Exception:
+                log.exception("the store could not be told of %d cells; their leases run out", len(ended))
+                late = []
+            for lease in late:
+                log.warning("cell %s: a late write is dropped (epoch %d)", lease.cell.id, lease.epoch)
+            for report, running in zip(reports, ended, strict=True):
+                if report.lease.alone or report.ending is Ending.SUSPECTED:
+                    self._suspects_at = 0.0
+                del self._running[running.key]
+                running.known.set()
             self._work_waits.set()
             self._on_change()
 
-    def _fail(self, lease: Lease, error: BaseException) -> None:
-        if isinstance(error, Unavailable):
-            self._store.release(lease)
-            return
+    def _report(self, running: _Running) -> Report:
+        lease, work = running.lease, running.work
+        if work.cancelled():
+            return Report(lease=lease, ending=Ending.RETURNED)
+        error = work.exception()
+        if error is None:
+            return Report(lease=lease, ending=Ending.COMPLETED, file=work.result())
         known = isinstance(error, AmpsweepError)
         log.warning("cell %s failed: %s", lease.cell.id, error, exc_info=None if known else error)
-        retry = error.status >= 500 if isinstance(error, AmpsweepError) else True
-        self._store.fail_cell(lease, str(error) or type(error).__name__, retry=retry)
+        return Report(lease=lease, ending=self._ending(error), error=str(error) or type(error).__name__)
+
+    def _ending(self, error: BaseException) -> Ending:
+        if isinstance(error, Unavailable):
+            self._rests_until = asyncio.get_running_loop().time() + REST
+            return Ending.RETURNED
+        if isinstance(error, EngineLost):
+            return Ending.SUSPECTED
+        return Ending.REFUSED if isinstance(error, AmpsweepError) and error.status < 500 else Ending.FAILED
 
     async def _finish(self, sweep_id: str) -> None:
         try:

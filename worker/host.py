@@ -7,7 +7,7 @@ once; their requests share one limit, so that the engine's batch stays full acro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +25,7 @@ from jobs.storage.places import storage_at
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_shelf import NeuronShelf
-from worker.run_cell import run_cell
+from worker.run_cell import Count, run_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,10 @@ class Host(Protocol):
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell; EngineFailed where the engine died. Cancelling it aborts its requests."""
+        ...
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        """Return for each cell that runs, by its id and epoch, how many of its samples are done."""
         ...
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
@@ -77,6 +81,7 @@ class EngineHost:
         self._setup = setup
         self._results = Results(storage_at(setup.results))
         self._requests = asyncio.Semaphore(setup.requests_in_flight)
+        self._samples: dict[tuple[str, int], Count] = {}
         self._closed = asyncio.Event()
         self._engine: Engine | None = None
         self._shelf: NeuronShelf | None = None
@@ -89,15 +94,24 @@ class EngineHost:
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""
         engine, shelf = self._opened()
-        return await run_cell(
-            cell,
-            engine=engine,
-            catalog=self._setup.catalog,
-            results=self._results,
-            shelf=shelf,
-            requests=self._requests,
-            epoch=epoch,
-        )
+        samples = self._samples[cell.id, epoch] = Count()
+        try:
+            return await run_cell(
+                cell,
+                engine=engine,
+                catalog=self._setup.catalog,
+                results=self._results,
+                shelf=shelf,
+                requests=self._requests,
+                epoch=epoch,
+                done=samples,
+            )
+        finally:
+            del self._samples[cell.id, epoch]
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        """Return how far the cells are."""
+        return {key: samples.value for key, samples in self._samples.items()}
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable, UnknownName
+from ampsweep.errors import AmpsweepError, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 MAX_STARTS = 3
 """An engine whose start fails this often in a row is given up."""
 
+PROGRESS_SECONDS = 5.0
+"""How long an engine may take to say how far its cells are."""
+
+CHECK_SECONDS = 30.0
+"""How long an engine in doubt may take to give one token."""
+
 
 @dataclass(kw_only=True)
 class _Seat:
@@ -36,15 +42,43 @@ class _Seat:
     state: Literal["starting", "ready", "failed"] = "starting"
     error: AmpsweepError | None = None
     host: Host | None = None
-    load: int = 0
+    streams: int = 0
+    cells: int = 0
+    reserved: bool = False
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def load(self) -> int:
+        return self.streams + self.cells
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        self.load += 1
+    def streaming(self) -> Iterator[None]:
+        self.streams += 1
         try:
             yield
         finally:
-            self.load -= 1
+            self.streams -= 1
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        self.cells += 1
+        try:
+            yield
+        finally:
+            self.cells -= 1
+            self.left.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Take the seat for one cell: no other is given to it, and those in flight are waited for."""
+        self.reserved = True
+        try:
+            while self.cells > 1:
+                self.left.clear()
+                await self.left.wait()
+            yield
+        finally:
+            self.reserved = False
 
 
 class Pool(ABC):
@@ -54,7 +88,9 @@ class Pool(ABC):
         self._seats = [_Seat(spec=spec) for spec in specs for _ in range(spec.count)]
         self._cells_per_engine = cells_per_engine
         self._keepers: list[asyncio.Task[None]] = []
-        self._checks: dict[Host, asyncio.Task[None]] = {}
+        self._checks: dict[Host, asyncio.Task[bool]] = {}
+        self._crowds: dict[Host, int] = {}  # how many cells were in flight when a host first failed
+        self._waiting: set[tuple[str, int]] = set()  # cells that wait for a seat of their own
         self._settled = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
 
@@ -98,13 +134,39 @@ class Pool(ABC):
     def capacity(self) -> Mapping[str, int]:
         """Return for each model how many cells its ready engines take at once.
 
-        A model whose engines have all failed takes cells too: they come back with the engine's error at once.
+        A model whose engines have all failed takes cells too: they come back with the engine's error at once. An
+        engine that is kept for one cell alone takes no more than it has.
         """
         room = dict.fromkeys((seat.spec.model for seat in self._seats), 0)
         for seat in self._seats:
             if seat.state == "ready" or self._broken(seat.spec.model):
-                room[seat.spec.model] += self._cells_per_engine
+                room[seat.spec.model] += seat.cells if seat.reserved else self._cells_per_engine
         return room
+
+    def takes_one_alone(self, model: str) -> bool:
+        """Whether an engine of the model can be kept for one cell alone: one at a time, so that others go on."""
+        seats = [seat for seat in self._seats if seat.spec.model == model]
+        return any(seat.host is not None for seat in seats) and not any(seat.reserved for seat in seats)
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        """Return, by cell id and epoch, how many samples are done of each cell of which there is a sign of life.
+
+        An engine that does not answer in time is doubted, and started again where it cannot give one token either.
+        """
+        hosts = [seat.host for seat in self._seats if seat.host is not None]
+        answers = await asyncio.gather(*map(self._asked, hosts))
+        return {
+            key: samples for answer in [dict.fromkeys(self._waiting, 0), *answers] for key, samples in answer.items()
+        }
+
+    async def _asked(self, host: Host) -> Mapping[tuple[str, int], int]:
+        try:
+            async with asyncio.timeout(PROGRESS_SECONDS):
+                return await host.progress()
+        except (TimeoutError, EngineFailed) as error:
+            log.warning("an engine gives no sign of life: %s", error or type(error).__name__)
+            self._doubt(host)
+            return {}
 
     def engines(self) -> list[Mapping[str, Any]]:
         """Return for each engine its `model`, `state` (starting, ready, failed) and `error`."""
@@ -118,23 +180,42 @@ class Pool(ABC):
             for seat in self._seats
         ]
 
-    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+    async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
         """Compute a cell on the least busy engine of its model and return its published file.
 
-        Raises EngineFailed where the engine died (the cell may be tried again), Unavailable where none is ready.
+        `alone` keeps the engine for it: the cells in flight there end first, no other is begun. Raises EngineFailed
+        where the engine died of this cell, or lives on and failed it; EngineLost where it died with other cells in
+        flight; Unavailable where none is ready.
         """
         seat, host = self._choose(cell.model)
-        with seat.busy():
-            try:
-                return await host.run_cell(cell, epoch)
-            except EngineFailed:
-                self._doubt(host)
+        with seat.computing():
+            if alone:
+                self._waiting.add((cell.id, epoch))
+                try:
+                    async with seat.alone():
+                        self._waiting.discard((cell.id, epoch))
+                        if seat.host is not host:
+                            raise Unavailable(f"the engine of model {cell.model!r} ended; try again soon")
+                        return await self._computed(seat, host, cell, epoch)
+                finally:
+                    self._waiting.discard((cell.id, epoch))
+            return await self._computed(seat, host, cell, epoch)
+
+    async def _computed(self, seat: _Seat, host: Host, cell: Cell, epoch: int) -> CellFile:
+        try:
+            return await host.run_cell(cell, epoch)
+        except EngineFailed as error:
+            crowd = self._crowds.setdefault(host, seat.cells)
+            lives = await asyncio.shield(self._doubt(host))
+            if lives or crowd == 1:
                 raise
+            message = f"the engine died with {crowd} cells in flight: {error.message}"
+            raise EngineLost(message) from error
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
         seat, host = self._choose(call.model)
-        with seat.busy():
+        with seat.streaming():
             try:
                 async with aclosing(host.stream(call)) as chunks:
                     async for chunk in chunks:
@@ -152,7 +233,7 @@ class Pool(ABC):
         ready = [(seat, seat.host) for seat in seats if seat.host is not None]
         if not ready:
             raise Unavailable(f"the engine of model {model!r} is starting; try again soon")
-        return min(ready, key=lambda pair: pair[0].load)
+        return min(ready, key=lambda pair: (pair[0].reserved, pair[0].load))
 
     def _broken(self, model: str) -> AmpsweepError | None:
         seats = [seat for seat in self._seats if seat.spec.model == model]
@@ -166,17 +247,23 @@ class Pool(ABC):
         for callback in self._on_change:
             callback()
 
-    def _doubt(self, host: Host) -> None:
-        """Close a host that no longer answers at all; its keeper then starts another in its place."""
+    def _doubt(self, host: Host) -> asyncio.Task[bool]:
+        """Close a host that no longer answers at all; its keeper then starts another. Its result says if it lives."""
         if host not in self._checks:
             self._checks[host] = asyncio.create_task(self._check(host))
+        return self._checks[host]
 
-    async def _check(self, host: Host) -> None:
+    async def _check(self, host: Host) -> bool:
         try:
-            await host.check()
+            async with asyncio.timeout(CHECK_SECONDS):
+                await host.check()
         except Exception:
             log.exception("an engine no longer answers; it is started again")
             await host.close()
+            return False
+        else:
+            self._crowds.pop(host, None)
+            return True
         finally:
             del self._checks[host]
 
@@ -205,6 +292,7 @@ class Pool(ABC):
             reason = await host.ended()
         finally:
             seat.state, seat.host = "starting", None
+            self._crowds.pop(host, None)
         log.warning("the engine of model %s ended (%s); it is started again", seat.spec.model, reason)
         self._changed()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -40,6 +40,10 @@ class RayHost:
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""
         return await _carried(self._actor.run_cell.remote(cell, epoch))
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        """Return how far the cells are."""
+        return await _carried(self._actor.progress.remote())
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ampsweep.errors import InvalidRequest, UnknownName
@@ -25,6 +26,13 @@ from worker.neuron_shelf import NeuronShelf
 T = TypeVar("T")
 
 
+@dataclass(kw_only=True)
+class Count:
+    """A number that grows while others look at it."""
+
+    value: int = 0
+
+
 async def run_cell(
     cell: Cell,
     *,
@@ -34,20 +42,27 @@ async def run_cell(
     shelf: NeuronShelf,
     requests: asyncio.Semaphore,
     epoch: int,
+    done: Count,
 ) -> CellFile:
     """Compute a cell and publish its samples, one row an item, in the task's order.
 
-    `requests` bounds how many requests are in the engine at once. Raises EngineFailed where the engine died, and
-    UnknownName where the neuron set has not what the intervention names. Cancelling it aborts its requests.
+    `done` counts the items all of whose calls are answered; `requests` bounds how many requests are in the engine at
+    once. Raises EngineFailed where the engine died, and UnknownName where the neuron set has not what the intervention
+    names. Cancelling it aborts its requests.
     """
     steering = await _steering(cell, shelf)
     found = await asyncio.to_thread(load_items, cell, catalog)
 
-    async def ask(call: Call) -> Answer:
-        async with requests:
-            return await _answer(call, engine=engine, steering=steering, seed=cell.seed)
+    waiting = [len(item.calls) for item in found.items]
 
-    answers = iter(await _together([ask(call) for item in found.items for call in item.calls]))
+    async def ask(at: int, call: Call) -> Answer:
+        async with requests:
+            answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed)
+        waiting[at] -= 1
+        done.value += not waiting[at]
+        return answer
+
+    answers = iter(await _together([ask(at, call) for at, item in enumerate(found.items) for call in item.calls]))
     task = task_for(cell.task.name)
     samples = [task.sample(item, [next(answers) for _ in item.calls]) for item in found.items]
     return await asyncio.to_thread(

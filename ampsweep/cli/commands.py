@@ -11,8 +11,9 @@ from ampsweep.cli.generate import generate
 from ampsweep.cli.identify import identify
 from ampsweep.cli.keys import app as keys
 from ampsweep.cli.neurons import app as neurons
-from ampsweep.cli.report import report
+from ampsweep.cli.pause import pause
 from ampsweep.cli.results import results
+from ampsweep.cli.resume import resume
 from ampsweep.cli.run import run
 from ampsweep.cli.serve import serve
 from ampsweep.cli.status import status
@@ -30,8 +31,9 @@ app.command()(run)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
-app.command()(report)
 app.command()(cancel)
+app.command()(pause)
+app.command()(resume)
 app.command()(identify)
 app.add_typer(neurons, name="neurons")
 app.add_typer(keys, name="keys")

@@ -49,10 +49,13 @@ class House:
     setup: HostSetup
 
     @classmethod
-    def open(cls, home: Path, catalog: Catalog, *, results: str | None = None) -> House:
+    def open(
+        cls, home: Path, catalog: Catalog, *, results: str | None = None, database_url: str | None = None
+    ) -> House:
         """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
 
-        Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store.
+        Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store. The database
+        is the one at `database_url`, else a file in the folder.
         """
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ class House:
         setup = HostSetup(catalog=catalog, neurons=neurons, results=published)
         return cls(
             catalog=catalog,
-            store=SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
+            store=SqlStore(database_url or f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
             results=Results(storage),
             neuron_sets=neuron_sets_at(neurons),
             setup=setup,

@@ -28,6 +28,13 @@ def serve(
     results: Annotated[
         str | None, typer.Option(help="Where results and neuron sets go: a folder, s3:// or gs://. [default: the home]")
     ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="A PostgreSQL server, as postgresql://USER@HOST/NAME. [default: a file in the home]"),
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Delete results this many days after a sweep's end. [default: never]")
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
@@ -52,6 +59,8 @@ def serve(
         port=port,
         home=home,
         results=results,
+        database_url=database_url,
+        keep_days=keep_days,
         models=model,
         corpora=corpus,
         data=data,
@@ -88,7 +97,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     door = door_of(settings)
     listening = listen(settings.host, settings.port)
     catalog = catalog_of(settings)
-    house = House.open(settings.home, catalog, results=settings.results)
+    house = House.open(settings.home, catalog, results=settings.results, database_url=settings.database_url)
     pool = RayPool(
         _engines(settings),
         house.setup,

@@ -18,10 +18,11 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A second call with the same key sends nothing new.")
     ] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Sweeps of higher priority go first.")] = 0,
 ) -> None:
     """Send a sweep to a server and print its id."""
     with Client(server) as client:
-        sweep = client.submit(spec, idempotency_key=idempotency_key)
+        sweep = client.submit(spec, idempotency_key=idempotency_key, priority=priority)
         typer.echo(sweep.id)
         if not watch:
             return

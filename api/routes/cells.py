@@ -35,4 +35,5 @@ def _cell_object(record: CellRecord) -> dict[str, Any]:
         "attempts": record.attempts,
         "error": record.error,
         "rows": record.rows,
+        "samples": record.samples,
     }

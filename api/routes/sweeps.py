@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 
 from api.caller import CalledBy, Caller
 from api.document import body_of
@@ -25,12 +26,14 @@ async def create_sweep(
     caller: CalledBy,
     body: JsonBody,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    priority: Annotated[int, Query(ge=-100, le=100)] = 0,
 ) -> dict[str, Any]:
     """Check and plan a sweep, store it with its cells, and answer before anything is computed.
 
-    The same `Idempotency-Key` with the same spec gives the sweep that the first call made.
+    The same `Idempotency-Key` with the same spec gives the sweep that the first call made. Cells of a sweep of higher
+    `priority` go first; among equals, engines are shared between callers, then between a caller's sweeps.
     """
-    record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key)
+    record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key, priority)
     _changed(served)
     return sweep_object(record)
 
@@ -48,10 +51,26 @@ async def get_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
     return sweep_object(await asyncio.to_thread(served.store.get_sweep, sweep_id))
 
 
+@router.post("/{sweep_id}/pause")
+async def pause_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+    """Begin no more cells of a sweep; what runs goes on. 409 unless it is in progress."""
+    return await _steered(served, served.store.pause_sweep, sweep_id)
+
+
+@router.post("/{sweep_id}/resume")
+async def resume_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+    """Let a paused sweep go on. 409 unless it is paused."""
+    return await _steered(served, served.store.resume_sweep, sweep_id)
+
+
 @router.post("/{sweep_id}/cancel")
 async def cancel_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
     """Stop a sweep; it is `cancelled` once what runs has been aborted. 409 if it has ended."""
-    record = await asyncio.to_thread(served.store.cancel_sweep, sweep_id)
+    return await _steered(served, served.store.cancel_sweep, sweep_id)
+
+
+async def _steered(served: Services, steer: Callable[[str], SweepRecord], sweep_id: str) -> dict[str, Any]:
+    record = await asyncio.to_thread(steer, sweep_id)
     _changed(served)
     return sweep_object(record)
 
@@ -70,17 +89,29 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
             "failed": counts.failed,
             "reused": counts.reused,
         },
+        "samples": record.samples,
+        "priority": record.priority,
         "created_at": record.created_at,
         "ended_at": record.ended_at,
+        "expired_at": record.expired_at,
         "error": record.error,
         "spec": record.spec,
     }
 
 
-def _create(served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None) -> SweepRecord:
+def _create(
+    served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None, priority: int
+) -> SweepRecord:
     cells = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
     key = None if idempotency_key is None else f"{caller.id}:{idempotency_key}"  # nobody takes another's
-    return served.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells, idempotency_key=key)
+    return served.store.create_sweep(
+        name=spec.name,
+        spec=spec.to_dict(),
+        cells=cells,
+        idempotency_key=key,
+        owner=caller.id,
+        priority=priority,
+    )
 
 
 def _changed(served: Services) -> None:

@@ -1,15 +1,20 @@
-"""An SQLite file with one owner: opened, locked, migrated. Knows no table.
+"""A database with one writer at a time: opened, locked, migrated. Knows no table.
 
-One process owns the file while it is open, by a lock on `<file>.lock` that ends with the process. Writes take the
-database's write lock at their start (BEGIN IMMEDIATE), so none fails half-way for another's sake; with the write-ahead
-log and synchronous=FULL what was committed survives a power cut, and reads never wait.
+SQLite is one file that one process owns while it is open, by a lock on `<file>.lock` that ends with the process; with
+the write-ahead log and synchronous=FULL what was committed survives a power cut, and reads never wait. PostgreSQL is
+shared by any number of processes. On both, a writing transaction begins with the one lock of all writers (BEGIN
+IMMEDIATE; an advisory lock that ends with the transaction), so writes happen one after another, what they commit is
+seen in that order, and none fails half-way for another's sake.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,8 +27,49 @@ from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-WRITE = {"ampsweep_write": True}
-"""Execution options of a connection that writes."""
+LOCKED_SECONDS = 20
+"""How long a write waits while somebody else (a backup, say) has the database locked."""
+
+_WRITE = {"ampsweep_write": True}
+_WRITERS = 0x616D7073
+"""The number of the advisory lock; any will do that no other application of the same database uses."""
+
+
+class Database:
+    """An open database. `sole_owner` is true where no other process can have it open."""
+
+    def __init__(self, engine: sa.Engine, owned: OwnedFile | None) -> None:
+        self._engine = engine
+        self._owned = owned
+        self._writing = Lock()  # threads queue here, where waiting is fair and holds no connection
+
+    @property
+    def sole_owner(self) -> bool:
+        """Whether no other process can have it open."""
+        return self._owned is not None
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection to read with; Unavailable while the database cannot be reached."""
+        with _told_as_unavailable(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give the one writing transaction there is, and commit it on a clean exit.
+
+        Raises Unavailable, with nothing written, while the database is locked by others, is full or cannot be reached.
+        """
+        with self._writing, _told_as_unavailable(), self._engine.connect() as plain:
+            connection = plain.execution_options(**_WRITE)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._engine.dispose()
+        if self._owned is not None:
+            self._owned.release()
 
 
 class OwnedFile:
@@ -46,42 +92,58 @@ class OwnedFile:
         os.close(self._descriptor)
 
 
-def database_path(url: str) -> Path:
-    """Return the file of an SQLite URL; InvalidRequest for any other database, and for one in memory."""
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        raise InvalidRequest(f"the store needs a file, as sqlite:///PATH; got {url!r}", param="database")
-    assert parsed.database is not None
-    return Path(parsed.database)
+def open_database(url: str) -> Database:
+    """Open `sqlite:///PATH` or `postgresql://...`, and bring its tables to the newest revision.
+
+    Raises InvalidRequest for any other database and for one in memory, Unavailable where it cannot be reached, another
+    process has the file, or a newer version of ampsweep wrote it, DamagedFile where the file is no database.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise InvalidRequest(_WANTED.format(url=url), param="database_url") from error
+    if parsed.get_backend_name() == "postgresql":
+        return Database(_open(postgres_engine(parsed)), None)
+    path = parsed.database
+    if parsed.get_backend_name() != "sqlite" or path in (None, "", ":memory:"):
+        raise InvalidRequest(_WANTED.format(url=parsed.render_as_string()), param="database_url")
+    assert path is not None
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    owned = OwnedFile(Path(path))
+    try:
+        return Database(_open(sqlite_engine(parsed)), owned)
+    except BaseException:
+        owned.release()
+        raise
 
 
-def open_engine(url: str) -> sa.Engine:
-    """Return an engine whose transactions are SQLite's own, on a database that is migrated to the newest revision."""
+def sqlite_engine(url: sa.URL) -> sa.Engine:
+    """Return an engine whose transactions are SQLite's own."""
     engine = sa.create_engine(url, json_serializer=canonical_json)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
-    try:
-        migrate(engine)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the tables to the newest revision.
+def postgres_engine(url: sa.URL) -> sa.Engine:
+    """Return an engine on PostgreSQL whose sessions end when their process stalls with the writers' lock."""
+    limits = {"lock_timeout": f"{LOCKED_SECONDS}s", "idle_in_transaction_session_timeout": "10s"}
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        json_serializer=canonical_json,
+        pool_pre_ping=True,
+        connect_args={
+            "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
+            "connect_timeout": 10,
+        },
+    )
 
-    Raises DamagedFile where the file is no database, Unavailable where a newer version of ampsweep wrote it.
-    """
-    try:
-        with engine.connect().execution_options(**WRITE) as connection:
-            command.upgrade(migration_config(connection), "head")
-            connection.commit()
-    except sa.exc.DatabaseError as error:
-        raise DamagedFile(f"{engine.url.database} cannot be opened as a database: {error.orig}") from error
-    except CommandError as error:
-        message = f"{engine.url.database} was written by another version of ampsweep, newer than this: {error}"
-        raise Unavailable(message) from error
+    @event.listens_for(engine, "begin")
+    def lock(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("ampsweep_write", False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+
+    return engine
 
 
 def migration_config(connection: sa.Connection) -> Config:
@@ -93,9 +155,42 @@ def migration_config(connection: sa.Connection) -> Config:
     return config
 
 
+_WANTED = "the store needs a file, as sqlite:///PATH, or a server, as postgresql://USER@HOST/NAME; got {url!r}"
+
+
+def _open(engine: sa.Engine) -> sa.Engine:
+    shown = engine.url.database
+    try:
+        with engine.connect().execution_options(**_WRITE) as connection:
+            command.upgrade(migration_config(connection), "head")
+            connection.commit()
+    except CommandError as error:
+        engine.dispose()
+        raise Unavailable(f"{shown} was written by another version of ampsweep, newer than this: {error}") from error
+    except sa.exc.DatabaseError as error:
+        engine.dispose()
+        if engine.dialect.name == "postgresql":
+            raise Unavailable(f"the database {shown} cannot be used: {error.orig}", param="database_url") from error
+        raise DamagedFile(f"{shown} cannot be opened as a database: {error.orig}") from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        raise Unavailable(f"the database cannot be used now: {reason}") from error
+
+
 def _set_up(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions of its own, too late to lock
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    timeout = f"busy_timeout={LOCKED_SECONDS * 1000}"
+    for pragma in (timeout, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,34 +1,51 @@
 """What a sweep's state, counts and events become when its cells move. Pure: both stores keep their books with it.
 
-The rules, whatever the order of moves: counts are those of the cells' states; a sweep in progress whose cells have all
-ended is finalizing, and a finalizing one of which a cell must be computed again is in progress; a cancelling one is
-cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep never changes.
+The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
+finalizing, and a finalizing one of which a cell must be computed again is in progress; a cancelling one is cancelled
+once none of its cells is leased; the ids of its events grow by one. An ended sweep changes only where its files turn
+out to be damaged: then its cells are counted anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ampsweep.errors import Conflict
-from jobs.store.records import Event, RequestCounts
-from jobs.store.states import SWEEP_ENDED, SWEEP_MOVES, CellState, SweepState
+from jobs.store.records import Event, RequestCounts, SweepFiles
+from jobs.store.states import SWEEP_ENDED, SWEEP_MOVES, SWEEP_WANTS, CellState, SweepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What of a cell counts in its sweeps' books."""
+
+    state: CellState
+    samples: int
 
 
 @dataclass(kw_only=True)
 class Ledger:
-    """One sweep's books inside one transaction; `news` are the events it adds, `last_event` the id of the last one."""
+    """One sweep's books inside one transaction; `news` are the events it adds, `last_event` the id of the last one.
+
+    `leased` counts the cells that run, `samples` those of completed and running cells. `served_at` is when a cell of
+    the sweep was last leased.
+    """
 
     sweep_id: str
     state: SweepState
     total: int
-    completed: int
-    failed: int
-    reused: int
+    completed: int = 0
+    failed: int = 0
+    leased: int = 0
+    reused: int = 0
+    samples: int = 0
+    served_at: float = 0.0
     last_event: int = 0
     ended_at: float | None = None
     error: str | None = None
+    files: SweepFiles | None = None
     news: list[Event] = field(default_factory=list)
 
     @property
@@ -36,48 +53,76 @@ class Ledger:
         """The counts as they stand."""
         return RequestCounts(total=self.total, completed=self.completed, failed=self.failed, reused=self.reused)
 
+    @property
+    def pending(self) -> int:
+        """How many cells wait to be leased."""
+        return self.total - self.completed - self.failed - self.leased
+
     def say(self, kind: str, now: float, **data: Any) -> None:
         """Add an event; its data carry the state and the counts, so that whoever joins late can draw progress."""
         self.last_event += 1
-        full: Mapping[str, Any] = {"status": self.state.value, "request_counts": vars(self.counts), **data}
+        full: Mapping[str, Any] = {
+            "status": self.state.value,
+            "request_counts": vars(self.counts),
+            "samples": self.samples,
+            **data,
+        }
         self.news.append(Event(id=self.last_event, sweep_id=self.sweep_id, type=kind, data=full, created_at=now))
+
+    def check(self, target: SweepState) -> None:
+        """Raise Conflict for a move that is not in the table."""
+        if target not in SWEEP_MOVES[self.state]:
+            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
 
     def move(self, target: SweepState, now: float, **data: Any) -> None:
         """Move the sweep and say so; Conflict for a move that is not in the table."""
-        if target not in SWEEP_MOVES[self.state]:
-            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
+        self.check(target)
         self.state = target
-        if target in SWEEP_ENDED:
-            self.ended_at = now
+        self.ended_at = now if target in SWEEP_ENDED else None
         self.say(f"sweep.{target.value}", now, **data)
 
-    def cell_moved(self, before: CellState, after: CellState, kind: str | None, now: float, **data: Any) -> None:
+    def count(self, cells: Iterable[Standing]) -> None:
+        """Count all cells anew."""
+        self.completed = self.failed = self.leased = self.samples = 0
+        for standing in cells:
+            self._add(standing, 1)
+
+    def cell_moved(self, before: Standing, after: Standing, kind: str | None, now: float, **data: Any) -> None:
         """Count a cell's move, and say so if `kind` names an event."""
-        self.completed += (after is CellState.COMPLETED) - (before is CellState.COMPLETED)
-        self.failed += (after is CellState.FAILED) - (before is CellState.FAILED)
+        self._add(before, -1)
+        self._add(after, 1)
         if kind is not None:
             self.say(kind, now, **data)
 
-    def settle(self, now: float, any_leased: Callable[[], bool]) -> None:
+    def settle(self, now: float) -> None:
         """Move the sweep where its cells have brought it."""
         done = self.completed + self.failed == self.total
-        if self.state is SweepState.IN_PROGRESS and done:
+        if self.state in SWEEP_WANTS and done:
             self.move(SweepState.FINALIZING, now)
         elif self.state is SweepState.FINALIZING and not done:
             self.move(SweepState.IN_PROGRESS, now)
-        elif self.state is SweepState.CANCELLING and not any_leased():
+        elif self.state is SweepState.CANCELLING and not self.leased:
             self.move(SweepState.CANCELLED, now)
 
-    def cancel(self, now: float) -> None:
-        """Start to cancel; nothing happens to a sweep that is being cancelled, Conflict for one that cannot be."""
-        if self.state is not SweepState.CANCELLING:
-            self.move(SweepState.CANCELLING, now)
+    def enter(self, target: SweepState, now: float) -> None:
+        """Move because somebody asked: nothing happens to a sweep that is there already, Conflict where it cannot."""
+        if self.state is not target:
+            self.move(target, now)
 
-    def finish(self, error: str | None, now: float) -> None:
+    def finish(self, files: SweepFiles | None, error: str | None, now: float) -> None:
         """End a finalizing sweep."""
-        self.error = error
         self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
+        self.error, self.files = error, files
 
+    def reopen(self, reason: str, cells: Iterable[Standing], now: float) -> None:
+        """Take up an ended sweep whose files are lost or damaged: its cells are counted as they stand today."""
+        self.check(SweepState.FINALIZING)
+        self.error, self.files = None, None
+        self.count(cells)
+        self.move(SweepState.FINALIZING, now, reason=reason)
 
-ACTIVE = frozenset(SweepState) - SWEEP_ENDED
-"""Sweeps whose books follow their cells."""
+    def _add(self, standing: Standing, sign: int) -> None:
+        self.completed += sign * (standing.state is CellState.COMPLETED)
+        self.failed += sign * (standing.state is CellState.FAILED)
+        self.leased += sign * (standing.state is CellState.LEASED)
+        self.samples += sign * standing.samples

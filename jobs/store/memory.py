@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import RLock
 from typing import Any
 
 from ampsweep.canonical import canonical_json
-from ampsweep.errors import InvalidRequest, NotFound, StaleLease
+from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.ids import Ids
-from jobs.store.ledger import ACTIVE, Ledger
-from jobs.store.protocol import MAX_ATTEMPTS
-from jobs.store.records import CellFile, CellRecord, Event, Lease, Page, SweepRecord
-from jobs.store.states import CELL_MOVES, CellState, SweepState
+from jobs.store.cell_books import CellBooks, News
+from jobs.store.ledger import Ledger
+from jobs.store.records import (
+    Beat,
+    CellFileState,
+    CellRecord,
+    Event,
+    Expired,
+    Lease,
+    Page,
+    Report,
+    SweepFiles,
+    SweepRecord,
+)
+from jobs.store.states import SWEEP_ACTIVE, SWEEP_WANTS, CellState, SweepState
+from jobs.store.turns import Queued, share_out
 
 
 @dataclass(kw_only=True)
 class _Sweep:
+    place: int
     name: str
     spec: Mapping[str, Any]
     key: str | None
+    owner: str
+    priority: int
     created_at: float
     cell_ids: tuple[str, ...]
     ledger: Ledger  # its `news` are all events there ever were
+    model: str
+    expired_at: float | None = None
+
+    def waits(self, models: Sequence[str]) -> bool:
+        return self.ledger.state is SweepState.IN_PROGRESS and self.model in models and self.ledger.pending > 0
 
     @property
     def record(self) -> SweepRecord:
@@ -39,33 +61,18 @@ class _Sweep:
             created_at=self.created_at,
             ended_at=books.ended_at,
             error=books.error,
+            owner=self.owner,
+            priority=self.priority,
+            samples=books.samples,
+            files=books.files,
+            expired_at=self.expired_at,
         )
 
 
 @dataclass(kw_only=True)
 class _Cell:
-    cell: Cell
-    state: CellState = CellState.PENDING
-    attempts: int = 0
-    epoch: int = 0
-    owner: str | None = None
-    expires_at: float = 0.0
-    error: str | None = None
-    file: CellFile | None = None
+    books: CellBooks
     sweeps: list[_Sweep] = field(default_factory=list)
-
-    @property
-    def record(self) -> CellRecord:
-        file = self.file
-        return CellRecord(
-            cell=self.cell,
-            state=self.state,
-            attempts=self.attempts,
-            error=self.error,
-            file=None if file is None else file.name,
-            rows=None if file is None else file.rows,
-            sha256=None if file is None else file.sha256,
-        )
 
 
 class MemoryStore:
@@ -84,43 +91,53 @@ class MemoryStore:
     # --- sweeps
 
     def create_sweep(
-        self, *, name: str, spec: Mapping[str, Any], cells: Sequence[Cell], idempotency_key: str | None = None
+        self,
+        *,
+        name: str,
+        spec: Mapping[str, Any],
+        cells: Sequence[Cell],
+        idempotency_key: str | None = None,
+        owner: str = "",
+        priority: int = 0,
     ) -> SweepRecord:
         """See the protocol."""
-        with self._lock:
+        with self._write() as now:
             for earlier in self._sweeps.values() if idempotency_key is not None else ():
                 if earlier.key == idempotency_key:
                     if canonical_json(earlier.spec) != canonical_json(spec):
                         message = "this key was used with another spec; choose a new key for a new sweep"
                         raise InvalidRequest(message, param="Idempotency-Key")
                     return earlier.record
-            own = [self._wanted(cell) for cell in cells]
-            reused = sum(entry.state is CellState.COMPLETED for entry in own)
-            now = self._clock.now()
+            own = [self._wanted(cell, now) for cell in cells]
+            reused = sum(entry.books.state is CellState.COMPLETED for entry in own)
             ledger = Ledger(
-                sweep_id=self._ids.new("sweep"),
-                state=SweepState.IN_PROGRESS,
-                total=len(own),
-                completed=reused,
-                failed=0,
-                reused=reused,
+                sweep_id=self._ids.new("sweep"), state=SweepState.IN_PROGRESS, total=len(own), reused=reused
             )
+            ledger.count(entry.books.standing for entry in own)
             ledger.say("sweep.created", now)
-            ids = tuple(cell.id for cell in cells)
-            sweep = _Sweep(name=name, spec=spec, key=idempotency_key, created_at=now, cell_ids=ids, ledger=ledger)
+            sweep = _Sweep(
+                place=len(self._sweeps) + 1,
+                name=name,
+                spec=spec,
+                key=idempotency_key,
+                owner=owner,
+                priority=priority,
+                created_at=now,
+                cell_ids=tuple(cell.id for cell in cells),
+                ledger=ledger,
+                model=cells[0].model,
+            )
             self._sweeps[ledger.sweep_id] = sweep
             for entry in own:
                 entry.sweeps.append(sweep)
-            self._settle(sweep, now)
-            return sweep.record
+        return self.get_sweep(ledger.sweep_id)
 
-    def _wanted(self, cell: Cell) -> _Cell:
-        entry = self._cells.setdefault(cell.id, _Cell(cell=cell))
-        if entry.state is CellState.FAILED:
-            entry.attempts, entry.error = 0, None
-            self._move(entry, CellState.PENDING, "cell.reset")
-        if entry.state is CellState.PENDING:
-            entry.cell = cell
+    def _wanted(self, cell: Cell, now: float) -> _Cell:
+        entry = self._cells.setdefault(cell.id, _Cell(books=CellBooks(cell=cell)))
+        if entry.books.state is CellState.FAILED:
+            self._move(entry, now, partial(entry.books.reset, None))
+        if entry.books.state is CellState.PENDING:
+            entry.books.cell = cell
         return entry
 
     def get_sweep(self, sweep_id: str) -> SweepRecord:
@@ -138,11 +155,25 @@ class MemoryStore:
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        with self._lock:
-            sweep, now = self._sweep(sweep_id), self._clock.now()
-            sweep.ledger.cancel(now)
-            self._settle(sweep, now)
-            return sweep.record
+        return self._enter(sweep_id, SweepState.CANCELLING)
+
+    def pause_sweep(self, sweep_id: str) -> SweepRecord:
+        """See the protocol."""
+        return self._enter(sweep_id, SweepState.PAUSED)
+
+    def resume_sweep(self, sweep_id: str) -> SweepRecord:
+        """See the protocol."""
+        return self._enter(sweep_id, SweepState.IN_PROGRESS, frozenset({SweepState.PAUSED, SweepState.IN_PROGRESS}))
+
+    def _enter(
+        self, sweep_id: str, target: SweepState, out_of: frozenset[SweepState] = frozenset(SweepState)
+    ) -> SweepRecord:
+        with self._write() as now:
+            ledger = self._sweep(sweep_id).ledger
+            if ledger.state not in out_of:
+                raise Conflict(f"sweep {sweep_id} is {ledger.state.value}; it cannot become {target.value}")
+            ledger.enter(target, now)
+        return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
@@ -150,12 +181,39 @@ class MemoryStore:
             found = self._sweeps.items()
             return [sweep_id for sweep_id, sweep in found if sweep.ledger.state is SweepState.FINALIZING]
 
-    def finish_sweep(self, sweep_id: str, *, error: str | None = None) -> SweepRecord:
+    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """See the protocol."""
-        with self._lock:
+        with self._write() as now:
+            self._sweep(sweep_id).ledger.finish(files, error, now)
+        return self.get_sweep(sweep_id)
+
+    def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
+        """See the protocol."""
+        with self._write() as now:
             sweep = self._sweep(sweep_id)
-            sweep.ledger.finish(error, self._clock.now())
-            return sweep.record
+            if sweep.expired_at is not None:
+                raise Conflict(f"the results of sweep {sweep_id} have expired")
+            if sweep.ledger.state not in SWEEP_ACTIVE:
+                cells = [self._cells[cell_id].books.standing for cell_id in sweep.cell_ids]
+                sweep.ledger.reopen(reason, cells, now)
+        return self.get_sweep(sweep_id)
+
+    def expire_results(self, before: float) -> Expired:
+        """See the protocol."""
+        with self._write() as now:
+            gone: list[_Sweep] = []
+            for sweep in self._sweeps.values():
+                ended = sweep.ledger.ended_at
+                if ended is not None and ended < before and sweep.expired_at is None:
+                    sweep.expired_at, sweep.ledger.files = now, None
+                    gone.append(sweep)
+            files: list[str] = []
+            for cell_id in sorted({cell_id for sweep in gone for cell_id in sweep.cell_ids}):
+                entry = self._cells[cell_id]
+                if entry.books.file is not None and all(sweep.expired_at is not None for sweep in entry.sweeps):
+                    files.append(entry.books.file.name)
+                    entry.books.reset(None)
+            return Expired(sweeps=tuple(sweep.ledger.sweep_id for sweep in gone), cell_files=tuple(files))
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""
@@ -171,113 +229,125 @@ class MemoryStore:
             if after is not None and after not in ids:
                 raise NotFound(f"sweep {sweep_id} has no cell {after}", param="after")
             start = 0 if after is None else ids.index(after) + 1
-            data = tuple(self._cells[cell_id].record for cell_id in ids[start : start + limit])
+            data = tuple(self._cells[cell_id].books.record for cell_id in ids[start : start + limit])
             return Page(data=data, has_more=len(ids) > start + limit)
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float) -> list[Lease]:
+    def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         """See the protocol."""
         with self._lock:
-            going = [sweep for sweep in self._sweeps.values() if sweep.ledger.state is SweepState.IN_PROGRESS]
-            entries = [self._cells[cell_id] for sweep in going for cell_id in sweep.cell_ids]
-            leases: list[Lease] = []
+            known = [self._cells[cell_id].books for cell_id in cell_ids if cell_id in self._cells]
+            return {
+                books.cell.id: CellFileState(
+                    file=books.record.file, epoch=books.epoch, leased=books.state is CellState.LEASED
+                )
+                for books in known
+            }
+
+    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+        """See the protocol."""
+        with self._write() as now:
+            chosen = self._suspects(models, min(alone, limit))
+            queued = [
+                Queued(
+                    place=sweep.place,
+                    owner=sweep.owner,
+                    priority=sweep.priority,
+                    running=sweep.ledger.leased,
+                    served_at=sweep.ledger.served_at,
+                    waits=sweep.waits(models),
+                )
+                for sweep in self._sweeps.values()
+                if sweep.ledger.state in SWEEP_ACTIVE
+            ]
+            sweeps = list(self._sweeps.values())
+
+            def pending(place: int, room: int) -> list[str]:
+                ids = sweeps[place - 1].cell_ids
+                return [cell_id for cell_id in ids if self._free(cell_id, models, suspect=False)][:room]
+
+            shared = share_out(queued, limit - len(chosen), pending)
+            for _, place in shared:
+                sweeps[place - 1].ledger.served_at = now
+            entries = [self._cells[cell_id] for cell_id in [*chosen, *(cell_id for cell_id, _ in shared)]]
             for entry in entries:
-                if len(leases) == limit:
-                    break
-                if entry.state is CellState.PENDING and entry.cell.model in models:
-                    entry.attempts += 1
-                    entry.epoch += 1
-                    entry.owner, entry.expires_at = owner, self._clock.now() + ttl
-                    self._move(entry, CellState.LEASED, None)
-                    leases.append(_lease(entry))
-            return leases
+                self._move(entry, now, partial(entry.books.lease, owner, now + ttl))
+            return [entry.books.held for entry in entries]
 
-    def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
-        """See the protocol."""
-        with self._lock:
-            entry = self._held(lease)
-            if any(sweep.ledger.state is SweepState.IN_PROGRESS for sweep in entry.sweeps):
-                entry.expires_at = self._clock.now() + ttl
-                return _lease(entry)
-            entry.attempts -= 1
-            self._move(entry, CellState.PENDING, None)
-        raise StaleLease(f"no sweep wants cell {lease.cell.id} any more")
+    def _suspects(self, models: Sequence[str], limit: int) -> list[str]:
+        def wanted(entry: _Cell) -> bool:
+            return any(sweep.ledger.state is SweepState.IN_PROGRESS for sweep in entry.sweeps)
 
-    def complete_cell(self, lease: Lease, file: CellFile) -> None:
-        """See the protocol."""
-        with self._lock:
-            entry = self._held(lease)
-            entry.file, entry.error = file, None
-            self._move(entry, CellState.COMPLETED, "cell.completed")
+        free = [cell_id for cell_id in sorted(self._cells) if self._free(cell_id, models, suspect=True)]
+        return [cell_id for cell_id in free if wanted(self._cells[cell_id])][:limit]
 
-    def fail_cell(self, lease: Lease, error: str, *, retry: bool) -> None:
-        """See the protocol."""
-        with self._lock:
-            self._give_back(self._held(lease), error, retry=retry)
+    def _free(self, cell_id: str, models: Sequence[str], *, suspect: bool) -> bool:
+        books = self._cells[cell_id].books
+        return books.state is CellState.PENDING and books.suspect is suspect and books.cell.model in models
 
-    def release(self, lease: Lease) -> None:
+    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
-        with self._lock:
-            entry = self._held(lease)
-            entry.attempts -= 1
-            self._move(entry, CellState.PENDING, None)
+        with self._write() as now:
+            lost: list[Lease] = []
+            for beat in beats:
+                entry = self._cells[beat.lease.cell.id]
+                if not entry.books.held_under(beat.lease):
+                    lost.append(beat.lease)
+                elif any(sweep.ledger.state in SWEEP_WANTS for sweep in entry.sweeps):
+                    self._move(entry, now, partial(entry.books.beat, beat.samples, now + ttl))
+                else:
+                    lost.append(beat.lease)
+                    self._move(entry, now, entry.books.abandon)
+            return lost
+
+    def report(self, reports: Sequence[Report]) -> list[Lease]:
+        """See the protocol."""
+        with self._write() as now:
+            late: list[Lease] = []
+            for report in reports:
+                entry = self._cells[report.lease.cell.id]
+                if entry.books.held_under(report.lease):
+                    self._move(entry, now, partial(entry.books.end, report))
+                else:
+                    late.append(report.lease)
+            return late
 
     def expire_leases(self) -> int:
         """See the protocol."""
-        with self._lock:
-            now = self._clock.now()
-            late = [cell for cell in self._cells.values() if cell.state is CellState.LEASED and cell.expires_at <= now]
+        with self._write() as now:
+            leased = [entry for _, entry in sorted(self._cells.items()) if entry.books.state is CellState.LEASED]
+            late = [entry for entry in leased if entry.books.expires_at is not None and entry.books.expires_at <= now]
             for entry in late:
-                self._give_back(entry, f"the lease of {entry.owner} ran out", retry=True)
+                self._move(entry, now, entry.books.lapse)
             return len(late)
 
     def reset_cell(self, cell_id: str, reason: str) -> None:
         """See the protocol."""
-        with self._lock:
-            entry = self._cell(cell_id)
-            if entry.state is CellState.COMPLETED:
-                entry.file, entry.attempts, entry.error = None, 0, reason
-                self._move(entry, CellState.PENDING, "cell.reset", error=reason)
+        with self._write() as now:
+            if cell_id not in self._cells:
+                raise NotFound(f"no cell {cell_id}")
+            entry = self._cells[cell_id]
+            if entry.books.state is CellState.COMPLETED:
+                self._move(entry, now, partial(entry.books.reset, reason))
 
     # --- how books are kept
 
-    def _give_back(self, entry: _Cell, error: str, *, retry: bool) -> None:
-        again = retry and entry.attempts < MAX_ATTEMPTS
-        target, kind = (CellState.PENDING, "cell.retrying") if again else (CellState.FAILED, "cell.failed")
-        entry.error = error
-        self._move(entry, target, kind, error=error)
-
-    def _move(self, entry: _Cell, target: CellState, kind: str | None, **data: Any) -> None:
-        before = entry.state
-        assert target in CELL_MOVES[before], f"cell {entry.cell.id} cannot go from {before} to {target}"
-        entry.state = target
-        now = self._clock.now()
+    def _move(self, entry: _Cell, now: float, change: Callable[[], News | None]) -> None:
+        """Change a cell's books, and let every sweep that needs it follow."""
+        before, news = entry.books.standing, change()
+        kind, data = news or (None, {})
         for sweep in entry.sweeps:
-            if sweep.ledger.state in ACTIVE:
-                sweep.ledger.cell_moved(before, target, kind, now, cell_id=entry.cell.id, **data)
-                self._settle(sweep, now)
+            if sweep.ledger.state in SWEEP_ACTIVE:
+                sweep.ledger.cell_moved(before, entry.books.standing, kind, now, cell_id=entry.books.cell.id, **data)
 
-    def _settle(self, sweep: _Sweep, now: float) -> None:
-        sweep.ledger.settle(
-            now, lambda: any(self._cells[cell_id].state is CellState.LEASED for cell_id in sweep.cell_ids)
-        )
+    @contextmanager
+    def _write(self) -> Iterator[float]:
+        with self._lock:
+            now = self._clock.now()
+            yield now
+            for sweep in self._sweeps.values():
+                sweep.ledger.settle(now)
 
     def _sweep(self, sweep_id: str) -> _Sweep:
         if sweep_id not in self._sweeps:
             raise NotFound(f"no sweep {sweep_id}")
         return self._sweeps[sweep_id]
-
-    def _cell(self, cell_id: str) -> _Cell:
-        if cell_id not in self._cells:
-            raise NotFound(f"no cell {cell_id}")
-        return self._cells[cell_id]
-
-    def _held(self, lease: Lease) -> _Cell:
-        entry = self._cell(lease.cell.id)
-        if entry.state is not CellState.LEASED or entry.epoch != lease.epoch:
-            raise StaleLease(f"the lease of {lease.owner} on cell {lease.cell.id} has passed (epoch {lease.epoch})")
-        return entry
-
-
-def _lease(entry: _Cell) -> Lease:
-    assert entry.owner is not None
-    return Lease(cell=entry.cell, owner=entry.owner, epoch=entry.epoch, expires_at=entry.expires_at)

@@ -1,7 +1,7 @@
 """The seam between what is known of the work and those who do it or show it.
 
 Two stores stand behind it: SQL (the product) and memory (its twin for tests); both pass the same contract tests. Each
-method is one transaction. Writes under a lease are conditional on its epoch and raise StaleLease when it has passed.
+method is one transaction. Writes under a lease are conditional on its epoch: a late one changes nothing.
 """
 
 from __future__ import annotations
@@ -10,17 +10,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.cell import Cell
-from jobs.store.records import CellFile, CellRecord, Event, Lease, Page, SweepRecord
-
-MAX_ATTEMPTS = 3
-"""A cell whose engine dies is leased again until it has been tried this often."""
+from jobs.store.records import (
+    Beat,
+    CellFileState,
+    CellRecord,
+    Event,
+    Expired,
+    Lease,
+    Page,
+    Report,
+    SweepFiles,
+    SweepRecord,
+)
 
 
 class Store(Protocol):
-    """Sweeps, cells, leases and events, durable the moment a call returns."""
+    """Sweeps, cells, leases and events, durable the moment a call returns.
+
+    Any call raises Unavailable while the database cannot be reached, is locked by somebody else or has no room.
+    """
 
     def create_sweep(
-        self, *, name: str, spec: Mapping[str, Any], cells: Sequence[Cell], idempotency_key: str | None = None
+        self,
+        *,
+        name: str,
+        spec: Mapping[str, Any],
+        cells: Sequence[Cell],
+        idempotency_key: str | None = None,
+        owner: str = "",
+        priority: int = 0,
     ) -> SweepRecord:
         """Store a planned sweep and link its cells, those known already included; it is in progress at once.
 
@@ -41,31 +59,30 @@ class Store(Protocol):
         """Return a sweep's cells in the plan's order; NotFound if there is no such sweep."""
         ...
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float) -> list[Lease]:
-        """Lease up to `limit` pending cells of sweeps in progress on one of `models`, the oldest sweep's first."""
-        ...
+    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+        """Lease up to `limit` pending cells of sweeps in progress on one of `models`, shared out as `turns` says.
 
-    def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
-        """Extend a lease; StaleLease when it has passed to another, or when no sweep wants the cell any more.
-
-        In the second case the cell is pending again at once, so that the sweeps being cancelled can end.
+        Among them, and first, are at most `alone` of those that must run alone.
         """
         ...
 
-    def complete_cell(self, lease: Lease, file: CellFile) -> None:
-        """Say that a cell's file is published; its sweeps get an event and, with their last cell, become finalizing."""
+    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
+        """Extend leases and note their progress; return those that are lost.
+
+        A lease is lost when it has passed to another, or when no sweep wants the cell any more. In the second case the
+        cell is pending again at once, so that the sweeps being cancelled can end.
+        """
         ...
 
-    def fail_cell(self, lease: Lease, error: str, *, retry: bool) -> None:
-        """Give a cell back with its error: pending again if `retry` and attempts are left, else failed."""
-        ...
+    def report(self, reports: Sequence[Report]) -> list[Lease]:
+        """Say how work under leases has ended; return the leases that had passed, of which nothing was written.
 
-    def release(self, lease: Lease) -> None:
-        """Give a cell back untried; the attempt is not counted."""
+        The cells' sweeps get events and, with their last cell, become finalizing.
+        """
         ...
 
     def expire_leases(self) -> int:
-        """Make cells whose lease has run out pending again (or failed, with no attempt left); return how many."""
+        """Take back the cells whose lease has run out; return how many."""
         ...
 
     def reset_cell(self, cell_id: str, reason: str) -> None:
@@ -82,12 +99,38 @@ class Store(Protocol):
         """
         ...
 
+    def pause_sweep(self, sweep_id: str) -> SweepRecord:
+        """Lease no new cell of a sweep until it is resumed; what runs goes on. Conflict unless it is in progress."""
+        ...
+
+    def resume_sweep(self, sweep_id: str) -> SweepRecord:
+        """Let a paused sweep go on; Conflict unless it is paused or in progress."""
+        ...
+
     def finalizing(self) -> list[str]:
         """Return the ids of sweeps whose cells have all ended and whose results wait to be put together."""
         ...
 
-    def finish_sweep(self, sweep_id: str, *, error: str | None = None) -> SweepRecord:
+    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """Move a finalizing sweep to completed, or to failed with `error`; Conflict for one that is not finalizing."""
+        ...
+
+    def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
+        """Make a completed or failed sweep finalizing again because its files are lost or damaged.
+
+        Nothing happens to one that is being worked on; Conflict for one that was cancelled or has expired.
+        """
+        ...
+
+    def expire_results(self, before: float) -> Expired:
+        """Forget the results of sweeps that ended before a time, the first 1000; return what files may be deleted.
+
+        A cell that a sweep not expired needs is kept; any other is pending again, should it ever be asked for.
+        """
+        ...
+
+    def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
+        """Return what is known of the files of cells; those unknown are missing."""
         ...
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:

@@ -1,9 +1,10 @@
-"""What the store hands out: plain frozen values, never rows of a session."""
+"""What the store hands out and takes in: plain frozen values, never rows of a session."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from jobs.cell import Cell
@@ -23,8 +24,22 @@ class RequestCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepFiles:
+    """A sweep's published files: the names and SHA-256 of its samples and of its summary."""
+
+    samples: str
+    samples_sha256: str
+    summary: str
+    summary_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """A sweep as it stands. Times are seconds since the epoch."""
+    """A sweep as it stands. Times are seconds since the epoch.
+
+    `samples` counts those of its completed cells and, as far as they are known, of its running ones. `owner` is who
+    sent it, empty where nobody is told from anybody else. `files` are there once it has ended and until `expired_at`.
+    """
 
     id: str
     name: str
@@ -34,11 +49,19 @@ class SweepRecord:
     created_at: float
     ended_at: float | None
     error: str | None
+    owner: str = ""
+    priority: int = 0
+    samples: int = 0
+    files: SweepFiles | None = None
+    expired_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """A cell as it stands. `file` is the committed Parquet's name in the cells folder, with its row count and hash."""
+    """A cell as it stands. `file` is the committed Parquet's name in the cells folder, with its row count and hash.
+
+    `samples` is how many of its samples are there: all of a completed cell, those reported so far of a running one.
+    """
 
     cell: Cell
     state: CellState
@@ -47,6 +70,7 @@ class CellRecord:
     file: str | None
     rows: int | None
     sha256: str | None
+    samples: int = 0
 
     @property
     def id(self) -> str:
@@ -56,12 +80,17 @@ class CellRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to compute a cell until `expires_at`. Every write under it names its epoch; an old one is refused."""
+    """The right to compute a cell until `expires_at`. Every write under it names its epoch; an old one is refused.
+
+    A cell that is `alone` is to run with no other cell on its engine: an engine died with it and others in flight, and
+    whose fault that was is found out now.
+    """
 
     cell: Cell
     owner: str
     epoch: int
     expires_at: float
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +100,34 @@ class CellFile:
     name: str
     rows: int
     sha256: str
+
+
+class Ending(StrEnum):
+    """How the work under a lease ended; what it makes of the cell stands in `jobs.store.cell_books`."""
+
+    COMPLETED = "completed"
+    RETURNED = "returned"  # untried: no engine was ready, nobody wants it any more, the disk is full
+    SUSPECTED = "suspected"  # its engine died, with other cells in flight
+    FAILED = "failed"  # by its own fault, which may pass
+    REFUSED = "refused"  # by its own fault, and would again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of a leased cell: `file` comes with COMPLETED, `error` with whatever has a reason."""
+
+    lease: Lease
+    ending: Ending
+    file: CellFile | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """A sign of life of a leased cell: how many of its samples are done."""
+
+    lease: Lease
+    samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +147,20 @@ class Page(Generic[T]):
 
     data: tuple[T, ...]
     has_more: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFileState:
+    """What is known of a cell's files: the one that counts, and the epoch under which another may be on its way."""
+
+    file: str | None
+    epoch: int
+    leased: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired:
+    """What has just lost its results: sweeps, and the files of cells that no other sweep needs."""
+
+    sweeps: tuple[str, ...]
+    cell_files: tuple[str, ...]

@@ -1,47 +1,64 @@
-"""From rows to records and back."""
+"""From rows to records and books, and back."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobs.cell import Cell
+from jobs.store.cell_books import CellBooks
 from jobs.store.ledger import Ledger
-from jobs.store.records import CellRecord, Event, Lease, RequestCounts, SweepRecord
+from jobs.store.records import CellFile, Event, SweepFiles, SweepRecord
 from jobs.store.states import CellState, SweepState
+from jobs.store.tables import sweeps
 
 Row = sa.RowMapping
+
+LEDGER = [
+    column for column in sweeps.c if column.name not in ("name", "owner", "priority", "model", "spec", "expired_at")
+]
+"""The columns of `sweeps` that `ledger_of` reads."""
 
 
 def sweep_record(row: Row) -> SweepRecord:
     """Read a row of `sweeps`."""
+    books = ledger_of(row)
     return SweepRecord(
-        id=row["id"],
+        id=books.sweep_id,
         name=row["name"],
-        state=SweepState(row["state"]),
+        state=books.state,
         spec=row["spec"],
-        request_counts=RequestCounts(
-            total=row["total"], completed=row["completed"], failed=row["failed"], reused=row["reused"]
-        ),
+        request_counts=books.counts,
         created_at=row["created_at"],
-        ended_at=row["ended_at"],
-        error=row["error"],
+        ended_at=books.ended_at,
+        error=books.error,
+        owner=row["owner"],
+        priority=row["priority"],
+        samples=books.samples,
+        files=books.files,
+        expired_at=row["expired_at"],
     )
 
 
 def ledger_of(row: Row) -> Ledger:
     """Open the books of a row of `sweeps`."""
+    files = row["files"]
     return Ledger(
         sweep_id=row["id"],
         state=SweepState(row["state"]),
         total=row["total"],
         completed=row["completed"],
         failed=row["failed"],
+        leased=row["leased"],
         reused=row["reused"],
+        samples=row["samples"],
+        served_at=row["served_at"],
         last_event=row["events"],
         ended_at=row["ended_at"],
         error=row["error"],
+        files=files and SweepFiles(**files),
     )
 
 
@@ -51,28 +68,53 @@ def ledger_columns(ledger: Ledger) -> dict[str, Any]:
         "state": ledger.state.value,
         "completed": ledger.completed,
         "failed": ledger.failed,
+        "leased": ledger.leased,
+        "samples": ledger.samples,
+        "served_at": ledger.served_at,
         "events": ledger.last_event,
         "ended_at": ledger.ended_at,
         "error": ledger.error,
+        "files": ledger.files and asdict(ledger.files),
     }
 
 
-def cell_record(row: Row) -> CellRecord:
-    """Read a row of `cells`."""
-    return CellRecord(
+def cell_books(row: Row) -> CellBooks:
+    """Open the books of a row of `cells`."""
+    file = None
+    if row["file"] is not None:
+        file = CellFile(name=row["file"], rows=row["rows"], sha256=row["sha256"])
+    return CellBooks(
         cell=Cell.from_dict(row["body"]),
         state=CellState(row["state"]),
         attempts=row["attempts"],
+        lapses=row["lapses"],
+        suspect=row["suspect"],
+        epoch=row["epoch"],
+        owner=row["owner"],
+        expires_at=row["expires_at"],
         error=row["error"],
-        file=row["file"],
-        rows=row["rows"],
-        sha256=row["sha256"],
+        file=file,
+        samples=row["samples"],
     )
 
 
-def lease_of(row: Row) -> Lease:
-    """Read the lease of a leased row of `cells`."""
-    return Lease(cell=Cell.from_dict(row["body"]), owner=row["owner"], epoch=row["epoch"], expires_at=row["expires_at"])
+def cell_columns(books: CellBooks) -> dict[str, Any]:
+    """Return the columns of `cells` that change."""
+    file = books.file
+    return {
+        "state": books.state.value,
+        "attempts": books.attempts,
+        "lapses": books.lapses,
+        "suspect": books.suspect,
+        "epoch": books.epoch,
+        "owner": books.owner,
+        "expires_at": books.expires_at,
+        "error": books.error,
+        "file": None if file is None else file.name,
+        "rows": None if file is None else file.rows,
+        "sha256": None if file is None else file.sha256,
+        "samples": books.samples,
+    }
 
 
 def event_record(row: Row, sweep_id: str) -> Event:

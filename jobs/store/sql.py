@@ -1,113 +1,116 @@
-"""The store in SQLite: durable when a call returns, safe to call from any thread."""
+"""The store in SQL: durable when a call returns, safe to call from any thread, and on PostgreSQL from any process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
 
 from ampsweep.canonical import canonical_json
-from ampsweep.errors import InvalidRequest, NotFound, StaleLease
+from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.ids import Ids
-from jobs.store.database import WRITE, OwnedFile, database_path, open_engine
-from jobs.store.ledger import ACTIVE, Ledger
-from jobs.store.protocol import MAX_ATTEMPTS
-from jobs.store.records import CellFile, CellRecord, Event, Lease, Page, SweepRecord
-from jobs.store.rows import Row, cell_record, event_record, lease_of, ledger_columns, ledger_of, sweep_record
-from jobs.store.states import CellState, SweepState, cell_may_come_from
+from jobs.store.cell_books import CellBooks, News
+from jobs.store.database import Database, open_database
+from jobs.store.ledger import Ledger
+from jobs.store.records import (
+    Beat,
+    CellFileState,
+    CellRecord,
+    Event,
+    Expired,
+    Lease,
+    Page,
+    Report,
+    SweepFiles,
+    SweepRecord,
+)
+from jobs.store.rows import Row, cell_books, cell_columns, event_record, ledger_columns, sweep_record
+from jobs.store.states import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_WANTS, CellState, SweepState
 from jobs.store.tables import cells, events, sweep_cells, sweeps
-
-Values = Mapping[str, Any]
-_NO_LEASE: dict[str, Any] = {"owner": None, "expires_at": None}
-_NO_FILE: dict[str, Any] = {"file": None, "rows": None, "sha256": None}
-_CHUNK = 1000
+from jobs.store.transaction import CHUNK, Transaction, chunks
+from jobs.store.turns import Queued, share_out
 
 
 class SqlStore:
-    """Implements `jobs.store.protocol.Store` on `sqlite:///PATH`; Unavailable where another process has the file."""
+    """Implements `jobs.store.protocol.Store` on `sqlite:///PATH` or `postgresql://...`; see `database` for what may.
+
+    What an SQLite file says is leased when it is opened was leased by a process that is gone; it is taken back.
+    """
 
     def __init__(self, url: str, clock: Clock, ids: Ids) -> None:
-        path = database_path(url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._owned = OwnedFile(path)
-        try:
-            self._engine = open_engine(url)
-        except BaseException:
-            self._owned.release()
-            raise
+        self._database: Database = open_database(url)
         self._clock = clock
         self._ids = ids
-        self._writing = Lock()  # SQLite has one writer; threads queue here, where waiting is fair and has no timeout
+        if self._database.sole_owner:
+            self._take_back(cells.c.state == CellState.LEASED)
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
-        self._owned.release()
+        self._database.close()
 
     # --- sweeps
 
     def create_sweep(
-        self, *, name: str, spec: Mapping[str, Any], cells: Sequence[Cell], idempotency_key: str | None = None
+        self,
+        *,
+        name: str,
+        spec: Mapping[str, Any],
+        cells: Sequence[Cell],
+        idempotency_key: str | None = None,
+        owner: str = "",
+        priority: int = 0,
     ) -> SweepRecord:
         """See the protocol."""
-        with self._write() as db:
+        with self._write() as books:
+            db, now = books.db, books.now
             if idempotency_key is not None and (row := _first(db, sweeps.c.idempotency_key == idempotency_key)):
                 if canonical_json(row["spec"]) != canonical_json(spec):
                     message = "this key was used with another spec; choose a new key for a new sweep"
                     raise InvalidRequest(message, param="Idempotency-Key")
                 return sweep_record(row)
-            reused = self._store_cells(db, cells)
-            now = self._clock.now()
-            ledger = Ledger(
-                sweep_id=self._ids.new("sweep"),
-                state=SweepState.IN_PROGRESS,
-                total=len(cells),
-                completed=reused,
-                failed=0,
-                reused=reused,
-            )
-            ledger.say("sweep.created", now)
-            values = {"id": ledger.sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
+            known = self._store_cells(books, cells)
+            reused = sum(cell.state is CellState.COMPLETED for cell in known)
+            sweep_id = self._ids.new("sweep")
+            ledger = Ledger(sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused)
+            ledger.count(cell.standing for cell in known)
+            values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
+            sender = {"owner": owner, "priority": priority, "model": cells[0].model}
             counts = {"total": ledger.total, "reused": reused, "created_at": now, **ledger_columns(ledger)}
-            db.execute(sa.insert(sweeps).values(**values, **counts))
-            seq = _sweep(db, ledger.sweep_id)["seq"]
-            links = [{"sweep_seq": seq, "position": at, "cell_id": cell.id} for at, cell in enumerate(cells)]
+            db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
+            row = _sweep(db, sweep_id)
+            links = [{"sweep_seq": row["seq"], "position": at, "cell_id": cell.id} for at, cell in enumerate(cells)]
             db.execute(sa.insert(sweep_cells), links)
-            self._settle(db, seq, ledger, now)
-            return sweep_record(_sweep(db, ledger.sweep_id))
+            books.ledger(row).say("sweep.created", now)
+        return self.get_sweep(sweep_id)
 
-    def _store_cells(self, db: sa.Connection, wanted: Sequence[Cell]) -> int:
-        """Insert the cells that are new, give failed ones a new chance; return how many are completed."""
-        known: dict[str, Row] = {}
-        for start in range(0, len(wanted), _CHUNK):
-            ids = [cell.id for cell in wanted[start : start + _CHUNK]]
-            query = sa.select(cells.c.id, cells.c.state, cells.c.model).where(cells.c.id.in_(ids))
-            known |= {row["id"]: row for row in db.execute(query).mappings()}
-        if new := [_new_cell(cell) for cell in wanted if cell.id not in known]:
-            db.execute(sa.insert(cells), new)
+    def _store_cells(self, books: Transaction, wanted: Sequence[Cell]) -> list[CellBooks]:
+        """Insert the cells that are new, give failed ones a new chance; return those that were known."""
+        known = books.cells_by_id([cell.id for cell in wanted])
+        books.move([cell for cell in known if cell.state is CellState.FAILED], lambda cell: cell.reset(None))
+        old = {cell.cell.id: cell for cell in known}
         for cell in wanted:
-            if (row := known.get(cell.id)) is None:
-                continue
-            if row["state"] == CellState.FAILED:
-                self._move(db, cell.id, CellState.PENDING, "cell.reset", {"attempts": 0, "error": None})
-            if row["model"] != cell.model and row["state"] in (CellState.FAILED, CellState.PENDING):
+            found = old.get(cell.id)
+            if found and found.state is CellState.PENDING and found.cell.model != cell.model:
                 renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model under the name it has now
-                db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
-        return sum(row["state"] == CellState.COMPLETED for row in known.values())
+                books.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
+        if new := [cell for cell in wanted if cell.id not in old]:
+            same = cell_columns(CellBooks(cell=new[0]))
+            rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **same} for cell in new]
+            books.db.execute(sa.insert(cells), rows)
+        return known
 
     def get_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             return sweep_record(_sweep(db, sweep_id))
 
     def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
         """See the protocol."""
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             query = sa.select(sweeps).order_by(sweeps.c.seq.desc()).limit(limit + 1)
             if after is not None:
                 query = query.where(sweeps.c.seq < _sweep(db, after)["seq"])
@@ -116,31 +119,66 @@ class SqlStore:
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        with self._write() as db:
-            row = _sweep(db, sweep_id)
-            ledger, now = ledger_of(row), self._clock.now()
-            ledger.cancel(now)
-            self._settle(db, row["seq"], ledger, now)
-            return sweep_record(_sweep(db, sweep_id))
+        return self._enter(sweep_id, SweepState.CANCELLING)
+
+    def pause_sweep(self, sweep_id: str) -> SweepRecord:
+        """See the protocol."""
+        return self._enter(sweep_id, SweepState.PAUSED)
+
+    def resume_sweep(self, sweep_id: str) -> SweepRecord:
+        """See the protocol."""
+        return self._enter(sweep_id, SweepState.IN_PROGRESS, frozenset({SweepState.PAUSED, SweepState.IN_PROGRESS}))
+
+    def _enter(
+        self, sweep_id: str, target: SweepState, out_of: frozenset[SweepState] = frozenset(SweepState)
+    ) -> SweepRecord:
+        with self._write() as books:
+            ledger = books.ledger(_sweep(books.db, sweep_id))
+            if ledger.state not in out_of:
+                raise Conflict(f"sweep {sweep_id} is {ledger.state.value}; it cannot become {target.value}")
+            ledger.enter(target, books.now)
+        return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
         query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING).order_by(sweeps.c.seq)
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             return list(db.execute(query).scalars())
 
-    def finish_sweep(self, sweep_id: str, *, error: str | None = None) -> SweepRecord:
+    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """See the protocol."""
-        with self._write() as db:
-            row = _sweep(db, sweep_id)
-            ledger = ledger_of(row)
-            ledger.finish(error, self._clock.now())
-            _save(db, row["seq"], ledger)
-            return sweep_record(_sweep(db, sweep_id))
+        with self._write() as books:
+            books.ledger(_sweep(books.db, sweep_id)).finish(files, error, books.now)
+        return self.get_sweep(sweep_id)
+
+    def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
+        """See the protocol."""
+        with self._write() as books:
+            row = _sweep(books.db, sweep_id)
+            if row["expired_at"] is not None:
+                raise Conflict(f"the results of sweep {sweep_id} have expired")
+            if row["state"] not in SWEEP_ACTIVE:
+                books.ledger(row).reopen(reason, books.standings(row["seq"]), books.now)
+        return self.get_sweep(sweep_id)
+
+    def expire_results(self, before: float) -> Expired:
+        """See the protocol."""
+        old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
+        with self._write() as books:
+            first = sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK)
+            gone = books.db.execute(first).all()
+            now_gone = sweeps.c.seq.in_([seq for seq, _ in gone])
+            books.db.execute(sa.update(sweeps).where(now_gone).values(expired_at=books.now, files=None))
+            links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
+            kept = links.where(sweeps.c.expired_at.is_(None)).exists()
+            needless = books.cells(sa.and_(cells.c.file.is_not(None), links.where(now_gone).exists(), ~kept))
+            files = [cell.file.name for cell in needless if cell.file is not None]
+            books.move(needless, lambda cell: cell.reset(None))
+        return Expired(sweeps=tuple(sweep_id for _, sweep_id in gone), cell_files=tuple(files))
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             mine = events.c.sweep_seq == _sweep(db, sweep_id)["seq"]
             query = sa.select(events).where(mine, events.c.id > after).order_by(events.c.id).limit(limit)
             return [event_record(row, sweep_id) for row in db.execute(query).mappings()]
@@ -149,7 +187,7 @@ class SqlStore:
 
     def list_cells(self, sweep_id: str, *, after: str | None = None, limit: int = 100) -> Page[CellRecord]:
         """See the protocol."""
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             mine = sweep_cells.c.sweep_seq == _sweep(db, sweep_id)["seq"]
             query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(mine)
             query = query.order_by(sweep_cells.c.position).limit(limit + 1)
@@ -160,118 +198,85 @@ class SqlStore:
                     raise NotFound(f"sweep {sweep_id} has no cell {after}", param="after")
                 query = query.where(sweep_cells.c.position > found)
             rows = db.execute(query).mappings().all()
-        return Page(data=tuple(map(cell_record, rows[:limit])), has_more=len(rows) > limit)
+        return Page(data=tuple(cell_books(row).record for row in rows[:limit]), has_more=len(rows) > limit)
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float) -> list[Lease]:
+    def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         """See the protocol."""
-        wanted = (
-            sa.select(cells.c.id)
-            .select_from(sweeps.join(sweep_cells).join(cells))
-            .where(
-                sweeps.c.state == SweepState.IN_PROGRESS,
-                cells.c.state == CellState.PENDING,
-                cells.c.model.in_(models),
+        found: dict[str, CellFileState] = {}
+        with self._database.reading() as db:
+            for some in chunks(cell_ids):
+                query = sa.select(cells.c.id, cells.c.file, cells.c.epoch, cells.c.state).where(cells.c.id.in_(some))
+                for cell_id, file, epoch, state in db.execute(query):
+                    found[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
+        return found
+
+    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+        """See the protocol."""
+        with self._write() as books:
+            chosen = _suspects(books.db, models, min(alone, limit))
+            shared = share_out(
+                _queued(books.db, models),
+                limit - len(chosen),
+                lambda seq, room: _pending(books.db, seq, models, room),
             )
-            .order_by(sweeps.c.seq, sweep_cells.c.position)
-        )
-        with self._write() as db:
-            chosen: dict[str, None] = {}
-            for cell_id in db.execute(wanted).scalars():
-                if len(chosen) == limit:
-                    break
-                chosen[cell_id] = None
-            leases: list[Lease] = []
-            for cell_id in chosen:
-                lease = {"owner": owner, "expires_at": self._clock.now() + ttl}
-                counted = {"attempts": cells.c.attempts + 1, "epoch": cells.c.epoch + 1}
-                _set_state(db, cell_id, CellState.LEASED, {**lease, **counted})
-                leases.append(lease_of(_cell(db, cell_id)))
-            return leases
+            found = books.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
+            books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
+            for seq in {seq for _, seq in shared}:
+                books.ledger_at(seq).served_at = books.now
+            return [cell.held for cell in found]
 
-    def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
+    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
-        with self._write() as db:
-            _held(db, lease)
-            wanted = sa.select(sweeps.c.seq).join(sweep_cells).where(sweep_cells.c.cell_id == lease.cell.id)
-            if db.execute(wanted.where(sweeps.c.state == SweepState.IN_PROGRESS)).first() is not None:
-                extended = sa.update(cells).where(cells.c.id == lease.cell.id)
-                db.execute(extended.values(expires_at=self._clock.now() + ttl))
-                return lease_of(_cell(db, lease.cell.id))
-            self._move(db, lease.cell.id, CellState.PENDING, None, {**_NO_LEASE, "attempts": cells.c.attempts - 1})
-        raise StaleLease(f"no sweep wants cell {lease.cell.id} any more")
+        with self._write() as books:
+            held, lost = _held(books, [beat.lease for beat in beats])
+            samples = {beat.lease.cell.id: beat.samples for beat in beats}
+            ledgers = books.ledgers_of(held)
+            wanted = {cell_id for cell_id, own in ledgers.items() if any(at.state in SWEEP_WANTS for at in own)}
 
-    def complete_cell(self, lease: Lease, file: CellFile) -> None:
-        """See the protocol."""
-        with self._write() as db:
-            _held(db, lease)
-            values = {"file": file.name, "rows": file.rows, "sha256": file.sha256, "error": None, **_NO_LEASE}
-            self._move(db, lease.cell.id, CellState.COMPLETED, "cell.completed", values)
+            def change(cell: CellBooks) -> News | None:
+                if cell.cell.id in wanted:
+                    return cell.beat(samples[cell.cell.id], books.now + ttl)
+                return cell.abandon()
 
-    def fail_cell(self, lease: Lease, error: str, *, retry: bool) -> None:
-        """See the protocol."""
-        with self._write() as db:
-            self._give_back(db, _held(db, lease), error, retry=retry)
+            books.move(held, change)
+            return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in wanted]
 
-    def release(self, lease: Lease) -> None:
+    def report(self, reports: Sequence[Report]) -> list[Lease]:
         """See the protocol."""
-        with self._write() as db:
-            _held(db, lease)
-            self._move(db, lease.cell.id, CellState.PENDING, None, {**_NO_LEASE, "attempts": cells.c.attempts - 1})
+        with self._write() as books:
+            held, late = _held(books, [report.lease for report in reports])
+            own = {(report.lease.cell.id, report.lease.epoch): report for report in reports}
+            books.move(held, lambda cell: cell.end(own[cell.cell.id, cell.epoch]))
+            return late
 
     def expire_leases(self) -> int:
         """See the protocol."""
-        with self._write() as db:
-            late = sa.select(cells).where(cells.c.state == CellState.LEASED, cells.c.expires_at <= self._clock.now())
-            rows = db.execute(late).mappings().all()
-            for row in rows:
-                self._give_back(db, row, f"the lease of {row['owner']} ran out", retry=True)
-            return len(rows)
+        late = sa.and_(cells.c.state == CellState.LEASED, cells.c.expires_at <= self._clock.now())
+        with self._database.reading() as db:
+            if db.execute(sa.select(cells.c.id).where(late).limit(1)).first() is None:
+                return 0
+        return self._take_back(late)
+
+    def _take_back(self, condition: sa.ColumnElement[bool]) -> int:
+        with self._write() as books:
+            found = books.cells(condition)
+            books.move(found, CellBooks.lapse)
+            return len(found)
 
     def reset_cell(self, cell_id: str, reason: str) -> None:
         """See the protocol."""
-        with self._write() as db:
-            if _cell(db, cell_id)["state"] == CellState.COMPLETED:
-                values = {**_NO_FILE, "attempts": 0, "error": reason}
-                self._move(db, cell_id, CellState.PENDING, "cell.reset", values, error=reason)
-
-    # --- how books are kept
-
-    def _give_back(self, db: sa.Connection, row: Row, error: str, *, retry: bool) -> None:
-        again = retry and row["attempts"] < MAX_ATTEMPTS
-        target, kind = (CellState.PENDING, "cell.retrying") if again else (CellState.FAILED, "cell.failed")
-        self._move(db, row["id"], target, kind, {**_NO_LEASE, "error": error}, error=error)
-
-    def _move(
-        self,
-        db: sa.Connection,
-        cell_id: str,
-        target: CellState,
-        kind: str | None,
-        values: Values,
-        **data: Any,
-    ) -> None:
-        """Move a cell and let every sweep that needs it follow."""
-        before = CellState(_cell(db, cell_id)["state"])
-        _set_state(db, cell_id, target, values)
-        linked = sa.select(sweeps).join(sweep_cells).where(sweep_cells.c.cell_id == cell_id, sweeps.c.state.in_(ACTIVE))
-        now = self._clock.now()
-        for row in db.execute(linked).mappings().all():
-            ledger = ledger_of(row)
-            ledger.cell_moved(before, target, kind, now, cell_id=cell_id, **data)
-            self._settle(db, row["seq"], ledger, now)
-
-    def _settle(self, db: sa.Connection, seq: int, ledger: Ledger, now: float) -> None:
-        def any_leased() -> bool:
-            mine = sa.select(cells.c.id).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq)
-            return db.execute(mine.where(cells.c.state == CellState.LEASED)).first() is not None
-
-        ledger.settle(now, any_leased)
-        _save(db, seq, ledger)
+        with self._write() as books:
+            found = books.cells_by_id([cell_id])
+            if not found:
+                raise NotFound(f"no cell {cell_id}")
+            books.move([at for at in found if at.state is CellState.COMPLETED], lambda cell: cell.reset(reason))
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with self._writing, self._engine.connect().execution_options(**WRITE) as connection, connection.begin():
-            yield connection
+    def _write(self) -> Iterator[Transaction]:
+        with self._database.writing() as db:
+            books = Transaction(db, self._clock.now())
+            yield books
+            books.write()
 
 
 def _first(db: sa.Connection, condition: sa.ColumnElement[bool]) -> Row | None:
@@ -285,36 +290,43 @@ def _sweep(db: sa.Connection, sweep_id: str) -> Row:
     return row
 
 
-def _cell(db: sa.Connection, cell_id: str) -> Row:
-    row = db.execute(sa.select(cells).where(cells.c.id == cell_id)).mappings().first()
-    if row is None:
-        raise NotFound(f"no cell {cell_id}")
-    return row
+def _held(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellBooks], list[Lease]]:
+    """Return the cells whose lease counts, and the leases that have passed."""
+    known = {cell.cell.id: cell for cell in books.cells_by_id([lease.cell.id for lease in leases])}
+    held, passed = list[CellBooks](), list[Lease]()
+    for lease in leases:
+        cell = known.get(lease.cell.id)
+        if cell is not None and cell.held_under(lease):
+            held.append(cell)
+        else:
+            passed.append(lease)
+    return held, passed
 
 
-def _held(db: sa.Connection, lease: Lease) -> Row:
-    row = _cell(db, lease.cell.id)
-    if row["state"] != CellState.LEASED or row["epoch"] != lease.epoch:
-        raise StaleLease(f"the lease of {lease.owner} on cell {lease.cell.id} has passed (epoch {lease.epoch})")
-    return row
-
-
-def _set_state(db: sa.Connection, cell_id: str, target: CellState, values: Values) -> None:
-    allowed = cells.c.state.in_(cell_may_come_from(target))
-    moved = db.execute(sa.update(cells).where(cells.c.id == cell_id, allowed).values(state=target, **values))
-    assert moved.rowcount == 1, f"cell {cell_id} cannot become {target}"
-
-
-def _save(db: sa.Connection, seq: int, ledger: Ledger) -> None:
-    db.execute(sa.update(sweeps).where(sweeps.c.seq == seq).values(**ledger_columns(ledger)))
-    rows = [
-        {"sweep_seq": seq, "id": event.id, "type": event.type, "data": event.data, "created_at": event.created_at}
-        for event in ledger.news
+def _queued(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
+    at = sweeps.c
+    waits = sa.and_(
+        at.state == SweepState.IN_PROGRESS,
+        at.model.in_(models),
+        at.total > at.completed + at.failed + at.leased,
+    ).label("waits")
+    query = sa.select(at.seq, at.owner, at.priority, at.leased, at.served_at, waits).where(at.state.in_(SWEEP_ACTIVE))
+    return [
+        Queued(place=seq, owner=owner, priority=priority, running=leased, served_at=served_at, waits=waits)
+        for seq, owner, priority, leased, served_at, waits in db.execute(query)
     ]
-    if rows:
-        db.execute(sa.insert(events), rows)
 
 
-def _new_cell(cell: Cell) -> dict[str, Any]:
-    books = {"state": CellState.PENDING, "attempts": 0, "epoch": 0, "error": None}
-    return {"id": cell.id, "body": cell.to_dict(), "model": cell.model, **books, **_NO_LEASE, **_NO_FILE}
+def _pending(db: sa.Connection, seq: int, models: Sequence[str], limit: int) -> Sequence[str]:
+    free = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(False), cells.c.model.in_(models))
+    query = sa.select(cells.c.id).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq, free)
+    return db.execute(query.order_by(sweep_cells.c.position).limit(limit)).scalars().all()
+
+
+def _suspects(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
+    if not limit:
+        return []
+    free = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(True), cells.c.model.in_(models))
+    wanted = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweeps.c.state == SweepState.IN_PROGRESS)
+    query = sa.select(cells.c.id).where(free, cells.c.id.in_(wanted)).order_by(cells.c.id).limit(limit)
+    return list(db.execute(query).scalars())

@@ -1,6 +1,6 @@
 """The states of sweeps and cells, and the one table of moves between them.
 
-A move that is not in the table cannot be written: every update names the states it may come from.
+A move that is not in the table cannot be written: every update names the state it comes from.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ class SweepState(StrEnum):
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
+    PAUSED = "paused"
     FINALIZING = "finalizing"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -31,25 +32,32 @@ class CellState(StrEnum):
 
 SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
     SweepState.VALIDATING: frozenset({SweepState.IN_PROGRESS, SweepState.FAILED, SweepState.CANCELLING}),
-    SweepState.IN_PROGRESS: frozenset({SweepState.FINALIZING, SweepState.FAILED, SweepState.CANCELLING}),
+    SweepState.IN_PROGRESS: frozenset(
+        {SweepState.PAUSED, SweepState.FINALIZING, SweepState.FAILED, SweepState.CANCELLING}
+    ),
+    # To finalizing: the cells that ran when it was paused were its last.
+    SweepState.PAUSED: frozenset({SweepState.IN_PROGRESS, SweepState.FINALIZING, SweepState.CANCELLING}),
     # Back to in_progress: a cell's file turned out to be lost or damaged, or a failed cell got a new chance.
     SweepState.FINALIZING: frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.IN_PROGRESS}),
     SweepState.CANCELLING: frozenset({SweepState.CANCELLED}),
-    SweepState.COMPLETED: frozenset(),
-    SweepState.FAILED: frozenset(),
+    # Back to finalizing: its published files turned out to be lost or damaged, and are put together again.
+    SweepState.COMPLETED: frozenset({SweepState.FINALIZING}),
+    SweepState.FAILED: frozenset({SweepState.FINALIZING}),
     SweepState.CANCELLED: frozenset(),
 }
 
 CELL_MOVES: dict[CellState, frozenset[CellState]] = {
     CellState.PENDING: frozenset({CellState.LEASED}),
     CellState.LEASED: frozenset({CellState.PENDING, CellState.COMPLETED, CellState.FAILED}),
-    CellState.COMPLETED: frozenset({CellState.PENDING}),  # its file is lost or damaged: compute it again
+    CellState.COMPLETED: frozenset({CellState.PENDING}),  # its file is lost, damaged or expired: compute it again
     CellState.FAILED: frozenset({CellState.PENDING}),  # a new sweep asks for it: a new chance
 }
 
-SWEEP_ENDED = frozenset(state for state, moves in SWEEP_MOVES.items() if not moves)
+SWEEP_ENDED = frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.CANCELLED})
+"""Sweeps of which nothing is computed any more; their counts stay as they are."""
 
+SWEEP_ACTIVE = frozenset(SweepState) - SWEEP_ENDED
+"""Sweeps whose books follow their cells."""
 
-def cell_may_come_from(target: CellState) -> frozenset[CellState]:
-    """Return the states from which a cell may move to `target`."""
-    return frozenset(state for state, moves in CELL_MOVES.items() if target in moves)
+SWEEP_WANTS = frozenset({SweepState.IN_PROGRESS, SweepState.PAUSED})
+"""Sweeps whose running cells go on."""

@@ -13,7 +13,8 @@ metadata = sa.MetaData(
     }
 )
 
-# The order of `seq` is that of creation. `events` is the id of the sweep's last event.
+# The order of `seq` is that of creation. `events` is the id of the sweep's last event, `served_at` when a cell of it
+# was last leased. `model` is that of its cells, by the name it had when the sweep was sent.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -21,16 +22,24 @@ sweeps = sa.Table(
     sa.Column("id", sa.String, nullable=False, unique=True),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("model", sa.String, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("idempotency_key", sa.String, unique=True),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("completed", sa.Integer, nullable=False),
     sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("leased", sa.Integer, nullable=False),
     sa.Column("reused", sa.Integer, nullable=False),
+    sa.Column("samples", sa.BigInteger, nullable=False),
+    sa.Column("served_at", sa.Float, nullable=False),
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
+    sa.Column("expired_at", sa.Float),
     sa.Column("error", sa.Text),
+    sa.Column("files", sa.JSON(none_as_null=True)),
 )
 
 cells = sa.Table(
@@ -39,8 +48,10 @@ cells = sa.Table(
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("model", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("suspect", sa.Boolean, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("lapses", sa.Integer, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("owner", sa.String),
     sa.Column("expires_at", sa.Float),
@@ -48,6 +59,8 @@ cells = sa.Table(
     sa.Column("file", sa.String),
     sa.Column("rows", sa.Integer),
     sa.Column("sha256", sa.String),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Index("ix_cells_state_suspect", "state", "suspect"),
 )
 
 sweep_cells = sa.Table(

@@ -168,3 +168,23 @@ async def test_an_unknown_language_is_told_with_those_known(house: House) -> Non
             assert (answer.status_code, error["code"]) == (422, "unknown_name")
             assert error["param"].startswith(path)
             assert "fr" in error["message"].partition("known: ")[2]
+
+
+async def test_a_sweep_is_paused_and_resumed(house: House) -> None:
+    async with serving(house, working=False) as server:
+        path = f"/v1/sweeps/{(await server.submit())['id']}"
+        assert (await server.http.post(f"{path}/pause")).json()["status"] == "paused"
+        assert (await server.http.get(path)).json()["status"] == "paused"
+        assert (await server.http.post(f"{path}/resume")).json()["status"] == "in_progress"
+        await server.http.post(f"{path}/cancel")
+        refused = await server.http.post(f"{path}/resume")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_priority_and_sender_are_kept_with_the_sweep(house: House) -> None:
+    async with serving(house, working=False) as server:
+        sent = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 7})
+        assert sent.json()["priority"] == 7
+        assert house.store.get_sweep(sent.json()["id"]).owner == "local"
+        refused = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 1000})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "priority")

@@ -25,12 +25,12 @@ from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
 from jobs.store.memory import MemoryStore
-from jobs.store.records import SweepRecord
+from jobs.store.records import Ending, SweepRecord
 from jobs.store.states import SweepState
 from jobs.summary import summary_csv, summary_json
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_for
-from tests.jobs.world import CountingIds, ManualClock, raw_spec
+from tests.jobs.world import CountingIds, ManualClock, completed, ended, raw_spec
 
 TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
 
@@ -54,7 +54,7 @@ class Bench:
         leases = self.store.lease_cells("w", models=["tiny"], limit=10_000, ttl=9)
         for lease in leases:
             if fails(lease.cell):
-                self.store.fail_cell(lease, "the engine died", retry=False)
+                self.store.report([ended(lease, Ending.REFUSED, "the engine died")])
                 continue
             task, found = task_for(lease.cell.task.name), load_items(lease.cell, self.catalog)
             samples = [
@@ -69,7 +69,7 @@ class Bench:
                 neurons=5,
                 versions={"engine": "1"},
             )
-            self.store.complete_cell(lease, file)
+            self.store.report([completed(lease, file)])
         return len(leases)
 
 

@@ -14,6 +14,7 @@ from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef, TaskRef
 from jobs.intervention_spec import parse_intervention
 from jobs.sample import Sample
+from jobs.store.records import CellFile, Ending, Lease, Report
 from jobs.store.sql import SqlStore
 
 LANGUAGES = ("en", "fr", "tr", "zh")
@@ -57,11 +58,20 @@ class CountingIds:
         return f"{prefix}_{self.given}"
 
 
+def completed(lease: Lease, file: CellFile) -> Report:
+    return Report(lease=lease, ending=Ending.COMPLETED, file=file)
+
+
+def ended(lease: Lease, ending: Ending, error: str | None = None) -> Report:
+    return Report(lease=lease, ending=ending, error=error)
+
+
 def quick_sql_store(folder: Path, clock: ManualClock) -> SqlStore:
     """The SQL store, all but the waiting for the disk."""
     store = SqlStore(f"sqlite:///{folder}/store.db", clock, CountingIds())
-    store._engine.dispose()
-    event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    engine = store._database._engine
+    engine.dispose()
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     return store
 
 

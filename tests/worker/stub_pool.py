@@ -14,21 +14,39 @@ from worker.pool import Pool
 
 
 class StubPool(Pool):
-    """Takes `room` cells of model `tiny`; `outcomes` holds a future for each that runs."""
+    """Takes `room` cells of model `tiny`; `outcomes` holds a future for each that runs.
+
+    `samples` is how far each is; `alone` are those that were to run alone.
+    """
 
     def __init__(self, room: int = 8) -> None:
         super().__init__([])
         self.room = room
         self.bell = Bell()
+        self.samples = 0
+        self.alone: list[str] = []
+        self.running: set[tuple[str, int]] = set()
         self.outcomes: dict[str, asyncio.Future[CellFile]] = {}
 
     def capacity(self) -> Mapping[str, int]:
         return {"tiny": self.room}
 
-    async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
+    def takes_one_alone(self, model: str) -> bool:
+        return self.room > 0
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        return dict.fromkeys(self.running, self.samples)
+
+    async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
+        if alone:
+            self.alone.append(cell.id)
+        self.running.add((cell.id, epoch))
         self.outcomes[cell.id] = asyncio.get_running_loop().create_future()
         self.bell.ring()
-        return await self.outcomes[cell.id]
+        try:
+            return await self.outcomes[cell.id]
+        finally:
+            self.running.discard((cell.id, epoch))
 
     async def leased(self) -> list[str]:
         """Let the tasks begin that are waiting to; return the cells that run."""

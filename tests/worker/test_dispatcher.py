@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import EngineFailed, InvalidRequest, StaleLease, Unavailable
-from jobs.ids import RandomIds
-from jobs.store.memory import MemoryStore
-from jobs.store.protocol import MAX_ATTEMPTS
+from ampsweep.errors import EngineFailed, EngineLost, InvalidRequest, Unavailable
+from jobs.store.cell_books import MAX_ATTEMPTS
 from jobs.store.records import CellFile, Lease
 from jobs.store.states import CellState, SweepState
+from tests.jobs.world import completed
 from tests.worker.house import House, until
 from tests.worker.stub_pool import StubPool
 from worker.dispatcher import Dispatcher
@@ -75,7 +74,7 @@ async def test_a_sweep_runs_to_its_end_and_is_finalized(scene: Scene) -> None:
     await scene.dispatcher.idle()
     assert scene.finalized == [sweep.id]
     assert scene.store.get_sweep(sweep.id).state is SweepState.COMPLETED
-    assert scene.changes > len(running)
+    assert scene.changes >= 2, "the cells' end and the sweep's"
 
 
 async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogC
     assert "a late write is dropped" in caplog.text
     record = scene.cell(sweep.id, cell_id)
     assert (record.state, record.file) == (CellState.LEASED, None)
-    scene.store.complete_cell(other, scene_file)
+    assert scene.store.report([completed(other, scene_file)]) == []
 
 
 async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
@@ -253,16 +252,98 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
     assert caplog.text.count("cannot be written now") == 1
 
 
-async def test_a_stale_lease_is_refused_by_its_epoch(tmp_path: Path) -> None:
-    house = House.build(tmp_path, store=MemoryStore(clock := StoppedClock(), RandomIds()))
-    house.submit()
-    (old,) = house.store.lease_cells("one", models=["tiny"], limit=1, ttl=10)
-    clock.time += 11
-    house.store.expire_leases()
-    (new,) = house.store.lease_cells("two", models=["tiny"], limit=1, ttl=10)
-    assert new.epoch > old.epoch
-    with pytest.raises(StaleLease):
-        house.store.complete_cell(old, _file(old.cell.id))
+async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_end_well(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=3)
+    sweep = scene.house.submit()
+    crowd = await scene.turn()
+    for cell_id in crowd:
+        scene.pool.fail(cell_id, EngineLost("the engine died with 3 cells in flight"))
+    await scene.dispatcher.idle()
+    poison = crowd[0]
+    for _ in range(100):
+        for cell_id in await scene.turn():
+            if cell_id == poison:
+                scene.pool.fail(cell_id, EngineFailed("it died again"))
+            else:
+                scene.pool.succeed(cell_id)
+        await scene.dispatcher.idle()
+        if scene.store.get_sweep(sweep.id).state is not SweepState.IN_PROGRESS:
+            break
+    counts = scene.store.get_sweep(sweep.id).request_counts
+    assert (counts.completed, counts.failed) == (counts.total - 1, 1)
+    assert set(scene.pool.alone) == set(crowd)
+    assert scene.cell(sweep.id, poison).attempts == MAX_ATTEMPTS
+
+
+async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=2)
+    sweep = scene.house.submit()
+    await scene.turn()
+    scene.pool.samples = 3
+    await scene.dispatcher.heartbeat()
+    assert scene.store.get_sweep(sweep.id).samples == 6
+    assert [event.type for event in scene.store.events(sweep.id)][-2:] == ["cell.progress"] * 2
+
+
+async def test_a_cell_of_which_nothing_is_heard_loses_its_lease(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    scene.house.submit()
+    await scene.turn()
+    scene.pool.running.clear()
+    scene.clock.time += 20
+    await scene.dispatcher.heartbeat()
+    scene.clock.time += 11
+    assert scene.store.expire_leases() == 1
+
+
+async def test_a_store_that_is_out_of_reach_hears_of_the_cell_once_it_is_back(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, room=1)
+    scene.dispatcher = Dispatcher(
+        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, poll=0.01
+    )
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    working, refused = scene.store.report, 0
+
+    def locked(reports: Any) -> list[Lease]:
+        nonlocal refused
+        refused += 1
+        if refused < 3:
+            raise Unavailable("the database is locked")
+        return working(reports)
+
+    scene.store.report = locked  # type: ignore[method-assign]
+    scene.pool.succeed(cell_id)
+    await scene.dispatcher.idle()
+    assert refused == 3
+    assert scene.cell(sweep.id, cell_id).state is CellState.COMPLETED
+
+
+async def test_nothing_is_leased_while_results_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.dispatcher.REST", 0.0)
+    scene = Scene(tmp_path, room=1)
+    full = True
+
+    def probe() -> None:
+        if full:
+            raise Unavailable("no space left on device")
+
+    scene.dispatcher = Dispatcher(
+        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, probe=probe
+    )
+    sweep = scene.house.submit()
+    (cell_id,) = await scene.turn()
+    scene.pool.fail(cell_id, Unavailable("no space left on device"))
+    await scene.dispatcher.idle()
+    assert (scene.cell(sweep.id, cell_id).attempts, scene.cell(sweep.id, cell_id).error) == (
+        0,
+        "no space left on device",
+    )
+    assert await scene.turn() == []
+    full = False
+    assert len(await scene.turn()) == 1
 
 
 def _file(cell_id: str) -> CellFile:

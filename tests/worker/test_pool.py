@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class StubHost:
         self.opening = opening
         self.may_open = asyncio.Event()
         self.may_open.set()
+        self.may_speak = asyncio.Event()
+        self.may_speak.set()
         self.end = asyncio.Event()
         self.cells: list[asyncio.Future[CellFile]] = []
         self.healthy = True
@@ -39,6 +41,10 @@ class StubHost:
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         self.cells.append(asyncio.get_running_loop().create_future())
         return await self.cells[-1]
+
+    async def progress(self) -> Mapping[tuple[str, int], int]:
+        await self.may_speak.wait()
+        return {("cell", 1): 7}
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         for _ in self.cells:

@@ -8,11 +8,11 @@ from engine.fake import FAKE_INFO, FakeEngine
 from engine.protocol import Score, ScoreRequest
 from jobs.cell import Cell
 from jobs.requests import GenerateCall, ScoreCall
-from jobs.store.records import CellRecord
+from jobs.store.records import CellFile, CellRecord
 from jobs.store.states import CellState
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
-from worker.run_cell import _answer, run_cell
+from worker.run_cell import Count, _answer, run_cell
 
 pytestmark = pytest.mark.anyio
 
@@ -61,9 +61,10 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
     engine = BatchingEngine(expected=10)
     requests = asyncio.Semaphore(10)
     shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+    done = Count()
 
-    async def run(cell: Cell) -> None:
-        await run_cell(
+    async def run(cell: Cell) -> CellFile:
+        return await run_cell(
             cell,
             engine=engine,
             catalog=house.catalog,
@@ -71,11 +72,13 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
             shelf=shelf,
             requests=requests,
             epoch=1,
+            done=done,
         )
 
     async with asyncio.timeout(10):
-        await asyncio.gather(*map(run, plain))
+        files = await asyncio.gather(*map(run, plain))
     assert engine.most == 10
+    assert done.value == sum(file.rows for file in files) > 0
 
 
 async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: House) -> None:
@@ -85,7 +88,7 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: Hous
     shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
     changed = []
     for cell in cells:
-        file = await run_cell(cell, **shared, requests=asyncio.Semaphore(4), epoch=1)  # type: ignore[arg-type]
+        file = await run_cell(cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
         record = CellRecord(
             cell=cell,
             state=CellState.COMPLETED,

@@ -8,13 +8,23 @@ import pytest
 from jobs.store.memory import MemoryStore
 from jobs.store.protocol import Store
 from tests.jobs.world import CountingIds, ManualClock, quick_sql_store
+from tests.postgres import empty_store, postgres_server
 
 
-@pytest.fixture(params=["sql", "memory"])
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The database of a PostgreSQL server that the tests of a process share."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    """Both stores, each of which has to keep the same promises."""
+    """Every store, each of which has to keep the same promises."""
     made: Store = MemoryStore(clock, CountingIds())
-    if request.param == "sql":
+    if request.param == "sqlite":
         made = quick_sql_store(tmp_path, clock)
+    elif request.param == "postgresql":
+        made = empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
     yield made
     made.close()

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import Conflict, InvalidRequest, NotFound, StaleLease
+from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
-from jobs.store.protocol import MAX_ATTEMPTS, Store
-from jobs.store.records import CellFile, Lease, RequestCounts, SweepRecord
+from jobs.store.cell_books import MAX_ATTEMPTS, MAX_LAPSES
+from jobs.store.protocol import Store
+from jobs.store.records import Beat, CellFile, Ending, Lease, RequestCounts, SweepFiles, SweepRecord
 from jobs.store.states import CellState, SweepState
-from tests.jobs.world import ManualClock, a_cell
+from tests.jobs.world import ManualClock, a_cell, completed, ended
 
 FILE = CellFile(name="cell.1.parquet", rows=2, sha256="f" * 64)
 
@@ -27,8 +28,7 @@ def lease(store: Store, limit: int = 1, *, owner: str = "w", ttl: float = 30.0) 
 
 
 def complete(store: Store, count: int = 1) -> None:
-    for held in lease(store, count):
-        store.complete_cell(held, FILE)
+    assert store.report([completed(held, FILE) for held in lease(store, count)]) == []
 
 
 def counts(store: Store, sweep_id: str) -> tuple[int, int, int, int]:
@@ -70,7 +70,9 @@ def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
     assert ([sweep.id for sweep in second.data], second.has_more) == ([ids[0]], False)
 
 
-@pytest.mark.parametrize("ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "finish_sweep"])
+@pytest.mark.parametrize(
+    "ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "finish_sweep", "pause_sweep", "resume_sweep"]
+)
 def test_what_is_not_there_is_not_found(store: Store, ask: str) -> None:
     with pytest.raises(NotFound):
         getattr(store, ask)("sweep_none")
@@ -100,16 +102,16 @@ def test_the_same_key_with_another_spec_is_refused(store: Store) -> None:
     assert caught.value.param == "Idempotency-Key"
 
 
-def test_leases_go_to_the_oldest_sweep_first_and_to_one_owner_only(store: Store) -> None:
+def test_a_cell_that_two_sweeps_need_is_leased_once(store: Store) -> None:
     send(store, 2, start=10)
     send(store, 3, start=9)
-    assert [held.cell.seed for held in lease(store, 3)] == [10, 11, 9]
+    assert sorted(held.cell.seed for held in lease(store, 9)) == [9, 10, 11]
     assert lease(store, 3, owner="other") == []
 
 
 def test_only_cells_of_the_named_models_are_leased(store: Store) -> None:
-    cells = [a_cell(0, model="a"), a_cell(1, model="b")]
-    store.create_sweep(name="n", spec={}, cells=cells)
+    for seed, model in enumerate("ab"):
+        store.create_sweep(name="n", spec={}, cells=[a_cell(seed, model=model)])
     assert [held.cell.seed for held in store.lease_cells("w", models=["b"], limit=9, ttl=1)] == [1]
     assert store.lease_cells("w", models=[], limit=9, ttl=1) == []
 
@@ -198,17 +200,15 @@ def test_a_write_under_an_old_epoch_changes_nothing(store: Store, clock: ManualC
     assert store.expire_leases() == 1
     (new,) = lease(store, owner="fast")
     assert new.epoch > old.epoch
-    for write in (
-        lambda: store.complete_cell(old, CellFile(name="late", rows=9, sha256="0")),
-        lambda: store.fail_cell(old, "late", retry=False),
-        lambda: store.release(old),
-        lambda: store.heartbeat(old, ttl=9),
-    ):
-        with pytest.raises(StaleLease):
-            write()
-    store.complete_cell(new, FILE)
-    with pytest.raises(StaleLease):
-        store.complete_cell(new, CellFile(name="twice", rows=9, sha256="0"))
+    late = CellFile(name="late", rows=9, sha256="0")
+    reports = [completed(old, late), *(ended(old, kind, "late") for kind in Ending if kind is not Ending.COMPLETED)]
+    for report in reports:
+        assert store.report([report]) == [old]
+    assert store.heartbeat([Beat(lease=old, samples=7)], ttl=9) == [old]
+    before = store.events(sweep.id)
+    assert store.report([completed(new, FILE)]) == []
+    assert store.report([completed(new, late)]) == [new]
+    assert [event.type for event in store.events(sweep.id)[len(before) :]] == ["cell.completed", "sweep.finalizing"]
     assert store.list_cells(sweep.id).data[0].file == FILE.name
     assert counts(store, sweep.id) == (1, 1, 0, 0)
 
@@ -217,7 +217,7 @@ def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
     send(store, 1)
     (held,) = lease(store, ttl=30)
     clock.time += 20
-    assert store.heartbeat(held, ttl=30).expires_at == clock.time + 30
+    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
     clock.time += 20
     assert store.expire_leases() == 0
     clock.time += 10
@@ -228,7 +228,7 @@ def test_a_cell_is_tried_as_often_as_allowed_and_then_fails(store: Store) -> Non
     sweep = send(store, 1)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (held,) = lease(store)
-        store.fail_cell(held, f"attempt {attempt}", retry=True)
+        store.report([ended(held, Ending.FAILED, f"attempt {attempt}")])
     record = store.list_cells(sweep.id).data[0]
     assert (record.state, record.attempts, record.error) == (CellState.FAILED, MAX_ATTEMPTS, f"attempt {MAX_ATTEMPTS}")
     assert counts(store, sweep.id) == (1, 0, 1, 0)
@@ -237,33 +237,35 @@ def test_a_cell_is_tried_as_often_as_allowed_and_then_fails(store: Store) -> Non
     assert kinds(store, sweep.id) == ["sweep.created", *retrying, "cell.failed", "sweep.finalizing"]
 
 
-def test_a_lease_that_runs_out_counts_as_an_attempt(store: Store, clock: ManualClock) -> None:
+def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
-    for _ in range(MAX_ATTEMPTS):
+    for lapse in range(1, MAX_LAPSES + 1):
         assert len(lease(store)) == 1
         clock.time += 31
-        store.expire_leases()
-    assert states(store, sweep.id) == [CellState.FAILED]
+        assert store.expire_leases() == 1
+        record = store.list_cells(sweep.id).data[0]
+        assert (record.state, record.attempts) == (CellState.PENDING if lapse < MAX_LAPSES else CellState.FAILED, 0)
+    assert "ran out" in str(record.error)
 
 
 def test_a_cell_given_back_untried_does_not_count(store: Store) -> None:
     sweep = send(store, 1)
     for _ in range(MAX_ATTEMPTS + 1):
         (held,) = lease(store)
-        store.release(held)
+        store.report([ended(held, Ending.RETURNED)])
     record = store.list_cells(sweep.id).data[0]
     assert (record.state, record.attempts) == (CellState.PENDING, 0)
 
 
 def test_a_failure_that_would_repeat_is_not_tried_again(store: Store) -> None:
     sweep = send(store, 1)
-    store.fail_cell(lease(store)[0], "too long", retry=False)
+    store.report([ended(lease(store)[0], Ending.REFUSED, "too long")])
     assert states(store, sweep.id) == [CellState.FAILED]
 
 
 def test_a_new_sweep_gives_a_failed_cell_a_new_chance(store: Store) -> None:
     first = send(store, 2)
-    store.fail_cell(lease(store)[0], "died", retry=False)
+    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
     second = send(store, 1)
     assert counts(store, first.id) == (2, 0, 0, 0)
     assert counts(store, second.id) == (1, 0, 0, 0)
@@ -274,7 +276,7 @@ def test_a_new_sweep_gives_a_failed_cell_a_new_chance(store: Store) -> None:
 
 def test_a_sweep_that_has_ended_keeps_its_counts(store: Store) -> None:
     first = send(store, 1)
-    store.fail_cell(lease(store)[0], "died", retry=False)
+    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
     store.finish_sweep(first.id)
     send(store, 1)
     complete(store)
@@ -299,7 +301,7 @@ def test_resetting_a_cell_that_is_not_completed_changes_nothing(store: Store) ->
     sweep = send(store, 1)
     (held,) = lease(store)
     store.reset_cell(held.cell.id, "lost")
-    store.complete_cell(held, FILE)
+    store.report([completed(held, FILE)])
     assert counts(store, sweep.id) == (1, 1, 0, 0)
 
 
@@ -320,17 +322,16 @@ def test_a_cancelled_sweep_ends_once_its_running_cell_has(store: Store, clock: M
     assert store.cancel_sweep(sweep.id).state is SweepState.CANCELLING
     assert lease(store) == []
     if how == "complete":
-        store.complete_cell(held, FILE)
+        store.report([completed(held, FILE)])
     elif how == "fail":
-        store.fail_cell(held, "aborted", retry=True)
+        store.report([ended(held, Ending.FAILED, "aborted")])
     elif how == "release":
-        store.release(held)
+        store.report([ended(held, Ending.RETURNED)])
     elif how == "expire":
         clock.time += 31
         store.expire_leases()
     else:
-        with pytest.raises(StaleLease):
-            store.heartbeat(held, ttl=30)
+        assert store.heartbeat([Beat(lease=held)], ttl=30) == [held]
     assert store.get_sweep(sweep.id).state is SweepState.CANCELLED
 
 
@@ -338,8 +339,8 @@ def test_a_cell_that_another_sweep_wants_goes_on_when_one_is_cancelled(store: St
     first, second = send(store, 1), send(store, 1)
     (held,) = lease(store)
     store.cancel_sweep(first.id)
-    held = store.heartbeat(held, ttl=30)
-    store.complete_cell(held, FILE)
+    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    store.report([completed(held, FILE)])
     assert store.get_sweep(first.id).state is SweepState.CANCELLED
     assert store.get_sweep(second.id).state is SweepState.FINALIZING
 
@@ -370,7 +371,7 @@ def test_many_threads_lease_and_complete_each_cell_once(store: Store) -> None:
         done: list[str] = []
         while held := lease(store, 3, owner=owner):
             for each in held:
-                store.complete_cell(each, FILE)
+                store.report([completed(each, FILE)])
                 done.append(each.cell.id)
         return done
 
@@ -379,3 +380,199 @@ def test_many_threads_lease_and_complete_each_cell_once(store: Store) -> None:
     assert len(done) == len(set(done)) == 40
     assert counts(store, sweep.id) == (40, 40, 0, 0)
     assert [event.id for event in store.events(sweep.id)] == list(range(1, 43))
+
+
+# --- sharing
+
+
+def one_by_one(store: Store, clock: ManualClock, count: int) -> list[int]:
+    """Lease cells one at a time, each done before the next; return the sweeps' marks (their cells' seeds / 100)."""
+    order = []
+    for _ in range(count):
+        clock.time += 1
+        (held,) = lease(store)
+        order.append(held.cell.seed // 100)
+        store.report([completed(held, FILE)])
+    return order
+
+
+def test_a_small_sweep_does_not_wait_for_a_huge_one(store: Store, clock: ManualClock) -> None:
+    send(store, 50, start=100)
+    assert one_by_one(store, clock, 3) == [1, 1, 1]
+    send(store, 2, start=200)
+    assert one_by_one(store, clock, 5) == [2, 1, 2, 1, 1]
+
+
+def test_users_share_the_engines_and_not_their_sweeps(store: Store, clock: ManualClock) -> None:
+    for mark in (1, 2, 3):
+        send(store, 20, start=100 * mark, owner="many")
+    send(store, 20, start=400, owner="one")
+    assert sorted(held.cell.seed // 100 for held in lease(store, 8)) == [1, 1, 2, 3, 4, 4, 4, 4]
+    assert one_by_one(store, clock, 4).count(4) == 2
+
+
+def test_cells_that_run_long_take_no_more_than_their_share(store: Store) -> None:
+    send(store, 20, start=100, owner="long")
+    assert len(lease(store, 6)) == 6
+    send(store, 20, start=200, owner="short")
+    assert [held.cell.seed // 100 for held in lease(store, 4)] == [2, 2, 2, 2]
+
+
+def test_a_higher_priority_goes_first(store: Store) -> None:
+    send(store, 3, start=100)
+    send(store, 2, start=200, priority=5)
+    send(store, 2, start=300, priority=-1)
+    assert [held.cell.seed // 100 for held in lease(store, 9)] == [2, 2, 1, 1, 1, 3, 3]
+
+
+def test_a_paused_sweep_gets_no_new_cells_and_keeps_those_that_run(store: Store) -> None:
+    sweep = send(store, 3)
+    (held,) = lease(store)
+    assert store.pause_sweep(sweep.id).state is SweepState.PAUSED
+    assert store.pause_sweep(sweep.id).state is SweepState.PAUSED
+    assert lease(store, 9) == []
+    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    store.report([completed(held, FILE)])
+    assert store.resume_sweep(sweep.id).state is SweepState.IN_PROGRESS
+    assert store.resume_sweep(sweep.id).state is SweepState.IN_PROGRESS
+    assert len(lease(store, 9)) == 2
+    assert [kind for kind in kinds(store, sweep.id) if kind.startswith("sweep")] == [
+        "sweep.created",
+        "sweep.paused",
+        "sweep.in_progress",
+    ]
+
+
+def test_a_paused_sweep_whose_last_cells_ran_ends_and_can_be_cancelled(store: Store) -> None:
+    first, second = send(store, 1, start=100), send(store, 1, start=200)
+    (held,) = lease(store)
+    for sweep in (first, second):
+        store.pause_sweep(sweep.id)
+    store.report([completed(held, FILE)])
+    assert store.get_sweep(first.id).state is SweepState.FINALIZING
+    assert store.cancel_sweep(second.id).state is SweepState.CANCELLED
+    for change in (store.pause_sweep, store.resume_sweep):
+        with pytest.raises(Conflict):
+            change(second.id)
+
+
+# --- progress
+
+
+def test_progress_is_seen_in_the_sweep_the_cell_and_the_events(store: Store) -> None:
+    sweep = send(store, 2)
+    one, two = lease(store, 2)
+    store.heartbeat([Beat(lease=one, samples=5), Beat(lease=two, samples=1)], ttl=30)
+    store.heartbeat([Beat(lease=one, samples=8), Beat(lease=two, samples=1)], ttl=30)
+    assert store.get_sweep(sweep.id).samples == 9
+    assert [cell.samples for cell in store.list_cells(sweep.id).data] == [8, 1]
+    last = store.events(sweep.id)[-1]
+    assert (last.type, last.data["samples"], last.data["cell_samples"], last.data["cell_id"]) == (
+        "cell.progress",
+        9,
+        8,
+        one.cell.id,
+    )
+    assert kinds(store, sweep.id).count("cell.progress") == 3
+    store.report([completed(one, FILE), ended(two, Ending.RETURNED)])
+    assert store.get_sweep(sweep.id).samples == FILE.rows
+
+
+# --- blame
+
+
+def test_a_crash_in_company_is_nobodys_attempt_but_makes_suspects_that_run_alone(store: Store) -> None:
+    sweep = send(store, 3)
+    one, two = lease(store, 2)
+    store.report([ended(held, Ending.SUSPECTED, "it died") for held in (one, two)])
+    assert {(cell.attempts, cell.error) for cell in store.list_cells(sweep.id).data} == {(0, "it died"), (0, None)}
+    (third,) = lease(store, 9)
+    assert (third.cell.seed, third.alone) == (2, False)
+    (alone,) = store.lease_cells("w", models=["tiny"], limit=9, ttl=30, alone=1)
+    assert alone.alone
+    assert alone.cell.id in (one.cell.id, two.cell.id)
+    store.report([completed(alone, FILE)])
+    (other,) = store.lease_cells("w", models=["tiny"], limit=9, ttl=30, alone=9)
+    assert {alone.cell.id, other.cell.id} == {one.cell.id, two.cell.id}
+
+
+def test_a_poison_cell_fails_alone_and_its_neighbours_do_not(store: Store) -> None:
+    sweep = send(store, 4)
+    store.report([ended(held, Ending.SUSPECTED, "it died") for held in lease(store, 4)])
+    poison = a_cell(2).id
+    for _ in range(100):
+        found = store.lease_cells("w", models=["tiny"], limit=1, ttl=30, alone=1)
+        if not found:
+            break
+        died = ended(found[0], Ending.SUSPECTED, "it died")
+        store.report([died if found[0].cell.id == poison else completed(found[0], FILE)])
+    cells = {cell.id: cell for cell in store.list_cells(sweep.id).data}
+    assert (cells[poison].state, cells[poison].attempts) == (CellState.FAILED, MAX_ATTEMPTS)
+    assert counts(store, sweep.id) == (4, 3, 1, 0)
+
+
+# --- the end of results
+
+
+FILES = SweepFiles(samples="a", samples_sha256="1", summary="b", summary_sha256="2")
+
+
+def test_a_sweep_remembers_its_files(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    assert store.finish_sweep(sweep.id, files=FILES).files == FILES
+    assert store.get_sweep(sweep.id).files == FILES
+
+
+def test_an_ended_sweep_whose_files_are_damaged_is_put_together_again(store: Store) -> None:
+    sweep = send(store, 2)
+    complete(store, 2)
+    store.finish_sweep(sweep.id, files=FILES)
+    store.reset_cell(a_cell(1).id, "lost too")
+    again = store.reopen_sweep(sweep.id, "its samples are lost")
+    assert (again.state, again.files, again.ended_at) == (SweepState.IN_PROGRESS, None, None)
+    assert counts(store, sweep.id) == (2, 1, 0, 0)
+    assert store.reopen_sweep(sweep.id, "lost").state is SweepState.IN_PROGRESS
+    complete(store, 1)
+    assert store.finish_sweep(sweep.id, files=FILES).state is SweepState.COMPLETED
+    ids = [event.id for event in store.events(sweep.id)]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+def test_a_cancelled_sweep_has_nothing_to_put_together(store: Store) -> None:
+    sweep = send(store, 1)
+    store.cancel_sweep(sweep.id)
+    with pytest.raises(Conflict):
+        store.reopen_sweep(sweep.id, "lost")
+
+
+def test_results_expire_but_not_what_a_living_sweep_needs(store: Store, clock: ManualClock) -> None:
+    old = send(store, 3)
+    for held in lease(store, 3):
+        name = f"{held.cell.seed}.parquet"
+        store.report([completed(held, CellFile(name=name, rows=1, sha256="s"))])
+    store.finish_sweep(old.id, files=FILES)
+    clock.time += 100
+    young = store.create_sweep(name="n", spec={}, cells=[a_cell(1), a_cell(7)])
+    assert store.expire_results(clock.time - 100).sweeps == ()
+    expired = store.expire_results(clock.time - 50)
+    assert expired.sweeps == (old.id,)
+    assert sorted(expired.cell_files) == ["0.parquet", "2.parquet"]
+    record = store.get_sweep(old.id)
+    assert (record.state, record.files, record.expired_at) == (SweepState.COMPLETED, None, clock.time)
+    assert store.expire_results(clock.time - 50).sweeps == ()
+    with pytest.raises(Conflict, match="expired"):
+        store.reopen_sweep(old.id, "lost")
+    assert counts(store, young.id) == (2, 1, 0, 1)
+    assert counts(store, send(store, 3).id) == (3, 1, 0, 1), "what expired is computed again"
+
+
+def test_the_files_of_cells_are_known_by_epoch(store: Store) -> None:
+    send(store, 2)
+    one, two = lease(store, 2)
+    store.report([completed(one, FILE)])
+    known = store.cell_files([one.cell.id, two.cell.id, "cell_none"])
+    assert {cell_id: (at.file, at.epoch, at.leased) for cell_id, at in known.items()} == {
+        one.cell.id: (FILE.name, 1, False),
+        two.cell.id: (None, 1, True),
+    }

@@ -1,1 +1,0 @@
-"""A finished sweep as one page: questions put to its Parquet files, their answers as figures and tables."""

@@ -1,0 +1,133 @@
+"""The books of one writing transaction: cells and sweeps as they are read, moved and written back together.
+
+There is one writer at a time (see `jobs.store.database`), so what is read here is what will be written over. A write
+names the state and epoch that was read all the same; were it not so, the transaction would end in an error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.store.cell_books import CellBooks, News
+from jobs.store.ledger import Ledger, Standing
+from jobs.store.rows import LEDGER, Row, cell_books, cell_columns, ledger_columns, ledger_of
+from jobs.store.states import SWEEP_ACTIVE, CellState
+from jobs.store.tables import cells, events, sweep_cells, sweeps
+
+CHUNK = 1000
+"""Values in one condition, at most."""
+
+
+def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a list into pieces that a condition can hold."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+
+
+class Transaction:
+    """Cells and ledgers by id, each read once; `write` settles the sweeps and writes what has changed."""
+
+    def __init__(self, db: sa.Connection, now: float) -> None:
+        self.db = db
+        self.now = now
+        self._cells: dict[str, CellBooks] = {}
+        self._read_as: dict[str, tuple[CellState, int]] = {}
+        self._moved: dict[str, CellBooks] = {}
+        self._ledgers: dict[int, Ledger] = {}
+        self._linked: dict[str, list[int]] = {}
+
+    def cells(self, condition: sa.ColumnElement[bool], *, order: sa.ColumnElement[Any] = cells.c.id) -> list[CellBooks]:
+        """Read the cells that meet a condition."""
+        rows = self.db.execute(sa.select(cells).where(condition).order_by(order)).mappings()
+        return [self._opened(row) for row in rows]
+
+    def cells_by_id(self, ids: Sequence[str]) -> list[CellBooks]:
+        """Read cells, in the order of `ids`; those unknown are left out."""
+        new = [cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._cells]
+        for some in chunks(new):
+            self.cells(cells.c.id.in_(some))
+        return [self._cells[cell_id] for cell_id in ids if cell_id in self._cells]
+
+    def ledger(self, row: Row) -> Ledger:
+        """Open the books of a sweep; `row` has at least the columns LEDGER."""
+        return self._ledgers.setdefault(row["seq"], ledger_of(row))
+
+    def ledger_at(self, seq: int) -> Ledger:
+        """Return the books of a sweep that are open."""
+        return self._ledgers[seq]
+
+    def ledgers_of(self, moving: Iterable[CellBooks]) -> dict[str, list[Ledger]]:
+        """Return for each cell the books of the active sweeps that need it, the oldest first."""
+        ids = [books.cell.id for books in moving]
+        for some in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._linked]):
+            self._link(some)
+        return {cell_id: [self._ledgers[seq] for seq in self._linked[cell_id]] for cell_id in ids}
+
+    def move(self, moving: Sequence[CellBooks], change: Callable[[CellBooks], News | None]) -> None:
+        """Change the books of cells, and let every sweep that needs them follow."""
+        ledgers = self.ledgers_of(moving)
+        for books in moving:
+            before, news = books.standing, change(books)
+            kind, data = news or (None, {})
+            self._moved[books.cell.id] = books
+            for ledger in ledgers[books.cell.id]:
+                ledger.cell_moved(before, books.standing, kind, self.now, cell_id=books.cell.id, **data)
+
+    def standings(self, seq: int) -> list[Standing]:
+        """Return how all cells of a sweep stand."""
+        query = sa.select(cells.c.state, cells.c.samples).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq)
+        rows = self.db.execute(query)
+        return [Standing(state=CellState(state), samples=samples) for state, samples in rows]
+
+    def write(self) -> None:
+        """Settle the sweeps whose books are open, and write everything that was changed."""
+        self._write_cells()
+        for seq, ledger in sorted(self._ledgers.items()):
+            ledger.settle(self.now)
+            self.db.execute(sa.update(sweeps).where(sweeps.c.seq == seq).values(**ledger_columns(ledger)))
+        news = [
+            {"sweep_seq": seq, "id": event.id, "type": event.type, "data": event.data, "created_at": event.created_at}
+            for seq, ledger in sorted(self._ledgers.items())
+            for event in ledger.news
+        ]
+        if news:
+            self.db.execute(sa.insert(events), news)
+
+    def _write_cells(self) -> None:
+        if not self._moved:
+            return
+        any_cell = next(iter(self._moved.values()))
+        names = {name: sa.bindparam(f"new_{name}", type_=cells.c[name].type) for name in cell_columns(any_cell)}
+        same = sa.and_(
+            cells.c.id == sa.bindparam("cell_id"),
+            cells.c.state == sa.bindparam("old_state"),
+            cells.c.epoch == sa.bindparam("old_epoch"),
+        )
+        rows = []
+        for cell_id, books in self._moved.items():
+            state, epoch = self._read_as[cell_id]
+            new = {f"new_{name}": value for name, value in cell_columns(books).items()}
+            rows.append({"cell_id": cell_id, "old_state": state, "old_epoch": epoch, **new})
+        done = self.db.execute(sa.update(cells).where(same).values(**names), rows)
+        assert done.rowcount == len(rows), "a cell was moved by somebody else, though there is one writer at a time"
+
+    def _opened(self, row: Row) -> CellBooks:
+        if row["id"] not in self._cells:
+            self._cells[row["id"]] = cell_books(row)
+            self._read_as[row["id"]] = CellState(row["state"]), row["epoch"]
+        return self._cells[row["id"]]
+
+    def _link(self, ids: Sequence[str]) -> None:
+        active = sweeps.c.state.in_(SWEEP_ACTIVE)
+        query = sa.select(sweep_cells.c.cell_id, sweeps.c.seq).join(sweeps)
+        found: dict[str, list[int]] = defaultdict(list)
+        for cell_id, seq in self.db.execute(query.where(sweep_cells.c.cell_id.in_(ids), active)):
+            found[cell_id].append(seq)
+        self._linked |= {cell_id: sorted(found[cell_id]) for cell_id in ids}
+        new = {seq for seqs in found.values() for seq in seqs} - set(self._ledgers)
+        if new:
+            for row in self.db.execute(sa.select(*LEDGER).where(sweeps.c.seq.in_(new))).mappings():
+                self.ledger(row)
