@@ -14,6 +14,8 @@ def activate(x: tl.tensor, name: tl.constexpr) -> tl.tensor:
     """
     if name == "silu":
         value = x / (1.0 + tl.exp(-x))
+    elif name == "relu":
+        value = tl.maximum(x, 0.0)
     elif name == "gelu":
         value = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     else:

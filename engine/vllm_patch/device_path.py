@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from engine.kernels.activation import ActivationName
+from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceRow, DeviceTable
 from engine.kernels.steer_triton import LONG_BATCH
 from engine.kernels.token_slots import TokenSlots
@@ -25,7 +25,7 @@ class DevicePath:
 
     def __init__(
         self,
-        activations: Sequence[ActivationName],
+        forms: Sequence[MlpForm],
         *,
         width: int,
         slots: int,
@@ -35,13 +35,13 @@ class DevicePath:
         statistics: bool,
         device: torch.device,
     ) -> None:
-        """`activations` are the worker's layers', each of `width` neurons; no step has more than `tokens` tokens.
+        """`forms` are the worker's layers', each of `width` neurons; no step has more than `tokens` tokens.
 
         The table holds `entries` entries of all slots together.
         """
-        self._activations = activations
+        self._forms = forms
         self._table = DeviceTable(
-            slots=slots, layers=len(activations), width=width, capacity=entries, device=device, statistics=statistics
+            slots=slots, layers=len(forms), width=width, capacity=entries, device=device, statistics=statistics
         )
         self._slots = TokenSlots(capacity=tokens, device=device)
         self._spans = torch.zeros(recording.rows, 2, dtype=torch.int32, device=device)
@@ -75,7 +75,7 @@ class DevicePath:
 
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # it does all that `inner` did
         """See `StepPath.activation`."""
-        return FusedActivation(self._buffers, layer, activation=self._activations[layer], gated=True)
+        return FusedActivation(self._buffers, layer, self._forms[layer])
 
     def begin_step(self, layout: StepLayout) -> None:
         """See `StepPath.begin_step`."""
@@ -89,8 +89,9 @@ class DevicePath:
 
     def warm_up(self, dtype: torch.dtype) -> None:
         """Compile every kernel that a step may launch, so that no CUDA graph is captured around a compilation."""
-        first_of = {name: layer for layer, name in reversed(list(enumerate(self._activations)))}
-        for layer in first_of.values():
+        first_of = {form: layer for layer, form in reversed(list(enumerate(self._forms)))}
+        for form, layer in first_of.items():
             module = self.activation(layer, nn.Identity())
+            columns = self._table.buffers.width * (2 if form.gated else 1)
             for tokens in {1, min(LONG_BATCH, self._tokens)}:
-                module(torch.zeros(tokens, 2 * self._table.buffers.width, dtype=dtype, device=self._spans.device))
+                module(torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from engine.kernels import record_triton, statistic_triton, steer_triton
-from engine.kernels.activation import ActivationName
+from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.device_table import StatisticBuffers, TableBuffers
 
 
@@ -90,7 +90,7 @@ _library.impl("activate_and_multiply", _shape_alone, "Meta")
 class FusedActivation(nn.Module):
     """An MLP's activation, the step's interventions and the product with up, if any, in one operator."""
 
-    def __init__(self, buffers: DeviceBuffers, layer: int, *, activation: ActivationName, gated: bool) -> None:
+    def __init__(self, buffers: DeviceBuffers, layer: int, form: MlpForm) -> None:
         """`layer` counts the worker's layers."""
         super().__init__()
         table = buffers.table
@@ -111,7 +111,7 @@ class FusedActivation(nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
         self._layer, self._layers, self._block = layer, table.layers, table.block
-        self._activation, self._gated = activation, gated
+        self._form = form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the steered activations of `x` [T, 2F or F], multiplied by up where there is one: [T, F]."""
@@ -127,7 +127,7 @@ class FusedActivation(nn.Module):
             self._layer,
             self._layers,
             self._block,
-            self._activation,
-            self._gated,
+            self._form.activation,
+            self._form.gated,
         )
         return out

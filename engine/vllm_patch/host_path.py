@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.kernels import steer_numba, steer_torch
-from engine.kernels.activation import ActivationName, activate
+from engine.kernels.activation import MlpForm, activate
 from engine.kernels.device_table import DeviceRow
 from engine.vllm_patch.activation import SteeredActivation, set_step
 from engine.vllm_patch.path import StepLayout
@@ -33,7 +33,7 @@ class _Recorded:
 class _HostStep:
     """One forward pass, a `LayerStep`."""
 
-    activations: Sequence[ActivationName]
+    forms: Sequence[MlpForm]
     slots: NDArray[np.int32] | None
     rows: TableRows
     recorded: _Recorded | None
@@ -43,7 +43,7 @@ class _HostStep:
         width = out.shape[-1]
         if (recorded := self.recorded) is not None:
             gate = gate_up[recorded.tokens, :width]
-            recorded.recording.add(layer, recorded.rows, activate(self.activations[layer], gate))
+            recorded.recording.add(layer, recorded.rows, activate(self.forms[layer].activation, gate))
         if self.slots is None:
             return
         rows, up = self.rows, gate_up[:, width:]
@@ -59,15 +59,15 @@ class HostPath:
 
     def __init__(
         self,
-        activations: Sequence[ActivationName],
+        forms: Sequence[MlpForm],
         *,
         slots: int,
         new_recording: Callable[[], Recording],
         device: torch.device,
     ) -> None:
-        """`activations` are the worker's layers'."""
-        self._activations = activations
-        self._table = HostTable(layers=len(activations), capacity=slots)
+        """`forms` are the worker's layers'."""
+        self._forms = forms
+        self._table = HostTable(layers=len(forms), capacity=slots)
         self._new_recording = new_recording
         self._device = device
 
@@ -100,7 +100,7 @@ class HostPath:
             return
         set_step(
             _HostStep(
-                activations=self._activations,
+                forms=self._forms,
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),
                 recorded=self._recorded(layout) if layout.recorded else None,

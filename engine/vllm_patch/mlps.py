@@ -15,7 +15,7 @@ from torch import nn
 from vllm.model_executor.layers.activation import GeluAndMul, SiluAndMul
 
 from ampsweep.errors import UnsupportedModel
-from engine.kernels.activation import ActivationName
+from engine.kernels.activation import MlpForm
 from engine.vllm_patch.table import Shard
 
 _MLP = re.compile(r"(?:^|\.)layers\.(\d+)\.mlp$")
@@ -23,11 +23,11 @@ _MLP = re.compile(r"(?:^|\.)layers\.(\d+)\.mlp$")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
-    """The MLPs of a worker's layers, in order, with their activation functions, and the worker's part of the model."""
+    """The MLPs of a worker's layers, in order, with what each computes, and the worker's part of the model."""
 
     shard: Shard
     modules: tuple[Any, ...]
-    activations: tuple[ActivationName, ...]
+    forms: tuple[MlpForm, ...]
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
         """Put `make(position, activation)` in place of the activation of each of the layers, counted from 0."""
@@ -47,28 +47,28 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     for path, module in model.named_modules():
         if match := _MLP.search(path):
             found[int(match[1])] = module
-    activations = tuple(_activation(found.get(layer), layer, name) for layer in layers)
+    forms = tuple(_form(found.get(layer), layer, name) for layer in layers)
     if width % ranks:
         raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks")
     own = width // ranks
     return Mlps(
         shard=Shard(layers=tuple(layers), first=rank * own, width=own),
         modules=tuple(found[layer] for layer in layers),
-        activations=activations,
+        forms=forms,
     )
 
 
-def _activation(mlp: Any, layer: int, name: str) -> ActivationName:
-    """Return the MLP's activation function on the gate, or say why there is none."""
+def _form(mlp: Any, layer: int, name: str) -> MlpForm:
+    """Return what the MLP's activation module computes, or say why there is none."""
     if mlp is None:
         raise UnsupportedModel(f"{name} cannot be steered: its layer {layer} has no MLP where one is expected")
     inner = getattr(mlp, "act_fn", None)
     if hasattr(mlp, "experts"):
         raise UnsupportedModel(f"{name} cannot be steered: its layer {layer} is a mixture of experts")
     if isinstance(inner, SiluAndMul):
-        return "silu"
+        return MlpForm(activation="silu", gated=True)
     if isinstance(inner, GeluAndMul):
-        return "gelu_tanh" if inner.approximate == "tanh" else "gelu"
+        return MlpForm(activation="gelu_tanh" if inner.approximate == "tanh" else "gelu", gated=True)
     raise UnsupportedModel(
         f"{name} cannot be steered: the MLP of its layer {layer} ({type(mlp).__name__}) has no gated activation "
         f"that this version knows ({type(inner).__name__})"

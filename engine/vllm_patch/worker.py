@@ -62,11 +62,11 @@ class SteeringWorkerMixin:
         shard = found.shard
         new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
         if options.path == "host":
-            return HostPath(found.activations, slots=options.slots, new_recording=new_recording, device=self.device)
+            return HostPath(found.forms, slots=options.slots, new_recording=new_recording, device=self.device)
         from engine.vllm_patch.device_path import DevicePath
 
         path = DevicePath(
-            found.activations,
+            found.forms,
             width=shard.width,
             slots=options.slots,
             entries=table_entries(layers, width, slots=options.slots),

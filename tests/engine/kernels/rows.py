@@ -40,6 +40,8 @@ def activation_in_float64(x: torch.Tensor, name: str) -> torch.Tensor:
     """Return the activation of `x` in float64, as torch computes it."""
     if name == "silu":
         return functional.silu(x.double())
+    if name == "relu":
+        return functional.relu(x.double())
     return functional.gelu(x.double(), approximate="tanh" if name == "gelu_tanh" else "none")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceRow, DeviceTable
 from engine.kernels.statistic import Statistic, StatisticName
 from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
@@ -20,8 +21,7 @@ from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_
 # numpy warns of the overflow in exp(-x) that the kernel relies on
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-ActivationName = Literal["silu", "gelu", "gelu_tanh"]
-ACTIVATIONS: tuple[ActivationName, ...] = ("silu", "gelu", "gelu_tanh")
+ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 STATISTICS = [
     *(Statistic(name=name) for name in get_args(StatisticName) if name != "percentile"),

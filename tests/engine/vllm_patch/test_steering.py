@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from engine.intervention import Intervention
+from engine.kernels.activation import MlpForm
 from engine.neuron_set import NeuronSet
 from engine.protocol import Steering
 from engine.vllm_patch.host_path import HostPath
@@ -24,6 +25,7 @@ from engine.vllm_patch.table import Shard
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order
 
 WIDTH = 4
+FORMS = [MlpForm(activation="silu", gated=True)]
 NEURONS = NeuronSet(
     id="ns_test",
     model="test",
@@ -62,11 +64,11 @@ def worker(request: pytest.FixtureRequest) -> Worker:
     new_recording = partial(Recording, shard, rows=2, device=cpu)
     path: StepPath
     if request.param == "host":
-        path = HostPath(["silu"], slots=2, new_recording=new_recording, device=cpu)
+        path = HostPath(FORMS, slots=2, new_recording=new_recording, device=cpu)
     else:
         device_path = importlib.import_module("engine.vllm_patch.device_path")
         path = device_path.DevicePath(
-            ["silu"],
+            FORMS,
             width=WIDTH,
             slots=2,
             entries=8,
