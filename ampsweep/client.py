@@ -141,13 +141,11 @@ class Client:
 
     def download(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path."""
-        target = Path(path)
-        stream = self._http.stream("GET", f"/sweeps/{sweep_id}/results")
-        with atomic_write(target) as temporary, temporary.open("wb") as file, self._translated(), stream as response:
-            self._check(response)
-            for block in response.iter_bytes():
-                file.write(block)
-        return target
+        return self._download(f"/sweeps/{sweep_id}/results", Path(path))
+
+    def download_summary(self, sweep_id: str, path: Path | str) -> Path:
+        """Write the Parquet of a sweep's summary to `path`, whole or not at all, and return the path."""
+        return self._download(f"/sweeps/{sweep_id}/summary", Path(path), params={"format": "parquet"})
 
     def summary(self, sweep_id: str) -> dict[str, Any]:
         """Return the metrics of a finished sweep: `rows`, one a cell, and `best_factors`, one a target language."""
@@ -183,6 +181,14 @@ class Client:
                 if event.data == "[DONE]":
                     return
                 yield _completion(_raise_error(json.loads(event.data)))
+
+    def _download(self, route: str, target: Path, **arguments: Any) -> Path:
+        stream = self._http.stream("GET", route, **arguments)
+        with atomic_write(target) as temporary, temporary.open("wb") as file, self._translated(), stream as response:
+            self._check(response)
+            for block in response.iter_bytes():
+                file.write(block)
+        return target
 
     def _event_stream(self, sweep_id: str, after: int) -> Iterator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}

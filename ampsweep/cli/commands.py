@@ -12,6 +12,7 @@ from ampsweep.cli.identify import identify
 from ampsweep.cli.keys import app as keys
 from ampsweep.cli.neurons import app as neurons
 from ampsweep.cli.pause import pause
+from ampsweep.cli.report import report
 from ampsweep.cli.results import results
 from ampsweep.cli.resume import resume
 from ampsweep.cli.run import run
@@ -31,6 +32,7 @@ app.command()(run)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
+app.command()(report)
 app.command()(cancel)
 app.command()(pause)
 app.command()(resume)

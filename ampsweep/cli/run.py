@@ -50,8 +50,31 @@ def run(
             with atomic_write(target) as copy, source.open() as file, copy.open("wb") as sink:
                 shutil.copyfileobj(file, sink)
             typer.echo(f"{target.stem}: {target}")
+        _write_neurons(house, sweep, out / "neurons.parquet")
     if sweep.request_counts.failed:
         raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
+
+
+def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
+    """Write the sweep's neuron set beside its results, for `ampsweep report`; nothing where no cell was steered."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engine.neuron_set import NeuronSet
+    from jobs.report.data import NEURONS
+
+    cells = house.store.list_cells(sweep.id, limit=1000).data
+    used = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
+    if used is None:
+        return
+    neurons = NeuronSet.load(house.neuron_sets.fetch(used)).neurons
+    rows = [
+        {"language": code, "layer": layer, "neuron": index}
+        for code, pairs in neurons.items()
+        for layer, index in pairs.tolist()
+    ]
+    with atomic_write(target) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
 
 
 def _enter(house: House, spec: SweepSpec) -> SweepRecord:

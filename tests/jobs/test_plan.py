@@ -126,7 +126,7 @@ def test_cells_survive_their_json_form(catalog: Catalog) -> None:
     ],
 )
 def test_all_that_can_change_an_answer_changes_the_id(catalog: Catalog, change: dict[str, Any]) -> None:
-    plain = {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2]}}
+    plain: dict[str, Any] = {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2]}}
     assert planned(catalog, **{**plain, **change})[1].id != planned(catalog, **plain)[1].id
 
 

@@ -1,0 +1,82 @@
+"""A sweep's files as tables that SQL can ask: `samples`, `summary`, `neurons`, `low_resource`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
+
+LOW_RESOURCE = frozenset({"ht", "qu", "ta"})
+"""Languages of the paper that NLLB Team et al. (2022), table 1, call low-resource."""
+NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
+"""`neurons.parquet`: a row a language and neuron of the sweep's neuron set."""
+_FILES = ("results.parquet", "summary.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256."""
+
+    sweep_id: str
+    spec: dict[str, Any]
+    versions: list[dict[str, str]]
+    failed_cells: dict[str, str]
+    files: dict[str, str]
+
+
+class ReportData:
+    """The files of one folder: `results.parquet`, `summary.parquet` and, where it is there, `neurons.parquet`."""
+
+    def __init__(self, folder: Path, *, low_resource: Collection[str] = LOW_RESOURCE) -> None:
+        """Open them; NotFound where one is missing, DamagedFile where one is not what a sweep leaves."""
+        for name in _FILES:
+            if not (folder / name).is_file():
+                raise NotFound(f"{folder} has no {name}; is it the folder of a finished sweep?", param="sweep")
+        neurons = folder / "neurons.parquet"
+        self.has_neurons = neurons.is_file()
+        paths = [folder / name for name in _FILES] + ([neurons] if self.has_neurons else [])
+        self.provenance = _provenance(paths)
+        self._connection = duckdb.connect()
+        self._connection.register("samples", _table(paths[0]))
+        self._connection.register("summary", _table(paths[1]))
+        self._connection.register("neurons", _table(neurons) if self.has_neurons else NEURONS.empty_table())
+        codes = pa.table({"language": pa.array(sorted(low_resource), pa.string())})
+        self._connection.register("low_resource", codes)
+
+    def ask(self, sql: str) -> pa.Table:
+        """Return the answer to a query."""
+        return self._connection.sql(sql).to_arrow_table()
+
+    def close(self) -> None:
+        """Let go of the tables."""
+        self._connection.close()
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+
+
+def _provenance(paths: list[Path]) -> Provenance:
+    metadata = _table(paths[0]).schema.metadata or {}
+    try:
+        return Provenance(
+            sweep_id=metadata[b"ampsweep.sweep_id"].decode(),
+            spec=json.loads(metadata[b"ampsweep.spec"]),
+            versions=json.loads(metadata[b"ampsweep.versions"]),
+            failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
+            files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
+        )
+    except (KeyError, ValueError) as error:
+        raise InvalidRequest(f"{paths[0].name} does not say which sweep it is of: {error}", param="sweep") from error

@@ -1,0 +1,78 @@
+"""The page: each question with its figure, its table, the query that made both, and the table as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+
+import jinja2
+import pyarrow as pa
+
+from jobs.report.data import ReportData
+from jobs.report.methods import methods_paragraph
+from jobs.report.questions import QUESTIONS, Question
+from jobs.report.tables import shown, to_csv, to_latex
+
+_LONGEST = 40
+"""Rows of a table that stand on the page; CSV and LaTeX have all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One question's answer: `figure` is SVG, None where it is a table only."""
+
+    question: Question
+    table: pa.Table
+    figure: str | None
+
+    @property
+    def csv(self) -> str:
+        """The table as CSV."""
+        return to_csv(self.table)
+
+    @property
+    def latex(self) -> str:
+        """The table in LaTeX."""
+        return to_latex(self.table, caption=self.question.title, label=self.question.key)
+
+
+def answers(data: ReportData) -> Iterator[Answer]:
+    """Ask every question; those that the sweep says nothing about are passed over."""
+    for question in QUESTIONS:
+        table = data.ask(question.sql)
+        if table.num_rows:
+            figure = None if question.draw is None else question.draw(table)
+            yield Answer(question=question, table=table, figure=figure)
+
+
+def render(data: ReportData, found: list[Answer]) -> str:
+    """Return the page as HTML that needs nothing else: no script, no font, no network."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files("jobs.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    samples = int(data.ask("SELECT count(*) AS n FROM samples")["n"][0].as_py())
+    return template.render(
+        provenance=data.provenance,
+        methods=methods_paragraph(data.provenance, samples=samples),
+        has_neurons=data.has_neurons,
+        sections=[
+            {
+                "key": each.question.key,
+                "title": each.question.title,
+                "about": each.question.about,
+                "sql": each.question.sql.strip(),
+                "figure": each.figure,
+                "columns": each.table.column_names,
+                "rows": shown(each.table.slice(0, _LONGEST)),
+                "more": max(0, each.table.num_rows - _LONGEST),
+                "csv": _link(each.csv),
+                "latex": _link(each.latex),
+            }
+            for each in found
+        ],
+    )
+
+
+def _link(text: str) -> str:
+    return "data:text/plain;base64," + base64.b64encode(text.encode()).decode()
