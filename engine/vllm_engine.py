@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from engine.protocol import Chunk, EngineInfo, GenerateRequest, Priority, Score,
 from engine.slot_gate import SlotGate
 from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
-from engine.vllm_patch.loop import EngineLoop
+from engine.vllm_patch.loop import EngineLoop, Kept
 from engine.vllm_patch.options import table_entries
 from engine.vllm_patch.recorded_part import join_parts
 from engine.vllm_patch.recording import recording_rows
@@ -133,14 +133,16 @@ class VllmEngine:
         tokens = split_scored(
             self._tokenizer, request.context, request.continuation, max_tokens=self._info.max_model_len - 1
         )
-        ids = tokens.context + tokens.continuation
+        *fed, last = tokens.context + tokens.continuation
         boundary = len(tokens.context)
         key = self._name("score")
-        orders = Orders(steer=steer_order(request.steering, boundary), score=ScoreOrder(key=key, first=boundary))
-        prompt = token_prompt(ids, cache_salt(request.steering, boundary))
+        score = ScoreOrder(key=key, first=boundary, last=last)
+        orders = Orders(steer=steer_order(request.steering, boundary), score=score)
+        prompt = token_prompt(tuple(fed), cache_salt(request.steering, boundary))
         async with self._slot(request.steering, request.priority):
-            parts = await self._run_and_take("score", key, prompt, one_pass_params(orders), priority=request.priority)
-        logprobs = next((part for part in parts if not np.isnan(part).any()), None)
+            kept = Kept(what="score", key=key)
+            await self._run(prompt, one_pass_params(orders), request.priority, kept)
+        logprobs = next((part for part in kept.parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
         return Score(token_ids=tokens.continuation, logprobs=tuple(logprobs.tolist()), context_tokens=boundary)
@@ -179,35 +181,17 @@ class VllmEngine:
         self, recorder: Recorder, ticket: Ticket, tokens: SentenceTokens, room: asyncio.Semaphore
     ) -> None:
         key = self._name("record")
-        orders = Orders(record=RecordOrder(key=key, skip=tokens.special))
+        kept = Kept(what="recording", key=key)
+        orders = Orders(record=RecordOrder(key=key, skip=tokens.special, sums=ticket.mean_wanted))
         try:
-            parts = await self._run_and_take(
-                "recording", key, token_prompt(tokens.ids, None), one_pass_params(orders), priority=Priority.BATCH
-            )
+            await self._run(token_prompt(tokens.ids, None), one_pass_params(orders), Priority.BATCH, kept)
         finally:
             room.release()
-        counts, sums = join_parts(parts, layers=self._info.layers, width=self._info.width)
-        recorder.add(ticket, counts=counts, mean=sums / np.float32(ticket.tokens))
+        counts, sums = join_parts(kept.parts, layers=self._info.layers, width=self._info.width)
+        recorder.add(ticket, counts=counts, mean=None if sums is None else sums / np.float32(ticket.tokens))
 
-    async def _run_and_take(
-        self,
-        what: Literal["score", "recording"],
-        key: str,
-        prompt: Any,
-        params: SamplingParams,
-        *,
-        priority: Priority,
-    ) -> list[Any]:
-        """Send a request, return what each worker kept of it under `key`; where that fails, nothing is kept."""
-        try:
-            await self._run(prompt, params, priority)
-            return await self._loop.call(lambda engine: engine.collective_rpc(f"steering_take_{what}", args=(key,)))
-        except BaseException:
-            self._loop.post(lambda engine: engine.collective_rpc(f"steering_drop_{what}", args=(key,)))
-            raise
-
-    async def _run(self, prompt: Any, params: SamplingParams, priority: Priority) -> RequestOutput:
-        """Send one request, return its last output; cancelling aborts it."""
+    async def _run(self, prompt: Any, params: SamplingParams, priority: Priority, kept: Kept) -> RequestOutput:
+        """Send one request, return its last output once `kept` has its parts; cancelling aborts it."""
         answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
 
         def sink(output: RequestOutput | AmpsweepError) -> None:
@@ -219,7 +203,7 @@ class VllmEngine:
                 self._count_cached(output)
                 answer.set_result(output)
 
-        request_id = self._loop.submit(prompt, params, sink, priority=priority)
+        request_id = self._loop.submit(prompt, params, sink, priority=priority, kept=kept)
         try:
             return await answer
         except asyncio.CancelledError:

@@ -25,6 +25,11 @@ class Ticket:
     place: int
     tokens: int
 
+    @property
+    def mean_wanted(self) -> bool:
+        """Whether the sentence's mean activations are part of the statistics."""
+        return self.place < PATCH_SENTENCES
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Patch:
@@ -48,10 +53,9 @@ class _Language:
         self.patch: _Patch | None = None
 
     def keep(self, place: int, mean: NDArray[np.float32]) -> None:
-        if place < PATCH_SENTENCES:
-            self.means[place] = mean.astype(np.float32)
-            if len(self.means) == PATCH_SENTENCES:
-                self.patch = self.summarize()
+        self.means[place] = mean.astype(np.float32)
+        if len(self.means) == PATCH_SENTENCES:
+            self.patch = self.summarize()
 
     def summarize(self) -> _Patch:
         """Reduce the means to patch values and let go of them; sums go in the sentences' order, whatever theirs was."""
@@ -96,14 +100,17 @@ class Recorder:
         own.sentences += 1
         return Ticket(language=language, place=own.sentences - 1, tokens=tokens)
 
-    def add(self, ticket: Ticket, *, counts: NDArray[np.integer], mean: NDArray[np.float32]) -> None:
+    def add(self, ticket: Ticket, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None) -> None:
         """Add a sentence's measurements, once a ticket.
 
-        `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens.
+        `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens; it is
+        not looked at, and may be None, where the ticket does not want it.
         """
         own = self._languages[ticket.language]
         own.counts += counts
-        own.keep(ticket.place, mean)
+        if ticket.mean_wanted:
+            assert mean is not None, "one of the first sentences came without its mean"
+            own.keep(ticket.place, mean)
 
     def finish(self) -> ActivationStats:
         """Return the statistics, the languages in the order they first came; every ticket must have been added.

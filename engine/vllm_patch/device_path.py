@@ -82,8 +82,8 @@ class DevicePath:
         self._slots.write(layout.slots)
         if layout.recorded or self._spans_filled:
             spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
-            for row, first, end in layout.recorded:
-                spans[row] = torch.tensor([first, end])
+            for span in layout.recorded:
+                spans[span.row] = torch.tensor([span.first, span.end])
             self._spans.copy_(spans, non_blocking=True)
             self._spans_filled = bool(layout.recorded)
 

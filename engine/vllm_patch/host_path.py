@@ -11,22 +11,35 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engine.kernels import steer_numba, steer_torch
-from engine.kernels.activation import MlpForm, activate
+from engine.kernels import record_numba, steer_numba, steer_torch
+from engine.kernels.activation import ActivationName, MlpForm, activate
 from engine.kernels.device_table import DeviceRow
 from engine.vllm_patch.activation import SteeredActivation, set_step
-from engine.vllm_patch.path import StepLayout
+from engine.vllm_patch.path import RecordedSpan, StepLayout
 from engine.vllm_patch.recording import Recording
 from engine.vllm_patch.table import HostTable, TableRows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Recorded:
-    """The step's tokens that are recorded and the rows they are added to, both int64 [n]."""
+    """The sentences of a step that are recorded, and where."""
 
     recording: Recording
-    tokens: torch.Tensor
-    rows: torch.Tensor
+    spans: Sequence[RecordedSpan]
+
+    def add(self, layer: int, activation: ActivationName, x: torch.Tensor) -> None:
+        """Add what the tokens of `x` [T, F or 2F] have in one layer; their gates are its first F columns."""
+        counts, sums = self.recording.counts[layer], self.recording.sums[layer]
+        gate = x[:, : counts.shape[-1]]
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            spans = np.array([span[:3] for span in self.spans], dtype=np.int64)
+            record_numba.count_positive(x.numpy(), spans, counts.numpy())
+        else:
+            for span in self.spans:
+                counts[span.row] += (gate[span.first : span.end] > 0).sum(0, dtype=torch.int32)
+        for span in self.spans:
+            if span.sums:
+                sums[span.row] += activate(activation, gate[span.first : span.end]).float().sum(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +55,7 @@ class _HostStep:
         """Record, then steer, one layer of the step: `gate_up` [T, 2F], `out` [T, F], padded tokens at the end."""
         width = out.shape[-1]
         if (recorded := self.recorded) is not None:
-            gate = gate_up[recorded.tokens, :width]
-            recorded.recording.add(layer, recorded.rows, activate(self.forms[layer].activation, gate))
+            recorded.add(layer, self.forms[layer].activation, gate_up)
         if self.slots is None:
             return
         rows, up = self.rows, gate_up[:, width:]
@@ -103,15 +115,6 @@ class HostPath:
                 forms=self._forms,
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),
-                recorded=self._recorded(layout) if layout.recorded else None,
+                recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,
             )
-        )
-
-    def _recorded(self, layout: StepLayout) -> _Recorded:
-        tokens = np.concatenate([np.arange(first, end) for _, first, end in layout.recorded])
-        rows = np.repeat([row for row, _, _ in layout.recorded], [end - first for _, first, end in layout.recorded])
-        return _Recorded(
-            recording=self.recording,
-            tokens=torch.from_numpy(tokens).to(self._device),
-            rows=torch.from_numpy(rows).to(self._device),
         )

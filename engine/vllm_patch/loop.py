@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 
@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
 
 T = TypeVar("T")
+What = Literal["score", "recording"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """Something that the workers keep of a request under `key`, to be taken from them when the request has finished.
+
+    `parts` are then what each worker had, before the request's sink hears of its end.
+    """
+
+    what: What
+    key: str
+    parts: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +52,7 @@ class EngineLoop:
         self._event_loop = event_loop
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
+        self._kept: dict[str, Kept] = {}
         self._failure: AmpsweepError | None = None
         self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
         self._started: Future[None] = Future()
@@ -49,10 +63,13 @@ class EngineLoop:
         self._thread.start()
         await asyncio.wrap_future(self._started)
 
-    def submit(self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0) -> str:
+    def submit(
+        self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, kept: Kept | None = None
+    ) -> str:
         """Add a request, return its id; the smaller its priority, the sooner it runs.
 
-        `sink` gets its outputs, or one error, in the event loop.
+        `sink` gets its outputs, or one error, in the event loop. What the workers keep of it is taken from them once,
+        or dropped where the request is aborted.
         """
         self._names += 1
         request_id = str(self._names)
@@ -61,6 +78,8 @@ class EngineLoop:
             self._sinks[request_id] = sink
             try:
                 engine.add_request(request_id, prompt, params, priority=priority)
+                if kept is not None:
+                    self._kept[request_id] = kept
             except (ValueError, TypeError) as error:
                 self._deliver([(self._sinks.pop(request_id), InvalidRequest(str(error)))])
 
@@ -73,6 +92,8 @@ class EngineLoop:
         def drop(engine: LLMEngine) -> None:
             if self._sinks.pop(request_id, None) is not None:
                 engine.abort_request([request_id])
+                if (kept := self._kept.pop(request_id, None)) is not None:
+                    engine.collective_rpc(f"steering_drop_{kept.what}", args=(kept.key,))
 
         self._send(drop, lambda _: None)
 
@@ -144,11 +165,22 @@ class EngineLoop:
 
     def _step(self, engine: LLMEngine) -> None:
         delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []
-        for output in engine.step():
+        outputs = engine.step()
+        self._take_kept(engine, [output.request_id for output in outputs if output.finished])
+        for output in outputs:
             sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)
             if sink is not None:
                 delivered.append((sink, output))
         self._deliver(delivered)
+
+    def _take_kept(self, engine: LLMEngine, finished: Sequence[str]) -> None:
+        """Take from the workers what they kept of finished requests, all of a kind in one call."""
+        ended = [kept for request_id in finished if (kept := self._kept.pop(request_id, None)) is not None]
+        for what in sorted({kept.what for kept in ended}):
+            own = [kept for kept in ended if kept.what == what]
+            workers = engine.collective_rpc(f"steering_take_{what}s", args=([kept.key for kept in own],))
+            for kept, *parts in zip(own, *workers, strict=True):
+                kept.parts.extend(parts)
 
     def _deliver(self, delivered: list[tuple[Sink, RequestOutput | AmpsweepError]]) -> None:
         def hand_over() -> None:

@@ -8,7 +8,7 @@ compiled models and CUDA graphs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,24 @@ from engine.kernels.device_table import DeviceRow
 from engine.vllm_patch.recording import Recording
 
 
+class RecordedSpan(NamedTuple):
+    """A sentence's tokens [first, end) of a step and the row they are counted in; `sums`: summed up too."""
+
+    row: int
+    first: int
+    end: int
+    sums: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepLayout:
     """One forward pass of T tokens; padded tokens may follow them.
 
-    `slots` int32 [T] says what each token is steered by. `recorded` has for each sentence to record its row and the
-    tokens [first, end) of the step that are part of it; no row comes twice.
+    `slots` int32 [T] says what each token is steered by. `recorded` are the sentences to record; no row comes twice.
     """
 
     slots: NDArray[np.int32]
-    recorded: tuple[tuple[int, int, int], ...] = ()
+    recorded: tuple[RecordedSpan, ...] = ()
 
 
 NOTHING = StepLayout(slots=np.zeros(0, dtype=np.int32))

@@ -18,8 +18,8 @@ RECORDING_BYTES = 256 * 1024**2
 
 
 def recording_rows(layers: int, width: int) -> int:
-    """Return how many sentences are recorded at once: as many as RECORDING_BYTES holds, from 2 to 64."""
-    return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 64))
+    """Return how many sentences are recorded at once: as many as RECORDING_BYTES holds, from 2 to 256."""
+    return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 256))
 
 
 class Recording:
@@ -32,11 +32,12 @@ class Recording:
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
         self.rows = rows
         self._free = list(range(rows))
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[int, bool]] = {}
 
-    def open(self, key: str) -> int:
-        """Give a sentence its row."""
-        row = self._open[key] = self._free.pop()
+    def open(self, key: str, *, sums: bool) -> int:
+        """Give a sentence its row; `sums` where its activation sums are wanted besides the counts."""
+        row = self._free.pop()
+        self._open[key] = (row, sums)
         return row
 
     def clear(self, row: int) -> None:
@@ -44,20 +45,16 @@ class Recording:
         self.counts[:, row] = 0
         self.sums[:, row] = 0
 
-    def add(self, layer: int, rows: torch.Tensor, activations: torch.Tensor) -> None:
-        """Add tokens' activations, [n, F] of any float dtype, to their rows, int64 [n]."""
-        self.sums[layer].index_add_(0, rows, activations.float())
-        self.counts[layer].index_add_(0, rows, (activations > 0).int())
-
     def take(self, key: str) -> RecordedPart:
         """Return what a sentence left, and free its row."""
-        row = self._open[key]
+        row, summed = self._open[key]
         self.drop(key)
-        counts, sums = self.counts[:, row].cpu().numpy().copy(), self.sums[:, row].cpu().numpy().copy()
+        counts = self.counts[:, row].cpu().numpy().copy()
+        sums = self.sums[:, row].cpu().numpy().copy() if summed else None
         return RecordedPart(shard=self._shard, counts=counts, sums=sums)
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence that nobody takes, if it ever had one."""
-        row = self._open.pop(key, None)
-        if row is not None:
-            self._free.append(row)
+        held = self._open.pop(key, None)
+        if held is not None:
+            self._free.append(held[0])

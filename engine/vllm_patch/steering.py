@@ -18,7 +18,7 @@ from engine.edits import resolve
 from engine.intervention import Intervention, Scope
 from engine.kernels.device_table import DeviceRow
 from engine.neuron_set import NeuronSet
-from engine.vllm_patch.path import NOTHING, StepLayout, StepPath
+from engine.vllm_patch.path import NOTHING, RecordedSpan, StepLayout, StepPath
 from engine.vllm_patch.recorded_part import RecordedPart
 from engine.vllm_patch.scoring import Scoring
 from engine.vllm_patch.slots import Slots
@@ -36,6 +36,7 @@ class _Request:
     prompt_tokens: int = 0
     row: int | None = None
     skip: int = 0
+    sums: bool = False
     score_key: str | None = None
 
 
@@ -78,9 +79,14 @@ class WorkerSteering:
                 prompt_tokens=steer.prompt_tokens,
             )
         if (record := orders.record) is not None:
-            request = replace(request, row=self._path.recording.open(record.key), skip=record.skip)
+            request = replace(
+                request,
+                row=self._path.recording.open(record.key, sums=record.sums),
+                skip=record.skip,
+                sums=record.sums,
+            )
         if (score := orders.score) is not None:
-            self._scoring.open(score.key, tokens, score.first)
+            self._scoring.open(score.key, tokens, score.first, score.last)
             request = replace(request, score_key=score.key)
         self._requests[request_id] = request
 
@@ -151,7 +157,7 @@ class WorkerSteering:
         first_rows: NDArray[np.int64],
         counts: NDArray[np.int64],
         done: NDArray[np.int64],
-    ) -> tuple[tuple[int, int, int], ...]:
+    ) -> tuple[RecordedSpan, ...]:
         found = []
         for at, request in enumerate(requests):
             if request.row is not None:
@@ -160,7 +166,7 @@ class WorkerSteering:
                 skipped = max(request.skip - int(done[at]), 0)
                 first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
                 if first < end:
-                    found.append((request.row, first, end))
+                    found.append(RecordedSpan(request.row, first, end, request.sums))
         return tuple(found)
 
 

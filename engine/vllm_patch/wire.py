@@ -28,18 +28,26 @@ class SteerOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOrder:
-    """Record this request's activations under `key`, those of its first `skip` tokens apart."""
+    """Record this request's activations under `key`, those of its first `skip` tokens apart.
+
+    Its tokens above 0 are counted; its activations are summed up where `sums` says so.
+    """
 
     key: str
     skip: int
+    sums: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOrder:
-    """Keep under `key` the log-probabilities of the prompt's tokens from position `first` (at least 1) on."""
+    """Keep under `key` the log-probabilities of the prompt's tokens from position `first` (at least 1) on, then `last`.
+
+    `last` is the token after the prompt.
+    """
 
     key: str
     first: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True)

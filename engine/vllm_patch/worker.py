@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -82,17 +83,17 @@ class SteeringWorkerMixin:
         """Keep a neuron set for the requests that name it."""
         self._steering.add_neurons(neurons)
 
-    def steering_take_score(self, key: str) -> NDArray[np.float32]:
-        """Return a scored request's log-probabilities, float32, one a scored token; see `Scoring.take`."""
-        return self._steering.take_score(key)
+    def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return scored requests' log-probabilities, float32, one a scored token; see `Scoring.take`."""
+        return list(map(self._steering.take_score, keys))
 
     def steering_drop_score(self, key: str) -> None:
         """Forget a scored request whose answer nobody takes."""
         self._steering.drop_score(key)
 
-    def steering_take_recording(self, key: str) -> RecordedPart:
-        """Return what a recorded sentence left of this worker's neurons; see `Recording.take`."""
-        return self._steering.take_recording(key)
+    def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
+        """Return what recorded sentences left of this worker's neurons; see `Recording.take`."""
+        return list(map(self._steering.take_recording, keys))
 
     def steering_drop_recording(self, key: str) -> None:
         """Forget a recorded sentence whose sums nobody takes."""

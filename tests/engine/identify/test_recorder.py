@@ -53,6 +53,16 @@ def test_a_language_is_full_at_its_first_sentence_that_does_not_fit() -> None:
     assert [ticket and ticket.place for ticket in taken] == [0, None, None]
 
 
+def test_sentences_after_the_first_hundred_need_no_mean() -> None:
+    recorder = _recorder()
+    tickets = [ticket for _ in range(PATCH_SENTENCES + 1) if (ticket := recorder.admit("en", 1)) is not None]
+    assert [ticket.mean_wanted for ticket in tickets] == [True] * PATCH_SENTENCES + [False]
+    counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
+    recorder.add(tickets[-1], counts=counts, mean=None)
+    with pytest.raises(AssertionError, match="without its mean"):
+        recorder.add(tickets[0], counts=counts, mean=None)
+
+
 def test_a_sentence_without_tokens_takes_no_part() -> None:
     recorder = _recorder()
     assert recorder.admit("en", 0) is None

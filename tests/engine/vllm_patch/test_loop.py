@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnsupportedModel
-from engine.vllm_patch.loop import EngineLoop
+from engine.vllm_patch.loop import EngineLoop, Kept
 
 
 class Output:
@@ -49,6 +49,11 @@ class StandIn:
         done, self.waiting = self.waiting, []
         return [Output(request_id) for request_id in done]
 
+    def collective_rpc(self, name: str, args: tuple[Any, ...]) -> list[list[str]]:
+        """Answer as two workers do."""
+        self.log.append(f"{name} {args[0]}")
+        return [[f"{key} of worker {worker}" for key in args[0]] for worker in (1, 2)]
+
     def shutdown(self) -> None:
         self.log.append("shutdown")
 
@@ -57,7 +62,7 @@ def run(check: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(check, 30))
 
 
-def ask(loop: EngineLoop, prompt: str) -> asyncio.Future[Any]:
+def ask(loop: EngineLoop, prompt: str, kept: Kept | None = None) -> asyncio.Future[Any]:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     params: Any = None
 
@@ -67,7 +72,7 @@ def ask(loop: EngineLoop, prompt: str) -> asyncio.Future[Any]:
         else:
             answer.set_result(output)
 
-    loop.submit(prompt, params, sink)
+    loop.submit(prompt, params, sink, kept=kept)
     return answer
 
 
@@ -87,6 +92,34 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
             await bad
         await loop.stop()
         assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_aborted_request() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        await asyncio.sleep(0)  # all that follows is in the queue before the first step
+        kept = [Kept(what="score", key=key) for key in "abc"]
+        answers = [ask(loop, one.key, one) for one in kept]
+        refused = ask(loop, "too long", Kept(what="score", key="d"))
+        loop.abort("2")
+        held.set()
+        assert await busy
+        await asyncio.gather(answers[0], answers[2])
+        with pytest.raises(InvalidRequest):
+            await refused
+        assert [one.parts for one in kept] == [
+            ["a of worker 1", "a of worker 2"],
+            [],
+            ["c of worker 1", "c of worker 2"],
+        ]
+        await loop.stop()
+        assert engine.log[3:] == ["abort", "steering_drop_score b", "steering_take_scores ['a', 'c']", "shutdown"]
 
     run(check())
 

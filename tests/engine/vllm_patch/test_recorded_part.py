@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_parts_in_any_order_make_the_whole(stages: int, ranks: int, order: rando
     joined = join_parts(parts, layers=LAYERS, width=WIDTH)
     np.testing.assert_array_equal(joined[0], counts)
     np.testing.assert_array_equal(joined[1], sums)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sums_that_were_not_wanted_are_none(ranks: int) -> None:
+    counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
+    parts = [replace(part, sums=None) for part in parts_of(counts, counts, stages=1, ranks=ranks)]
+    joined = join_parts(parts, layers=LAYERS, width=WIDTH)
+    np.testing.assert_array_equal(joined[0], counts)
+    assert joined[1] is None
 
 
 def test_a_part_that_is_missing_or_comes_twice_is_noticed() -> None:

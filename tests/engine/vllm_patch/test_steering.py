@@ -118,7 +118,7 @@ def test_scope_follows_positions_over_chunks(worker: Worker) -> None:
 
 def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None:
     worker.steering.start("a", steer(3), [0, 1, 2])
-    worker.steering.start("r", Orders(record=RecordOrder(key="s", skip=0)).extra_args(), [0])
+    worker.steering.start("r", Orders(record=RecordOrder(key="s", skip=0, sums=True)).extra_args(), [0])
     worker.steering.begin_step(["a", "r"], [3, 1], [0, 0])
     run_layer(worker, 4)
     worker.steering.begin_dummy_step()
@@ -128,7 +128,7 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
 
 
 def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Worker) -> None:
-    orders = steer(3) | Orders(record=RecordOrder(key="s", skip=0)).extra_args()
+    orders = steer(3) | Orders(record=RecordOrder(key="s", skip=0, sums=True)).extra_args()
     for _ in range(2):
         worker.steering.start("a", steer(3), [0, 1, 2])
         worker.steering.start("r", orders, [0])
@@ -153,7 +153,7 @@ def test_a_finished_request_no_longer_steers(worker: Worker) -> None:
 
 
 def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker: Worker) -> None:
-    worker.steering.start("r", Orders(record=RecordOrder(key="s", skip=1)).extra_args(), [0, 1, 2])
+    worker.steering.start("r", Orders(record=RecordOrder(key="s", skip=1, sums=True)).extra_args(), [0, 1, 2])
     for _ in range(2):  # computed, preempted, computed again
         worker.steering.begin_step(["r"], [2], [0])
         run_layer(worker, 2)
@@ -161,29 +161,42 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker:
         run_layer(worker, 1)
     part = worker.steering.take_recording("s")
     np.testing.assert_array_equal(part.counts, np.full((1, WIDTH), 2))
+    assert part.sums is not None
     np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
+
+
+def test_a_sentence_whose_sums_are_not_wanted_is_only_counted(worker: Worker) -> None:
+    for key, sums in (("counted", False), ("summed", True)):
+        worker.steering.start(key, Orders(record=RecordOrder(key=key, skip=0, sums=sums)).extra_args(), [0])
+    worker.steering.begin_step(["counted", "summed"], [5, 2], [0, 0])
+    run_layer(worker, 7)
+    counted, summed = worker.steering.take_recording("counted"), worker.steering.take_recording("summed")
+    np.testing.assert_array_equal(counted.counts, np.full((1, WIDTH), 5))
+    np.testing.assert_array_equal(summed.counts, np.full((1, WIDTH), 2))
+    assert counted.sums is None
+    assert summed.sums is not None
 
 
 def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -> None:
     for name in ("a", "b", "c"):  # there are two rows
-        worker.steering.start(name, Orders(record=RecordOrder(key=name, skip=0)).extra_args(), [0])
+        worker.steering.start(name, Orders(record=RecordOrder(key=name, skip=0, sums=True)).extra_args(), [0])
         worker.steering.finish(name)
         worker.steering.drop_recording(name)
     worker.steering.drop_recording("never started")
-    worker.steering.start("d", Orders(record=RecordOrder(key="d", skip=0)).extra_args(), [0])
+    worker.steering.start("d", Orders(record=RecordOrder(key="d", skip=0, sums=True)).extra_args(), [0])
     worker.steering.begin_step(["d"], [1], [0])
     run_layer(worker, 1)
     np.testing.assert_array_equal(worker.steering.take_recording("d").counts, np.ones((1, WIDTH)))
 
 
 def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker: Worker) -> None:
-    tokens = [4, 7, 1, 9, 3]
-    hidden = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    tokens = [4, 7, 1, 9]  # and 3, the last, which is not fed
+    hidden = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     worker.steering.start("plain", None, [1])
-    worker.steering.start("s", Orders(score=ScoreOrder(key="k", first=2)).extra_args(), tokens)
+    worker.steering.start("s", Orders(score=ScoreOrder(key="k", first=2, last=3)).extra_args(), tokens)
     worker.steering.begin_step(["plain", "s"], [1, 2], [0, 0])
     worker.steering.end_step(torch.cat([torch.zeros(1, 3), hidden[:2]]))
-    worker.steering.begin_step(["s"], [3], [2])
+    worker.steering.begin_step(["s"], [2], [2])
     worker.steering.end_step(hidden[2:])
-    expected = [float(torch.log_softmax(head(hidden[at - 1]), 0)[tokens[at]]) for at in (2, 3, 4)]
+    expected = [float(torch.log_softmax(head(hidden[at]), 0)[token]) for at, token in ((1, 1), (2, 9), (3, 3))]
     np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)

@@ -1,0 +1,38 @@
+"""Counting, sentence by sentence, how often each neuron of a layer is above 0: the float32 kernel for CPUs.
+
+One pass over the gates at the speed of the memory that they are read from, on one thread. The activation is above 0
+exactly where its gate is, for every activation function that is steered, so none is computed.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+@numba.njit("(float32[:, ::1], int64[:, ::1], int32[:, ::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDArray[np.int32]) -> None:
+    """Add to `counts` int32 [R, F] how many tokens of `x` [T, F or 2F] have a first column, a second, ... above 0.
+
+    Each of `spans` [n, 3] is a row of `counts` and the tokens [first, end) that are counted there.
+    """
+    width = counts.shape[1]
+    zero = np.float32(0)
+    for at in range(spans.shape[0]):
+        row, token, end = counts[spans[at, 0]], spans[at, 1], spans[at, 2]
+        while token + 4 <= end:  # four tokens a pass, so that the row is read and written a quarter as often
+            a, b, c, d = x[token, :width], x[token + 1, :width], x[token + 2, :width], x[token + 3, :width]
+            for neuron in range(width):
+                row[neuron] += (
+                    np.int32(a[neuron] > zero)
+                    + np.int32(b[neuron] > zero)
+                    + np.int32(c[neuron] > zero)
+                    + np.int32(d[neuron] > zero)
+                )
+            token += 4
+        while token < end:
+            a = x[token, :width]
+            for neuron in range(width):
+                row[neuron] += np.int32(a[neuron] > zero)
+            token += 1
