@@ -4,11 +4,12 @@
 #   docker build --target cpu .      a server whose engines run on the CPU
 #   docker build --target gpu .      a server, or a Ray worker, with vLLM on CUDA
 #
-# All stand on Debian's slim Python. The CUDA libraries come with the wheels of torch and vLLM, so the GPU image needs no
-# CUDA base, whose copies would lie beside them unused; of the host it needs the driver and NVIDIA's container toolkit.
+# All stand on Debian's slim Python, of the release that the tests run with. The CUDA libraries come with the wheels of
+# torch and vLLM, so the GPU image needs no CUDA base, whose copies would lie beside them unused; of the host it needs the
+# driver and NVIDIA's container toolkit.
 # Bases are pinned by exact tag. To pin one by its digest too, append what this prints:
-#   docker buildx imagetools inspect python:3.12.12-slim-bookworm --format '{{.Manifest.Digest}}'
-ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
+#   docker buildx imagetools inspect python:3.11.14-slim-bookworm --format '{{.Manifest.Digest}}'
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS builder
@@ -59,7 +60,7 @@ USER 0:0
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnuma1 tini \
  && rm -rf /var/lib/apt/lists/* \
- && install --directory --owner=10001 --group=10001 /var/lib/ampsweep
+ && install --directory --owner=10001 --group=10001 /var/lib/ampsweep /var/lib/ampsweep-published
 USER 10001:10001
 ENV AMPSWEEP_HOME=/var/lib/ampsweep AMPSWEEP_HOST=0.0.0.0 AMPSWEEP_PORT=8700 \
     HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1

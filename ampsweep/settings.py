@@ -1,5 +1,7 @@
 """What a server is told at its start, by options of `ampsweep serve`, else by the environment (AMPSWEEP_...).
 
+What is secret may also be a file in /run/secrets.
+
 A value that cannot be used stops the start, with its name.
 """
 
@@ -16,6 +18,8 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.spec_file import read_spec
 
 PREFIX = "AMPSWEEP_"
+SECRETS = Path("/run/secrets")
+"""Where containers find their secrets: a file `ampsweep_database_url` there is that setting, if none sets it."""
 
 
 class ServedModel(BaseModel):
@@ -132,6 +136,8 @@ def read_settings(**options: Any) -> Settings:
     Raises InvalidRequest whose `param` is the option's name or, where the environment set it, the variable's.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if SECRETS.is_dir():
+        given = {"_secrets_dir": SECRETS, **given}
     try:
         return Settings(**given)
     except ValidationError as error:

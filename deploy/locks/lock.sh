@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 resolve() { # TARGET PYPROJECT [OPTION...]
   local target=$1 project=$2
   shift 2
-  uv pip compile "$project" --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+  uv pip compile "$project" --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --no-annotate --no-header --quiet --output-file "deploy/locks/$target.txt" "$@"
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import ampsweep.settings as settings_module
 from ampsweep.bundled import ATLAS_CORPUS
 from ampsweep.errors import InvalidRequest
 from ampsweep.settings import ServedModel, read_settings
@@ -61,3 +62,14 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_DTYPE", "float8")
     with pytest.raises(InvalidRequest, match="AMPSWEEP_DTYPE"):
         read_settings()
+
+
+def test_a_secret_may_be_a_file_and_everything_else_wins_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    (tmp_path / "ampsweep_database_url").write_text("postgresql://u:p@host/db\n")
+    (tmp_path / "ray_token").write_text("not a setting")
+    assert read_settings().database_url == "postgresql://u:p@host/db"
+    monkeypatch.setenv("AMPSWEEP_DATABASE_URL", "postgresql://other/db")
+    assert read_settings().database_url == "postgresql://other/db"

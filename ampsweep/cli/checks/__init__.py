@@ -1,0 +1,1 @@
+"""What `ampsweep doctor` looks at, a file a part of the set-up."""

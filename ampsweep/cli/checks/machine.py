@@ -1,0 +1,126 @@
+"""The machine: its processor, GPUs, memory, shared memory."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from ampsweep.cli.checks.finding import Finding, bad, note, ok
+
+GIB = 1024**3
+SHARED = Path("/dev/shm")  # noqa: S108
+DRIVERS = {12: 525, 13: 580}
+"""The oldest driver for each major release of CUDA, by NVIDIA's table of minor version compatibility."""
+_QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as its driver tells of it; memory in MiB."""
+
+    name: str
+    driver: str
+    total: int
+    free: int
+
+
+def gpus() -> list[Gpu]:
+    """Return the GPUs of this machine; none where there is no driver."""
+    if shutil.which(_QUERY[0]) is None:
+        return []
+    try:
+        said = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return []
+    return read_gpus(said.stdout) if said.returncode == 0 else []
+
+
+def read_gpus(text: str) -> list[Gpu]:
+    """Read what nvidia-smi answers: a line a GPU of name, driver, memory and free memory; others are left out."""
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 4 and row[2].isdigit()]
+    return [Gpu(name=name, driver=driver, total=int(total), free=int(free or 0)) for name, driver, total, free in rows]
+
+
+def gpu(found: list[Gpu], cuda: int | None) -> list[Finding]:
+    """Look at the GPUs, and whether their driver is new enough for the CUDA release of the installed packages."""
+    if not found:
+        return [note("GPU", "none; engines run on the CPU")]
+    findings = [
+        ok("GPU", f"{one.name}, {one.total / 1024:.0f} GiB ({one.free / 1024:.0f} free), driver {one.driver}")
+        for one in found
+    ]
+    oldest = DRIVERS.get(cuda or 0, 0)
+    if int(found[0].driver.split(".")[0]) < oldest:
+        findings.append(bad("driver", f"{found[0].driver} is too old for CUDA {cuda}", f"install {oldest} or newer"))
+    return findings
+
+
+def cuda_release() -> int | None:
+    """Return the major release of CUDA that the installed packages bring; None where they bring none."""
+    try:
+        return int(metadata.version("nvidia-cuda-runtime").split(".")[0])
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def processor(flags: set[str], cores: int) -> Finding:
+    """Look at what vLLM's CPU build needs of the processor."""
+    if "avx2" not in flags:
+        return bad("processor", "it has no AVX2", "run engines on another machine, or on a GPU")
+    fast = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    detail = f"{cores} cores, {', '.join(['avx2', *fast])}"
+    return ok("processor", detail) if fast else note("processor", f"{detail}: without AVX-512 the CPU engine is slower")
+
+
+def processor_flags() -> set[str]:
+    """Return what the kernel says the processor can do."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def memory(available: int, weights: int) -> Finding:
+    """Compare the memory that is free with the models' weights, in bytes."""
+    detail = f"{available / GIB:.1f} GiB free, the models' weights are {weights / GIB:.1f} GiB"
+    if available < weights + 2 * GIB:
+        return bad("memory", detail, "free memory, offer fewer models, or choose --dtype bfloat16")
+    return ok("memory", detail)
+
+
+def available_memory() -> int:
+    """Return the bytes that can be had without swapping: of the machine, or of this container where that is less."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def shared_memory(size: int) -> Finding:
+    """Look at /dev/shm, where Ray's object store lies."""
+    if size < GIB // 4:
+        return bad("shared memory", f"{SHARED} has {size / GIB:.2f} GiB", "give the container --shm-size=2g")
+    return ok("shared memory", f"{SHARED} has {size / GIB:.1f} GiB")
+
+
+def machine(weights: int) -> list[Finding]:
+    """Look at all of it; `weights` are the bytes of the models on the list."""
+    found = gpus()
+    return [
+        processor(processor_flags(), os.cpu_count() or 1),
+        *gpu(found, cuda_release()),
+        memory(available_memory(), 0 if found else weights),
+        shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
+    ]

@@ -1,0 +1,29 @@
+"""A server from outside: whether it answers, and whether the key opens it."""
+
+from __future__ import annotations
+
+import os
+
+from ampsweep.cli.checks.finding import Finding, bad, note, ok
+from ampsweep.client import API_KEY, Client
+from ampsweep.errors import AmpsweepError, Unavailable
+
+SECONDS = 10.0
+
+
+def server(url: str) -> list[Finding]:
+    """Ask a server for its models."""
+    with Client(url, timeout=SECONDS) as client:
+        try:
+            names = ", ".join(str(model["id"]) for model in client.models())
+        except Unavailable as error:
+            return [bad("server", error.message, "start it with `ampsweep serve`, or mend --server")]
+        except AmpsweepError as error:
+            if error.status in (401, 403):
+                given = f"the key in {API_KEY} does not open it" if os.environ.get(API_KEY) else "it asks for a key"
+                remedy = f"set {API_KEY} to one that `ampsweep keys create` made on the server"
+                return [ok("server", f"{url} answers"), bad("key", f"{given}: {error.message}", remedy)]
+            return [bad("server", f"{url}: {error.message}", "look into the server's log")]
+        ready = client.ready()
+    found = [ok("server", f"{url} answers; models: {names}")]
+    return found if ready else [*found, note("engines", "some are not ready yet", f"see {url}/readyz")]

