@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
@@ -56,6 +57,7 @@ class FakeEngine:
         self._sleep = sleep
         self._seconds = seconds_per_step
         self._fail_on = fail_on
+        self._closed = asyncio.Event()
 
     @property
     def info(self) -> EngineInfo:
@@ -135,8 +137,14 @@ class FakeEngine:
             recorder.add(ticket, counts=counts, mean=mean)
         return recorder.finish()
 
+    async def ended(self) -> str:
+        """Wait for `close`."""
+        await self._closed.wait()
+        return "the engine was closed"
+
     async def close(self) -> None:
-        """Do nothing: there is no model to free."""
+        """Free nothing: there is no model."""
+        self._closed.set()
 
     def _key(self, steering: Steering | None) -> list[str]:
         """Return what tells steerings apart; raises for a neuron set, language or layer that is not there."""

@@ -211,6 +211,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def ended(self) -> str:
+        """Wait until the engine was closed or has died, so that it will answer nothing any more; return why."""
+        ...
+
     async def close(self) -> None:
         """Stop everything in flight and free the model."""
         ...

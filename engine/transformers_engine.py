@@ -44,6 +44,7 @@ class TransformersEngine:
             folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
         )
         self._neurons = LoadedNeurons(self._model.info)
+        self._closed = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
 
     @property
@@ -93,8 +94,14 @@ class TransformersEngine:
             await self._run(partial(self._record, sentence, recorder))
         return recorder.finish()
 
+    async def ended(self) -> str:
+        """Wait for `close`: a model in this process does not die alone."""
+        await self._closed.wait()
+        return "the engine was closed"
+
     async def close(self) -> None:
         """Finish the step in flight and drop the others; the model goes with the engine object."""
+        self._closed.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _record(self, sentence: Sentence, recorder: Recorder) -> None:

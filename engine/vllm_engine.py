@@ -173,6 +173,10 @@ class VllmEngine:
         """How many prompt tokens of finished requests were read from the prefix cache so far."""
         return self._cached_tokens
 
+    async def ended(self) -> str:
+        """Wait until the engine was closed or has died; see `Engine.ended`."""
+        return await self._loop.ended()
+
     async def close(self) -> None:
         """Stop everything in flight and free the model."""
         await self._loop.stop()

@@ -82,7 +82,6 @@ class EngineHost:
         self._results = Results(storage_at(setup.results))
         self._requests = asyncio.Semaphore(setup.requests_in_flight)
         self._samples: dict[tuple[str, int], Count] = {}
-        self._closed = asyncio.Event()
         self._engine: Engine | None = None
         self._shelf: NeuronShelf | None = None
 
@@ -160,14 +159,12 @@ class EngineHost:
         raise EngineFailed("the engine answered nothing")
 
     async def ended(self) -> str:
-        """Wait until the host is closed."""
-        await self._closed.wait()
-        return "the engine was closed"
+        """Wait until the host is closed or its engine has died; return why."""
+        return "the engine was closed" if self._engine is None else await self._engine.ended()
 
     async def close(self) -> None:
         """Free the engine."""
         engine, self._engine = self._engine, None
-        self._closed.set()
         if engine is not None:
             await engine.close()
 

@@ -1,7 +1,8 @@
 """The thread that owns an LLMEngine: it alone touches it, between steps it does what others asked for.
 
 Everything goes through one queue in order: an abort that was sent before a request is done before it. When a step
-fails the engine is dead: all that is in flight, and all that comes later, gets EngineFailed.
+fails, or a worker's process ends, the engine is dead: all that is in flight, and all that comes later, gets
+EngineFailed.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class EngineLoop:
         self._sinks: dict[str, Sink] = {}
         self._kept: dict[str, Kept] = {}
         self._failure: AmpsweepError | None = None
+        self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
         self._started: Future[None] = Future()
         self._names = 0
@@ -124,6 +126,12 @@ class EngineLoop:
 
         self._send(run, lambda _: None)
 
+    async def ended(self) -> str:
+        """Wait until the engine has died or was stopped, and return why."""
+        await self._over.wait()
+        assert self._failure is not None
+        return self._failure.message
+
     async def stop(self) -> None:
         """End the thread after the step under way; what is in flight gets EngineFailed."""
         self._commands.put(None)
@@ -140,6 +148,7 @@ class EngineLoop:
         except BaseException as error:  # noqa: BLE001  # handed to the caller
             self._started.set_exception(error)
             return
+        engine.model_executor.register_failure_callback(self._worker_died)
         self._started.set_result(None)
         try:
             while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
@@ -190,11 +199,19 @@ class EngineLoop:
         if delivered and not self._event_loop.is_closed():
             self._event_loop.call_soon_threadsafe(hand_over)
 
+    def _worker_died(self) -> None:
+        """Fail what is in flight at once, from another thread: the engine's own may wait for the worker still."""
+        self._fail(EngineFailed("the engine died: one of its workers' processes ended"))
+        self._commands.put(None)
+
     def _fail(self, failure: EngineFailed) -> None:
-        self._failure = failure
-        self._deliver([(sink, failure) for sink in self._sinks.values()])
-        self._sinks.clear()
-        self._refuse_waiting(failure)
+        """Tell everybody; the first failure is the one that is told, also to those who came in between two."""
+        self._failure = self._failure or failure
+        sinks, self._sinks = self._sinks, {}
+        self._deliver([(sink, self._failure) for sink in sinks.values()])
+        self._refuse_waiting(self._failure)
+        if not self._event_loop.is_closed():
+            self._event_loop.call_soon_threadsafe(self._over.set)
 
     def _refuse_waiting(self, failure: AmpsweepError) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -26,6 +26,10 @@ class StandIn:
 
     def __init__(self, *, dies: bool = False) -> None:
         self.engine_core = self
+        self.model_executor = self
+        self.lose_a_worker: Callable[[], None]
+        self.stepping, self.released = threading.Event(), threading.Event()
+        self.released.set()
         self.dies = dies
         self.waiting: list[str] = []
         self.log: list[str] = []
@@ -46,6 +50,8 @@ class StandIn:
     def step(self) -> list[Output]:
         if self.dies:
             raise MemoryError("out of it")
+        self.stepping.set()
+        self.released.wait(10)
         done, self.waiting = self.waiting, []
         return [Output(request_id) for request_id in done]
 
@@ -53,6 +59,9 @@ class StandIn:
         """Answer as two workers do."""
         self.log.append(f"{name} {args[0]}")
         return [[f"{key} of worker {worker}" for key in args[0]] for worker in (1, 2)]
+
+    def register_failure_callback(self, callback: Callable[[], None]) -> None:
+        self.lose_a_worker = callback
 
     def shutdown(self) -> None:
         self.log.append("shutdown")
@@ -133,6 +142,42 @@ def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later() -> Non
                 await ask(loop, "good")
         with pytest.raises(EngineFailed):
             await loop.call(lambda _: None)
+
+    run(check())
+
+
+def test_a_worker_that_dies_ends_an_idle_engine() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        ended = asyncio.create_task(loop.ended())
+        await asyncio.sleep(0)
+        assert not ended.done()
+        engine.lose_a_worker()
+        assert await ended == "the engine died: one of its workers' processes ended"
+        with pytest.raises(EngineFailed, match="one of its workers"):
+            await ask(loop, "later")
+        await loop.stop()
+        assert engine.log == ["shutdown"]
+
+    run(check())
+
+
+def test_a_worker_that_dies_fails_a_step_that_never_ends() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        engine.released.clear()
+        loop = make(engine)
+        await loop.start()
+        answer = ask(loop, "good")
+        assert await asyncio.to_thread(engine.stepping.wait, 10)
+        engine.lose_a_worker()
+        with pytest.raises(EngineFailed, match="one of its workers"):
+            await answer
+        engine.released.set()
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
 
     run(check())
 
