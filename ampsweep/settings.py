@@ -87,6 +87,8 @@ class Settings(BaseSettings):
 
     `database_url` is a PostgreSQL server's, by default an SQLite file in `home`. `keep_days` is how long a sweep's
     results stay after its end, by default for ever. `keys` is the file of API keys, by default `keys.json` in `home`.
+    A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
+    layers) devices.
     The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none.
     """
 
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     data: Folder | None = None
     engine: Literal["vllm", "transformers", "fake"] = "vllm"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64)
+    pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
     ray_address: str | None = None
     cells_per_engine: int = Field(default=8, ge=1, le=1024)
     atlas: bool = True

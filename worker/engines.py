@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ampsweep.errors import UnknownName
+from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.model import read_model_folder
 from engine.protocol import Engine
 
@@ -19,7 +19,8 @@ KINDS = ("vllm", "transformers", "fake")
 class EngineSpec:
     """An engine to be opened `count` times: the model, by its name on the server's list and its folder, and how.
 
-    `max_model_len` None is the model's own. `cpus` and `gpus` are what Ray sets aside for each. `options` are the
+    `max_model_len` None is the model's own. The two sizes spread the model of a vllm engine over their product of
+    devices, which only it can. `cpus` and `gpus` are what Ray sets aside for each. `options` are the
     engine's own: the fields of `VllmSettings`, or the keyword arguments of the other engines.
     """
 
@@ -28,6 +29,8 @@ class EngineSpec:
     kind: str = "vllm"
     dtype: str = "float32"
     max_model_len: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
@@ -40,8 +43,16 @@ async def open_engine(spec: EngineSpec) -> Engine:
         from engine.vllm_engine import VllmEngine
         from engine.vllm_patch.launch import VllmSettings
 
-        settings = VllmSettings(max_model_len=spec.max_model_len, **spec.options)
+        settings = VllmSettings(
+            max_model_len=spec.max_model_len,
+            tensor_parallel_size=spec.tensor_parallel_size,
+            pipeline_parallel_size=spec.pipeline_parallel_size,
+            **spec.options,
+        )
         return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
+    for param in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if getattr(spec, param) > 1:
+            raise InvalidRequest(f"{param} above 1 needs the vllm engine; this one is {spec.kind}", param=param)
     if spec.kind == "transformers":
         from engine.transformers_engine import TransformersEngine
 

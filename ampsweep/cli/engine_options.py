@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option(help="A local folder in Hugging Face's form, or `atlas`, the bundled model.")]
 Kind = Annotated[str, typer.Option(help="vllm, or transformers: slow and obvious.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+TensorParallel = Annotated[int | None, typer.Option(help="Devices that share each layer, vllm only. [default: 1]")]
+PipelineParallel = Annotated[
+    int | None, typer.Option(help="Groups of devices, each with a part of the layers, vllm only. [default: 1]")
+]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions speak of.")]
 
 

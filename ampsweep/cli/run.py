@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.engine_options import Dtype, Kind, quiet_libraries
+from ampsweep.cli.engine_options import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.cli.summary import show_summary
@@ -20,6 +20,7 @@ from ampsweep.spec_file import read_spec
 
 if TYPE_CHECKING:
     from ampsweep.cli.house import House
+    from ampsweep.settings import Settings
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
 
@@ -31,6 +32,8 @@ def run(
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    tensor_parallel_size: TensorParallel = None,
+    pipeline_parallel_size: PipelineParallel = None,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
     from ampsweep.cli.house import House, catalog_of
@@ -40,9 +43,16 @@ def run(
 
     quiet_libraries()
     wanted = parse_spec(read_spec(spec))
-    settings = read_settings(data=data, corpora=corpus, engine=engine, dtype=dtype)
+    settings = read_settings(
+        data=data,
+        corpora=corpus,
+        engine=engine,
+        dtype=dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+    )
     with closing(House.open(out, catalog_of(settings, local_models=True))) as house:
-        sweep = run_to_end(_compute(house, _enter(house, wanted)))
+        sweep = run_to_end(_compute(house, _enter(house, wanted), settings))
         summary = summary_json(house.results, sweep.id)
         show_summary(summary["rows"], summary["best_factors"])
         for source in (house.results.samples_file(sweep.id), house.results.summary_file(sweep.id)):
@@ -90,7 +100,7 @@ def _enter(house: House, spec: SweepSpec) -> SweepRecord:
     return sweep
 
 
-async def _compute(house: House, sweep: SweepRecord) -> SweepRecord:
+async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> SweepRecord:
     """Run what is missing of a sweep to its end; the model is loaded only if something is."""
     from jobs.finalize import finalize
     from jobs.store.states import SWEEP_ENDED, SweepState
@@ -104,7 +114,12 @@ async def _compute(house: House, sweep: SweepRecord) -> SweepRecord:
     model = str(sweep.spec["model"])
     catalog = house.catalog
     engine = EngineSpec(
-        model=model, folder=catalog.model_path(model).resolve(), kind=catalog.engine, dtype=catalog.dtype
+        model=model,
+        folder=catalog.model_path(model).resolve(),
+        kind=catalog.engine,
+        dtype=catalog.dtype,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
     )
     changed = asyncio.Event()
     pool = LocalPool([engine], house.setup)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries
 from ampsweep.errors import AmpsweepError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def serve(
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, or transformers: slow. [default: vllm]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
+    tensor_parallel_size: TensorParallel = None,
+    pipeline_parallel_size: PipelineParallel = None,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[int | None, typer.Option(help="Cells an engine has in flight. [default: 8]")] = None,
     keys: Annotated[Path | None, typer.Option(help="The file of API keys. [default: keys.json in the home]")] = None,
@@ -51,7 +54,6 @@ def serve(
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
 ) -> None:
     """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
-    from ampsweep.cli.engine_options import quiet_libraries
     from ampsweep.settings import read_settings
 
     settings = read_settings(
@@ -66,6 +68,8 @@ def serve(
         data=data,
         engine=engine,
         dtype=dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,
@@ -144,6 +148,8 @@ def _engines(settings: Settings) -> list[EngineSpec]:
             folder=model.path.resolve(),
             kind=settings.engine,
             dtype=settings.dtype,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            pipeline_parallel_size=settings.pipeline_parallel_size,
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,

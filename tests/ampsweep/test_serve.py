@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from ampsweep import Client
+from ampsweep.cli.serve import _engines
+from ampsweep.settings import read_settings
 from tests.ampsweep.processes import descendants, living
 from tests.ampsweep.served import served
 
@@ -34,6 +36,13 @@ def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does it: to all at once
         assert server.process.wait(60) == 130
         assert living(started) == set()
+
+
+def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_TENSOR_PARALLEL_SIZE", "4")
+    engines = _engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
+    assert {(each.tensor_parallel_size, each.pipeline_parallel_size) for each in engines} == {(4, 2)}
+    assert len(engines) == 2
 
 
 @pytest.mark.parametrize(

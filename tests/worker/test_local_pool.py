@@ -12,6 +12,7 @@ from jobs.ports import CompletionCall
 from jobs.store.states import SweepState
 from tests.worker.house import House, drain
 from worker.completions import PoolCompletions
+from worker.host import EngineHost
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,21 @@ async def test_a_request_that_is_refused_is_a_failed_sample(house: House) -> Non
     assert errors
     assert len(errors) < table.num_rows
     assert "tokens" in errors[0]
+
+
+async def test_an_engine_that_dies_without_a_request_is_started_again(house: House) -> None:
+    async with house.pool() as pool:
+        (seat,) = pool._seats
+        first = seat.host
+        assert isinstance(first, EngineHost)
+        changed = asyncio.Event()
+        pool.watch(changed.set)
+        await first._opened()[0].close()  # the host was not told
+        async with asyncio.timeout(10):
+            while seat.host in (None, first):
+                changed.clear()
+                await changed.wait()
+        assert (await pool.run_cell(steered(house), 1)).rows > 0
 
 
 async def test_an_engine_that_fails_fails_the_cell(house: House) -> None:
