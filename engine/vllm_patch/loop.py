@@ -214,10 +214,15 @@ class EngineLoop:
             self._event_loop.call_soon_threadsafe(self._over.set)
 
     def _refuse_waiting(self, failure: AmpsweepError) -> None:
+        told_to_stop = False
         while True:
             try:
                 command = self._commands.get(block=False)
             except queue.Empty:
-                return
-            if command is not None:
+                break
+            if command is None:
+                told_to_stop = True
+            else:
                 command.refuse(failure)
+        if told_to_stop:  # the thread may not have heard it yet
+            self._commands.put(None)

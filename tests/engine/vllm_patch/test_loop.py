@@ -158,7 +158,8 @@ def test_a_worker_that_dies_ends_an_idle_engine() -> None:
         assert await ended == "the engine died: one of its workers' processes ended"
         with pytest.raises(EngineFailed, match="one of its workers"):
             await ask(loop, "later")
-        await loop.stop()
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive(), "it heard that it is over, whoever came in between"
         assert engine.log == ["shutdown"]
 
     run(check())
