@@ -43,8 +43,11 @@ if TYPE_CHECKING:
 class VllmEngine:
     """An `Engine` over vLLM; made by `open`, which proves that steering works before it returns."""
 
-    def __init__(self, info: EngineInfo, loop: EngineLoop, tokenizer: Any, settings: VllmSettings) -> None:
+    def __init__(
+        self, info: EngineInfo, loop: EngineLoop, tokenizer: Any, settings: VllmSettings, *, takes_statistics: bool
+    ) -> None:
         self._info = info
+        self._takes_statistics = takes_statistics
         self._loop = loop
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
@@ -78,7 +81,7 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
-        engine = cls(info, loop, tokenizer, settings)
+        engine = cls(info, loop, tokenizer, settings, takes_statistics=await loop.call(_takes_statistics))
         try:
             await prove_steering(engine)
         except BaseException:
@@ -229,8 +232,8 @@ class VllmEngine:
         key = steering_key(steering)
         if key not in self._entries:
             edits = self._neurons.resolve(steering)
-            if edits.statistic is not None:
-                message = "the vllm engine takes no statistics yet; use --engine transformers, or leave it null"
+            if edits.statistic is not None and not self._takes_statistics:
+                message = "of a layer that several GPUs share no statistic is taken; use one GPU, or the path `host`"
                 raise InvalidRequest(message, param="intervention.statistic")
             self._entries[key] = len(edits.indices)
         return self._gate.hold(key, size=self._entries[key], priority=priority)
@@ -239,6 +242,13 @@ class VllmEngine:
 def _describe(engine: LLMEngine) -> tuple[Any, str, int]:
     config = engine.model_config
     return engine.get_tokenizer(), config.architectures[0], config.max_model_len
+
+
+def _takes_statistics(engine: LLMEngine) -> bool:
+    """Say whether the workers can take a statistic: those of the device path see only their own neurons."""
+    config = engine.vllm_config
+    path = config.additional_config["ampsweep"]["path"]
+    return path == "host" or config.parallel_config.tensor_parallel_size == 1
 
 
 def _vllm_version() -> str:

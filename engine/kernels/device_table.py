@@ -30,6 +30,9 @@ class DeviceRow:
 
     Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates) and
     of `mult`, `add` and, where there is a statistic, `coef` (float32). `offsets` is int64 [L + 1], from 0.
+
+    Where a layer's neurons are shared by several devices, `takes` bool [L] says which layers have entries with a
+    statistic on any of them: those of which all must give their part.
     """
 
     offsets: NDArray[np.int64]
@@ -38,6 +41,7 @@ class DeviceRow:
     add: NDArray[np.float32]
     statistic: Statistic | None = None
     coef: NDArray[np.float32] | None = None
+    takes: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

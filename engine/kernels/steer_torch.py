@@ -1,6 +1,6 @@
-"""The kernel for every other dtype and device, in plain torch operations: gather, multiply-add, scatter.
+"""The kernels for every other dtype and device, in plain torch operations: gather, multiply-add, scatter.
 
-Computes in float32 and rounds once. The entries of a batch are worked out on the host, once a step and layer.
+They compute in float32 and round once. The entries of a batch are worked out on the host, once a step and layer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEntries:
-    """Every (token, neuron) that a batch changes in one layer, int64 [n] each, with `mult` and `add`, float32 [n]."""
+    """Every (token, neuron) that a batch changes in one layer, int64 [n] each, with `mult` and `shift`, float32 [n]."""
 
     tokens: torch.Tensor
     neurons: torch.Tensor
     mult: torch.Tensor
-    add: torch.Tensor
+    shift: torch.Tensor
 
 
 def batch_entries(
@@ -29,23 +29,40 @@ def batch_entries(
     indices: NDArray[np.int32],
     mult: NDArray[np.float32],
     add: NDArray[np.float32],
-    device: torch.device,
+    coef: NDArray[np.float32],
+    statistic: torch.Tensor,
 ) -> BatchEntries:
-    """Spread the slots' rows over the tokens that point at them; arguments as `steer_numba.steer_gated` takes them."""
+    """Spread the slots' rows over the tokens that point at them.
+
+    Arguments as `steer_numba.steer_gated` takes them; `statistic` is on the device that the entries are wanted on.
+    """
     first, last = starts[slots, layer], starts[slots, layer + 1]
     counts = last - first
     tokens = np.repeat(np.arange(len(slots)), counts)
     entries = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    on = torch.from_numpy(tokens).to(statistic.device)
+    share = torch.from_numpy(coef[entries]).to(statistic.device)
+    taken = torch.where(share != 0, share * statistic[on], 0.0)
     return BatchEntries(
-        tokens=torch.from_numpy(tokens).to(device),
-        neurons=torch.from_numpy(indices[entries].astype(np.int64)).to(device),
-        mult=torch.from_numpy(mult[entries]).to(device),
-        add=torch.from_numpy(add[entries]).to(device),
+        tokens=on,
+        neurons=torch.from_numpy(indices[entries].astype(np.int64)).to(statistic.device),
+        mult=torch.from_numpy(mult[entries]).to(statistic.device),
+        shift=torch.from_numpy(add[entries]).to(statistic.device) + taken,
     )
 
 
 def steer_gated(up: torch.Tensor, out: torch.Tensor, entries: BatchEntries) -> None:
-    """Apply the entries to `out` [T, F] in place; `up` [T, F] is the other factor of `out`."""
+    """Apply the entries to `out` [T, F] = activation * up, in place; `up` is [T, F]."""
     at = (entries.tokens, entries.neurons)
-    changed = entries.mult * out[at].float() + entries.add * up[at].float()
-    out[at] = changed.to(out.dtype)
+    _change(out, entries, entries.shift * up[at].float())
+
+
+def steer_plain(out: torch.Tensor, entries: BatchEntries) -> None:
+    """Apply the entries to `out` [T, F], the activation of an MLP without a gate, in place."""
+    _change(out, entries, entries.shift)
+
+
+def _change(out: torch.Tensor, entries: BatchEntries, shifted: torch.Tensor) -> None:
+    at = (entries.tokens, entries.neurons)
+    kept = torch.where(entries.mult != 0, entries.mult * out[at].float(), 0.0)
+    out[at] = torch.where(entries.shift != 0, kept + shifted, kept).to(out.dtype)

@@ -14,10 +14,18 @@ from torch import nn
 from engine.kernels import record_numba, steer_numba, steer_torch
 from engine.kernels.activation import ActivationName, MlpForm, activate
 from engine.kernels.device_table import DeviceRow
+from engine.kernels.take_statistics import take_statistics
 from engine.vllm_patch.activation import SteeredActivation, set_step
 from engine.vllm_patch.path import RecordedSpan, StepLayout
 from engine.vllm_patch.recording import Recording
 from engine.vllm_patch.table import HostTable, TableRows
+
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+"""Puts the ranks' parts [T, F] of a layer side by side: [T, all of its neurons], in any order.
+
+All ranks call it, for the same tokens in the same order: which those are hangs on the batch alone.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +58,7 @@ class _HostStep:
     slots: NDArray[np.int32] | None
     rows: TableRows
     recorded: _Recorded | None
+    gather: Gather
 
     def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
         """Record, then steer, one layer of the step: `gate_up` [T, 2F], `out` [T, F], padded tokens at the end."""
@@ -59,11 +68,23 @@ class _HostStep:
         if self.slots is None:
             return
         rows, up = self.rows, gate_up[:, width:]
-        arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add)
+        arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add, rows.coef)
+        statistic = self._statistic(layer, gate_up[:, :width])
         if out.device.type == "cpu" and out.dtype == torch.float32:
-            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays)
+            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
         else:
-            steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, device=out.device))
+            steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, statistic))
+
+    def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
+        """Return the statistic that each token's slot takes of the whole layer, float32 [T]; 0 where it takes none."""
+        assert self.slots is not None
+        statistic = torch.zeros(len(self.slots), device=gate.device)
+        tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
+        if len(tokens):
+            on, slots = torch.from_numpy(tokens).to(gate.device), self.slots[tokens]
+            activations = self.gather(activate(self.forms[layer].activation, gate[on]))
+            statistic[on] = take_statistics(activations, self.rows.plan[slots], self.rows.weights[slots])
+        return statistic
 
 
 class HostPath:
@@ -73,13 +94,16 @@ class HostPath:
         self,
         forms: Sequence[MlpForm],
         *,
+        width: int,
         slots: int,
         new_recording: Callable[[], Recording],
         device: torch.device,
+        gather: Gather,
     ) -> None:
-        """`forms` are the worker's layers'."""
+        """`forms` are the worker's layers', each of `width` neurons on all ranks together."""
         self._forms = forms
-        self._table = HostTable(layers=len(forms), capacity=slots)
+        self._gather = gather
+        self._table = HostTable(layers=len(forms), width=width, capacity=slots)
         self._new_recording = new_recording
         self._device = device
 
@@ -116,5 +140,6 @@ class HostPath:
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),
                 recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,
+                gather=self._gather,
             )
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import vllm
 from numpy.typing import NDArray
+from vllm.distributed.communication_op import tensor_model_parallel_all_gather
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
 from ampsweep.errors import UnsupportedModel
@@ -63,7 +64,14 @@ class SteeringWorkerMixin:
         shard = found.shard
         new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
         if options.path == "host":
-            return HostPath(found.forms, slots=options.slots, new_recording=new_recording, device=self.device)
+            return HostPath(
+                found.forms,
+                width=width,
+                slots=options.slots,
+                new_recording=new_recording,
+                device=self.device,
+                gather=tensor_model_parallel_all_gather,
+            )
         from engine.vllm_patch.device_path import DevicePath
 
         path = DevicePath(

@@ -36,7 +36,7 @@ def entries(table: HostTable, slot: int, layer: int) -> list[tuple[int, float, f
 
 
 def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
-    table = HostTable(layers=LAYERS, capacity=2)
+    table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
     for slot in (1, 2):
         table.write(slot, WHOLE.cut(edits(slot)))
     table.clear(1)
@@ -46,7 +46,7 @@ def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
 
 
 def test_rows_that_a_step_holds_are_left_alone_by_a_later_change() -> None:
-    table = HostTable(layers=LAYERS, capacity=1)
+    table = HostTable(layers=LAYERS, width=WIDTH, capacity=1)
     table.write(1, WHOLE.cut(edits(1)))
     held = table.rows()
     before = (held.starts.copy(), held.indices.copy(), held.mult.copy(), held.add.copy())
@@ -77,7 +77,7 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
 ) -> None:
     width = data.draw(st.integers(1, WIDTH - first))
     shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
-    table = HostTable(layers=len(shard.layers), capacity=3)
+    table = HostTable(layers=len(shard.layers), width=WIDTH, capacity=3)
     for at, key in enumerate(keys):
         slot = 1 + at % 3
         table.write(slot, shard.cut(edits(key)))

@@ -1,0 +1,47 @@
+"""Statistics of tokens, wherever their activations are: by Numba on a CPU, in plain torch operations elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.kernels import statistic_numba
+from engine.kernels.statistic import DEVIATION, MAX, MEAN, NONE, QUANTILE, SPREAD, STD
+
+
+def take_statistics(activations: torch.Tensor, plan: NDArray[np.int32], weights: NDArray[np.float32]) -> torch.Tensor:
+    """Return one statistic a token, float32 [T], of `activations` [T, F], on their device; nothing waits for it.
+
+    `plan` int32 [T, 3] holds kind and ranks of each token's statistic, `weights` float32 [T, 2] its weights; see
+    `StatisticPlan`.
+    """
+    values = activations.float()
+    if values.device.type == "cpu":
+        return torch.from_numpy(statistic_numba.take_statistics(values.numpy(), plan, weights))
+    return in_torch(values, torch.from_numpy(plan).to(values.device), torch.from_numpy(weights).to(values.device))
+
+
+def in_torch(values: torch.Tensor, plan: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the same from float32 `values`, all arguments on one device: every kind of statistic, then a choice."""
+    ascending = values.sort(dim=1).values
+    first, second = (_quantile(ascending, plan[:, 1 + at], weights[:, at]) for at in (0, 1))
+    distances = (values - first[:, None]).abs().sort(dim=1).values
+    kinds = {
+        NONE: torch.zeros_like(first),
+        MEAN: values.mean(dim=1),
+        STD: values.std(dim=1) if values.shape[1] > 1 else torch.zeros_like(first),
+        MAX: ascending[:, -1],
+        QUANTILE: first,
+        SPREAD: first - second,
+        DEVIATION: _quantile(distances, plan[:, 1], weights[:, 0]),
+    }
+    table = torch.stack([kinds[kind] for kind in range(len(kinds))])
+    return table.gather(0, plan[None, :, 0].long())[0]
+
+
+def _quantile(ascending: torch.Tensor, rank: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    low = rank.long()[:, None]
+    value = ascending.gather(1, low)[:, 0]
+    following = ascending.gather(1, (low + 1).clamp(max=ascending.shape[1] - 1))[:, 0]
+    return value + weight * (following - value)
