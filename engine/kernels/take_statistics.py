@@ -27,10 +27,12 @@ def in_torch(values: torch.Tensor, plan: torch.Tensor, weights: torch.Tensor) ->
     ascending = values.sort(dim=1).values
     first, second = (_quantile(ascending, plan[:, 1 + at], weights[:, at]) for at in (0, 1))
     distances = (values - first[:, None]).abs().sort(dim=1).values
+    mean, width = values.mean(dim=1), values.shape[1]
+    squares = (values - mean[:, None]).square().sum(dim=1)
     kinds = {
         NONE: torch.zeros_like(first),
-        MEAN: values.mean(dim=1),
-        STD: values.std(dim=1) if values.shape[1] > 1 else torch.zeros_like(first),
+        MEAN: mean,
+        STD: (squares / max(width - 1, 1)).sqrt(),
         MAX: ascending[:, -1],
         QUANTILE: first,
         SPREAD: first - second,
@@ -44,4 +46,4 @@ def _quantile(ascending: torch.Tensor, rank: torch.Tensor, weight: torch.Tensor)
     low = rank.long()[:, None]
     value = ascending.gather(1, low)[:, 0]
     following = ascending.gather(1, (low + 1).clamp(max=ascending.shape[1] - 1))[:, 0]
-    return value + weight * (following - value)
+    return torch.where(weight > 0, value + weight * (following - value), value)

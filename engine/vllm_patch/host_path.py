@@ -20,7 +20,6 @@ from engine.vllm_patch.path import RecordedSpan, StepLayout
 from engine.vllm_patch.recording import Recording
 from engine.vllm_patch.table import HostTable, TableRows
 
-
 Gather = Callable[[torch.Tensor], torch.Tensor]
 """Puts the ranks' parts [T, F] of a layer side by side: [T, all of its neurons], in any order.
 

@@ -47,7 +47,7 @@ class TableRows:
     `starts` int64 [S, L + 1]; `indices` int32 [n], relative to the shard; `mult`, `add`, `coef` float32 [n].
 
     Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
-    [S, L] says so. Which one say `plan` int32 [S, 3] (kind and ranks) and `weights` float32 [S, 2], see `StatisticPlan`.
+    [S, L] says so. `plan` int32 [S, 3] (kind and ranks) and `weights` float32 [S, 2] say which, see `StatisticPlan`.
     """
 
     starts: NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -46,7 +46,8 @@ def head(hidden: torch.Tensor) -> torch.Tensor:
 
 class SiluAndMul(nn.Module):
     def forward(self, gate_up: torch.Tensor) -> torch.Tensor:
-        return functional.silu(gate_up[:, :WIDTH]) * gate_up[:, WIDTH:]
+        gate, up = gate_up.chunk(2, dim=1)
+        return functional.silu(gate) * up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,9 @@ def worker(request: pytest.FixtureRequest) -> Worker:
     new_recording = partial(Recording, shard, rows=2, device=cpu)
     path: StepPath
     if request.param == "host":
-        path = HostPath(FORMS, slots=2, new_recording=new_recording, device=cpu)
+        path = HostPath(
+            FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=lambda part: part
+        )
     else:
         device_path = importlib.import_module("engine.vllm_patch.device_path")
         path = device_path.DevicePath(
@@ -106,6 +109,49 @@ def test_each_token_goes_by_its_own_request(worker: Worker) -> None:
     worker.steering.begin_step(["b", "a"], [2, 3], [0, 0])
     out = run_layer(worker, 6)  # the last token is padding
     assert steered_tokens(out) == [False, False, True, True, True, False]
+
+
+def test_a_statistic_is_each_tokens_own(worker: Worker) -> None:
+    worker.steering.start("most", steer(3, factor=2.0, statistic="max"), [0, 1])
+    worker.steering.start("middle", steer(3, op="add", factor=-1.0, statistic="p50"), [0])
+    worker.steering.begin_step(["most", "middle"], [2, 1], [0, 0])
+    gate = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))  # the last token is padding
+    rest = functional.silu(gate)
+    expected = rest.clone()
+    for token, (kept, value) in enumerate(
+        [(0, 2 * rest[0].max()), (0, 2 * rest[1].max()), (1, -rest[2].quantile(0.5))]
+    ):
+        expected[token, [1, 3]] = kept * rest[token, [1, 3]] + value
+    torch.testing.assert_close(worker.layer(torch.cat([gate, torch.ones(4, WIDTH)], dim=1)), expected)
+
+
+def test_a_statistic_is_of_the_neurons_of_all_ranks() -> None:
+    """Of two ranks only the first has neurons that change; the second must give its part all the same."""
+    gate = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
+    halves = gate.chunk(2, dim=1)
+    asked: list[list[int]] = []
+    outs = []
+    for rank in (0, 1):
+
+        def gather(part: torch.Tensor, rank: int = rank) -> torch.Tensor:
+            tokens = [int((functional.silu(halves[rank]) == row).all(dim=1).nonzero()) for row in part]
+            asked.append(tokens)
+            return torch.cat([functional.silu(half[tokens]) for half in halves], dim=1)
+
+        shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
+        new_recording = partial(Recording, shard, rows=1, device=cpu)
+        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=gather)
+        steering = WorkerSteering(shard, path, Scoring(head), slots=2)
+        steering.add_neurons(replace(NEURONS, neurons={"fr": np.array([[0, 1]], dtype=np.int32)}))
+        steering.start("other", steer(1), [0])
+        steering.start("mean", steer(3, factor=3.0, statistic="mean"), [0, 1])
+        steering.begin_step(["other", "mean"], [1, 2], [0, 0])
+        layer = path.activation(0, SiluAndMul())
+        outs.append(layer(torch.cat([halves[rank], torch.ones(3, 2)], dim=1)))
+    assert asked == [[1, 2], [1, 2]]
+    expected = functional.silu(gate)
+    expected[:, 1] = torch.stack([torch.tensor(9.0), *(3 * expected[1:].mean(dim=1))])
+    torch.testing.assert_close(torch.cat(outs, dim=1), expected)
 
 
 def test_scope_follows_positions_over_chunks(worker: Worker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,22 @@ def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> Non
     inside = [at for layer in (1, 3) for at in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[at] < 7]
     assert cut.statistic == Statistic(name="std")
     np.testing.assert_array_equal(cut.coef, coef[inside])
+
+
+def test_all_shards_of_a_layer_know_that_its_statistic_is_taken() -> None:
+    whole = edits(1)
+    coef = np.zeros(len(whole.indices), dtype=np.float32)
+    coef[whole.entries(2)][-1] = 1.0
+    statistic = Statistic.parse("p97.5")
+    for first in (0, 5):
+        table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+        row = Shard(layers=(0, 1, 2, 3), first=first, width=5).cut(replace(whole, statistic=statistic, coef=coef))
+        table.write(2, row)
+        rows = table.rows()
+        assert np.argwhere(rows.takes).tolist() == [[2, 2]]
+        plan = statistic.plan(WIDTH)
+        assert rows.plan[2].tolist() == [plan.kind, *plan.ranks]
+        assert rows.weights[2].tolist() == pytest.approx(plan.weights)
 
 
 @given(

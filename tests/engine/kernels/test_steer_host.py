@@ -1,0 +1,140 @@
+"""The kernels of the host path against float64: any shapes, slots, overlaps, empty rows, padding; not a bit more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.kernels import steer_numba, steer_torch
+from engine.kernels.activation import activate
+from engine.kernels.device_table import DeviceRow
+from engine.kernels.statistic import Statistic
+from engine.vllm_patch.table import HostTable
+from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+
+LAYERS, SLOTS = 3, 5
+ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+Kernel = Literal["numba", "torch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A batch: `padding` tokens after `tokens` steered ones; `share` of the neurons of each slot are touched."""
+
+    seed: int
+    tokens: int
+    padding: int
+    width: int
+    layer: int
+    share: float
+    gated: bool
+    statistic: Statistic | None
+
+
+words = st.sampled_from(["mean", "std", "median", "max", "iqr", "mad", "p0", "p12.5", "p97.5", "p100"])
+cases = st.builds(
+    Case,
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(0, 6),
+    padding=st.integers(0, 2),
+    width=st.integers(2, 70),
+    layer=st.integers(0, LAYERS - 1),
+    share=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    gated=st.booleans(),
+    statistic=st.none() | words.map(Statistic.parse),
+)
+kernels = st.sampled_from([("numba", torch.float32), *(("torch", dtype) for dtype in ROUNDING)])
+
+
+class Batch:
+    """A case with its tensors; slot 2 has no entries, the last slot is never written, padding has no slot."""
+
+    def __init__(self, case: Case, dtype: torch.dtype) -> None:
+        rng = np.random.default_rng(case.seed)
+        self.case = case
+        shape = (case.tokens + case.padding, case.width * (2 if case.gated else 1))
+        self.x = torch.from_numpy(rng.normal(size=shape) * 3).to(dtype)
+        self.slots = rng.integers(0, SLOTS + 1, case.tokens).astype(np.int32)
+        self.rows = {
+            slot: draw_row(
+                rng,
+                layers=LAYERS,
+                width=case.width,
+                share=0.0 if slot == 2 else case.share,
+                statistic=case.statistic if slot % 2 else None,
+            )
+            for slot in range(1, SLOTS)
+        }
+
+    def plain(self) -> torch.Tensor:
+        gate, up = self.x[:, : self.case.width], self.x[:, self.case.width :]
+        return activate("silu", gate) * (up if self.case.gated else 1)
+
+    def run(self, kernel: Kernel, rows: dict[int, DeviceRow], statistic: torch.Tensor) -> torch.Tensor:
+        table = HostTable(layers=LAYERS, width=self.case.width, capacity=SLOTS)
+        for slot, row in rows.items():
+            table.write(slot, replace(row, takes=np.ones(LAYERS, dtype=np.bool_)))
+        held, out, up = table.rows(), self.plain(), self.x[:, self.case.width :]
+        arrays = (self.slots, held.starts, self.case.layer, held.indices, held.mult, held.add, held.coef)
+        if kernel == "torch":
+            entries = steer_torch.batch_entries(*arrays, statistic)
+            if self.case.gated:
+                steer_torch.steer_gated(up, out, entries)
+            else:
+                steer_torch.steer_plain(out, entries)
+        elif self.case.gated:
+            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+        else:
+            steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy())
+        return out
+
+    def taken(self) -> torch.Tensor:
+        """Each token's statistic; NaN, which nothing may read, where it takes none."""
+        active = activation_in_float64(self.x[:, : self.case.width], "silu")
+        wanted = [self.rows[slot].statistic if slot in self.rows else None for slot in self.slots.tolist()]
+        found = [np.nan if each is None else taken(active[at], each) for at, each in enumerate(wanted)]
+        return torch.tensor(found, dtype=torch.float32)
+
+
+@given(cases, kernels)
+@settings(deadline=None, max_examples=200)
+def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
+    kernel, dtype = chosen
+    batch = Batch(case, dtype)
+    slots = [*batch.slots.tolist(), *[0] * case.padding]
+    expected = steered(batch.x, slots, batch.rows, case.layer, name="silu", gated=case.gated)
+    found = batch.run(kernel, batch.rows, batch.taken())
+    # the model has rounded activation * up once before the kernel rounds its own result
+    torch.testing.assert_close(found.double(), expected, rtol=3 * ROUNDING[dtype], atol=30 * ROUNDING[dtype])
+    if dtype == torch.float32:
+        torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5)
+
+
+@given(cases, kernels)
+@settings(deadline=None, max_examples=100)
+def test_entries_that_change_nothing_change_no_bit(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
+    kernel, dtype = chosen
+    batch = Batch(case, dtype)
+    batch.x[:, ::5] = -0.0
+    rows = {slot: neutral(row) for slot, row in batch.rows.items()}
+    found = batch.run(kernel, rows, torch.full((case.tokens,), float("nan")))
+    assert found.contiguous().view(torch.uint8).equal(batch.plain().contiguous().view(torch.uint8))
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+def test_a_value_that_is_set_does_not_hang_on_the_old_one(kernel: Kernel, gated: bool) -> None:
+    case = Case(seed=0, tokens=6, padding=0, width=8, layer=0, share=1.0, gated=gated, statistic=None)
+    batch = Batch(case, torch.float32)
+    batch.slots[:] = 1
+    batch.x[:, :8] = torch.inf
+    row = batch.rows[1]
+    ones = np.ones_like(row.mult)
+    found = batch.run(kernel, {1: replace(row, mult=0 * ones, add=2 * ones)}, torch.zeros(6))
+    torch.testing.assert_close(found, 2 * batch.x[:, 8:] if gated else torch.full_like(found, 2.0))
