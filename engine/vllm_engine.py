@@ -248,7 +248,7 @@ def _takes_statistics(engine: LLMEngine) -> bool:
     """Say whether the workers can take a statistic: those of the device path see only their own neurons."""
     config = engine.vllm_config
     path = config.additional_config["ampsweep"]["path"]
-    return path == "host" or config.parallel_config.tensor_parallel_size == 1
+    return bool(path == "host" or config.parallel_config.tensor_parallel_size == 1)
 
 
 def _vllm_version() -> str:

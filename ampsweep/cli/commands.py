@@ -7,6 +7,7 @@ import typer
 from ampsweep.cli.batch import batch
 from ampsweep.cli.cancel import cancel
 from ampsweep.cli.doctor import doctor
+from ampsweep.cli.export import export
 from ampsweep.cli.failures import Commands
 from ampsweep.cli.generate import generate
 from ampsweep.cli.identify import identify
@@ -43,6 +44,7 @@ app.add_typer(keys, name="keys")
 app.command()(batch)
 app.command()(generate)
 app.command()(doctor)
+app.command()(export)
 
 
 def main() -> None:

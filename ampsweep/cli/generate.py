@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ampsweep.cli.engine_options import Dtype, Kind, opened, read_neurons
+from ampsweep.cli.json_option import json_object
 from ampsweep.cli.running import run_to_end
 from ampsweep.client import Client
 from ampsweep.errors import InvalidRequest
@@ -74,13 +74,7 @@ def _intervention(
     text: str | None, languages: str | None, op: str, factor: float | None, patch: str | None
 ) -> dict[str, Any] | None:
     if text is not None:
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise InvalidRequest(f"is not JSON: {error}", param="intervention") from error
-        if not isinstance(content, dict):
-            raise InvalidRequest('must be an object such as {"languages": ["fr"], ...}', param="intervention")
-        return content
+        return json_object(text, param="intervention")
     if languages is None:
         return None
     codes = [code.strip() for code in languages.split(",") if code.strip()]

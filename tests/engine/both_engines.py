@@ -42,7 +42,9 @@ class Both:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    def steering(self, languages: list[str], op: str, factor: float | None, **more: object) -> Steering:
+    def steering(
+        self, languages: list[str] | dict[str, float], op: str, factor: float | None, **more: object
+    ) -> Steering:
         raw = {"languages": languages, "op": op, "factor": factor, **more}
         return Steering(intervention=Intervention.from_dict(raw), neurons=self.neurons.id)
 

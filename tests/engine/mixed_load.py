@@ -35,6 +35,7 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["tr"], "op": "set", "factor": 1.0, "scope": "generation"},
     {"languages": ["en", "fr"], "op": "add", "factor": 1.5, "scope": "prompt"},
     {"languages": ["tr"], "op": "set", "patch": "max", "layers": [1]},
+    {"languages": {"en": 1, "fr": 0.5}, "op": "set", "statistic": "p90", "factor": 1.5},
 )
 
 

@@ -1,0 +1,53 @@
+"""`ampsweep export`: a checkpoint with an intervention folded into its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.engine_options import Model, model_folder
+from ampsweep.cli.json_option import json_object
+from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from engine.neuron_set import NeuronSet
+
+
+def export(
+    model: Model,
+    neurons: Annotated[
+        str, typer.Option(help="A neuron set's folder, its id in the server's home, or JSON {language: {layer: [...]}}")
+    ],
+    intervention: Annotated[
+        str, typer.Option(metavar="JSON", help='{"languages": ["fr"], "op": "scale", "factor": 2}')
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write, which must not be there yet.")],
+) -> None:
+    """Write a plain checkpoint that behaves as the model does under a scaling."""
+    from engine.export import export as write
+    from engine.intervention import Intervention
+
+    folder = model_folder(model)
+    wanted = Intervention.from_dict(json_object(intervention, param="intervention"))
+    written = write(folder, _neuron_set(neurons, folder, model), wanted, out)
+    typer.echo(f"{written.folder}: {written.neurons} neurons scaled in {written.layers} layers")
+    typer.echo(f"fingerprint {written.fingerprint}")
+
+
+def _neuron_set(given: str, folder: Path, model: str) -> NeuronSet:
+    from ampsweep.folders.model import read_model_folder
+    from ampsweep.settings import read_settings
+    from engine.neuron_json import from_json
+    from engine.neuron_set import NeuronSet
+
+    path = Path(given)
+    if path.is_file():
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
+        return from_json(raw, model=read_model_folder(folder, name=model))
+    return NeuronSet.load(path if path.is_dir() else read_settings().home / "neurons" / given)

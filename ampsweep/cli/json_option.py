@@ -1,0 +1,19 @@
+"""Options whose value is a JSON object."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ampsweep.errors import InvalidRequest
+
+
+def json_object(text: str, *, param: str) -> dict[str, Any]:
+    """Read an option's value; InvalidRequest naming it where that is no object."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"is not JSON: {error}", param=param) from error
+    if not isinstance(content, dict):
+        raise InvalidRequest('must be an object such as {"languages": ["fr"], ...}', param=param)
+    return content
