@@ -56,7 +56,7 @@ def test_the_exported_model_answers_as_the_steered_one(
     assert np.abs(np.subtract(expected, logprobs(steered))).max() > 1e-2
     assert plain.info.fingerprint == written.fingerprint != steered.info.fingerprint
     changed = resolve(intervention, neurons)
-    assert (written.neurons, written.layers) == (len(changed.indices), np.count_nonzero(np.diff(changed.offsets)))
+    assert (written.neurons, written.layers) == (len(changed.indices), int(np.count_nonzero(np.diff(changed.offsets))))
 
 
 def test_a_transposed_projection_is_scaled_by_its_rows(tmp_path: Path) -> None:
