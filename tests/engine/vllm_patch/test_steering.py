@@ -65,9 +65,7 @@ def worker(request: pytest.FixtureRequest) -> Worker:
     new_recording = partial(Recording, shard, rows=2, device=cpu)
     path: StepPath
     if request.param == "host":
-        path = HostPath(
-            FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=lambda part: part
-        )
+        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=lambda part: part)
     else:
         device_path = importlib.import_module("engine.vllm_patch.device_path")
         path = device_path.DevicePath(
