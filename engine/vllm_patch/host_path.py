@@ -96,7 +96,6 @@ class HostPath:
         width: int,
         slots: int,
         new_recording: Callable[[], Recording],
-        device: torch.device,
         gather: Gather,
     ) -> None:
         """`forms` are the worker's layers', each of `width` neurons on all ranks together."""
@@ -104,7 +103,6 @@ class HostPath:
         self._gather = gather
         self._table = HostTable(layers=len(forms), width=width, capacity=slots)
         self._new_recording = new_recording
-        self._device = device
 
     @cached_property
     def recording(self) -> Recording:

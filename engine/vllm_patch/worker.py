@@ -69,7 +69,6 @@ class SteeringWorkerMixin:
                 width=width,
                 slots=options.slots,
                 new_recording=new_recording,
-                device=self.device,
                 gather=tensor_model_parallel_all_gather,
             )
         from engine.vllm_patch.device_path import DevicePath

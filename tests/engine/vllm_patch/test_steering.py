@@ -65,7 +65,7 @@ def worker(request: pytest.FixtureRequest) -> Worker:
     new_recording = partial(Recording, shard, rows=2, device=cpu)
     path: StepPath
     if request.param == "host":
-        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=lambda part: part)
+        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
     else:
         device_path = importlib.import_module("engine.vllm_patch.device_path")
         path = device_path.DevicePath(
@@ -138,7 +138,7 @@ def test_a_statistic_is_of_the_neurons_of_all_ranks() -> None:
 
         shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
         new_recording = partial(Recording, shard, rows=1, device=cpu)
-        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, device=cpu, gather=gather)
+        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
         steering = WorkerSteering(shard, path, Scoring(head), slots=2)
         steering.add_neurons(replace(NEURONS, neurons={"fr": np.array([[0, 1]], dtype=np.int32)}))
         steering.start("other", steer(1), [0])
