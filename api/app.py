@@ -14,6 +14,8 @@ from api.chat_request import ChatRequest
 from api.completion_request import CompletionRequest
 from api.document import describe
 from api.door import Door, DoorKeeper
+from api.idempotency import Unanswered
+from api.neuron_set_request import NeuronSetRequest
 from api.request_ids import RequestIds
 from api.routes import cells, completions, events, health, models, neuron_sets, results, sweeps
 from api.services import Services
@@ -38,6 +40,7 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
         redoc_url=None,
     )
     app.state.services = services
+    app.state.unanswered = Unanswered()
     app.state.streams = Streams(services.limits.streams)
     errors.install(app)
     app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
@@ -46,5 +49,5 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
-    describe(app, SweepSpec, CompletionRequest, ChatRequest)
+    describe(app, SweepSpec, NeuronSetRequest, CompletionRequest, ChatRequest)
     return app

@@ -17,6 +17,7 @@ from ampsweep.errors import AmpsweepError, InvalidRequest
 
 log = logging.getLogger(__name__)
 
+_LONGEST = 2000
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -62,7 +63,9 @@ def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str,
 
 
 def _plain(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    """Return text that can be written, and no longer than one reads: what it repeats may be megabytes."""
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return shown.encode("utf-8", "replace").decode()
 
 
 async def _on_ours(_request: Request, error: Exception) -> JSONResponse:

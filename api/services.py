@@ -12,7 +12,7 @@ from api.bell import Bell
 from api.limits import Limits
 from jobs.catalog import Catalog
 from jobs.neuron_sets import NeuronSets
-from jobs.ports import Completions, Muscle
+from jobs.ports import Completions, Muscle, NeuronMaker
 from jobs.results import Results
 from jobs.store.protocol import Store
 
@@ -36,6 +36,7 @@ class Services:
     catalog: Catalog
     neuron_sets: NeuronSets
     completions: Completions
+    neuron_maker: NeuronMaker
     muscle: Muscle
     bell: Bell
     wake: Callable[[], None] = _nobody

@@ -5,6 +5,7 @@ Such a set has neurons only: no corpus and no patch values, so interventions tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
             raise InvalidRequest(f"{param}: an index must be from 0 to {model.width - 1}; got {index!r}", param=param)
     if len(set(indices)) != len(indices):
-        repeated = next(index for index in indices if list(indices).count(index) > 1)
+        (repeated, _), *_ = Counter(indices).most_common(1)
         raise InvalidRequest(f"{param}: neuron {repeated} is there twice", param=param)
     return np.array([(layer, index) for index in sorted(indices)], dtype=np.int32).reshape(-1, 2)
 

@@ -30,7 +30,7 @@ def choose_neurons(spec: SweepSpec, model: ModelFolder, catalog: Catalog, neuron
     """Find what `spec.neurons` means for a model; raises InvalidRequest or UnknownName with the field."""
     if isinstance(spec.neurons, NeuronsById):
         return _existing(spec.neurons, model, neuron_sets)
-    return _to_be_found(spec.neurons, model, catalog)
+    return neurons_to_find(spec.neurons, model, catalog)
 
 
 def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
@@ -46,7 +46,8 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
     return NeuronChoice(ref=NeuronsRef(id=info.id), languages=tuple(info.languages), has_patch=bool(info.patch))
 
 
-def _to_be_found(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog) -> NeuronChoice:
+def neurons_to_find(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog) -> NeuronChoice:
+    """Return the set that a method will find, by the id it will have; raises as `choose_neurons`."""
     if neurons.method == "lape" and len(neurons.languages) < 2:
         raise InvalidRequest("lape compares languages; give at least two", param="neurons.languages")
     params = {{"k": "neurons"}.get(name, name): value for name, value in neurons.params().items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+from ampsweep.errors import AmpsweepError
+from jobs.cell import NeuronsRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,36 @@ class Completions(Protocol):
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion; errors of the input raise InvalidRequest before the first chunk."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identifying:
+    """A search for a neuron set: under way, or (with an `error`) given up."""
+
+    error: AmpsweepError | None
+
+
+class NeuronMaker(Protocol):
+    """Neuron sets that a client sends or asks for. The calls but `identify` and `identifying` may take their time."""
+
+    def bring_in(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
+        """Publish the set of known neurons, {language: {layer: [index, ...]}}, and return its id.
+
+        Raises UnknownName for the model, InvalidRequest with `param` naming language and layer.
+        """
+        ...
+
+    def neurons(self, neuron_set_id: str) -> Mapping[str, Mapping[str, Sequence[int]]]:
+        """Return a set's neurons, {language: {layer: [index, ...]}}; NotFound if there is none."""
+        ...
+
+    def identify(self, model: str, ref: NeuronsRef) -> None:
+        """Begin to find a set, unless it is being found; Unavailable where too many are."""
+        ...
+
+    def identifying(self, neuron_set_id: str) -> Identifying | None:
+        """Return how the search for a set stands; None where nobody asked for it, or it is found."""
         ...
 
 

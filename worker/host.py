@@ -60,6 +60,10 @@ class Host(Protocol):
         """Stream a completion; closing the generator aborts it."""
         ...
 
+    async def find_neurons(self, ref: NeuronsRef) -> None:
+        """Identify a neuron set and publish it, unless it is there; EngineFailed where the engine died."""
+        ...
+
     async def check(self) -> None:
         """Ask the engine for one token; raise where it cannot give it."""
         ...
@@ -148,6 +152,11 @@ class EngineHost:
                     prompt_tokens=chunk.prompt_tokens,
                     finish_reason=chunk.finish_reason,
                 )
+
+    async def find_neurons(self, ref: NeuronsRef) -> None:
+        """Identify a neuron set and publish it, unless it is there."""
+        _, shelf = self._opened()
+        await shelf.load(ref)
 
     async def check(self) -> None:
         """Ask the engine for one token."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ampsweep.errors import AmpsweepError, EngineFailed, EngineLost, Unavailable, UnknownName
-from jobs.cell import Cell
+from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec
@@ -211,6 +211,16 @@ class Pool(ABC):
                 raise
             message = f"the engine died with {crowd} cells in flight: {error.message}"
             raise EngineLost(message) from error
+
+    async def find_neurons(self, model: str, ref: NeuronsRef) -> None:
+        """Let the least busy engine of a model identify a neuron set, unless it is there; raises as `run_cell`."""
+        seat, host = self._choose(model)
+        with seat.busy():
+            try:
+                await host.find_neurons(ref)
+            except EngineFailed:
+                self._doubt(host)
+                raise
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion from the least busy engine of its model; closing the generator aborts it."""

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ampsweep.errors import AmpsweepError, EngineFailed
-from jobs.cell import Cell
+from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 
@@ -55,6 +55,10 @@ class RayHost:
             raise _ours(error) from error
         finally:
             ray.cancel(chunks)
+
+    async def find_neurons(self, ref: NeuronsRef) -> None:
+        """Identify a neuron set and publish it, unless it is there."""
+        await _carried(self._actor.find_neurons.remote(ref))
 
     async def check(self) -> None:
         """Ask the engine for one token."""

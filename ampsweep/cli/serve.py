@@ -96,6 +96,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     from api.bell import Bell
     from api.services import Services
     from worker.completions import PoolCompletions
+    from worker.neuron_finder import NeuronFinder
     from worker.ray_pool import RayPool
 
     door = door_of(settings)
@@ -109,6 +110,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
         cells_per_engine=settings.cells_per_engine,
     )
     bell = Bell()
+    finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets)
     dispatcher = house.dispatcher(pool, bell.ring)
     services = Services(
         store=house.store,
@@ -116,6 +118,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
         catalog=catalog,
         neuron_sets=house.neuron_sets,
         completions=PoolCompletions(pool, catalog=catalog, neuron_sets=house.neuron_sets),
+        neuron_maker=finder,
         muscle=pool,
         bell=bell,
         wake=dispatcher.wake,
@@ -132,6 +135,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
             greeting.cancel()
             await asyncio.gather(greeting, return_exceptions=True)
         finally:
+            await finder.stop()
             await dispatcher.stop()
             await pool.stop()
     if not greeting.cancelled() and (error := greeting.exception()):

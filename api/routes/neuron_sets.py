@@ -1,31 +1,111 @@
-"""The neuron sets that sweeps and completions may name by id."""
+"""The neuron sets that sweeps and completions may name by id: listed, looked at, brought in, identified."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Response
 
-from api.lists import list_of
-from api.services import Served
+from ampsweep.errors import NotFound
+from api.document import body_of
+from api.json_body import JsonBody
+from api.lists import After, Limit, list_of
+from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
+from api.services import Served, Services
+from jobs.cell import NeuronsRef
+from jobs.neuron_choice import neurons_to_find
 from jobs.neuron_sets import NeuronSetInfo
+from jobs.spec import NeuronsByMethod
 
 router = APIRouter(prefix="/neuron-sets", tags=["neuron sets"])
 
 
+@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest), responses={202: {}})
+async def create_neuron_set(served: Served, body: JsonBody, response: Response) -> dict[str, Any]:
+    """Bring a neuron set in (201), or have it identified on the model's engine (202).
+
+    The id says what the set is made of, so the same request gives the same set. One that is being identified is
+    `in_progress` until `GET` finds it `completed`, or `failed` with its error; the same request then tries again.
+    """
+    asked = parse_neuron_set(body)
+    if isinstance(asked.neurons, NeuronsByMethod):
+        ref = await asyncio.to_thread(_to_find, served, asked.model, asked.neurons)
+        if not await asyncio.to_thread(_is_there, served, ref.id):
+            served.neuron_maker.identify(asked.model, ref)
+            response.status_code = 202
+            return await _one(served, ref.id)
+        found = ref.id
+    else:
+        found = await asyncio.to_thread(served.neuron_maker.bring_in, asked.model, asked.neurons)
+    return await _one(served, found)
+
+
 @router.get("")
-async def list_neuron_sets(served: Served) -> dict[str, Any]:
-    """List all neuron sets, the oldest first."""
-    return list_of([_neuron_set_object(info) for info in await asyncio.to_thread(served.neuron_sets.infos)])
+async def list_neuron_sets(served: Served, after: After = None, limit: Limit = 100) -> dict[str, Any]:
+    """List the neuron sets that are there, the oldest first."""
+    infos = await asyncio.to_thread(served.neuron_sets.infos)
+    start = 0
+    if after is not None:
+        start = next((at for at, info in enumerate(infos, 1) if info.id == after), 0)
+        if not start:
+            raise NotFound(f"no neuron set {after}", param="after")
+    page = list(islice(infos, start, start + limit))
+    return list_of([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
 
 
 @router.get("/{neuron_set_id}")
-async def get_neuron_set(served: Served, neuron_set_id: str) -> dict[str, Any]:
-    """Return one neuron set: where it came from, and how many neurons each language has."""
-    return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
+async def get_neuron_set(
+    served: Served,
+    neuron_set_id: str,
+    include: Annotated[Literal["neurons"] | None, Query(description="`neurons`: the neurons themselves too.")] = None,
+) -> dict[str, Any]:
+    """Return one neuron set: where it came from, and how many neurons each language has, in all and in each layer."""
+    found = await _one(served, neuron_set_id)
+    if found["status"] == "completed":
+        neurons = await asyncio.to_thread(served.neuron_maker.neurons, neuron_set_id)
+        found["by_layer"] = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
+        if include == "neurons":
+            found["neurons"] = neurons
+    return found
+
+
+async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:
+    identifying = served.neuron_maker.identifying(
+        neuron_set_id
+    )  # before the look at the disk: it ends with a set there
+    try:
+        return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
+    except NotFound:
+        if identifying is None:
+            raise
+    error = identifying.error
+    return {
+        "id": neuron_set_id,
+        "object": "neuron_set",
+        "status": "in_progress" if error is None else "failed",
+        "error": None if error is None else error.message,
+    }
+
+
+def _to_find(served: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
+    return neurons_to_find(neurons, served.catalog.model(model), served.catalog).ref
+
+
+def _is_there(served: Services, neuron_set_id: str) -> bool:
+    try:
+        served.neuron_sets.get(neuron_set_id)
+    except NotFound:
+        return False
+    return True
+
+
+def _counts(layers: Mapping[str, Sequence[int]], count: int) -> list[int]:
+    return [len(layers.get(str(layer), ())) for layer in range(count)]
 
 
 def _neuron_set_object(info: NeuronSetInfo) -> dict[str, Any]:
-    return {"object": "neuron_set", **asdict(info)}
+    return {"object": "neuron_set", "status": "completed", **asdict(info)}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 
+from ampsweep.errors import Forbidden
 from api.caller import CalledBy, Caller
 from api.document import body_of
+from api.idempotency import IdempotencyKey
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.services import Served, Services
 from jobs.plan import plan
 from jobs.spec import SweepSpec, parse_spec
-from jobs.store.records import SweepRecord
+from jobs.store.records import Event, RequestCounts, SweepRecord
+from jobs.store.states import SweepState
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
@@ -25,13 +29,14 @@ async def create_sweep(
     served: Served,
     caller: CalledBy,
     body: JsonBody,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey,
     priority: Annotated[int, Query(ge=-100, le=100)] = 0,
 ) -> dict[str, Any]:
     """Check and plan a sweep, store it with its cells, and answer before anything is computed.
 
-    The same `Idempotency-Key` with the same spec gives the sweep that the first call made. Cells of a sweep of higher
-    `priority` go first; among equals, engines are shared between callers, then between a caller's sweeps.
+    The same `Idempotency-Key` with the same spec gives the first call's answer, however far its sweep is by then; with
+    another spec it is 422, and 409 while the first call is being answered. Cells of a sweep of higher `priority` go
+    first; among equals, engines are shared between callers, then between a caller's sweeps.
     """
     record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key, priority)
     _changed(served)
@@ -52,24 +57,30 @@ async def get_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
 
 
 @router.post("/{sweep_id}/pause")
-async def pause_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+async def pause_sweep(served: Served, caller: CalledBy, sweep_id: str) -> dict[str, Any]:
     """Begin no more cells of a sweep; what runs goes on. 409 unless it is in progress."""
-    return await _steered(served, served.store.pause_sweep, sweep_id)
+    return await _steered(served, caller, served.store.pause_sweep, sweep_id)
 
 
 @router.post("/{sweep_id}/resume")
-async def resume_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+async def resume_sweep(served: Served, caller: CalledBy, sweep_id: str) -> dict[str, Any]:
     """Let a paused sweep go on. 409 unless it is paused."""
-    return await _steered(served, served.store.resume_sweep, sweep_id)
+    return await _steered(served, caller, served.store.resume_sweep, sweep_id)
 
 
 @router.post("/{sweep_id}/cancel")
-async def cancel_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
+async def cancel_sweep(served: Served, caller: CalledBy, sweep_id: str) -> dict[str, Any]:
     """Stop a sweep; it is `cancelled` once what runs has been aborted. 409 if it has ended."""
-    return await _steered(served, served.store.cancel_sweep, sweep_id)
+    return await _steered(served, caller, served.store.cancel_sweep, sweep_id)
 
 
-async def _steered(served: Services, steer: Callable[[str], SweepRecord], sweep_id: str) -> dict[str, Any]:
+async def _steered(
+    served: Services, caller: Caller, steer: Callable[[str], SweepRecord], sweep_id: str
+) -> dict[str, Any]:
+    """Let the one who sent a sweep decide about it, or an admin; Forbidden for anybody else."""
+    sweep = await asyncio.to_thread(served.store.get_sweep, sweep_id)
+    if sweep.owner != caller.id and not caller.is_admin:
+        raise Forbidden(f"sweep {sweep_id} was sent with another key; that key or an admin's may do this")
     record = await asyncio.to_thread(steer, sweep_id)
     _changed(served)
     return sweep_object(record)
@@ -91,6 +102,7 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
         },
         "samples": record.samples,
         "priority": record.priority,
+        "owner": record.owner,
         "created_at": record.created_at,
         "ended_at": record.ended_at,
         "expired_at": record.expired_at,
@@ -103,14 +115,29 @@ def _create(
     served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None, priority: int
 ) -> SweepRecord:
     cells = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
-    key = None if idempotency_key is None else f"{caller.id}:{idempotency_key}"  # nobody takes another's
-    return served.store.create_sweep(
+    record = served.store.create_sweep(
         name=spec.name,
         spec=spec.to_dict(),
         cells=cells,
-        idempotency_key=key,
+        idempotency_key=idempotency_key,
         owner=caller.id,
         priority=priority,
+    )
+    (first,) = served.store.events(record.id, limit=1)
+    return _as_created(record, first)
+
+
+def _as_created(record: SweepRecord, first: Event) -> SweepRecord:
+    """Return a sweep as it stood when it was stored, which its first event tells: with what was computed before."""
+    counts = RequestCounts(**first.data["request_counts"])
+    return replace(
+        record,
+        state=SweepState.FINALIZING if counts.completed == counts.total else SweepState.IN_PROGRESS,
+        request_counts=counts,
+        samples=first.data["samples"],
+        ended_at=None,
+        expired_at=None,
+        error=None,
     )
 
 

@@ -22,6 +22,7 @@ from tests.worker.house import SPEC, House, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
 from worker.local_pool import LocalPool
+from worker.neuron_finder import NeuronFinder
 
 LIMITS = Limits(body_bytes=100_000, requests_a_minute=None)
 
@@ -73,12 +74,14 @@ async def serving(
     keys = KeyFile(house.data / "keys.json")
     async with house.pool(**engine) as pool:
         dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
+        finder = NeuronFinder(pool, catalog=house.catalog, neuron_sets=house.neuron_sets)
         services = Services(
             store=house.store,
             results=house.results,
             catalog=house.catalog,
             neuron_sets=house.neuron_sets,
             completions=PoolCompletions(pool, catalog=house.catalog, neuron_sets=house.neuron_sets),
+            neuron_maker=finder,
             muscle=pool,
             bell=bell,
             wake=dispatcher.wake,
@@ -94,4 +97,5 @@ async def serving(
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 yield Server(app=app, http=http, house=house, bell=bell, pool=pool, dispatcher=dispatcher, keys=keys)
         finally:
+            await finder.stop()
             await dispatcher.stop()

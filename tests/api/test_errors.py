@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -124,3 +125,36 @@ async def test_a_content_length_that_is_no_number_is_refused(house: House) -> No
     async with serving(house, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=b"{}", headers={"content-length": "-5"})
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"' + b"k" * 90_000 + b'": 1}',
+        b'{"model": ["' + b"k" * 90_000 + b'"]}',
+        b'{"' + b"k" * 45_000 + b'": 1, "' + b"k" * 45_000 + b'": 2}',
+        b'{"model": "' + b"k" * 90_000 + b'"}',
+    ],
+)
+async def test_an_error_repeats_no_more_than_one_reads(house: House, body: bytes) -> None:
+    async with serving(house, working=False) as server:
+        answer = await server.http.post("/v1/sweeps", content=body)
+    assert answer.status_code == 422
+    assert len(answer.content) < 6_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"' + b"k" * 50_000 + b'": [' + b",".join([b"1"] * 20_000) + b"]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(9_000)) + b',"8999":1}',
+        b'{"model": "tiny", "neurons": {"fr": {"0": [' + b",".join([b"5"] * 40_000) + b"]}}}",
+    ],
+    ids=["a long key above many values", "many keys, the last twice", "one neuron very often"],
+)
+async def test_no_small_body_takes_long(house: House, body: bytes) -> None:
+    async with serving(house, working=False) as server:
+        begun = time.process_time()
+        answer = await server.http.post("/v1/neuron-sets", content=body)
+        assert time.process_time() - begun < 1.0
+    assert answer.status_code == 422

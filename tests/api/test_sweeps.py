@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import copy
+import threading
 import time
 from typing import Any
 
 import pytest
 
+from api.keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.ids import RandomIds
 from jobs.store.sql import SqlStore
@@ -55,6 +58,66 @@ async def test_the_same_idempotency_key_gives_the_same_sweep(house: House) -> No
         assert other.status_code == 422
         assert other.json()["error"]["param"] == "Idempotency-Key"
         assert len((await server.http.get("/v1/sweeps")).json()["data"]) == 1
+
+
+async def test_the_first_answer_comes_again_whatever_has_happened_since(house: House) -> None:
+    async with serving(house) as server:
+        for key, name in (("k1", "fresh"), ("k2", "all of it computed before")):
+            body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
+            first = await server.http.post("/v1/sweeps", json=body, headers=headers)
+            await server.ended(first.json()["id"])
+            again = await server.http.post("/v1/sweeps", json=body, headers=headers)
+            now = await server.http.get(f"/v1/sweeps/{first.json()['id']}")
+            assert (again.status_code, again.content) == (201, first.content)
+            assert now.json()["status"] == "completed"
+
+
+async def test_a_key_whose_first_request_runs_is_a_conflict(house: House) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+    create = house.store.create_sweep
+
+    def slow(**arguments: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(10)
+        return create(**arguments)
+
+    house.store.create_sweep = slow  # type: ignore[method-assign]
+    async with serving(house, working=False) as server:
+        headers = {"Idempotency-Key": "k1"}
+        first = asyncio.ensure_future(server.http.post("/v1/sweeps", json=SPEC, headers=headers))
+        await asyncio.to_thread(begun.wait, 10)
+        running = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        may_go_on.set()
+        assert (await first).status_code == 201
+        again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+    assert (running.status_code, running.json()["error"]["code"]) == (409, "idempotency_running")
+    assert running.headers["retry-after"] == "1"
+    assert again.content == (await first).content
+
+
+async def test_a_key_is_its_callers_alone(house: House) -> None:
+    async with serving(house, working=False) as server:
+        ids = []
+        for _ in range(2):
+            _, headers = server.key(KeyScope.SUBMIT)
+            answer = await server.http.post("/v1/sweeps", json=SPEC, headers={**headers, "Idempotency-Key": "k1"})
+            ids.append(answer.json()["id"])
+    assert ids[0] != ids[1]
+
+
+async def test_a_sweep_is_its_owners_and_an_admins_to_decide_about(house: House) -> None:
+    async with serving(house, working=False) as server:
+        key, owner = server.key(KeyScope.SUBMIT)
+        _, other = server.key(KeyScope.SUBMIT, KeyScope.READ)
+        _, admin = server.key(KeyScope.ADMIN)
+        sweep = (await server.http.post("/v1/sweeps", json=SPEC, headers=owner)).json()
+        assert sweep["owner"] == key.id
+        for what in ("pause", "resume", "cancel"):
+            refused = await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=other)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert (await server.http.get(f"/v1/sweeps/{sweep['id']}", headers=other)).json()["status"] == "in_progress"
+        for headers, what in ((owner, "pause"), (admin, "resume"), (owner, "cancel")):
+            assert (await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=headers)).status_code == 200
 
 
 async def test_cells_computed_before_are_reused(house: House) -> None:

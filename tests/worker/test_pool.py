@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.errors import EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.bell import Bell
-from jobs.cell import Cell
+from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 from tests.worker.house import House, until
@@ -57,6 +57,8 @@ class StubHost:
                 prompt_tokens=1,
                 finish_reason=None,
             )
+
+    async def find_neurons(self, ref: NeuronsRef) -> None: ...
 
     async def check(self) -> None:
         if not self.healthy:

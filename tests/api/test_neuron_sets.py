@@ -1,0 +1,164 @@
+"""Neuron sets over HTTP: brought in, identified, looked at, a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import Any
+
+import pytest
+
+from tests.api.served import Server, serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+KNOWN = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
+METHOD = {"model": "tiny", "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]}}
+
+
+async def found(server: Server, neuron_set_id: str) -> dict[str, Any]:
+    """Wait for the end of an identification."""
+    finder: Any = server.app.state.services.neuron_maker
+    await asyncio.wait_for(asyncio.gather(*finder._tasks.values()), 30)
+    body: dict[str, Any] = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
+    return body
+
+
+async def test_known_neurons_are_brought_in_and_read_back(house: House) -> None:
+    async with serving(house, working=False) as server:
+        made = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        again = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        path = f"/v1/neuron-sets/{made.json()['id']}"
+        plain = (await server.http.get(path)).json()
+        full = (await server.http.get(path, params={"include": "neurons"})).json()
+    assert (made.status_code, again.status_code) == (201, 201)
+    assert again.json() == made.json()
+    assert (plain["status"], plain["method"], plain["languages"]) == ("completed", "imported", {"fr": 3, "tr": 0})
+    assert plain["by_layer"] == {"fr": [2, 0, 0, 1], "tr": [0, 0, 0, 0]}
+    assert "neurons" not in plain
+    assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
+
+
+async def test_what_was_brought_in_steers(house: House) -> None:
+    async with serving(house) as server:
+        neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
+        asked = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
+        steering = {"languages": ["fr"], "op": "scale", "factor": 2}
+        plain = await server.http.post("/v1/completions", json=asked)
+        steered = await server.http.post("/v1/completions", json={**asked, "intervention": steering})
+        nobody = await server.http.post("/v1/completions", json={**asked, "intervention": {**steering, "patch": "max"}})
+        await server.done(neurons={"id": neurons}, interventions={"languages": ["fr"], "op": "scale", "factors": [2.0]})
+    assert plain.json()["choices"] != steered.json()["choices"]
+    assert nobody.status_code == 422, "it has no patch values"
+
+
+async def test_neurons_are_identified_in_the_background(house: House) -> None:
+    async with serving(house) as server:
+        asked = await server.http.post("/v1/neuron-sets", json=METHOD)
+        assert asked.status_code == 202
+        assert asked.json()["status"] == "in_progress"
+        neuron_set_id = asked.json()["id"]
+        assert (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()["status"] == "in_progress"
+        assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json() == asked.json()
+        done = await found(server, neuron_set_id)
+        assert (done["status"], done["method"], set(done["languages"])) == ("completed", "lape", {"en", "fr", "tr"})
+        assert {language: sum(counts) for language, counts in done["by_layer"].items()} == done["languages"]
+        again = await server.http.post("/v1/neuron-sets", json=METHOD)
+        assert (again.status_code, again.json()["id"]) == (201, neuron_set_id)
+        await server.done()
+        assert len((await server.http.get("/v1/neuron-sets")).json()["data"]) == 1, "a sweep takes the same set"
+
+
+async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(house: House) -> None:
+    async with serving(house, fail_on="e") as server:
+        neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+        failed = await found(server, neuron_set_id)
+        assert failed["status"] == "failed"
+        assert "fails on 'e'" in failed["error"]
+        engine: Any = server.pool._seats[0].host
+        engine._engine._fail_on = None
+        assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"
+        assert (await found(server, neuron_set_id))["status"] == "completed"
+
+
+async def test_too_many_identifications_wait(house: House) -> None:
+    async with serving(house) as server:
+        finder: Any = server.app.state.services.neuron_maker
+        waiting = asyncio.Event()
+        finder._pool.find_neurons = lambda _model, _ref: waiting.wait()
+        answers = []
+        for seed in range(17):
+            neurons = {**METHOD["neurons"], "method": "random", "seed": seed}  # type: ignore[dict-item]
+            answers.append(await server.http.post("/v1/neuron-sets", json={**METHOD, "neurons": neurons}))
+        waiting.set()
+    assert [answer.status_code for answer in answers] == [202] * 16 + [503]
+    assert answers[-1].headers["retry-after"]
+
+
+async def test_lists_come_a_page_at_a_time(house: House) -> None:
+    async with serving(house, working=False) as server:
+        made = []
+        for index in range(5):
+            body = {"model": "tiny", "neurons": {"fr": {"0": [index]}}}
+            made.append((await server.http.post("/v1/neuron-sets", json=body)).json()["id"])
+        seen: list[str] = []
+        page: dict[str, Any] = {"has_more": True, "last_id": None}
+        while page["has_more"]:
+            params = {"limit": 2, **({"after": page["last_id"]} if seen else {})}
+            page = (await server.http.get("/v1/neuron-sets", params=params)).json()
+            seen += [one["id"] for one in page["data"]]
+            assert page["first_id"] == page["data"][0]["id"]
+        lost = await server.http.get("/v1/neuron-sets", params={"after": "ns_nope"})
+    assert sorted(seen) == sorted(made)
+    assert (lost.status_code, lost.json()["error"]["param"]) == (404, "after")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "param"),
+    [
+        ("model", "nope", "model"),
+        ("neurons", {}, "neurons"),
+        ("neurons", [], "neurons"),
+        ("neurons.fr", [1], "neurons.fr"),
+        ("neurons.fr.0", "1", "neurons.fr.0"),
+        ("neurons.fr.0", [32], "neurons.fr.0"),
+        ("neurons.fr.0", [-1], "neurons.fr.0.0"),
+        ("neurons.fr.0", [1.0], "neurons.fr.0.0"),
+        ("neurons.fr.0", [7, *range(32), 9], "neurons.fr.0"),
+        ("neurons.fr.4", [1], "neurons.fr.4"),
+        ("neurons.fr.x", [1], "neurons.fr"),
+        ("neurons.fr.00", [1], "neurons.fr"),
+        ("neurons.method", "lape", "neurons"),
+        ("wat", 1, "wat"),
+    ],
+)
+async def test_wrong_neurons_are_refused_by_name(house: House, path: str, value: Any, param: str) -> None:
+    body: Any = copy.deepcopy(KNOWN)
+    *parents, last = path.split(".")
+    inner = body
+    for step in parents:
+        inner = inner[step]
+    inner[last] = value
+    async with serving(house, working=False) as server:
+        refused = await server.http.post("/v1/neuron-sets", json=body)
+        listed = (await server.http.get("/v1/neuron-sets")).json()["data"]
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["error"]["param"].startswith(param)
+    assert listed == []
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"languages": ["en", "xx"]}, "neurons.languages"),
+        ({"corpus": "nope"}, "neurons.corpus"),
+        ({"languages": ["en"]}, "neurons.languages"),
+    ],
+)
+async def test_a_wrong_search_is_refused_before_it_begins(house: House, change: dict[str, Any], param: str) -> None:
+    async with serving(house, working=False) as server:
+        body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}  # type: ignore[dict-item]
+        refused = await server.http.post("/v1/neuron-sets", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"].startswith(param)
