@@ -215,7 +215,7 @@ class Pool(ABC):
     async def find_neurons(self, model: str, ref: NeuronsRef) -> None:
         """Let the least busy engine of a model identify a neuron set, unless it is there; raises as `run_cell`."""
         seat, host = self._choose(model)
-        with seat.busy():
+        with seat.streaming():  # as a completion: a cell in flight is not blamed for it
             try:
                 await host.find_neurons(ref)
             except EngineFailed:
