@@ -9,6 +9,7 @@ AmpsweepError             500  internal_error
 ├── Unauthenticated       401  invalid_api_key      no key, or none that is known and not revoked
 ├── Forbidden             403  forbidden            the key is known; it does not go that far
 ├── NotFound              404  not_found            an id that names nothing
+├── NotAcceptable         406  not_acceptable       the answer has no form that the client takes
 ├── Conflict              409  conflict             the state does not allow it
 │   └── StillRunning      409  idempotency_running  the first request with this Idempotency-Key has no answer yet
 ├── RateLimited           429  rate_limited         too many requests a minute; `retry_after` says when
@@ -120,6 +121,13 @@ class NotFound(AmpsweepError):
 
     status = 404
     code = "not_found"
+
+
+class NotAcceptable(AmpsweepError):
+    """The answer has no form that the client takes."""
+
+    status = 406
+    code = "not_acceptable"
 
 
 class Conflict(AmpsweepError):

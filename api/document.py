@@ -17,6 +17,11 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def answered_as(*forms: str) -> dict[int | str, dict[str, Any]]:
+    """Return what a route adds to its description when it answers in several forms."""
+    return {200: {"content": {form: {} for form in forms}}}
+
+
 def describe(app: FastAPI, *bodies: type[BaseModel]) -> None:
     """Add the schemas of `bodies` to an application's document."""
     routes_only = app.openapi

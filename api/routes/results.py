@@ -3,51 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ampsweep.errors import Conflict, NotFound
+from api.accepted import best_form
+from api.document import answered_as
 from api.services import Served, Services
 from api.stored_file import answer_with
+from api.table_forms import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
 from jobs.results import Results
 from jobs.storage.protocol import StoredFile
 from jobs.store.states import SweepState
 
-PARQUET = "application/vnd.apache.parquet"
+_SAMPLES_AS = (PARQUET, ARROW, CSV, JSON)
+_SUMMARY_AS = {"json": JSON, "csv": CSV, "parquet": PARQUET, "arrow": ARROW}
+_ENDINGS = {PARQUET: "parquet", ARROW: "arrow", CSV: "csv", JSON: "json"}
 
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
-@router.get("/{sweep_id}/results", response_class=Response, responses={200: {"content": {PARQUET: {}}}})
+@router.get("/{sweep_id}/results", response_class=Response, responses=answered_as(*_SAMPLES_AS))
 async def get_results(served: Served, sweep_id: str, request: Request) -> Response:
-    """Return the samples as one Parquet file, or the ranges of it that `Range` asks for. 409 before the sweep's end."""
+    """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
+
+    Parquet, unless another is liked better, comes whole or in the ranges that `Range` asks for; an Arrow stream, CSV
+    and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
+    """
+    form = best_form(request.headers.get("accept"), _SAMPLES_AS)
     file = await asyncio.to_thread(_results, served, sweep_id)
-    return await answer_with(file, request, media_type=PARQUET, filename=f"{sweep_id}.parquet")
+    return await _answer(file, request, form, sweep_id, lambda: table_pieces(file, form))
 
 
-@router.get("/{sweep_id}/summary", response_model=None)
+@router.get("/{sweep_id}/summary", response_class=Response, responses=answered_as(*_SUMMARY_AS.values()))
 async def get_summary(
     served: Served,
     sweep_id: str,
     request: Request,
-    format: Literal["json", "csv", "parquet"] = "json",  # noqa: A002  (the public name)
+    format: Literal["json", "csv", "parquet", "arrow"] | None = None,  # noqa: A002  (the public name)
 ) -> Response:
-    """Return the summary: a row a steered cell, with its difference to the baseline. 409 before the sweep's end."""
+    """Return the summary: a row a steered cell, with its difference to the baseline. 409 before the sweep's end.
+
+    `format` says how, and without it `Accept`; else it is JSON.
+    """
+    form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
     file = await asyncio.to_thread(_summary, served, sweep_id)
-    if format == "parquet":
-        return await answer_with(file, request, media_type=PARQUET, filename=f"{sweep_id}-summary.parquet")
-    return await asyncio.to_thread(_written, served.results, sweep_id, format)
+
+    def pieces() -> Iterator[bytes]:
+        if form == ARROW:
+            yield from table_pieces(file, form)
+        else:
+            yield _written(served.results, sweep_id, form)
+
+    return await _answer(file, request, form, f"{sweep_id}-summary", pieces)
 
 
-def _written(results: Results, sweep_id: str, form: str) -> Response:
+async def _answer(
+    file: StoredFile, request: Request, form: str, name: str, pieces: Callable[[], Iterator[bytes]]
+) -> Response:
+    filename = f"{name}.{_ENDINGS[form]}"
+    if form == PARQUET:
+        answer = await answer_with(file, request, media_type=PARQUET, filename=filename)
+        answer.headers["Vary"] = "Accept"
+        return answer
+    return await answer_in_pieces(file, request, form=form, filename=filename, pieces=pieces)
+
+
+def _written(results: Results, sweep_id: str, form: str) -> bytes:
     from jobs.summary import summary_csv, summary_json  # here, since scipy comes with it
 
-    if form == "csv":
-        return Response(summary_csv(results, sweep_id), media_type="text/csv")
-    return JSONResponse(summary_json(results, sweep_id))
+    if form == CSV:
+        return summary_csv(results, sweep_id).encode()
+    return json.dumps(summary_json(results, sweep_id), ensure_ascii=False).encode()
 
 
 def _results(served: Services, sweep_id: str) -> StoredFile:

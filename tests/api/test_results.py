@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import csv
 import io
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.table_forms import ARROW, CSV, JSON, PARQUET, table_pieces
+from jobs.storage.local import LocalStorage
+from jobs.storage.protocol import StoredFile
 from tests.api.served import serving
 from tests.object_store import give_credentials, object_store
 from tests.worker.house import House
@@ -101,3 +108,80 @@ async def test_the_summary_comes_in_three_forms(house: House) -> None:
     assert as_json["best_factors"]
     assert neither.status_code == 422
     assert neither.json()["error"]["param"] == "format"
+
+
+async def test_the_samples_come_in_the_form_that_is_asked_for(house: House) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        answers = {
+            form: await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+            for form in (PARQUET, ARROW, CSV, JSON)
+        }
+    table = pq.read_table(io.BytesIO(answers[PARQUET].content))
+    rows = table.to_pylist()
+    assert len(rows) > 1
+    for form, answer in answers.items():
+        assert answer.headers["content-type"].partition(";")[0] == form
+    assert (
+        pa.ipc.open_stream(answers[ARROW].content)
+        .read_all()
+        .replace_schema_metadata()
+        .equals(table.replace_schema_metadata())
+    )
+    assert answers[JSON].json() == {"object": "list", "data": rows}
+    from_csv = list(csv.DictReader(io.StringIO(answers[CSV].text)))
+    assert [row["doc_id"] for row in from_csv] == [row["doc_id"] for row in rows]
+    assert [json.loads(row["logprobs"]) for row in from_csv] == [row["logprobs"] for row in rows]
+    assert len({answer.headers["etag"] for answer in answers.values()}) == 4
+
+
+@pytest.mark.parametrize("noun", ["results", "summary"])
+@pytest.mark.parametrize("form", [ARROW, CSV, JSON])
+async def test_other_forms_come_as_gzip_and_only_when_they_are_new(house: House, noun: str, form: str) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/{noun}"
+        plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+        packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
+        refused = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "gzip;q=0"})
+        etag = packed.headers["etag"]
+        known = await server.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
+        plainly = await server.http.get(
+            path, headers={"Accept": form, "If-None-Match": etag, "Accept-Encoding": "identity"}
+        )
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in {**plain.headers, **refused.headers}
+    assert packed.content == plain.content == refused.content
+    assert (known.status_code, known.content) == (304, b"")
+    assert plainly.status_code == 200, "another encoding is another answer"
+    assert "Accept-Encoding" in plain.headers["vary"]
+
+
+async def test_a_form_that_is_not_there_is_refused(house: House) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        refused = await server.http.get(path, headers={"Accept": "application/xml"})
+        any_form = await server.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (406, "not_acceptable")
+    assert any_form.headers["content-type"] == PARQUET
+
+
+async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(house: House) -> None:
+    async with serving(house) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        etag = (await server.http.get(path)).headers["etag"]
+        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+        known = await server.http.get(path, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content) == (206, b"PAR1")
+    assert other.status_code == 200
+    assert known.status_code == 304
+
+
+async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.5, math.inf, math.nan], "b": [[1.0], [math.nan], None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    file = StoredFile(storage=LocalStorage(tmp_path), name="t.parquet")
+    rows = json.loads(b"".join(table_pieces(file, JSON)), parse_constant=pytest.fail)["data"]
+    assert rows == [{"a": 1.5, "b": [1.0]}, {"a": None, "b": [None]}, {"a": None, "b": None}]
+    pq.write_table(table.slice(0, 0), tmp_path / "t.parquet")
+    assert json.loads(b"".join(table_pieces(file, JSON)))["data"] == []
