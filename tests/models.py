@@ -107,10 +107,10 @@ _MERGED = (
 def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     """Write a model of a family with its tokenizer to the folder `path` and return it.
 
-    3 layers of about a hundred neurons (those in WIDTH of so many), hidden size 64, heads of 32, float32. The weights
-    are large enough that answers differ from prompt to prompt and the likeliest token leads clearly. The tokenizer works
-    on bytes with a few merges, some with a space in front; all families but qwen2 put a BOS token before the text, as
-    their real ones do.
+    3 layers of about a hundred neurons (those in WIDTH of so many), hidden size 64, heads of 32, float32. The
+    weights are large enough that answers differ from prompt to prompt and the likeliest token leads clearly. The
+    tokenizer works on bytes with a few merges, some with a space in front; all families but qwen2 put a BOS token
+    before the text.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(bos=family != "qwen2")
