@@ -63,7 +63,7 @@ _OWN: dict[Family, dict[str, Any]] = {  # what a family has otherwise than `_SHA
     "gemma": _GEMMA,
     "gemma3": {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32},
     "cohere": {"tie_word_embeddings": True, "logit_scale": 2.0},
-    "cohere2": {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING},
+    "cohere2": {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256},
     "granite": {
         "num_key_value_heads": 1,
         "embedding_multiplier": 2.0,
@@ -73,7 +73,7 @@ _OWN: dict[Family, dict[str, Any]] = {  # what a family has otherwise than `_SHA
     },
     "bloom": {"intermediate_size": None, "max_position_embeddings": None, "tie_word_embeddings": True},
     "gpt2": {"intermediate_size": None, "tie_word_embeddings": True},
-    "falcon": {"intermediate_size": None, "ffn_hidden_size": 160, "tie_word_embeddings": True},
+    "falcon": {"intermediate_size": None, "tie_word_embeddings": True},
     "opt": {"intermediate_size": None, "ffn_dim": 144, "word_embed_proj_dim": 64, "tie_word_embeddings": True},
     "exaone4": {**_GROUPED, **_SLIDING},
     "smollm3": {"num_key_value_heads": 1, "no_rope_layers": [1, 0, 1]},

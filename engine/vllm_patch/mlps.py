@@ -34,6 +34,9 @@ _FUNCTIONS: dict[type[nn.Module], ActivationName] = {
 }
 """Activation functions without a gate, by their class."""
 
+_MENDED: dict[str, nn.Module] = {"BloomForCausalLM": nn.GELU(approximate="tanh")}
+"""What vLLM's own code takes otherwise than the models were trained with: BLOOM's GELU is the tanh form."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
@@ -41,12 +44,13 @@ class Mlps:
 
     shard: Shard
     places: tuple[MlpPlace, ...]
+    activations: tuple[nn.Module, ...]
     forms: tuple[MlpForm, ...]
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
         """Put `make(position, activation)` in place of the activation of each of the layers, counted from 0."""
-        for position, place in enumerate(self.places):
-            place.replace(make(position, place.activation))
+        for position, (place, activation) in enumerate(zip(self.places, self.activations, strict=True)):
+            place.replace(make(position, activation))
 
 
 def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) -> Mlps:
@@ -59,7 +63,8 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     name = type(model).__name__
     found = find_layers(model)
     places = tuple(find_place(found.get(layer), at=layer, model=name) for layer in layers)
-    forms = tuple(_form(place.activation, layer, name) for place, layer in zip(places, layers, strict=True))
+    activations = tuple(_MENDED.get(name, place.activation) for place in places)
+    forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
     if width % ranks:
         raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
     own = width // ranks
@@ -71,7 +76,8 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
                 f"of {width}",
                 param="model",
             )
-    return Mlps(shard=Shard(layers=tuple(layers), first=rank * own, width=own), places=places, forms=forms)
+    shard = Shard(layers=tuple(layers), first=rank * own, width=own)
+    return Mlps(shard=shard, places=places, activations=activations, forms=forms)
 
 
 def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
