@@ -23,9 +23,15 @@ DEVICE = replace(HOST, path="device")
 
 
 @pytest.fixture(autouse=True)
-def _no_process_for_a_look_at_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare a new family's start ten seconds: vLLM imports itself anew in a process only to read its class."""
+def _vllm_in_one_process_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare a new family's start ten seconds, and the other tests its traces.
+
+    vLLM imports itself anew in a process only to read a class; and its Transformers backend prepares the library's own
+    classes for torch.compile, which is off here, so that they are good for nothing else in this process.
+    """
     monkeypatch.setattr("vllm.model_executor.models.registry._run_in_subprocess", lambda read: read())
+    backend = "vllm.model_executor.models.transformers.base.support_torch_compile"
+    monkeypatch.setattr(backend, lambda **_: lambda decorated: decorated)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ampsweep.errors import UnsupportedModel
-from engine.kernels.activation import MlpForm
+from engine.kernels.activation import ActivationName, MlpForm
 
 pytestmark = pytest.mark.engine
 mlps = pytest.importorskip("engine.vllm_patch.mlps")
@@ -50,7 +50,8 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     assert found.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
     found.replace(lambda position, _inner: put[position])
-    assert [layer.mlp.act for layer in model.h[2:]] == put
+    assert [place.activation for place in found.places] == put
+    assert put[1] in model.modules()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
         (nn.GELU(approximate="tanh"), "gelu_tanh"),
     ],
 )
-def test_an_activation_is_known_by_its_class(activation: nn.Module, name: str) -> None:
+def test_an_activation_is_known_by_its_class(activation: nn.Module, name: ActivationName) -> None:
     found = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
     assert found.forms == (MlpForm(activation=name, gated=False),)
 
