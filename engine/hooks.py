@@ -1,8 +1,8 @@
 """The places in a Hugging Face model where activations can be changed or watched: plain, slow and obvious.
 
-Each decoder layer's MLP calls an activation function, on `gate_proj(x)`, on the gate's half of a fused `gate_up_proj`,
-or on `fc1(x)`. That function is replaced, a layer each, by one that asks `Hooks` what to do with its result. Between
-`steer` or `watch` blocks the model computes what it always did.
+Each layer's MLP calls an activation function, on its gate's projection or on its only first one (see `mlp_places`).
+That function is replaced, a layer each, by one that asks `Hooks` what to do with its result. Between `steer` or `watch`
+blocks the model computes what it always did.
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from ampsweep.errors import UnsupportedModel
 from engine.edits import Edits
 from engine.kernels.statistic import Statistic
-
-_SHAPES = (  # of an MLP: its activation function, what feeds it, what comes after; the last gives the width
-    ("act_fn", "gate_proj", "down_proj"),
-    ("activation_fn", "gate_up_proj", "down_proj"),
-    ("activation_fn", "fc1", "fc2"),
-)
+from engine.mlp_places import find_layers, find_place
 
 
 class Hooks:
@@ -29,15 +25,15 @@ class Hooks:
 
     def __init__(self, model: nn.Module) -> None:
         """Put the hooks in; raises UnsupportedModel where an MLP is of no known shape (a mixture of experts, say)."""
-        layers = getattr(getattr(model, "model", None), "layers", None)
-        if not isinstance(layers, nn.ModuleList) or not len(layers):
-            raise UnsupportedModel(f"{type(model).__name__} cannot be steered: it has no list of layers", param="model")
-        widths = {self._replace(model, at, getattr(layer, "mlp", None)) for at, layer in enumerate(layers)}
+        name = type(model).__name__
+        found = find_layers(model)
+        places = [find_place(found.get(at), at=at, model=name) for at in range(max(found) + 1)]
+        widths = {_inputs(place.target) for place in places}
         if len(widths) != 1:
-            raise UnsupportedModel(
-                f"{type(model).__name__} cannot be steered: its layers have {sorted(widths)} neurons", param="model"
-            )
-        self.layers = len(layers)
+            raise UnsupportedModel(f"{name} cannot be steered: its layers have {sorted(widths)} neurons", param="model")
+        for at, place in enumerate(places):
+            place.replace(_HookedActivation(place.activation, at, self))
+        self.layers = len(places)
         self.width = widths.pop()
         self._on_activation: Callable[[int, Tensor], Tensor] | None = None
 
@@ -90,19 +86,6 @@ class Hooks:
         finally:
             self._on_activation = None
 
-    def _replace(self, model: nn.Module, layer: int, mlp: object) -> int:
-        """Put a hook into the MLP of a layer and return its number of neurons."""
-        for activation, source, target in _SHAPES:
-            function, projection = getattr(mlp, activation, None), getattr(mlp, target, None)
-            if callable(function) and hasattr(mlp, source) and isinstance(projection, nn.Linear):
-                setattr(mlp, activation, _HookedActivation(function, layer, self))
-                return projection.in_features
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be steered: layer {layer} has a {type(mlp).__name__}, "
-            "not an MLP with one activation function",
-            param="model",
-        )
-
 
 def row_statistic(activations: Tensor, statistic: Statistic) -> float:
     """Return a statistic of one token's activations [F], computed in float64."""
@@ -128,4 +111,14 @@ class _HookedActivation(nn.Module):
         self.hooks = hooks
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.hooks.after_activation(self.layer, self.function(x))
+        activation = self.function(x)
+        rows = activation.view(1, -1, activation.shape[-1])  # OPT's have no batch dimension
+        return self.hooks.after_activation(self.layer, rows).view(activation.shape)
+
+
+def _inputs(projection: nn.Module) -> int:
+    """Return how many neurons the projection after the activation takes; GPT-2's is a Conv1D, its weight transposed."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features
+    assert isinstance(projection, Conv1D), type(projection).__name__
+    return int(projection.nx)

@@ -49,7 +49,7 @@ class TransformersModel:
             layers=self.hooks.layers,
             width=self.hooks.width,
             dtype=dtype,
-            max_model_len=max_model_len or int(self.model.config.max_position_embeddings),
+            max_model_len=max_model_len or self._context_length(),
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
         self._check_hooks()
@@ -93,6 +93,10 @@ class TransformersModel:
         with torch.inference_mode(), self.hooks.watch(seen.__setitem__):
             self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
         return [seen[layer] for layer in range(self.hooks.layers)]
+
+    def _context_length(self) -> int:
+        """Return the tokens the config allows; BLOOM's, whose positions have no table, was trained on so many."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
     def _check_hooks(self) -> None:
         passed: list[tuple[int, tuple[int, ...]]] = []

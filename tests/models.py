@@ -7,24 +7,80 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-Family = Literal["qwen2", "llama", "gemma2", "mistral"]
+Family = Literal[
+    "qwen2",
+    "llama",
+    "gemma2",
+    "mistral",
+    "qwen3",
+    "gemma",
+    "gemma3",
+    "cohere",
+    "cohere2",
+    "olmo2",
+    "phi3",
+    "gpt_neox",
+    "bloom",
+    "gpt2",
+    "granite",
+    "starcoder2",
+    "falcon",
+    "opt",
+    "phi",
+    "stablelm",
+    "exaone4",
+    "smollm3",
+]
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
+"""Those that `tests.engine.forward` writes out by hand."""
 LAYERS = 3
-WIDTH = {"qwen2": 96, "llama": 128, "gemma2": 96, "mistral": 112}
+WIDTH: dict[Family, int] = {"qwen2": 96, "llama": 128, "gemma2": 96, "mistral": 112}
 MAX_MODEL_LEN = 512
+
+_SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "max_position_embeddings": MAX_MODEL_LEN,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+    "tie_word_embeddings": False,
+    "dtype": "float32",
+}
+_GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+_SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_GEMMA = {**_GROUPED, "tie_word_embeddings": True}
+_OWN: dict[Family, dict[str, Any]] = {  # what a family has otherwise than `_SHAPE`; None: has it not at all
+    "qwen2": {"num_key_value_heads": 2},
+    "llama": {**_GROUPED, "intermediate_size": 128},
+    "gemma2": {**_GEMMA, "query_pre_attn_scalar": 32, "sliding_window": 64},
+    "mistral": {**_GROUPED, "intermediate_size": 112, "sliding_window": None},
+    "qwen3": _GROUPED,
+    "gemma": _GEMMA,
+    "gemma3": {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32},
+    "cohere": {"tie_word_embeddings": True, "logit_scale": 2.0},
+    "cohere2": {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256},
+    "granite": {
+        "num_key_value_heads": 1,
+        "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.2,
+        "residual_multiplier": 0.8,
+        "logits_scaling": 0.5,
+    },
+    "bloom": {"intermediate_size": None, "max_position_embeddings": None, "tie_word_embeddings": True},
+    "gpt2": {"intermediate_size": None, "tie_word_embeddings": True},
+    "falcon": {"intermediate_size": None, "tie_word_embeddings": True},
+    "opt": {"intermediate_size": None, "ffn_dim": 144, "word_embed_proj_dim": 64, "tie_word_embeddings": True},
+    "exaone4": {**_GROUPED, **_SLIDING},
+    "smollm3": {"num_key_value_heads": 1, "no_rope_layers": [1, 0, 1]},
+    "starcoder2": {"num_key_value_heads": 1},
+    "stablelm": {"num_key_value_heads": 1},
+}
+_ONE_PLUS = ("gemma", "gemma2", "gemma3")  # their norms multiply by 1 + weight
 
 _MERGED = (
     "th",
@@ -51,51 +107,32 @@ _MERGED = (
 def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     """Write a model of a family with its tokenizer to the folder `path` and return it.
 
-    3 layers of WIDTH[family] neurons, hidden size 64, heads of 32, float32. The weights are large enough that answers
-    differ from prompt to prompt and the likeliest token leads clearly. The tokenizer works on bytes with a few merges,
-    some with a space in front; all families but qwen2 put a BOS token before the text, as their real ones do.
+    3 layers of about a hundred neurons (those in WIDTH of so many), hidden size 64, heads of 32, float32. The
+    weights are large enough that answers differ from prompt to prompt and the likeliest token leads clearly. The
+    tokenizer works on bytes with a few merges, some with a space in front; all families but qwen2 put a BOS token
+    before the text.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(bos=family != "qwen2")
     tokenizer.save_pretrained(path)
-    model = _model(family, len(tokenizer))
+    shape = {"vocab_size": len(tokenizer), **_SHAPE, **_OWN.get(family, {})}
+    model_type = "gemma3_text" if family == "gemma3" else family
+    config = AutoConfig.for_model(model_type, **{name: value for name, value in shape.items() if value is not None})
+    model: Any = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if "norm" in name:
+            if "norm" in name or "ln_" in name:
                 weights.uniform_(-0.3, 0.3, generator=generator)
-                if family != "gemma2" or name == "model.norm.weight":  # gemma2's norms multiply by 1 + weight
+                if name.endswith("weight") and (family not in _ONE_PLUS or name == "model.norm.weight"):
                     weights.add_(1.0)
             else:
-                tied = family == "gemma2" and "embed" in name  # else every answer repeats its prompt's last token
+                tied = shape["tie_word_embeddings"] and weights is model.get_input_embeddings().weight
+                # larger, and every answer would repeat its prompt's last token
                 weights.normal_(0.0, 0.1 if tied else 0.2, generator=generator)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
     return path
-
-
-def _model(family: Family, vocabulary: int) -> PreTrainedModel:
-    shape: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "intermediate_size": WIDTH[family],
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": MAX_MODEL_LEN,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 1,
-        "tie_word_embeddings": family == "gemma2",
-        "dtype": "float32",
-    }
-    if family == "qwen2":
-        return Qwen2ForCausalLM(Qwen2Config(**{**shape, "num_attention_heads": 2}))
-    if family == "llama":
-        return LlamaForCausalLM(LlamaConfig(**shape, head_dim=32))
-    if family == "mistral":
-        return MistralForCausalLM(MistralConfig(**shape, head_dim=32, sliding_window=None))
-    return Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=32, query_pre_attn_scalar=32, sliding_window=64))
 
 
 def _tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:

@@ -6,6 +6,7 @@ Works on `config.json`, the tokenizer's files and the safetensors files of a Hug
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hashing import files_hash
 
 CONFIG = "config.json"
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
+_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # what a model of this type has that says nothing else
 _TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
 
 
@@ -46,12 +50,27 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
     mark = fingerprint(folder)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        text = {**config, **config.get("text_config", {})}
-        layers, width = int(text["num_hidden_layers"]), int(text["intermediate_size"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        message = f"{CONFIG} of {folder.name} does not give num_hidden_layers and intermediate_size"
-        raise InvalidRequest(message, param="model") from error
+        layers, width = read_shape({**config, **config.get("text_config", {})})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
     return ModelFolder(name=name or folder.name, fingerprint=mark, layers=layers, width=width)
+
+
+def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the number of layers, and of neurons a layer, that a text model's config gives in its family's words.
+
+    Raises ValueError, which says what is missing, also where layers differ in their number of neurons.
+    """
+    layers = next((config[key] for key in _LAYERS if config.get(key)), None)
+    width = next((config[key] for key in _WIDTH if config.get(key)), None)
+    if width is None and config.get("model_type") in _FOUR_TIMES_HIDDEN:
+        width = 4 * (config.get("hidden_size") or config.get("n_embd") or 0)
+    if not isinstance(layers, int) or not isinstance(width, int) or not width:
+        raise ValueError(
+            "config does not give one number of layers and one of neurons, as num_hidden_layers and "
+            "intermediate_size do"
+        )
+    return layers, width
 
 
 def _decides_answers(name: str) -> bool:

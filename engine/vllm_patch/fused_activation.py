@@ -114,9 +114,9 @@ class FusedActivation(nn.Module):
         self._form = form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the steered activations of `x` [T, 2F or F], multiplied by up where there is one: [T, F]."""
+        """Return the steered activations of `x` [..., 2F or F], multiplied by up where there is one: [..., F]."""
         out: torch.Tensor = torch.ops.ampsweep.activate_and_multiply(
-            x,
+            x.flatten(0, -2),
             self.slots,
             self.offsets,
             self.neurons,
@@ -130,4 +130,4 @@ class FusedActivation(nn.Module):
             self._form.activation,
             self._form.gated,
         )
-        return out
+        return out.view(*x.shape[:-1], out.shape[-1])

@@ -59,20 +59,27 @@ class _HostStep:
     recorded: _Recorded | None
     gather: Gather
 
-    def apply(self, layer: int, gate_up: torch.Tensor, out: torch.Tensor) -> None:
-        """Record, then steer, one layer of the step: `gate_up` [T, 2F], `out` [T, F], padded tokens at the end."""
-        width = out.shape[-1]
+    def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Record, then steer, one layer of the step: `x` [T, 2F or F], `out` [T, F], padded tokens at the end."""
+        width, form = out.shape[-1], self.forms[layer]
         if (recorded := self.recorded) is not None:
-            recorded.add(layer, self.forms[layer].activation, gate_up)
+            recorded.add(layer, form.activation, x)
         if self.slots is None:
             return
-        rows, up = self.rows, gate_up[:, width:]
+        rows, up = self.rows, x[:, width:]
         arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add, rows.coef)
-        statistic = self._statistic(layer, gate_up[:, :width])
+        statistic = self._statistic(layer, x[:, :width])
         if out.device.type == "cpu" and out.dtype == torch.float32:
-            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+            if form.gated:
+                steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+            else:
+                steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy())
+            return
+        entries = steer_torch.batch_entries(*arrays, statistic)
+        if form.gated:
+            steer_torch.steer_gated(up, out, entries)
         else:
-            steer_torch.steer_gated(up, out, steer_torch.batch_entries(*arrays, statistic))
+            steer_torch.steer_plain(out, entries)
 
     def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
         """Return the statistic that each token's slot takes of the whole layer, float32 [T]; 0 where it takes none."""

@@ -13,6 +13,7 @@ from vllm.distributed.communication_op import tensor_model_parallel_all_gather
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
 from ampsweep.errors import UnsupportedModel
+from ampsweep.folders.model import read_shape
 from engine.neuron_set import NeuronSet
 from engine.vllm_patch import mlps
 from engine.vllm_patch.host_path import HostPath
@@ -38,10 +39,11 @@ class SteeringWorkerMixin:
         check_version(vllm.__version__)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
-        width = getattr(model_config.hf_text_config, "intermediate_size", None)
         model = self.model_runner.get_model()
-        if not isinstance(width, int):
-            raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its config has no intermediate_size")
+        try:
+            total, width = read_shape(model_config.hf_text_config.to_dict())
+        except ValueError as error:
+            raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
         found = mlps.find(
             model,
             layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
@@ -50,7 +52,7 @@ class SteeringWorkerMixin:
             ranks=get_tensor_model_parallel_world_size(),
         )
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
-        path = self._path(found, options, layers=model_config.hf_text_config.num_hidden_layers, width=width)
+        path = self._path(found, options, layers=total, width=width)
         found.replace(path.activation)
         self._steering = WorkerSteering(found.shard, path, Scoring(model.compute_logits), slots=options.slots)
         if self.vllm_config.use_v2_model_runner:

@@ -8,22 +8,32 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
+from transformers.activations import ACT2FN
 
 from ampsweep.errors import UnsupportedModel
 from engine.edits import resolve
 from engine.hooks import Hooks
 from engine.intervention import Intervention
+from engine.mlp_places import find_layers
 from engine.transformers_engine import TransformersEngine
 from tests.engine.neuron_sets import make_neuron_set
 from tests.models import Family
@@ -44,6 +54,8 @@ IDS = torch.tensor([[3, 1, 4, 1, 5]])
 @pytest.mark.parametrize(
     ("model", "projection", "function"),
     [
+        (lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_inner=24)), "c_fc", "gelu_new"),
+        (lambda: OPTForCausalLM(OPTConfig(**SHAPE, ffn_dim=24, word_embed_proj_dim=16)), "fc1", "relu"),
         (lambda: PhiForCausalLM(PhiConfig(**SHAPE)), "fc1", "gelu_new"),
         (lambda: Phi3ForCausalLM(Phi3Config(**SHAPE)), "gate_up_proj", "silu"),
     ],
@@ -56,15 +68,14 @@ def test_other_mlps_are_hooked_at_their_activation(
     assert (hooks.layers, hooks.width) == (2, 24)
     seen: dict[int, torch.Tensor] = {}
     fed: dict[int, torch.Tensor] = {}
-    layers: Any = made.model.layers  # type: ignore[union-attr]
-    for at, layer in enumerate(layers):
-        getattr(layer.mlp, projection).register_forward_hook(lambda _m, _i, out, at=at: fed.__setitem__(at, out[0]))
+    for at, layer in find_layers(made).items():
+        first = getattr(getattr(layer, "mlp", layer), projection)
+        first.register_forward_hook(lambda _m, _i, out, at=at: fed.__setitem__(at, out.view(5, -1)))
     with torch.inference_mode(), hooks.watch(seen.__setitem__):
         made(IDS)
     for at in range(2):
         gate = fed[at][:, :24]
-        expected = nn.functional.silu(gate) if function == "silu" else nn.functional.gelu(gate, approximate="tanh")
-        torch.testing.assert_close(seen[at], expected)
+        torch.testing.assert_close(seen[at], ACT2FN[function](gate))
 
 
 def test_edits_end_with_their_block(model_folder: Callable[[Family], Path]) -> None:
@@ -87,15 +98,29 @@ def test_edits_end_with_their_block(model_folder: Callable[[Family], Path]) -> N
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        (lambda: MixtralForCausalLM(MixtralConfig(**MIXTURE, num_local_experts=2)), "MixtralForCausalLM"),
+        (
+            lambda: MixtralForCausalLM(MixtralConfig(**MIXTURE, num_local_experts=2)),
+            "MixtralForCausalLM cannot be steered: layer 0 is a mixture of experts",
+        ),
         (
             lambda: Qwen2MoeForCausalLM(
                 Qwen2MoeConfig(**MIXTURE, num_experts=2, moe_intermediate_size=8, mlp_only_layers=[0])
             ),
-            "Qwen2MoeForCausalLM cannot be steered: layer 1",
+            "Qwen2MoeForCausalLM cannot be steered: layer 1 is a mixture of experts",
         ),
-        (lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=50)), "GPT2LMHeadModel"),
-        (lambda: nn.Linear(2, 2), "Linear"),
+        (
+            lambda: MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=50, state_size=2)),
+            "MambaForCausalLM cannot be steered: layer 0 has a MambaBlock, not an MLP",
+        ),
+        (
+            lambda: T5ForConditionalGeneration(T5Config(d_model=16, d_ff=24, num_layers=2, num_heads=2, vocab_size=50)),
+            "T5ForConditionalGeneration cannot be steered: it has no list of layers",
+        ),
+        (
+            lambda: BartForConditionalGeneration(BartConfig(d_model=16, vocab_size=50, encoder_layers=2)),
+            r"BartForConditionalGeneration cannot be steered: it has several lists of layers \(model.decoder.layers, ",
+        ),
+        (lambda: nn.Linear(2, 2), "Linear cannot be steered: it has no list of layers"),
     ],
 )
 def test_a_model_that_cannot_be_steered_is_refused_by_its_class(model: Callable[[], nn.Module], name: str) -> None:

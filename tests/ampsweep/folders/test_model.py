@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.model import fingerprint, read_model_folder
+from ampsweep.folders.model import fingerprint, read_model_folder, read_shape
 
 
 @pytest.fixture
@@ -51,7 +52,30 @@ def test_the_shape_is_the_configs(folder: Path) -> None:
     assert read_model_folder(folder, name="tiny").layers == 3
 
 
-@pytest.mark.parametrize("config", ["{}", "no json"])
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_inner": None}, (2, 32)),
+        ({"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_inner": 20}, (2, 20)),
+        ({"model_type": "bloom", "n_layer": 2, "hidden_size": 8}, (2, 32)),
+        ({"model_type": "falcon", "num_hidden_layers": 2, "hidden_size": 8}, (2, 32)),
+        ({"model_type": "opt", "num_hidden_layers": 2, "hidden_size": 8, "ffn_dim": 12}, (2, 12)),
+        ({"model_type": "exaone", "num_layers": 2, "intermediate_size": 12}, (2, 12)),
+    ],
+)
+def test_a_shape_is_read_in_its_familys_words(config: dict[str, Any], shape: tuple[int, int]) -> None:
+    assert read_shape(config) == shape
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{}",
+        "no json",
+        '{"num_hidden_layers": 2, "intermediate_size": [8, 16]}',
+        '{"num_hidden_layers": 2, "hidden_size": 8, "model_type": "llama"}',
+    ],
+)
 def test_a_config_without_a_shape_is_refused(folder: Path, config: str) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(InvalidRequest):

@@ -1,0 +1,65 @@
+"""Every family of models that docs/models.md calls steered is: vLLM answers what the oracle answers, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from engine.transformers_engine import TransformersEngine
+from engine.vllm_engine import VllmEngine
+from engine.vllm_patch.launch import VllmSettings
+from tests.engine.mixed_load import SETTINGS, assert_same, run_load
+from tests.models import Family
+
+pytestmark = pytest.mark.engine
+
+HOST = replace(SETTINGS, path="host", kv_cache_bytes=8 * 1024**2)
+DEVICE = replace(HOST, path="device")
+
+
+@pytest.fixture(autouse=True)
+def _vllm_in_one_process_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare a new family's start ten seconds, and the other tests its traces.
+
+    vLLM imports itself anew in a process only to read a class; and its Transformers backend prepares the library's own
+    classes for torch.compile, which is off here, so that they are good for nothing else in this process.
+    """
+    monkeypatch.setattr("vllm.model_executor.models.registry._run_in_subprocess", lambda read: read())
+    backend = "vllm.model_executor.models.transformers.base.support_torch_compile"
+    monkeypatch.setattr(backend, lambda **_: lambda decorated: decorated)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        *(pytest.param(family, HOST, id=family) for family in get_args(Family)),
+        # without a gate, and with a batch dimension, as vLLM's Transformers backend has one
+        pytest.param("gpt_neox", DEVICE, id="gpt_neox-device"),
+    ],
+)
+def test_a_family_answers_as_the_oracle_does(
+    family: Family,
+    settings: VllmSettings,
+    model_folder: Callable[[Family], Path],
+    oracle: Callable[[Family], TransformersEngine],
+) -> None:
+    """Generated, scored and recorded in one batch, steered by several interventions and not at all."""
+    new_tokens = 48
+    if settings is DEVICE:
+        pytest.importorskip("triton")
+        new_tokens = 4  # Triton's interpreter is slow
+
+    async def check() -> None:
+        expected = await run_load(oracle(family), new_tokens=new_tokens)
+        engine = await VllmEngine.open(model_folder(family), settings=settings)
+        try:
+            assert_same(await run_load(engine, new_tokens=new_tokens), expected)
+        finally:
+            await engine.close()
+
+    asyncio.run(check())

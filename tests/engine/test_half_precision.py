@@ -1,0 +1,96 @@
+"""In 16 bits vLLM and the oracle differ, steered or not, by rounding alone, and no more steered than unsteered.
+
+Both round in many places, and not in the same ones. So the tolerance is measured, in the same run: the difference of
+the two libraries where nothing is steered. Steered, the root mean square of the difference over all scored tokens may
+be half as much again, the largest difference four times as large: it is one of a few hundred, and moves by a factor
+of two from text to text. And vLLM must be no farther from the float32 oracle, by half, than the oracle itself is in
+the same dtype. An intervention that misses one layer is ten times beyond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ampsweep.bundled import ATLAS_MODEL
+from engine.intervention import Intervention
+from engine.protocol import Engine, ScoreRequest, Steering
+from engine.transformers_engine import TransformersEngine
+from engine.vllm_engine import VllmEngine
+from tests.engine.both_engines import random_neurons
+from tests.engine.mixed_load import SETTINGS
+from tests.models import Family
+
+pytestmark = pytest.mark.engine
+
+HOST = replace(SETTINGS, path="host", slots=8, max_num_batched_tokens=256, kv_cache_bytes=64 * 1024**2)
+RMS_FACTOR, LARGEST_FACTOR = 1.5, 4.0
+TEXTS = (
+    "the thing in the end is that nothing stands and everything on the other hand is there again",
+    "an answer to the question of the day",
+    "in the beginning there was the sea and the wind and the rain",
+    "что там на столе",
+    "another day in the sand by the tree",
+    "Quelle est la capitale de la France ?",
+    "the capital of the country is the largest city in it",
+    "0 1 2 3 4 5 6 7 8 9",
+)
+INTERVENTIONS: tuple[dict[str, Any], ...] = (
+    {"languages": ["fr"], "op": "scale", "factor": 3.0},
+    {"languages": ["fr"], "op": "scale", "factor": 0.0},
+    {"languages": ["tr"], "op": "set", "factor": 1.0},
+    {"languages": ["en", "fr"], "op": "add", "factor": 0.5},
+    {"languages": ["tr"], "op": "set", "patch": "max"},
+    {"languages": ["en"], "op": "set", "statistic": "p90"},
+)
+
+
+async def scored(engine: Engine) -> list[NDArray[np.float64]]:
+    """Return the log-probabilities of all texts' tokens, unsteered and by each intervention; close the engine."""
+    neurons = random_neurons(engine.info)
+    engine.add_neurons(neurons)
+    found = []
+    for raw in (None, *INTERVENTIONS):
+        steering = None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id)
+        requests = [ScoreRequest(context="", continuation=text, steering=steering) for text in TEXTS]
+        scores = await asyncio.gather(*(engine.score(request) for request in requests))
+        found.append(np.concatenate([score.logprobs for score in scores]))
+    await engine.close()
+    return found
+
+
+def rms(difference: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(np.square(difference))))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("llama", "bfloat16"), ("gpt2", "bfloat16"), ("atlas", "bfloat16"), ("llama", "float16")]
+)
+def test_the_engines_differ_by_rounding_alone(
+    name: Family | str, dtype: str, model_folder: Callable[[str], Path]
+) -> None:
+    folder = ATLAS_MODEL if name == "atlas" else model_folder(name)
+
+    async def check() -> tuple[list[NDArray[np.float64]], ...]:
+        return (
+            await scored(TransformersEngine(folder)),
+            await scored(TransformersEngine(folder, dtype=dtype)),
+            await scored(await VllmEngine.open(folder, dtype=dtype, settings=HOST)),
+        )
+
+    exact, oracle, ours = asyncio.run(check())
+    unsteered = ours[0] - oracle[0]
+    assert rms(unsteered) > 0, "nothing was rounded"
+    for at, raw in enumerate(INTERVENTIONS, start=1):
+        assert rms(exact[at] - exact[0]) > 5 * RMS_FACTOR * rms(unsteered), f"{raw} hardly does anything"
+        difference = ours[at] - oracle[at]
+        assert rms(difference) <= RMS_FACTOR * rms(unsteered), raw
+        assert np.abs(difference).max() <= LARGEST_FACTOR * np.abs(unsteered).max(), raw
+        assert rms(ours[at] - exact[at]) <= RMS_FACTOR * rms(oracle[at] - exact[at]), raw
