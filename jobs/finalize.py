@@ -9,7 +9,7 @@ from ampsweep.errors import Conflict, DamagedFile
 from jobs.cell_table import CellTable
 from jobs.results import Results
 from jobs.store.protocol import Store
-from jobs.store.records import CellRecord, SweepRecord
+from jobs.store.records import CellRecord, SweepFiles, SweepRecord
 from jobs.store.states import CellState, SweepState
 from jobs.summary import SummaryBuilder
 
@@ -36,13 +36,14 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
             builder.add(found)
             yield found
 
-    results.write_sweep(sweep, tables(), failed=failed, versions=versions)
-    results.write_summary(sweep, builder.rows)
+    samples = results.write_sweep(sweep, tables(), failed=failed, versions=versions)
+    summary = results.write_summary(sweep, builder.rows)
+    files = SweepFiles(samples=samples.sha256, summary=summary.sha256)
     error = None
     if len(failed) == sweep.request_counts.total:
         error = f"all {len(failed)} cells failed; the first one: {next(iter(failed.values()))}"
     try:
-        return store.finish_sweep(sweep_id, error=error)
+        return store.finish_sweep(sweep_id, files=files, error=error)
     except Conflict:  # a cell went back to work meanwhile: there will be another end
         return store.get_sweep(sweep_id)
 

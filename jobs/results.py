@@ -4,7 +4,7 @@
     sweeps/<sweep id>/results.parquet, summary.parquet
 
 Every file appears whole or not at all. A cell's file is named by its lease's epoch, so a late writer spoils nobody's;
-it counts once the store knows it. What is read is checked against what was published. Knows no store.
+it counts once the store knows it. What is read or served is checked against what was published. Knows no store.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.canonical import canonical_json
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
 from jobs.cell import Cell
 from jobs.cell_table import CellTable, from_bytes, to_table
 from jobs.sample import Sample
@@ -32,11 +34,27 @@ _SWEEP_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
 _ROW_GROUP = 65_536
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A file of a sweep, and the SHA-256 of what was written."""
+
+    file: StoredFile
+    sha256: str
+
+
 class Results:
     """The results in one storage."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._checked: dict[str, tuple[str, str]] = {}  # of each file found whole: its mark then, and its hash
+
+    def probe(self) -> None:
+        """Publish and remove a small file; Unavailable where that fails."""
+        try:
+            self._storage.check()
+        except InvalidRequest as error:
+            raise Unavailable(error.message) from error
 
     def write_cell(
         self,
@@ -50,15 +68,20 @@ class Results:
     ) -> CellFile:
         """Publish a cell's samples as `<cell id>.<epoch>.parquet`; the store is to be told what this returns.
 
-        `left_out` is the number of items the task left out, `neurons` of those the intervention changed.
+        `left_out` is the number of items the task left out, `neurons` of those the intervention changed. Raises
+        Unavailable where the disk is full or cannot be written to: that may pass.
         """
         table = to_table(cell, epoch=epoch, samples=samples, left_out=left_out, neurons=neurons, versions=versions)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **WRITING)
         content = sink.getvalue().to_pybytes()
         name = f"{cell.id}.{epoch}.parquet"
-        with self._storage.writing(_cell_file(name)) as path:
-            path.write_bytes(content)
+        try:
+            with self._storage.writing(_cell_file(name)) as path:
+                path.write_bytes(content)
+        except OSError as error:
+            reason = error.strerror or error
+            raise Unavailable(f"results cannot be written below {self._storage.root}: {reason}") from error
         return CellFile(name=name, rows=table.num_rows, sha256=hashlib.sha256(content).hexdigest())
 
     def read_cell(self, record: CellRecord) -> CellTable:
@@ -88,7 +111,7 @@ class Results:
         *,
         failed: Mapping[str, str],
         versions: Sequence[Mapping[str, str]],
-    ) -> StoredFile:
+    ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
         The metadata have the spec, `versions` (of all that computed the cells) and `failed` (the errors of the cells
@@ -102,26 +125,71 @@ class Results:
         }
         schema = SAMPLES.with_metadata(metadata)
         target = self._file(sweep.id, RESULTS)
-        with self._storage.writing(target.name) as path, pq.ParquetWriter(path, schema, **WRITING) as writer:
-            waiting: list[pa.Table] = []
-            for cell in cells:
-                ids = pa.repeat(pa.scalar(sweep.id, pa.string()), cell.table.num_rows)
-                waiting.append(cell.table.add_column(0, SAMPLES.field(0), ids).cast(schema))
-                if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
+        with self._storage.writing(target.name) as path:
+            with pq.ParquetWriter(path, schema, **WRITING) as writer:
+                waiting: list[pa.Table] = []
+                for cell in cells:
+                    ids = pa.repeat(pa.scalar(sweep.id, pa.string()), cell.table.num_rows)
+                    waiting.append(cell.table.add_column(0, SAMPLES.field(0), ids).cast(schema))
+                    if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
+                        writer.write_table(pa.concat_tables(waiting))
+                        waiting = []
+                if waiting:
                     writer.write_table(pa.concat_tables(waiting))
-                    waiting = []
-            if waiting:
-                writer.write_table(pa.concat_tables(waiting))
-        return target
+            return Published(file=target, sha256=_sha256(path))
 
-    def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]]) -> StoredFile:
+    def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]]) -> Published:
         """Publish a sweep's summary, one row a cell that has a value."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
         metadata = {"ampsweep.sweep_id": sweep.id, "ampsweep.spec": canonical_json(sweep.spec)}
         target = self._file(sweep.id, SUMMARY_FILE)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
-        return target
+            return Published(file=target, sha256=_sha256(path))
+
+    def check_sweep(self, sweep: SweepRecord) -> None:
+        """Raise DamagedFile where the files of an ended sweep are lost, or are not those that were published.
+
+        A file is read once, and again when its storage says that it has changed.
+        """
+        if sweep.files is None:
+            raise DamagedFile(f"the files of sweep {sweep.id} are not known")
+        for name, sha256 in ((RESULTS, sweep.files.samples), (SUMMARY_FILE, sweep.files.summary)):
+            file = self._file(sweep.id, name)
+            try:
+                seen = file.stat().etag, sha256
+                if self._checked.get(file.name) == seen:
+                    continue
+                with file.open() as opened:
+                    found = hashlib.file_digest(opened, "sha256").hexdigest()
+            except NotFound:
+                raise DamagedFile(f"{name} of sweep {sweep.id} is lost") from None
+            except OSError as error:
+                raise DamagedFile(f"{name} of sweep {sweep.id} cannot be read: {error}") from error
+            if found != sha256:
+                raise DamagedFile(f"{name} of sweep {sweep.id} does not have the bytes that were published")
+            self._checked[file.name] = seen
+
+    def cell_names(self) -> list[str]:
+        """Return the names of all cells' files."""
+        return [name.removeprefix("cells/") for name in self._storage.names("cells")]
+
+    def delete_cell(self, name: str) -> None:
+        """Remove a cell's file, if it is there."""
+        self._storage.delete(_cell_file(name))
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Remove a sweep's files, if they are there."""
+        for name in (RESULTS, SUMMARY_FILE):
+            self._storage.delete(self._file(sweep_id, name).name)
+
+    def sweep_ids(self) -> list[str]:
+        """Return the ids of the sweeps that have files."""
+        return sorted({name.split("/")[1] for name in self._storage.names("sweeps")})
+
+    def drop_unfinished(self, *, older_than: float) -> int:
+        """Remove what writers left unfinished that did not write for so many seconds; return how many there were."""
+        return self._storage.drop_unfinished(older_than=older_than)
 
     def samples_file(self, sweep_id: str) -> StoredFile:
         """Return the file of a sweep's samples; NotFound before the sweep has ended."""
@@ -156,3 +224,8 @@ class Results:
 
 def _cell_file(name: str) -> str:
     return f"cells/{name}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,6 +28,9 @@ FINALIZE_AGAIN = 10.0
 REST = 2.0
 """Seconds without new cells after one that could not be computed or published for want of an engine or of disk."""
 
+TIDY_SECONDS = 600.0
+"""How often what nothing needs is deleted."""
+
 STOP_SECONDS = 20.0
 """How long `stop` waits for the store to hear of what was aborted; what it does not hear runs out by itself."""
 
@@ -52,10 +55,10 @@ class _Running:
 class Dispatcher:
     """Leases cells to a pool while `start` and `stop` stand around it; tests call `turn` and `heartbeat` themselves.
 
-    `finalize` puts an ended sweep's results together, `probe` raises while results cannot be written; both run in a
-    thread. `on_change` is called in the event loop after whatever may have made an event. Leases last `ttl` seconds
-    and are extended six times in that span; the store is asked for work every `poll` seconds, and at once when `wake`
-    is called.
+    `finalize` puts an ended sweep's results together, `probe` raises while results cannot be written, `tidy` is called
+    now and then to delete what nothing needs; they run in threads. `on_change` is called in the event loop after
+    whatever may have made an event. Leases last `ttl` seconds and are extended six times in that span; the store is
+    asked for work every `poll` seconds, and at once when `wake` is called.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Dispatcher:
         owner: str,
         on_change: Callable[[], None] = _nothing,
         probe: Callable[[], object] = _nothing,
+        tidy: Callable[[], object] = _nothing,
         ttl: float = 30.0,
         poll: float = 1.0,
     ) -> None:
@@ -76,10 +80,12 @@ class Dispatcher:
         self._owner = owner
         self._on_change = on_change
         self._probe = probe
+        self._tidy = tidy
         self._ttl = ttl
         self._poll = poll
         self._work_waits = asyncio.Event()
         self._leases_doubted = asyncio.Event()
+        self._stops = asyncio.Event()
         self._stopping = False
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[tuple[str, int], _Running] = {}
@@ -95,6 +101,7 @@ class Dispatcher:
         self._loops = [
             asyncio.create_task(self._forever(self.turn, self._work_waits, self._poll)),
             asyncio.create_task(self._forever(self.heartbeat, self._leases_doubted, self._ttl / 6)),
+            asyncio.create_task(self._forever(partial(asyncio.to_thread, self._tidy), self._stops, TIDY_SECONDS)),
         ]
 
     def wake(self) -> None:
@@ -105,6 +112,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """End the loop, abort what runs and give its leases back; a sweep being finalized is finished first."""
         self._stopping = True
+        self._stops.set()
         self.wake()
         await asyncio.gather(*self._loops)
         for running in self._running.values():
@@ -156,7 +164,7 @@ class Dispatcher:
                 running.work.cancel()
         self._on_change()
 
-    async def _forever(self, step: Callable[[], Awaitable[None]], woken: asyncio.Event, every: float) -> None:
+    async def _forever(self, step: Callable[[], Awaitable[object]], woken: asyncio.Event, every: float) -> None:
         while not self._stopping:
             woken.clear()
             try:

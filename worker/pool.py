@@ -267,8 +267,9 @@ class Pool(ABC):
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await host.check()
-        except Exception:
-            log.exception("an engine no longer answers; it is started again")
+        except Exception as error:
+            known = isinstance(error, AmpsweepError | TimeoutError)
+            log.warning("an engine no longer answers; it is started again", exc_info=None if known else error)
             await host.close()
             return False
         else:

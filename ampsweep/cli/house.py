@@ -20,9 +20,13 @@ from jobs.neuron_sets import NeuronSets
 from jobs.results import Results
 from jobs.storage.places import below, is_object_store, storage_at
 from jobs.store.sql import SqlStore
+from jobs.tidy import tidy
 from worker.dispatcher import Dispatcher
 from worker.host import HostSetup
 from worker.pool import Pool
+
+UNFINISHED_SECONDS = 3600.0
+"""How long ago a file must have been written to last to be taken for left behind, where others may be writing."""
 
 
 def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
@@ -47,15 +51,23 @@ class House:
     results: Results
     neuron_sets: NeuronSets
     setup: HostSetup
+    keep_days: float | None = None
 
     @classmethod
     def open(
-        cls, home: Path, catalog: Catalog, *, results: str | None = None, database_url: str | None = None
+        cls,
+        home: Path,
+        catalog: Catalog,
+        *,
+        results: str | None = None,
+        database_url: str | None = None,
+        keep_days: float | None = None,
     ) -> House:
         """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
 
         Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store. The database
-        is the one at `database_url`, else a file in the folder.
+        is the one at `database_url`, else a file in the folder. Results go `keep_days` after a sweep's end, if ever.
+        What a crash left behind goes at once.
         """
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -67,13 +79,16 @@ class House:
         storage = storage_at(published)
         storage.check()
         setup = HostSetup(catalog=catalog, neurons=neurons, results=published)
-        return cls(
+        house = cls(
             catalog=catalog,
             store=SqlStore(database_url or f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
             results=Results(storage),
             neuron_sets=neuron_sets_at(neurons),
             setup=setup,
+            keep_days=keep_days,
         )
+        house.tidy(starting=True)
+        return house
 
     def dispatcher(self, pool: Pool, on_change: Callable[[], None]) -> Dispatcher:
         """Make the one who leases this store's cells to a pool."""
@@ -83,7 +98,15 @@ class House:
             finalize=lambda sweep_id: finalize(self.store, self.results, sweep_id),
             owner=f"{socket.gethostname()}:{os.getpid()}",
             on_change=on_change,
+            probe=self.results.probe,
+            tidy=self.tidy,
         )
+
+    def tidy(self, *, starting: bool = False) -> None:
+        """Delete what no sweep needs. The sole owner of a store has no writers yet while it is `starting`."""
+        keep = None if self.keep_days is None else SystemClock().now() - self.keep_days * 86_400
+        waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
+        tidy(self.store, self.results, unfinished_after=waits, ended_before=keep)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -102,7 +102,13 @@ async def _serve(settings: Settings) -> signal.Signals | None:
     door = door_of(settings)
     listening = listen(settings.host, settings.port)
     catalog = catalog_of(settings)
-    house = House.open(settings.home, catalog, results=settings.results, database_url=settings.database_url)
+    house = House.open(
+        settings.home,
+        catalog,
+        results=settings.results,
+        database_url=settings.database_url,
+        keep_days=settings.keep_days,
+    )
     pool = RayPool(
         _engines(settings),
         house.setup,

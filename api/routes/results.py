@@ -10,7 +10,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ampsweep.errors import Conflict, NotFound
+from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from api.accepted import best_form
 from api.document import answered_as
 from api.services import Served, Services
@@ -90,12 +90,22 @@ def _summary(served: Services, sweep_id: str) -> StoredFile:
 
 
 def _published(served: Services, sweep_id: str, find: Callable[[str], StoredFile]) -> StoredFile:
-    """Return a file of a sweep: Conflict where the sweep's state says that there is none."""
+    """Return a file of a sweep that holds what was published.
+
+    Conflict where the sweep's state says that there is none, NotFound where it has expired. Where a file is lost or
+    damaged the sweep's files are put together again, and Unavailable says so.
+    """
     sweep = served.store.get_sweep(sweep_id)
-    message = f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed"
+    if sweep.expired_at is not None:
+        raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
     if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
-        raise Conflict(message)
+        raise Conflict(f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed")
+    if sweep.state is SweepState.FAILED and sweep.files is None:
+        raise Conflict(f"sweep {sweep_id} has failed without results: {sweep.error}")
     try:
-        return find(sweep_id)
-    except NotFound:
-        raise Conflict(message) from None
+        served.results.check_sweep(sweep)
+    except DamagedFile as error:
+        served.store.reopen_sweep(sweep_id, error.message)
+        served.wake()
+        raise Unavailable(f"{error.message}; it is put together again, try again soon") from error
+    return find(sweep_id)

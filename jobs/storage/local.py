@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,6 +71,16 @@ class LocalStorage:
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync_folder(path.parent)
+
+    def drop_unfinished(self, *, older_than: float) -> int:
+        """Remove the temporary files of `atomic_write`."""
+        dropped = 0
+        for path in self._folder.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+                    dropped += 1
+        return dropped
 
     def check(self) -> None:
         """Write and remove a file."""

@@ -64,6 +64,13 @@ class Storage(Protocol):
         """Remove a file; nothing happens where there is none."""
         ...
 
+    def drop_unfinished(self, *, older_than: float) -> int:
+        """Remove what writers that died left unfinished, if nothing was written to it for so many seconds.
+
+        Returns how many there were.
+        """
+        ...
+
     def check(self) -> None:
         """Publish a small file, read it and remove it; InvalidRequest with the remedy where that fails."""
         ...

@@ -21,7 +21,6 @@ from jobs.store.records import (
     CellFileState,
     CellRecord,
     Event,
-    Expired,
     Lease,
     Page,
     Report,
@@ -198,7 +197,7 @@ class MemoryStore:
                 sweep.ledger.reopen(reason, cells, now)
         return self.get_sweep(sweep_id)
 
-    def expire_results(self, before: float) -> Expired:
+    def expire_results(self, before: float) -> Sequence[str]:
         """See the protocol."""
         with self._write() as now:
             gone: list[_Sweep] = []
@@ -207,13 +206,16 @@ class MemoryStore:
                 if ended is not None and ended < before and sweep.expired_at is None:
                     sweep.expired_at, sweep.ledger.files = now, None
                     gone.append(sweep)
-            files: list[str] = []
             for cell_id in sorted({cell_id for sweep in gone for cell_id in sweep.cell_ids}):
                 entry = self._cells[cell_id]
                 if entry.books.file is not None and all(sweep.expired_at is not None for sweep in entry.sweeps):
-                    files.append(entry.books.file.name)
                     entry.books.reset(None)
-            return Expired(sweeps=tuple(sweep.ledger.sweep_id for sweep in gone), cell_files=tuple(files))
+            return [sweep.ledger.sweep_id for sweep in gone]
+
+    def has_expired(self, sweep_id: str) -> bool:
+        """See the protocol."""
+        with self._lock:
+            return sweep_id in self._sweeps and self._sweeps[sweep_id].expired_at is not None
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""

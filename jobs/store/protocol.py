@@ -15,7 +15,6 @@ from jobs.store.records import (
     CellFileState,
     CellRecord,
     Event,
-    Expired,
     Lease,
     Page,
     Report,
@@ -122,11 +121,15 @@ class Store(Protocol):
         """
         ...
 
-    def expire_results(self, before: float) -> Expired:
-        """Forget the results of sweeps that ended before a time, the first 1000; return what files may be deleted.
+    def expire_results(self, before: float) -> Sequence[str]:
+        """Forget the results of sweeps that ended before a time, the first 1000; return their ids.
 
         A cell that a sweep not expired needs is kept; any other is pending again, should it ever be asked for.
         """
+        ...
+
+    def has_expired(self, sweep_id: str) -> bool:
+        """Whether a sweep's results have expired; false for one that is not known."""
         ...
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:

@@ -25,12 +25,10 @@ class RequestCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFiles:
-    """A sweep's published files: the names and SHA-256 of its samples and of its summary."""
+    """The SHA-256 of a sweep's published files: of its samples and of its summary."""
 
     samples: str
-    samples_sha256: str
     summary: str
-    summary_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +154,3 @@ class CellFileState:
     file: str | None
     epoch: int
     leased: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expired:
-    """What has just lost its results: sweeps, and the files of cells that no other sweep needs."""
-
-    sweeps: tuple[str, ...]
-    cell_files: tuple[str, ...]

@@ -21,7 +21,6 @@ from jobs.store.records import (
     CellFileState,
     CellRecord,
     Event,
-    Expired,
     Lease,
     Page,
     Report,
@@ -47,6 +46,11 @@ class SqlStore:
         self._ids = ids
         if self._database.sole_owner:
             self._take_back(cells.c.state == CellState.LEASED)
+
+    @property
+    def sole_owner(self) -> bool:
+        """Whether no other process can have the store open."""
+        return self._database.sole_owner
 
     def close(self) -> None:
         """Let go of the database."""
@@ -161,7 +165,7 @@ class SqlStore:
                 books.ledger(row).reopen(reason, books.standings(row["seq"]), books.now)
         return self.get_sweep(sweep_id)
 
-    def expire_results(self, before: float) -> Expired:
+    def expire_results(self, before: float) -> Sequence[str]:
         """See the protocol."""
         old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
         with self._write() as books:
@@ -172,9 +176,14 @@ class SqlStore:
             links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
             kept = links.where(sweeps.c.expired_at.is_(None)).exists()
             needless = books.cells(sa.and_(cells.c.file.is_not(None), links.where(now_gone).exists(), ~kept))
-            files = [cell.file.name for cell in needless if cell.file is not None]
             books.move(needless, lambda cell: cell.reset(None))
-        return Expired(sweeps=tuple(sweep_id for _, sweep_id in gone), cell_files=tuple(files))
+            return [sweep_id for _, sweep_id in gone]
+
+    def has_expired(self, sweep_id: str) -> bool:
+        """See the protocol."""
+        query = sa.select(sweeps.c.seq).where(sweeps.c.id == sweep_id, sweeps.c.expired_at.is_not(None))
+        with self._database.reading() as db:
+            return db.execute(query).first() is not None
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""

@@ -14,6 +14,7 @@ import pytest
 from api.table_forms import ARROW, CSV, JSON, PARQUET, table_pieces
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
+from jobs.tidy import tidy
 from tests.api.served import serving
 from tests.object_store import give_credentials, object_store
 from tests.worker.house import House
@@ -185,3 +186,41 @@ async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
     assert rows == [{"a": 1.5, "b": [1.0]}, {"a": None, "b": [None]}, {"a": None, "b": None}]
     pq.write_table(table.slice(0, 0), tmp_path / "t.parquet")
     assert json.loads(b"".join(table_pieces(file, JSON)))["data"] == []
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
+async def test_damaged_results_are_never_served_but_put_together_again(tmp_path: Path, damage: str) -> None:
+    house = House.build(tmp_path)
+    async with serving(house) as server:
+        sweep_id = await server.done()
+        url = f"/v1/sweeps/{sweep_id}/results"
+        whole = (await server.http.get(url)).content
+        path = tmp_path / "results" / "sweeps" / sweep_id / "results.parquet"
+        path.unlink()
+        if damage == "changed":
+            path.write_bytes(whole[:-1] + b"?")
+        if damage == "cells too":
+            for cell in (tmp_path / "results" / "cells").iterdir():
+                cell.write_bytes(b"?")
+        refused = await server.http.get(url)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert "put together again" in refused.json()["error"]["message"]
+        await server.ended(sweep_id)
+        again = await server.http.get(url)
+        assert again.status_code == 200
+        assert pq.read_table(io.BytesIO(again.content)).equals(pq.read_table(io.BytesIO(whole)))
+
+
+async def test_expired_results_are_not_found(tmp_path: Path) -> None:
+    house = House.build(tmp_path)
+    async with serving(house) as server:
+        sweep_id = await server.done()
+        ended = house.store.get_sweep(sweep_id).ended_at
+        assert ended is not None
+        assert tidy(house.store, house.results, unfinished_after=60, ended_before=ended + 1) > 0
+        gone = await server.http.get(f"/v1/sweeps/{sweep_id}/results")
+        assert gone.status_code == 404
+        assert "expired" in gone.json()["error"]["message"]
+        assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["expired_at"] is not None
+        again = await server.submit()
+        assert again["request_counts"]["reused"] == 0

@@ -19,11 +19,10 @@ from jobs.finalize import finalize
 from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
 from jobs.requests import Answer, ScoreCall
-from jobs.results import Results
+from jobs.results import Published, Results
 from jobs.schema import SUMMARY
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
-from jobs.storage.protocol import StoredFile
 from jobs.store.memory import MemoryStore
 from jobs.store.records import Ending, SweepRecord
 from jobs.store.states import SweepState
@@ -202,7 +201,7 @@ def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     sweep = _worked(bench)
     publish = bench.results.write_summary
 
-    def interrupted(record: SweepRecord, rows: Any) -> StoredFile:
+    def interrupted(record: SweepRecord, rows: Any) -> Published:
         bench.store.reset_cell(bench.store.list_cells(sweep.id).data[0].id, "lost")
         return publish(record, rows)
 

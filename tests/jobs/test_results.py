@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -9,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.cell import Cell
 from jobs.results import Results
 from jobs.sample import Sample
 from jobs.schema import CELL, SAMPLES
 from jobs.storage.local import LocalStorage
-from jobs.store.records import CellFile, CellRecord, RequestCounts, SweepRecord
+from jobs.store.records import CellFile, CellRecord, RequestCounts, SweepFiles, SweepRecord
 from jobs.store.states import CellState, SweepState
 from tests.jobs.world import a_cell, a_sample
 
@@ -124,7 +128,7 @@ def test_what_is_not_what_was_published_is_damaged(results: Results, tmp_path: P
 def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
     read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
-    file = results.write_sweep(SWEEP, read, failed={"cell_x": "died"}, versions=[{"engine": "1"}])
+    file = results.write_sweep(SWEEP, read, failed={"cell_x": "died"}, versions=[{"engine": "1"}]).file
     return tmp_path / "results" / file.name
 
 
@@ -169,7 +173,7 @@ def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
-    file = results.write_sweep(SWEEP, (cell for _ in range(5)), failed={}, versions=[])
+    file = results.write_sweep(SWEEP, (cell for _ in range(5)), failed={}, versions=[]).file
     assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
 
 
@@ -179,3 +183,72 @@ def test_what_has_not_ended_has_no_results(results: Results, sweep_id: str) -> N
         results.samples_file(sweep_id)
     with pytest.raises(NotFound):
         results.read_summary(sweep_id)
+
+
+def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        with pytest.raises(Unavailable, match="No space left on device"):
+            write(results, STEERED, [a_sample("a")])
+        with pytest.raises(Unavailable, match="No space left on device"):
+            results.probe()
+    assert results.cell_names() == []
+    results.probe()
+    write(results, STEERED, [a_sample("a")])
+
+
+def published(results: Results) -> SweepRecord:
+    cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
+    samples = results.write_sweep(SWEEP, [cell], failed={}, versions=[])
+    summary = results.write_summary(SWEEP, [])
+    return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256))
+
+
+def test_the_files_of_a_sweep_are_those_that_were_published(results: Results) -> None:
+    sweep = published(results)
+    results.check_sweep(sweep)
+    with pytest.raises(DamagedFile, match="not known"):
+        results.check_sweep(replace(sweep, files=None))
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "summary.parquet"])
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_a_sweeps_damaged_file_is_found_also_after_it_was_whole(
+    results: Results, tmp_path: Path, name: str, damage: str
+) -> None:
+    sweep = published(results)
+    results.check_sweep(sweep)
+    path = tmp_path / "results" / "sweeps" / SWEEP.id / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[:-1])
+    with pytest.raises(DamagedFile, match=name):
+        results.check_sweep(sweep)
+
+
+def test_no_flipped_bit_and_no_cut_is_ever_taken_for_good(results: Results, tmp_path: Path) -> None:
+    """200 bits and 20 lengths, of a cell's file and of a sweep's."""
+    chance = random.Random(7)
+    sweep, cell = published(results), record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")]))
+    assert cell.file is not None
+    for path, check in (
+        (tmp_path / "results" / "cells" / cell.file, lambda: results.read_cell(cell)),
+        (tmp_path / "results" / "sweeps" / SWEEP.id / "results.parquet", lambda: results.check_sweep(sweep)),
+    ):
+        whole = path.read_bytes()
+        damaged = [whole[: chance.randrange(len(whole))] for _ in range(20)]
+        for _ in range(200):
+            flipped = bytearray(whole)
+            flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+            damaged.append(bytes(flipped))
+        for number, content in enumerate(damaged):
+            path.write_bytes(content)
+            os.utime(path, ns=(number, number))
+            with pytest.raises(DamagedFile):
+                check()
+        path.write_bytes(whole)
+        check()

@@ -8,14 +8,7 @@ import pytest
 from jobs.store.memory import MemoryStore
 from jobs.store.protocol import Store
 from tests.jobs.world import CountingIds, ManualClock, quick_sql_store
-from tests.postgres import empty_store, postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The database of a PostgreSQL server that the tests of a process share."""
-    with postgres_server() as url:
-        yield url
+from tests.postgres import empty_store
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "memory"])

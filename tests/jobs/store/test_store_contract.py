@@ -514,7 +514,7 @@ def test_a_poison_cell_fails_alone_and_its_neighbours_do_not(store: Store) -> No
 # --- the end of results
 
 
-FILES = SweepFiles(samples="a", samples_sha256="1", summary="b", summary_sha256="2")
+FILES = SweepFiles(samples="1", summary="2")
 
 
 def test_a_sweep_remembers_its_files(store: Store) -> None:
@@ -554,13 +554,14 @@ def test_results_expire_but_not_what_a_living_sweep_needs(store: Store, clock: M
     store.finish_sweep(old.id, files=FILES)
     clock.time += 100
     young = store.create_sweep(name="n", spec={}, cells=[a_cell(1), a_cell(7)])
-    assert store.expire_results(clock.time - 100).sweeps == ()
-    expired = store.expire_results(clock.time - 50)
-    assert expired.sweeps == (old.id,)
-    assert sorted(expired.cell_files) == ["0.parquet", "2.parquet"]
+    assert store.expire_results(clock.time - 100) == []
+    assert store.expire_results(clock.time - 50) == [old.id]
+    assert [store.has_expired(sweep_id) for sweep_id in (old.id, young.id, "none")] == [True, False, False]
+    ids = [a_cell(number).id for number in range(3)]
+    assert [store.cell_files(ids)[cell_id].file for cell_id in ids] == [None, "1.parquet", None]
     record = store.get_sweep(old.id)
     assert (record.state, record.files, record.expired_at) == (SweepState.COMPLETED, None, clock.time)
-    assert store.expire_results(clock.time - 50).sweeps == ()
+    assert store.expire_results(clock.time - 50) == []
     with pytest.raises(Conflict, match="expired"):
         store.reopen_sweep(old.id, "lost")
     assert counts(store, young.id) == (2, 1, 0, 1)

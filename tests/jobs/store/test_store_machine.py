@@ -30,7 +30,7 @@ from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended,
 from tests.postgres import empty_store
 
 CELLS = [a_cell(number) for number in range(4)]
-FILES = SweepFiles(samples="a", samples_sha256="1", summary="b", summary_sha256="2")
+FILES = SweepFiles(samples="1", summary="2")
 ENDED = {CellState.COMPLETED, CellState.FAILED}
 
 

@@ -1,0 +1,125 @@
+"""A disk that fills, a database that others lock, a folder that goes: work waits, and goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from api.bell import Bell
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.store.records import SweepRecord
+from jobs.store.sql import SqlStore
+from jobs.store.states import SWEEP_ENDED, SweepState
+from tests.worker.house import House, until
+from worker.dispatcher import Dispatcher
+
+pytestmark = [pytest.mark.anyio, pytest.mark.reliability]
+
+
+@asynccontextmanager
+async def working(house: House, bell: Bell, **engine: Any) -> AsyncIterator[Dispatcher]:
+    """Run a dispatcher as a server does."""
+    async with house.pool(cells_per_engine=2, **engine) as pool:
+        dispatcher = house.dispatcher(pool, on_change=bell.ring, probe=house.results.probe, poll=0.1)
+        dispatcher.start()
+        try:
+            yield dispatcher
+        finally:
+            await dispatcher.stop()
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a disk of its own; the test is skipped where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a disk can be mounted by root alone")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write until there is no room."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return ballast
+
+
+def all_is_well(house: House, sweep: SweepRecord) -> None:
+    record = house.store.get_sweep(sweep.id)
+    assert record.state is SweepState.COMPLETED
+    assert (record.request_counts.completed, record.request_counts.failed) == (record.request_counts.total, 0)
+    assert {cell.attempts for cell in house.store.list_cells(sweep.id, limit=1000).data} == {1}
+    house.results.check_sweep(record)
+    table = pq.read_table(house.results.samples_file(sweep.id).open())
+    rows = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
+    assert len(rows) == len(set(rows)) == record.samples
+
+
+async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    """Database and results lie on it; no cell is blamed, and nothing must be started again."""
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock(), RandomIds())
+        house, bell = House.build(disk / "house", store=store), Bell()
+        sweep = house.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
+        ballast = fill(disk)
+        async with working(house, bell):
+            await asyncio.sleep(5)  # long enough for every cell to end, were there room
+            assert store.get_sweep(sweep.id).request_counts.completed < sweep.request_counts.total
+            assert store.get_sweep(sweep.id).request_counts.failed == 0
+            ballast.unlink()
+            await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        all_is_well(house, sweep)
+        store.close()
+
+
+async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    house, bell = House.build(tmp_path / "house", store=store), Bell()
+    sweep = house.submit()
+    async with working(house, bell, seconds_per_step=0.05):
+        await until(bell, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
+        other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+        other.execute("PRAGMA busy_timeout=5000")
+        other.execute("BEGIN IMMEDIATE")
+        locked = time.monotonic()
+        before = store.get_sweep(sweep.id).request_counts.completed
+        await asyncio.sleep(10)
+        assert store.get_sweep(sweep.id).request_counts.completed == before, "reading goes on"
+        other.execute("ROLLBACK")
+        other.close()
+        await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        assert time.monotonic() - locked < 25
+    all_is_well(house, sweep)
+    store.close()
+
+
+async def test_results_whose_folder_goes_are_computed_again(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    house, bell = House.build(tmp_path / "house", store=store), Bell()
+    sweep = house.submit()
+    async with working(house, bell, seconds_per_step=0.05):
+        await until(bell, lambda: store.get_sweep(sweep.id).request_counts.completed > 2)
+        shutil.rmtree(house.published)
+        await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+    all_is_well(house, sweep)
+    assert "cell.reset" in {event.type for event in store.events(sweep.id)}
+    store.close()

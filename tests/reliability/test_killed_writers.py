@@ -1,0 +1,160 @@
+"""A process killed, or stopped, at each step between a file's first byte and the store's word that it counts."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobs.results import Results
+from jobs.storage.local import LocalStorage
+from jobs.store.sql import SqlStore
+from jobs.store.states import CellState
+from jobs.tidy import tidy
+from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed
+from tests.postgres import empty_store
+
+ROOT = Path(__file__).parents[2]
+CELLS = 6
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from jobs.results import Results
+from jobs.storage.local import LocalStorage
+from jobs.store.sql import SqlStore
+from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed
+
+folder, point, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+written = 0
+
+def die_at(name):
+    if name == point and written == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sync, replace = os.fsync, Path.replace
+
+def dying_sync(descriptor):
+    die_at("temporary written")
+    sync(descriptor)
+
+def dying_replace(self, target):
+    die_at("synced")
+    result = replace(self, target)
+    die_at("renamed")
+    return result
+
+os.fsync, Path.replace = dying_sync, dying_replace
+store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
+results = Results(LocalStorage(folder / "results"))
+for lease in store.lease_cells("w", models=["tiny"], limit=100, ttl=30):
+    file = results.write_cell(
+        lease.cell, epoch=lease.epoch, samples=[a_sample("a")], left_out=0, neurons=0, versions={}
+    )
+    die_at("not yet told")
+    store.report([completed(lease, file)])
+    written += 1
+"""
+POINTS = ["temporary written", "synced", "renamed", "not yet told"]
+
+
+def killed_at(folder: Path, point: str, at: int) -> None:
+    store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
+    sweep = store.create_sweep(name="n", spec={}, cells=[a_cell(number) for number in range(CELLS)])
+    store.close()
+    writer = [sys.executable, "-c", WRITER, str(folder), point, str(at)]
+    assert subprocess.run(writer, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
+    results = Results(LocalStorage(folder / "results"))
+    tidy(store, results, unfinished_after=0.0)
+    records = store.list_cells(sweep.id).data
+    assert [record.state for record in records] == [CellState.COMPLETED] * at + [CellState.PENDING] * (CELLS - at)
+    assert sorted(path.name for path in (folder / "results").rglob("*") if path.is_file()) == sorted(
+        record.file for record in records if record.file is not None
+    )
+    for lease in store.lease_cells("w", models=["tiny"], limit=100, ttl=30):
+        file = results.write_cell(
+            lease.cell, epoch=lease.epoch, samples=[a_sample("a")], left_out=0, neurons=0, versions={}
+        )
+        assert store.report([completed(lease, file)]) == []
+    for record in store.list_cells(sweep.id).data:
+        assert results.read_cell(record).table.num_rows == 1
+    assert len(results.cell_names()) == CELLS
+    assert store.finalizing() == [sweep.id]
+    store.close()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_writer_killed_on_the_way_leaves_nothing_behind(tmp_path: Path, point: str) -> None:
+    killed_at(tmp_path, point, 2)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("point", POINTS)
+def test_a_writer_killed_twenty_times_at_each_step_leaves_nothing_behind(tmp_path: Path, point: str) -> None:
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        killed_at(folder, point, number % CELLS)
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.results import Results
+from jobs.storage.local import LocalStorage
+from jobs.store.sql import SqlStore
+from tests.jobs.world import a_sample, completed
+
+store = SqlStore(sys.argv[1], SystemClock(), RandomIds())
+results = Results(LocalStorage(Path(sys.argv[2])))
+(lease,) = store.lease_cells("slow", models=["tiny"], limit=1, ttl=0.1)
+print("leased", flush=True)
+sys.stdin.readline()
+file = results.write_cell(
+    lease.cell, epoch=lease.epoch, samples=[a_sample("late")] * 9, left_out=0, neurons=0, versions={}
+)
+print(len(store.report([completed(lease, file)])), flush=True)
+"""
+
+
+@contextmanager
+def slow_writer(url: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", SLOW, url, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "leased\n"
+            yield running
+        finally:
+            running.kill()
+
+
+def test_a_writer_stopped_past_its_lease_changes_nothing_when_it_goes_on(tmp_path: Path, postgres_url: str) -> None:
+    clock = ManualClock(time=4e9)  # far ahead of the writer's own: its lease has run out
+    store = empty_store(postgres_url, clock, CountingIds())
+    results = Results(LocalStorage(tmp_path))
+    sweep = store.create_sweep(name="n", spec={}, cells=[a_cell(0)])
+    with slow_writer(postgres_url, tmp_path) as slow:
+        slow.send_signal(signal.SIGSTOP)
+        assert store.expire_leases() == 1
+        (lease,) = store.lease_cells("fast", models=["tiny"], limit=1, ttl=30)
+        file = results.write_cell(
+            lease.cell, epoch=lease.epoch, samples=[a_sample("a")], left_out=0, neurons=0, versions={}
+        )
+        assert store.report([completed(lease, file)]) == []
+        before = (store.list_cells(sweep.id), store.events(sweep.id))
+        slow.send_signal(signal.SIGCONT)
+        out, _ = slow.communicate("go\n")
+        assert out == "1\n", "its lease had passed"
+    assert (store.list_cells(sweep.id), store.events(sweep.id)) == before
+    assert results.read_cell(store.list_cells(sweep.id).data[0]).table["doc_id"].to_pylist() == ["a"]
+    assert tidy(store, results, unfinished_after=60) == 1
+    assert results.cell_names() == [file.name]
+    store.close()
