@@ -15,8 +15,8 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,15 @@ import torch
 
 from benchmarks import kernel
 from benchmarks.random_model import random_model
-from benchmarks.throughput import SEED, VllmRuns, measure, neuron_set, with_ratios
+from benchmarks.rounds import ratio, time_rounds
+from benchmarks.vllm_runs import VllmRuns
+from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.transformers_engine import TransformersEngine
 from engine.vllm_engine import VllmEngine
 from engine.vllm_patch.launch import RunnerName, VllmSettings
 from tests.engine.mixed_load import SETTINGS, assert_same, run_load
 from tests.models import tiny_model
 
-Variants = dict[str, Callable[[], Awaitable[int]]]
 DISTINCT = (0, 1, 16, 256)
 REQUESTS = 512
 
@@ -54,17 +55,43 @@ async def throughput(folder: Path, runner: RunnerName | None, rounds: int) -> di
     settings = VllmSettings(slots=max(DISTINCT), max_model_len=512, max_num_seqs=256, runner=runner)
     engine = await VllmEngine.open(folder, dtype="bfloat16", settings=settings)
     engine.add_neurons(neuron_set(engine.info, max(DISTINCT)))
-    runs = VllmRuns(engine, requests=REQUESTS)
-    generate: Variants = {f"{n} interventions": partial(runs.generate, n) for n in DISTINCT}
-    score: Variants = {f"{n} interventions": partial(runs.score, n) for n in DISTINCT}
-    report = {
-        "versions": dict(engine.info.versions),
-        "requests": REQUESTS,
-        "generate": with_ratios(await measure(generate, rounds)),
-        "score": with_ratios(await measure(score, rounds)),
-    }
+    runs, texts = VllmRuns(engine), Texts()
+
+    def pairs() -> list[tuple[str, str]]:
+        return list(zip(texts.texts(REQUESTS, 32), texts.texts(REQUESTS, 24), strict=True))
+
+    async def generate(work: list[tuple[str, str]], distinct: int) -> None:
+        await runs.generate(generated(work, distinct))
+
+    async def score(work: list[tuple[str, str]], distinct: int) -> None:
+        await runs.score(scored(work, distinct))
+
+    report: dict[str, Any] = {"versions": dict(engine.info.versions), "requests": REQUESTS}
+    for name, run in (("generate", generate), ("score", score)):
+        variants = {f"{distinct} interventions": partial(run, distinct=distinct) for distinct in DISTINCT}
+        seconds = await time_rounds(pairs, variants, rounds=rounds)
+        unsteered = seconds["0 interventions"]
+        report[name] = {
+            variant: {"seconds": own, "ratio": asdict(ratio(own, unsteered))} for variant, own in seconds.items()
+        }
     await engine.close()
     return report
+
+
+def generated(work: Sequence[tuple[str, str]], distinct: int) -> list[GeneratedItem]:
+    """Return requests to continue the first texts, under so many distinct interventions."""
+    return [
+        GeneratedItem(prompt=prompt, new_tokens=32, intervention=number)
+        for (prompt, _), number in zip(work, in_turn(distinct, len(work)), strict=True)
+    ]
+
+
+def scored(work: Sequence[tuple[str, str]], distinct: int) -> list[ScoredItem]:
+    """Return requests to score the second texts after the first, under so many distinct interventions."""
+    return [
+        ScoredItem(context=context, option=option, intervention=number)
+        for (context, option), number in zip(work, in_turn(distinct, len(work)), strict=True)
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,10 +1,10 @@
-"""Generation and scoring: plain vLLM, steered vLLM, and a Hugging Face model with hooks, in one run.
+"""What steering, scoring and recording cost: every ratio from one run, on the machine it is run on.
 
-The model is Qwen2-shaped with random weights. Steered vLLM gets requests that carry as many distinct interventions as
-asked for, each on 1 % of the neurons, mixed in one batch; hooks can do one intervention a batch, and do it in batches
-of 16. Every variant runs once to warm up, then all of them in turn `--rounds` times; medians count.
+The model is Qwen2-shaped with random weights (`benchmarks.random_model`). Its engines are Ampsweep's, vLLM without the
+patch in a process of its own, and a Hugging Face model with forward hooks. The variants of a comparison take turns, on
+work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
 
-Usage: python -m benchmarks.throughput --out FILE.json [--distinct 1 8 64] [--rounds 3]
+Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -12,173 +12,196 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from string import ascii_lowercase
+from typing import Any
 
-import numpy as np
-
+from ampsweep.folders.corpus import Sentence
 from benchmarks.hooks_baseline import HooksBaseline
 from benchmarks.random_model import random_model
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet
-from engine.protocol import EngineInfo, GenerateRequest, Sampling, ScoreRequest, Steering
+from benchmarks.report import tables, write_between_markers
+from benchmarks.rounds import Variants, time_rounds
+from benchmarks.stock_vllm import StockVllm
+from benchmarks.vllm_runs import VllmRuns
+from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.vllm_engine import VllmEngine
 from engine.vllm_patch.launch import VllmSettings
 
-REQUESTS = 128
-PROMPT_TOKENS = 32
-OPTION_TOKENS = 24
-NEW_TOKENS = 32
-SHARE = 0.01
-SEED = 0
+DISTINCT = (0, 1, 8, 64, 256)
+REQUESTS = 256
+NEW_TOKENS = 24
+SCORED = 128
+SCORED_DISTINCT = 8
+SWEEP = 64  # interventions, and items of each
+LANGUAGES, SENTENCES = 1, 500
+SETTINGS = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
+STOCK = {"dtype": "float32", "kv_cache_memory_bytes": 1024**3, "max_model_len": 256, "max_num_seqs": 256}
+ONE_TOKEN = {"max_tokens": 1, "detokenize": False}
+
+Seconds = dict[str, list[float]]
 
 
-def neuron_set(info: EngineInfo, languages: int) -> NeuronSet:
-    """Give each of `languages` made-up languages 1 % of the neurons of each layer, drawn at random."""
-    rng = np.random.default_rng(SEED)
-    each = round(info.width * SHARE)
+class Suites:
+    """The comparisons; each method returns the seconds of its variants, by round."""
 
-    def draw() -> np.ndarray:
-        layers = [np.sort(rng.choice(info.width, each, replace=False)) for _ in range(info.layers)]
-        return np.array([(at, int(index)) for at, layer in enumerate(layers) for index in layer], dtype=np.int32)
+    def __init__(self, runs: VllmRuns, stock: StockVllm, hooks: HooksBaseline, *, rounds: int) -> None:
+        """Compare these engines."""
+        self._runs, self._stock, self._hooks, self._rounds = runs, stock, hooks, rounds
+        self._texts = Texts()
 
-    return NeuronSet(
-        id="ns_benchmark",
-        model=info.model,
-        fingerprint=info.fingerprint,
-        layers=info.layers,
-        width=info.width,
-        method="random",
-        params={"seed": SEED},
-        neurons={f"l{number}": draw() for number in range(languages)},
-    )
+    async def generation(self) -> Seconds:
+        """Generate with more and more distinct interventions in a batch."""
 
+        async def run(prompts: list[str], distinct: int) -> None:
+            numbers = in_turn(distinct, len(prompts))
+            pairs = zip(prompts, numbers, strict=True)
+            await self._runs.generate(
+                [GeneratedItem(prompt=prompt, new_tokens=NEW_TOKENS, intervention=number) for prompt, number in pairs]
+            )
 
-def texts(count: int, length: int, seed: int) -> list[str]:
-    """Return texts of `length` letters, one token each."""
-    rng = np.random.default_rng(seed)
-    return ["".join(row) for row in rng.choice(list(ascii_lowercase), (count, length))]
+        variants = {f"{distinct} interventions": partial(run, distinct=distinct) for distinct in DISTINCT}
+        return await time_rounds(partial(self._texts.texts, REQUESTS, 32), variants, rounds=self._rounds)
 
+    async def idle(self) -> Seconds:
+        """Generate without interventions, on an engine that could steer and on one that could not."""
+        sampling = {"max_tokens": NEW_TOKENS, "ignore_eos": True}
 
-def steerings(distinct: int, requests: int) -> list[Steering | None]:
-    """Return a steering for each request, `distinct` different ones in turn; none at all for 0."""
-    if distinct == 0:
-        return [None] * requests
-    made = [
-        Steering(
-            intervention=Intervention.from_dict({"languages": [f"l{number}"], "op": "scale", "factor": 1.5}),
-            neurons="ns_benchmark",
+        async def stock(prompts: list[dict[str, Any]]) -> float:
+            return await asyncio.to_thread(self._stock.run, prompts, sampling)
+
+        variants: Variants[list[dict[str, Any]]] = {
+            "patched": partial(self._runs.plain, sampling=sampling),
+            "stock": stock,
+        }
+        return await time_rounds(
+            lambda: list(map(self._prompt, self._texts.texts(REQUESTS, 32))), variants, rounds=self._rounds
         )
-        for number in range(distinct)
-    ]
-    return [made[at % distinct] for at in range(requests)]
 
+    async def scoring(self, options: int) -> Seconds:
+        """Score options, so many to a context."""
 
-class VllmRuns:
-    """What is timed on vLLM; each run has prompts of its own, so that no prefix cache answers for the model."""
+        async def stock(items: list[ScoredItem], sampling: dict[str, Any]) -> float:
+            prompts = [self._prompt(item.context + item.option, salt=item.intervention) for item in items]
+            return await asyncio.to_thread(self._stock.run, prompts, sampling)
 
-    def __init__(self, engine: VllmEngine, *, requests: int = REQUESTS) -> None:
-        self.engine = engine
-        self.requests = requests
-        self.seed = SEED
+        async def hooks(items: list[ScoredItem]) -> None:
+            await asyncio.to_thread(self._hooks.score, items)
 
-    def prompts(self) -> list[str]:
-        """Return prompts that no run had before."""
-        self.seed += 1
-        return texts(self.requests, PROMPT_TOKENS, self.seed)
+        variants: Variants[list[ScoredItem]] = {
+            "scoring": self._runs.score,
+            "forward pass": partial(stock, sampling=ONE_TOKEN),
+            "prompt_logprobs": partial(stock, sampling={**ONE_TOKEN, "prompt_logprobs": 0}),
+            "hooks": hooks,
+        }
+        make = partial(self._texts.scored, SCORED, options=options, distinct=SCORED_DISTINCT)
+        return await time_rounds(make, variants, rounds=self._rounds)
 
-    async def generate(self, distinct: int) -> int:
-        """Continue all prompts; return the number of new tokens."""
+    async def sweep(self) -> Seconds:
+        """Run a sweep's short answers mixed, and one intervention after the other."""
 
-        async def one(prompt: str, steering: Steering | None) -> int:
-            sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
-            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering)
-            return sum([len(chunk.token_ids) async for chunk in self.engine.generate(request)])
+        def make() -> list[GeneratedItem]:
+            prompts = self._texts.texts(SWEEP, 8, 24)
+            return [
+                GeneratedItem(prompt=prompt, new_tokens=1 + at % 16, intervention=number)
+                for number in range(SWEEP)
+                for at, prompt in enumerate(prompts)
+            ]
 
-        return sum(await asyncio.gather(*map(one, self.prompts(), steerings(distinct, self.requests))))
+        async def one_at_a_time(items: Sequence[GeneratedItem]) -> None:
+            for start in range(0, len(items), SWEEP):
+                await self._runs.generate(items[start : start + SWEEP])
 
-    async def score(self, distinct: int) -> int:
-        """Score a continuation after each prompt; return the number of tokens, those of the prompts too."""
+        variants = {"mixed": self._runs.generate, "one intervention at a time": one_at_a_time}
+        return await time_rounds(make, variants, rounds=max(1, self._rounds // 2))
 
-        async def one(prompt: str, option: str, steering: Steering | None) -> int:
-            score = await self.engine.score(ScoreRequest(context=prompt, continuation=option, steering=steering))
-            return score.context_tokens + len(score.token_ids)
+    async def recording(self) -> Seconds:
+        """Record a corpus, and read the same number of sentences without recording."""
 
-        options = texts(self.requests, OPTION_TOKENS, self.seed)
-        return sum(await asyncio.gather(*map(one, self.prompts(), options, steerings(distinct, self.requests))))
+        def make() -> list[Sentence]:
+            texts = self._texts.texts(LANGUAGES * SENTENCES, 10, 50)
+            return [Sentence(language=f"l{at // SENTENCES}", text=text) for at, text in enumerate(texts)]
 
-
-async def measure(variants: dict[str, Callable[[], Awaitable[int]]], rounds: int) -> dict[str, float]:
-    """Return each variant's median rate in tokens a second over the rounds, after one warm-up."""
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(rounds + 1):
-        for name, run in variants.items():
+        async def prefill(sentences: Sequence[Sentence]) -> float:
+            prompts = [self._prompt(sentence.text) for sentence in sentences]
             started = time.perf_counter()
-            tokens = await run()
-            if number:
-                rates[name].append(tokens / (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in rates.items()}
+            await self._runs.plain(prompts, ONE_TOKEN)
+            return time.perf_counter() - started
+
+        variants = {"recording": self._runs.record, "prefill": prefill}
+        return await time_rounds(make, variants, rounds=self._rounds)
+
+    def _prompt(self, text: str, salt: int | None = None) -> dict[str, Any]:
+        prompt: dict[str, Any] = {"prompt_token_ids": self._hooks.tokenizer.encode(text)}
+        return prompt if salt is None else {**prompt, "cache_salt": str(salt)}
 
 
-async def run(folder: Path, distinct: Sequence[int], rounds: int) -> dict[str, object]:
-    """Run the benchmark on the model in `folder` and return its report."""
-    settings = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
-    engine = await VllmEngine.open(folder, settings=settings)
-    engine.add_neurons(neuron_set(engine.info, max(distinct)))
-    runs, hooks = VllmRuns(engine), HooksBaseline(folder, share=SHARE, seed=SEED)
-
-    async def hooked_generate() -> int:
-        return await asyncio.to_thread(hooks.generate, runs.prompts(), NEW_TOKENS)
-
-    async def hooked_score() -> int:
-        return await asyncio.to_thread(hooks.score, runs.prompts(), texts(REQUESTS, OPTION_TOKENS, runs.seed))
-
-    generate = {f"vllm, {n} interventions": lambda n=n: runs.generate(n) for n in (0, *distinct)}
-    score = {f"vllm, {n} interventions": lambda n=n: runs.score(n) for n in (0, *distinct)}
-    report: dict[str, object] = {
-        "machine": {"processor": platform.processor() or platform.machine(), "python": platform.python_version()},
+async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, Any]:
+    """Run the benchmark on the model in `folder` and return its report; `only` names the suites, none means all."""
+    hooks = HooksBaseline(folder)
+    stock = StockVllm(folder, STOCK)
+    engine = await VllmEngine.open(folder, settings=SETTINGS)
+    engine.add_neurons(neuron_set(engine.info, max(DISTINCT)))
+    suites = Suites(VllmRuns(engine), stock, hooks, rounds=rounds)
+    every: dict[str, Callable[[], Awaitable[Seconds]]] = {
+        "generation": suites.generation,
+        "idle": suites.idle,
+        "scoring": partial(suites.scoring, 1),
+        "scoring, 4 options to a context": partial(suites.scoring, 4),
+        "sweep": suites.sweep,
+        "recording": suites.recording,
+    }
+    seconds: dict[str, Seconds] = {}
+    for name, suite in every.items():
+        if not only or name in only:
+            seconds[name] = await suite()
+            print(name, json.dumps(seconds[name]), file=sys.stderr, flush=True)
+    report: dict[str, Any] = {
+        "machine": {
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "python": platform.python_version(),
+        },
         "versions": dict(engine.info.versions),
         "model": {"parameters": hooks.parameters, "layers": engine.info.layers, "neurons a layer": engine.info.width},
-        "work": {
-            "requests": REQUESTS,
-            "prompt tokens": PROMPT_TOKENS,
-            "new tokens": NEW_TOKENS,
-            "option tokens": OPTION_TOKENS,
-            "share of neurons": SHARE,
-            "rounds": rounds,
-            "seed": SEED,
-        },
-        "generate": with_ratios(await measure({**generate, "transformers with hooks": hooked_generate}, rounds)),
-        "score": with_ratios(await measure({**score, "transformers with hooks": hooked_score}, rounds)),
+        "seed": SEED,
+        "rounds": rounds,
+        "seconds": seconds,
     }
     await engine.close()
+    stock.close()
     return report
-
-
-def with_ratios(rates: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Put beside each rate its ratio to the first, the unsteered one."""
-    first = next(iter(rates.values()))
-    return {name: {"tokens/s": round(rate, 1), "ratio": round(rate / first, 3)} for name, rate in rates.items()}
 
 
 def main() -> None:
     """Read the arguments, run, print and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--distinct", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
+    parser.add_argument("--docs", type=Path, help="a page whose tables between markers are written anew")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[], help="suites to run; default all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         random_model(Path(folder), seed=SEED)
-        report = asyncio.run(run(Path(folder), options.distinct, options.rounds))
-    text = json.dumps(report, indent=2)
-    options.out.write_text(text + "\n", encoding="utf-8")
+        report = asyncio.run(run(Path(folder), rounds=options.rounds, only=options.only))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = tables(report)
+    if options.docs is not None:
+        write_between_markers(options.docs, text)
     print(text)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
@@ -120,9 +121,13 @@ class FakeEngine:
             context_tokens=max(1, len(context.encode())),
         )
 
-    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
         """Return statistics in which each language has neurons that are more often active in it than in others."""
-        recorder = Recorder(layers=self._info.layers, width=self._info.width, max_tokens=max_tokens)
+        recorder = Recorder(
+            layers=self._info.layers, width=self._info.width, max_tokens=max_tokens, checkpoint=checkpoint
+        )
         for sentence in sentences:
             self._check(sentence.text, 0, "corpus")
             ticket = recorder.admit(sentence.language, len(sentence.text.encode()))

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
@@ -203,11 +204,14 @@ class Engine(Protocol):
         """Return the log-probabilities of a continuation; raises as `generate` does."""
         ...
 
-    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
         """Count activations over a corpus, all languages in one pass.
 
         A language takes its sentences in order while their tokens together stay within `max_tokens`. The special
         tokens that the tokenizer puts in front (BOS) are fed but not counted. Memory does not grow with the corpus.
+        A recording of the same corpus that was stopped goes on from its `checkpoint`, with the same outcome.
         """
         ...
 

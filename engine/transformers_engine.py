@@ -14,6 +14,7 @@ import torch
 
 from ampsweep.folders.corpus import Sentence
 from engine.edits import Edits
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.intervention import Scope
@@ -87,9 +88,13 @@ class TransformersEngine:
 
         return Score(token_ids=tokens.continuation, logprobs=await self._run(run), context_tokens=before)
 
-    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
         """Count activations, a sentence at a time; a sentence longer than the model takes is cut."""
-        recorder = Recorder(layers=self.info.layers, width=self.info.width, max_tokens=max_tokens)
+        recorder = Recorder(
+            layers=self.info.layers, width=self.info.width, max_tokens=max_tokens, checkpoint=checkpoint
+        )
         for sentence in sentences:
             await self._run(partial(self._record, sentence, recorder))
         return recorder.finish()

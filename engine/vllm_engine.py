@@ -20,6 +20,7 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import read_model_folder
 from engine.detokenizer import TokenTexts
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder, Ticket
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
@@ -150,9 +151,13 @@ class VllmEngine:
             raise EngineFailed("no worker scored the continuation")
         return Score(token_ids=tokens.continuation, logprobs=tuple(logprobs.tolist()), context_tokens=boundary)
 
-    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
         """Count activations over a corpus; see `Engine.record`."""
-        recorder = Recorder(layers=self._info.layers, width=self._info.width, max_tokens=max_tokens)
+        recorder = Recorder(
+            layers=self._info.layers, width=self._info.width, max_tokens=max_tokens, checkpoint=checkpoint
+        )
         room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
         try:
             async with asyncio.TaskGroup() as group:

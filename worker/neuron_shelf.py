@@ -2,7 +2,7 @@
 
 A set appears whole or not at all, so engines that share a disk or a bucket find what another has finished. Within one
 engine a set is identified once, however many cells wait for it; two engines may identify the same set at the same
-time, and the first to finish is kept.
+time, and the first to finish is kept. An identification that was stopped goes on where it was, on the same disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from ampsweep.errors import NotFound
 from ampsweep.folders.corpus import Corpus
 from engine.edits import resolve
-from engine.identify.identification import Identification, identify
+from engine.identify.identification import Identification, checkpoint_in, identify
 from engine.neuron_set import NeuronSet
 from engine.protocol import Engine, Steering
 from jobs.catalog import Catalog
@@ -59,8 +59,10 @@ class NeuronShelf:
             Corpus.open, self._catalog.corpus(ref.corpus), languages=ref.languages, name=ref.corpus
         )
         identification = Identification.of(ref.method, ref.params)
-        found = replace(await identify(self._engine, corpus, identification), id=ref.id)
-        await asyncio.to_thread(self._sets.publish, ref.id, found.save)
+        checkpoint = checkpoint_in(self._sets.folder, self._engine.info, corpus, identification)
+        found = await identify(self._engine, corpus, identification, checkpoint=checkpoint)
+        await asyncio.to_thread(self._sets.publish, ref.id, replace(found, id=ref.id).save)
+        checkpoint.discard()
         return await asyncio.to_thread(self._read, ref.id)  # where another engine was faster, it is that engine's
 
     def _read(self, neuron_set_id: str) -> NeuronSet:

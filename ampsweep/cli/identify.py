@@ -26,10 +26,13 @@ def identify(
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
 ) -> None:
-    """Record a corpus on a model and write the neurons of each language."""
+    """Record a corpus on a model and write the neurons of each language.
+
+    What was recorded is kept beside OUT until it is finished: the same command goes on where it was stopped.
+    """
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
-    from engine.identify.identification import Identification
+    from engine.identify.identification import Identification, checkpoint_in
     from engine.identify.identification import identify as find
     from engine.neuron_set import NeuronSet
 
@@ -40,10 +43,13 @@ def identify(
 
     async def record() -> NeuronSet:
         async with opened(model, kind=engine, dtype=dtype) as loaded:
-            return await find(loaded, texts, identification)
+            checkpoint = checkpoint_in(out.absolute().parent, loaded.info, texts, identification)
+            found = await find(loaded, texts, identification, checkpoint=checkpoint)
+            found.save(out)
+            checkpoint.discard()
+            return found
 
     found = run_to_end(record())
-    found.save(out)
     for language, pairs in found.neurons.items():
         typer.echo(f"{language}  {len(pairs)} neurons")
     typer.echo(f"{found.id} in {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import ACTIVATION_BAR, FILTER_RATE, TOP_RATE, select_lape
 from engine.identify.selections import ACT_PROB_NEURONS, select_act_prob, select_activated, select_random
 from engine.identify.stats import ActivationStats
@@ -91,13 +93,22 @@ class Identification:
         return select_random(lape, layers=layers, width=width, seed=params["seed"])
 
 
-async def identify(engine: Engine, corpus: Corpus, identification: Identification) -> NeuronSet:
-    """Record a corpus on an engine and select its neurons.
+def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, identification: Identification) -> Checkpoint:
+    """Return where an identification on the engine of `info` keeps its recording while it is not finished."""
+    neuron_set_id = identification.neuron_set_id(fingerprint=info.fingerprint, corpus=corpus)
+    depends_on = {"id": neuron_set_id, "kind": info.kind, "dtype": info.dtype, "versions": dict(info.versions)}
+    return Checkpoint(folder / f".{neuron_set_id}.recording", identity=content_hash(depends_on))
+
+
+async def identify(
+    engine: Engine, corpus: Corpus, identification: Identification, *, checkpoint: Checkpoint | None = None
+) -> NeuronSet:
+    """Record a corpus on an engine and select its neurons; `checkpoint` is the caller's to discard afterwards.
 
     Returns a set with patch values, whose id is `identification.neuron_set_id`. Its metadata's params hold the
     method's and `max_tokens`.
     """
-    stats = await engine.record(corpus.sentences(), max_tokens=identification.max_tokens)
+    stats = await engine.record(corpus.sentences(), max_tokens=identification.max_tokens, checkpoint=checkpoint)
     return neuron_set_of(stats, identification, corpus=corpus, info=engine.info)
 
 

@@ -9,11 +9,13 @@ one language, however long it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
+from engine.identify.checkpoint import Arrays, Checkpoint
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
 
@@ -49,8 +51,46 @@ class _Language:
         self.tokens = 0
         self.sentences = 0
         self.full = False
+        self.done: set[int] = set()  # places of the sentences that are in
         self.means: dict[int, NDArray[np.float32]] = {}
         self.patch: _Patch | None = None
+
+    @classmethod
+    def restored(cls, shape: tuple[int, int], saved: Arrays) -> _Language:
+        """Return a language as `saved` left it, but that none of its sentences has been admitted yet."""
+        own = cls(shape)
+        own.counts = saved["counts"]
+        own.done = set(saved["done"].tolist())
+        own.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
+        if "patch_sentences" in saved:
+            own.patch = _Patch(
+                max=saved["patch_max"],
+                median=saved["patch_median"],
+                mean=saved["patch_mean"],
+                positive=saved["positive"],
+                sentences=int(saved["patch_sentences"]),
+            )
+        return own
+
+    def saved(self) -> dict[str, NDArray[Any]]:
+        """Return what `restored` needs."""
+        places = sorted(self.means)
+        means = [self.means[place] for place in places] or np.empty((0, *self.shape), dtype=np.float32)
+        arrays: dict[str, NDArray[Any]] = {
+            "counts": self.counts,
+            "done": np.array(sorted(self.done), dtype=np.int64),
+            "places": np.array(places, dtype=np.int64),
+            "means": np.asarray(means),
+        }
+        if (patch := self.patch) is not None:
+            arrays |= {
+                "patch_max": patch.max,
+                "patch_median": patch.median,
+                "patch_mean": patch.mean,
+                "positive": patch.positive,
+                "patch_sentences": np.array(patch.sentences),
+            }
+        return arrays
 
     def keep(self, place: int, mean: NDArray[np.float32]) -> None:
         self.means[place] = mean.astype(np.float32)
@@ -79,15 +119,26 @@ class _Language:
 class Recorder:
     """Collects the statistics of a model of `layers` layers with `width` neurons each."""
 
-    def __init__(self, *, layers: int, width: int, max_tokens: int) -> None:
-        """Start empty; a language takes its sentences while their tokens together stay within `max_tokens`."""
+    def __init__(self, *, layers: int, width: int, max_tokens: int, checkpoint: Checkpoint | None = None) -> None:
+        """Start from what `checkpoint` holds of the same recording, or empty, and save to it now and then.
+
+        A language takes its sentences while their tokens together stay within `max_tokens`.
+        """
         self._shape = (layers, width)
         self._max_tokens = max_tokens
+        self._checkpoint = checkpoint
         self._languages: dict[str, _Language] = {}
+        saved = None if checkpoint is None else checkpoint.read()
+        if saved is not None:
+            for at, language in enumerate(saved["languages"].tolist()):
+                prefix = f"{at}."
+                own = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
+                self._languages[language] = _Language.restored(self._shape, own)
 
     def admit(self, language: str, tokens: int) -> Ticket | None:
         """Take the next sentence of a language in, or return None: it has no tokens, or the language is full.
 
+        None, too, is the answer for a sentence whose measurements the checkpoint had.
         The first sentence that does not fit fills its language, so that those taken are always the first ones.
         """
         own = self._languages.setdefault(language, _Language(self._shape))
@@ -98,7 +149,8 @@ class Recorder:
             return None
         own.tokens += tokens
         own.sentences += 1
-        return Ticket(language=language, place=own.sentences - 1, tokens=tokens)
+        ticket = Ticket(language=language, place=own.sentences - 1, tokens=tokens)
+        return None if ticket.place in own.done else ticket
 
     def add(self, ticket: Ticket, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None) -> None:
         """Add a sentence's measurements, once a ticket.
@@ -111,6 +163,17 @@ class Recorder:
         if ticket.mean_wanted:
             assert mean is not None, "one of the first sentences came without its mean"
             own.keep(ticket.place, mean)
+        own.done.add(ticket.place)
+        if self._checkpoint is not None:
+            self._checkpoint.save_if_due(self._saved)
+
+    def _saved(self) -> dict[str, NDArray[Any]]:
+        arrays = {
+            f"{at}.{name}": array
+            for at, own in enumerate(self._languages.values())
+            for name, array in own.saved().items()
+        }
+        return {"languages": np.array(list(self._languages)), **arrays}
 
     def finish(self) -> ActivationStats:
         """Return the statistics, the languages in the order they first came; every ticket must have been added.

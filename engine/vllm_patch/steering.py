@@ -25,22 +25,70 @@ from engine.vllm_patch.slots import Slots
 from engine.vllm_patch.table import Shard
 from engine.vllm_patch.wire import Orders, SteerOrder
 
+_NO_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """A sentence's row, how many tokens in front are not counted, and whether its activations are summed up too."""
+
+    row: int
+    skip: int
+    sums: bool
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """A request under way; slot 0 steers nothing, row None records nothing, no key scores nothing."""
+    """A request under way; slot 0 steers nothing, no record records nothing, no key scores nothing."""
 
     slot: int = 0
     slot_key: str = ""
     scope: Scope = "all"
     prompt_tokens: int = 0
-    row: int | None = None
-    skip: int = 0
-    sums: bool = False
+    record: _Record | None = None
     score_key: str | None = None
 
 
 _PLAIN = _Request()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """What the requests of a batch, in its order, ask for; steps go by one as long as the same requests are in it.
+
+    Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R].
+    """
+
+    request_ids: list[str]
+    slots: NDArray[np.int32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    recorded: list[tuple[int, _Record]]
+    scored: list[tuple[int, str]]
+
+    @classmethod
+    def of(cls, request_ids: Sequence[str], requests: Sequence[_Request]) -> _Batch:
+        first = [request.prompt_tokens if request.scope == "generation" else 0 for request in requests]
+        last = [request.prompt_tokens if request.scope == "prompt" else _NO_END for request in requests]
+        return cls(
+            request_ids=list(request_ids),
+            slots=np.array([request.slot for request in requests], dtype=np.int32),
+            first=np.array(first, dtype=np.int64),
+            last=np.array(last, dtype=np.int64),
+            recorded=[(at, request.record) for at, request in enumerate(requests) if request.record is not None],
+            scored=[(at, request.score_key) for at, request in enumerate(requests) if request.score_key is not None],
+        )
+
+    def token_slots(
+        self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], done: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
+        if not self.slots.any():
+            return np.zeros(counts.sum(), dtype=np.int32)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        positions = np.arange(len(owner)) - (first_rows - done)[owner]
+        inside = (positions >= self.first[owner]) & (positions < self.last[owner])
+        return np.where(inside, self.slots[owner], np.int32(0))
 
 
 class WorkerSteering:
@@ -53,6 +101,7 @@ class WorkerSteering:
         self._scoring = scoring
         self._neuron_sets: dict[str, NeuronSet] = {}
         self._requests: dict[str, _Request] = {}
+        self._batch: _Batch | None = None
         self._scored: list[tuple[str, int, int, int]] = []
 
     @property
@@ -79,20 +128,18 @@ class WorkerSteering:
                 prompt_tokens=steer.prompt_tokens,
             )
         if (record := orders.record) is not None:
-            request = replace(
-                request,
-                row=self._path.recording.open(record.key, sums=record.sums),
-                skip=record.skip,
-                sums=record.sums,
-            )
+            row = self._path.recording.open(record.key, sums=record.sums)
+            request = replace(request, record=_Record(row=row, skip=record.skip, sums=record.sums))
         if (score := orders.score) is not None:
             self._scoring.open(score.key, tokens, score.first, score.last)
             request = replace(request, score_key=score.key)
         self._requests[request_id] = request
+        self._batch = None
 
     def finish(self, request_id: str) -> None:
         """Let go of a request that has ended, however it did; one never started is no error."""
         request = self._requests.pop(request_id, _PLAIN)
+        self._batch = None
         if request.slot:
             self._slots.release(request.slot_key)
 
@@ -101,25 +148,21 @@ class WorkerSteering:
 
         `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
         """
-        requests = [self._requests.get(request_id, _PLAIN) for request_id in request_ids]
-        if all(request is _PLAIN for request in requests):
+        if not self._requests:
             self.begin_dummy_step()
             return
+        if self._batch is None or self._batch.request_ids != request_ids:
+            self._batch = _Batch.of(request_ids, [self._requests.get(request_id, _PLAIN) for request_id in request_ids])
+        batch = self._batch
         counts, done = np.asarray(tokens), np.asarray(computed)
         first_rows = np.cumsum(counts) - counts
-        owner = np.repeat(np.arange(len(requests)), counts)
-        positions = np.arange(counts.sum()) - np.repeat(first_rows - done, counts)
         self._path.begin_step(
             StepLayout(
-                slots=_token_slots(requests, owner, positions),
-                recorded=self._recorded(requests, first_rows, counts, done),
+                slots=batch.token_slots(first_rows, counts, done),
+                recorded=self._recorded(batch.recorded, first_rows, counts, done),
             )
         )
-        self._scored = [
-            (request.score_key, int(first_rows[at]), int(done[at]), int(counts[at]))
-            for at, request in enumerate(requests)
-            if request.score_key is not None
-        ]
+        self._scored = [(key, int(first_rows[at]), int(done[at]), int(counts[at])) for at, key in batch.scored]
 
     def begin_dummy_step(self) -> None:
         """Lay out a forward pass of tokens that are nobody's."""
@@ -153,35 +196,17 @@ class WorkerSteering:
 
     def _recorded(
         self,
-        requests: Sequence[_Request],
+        recorded: Sequence[tuple[int, _Record]],
         first_rows: NDArray[np.int64],
         counts: NDArray[np.int64],
         done: NDArray[np.int64],
     ) -> tuple[RecordedSpan, ...]:
         found = []
-        for at, request in enumerate(requests):
-            if request.row is not None:
-                if done[at] == 0:
-                    self._path.recording.clear(request.row)
-                skipped = max(request.skip - int(done[at]), 0)
-                first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
-                if first < end:
-                    found.append(RecordedSpan(request.row, first, end, request.sums))
+        for at, record in recorded:
+            if done[at] == 0:
+                self._path.recording.clear(record.row)
+            skipped = max(record.skip - int(done[at]), 0)
+            first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
+            if first < end:
+                found.append(RecordedSpan(record.row, first, end, record.sums))
         return tuple(found)
-
-
-def _token_slots(
-    requests: Sequence[_Request], owner: NDArray[np.int64], positions: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
-    slots = np.zeros(len(requests), dtype=np.int32)
-    first = np.zeros(len(requests), dtype=np.int64)
-    last = np.full(len(requests), np.iinfo(np.int64).max)
-    for at, request in enumerate(requests):
-        slots[at] = request.slot
-        if request.scope == "prompt":
-            last[at] = request.prompt_tokens
-        elif request.scope == "generation":
-            first[at] = request.prompt_tokens
-    inside = (positions >= first[owner]) & (positions < last[owner])
-    return np.where(inside, slots[owner], 0).astype(np.int32)

@@ -6,7 +6,7 @@ its rows are what falls into both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,51 +63,75 @@ class TableRows:
 class HostTable:
     """The rows of slots 1 to `capacity`, over `layers` layers, in the machine's memory; any number of entries fits.
 
-    `width` are the neurons of a whole layer, of which statistics are taken.
+    `width` are the neurons of a whole layer, of which statistics are taken. Entries are appended, and moved together
+    only when their buffers are full, so that filling a slot costs what its row has.
     """
 
     def __init__(self, *, layers: int, width: int, capacity: int) -> None:
-        self._layers, self._width, self._lines = layers, width, capacity + 1
-        self._filled: dict[int, DeviceRow] = {}
-        self._rows: TableRows | None = None
+        self._width = width
+        self._rows = _room(entries=0, slots=capacity + 1, layers=layers)
+        self._end = 0  # entries from here on are unused
+        self._filled: set[int] = set()
+        self._held = False  # whether somebody may look at `_rows`
 
     def write(self, slot: int, row: DeviceRow) -> None:
-        """Make `row` the entries of a slot."""
-        self._filled[slot] = row
-        self._rows = None
+        """Make `row` the entries of a slot that has none."""
+        self._own(len(row.indices))
+        rows, entries = self._rows, slice(self._end, self._end + len(row.indices))
+        rows.starts[slot] = self._end + row.offsets
+        rows.indices[entries], rows.mult[entries], rows.add[entries] = row.indices, row.mult, row.add
+        rows.coef[entries] = 0.0 if row.coef is None else row.coef
+        if row.statistic is not None and row.takes is not None:
+            how = row.statistic.plan(self._width)
+            rows.takes[slot], rows.plan[slot], rows.weights[slot] = row.takes, (how.kind, *how.ranks), how.weights
+        self._end = entries.stop
+        self._filled.add(slot)
 
     def clear(self, slot: int) -> None:
         """Leave a slot without entries."""
-        del self._filled[slot]
-        self._rows = None
+        self._own(0)
+        for by_slot in (self._rows.starts, self._rows.takes, self._rows.plan, self._rows.weights):
+            by_slot[slot] = 0
+        self._filled.remove(slot)
 
     def rows(self) -> TableRows:
-        """Return the entries of all slots as they stand; a later change makes new arrays and leaves these alone."""
-        if self._rows is None:
-            self._rows = self._assemble()
+        """Return the entries of all slots as they stand; a later change leaves what is returned alone."""
+        self._held = True
         return self._rows
 
-    def _assemble(self) -> TableRows:
-        starts = np.zeros((self._lines, self._layers + 1), dtype=np.int64)
-        takes = np.zeros((self._lines, self._layers), dtype=np.bool_)
-        plan, weights = np.zeros((self._lines, 3), dtype=np.int32), np.zeros((self._lines, 2), dtype=np.float32)
-        rows = sorted(self._filled.items())
-        total = 0
-        for slot, row in rows:
-            starts[slot] = total + row.offsets
-            total += len(row.indices)
-            if row.statistic is not None and row.takes is not None:
-                how = row.statistic.plan(self._width)
-                takes[slot], plan[slot], weights[slot] = row.takes, (how.kind, *how.ranks), how.weights
-        coefs = [np.zeros_like(row.mult) if row.coef is None else row.coef for _, row in rows]
-        empty_f = np.empty(0, dtype=np.float32)
-        return TableRows(
-            starts=starts,
-            indices=np.concatenate([np.empty(0, dtype=np.int32), *(row.indices for _, row in rows)]),
-            mult=np.concatenate([empty_f, *(row.mult for _, row in rows)]),
-            add=np.concatenate([empty_f, *(row.add for _, row in rows)]),
-            coef=np.concatenate([empty_f, *coefs]),
-            takes=takes,
-            plan=plan,
-            weights=weights,
-        )
+    def _own(self, more: int) -> None:
+        """Make the arrays by slot nobody else's, and room for `more` entries after the last."""
+        rows = self._rows
+        if self._end + more > len(rows.indices):
+            self._rows = self._moved_together(more)
+        elif self._held:
+            by_slot = {name: getattr(rows, name).copy() for name in ("starts", "takes", "plan", "weights")}
+            self._rows = replace(rows, **by_slot)
+        self._held = False
+
+    def _moved_together(self, more: int) -> TableRows:
+        old, total = self._rows, 0
+        lengths = {slot: int(old.starts[slot, -1] - old.starts[slot, 0]) for slot in sorted(self._filled)}
+        slots, layers = old.takes.shape
+        new = _room(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers)
+        for slot, length in lengths.items():
+            here, there = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
+            for name in ("indices", "mult", "add", "coef"):
+                getattr(new, name)[here] = getattr(old, name)[there]
+            new.starts[slot] = old.starts[slot] - old.starts[slot, 0] + total
+            total += length
+        self._end = total
+        return replace(new, takes=old.takes.copy(), plan=old.plan.copy(), weights=old.weights.copy())
+
+
+def _room(*, entries: int, slots: int, layers: int) -> TableRows:
+    return TableRows(
+        starts=np.zeros((slots, layers + 1), dtype=np.int64),
+        indices=np.empty(entries, dtype=np.int32),
+        mult=np.empty(entries, dtype=np.float32),
+        add=np.empty(entries, dtype=np.float32),
+        coef=np.empty(entries, dtype=np.float32),
+        takes=np.zeros((slots, layers), dtype=np.bool_),
+        plan=np.zeros((slots, 3), dtype=np.int32),
+        weights=np.zeros((slots, 2), dtype=np.float32),
+    )

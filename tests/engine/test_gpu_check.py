@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_check
-from benchmarks.throughput import steerings
+from benchmarks.workload import steering
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -27,6 +27,8 @@ def test_a_wrong_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("distinct", gpu_check.DISTINCT[1:])
 def test_as_many_interventions_are_in_a_batch_as_its_name_says(distinct: int) -> None:
-    made = steerings(distinct, gpu_check.REQUESTS)
-    assert len(made) == gpu_check.REQUESTS
-    assert len({steering.intervention.hash for steering in made if steering is not None}) == distinct
+    work = [("a", "b")] * gpu_check.REQUESTS
+    for made in (gpu_check.generated(work, distinct), gpu_check.scored(work, distinct)):
+        assert len(made) == gpu_check.REQUESTS
+        steerings = [steering(item.intervention) for item in made]
+        assert len({one.intervention.hash for one in steerings if one is not None}) == distinct

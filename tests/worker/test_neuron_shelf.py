@@ -9,6 +9,7 @@ import pytest
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FAKE_INFO, FakeEngine
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.neuron_set import NeuronSet
 from jobs.cell import NeuronsRef
@@ -23,10 +24,12 @@ class CountingEngine(FakeEngine):
         super().__init__(FAKE_INFO)
         self.recordings = 0
 
-    async def record(self, sentences: Iterable[Sentence], *, max_tokens: int) -> ActivationStats:
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
         self.recordings += 1
         await asyncio.sleep(0)
-        return await super().record(sentences, max_tokens=max_tokens)
+        return await super().record(sentences, max_tokens=max_tokens, checkpoint=checkpoint)
 
 
 @pytest.fixture

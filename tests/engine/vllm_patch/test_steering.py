@@ -188,12 +188,14 @@ def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Wor
 def test_a_finished_request_no_longer_steers(worker: Worker) -> None:
     worker.steering.start("a", steer(1), [0, 1, 2])
     assert worker.steering.slots_in_use == 1
-    worker.steering.finish("a")
-    worker.steering.finish("never started")
-    assert worker.steering.slots_in_use == 0
     worker.steering.begin_step(["a"], [1], [0])
-    out = run_layer(worker, 1)
-    assert steered_tokens(out) == [False]
+    assert steered_tokens(run_layer(worker, 1)) == [True]
+    worker.steering.start("b", steer(1), [0, 1, 2])  # keeps the step from being nobody's
+    worker.steering.finish("a")
+    worker.steering.begin_step(["a"], [1], [0])
+    assert steered_tokens(run_layer(worker, 1)) == [False]
+    worker.steering.finish("b")
+    assert worker.steering.slots_in_use == 0
 
 
 def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker: Worker) -> None:

@@ -1,0 +1,98 @@
+"""The throughput benchmark's tables: each ratio with its goal, and the seconds it comes from."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rounds import ratio
+
+BEGIN, END = "<!-- throughput: generated -->", "<!-- throughput: end -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One line of the first table: a variant of a suite over another, and what it should reach."""
+
+    what: str
+    suite: str
+    ours: str
+    other: str
+    least: float
+
+
+GOALS = (
+    *(
+        Goal(
+            what=f"generation, {distinct} distinct in 256 requests, over unsteered",
+            suite="generation",
+            ours=f"{distinct} interventions",
+            other="0 interventions",
+            least=0.97,
+        )
+        for distinct in (1, 8, 64, 256)
+    ),
+    Goal(
+        what="the patched engine without interventions, over stock vLLM",
+        suite="idle",
+        ours="patched",
+        other="stock",
+        least=0.99,
+    ),
+    *(
+        Goal(what=f"{suite}, over {what}", suite=suite, ours="scoring", other=other, least=least)
+        for suite in ("scoring", "scoring, 4 options to a context")
+        for what, other, least in (
+            ("the forward pass alone", "forward pass", 0.90),
+            ("vLLM's `prompt_logprobs=0`", "prompt_logprobs", 1.4),
+            ("Hugging Face hooks, batch 16", "hooks", 3.0),
+        )
+    ),
+    Goal(
+        what="a sweep of 64 interventions on 64 items, mixed, over one at a time",
+        suite="sweep",
+        ours="mixed",
+        other="one intervention at a time",
+        least=1.5,
+    ),
+    Goal(what="recording, over prefill", suite="recording", ours="recording", other="prefill", least=0.95),
+)
+
+
+def tables(report: dict[str, Any]) -> str:
+    """Return the report as Markdown."""
+    seconds: dict[str, dict[str, list[float]]] = report["seconds"]
+    machine, model = report["machine"], report["model"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    setting = (
+        f"{machine['cores']} cores of {machine['processor']}, Python {machine['python']}, {versions}; a model of "
+        f"{model['parameters'] / 1e6:.1f} million parameters, {model['layers']} layers of {model['neurons a layer']:,} "
+        f"neurons, float32; seed {report['seed']}, {report['rounds']} rounds."
+    )
+    lines = [
+        setting,
+        "",
+        "| | median ratio | least and largest of the rounds | goal |",
+        "|---|---|---|---|",
+    ]
+    for goal in GOALS:
+        if goal.suite in seconds:
+            found = ratio(seconds[goal.suite][goal.ours], seconds[goal.suite][goal.other])
+            met = "" if found.median >= goal.least else ", missed"
+            spread = f"{found.least:.3f} to {found.largest:.3f}"
+            lines.append(f"| {goal.what} | {found.median:.3f} | {spread} | {goal.least:g}{met} |")
+    lines += ["", "| median seconds | |", "|---|---|"]
+    for suite, variants in seconds.items():
+        lines += [f"| {suite}: {variant} | {statistics.median(own):.2f} |" for variant, own in variants.items()]
+    return "\n".join(lines)
+
+
+def write_between_markers(page: Path, text: str) -> None:
+    """Put `text` between the page's two markers, in place of what stood there; ValueError where they are missing."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

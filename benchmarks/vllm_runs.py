@@ -1,0 +1,63 @@
+"""What is timed on a steered engine: requests sent as a worker sends those of its cells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from ampsweep.folders.corpus import Sentence
+from benchmarks.plain_requests import run_plain
+from benchmarks.workload import GeneratedItem, ScoredItem, steering
+from engine.protocol import GenerateRequest, Sampling, ScoreRequest
+from engine.vllm_engine import VllmEngine
+
+IN_FLIGHT = 256
+"""Requests in the engine at once; a worker's default."""
+
+
+class VllmRuns:
+    """An engine that has the neuron set of `benchmarks.workload`."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        """Use `engine`, which stays the caller's to close."""
+        self.engine = engine
+
+    async def generate(self, items: Sequence[GeneratedItem]) -> None:
+        """Continue all prompts greedily, each to its own length."""
+
+        async def one(item: GeneratedItem) -> None:
+            sampling = Sampling(max_tokens=item.new_tokens, ignore_eos=True)
+            request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steering(item.intervention))
+            async for _ in self.engine.generate(request):
+                pass
+
+        await _together([one(item) for item in items])
+
+    async def score(self, items: Sequence[ScoredItem]) -> None:
+        """Score all options."""
+
+        async def one(item: ScoredItem) -> None:
+            request = ScoreRequest(context=item.context, continuation=item.option, steering=steering(item.intervention))
+            await self.engine.score(request)
+
+        await _together([one(item) for item in items])
+
+    async def record(self, sentences: Sequence[Sentence]) -> None:
+        """Record the activations of all sentences."""
+        await self.engine.record(sentences, max_tokens=10**9)
+
+    async def plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> None:
+        """Answer requests without interventions, see `run_plain`."""
+        await self.engine._loop.call(partial(run_plain, prompts=prompts, sampling=sampling))  # noqa: SLF001
+
+
+async def _together(asked: Sequence[Coroutine[None, None, None]]) -> None:
+    room = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(request: Coroutine[None, None, None]) -> None:
+        async with room:
+            await request
+
+    await asyncio.gather(*map(one, asked))

@@ -1,0 +1,128 @@
+"""A recording that was stopped, however it was, ends as one that was not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ampsweep.folders.corpus import Corpus, Sentence
+from engine.fake import FakeEngine
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.identification import Identification, checkpoint_in, identify
+from engine.identify.recorder import Recorder, Ticket
+from engine.identify.stats import PATCH_SENTENCES, ActivationStats
+
+IDENTITY = "the same recording"
+MAX_TOKENS = 4000
+
+
+def sentences() -> Iterator[Sentence]:
+    """Give more sentences than patch values look at, of two languages in turn; one language is full before the end."""
+    for number in range(PATCH_SENTENCES + 30):
+        yield Sentence(language="en", text=f"sentence {number}")
+        yield Sentence(language="fr", text=f"la phrase {number}" * 3)
+
+
+def record(checkpoint: Checkpoint | None) -> ActivationStats:
+    return asyncio.run(FakeEngine().record(sentences(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
+
+
+def assert_same(found: ActivationStats, expected: ActivationStats) -> None:
+    for field in fields(ActivationStats):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name), err_msg=field.name)
+
+
+def record_and_die(path: Path, at: int) -> None:
+    """Record in this process, saving after each sentence, and kill it when sentence `at` is asked for."""
+
+    def deadly() -> Iterator[Sentence]:
+        for number, sentence in enumerate(sentences()):
+            if number == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield sentence
+
+    checkpoint = Checkpoint(path, identity=IDENTITY, every=0)
+    asyncio.run(FakeEngine().record(deadly(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
+
+
+@pytest.mark.parametrize("at", [7, 2 * PATCH_SENTENCES + 20])
+def test_a_killed_recording_goes_on_where_it_was(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recording"
+    died = subprocess.run(
+        [sys.executable, "-m", "tests.engine.identify.test_checkpoint", str(path), str(at)], check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    added: list[Ticket] = []
+    add = Recorder.add
+
+    def noted(self: Recorder, ticket: Ticket, **more: Any) -> None:
+        added.append(ticket)
+        add(self, ticket, **more)
+
+    monkeypatch.setattr(Recorder, "add", noted)
+    expected = record(None)
+    whole, added = added, []
+    assert_same(record(Checkpoint(path, identity=IDENTITY)), expected)
+    assert 0 < len(added) < len(whole)
+    assert added == whole[-len(added) :]
+
+
+def test_what_was_saved_of_something_else_or_damaged_is_not_read(tmp_path: Path) -> None:
+    path, expected = tmp_path / "recording", record(None)
+    record(Checkpoint(path, identity="another", every=0))
+    assert Checkpoint(path, identity="another").read() is not None
+    assert Checkpoint(path, identity=IDENTITY).read() is None
+    assert_same(record(Checkpoint(path, identity=IDENTITY)), expected)
+    for damage in (b"", b"PK\x03\x04 and no more", path.read_bytes()[:-50]):
+        path.write_bytes(damage)
+        assert Checkpoint(path, identity="another").read() is None
+
+
+def test_it_is_saved_no_more_often_than_asked(tmp_path: Path) -> None:
+    clock = [100.0]
+    checkpoint = Checkpoint(tmp_path / "recording", identity=IDENTITY, every=10, now=lambda: clock[0])
+    saved: list[float] = []
+
+    def arrays() -> dict[str, NDArray[np.float64]]:
+        saved.append(clock[0])
+        return {}
+
+    for seconds in (5.0, 4.0, 1.0, 9.0, 1.0):
+        clock[0] += seconds
+        checkpoint.save_if_due(arrays)
+    assert saved == [110.0, 120.0]
+
+
+def test_an_identification_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    for language in ("en", "fr"):
+        lines = [f"{language} {number}" for number in range(20)]
+        (tmp_path / f"{language}.txt").write_text("\n".join(lines), encoding="utf-8")
+    corpus, engine = Corpus.open(tmp_path), FakeEngine()
+    identification, longer = Identification.of("act_prob"), Identification.of("act_prob", max_tokens=200_000)
+    checkpoint = checkpoint_in(tmp_path / "sets", engine.info, corpus, identification)
+    checkpoint.save_if_due(dict)  # not due yet, so that there is nothing to discard
+    checkpoint.discard()
+    saved = Checkpoint(checkpoint.path, identity=checkpoint.identity, every=0)
+    expected = asyncio.run(identify(engine, corpus, identification))
+    found = [asyncio.run(identify(engine, corpus, identification, checkpoint=one)) for one in (saved, checkpoint)]
+    assert [one.id for one in found] == [expected.id] * 2
+    assert checkpoint.read() is not None
+    other = checkpoint_in(tmp_path / "sets", engine.info, corpus, longer)
+    assert other.path != checkpoint.path
+    checkpoint.discard()
+    assert not checkpoint.path.exists()
+
+
+if __name__ == "__main__":
+    record_and_die(Path(sys.argv[1]), int(sys.argv[2]))
