@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -90,13 +91,14 @@ def test_processor_memory_and_shared_memory() -> None:
     assert 0 < machine.available_memory() < 2**50
 
 
-def test_a_model_must_be_readable_and_have_a_shape(model: Path) -> None:
-    settings = Settings(models={"tiny": str(model)}, atlas=False)
+def test_a_model_must_be_readable_and_have_a_shape(model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "tiny")  # the tests share the model
+    settings = Settings(models={"tiny": str(folder)}, atlas=False)
     assert [finding.state for finding in installation.models(settings)] == ["ok"]
-    assert installation.weights(settings) == sum(path.stat().st_size for path in model.glob("*.safetensors")) > 0
-    config = json.loads((model / "config.json").read_text())
+    assert installation.weights(settings) == sum(path.stat().st_size for path in folder.glob("*.safetensors")) > 0
+    config = json.loads((folder / "config.json").read_text())
     del config["intermediate_size"]
-    (model / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     (finding,) = installation.models(settings)
     assert (finding.state, "intermediate_size" in finding.detail) == ("bad", True)
 
