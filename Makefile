@@ -1,5 +1,5 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability check lock setup
+.PHONY: demo serve test reliability bench check lock setup
 BIN := .venv/bin
 ARGS ?=
 
@@ -12,10 +12,12 @@ serve: setup  ## a server with the bundled model; ARGS takes the options of `amp
 test: setup  ## the fast tier, the tier that starts vLLM, the tier of clusters and installs
 	@$(BIN)/pytest -q -n auto -m "not engine and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
-	@$(BIN)/pytest -q -m reliability $(ARGS)
 
 reliability: setup  ## the tests that kill processes and fill disks, many times
 	@$(BIN)/pytest -q -m reliability $(ARGS)
+
+bench: setup  ## what steering, scoring and recording cost, into docs/benchmarks.md; ARGS="--rounds 3"
+	@$(BIN)/python -m benchmarks.throughput --docs docs/benchmarks.md $(ARGS)
 
 check: setup  ## format, lint, types, import directions
 	@$(BIN)/ruff format --check .
