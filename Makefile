@@ -9,7 +9,7 @@ demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--k
 serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
 
-test: setup  ## the fast tier, the tier that starts vLLM, the tier of clusters and installs
+test: setup  ## the fast tier, then the tier that starts vLLM
 	@$(BIN)/pytest -q -n auto -m "not engine and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
 

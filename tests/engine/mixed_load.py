@@ -39,7 +39,7 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
 )
 
 
-async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str, Any]:
+async def run_load(engine: Engine) -> dict[str, Any]:
     """Return generated token ids, log-probabilities and recorded activations, all as lists."""
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
@@ -47,7 +47,7 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
         Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
         for raw in INTERVENTIONS
     ]
-    sampling = Sampling(max_tokens=new_tokens, ignore_eos=True)
+    sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
     sentences = [Sentence(language=language, text=f"{PROMPT} {language} {at}") for language in "ab" for at in range(3)]
 
     async def generate(at: int, steering: Steering | None) -> list[int]:

@@ -59,17 +59,27 @@ class Worker:
 
 
 @pytest.fixture(params=["host", "device"])
-def worker(request: pytest.FixtureRequest) -> Worker:
+def path_name(request: pytest.FixtureRequest) -> str:
     """The same on both paths, the device's through Triton's interpreter."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def worker(path_name: str) -> Worker:
+    return make_worker(path_name, FORMS, SiluAndMul())
+
+
+def make_worker(path_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
     shard, cpu = Shard(layers=(0,), first=0, width=WIDTH), torch.device("cpu")
     new_recording = partial(Recording, shard, rows=2, device=cpu)
     path: StepPath
-    if request.param == "host":
-        path = HostPath(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
+    if path_name == "host":
+        path = HostPath(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
     else:
         device_path = importlib.import_module("engine.vllm_patch.device_path")
         path = device_path.DevicePath(
-            FORMS,
+            forms,
             width=WIDTH,
             slots=2,
             entries=8,
@@ -80,7 +90,7 @@ def worker(request: pytest.FixtureRequest) -> Worker:
         )
     steering = WorkerSteering(shard, path, Scoring(head), slots=2)
     steering.add_neurons(NEURONS)
-    return Worker(steering=steering, layer=path.activation(0, SiluAndMul()))
+    return Worker(steering=steering, layer=path.activation(0, inner))
 
 
 def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
@@ -107,6 +117,20 @@ def test_each_token_goes_by_its_own_request(worker: Worker) -> None:
     worker.steering.begin_step(["b", "a"], [2, 3], [0, 0])
     out = run_layer(worker, 6)  # the last token is padding
     assert steered_tokens(out) == [False, False, True, True, True, False]
+
+
+def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(path_name: str) -> None:
+    worker = make_worker(path_name, [MlpForm(activation="relu", gated=False)], nn.ReLU())
+    worker.steering.start("a", steer(3, op="add", factor=2.0), [0, 1])
+    worker.steering.start("b", Orders(record=RecordOrder(key="s", skip=0, sums=True)).extra_args(), [0])
+    worker.steering.begin_step(["a", "b"], [2, 1], [0, 0])
+    x = torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(0))  # the last token is padding
+    expected = functional.relu(x)
+    expected[:, :2, [1, 3]] += 2.0
+    torch.testing.assert_close(worker.layer(x), expected)
+    recorded = worker.steering.take_recording("s")
+    np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
+    np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
 
 
 def test_a_statistic_is_each_tokens_own(worker: Worker) -> None:
