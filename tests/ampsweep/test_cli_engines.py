@@ -144,6 +144,21 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     ]
 
 
+def test_a_batch_takes_statistics_and_weights(model: Path, neurons: Path, tmp_path: Path) -> None:
+    forms: list[dict[str, Any]] = [
+        {"languages": ["fr"], "op": "add", "statistic": "iqr"},
+        {"languages": {"fr": 2, "en": 0.5}, "op": "add", "statistic": "iqr"},
+        {"languages": ["fr"], "op": "scale", "statistic": "iqr"},
+        {"languages": {"fr": None}, "op": "add", "statistic": "iqr"},
+    ]
+    line = {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"}
+    _, rows = _batch(model, tmp_path, [{**line, "intervention": form} for form in forms], "--neurons", neurons)
+    assert rows[0]["logprobs"] != rows[1]["logprobs"]
+    assert [row["error"] is None for row in rows] == [True, True, False, False]
+    assert rows[2]["error"].startswith("intervention.statistic")
+    assert rows[3]["error"].startswith("intervention.languages.fr")
+
+
 def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_path: Path) -> None:
     _, rows = _batch(model, tmp_path, LINES[:3])
     assert [row["error"] is None for row in rows] == [True, True, False]

@@ -50,6 +50,21 @@ def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: P
     assert f"first-look: {CELLS}/{CELLS}" in result.stderr
 
 
+def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    spec["interventions"] = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["std", "p97.5"]}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(model)}))
+    result = call("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {(row["target_language"], row["statistic"], row["weights"], row["factor"]) for row in rows} == {
+        (language, statistic, weight, 1.0)
+        for language, weight in (("fr", "0.5"), ("tr", None))
+        for statistic in ("std", "p97.5")
+    }
+    assert "fr add p97.5 weight 0.5" in result.stdout
+    assert "tr add std " in result.stdout
+
+
 def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
     first = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
     again = call("run", local, "--out", tmp_path / "out", "--engine", "fake")

@@ -23,6 +23,13 @@ LINES: list[dict[str, Any]] = [
         "continuation": " in the end",
         "intervention": {"languages": ["fr"], "op": "set", "patch": "max", "factor": 3.0},
     },
+    {
+        "custom_id": "w",
+        "kind": "score",
+        "context": "the thing",
+        "continuation": " in the end",
+        "intervention": {"languages": {"fr": 0.5, "en": 2}, "op": "set", "statistic": "p97.5", "scope": "prompt"},
+    },
     {"custom_id": "x", "kind": "score", "context": "the thing"},
 ]
 

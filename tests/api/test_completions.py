@@ -77,6 +77,20 @@ async def test_an_intervention_steers_with_the_newest_neuron_set_or_a_named_one(
     assert named["choices"][0]["text"] == steered["choices"][0]["text"]
 
 
+async def test_statistics_and_weights_tell_interventions_apart(house: House) -> None:
+    forms = [
+        {"languages": ["fr"], "op": "set", "statistic": "p97.5"},
+        {"languages": ["fr"], "op": "set", "statistic": "p97"},
+        {"languages": {"fr": 0.5}, "op": "set", "statistic": "p97.5"},
+        {"languages": {"fr": 1}, "op": "set", "statistic": "p97.50", "factor": 1},
+    ]
+    async with serving(house) as server:
+        await server.done()
+        texts = [(await complete(server, intervention=form))["choices"][0]["text"] for form in forms]
+    assert len(set(texts)) == 3
+    assert texts[0] == texts[3]
+
+
 async def test_a_stop_string_ends_a_completion(house: House) -> None:
     async with serving(house) as server:
         text = (await complete(server))["choices"][0]["text"]
@@ -115,6 +129,9 @@ async def test_a_stop_string_ends_a_completion(house: House) -> None:
         ("intervention.languages", {**SCALE, "languages": []}),
         ("intervention.wat", {**SCALE, "wat": 1}),
         ("intervention.layers.0", {**SCALE, "layers": [-1]}),
+        ("intervention.statistic", {**SCALE, "statistic": "mean"}),
+        ("intervention.statistic", {**SCALE, "op": "set", "statistic": "p101"}),
+        ("intervention.languages.fr", {**SCALE, "languages": {"fr": "2"}}),
     ],
 )
 async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(

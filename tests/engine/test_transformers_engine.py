@@ -18,6 +18,7 @@ from engine.neuron_set import NeuronSet, PatchValues
 from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
 from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import Edit, HandModel
+from tests.engine.kernels.rows import taken
 from tests.models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
 
 LONG = "The end of the thing in the north, and then another one: " * 2
@@ -28,6 +29,8 @@ INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "set", "patch": "max", "factor": 3, "scope": "generation"},
     {"languages": ["en"], "op": "set", "patch": "mean", "non_target": {"op": "set", "factor": 0}},
     {"languages": ["fr"], "op": "add", "patch": "median", "selection": "random", "seed": 3, "layers": [1]},
+    {"languages": ["fr"], "op": "set", "factor": 2, "statistic": "p97.5"},
+    {"languages": {"fr": 0.5, "en": -2}, "op": "add", "statistic": "std", "layers": [0, 1]},
 ]
 
 
@@ -90,6 +93,9 @@ def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
                 own = edits.entries(layer)
                 for index, mult, add in zip(edits.indices[own], edits.mult[own], edits.add[own], strict=True):
                     changed[position, index] = float(mult) * activation[position, index] + float(add)
+                if edits.statistic is not None and edits.coef is not None:
+                    shift = edits.coef[own] * np.float32(taken(activation[position], edits.statistic))
+                    changed[position, edits.indices[own]] += torch.from_numpy(shift)
         return changed
 
     return edit
