@@ -30,6 +30,7 @@ from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended,
 from tests.postgres import empty_store
 
 CELLS = [a_cell(number) for number in range(4)]
+MEMORY = Path("/dev/shm")  # each walk begins with a new database; none need outlast a power cut
 FILES = SweepFiles(samples="1", summary="2")
 ENDED = {CellState.COMPLETED, CellState.FAILED}
 
@@ -42,7 +43,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = ManualClock()
         self.stores: list[Store] = [self.open_sql(), MemoryStore(self.clock, CountingIds())]
         self.leases: list[Lease] = []
