@@ -15,6 +15,7 @@ from api.completion_request import CompletionRequest
 from api.document import describe
 from api.door import Door, DoorKeeper
 from api.idempotency import Unanswered
+from api.known_query import known_query
 from api.neuron_set_request import NeuronSetRequest
 from api.request_ids import RequestIds
 from api.routes import cells, completions, events, health, models, neuron_sets, results, sweeps
@@ -38,6 +39,7 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        dependencies=[known_query],
     )
     app.state.services = services
     app.state.unanswered = Unanswered()

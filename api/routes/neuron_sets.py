@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 
 from ampsweep.errors import NotFound
 from api.document import body_of
+from api.examples import NEURON_SET
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
@@ -24,7 +25,7 @@ from jobs.spec import NeuronsByMethod
 router = APIRouter(prefix="/neuron-sets", tags=["neuron sets"])
 
 
-@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest), responses={202: {}})
+@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest, NEURON_SET), responses={202: {}})
 async def create_neuron_set(served: Served, body: JsonBody, response: Response) -> dict[str, Any]:
     """Bring a neuron set in (201), or have it identified on the model's engine (202).
 

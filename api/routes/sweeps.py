@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from ampsweep.errors import Forbidden
 from api.caller import CalledBy, Caller
 from api.document import body_of
+from api.examples import SWEEP
 from api.idempotency import IdempotencyKey
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
@@ -24,7 +25,7 @@ from jobs.store.states import SweepState
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("", status_code=201, openapi_extra=body_of(SweepSpec))
+@router.post("", status_code=201, openapi_extra=body_of(SweepSpec, SWEEP))
 async def create_sweep(
     served: Served,
     caller: CalledBy,

@@ -1,0 +1,45 @@
+"""A server on a socket whose event loop has a thread of its own, for clients that block."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from tests.api.live import listening
+from tests.api.served import Server, serving
+from tests.worker.house import House
+
+
+@contextmanager
+def in_a_thread(house: House, **options: Any) -> Iterator[tuple[str, Server]]:
+    """Serve; yield the URL, and the server itself, whose parts belong to the other thread's event loop."""
+    told: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with serving(house, **options) as server, listening(server) as url:
+            told.put((url, server, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001  (it is raised again, in the thread that waits)
+            told.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    found = told.get(timeout=60)
+    if isinstance(found, BaseException):
+        raise found
+    url, server, loop, stop = found
+    try:
+        yield url, server
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        assert not thread.is_alive()

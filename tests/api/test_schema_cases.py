@@ -1,0 +1,130 @@
+"""Requests made up from the server's own description, right and wrong: none breaks it, each is answered as it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+
+from api.keys import KeyScope
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.store.sql import SqlStore
+from tests.api.http_thread import in_a_thread
+from tests.worker.house import SPEC, House
+
+NOT_HERE = {
+    "positive_data_acceptance",  # names (models, languages, ids) are right only where known, which no schema says
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The description of a server, a key to it, and what it knows: a sweep that has ended, a neuron set."""
+
+    schema: Any
+    headers: dict[str, str]
+    sweep_id: str
+    neurons: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("house")
+    house = House.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock(), RandomIds()))
+    with in_a_thread(house) as (url, server):
+        _, headers = server.key(KeyScope.ADMIN)
+        with httpx.Client(base_url=url, headers=headers) as client:
+            sweep = client.post("/v1/sweeps", json=SPEC).json()
+            client.get(f"/v1/sweeps/{sweep['id']}/events", timeout=60)  # ends with the sweep
+            (neurons,) = client.get("/v1/neuron-sets").json()["data"]
+        schema = schemathesis.openapi.from_url(f"{url}/v1/openapi.json", headers=headers)
+        yield Served(schema=schema, headers=headers, sweep_id=sweep["id"], neurons=neurons["id"])
+    house.store.close()
+
+
+def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+    """Put names that the server knows where made-up ones stand, so that requests get further than to a look-up."""
+    names = {"sweep_id": sweep_id, "neuron_set_id": neurons, "model": "tiny"}
+    case.path_parameters = {name: names[name] for name in case.path_parameters or {}}
+    if isinstance(case.query, dict):
+        case.query.pop("after", None)
+    if not isinstance(case.body, dict):
+        return
+    body = case.body
+    body["model"] = "tiny"
+    if "tasks" in body:
+        body["neurons"] = {"id": neurons}
+        body["tasks"] = [{"name": "lss", "languages": ["en"], "limit": 1}]
+        body["interventions"] = {**body["interventions"], "languages": ["fr"], "layers": "all", "factors": [2.0]}
+    elif "neurons" in body and ("prompt" in body or "messages" in body):
+        body["neurons"] = neurons
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        if isinstance(body.get(name), int):
+            body[name] = draw(st.integers(1, 3))
+    if isinstance(body.get("intervention"), dict):
+        body["intervention"] = {**body["intervention"], "languages": ["fr"], "layers": "all"}
+
+
+def run(served: Served, *, cases: int) -> Counter[int]:
+    """Send `cases` requests, shared out over the operations; count the statuses."""
+    operations = [found.ok() for found in served.schema.get_all_operations()]
+    kinds = ((GenerationMode.POSITIVE, True), (GenerationMode.POSITIVE, False), (GenerationMode.NEGATIVE, False))
+    each = max(1, cases // (len(operations) * len(kinds)))
+    statuses: Counter[int] = Counter()
+    for operation in operations:
+        for mode, with_known_names in kinds:
+            with suppress(Unsatisfiable):  # an operation that takes nothing cannot be given anything wrong
+                send(served, operation.as_strategy(generation_mode=mode), each, statuses, with_known_names)
+    return statuses
+
+
+def send(
+    served: Served, made_up: st.SearchStrategy[Any], count: int, statuses: Counter[int], with_known_names: bool
+) -> None:
+    """Send `count` requests to an operation, and check each answer."""
+    checks = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in NOT_HERE]
+
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(case=made_up, data=st.data())
+    def once(case: Any, data: st.DataObject) -> None:
+        if with_known_names:
+            known(case, served.sweep_id, served.neurons, data.draw)
+        answer = case.call(headers=served.headers, timeout=30)
+        statuses[answer.status_code] += 1
+        case.validate_response(answer, checks=checks, headers=served.headers)
+
+    once()
+
+
+def test_no_request_breaks_the_server(served: Served) -> None:
+    statuses = run(served, cases=500)
+    assert statuses.total() >= 300
+    assert {200, 201, 401, 404, 422} <= set(statuses)
+
+
+@pytest.mark.reliability
+@pytest.mark.timeout(3000)
+def test_ten_thousand_requests_do_not_break_the_server(served: Served) -> None:
+    statuses = run(served, cases=16_000)
+    print(dict(sorted(statuses.items())))  # noqa: T201  (the figure of docs/reliability.md)
+    assert statuses.total() >= 10_000

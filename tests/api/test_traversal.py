@@ -1,0 +1,147 @@
+"""Ids and names that try to be paths: none of 300 reads, makes or changes a file outside the server's home."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from api.keys import KeyScope
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.store.sql import SqlStore
+from tests.api.served import serving
+from tests.worker.house import SPEC, House
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "outside-the-house"
+STEPS = ("../", "..\\", "....//", "..;/", "%2e%2e/", "..%2f", "%252e%252e%252f", "..%c0%af", "./../", "..//")
+TARGETS = ("etc/passwd", SECRET, f"{SECRET}/config.json", f"{SECRET}/metadata.json", "", "proc/self/environ")
+ABSOLUTE = (
+    "/etc/passwd",
+    "//etc/passwd",
+    "file:///etc/passwd",
+    "~/.ssh/id_rsa",
+    "$HOME",
+    "C:\\windows",
+    "\\\\host\\share",
+)
+TAILS = ("", "\x00", "\x00.parquet", "%00", " ", ".", "/", "/.", "?x", "#x")
+
+
+def payloads() -> list[str]:
+    """Return 300 names that lead elsewhere if they are taken for paths."""
+    relative = [step * depth + target for step, depth, target in product(STEPS, (1, 3, 8), TARGETS)]
+    absolute = [start + tail for start, tail in product(ABSOLUTE, TAILS)]
+    plain = [".", "..", "...", "CON", "-rf", "a/b", "ns_../../x", "sweep_../x", "x" * 300, "ns_" + "/.." * 40, "\x00"]
+    more = [f"{word}{step}{SECRET}" for word, step in product(("ns_a", "sweep_a", "atlas/", "tiny/"), STEPS)]
+    return [*relative, *absolute, *plain, *more][:300]
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder beside the house that looks like a model, a neuron set, a corpus and a data set at once."""
+    folder = tmp_path / SECRET
+    folder.mkdir()
+    for name in ("config.json", "metadata.json", "en.txt", "results.parquet", "test.it.jsonl"):
+        (folder / name).write_text(SECRET)
+    return folder
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {path: path.lstat() for path in folder.rglob("*")}
+    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items() if not path.is_dir()}
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Every path that this process opens, lists, makes or moves while the test runs."""
+    paths: list[str] = []
+    watching = [True]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and event in ("open", "os.mkdir", "os.rename", "os.remove", "os.listdir", "os.scandir"):
+            paths.extend(os.fsdecode(found) for found in arguments[:2] if isinstance(found, str | bytes | os.PathLike))
+
+    sys.addaudithook(hook)  # it cannot be taken away again, only told to stop
+    yield paths
+    watching.clear()
+
+
+async def test_no_name_leads_out_of_the_house(tmp_path: Path, outside: Path, opened: list[str]) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds())
+    house = House.build(home, store=store)
+    names = payloads()
+    assert len(set(names)) == 300
+    async with serving(house, working=False) as server:
+        server.http.headers.update(server.key(KeyScope.ADMIN)[1])
+        before = everything(outside)
+        opened.clear()
+        for name in names:
+            once, twice = quote(name, safe=""), quote(quote(name, safe=""), safe="")
+            for shown in (once, twice):
+                for path in (
+                    f"/v1/sweeps/{shown}",
+                    f"/v1/sweeps/{shown}/cells",
+                    f"/v1/sweeps/{shown}/events",
+                    f"/v1/sweeps/{shown}/results",
+                    f"/v1/sweeps/{shown}/summary",
+                    f"/v1/neuron-sets/{shown}?include=neurons",
+                    f"/v1/models/{shown}",
+                    f"/v1/sweeps?after={shown}",
+                    f"/v1/neuron-sets?after={shown}",
+                ):
+                    answer = await server.http.get(path)
+                    assert answer.status_code in (200, 307, 404, 422), (
+                        path,
+                        answer.text,
+                    )  # 307: without the last slash
+                    assert SECRET not in answer.text or SECRET in name
+                    assert "root:" not in answer.text
+            for where, body in bodies(name):
+                answer = await server.http.post(where, json=body)
+                assert 400 <= answer.status_code < 500, (where, body, answer.text)
+            headers = {"Idempotency-Key": quote(name)[:255], "X-Request-ID": quote(name)[:128]}
+            assert (await server.http.post("/v1/sweeps", json={"name": name}, headers=headers)).status_code == 422
+        touched = {path for path in opened if SECRET in path or path.startswith(("/etc/passwd", "/proc/self/environ"))}
+        assert touched == set()
+        assert everything(outside) == before
+    store.close()
+
+
+def bodies(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return a request for every place of a body where a name stands."""
+    task = SPEC["tasks"][0]
+    by_method = SPEC["neurons"]
+    sweeps: list[dict[str, Any]] = [
+        {"model": name},
+        {"neurons": {"id": name}},
+        {"neurons": {**by_method, "corpus": name}},
+        {"neurons": {**by_method, "languages": ["en", name]}},
+        {"tasks": [{**task, "name": name}]},
+        {"tasks": [{**task, "data": name}]},
+        {"tasks": [{**task, "split": name}]},
+        {"tasks": [{**task, "languages": [name]}]},
+        {"interventions": {**SPEC["interventions"], "languages": [name]}},
+    ]
+    steering = {"languages": ["fr"], "op": "scale", "factor": 2}
+    text = {"model": "tiny", "prompt": "x"}
+    return [
+        *(("/v1/sweeps", {**SPEC, **change}) for change in sweeps),
+        ("/v1/completions", {**text, "model": name}),
+        ("/v1/completions", {**text, "neurons": name, "intervention": steering}),
+        ("/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/neuron-sets", {"model": name, "neurons": {"fr": {"0": [1]}}}),
+        ("/v1/neuron-sets", {"model": "tiny", "neurons": {**by_method, "corpus": name}}),
+        ("/v1/neuron-sets", {"model": "tiny", "neurons": {**by_method, "languages": ["en", name]}}),
+        ("/v1/neuron-sets", {"model": "tiny", "neurons": {"fr": {name: [1]}}}),
+    ]
