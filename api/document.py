@@ -22,7 +22,7 @@ def body_of(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any
 
 def answered_as(*forms: str) -> dict[int | str, dict[str, Any]]:
     """Return what a route adds to its description when it answers with a file, in several forms."""
-    content = {"content": {form: {} for form in forms}}
+    content: dict[str, Any] = {"content": {form: {} for form in forms}}
     return {
         200: content,
         206: {**content, "description": "The range that `Range` asks for, of Parquet."},

@@ -130,6 +130,7 @@ def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(path_name: st
     torch.testing.assert_close(worker.layer(x), expected)
     recorded = worker.steering.take_recording("s")
     np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
+    assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
 
 
