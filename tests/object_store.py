@@ -10,8 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
 _FAULT = b"<Error><Code>InternalError</Code><Message>a fault that a test has ordered</Message></Error>"
@@ -41,14 +39,17 @@ class ObjectStore:
         return f"s3://{bucket}/{prefix}?endpoint={self.url}&region=us-east-1"
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
 @contextmanager
 def object_store() -> Iterator[ObjectStore]:
     """Run a server on a free port."""
+    # Here, since they bring Flask: vLLM looks through every module at its start, and Flask's proxies do not like that.
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *arguments: Any) -> None:
+            """Say nothing."""
+
     store = ObjectStore()
     moto = DomainDispatcherApplication(create_backend_app)
 
@@ -61,7 +62,7 @@ def object_store() -> Iterator[ObjectStore]:
             return [_FAULT]
         return moto(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     store.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
