@@ -72,7 +72,7 @@ class Ledger:
     def check(self, target: SweepState) -> None:
         """Raise Conflict for a move that is not in the table."""
         if target not in SWEEP_MOVES[self.state]:
-            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
+            raise self._cannot_become(target)
 
     def move(self, target: SweepState, now: float, **data: Any) -> None:
         """Move the sweep and say so; Conflict for a move that is not in the table."""
@@ -104,10 +104,19 @@ class Ledger:
         elif self.state is SweepState.CANCELLING and not self.leased:
             self.move(SweepState.CANCELLED, now)
 
-    def enter(self, target: SweepState, now: float) -> None:
-        """Move because somebody asked: nothing happens to a sweep that is there already, Conflict where it cannot."""
-        if self.state is not target:
-            self.move(target, now)
+    def cancel(self, now: float) -> None:
+        """Cancel because somebody asked; as with pause and resume, nothing where it is so already, else Conflict."""
+        self._enter(SweepState.CANCELLING, now)
+
+    def pause(self, now: float) -> None:
+        """Let no more cells be leased."""
+        self._enter(SweepState.PAUSED, now)
+
+    def resume(self, now: float) -> None:
+        """Go on after a pause: a sweep that is finalizing goes back to work by itself alone."""
+        if self.state not in (SweepState.PAUSED, SweepState.IN_PROGRESS):
+            raise self._cannot_become(SweepState.IN_PROGRESS)
+        self._enter(SweepState.IN_PROGRESS, now)
 
     def finish(self, files: SweepFiles | None, error: str | None, now: float) -> None:
         """End a finalizing sweep."""
@@ -120,6 +129,13 @@ class Ledger:
         self.error, self.files = None, None
         self.count(cells)
         self.move(SweepState.FINALIZING, now, reason=reason)
+
+    def _enter(self, target: SweepState, now: float) -> None:
+        if self.state is not target:
+            self.move(target, now)
+
+    def _cannot_become(self, target: SweepState) -> Conflict:
+        return Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
 
     def _add(self, standing: Standing, sign: int) -> None:
         self.completed += sign * (standing.state is CellState.COMPLETED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,24 +123,19 @@ class SqlStore:
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._enter(sweep_id, SweepState.CANCELLING)
+        return self._ask(sweep_id, Ledger.cancel)
 
     def pause_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._enter(sweep_id, SweepState.PAUSED)
+        return self._ask(sweep_id, Ledger.pause)
 
     def resume_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._enter(sweep_id, SweepState.IN_PROGRESS, frozenset({SweepState.PAUSED, SweepState.IN_PROGRESS}))
+        return self._ask(sweep_id, Ledger.resume)
 
-    def _enter(
-        self, sweep_id: str, target: SweepState, out_of: frozenset[SweepState] = frozenset(SweepState)
-    ) -> SweepRecord:
+    def _ask(self, sweep_id: str, ask: Callable[[Ledger, float], None]) -> SweepRecord:
         with self._write() as books:
-            ledger = books.ledger(_sweep(books.db, sweep_id))
-            if ledger.state not in out_of:
-                raise Conflict(f"sweep {sweep_id} is {ledger.state.value}; it cannot become {target.value}")
-            ledger.enter(target, books.now)
+            ask(books.ledger(_sweep(books.db, sweep_id)), books.now)
         return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:

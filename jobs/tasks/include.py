@@ -7,18 +7,18 @@ from pathlib import Path
 
 from jobs.cell import TaskRef
 from jobs.data.include_files import IncludeItem, read_include
-from jobs.data.language_files import language_files
 from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.by_language import ByLanguage
 from jobs.tasks.choice import chosen
 
 LETTERS = "ABCD"
 
 
-class Include:
+class Include(ByLanguage):
     """The question, a line an option (`A) ...`), then `Answer:`; scored are the letters.
 
     A limit takes the first items of the file.
@@ -27,19 +27,7 @@ class Include:
     name = "include"
     version = 1
     metrics: tuple[Metric, ...] = (Accuracy(),)
-    compares = False
     default_data = "include"
-    default_split = None
-
-    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
-        """Return the languages that have a file."""
-        del split
-        return frozenset(language_files(folder))
-
-    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
-        """Return the file of a language."""
-        del split
-        return [language_files(folder)[language]]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` rows."""

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.cell import TaskRef
-from jobs.data.language_files import language_files
 from jobs.data.xwinograd_files import XwinogradItem, read_xwinograd
 from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.by_language import ByLanguage
 from jobs.tasks.choice import chosen
 
 
-class Xwinograd:
+class Xwinograd(ByLanguage):
     """The sentence up to the gap with each option in it; scored is what follows the gap, the same for both.
 
     A limit takes the first items of the file. Sentences that end with the gap say nothing: they are left out and
@@ -26,19 +26,7 @@ class Xwinograd:
     name = "xwinograd"
     version = 1
     metrics: tuple[Metric, ...] = (Accuracy(),)
-    compares = False
     default_data = "xwinograd"
-    default_split = None
-
-    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
-        """Return the languages that have a file."""
-        del split
-        return frozenset(language_files(folder))
-
-    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
-        """Return the file of a language."""
-        del split
-        return [language_files(folder)[language]]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` rows."""
