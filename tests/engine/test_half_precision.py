@@ -4,7 +4,7 @@ Both round in many places, and not in the same ones. So the tolerance is measure
 the two libraries where nothing is steered. Steered, the root mean square of the difference over all scored tokens may
 be half as much again, the largest difference four times as large: it is one of a few hundred, and moves by a factor
 of two from text to text. And vLLM must be no farther from the float32 oracle, by half, than the oracle itself is in
-the same dtype. An intervention that misses one layer is ten times beyond.
+the same dtype.
 """
 
 from __future__ import annotations
