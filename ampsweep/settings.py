@@ -17,6 +17,9 @@ from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 from ampsweep.spec_file import read_spec
 
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 PREFIX = "AMPSWEEP_"
 SECRETS = Path("/run/secrets")
 """Where containers find their secrets: a file `ampsweep_database_url` there is that setting, if none sets it."""
@@ -89,7 +92,8 @@ class Settings(BaseSettings):
     results stay after its end, by default for ever. `keys` is the file of API keys, by default `keys.json` in `home`.
     A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
     layers) devices.
-    The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none.
+    The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none. `open_metrics` lets anybody read
+    `/metrics`, who else needs a key. `otlp_endpoint` is the base of a collector that spans are sent to, if any.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -120,6 +124,10 @@ class Settings(BaseSettings):
     max_cells: int = Field(default=100_000, ge=1)
     max_streams: int = Field(default=256, ge=1)
     max_requests_a_minute: int = Field(default=6000, ge=0)
+    open_metrics: bool = False
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+    otlp_endpoint: str | None = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
         """Return all models on the list."""

@@ -19,6 +19,7 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
+from engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "abort"]
 
@@ -213,6 +214,10 @@ class Engine(Protocol):
         tokens that the tokenizer puts in front (BOS) are fed but not counted. Memory does not grow with the corpus.
         A recording of the same corpus that was stopped goes on from its `checkpoint`, with the same outcome.
         """
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return what it has done and holds; at once, also while a step is under way."""
         ...
 
     async def ended(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,12 +15,14 @@ from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.ids import Ids
 from jobs.store.cell_books import CellBooks, News
+from jobs.store.census import take_census
 from jobs.store.database import Database, open_database
 from jobs.store.ledger import Ledger
 from jobs.store.records import (
     Beat,
     CellFileState,
     CellRecord,
+    Census,
     Event,
     Lease,
     Page,
@@ -227,7 +230,8 @@ class SqlStore:
             books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
             for seq in {seq for _, seq in shared}:
                 books.ledger_at(seq).served_at = books.now
-            return [cell.held for cell in found]
+            needed = {cell_id: tuple(at.sweep_id for at in own) for cell_id, own in books.ledgers_of(found).items()}
+            return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
 
     def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
@@ -274,6 +278,11 @@ class SqlStore:
             if not found:
                 raise NotFound(f"no cell {cell_id}")
             books.move([at for at in found if at.state is CellState.COMPLETED], lambda cell: cell.reset(reason))
+
+    def census(self) -> Census:
+        """See the protocol."""
+        with self._database.reading() as db:
+            return take_census(db)
 
     @contextmanager
     def _write(self) -> Iterator[Transaction]:

@@ -577,3 +577,42 @@ def test_the_files_of_cells_are_known_by_epoch(store: Store) -> None:
         one.cell.id: (FILE.name, 1, False),
         two.cell.id: (None, 1, True),
     }
+
+
+def test_the_census_counts_sweeps_cells_leases_and_who_waits(store: Store, clock: ManualClock) -> None:
+    assert store.census().oldest_waiting is None
+    first = send(store, 3)
+    complete(store)
+    clock.time += 10
+    send(store, 3)  # all of them those of the first
+    held = lease(store, owner="w1")
+    census = store.census()
+    assert census.sweeps == {"in_progress": 2}
+    assert census.cells == {"completed": 1, "leased": 1, "pending": 1}
+    assert census.leases == {"w1": 1}
+    assert (census.cells_asked, census.cells_reused) == (6, 1)
+    assert census.oldest_waiting == first.created_at
+    assert census.longest_unserved is not None
+    assert first.created_at <= census.longest_unserved <= clock.time
+    store.cancel_sweep(first.id)
+    assert store.census().oldest_waiting == clock.time, "what is being cancelled does not wait"
+    lease(store, 5)
+    assert store.census().oldest_waiting is None, "nothing waits once all is leased"
+    assert [one.cell.id for one in held]
+
+
+def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(store: Store, clock: ManualClock) -> None:
+    first, second = send(store, 1), send(store, 1)
+    (held,) = lease(store)
+    assert (held.sweep_ids, held.tries) == ((first.id, second.id), 1)
+    store.report([ended(held, Ending.FAILED, "oops")])
+    (again,) = lease(store)
+    assert again.tries == 2
+    clock.time += 31
+    assert store.expire_leases() == 1
+    (third,) = lease(store)
+    assert third.tries == 3
+    store.cancel_sweep(first.id)
+    store.report([ended(third, Ending.RETURNED)])
+    (fourth,) = lease(store)
+    assert (fourth.sweep_ids, fourth.tries) == ((second.id,), 3)
