@@ -52,7 +52,12 @@ class RayPool(Pool):
         self._ray: Any = None
 
     async def _begin(self) -> None:
-        self._ray = await asyncio.to_thread(self._connect)
+        connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
+        try:
+            self._ray = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            self._ray = await connecting  # the thread goes on whatever becomes of us, and `_end` ends what it started
+            raise
 
     def _connect(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

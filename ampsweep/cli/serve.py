@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries
-from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from ampsweep.cli.http_server import HttpServer
@@ -154,19 +154,15 @@ async def _serve(settings: Settings, telemetry: Telemetry) -> signal.Signals | N
     )
     server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
     with listening, closing(house), server.stopped_by_signals():
+        dispatcher.start()  # it leases nothing before there is an engine; sweeps that have only to be put together are
+        engines = asyncio.create_task(_bring_up(server, pool, settings, listening))
         try:
-            await pool.start()
-            server.hear_signals()  # Ray has a handler for SIGTERM that aborts
-            dispatcher.start()
-            greeting = asyncio.create_task(_greet(server, pool, settings, listening))
             await server.serve([listening])
-            greeting.cancel()
-            await asyncio.gather(greeting, return_exceptions=True)
         finally:
             await finder.stop()
             await dispatcher.stop()
-            await pool.stop()
-    if not greeting.cancelled() and (error := greeting.exception()):
+            await _take_down(engines, pool)
+    if not engines.cancelled() and (error := engines.exception()):
         raise error
     return server.stopped_by
 
@@ -190,14 +186,23 @@ def _engines(settings: Settings) -> list[EngineSpec]:
     ]
 
 
-async def _greet(server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket) -> None:
-    """Say where the server is once its engines are ready; stop it where one cannot be."""
+async def _bring_up(server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket) -> None:
+    """Start the engines while requests are answered already, and say where the server is; stop it where none can be."""
+    host, port = listening.getsockname()[:2]
+    address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
+    typer.echo(f"listening at {address}; the engines are starting", err=True)
     try:
+        await pool.start()
+        server.hear_signals()  # Ray has a handler for SIGTERM that aborts
         await pool.ready()
-    except AmpsweepError:
+    except BaseException:
         server.should_exit = True
         raise
-    host, port = listening.getsockname()[:2]
-    scheme = "http" if settings.tls_cert is None else "https"
-    models = ", ".join(sorted(settings.served()))
-    typer.echo(f"{models} at {scheme}://{host}:{port} (Ctrl-C stops the server)")
+    typer.echo(f"{', '.join(sorted(settings.served()))} at {address} (Ctrl-C stops the server)")
+
+
+async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:
+    """End the engines, also those that are just being started."""
+    engines.cancel()
+    await asyncio.gather(engines, return_exceptions=True)
+    await pool.stop()

@@ -114,7 +114,7 @@ def follow(url: str, sweep_id: str, after: int, *, seconds: float) -> Iterator[E
     """Yield events for a while, or until the connection breaks."""
     until = time.monotonic() + seconds
     with suppress(AmpsweepError), Client(url) as client:
-        for event in client._event_stream(sweep_id, after):
+        for event in client.calls._event_stream(sweep_id, after):
             yield event
             if time.monotonic() > until:
                 return
