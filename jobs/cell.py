@@ -26,7 +26,9 @@ class TaskRef:
     """A task on one data language, and everything of it that can change an answer.
 
     `target_language` is the second language of a task that compares two (lss: the language of the other object); it
-    is None elsewhere. `data_hash` is that of the bytes the items come from.
+    is None elsewhere. `data_hash` is that of all the items come from. `mode` says whether published mistakes are
+    repeated, `chat` whether the model is asked through its chat template. `measures` are pairs of a metric's name and
+    of its aggregation, for tasks whose metrics are known only when they are loaded.
     """
 
     name: str
@@ -37,6 +39,9 @@ class TaskRef:
     split: str | None
     data: str | None
     data_hash: str
+    mode: str = "corrected"
+    chat: bool = False
+    measures: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +49,12 @@ class Cell:
     """One unit of a sweep. Equal cells have equal ids, in whatever sweep they stand.
 
     `intervention` is the complete public JSON form (see `jobs.intervention_spec`), None for the unsteered baseline,
-    which uses no neuron set either.
+    which uses no neuron set either. `model_source` is the model's `organization/name@commit` where it came from the
+    Hugging Face Hub.
     """
 
     model: str
+    model_source: str | None = None
     model_hash: str
     engine: str
     engine_version: str
@@ -59,9 +66,9 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """`cell_` and 32 hex digits over all that can change the answer; the model's name is not part of it."""
+        """`cell_` and 32 hex digits over all that can change the answer; not over the model's name and source."""
         content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id}
-        del content["model"]
+        del content["model"], content["model_source"]
         return "cell_" + content_hash(content)
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,10 +86,15 @@ class Cell:
         return cls(
             **{
                 **raw,
-                "task": TaskRef(**raw["task"]),
+                "task": _task(raw["task"]),
                 "neurons": neurons and NeuronsRef(**{**neurons, "languages": tuple(neurons["languages"])}),
             }
         )
+
+
+def _task(raw: Mapping[str, Any]) -> TaskRef:
+    measures = tuple((name, aggregation) for name, aggregation in raw.get("measures", ()))
+    return TaskRef(**{**raw, "measures": measures})
 
 
 def _fields(value: Cell | TaskRef | NeuronsRef) -> dict[str, Any]:

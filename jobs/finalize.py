@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import Conflict, DamagedFile
@@ -24,8 +25,8 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
     sweep = store.get_sweep(sweep_id)
     if sweep.state is not SweepState.FINALIZING:
         return sweep
-    versions = _check(store, results, sweep_id)
-    if versions is None:
+    checked = _check(store, results, sweep_id)
+    if checked is None:
         return store.get_sweep(sweep_id)
     failed = {record.id: record.error or "" for record in _cells(store, sweep_id) if record.state is CellState.FAILED}
     builder = SummaryBuilder()
@@ -36,7 +37,7 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
             builder.add(found)
             yield found
 
-    samples = results.write_sweep(sweep, tables(), failed=failed, versions=versions)
+    samples = results.write_sweep(sweep, tables(), failed=failed, versions=checked.versions, models=checked.models)
     summary = results.write_summary(sweep, builder.rows)
     files = SweepFiles(samples=samples.sha256, summary=summary.sha256)
     error = None
@@ -48,18 +49,28 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
         return store.get_sweep(sweep_id)
 
 
-def _check(store: Store, results: Results, sweep_id: str) -> list[Mapping[str, str]] | None:
-    """Read every cell; return the distinct versions that computed them, or None if some were damaged and are reset."""
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """The distinct versions that computed a sweep's cells, and the models by name."""
+
+    versions: list[Mapping[str, str]]
+    models: dict[str, Mapping[str, str | None]]
+
+
+def _check(store: Store, results: Results, sweep_id: str) -> _Checked | None:
+    """Read every cell; return what computed them, or None if some were damaged and are reset."""
     versions: dict[str, Mapping[str, str]] = {}
+    models: dict[str, Mapping[str, str | None]] = {}
     damaged = False
     for record in _completed(store, sweep_id):
         try:
             found = results.read_cell(record)
             versions[canonical_json(found.versions)] = found.versions
+            models[found.cell.model] = {"source": record.cell.model_source, "fingerprint": record.cell.model_hash}
         except DamagedFile as error:
             store.reset_cell(record.id, error.message)
             damaged = True
-    return None if damaged else list(versions.values())
+    return None if damaged else _Checked(versions=list(versions.values()), models=models)
 
 
 def _completed(store: Store, sweep_id: str) -> Iterator[CellRecord]:

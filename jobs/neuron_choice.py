@@ -26,11 +26,13 @@ class NeuronChoice:
     has_patch: bool
 
 
-def choose_neurons(spec: SweepSpec, model: ModelFolder, catalog: Catalog, neuron_sets: NeuronSets) -> NeuronChoice:
+def choose_neurons(
+    spec: SweepSpec, model: ModelFolder, catalog: Catalog, neuron_sets: NeuronSets, *, mode: str = "corrected"
+) -> NeuronChoice:
     """Find what `spec.neurons` means for a model; raises InvalidRequest or UnknownName with the field."""
     if isinstance(spec.neurons, NeuronsById):
         return _existing(spec.neurons, model, neuron_sets)
-    return neurons_to_find(spec.neurons, model, catalog)
+    return neurons_to_find(spec.neurons, model, catalog, mode=mode)
 
 
 def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
@@ -46,15 +48,21 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
     return NeuronChoice(ref=NeuronsRef(id=info.id), languages=tuple(info.languages), has_patch=bool(info.patch))
 
 
-def neurons_to_find(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog) -> NeuronChoice:
-    """Return the set that a method will find, by the id it will have; raises as `choose_neurons`."""
+def neurons_to_find(
+    neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog, *, mode: str = "corrected"
+) -> NeuronChoice:
+    """Return the set that a method will find, by the id it will have; raises as `choose_neurons`.
+
+    In the mode `paper` LAPE is `lape_paper`, whose probabilities have a chat template's tokens in their denominators.
+    """
     if neurons.method == "lape" and len(neurons.languages) < 2:
         raise InvalidRequest("lape compares languages; give at least two", param="neurons.languages")
     params = {{"k": "neurons"}.get(name, name): value for name, value in neurons.params().items()}
     corpus = Corpus.open(catalog.corpus(neurons.corpus), languages=neurons.languages, param="neurons.languages")
+    method = "lape_paper" if (neurons.method, mode) == ("lape", "paper") else neurons.method
     asked = {
         "fingerprint": model.fingerprint,
-        "method": neurons.method,
+        "method": method,
         "params": params,
         "max_tokens": MAX_TOKENS,
         "corpus": corpus.hash,
@@ -62,7 +70,7 @@ def neurons_to_find(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catal
     }
     ref = NeuronsRef(
         id=f"ns_{content_hash(asked)}",
-        method=neurons.method,
+        method=method,
         corpus=neurons.corpus,
         languages=tuple(sorted(neurons.languages)),
         params=params,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
-from ampsweep.folders.hashing import files_hash
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef, TaskRef
@@ -31,25 +31,37 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
 
     Raises InvalidRequest or UnknownName whose `param` is the spec's field, SweepTooLarge above `max_cells`.
     """
+    cells: dict[str, Cell] = {}
+    for mode in spec.mode:
+        for cell in _plan_in(mode, spec, catalog, neuron_sets, max_cells=max_cells):
+            cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def _plan_in(
+    mode: str, spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
+) -> Iterator[Cell]:
     model = catalog.model(spec.model)
-    neurons = choose_neurons(spec, model, catalog, neuron_sets)
+    neurons = choose_neurons(spec, model, catalog, neuron_sets, mode=mode)
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
-    tasks = [_Planned(index, task, catalog, targets) for index, task in enumerate(spec.tasks)]
-    a_target = len(_magnitudes(spec)) * len(layers) * (1 + len(spec.interventions.controls))
-    count = sum(1 + a_target * (1 if ref.target_language else len(targets)) for task in tasks for ref in task.refs)
+    tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
+    a_target = len(_magnitudes(spec, mode)) * len(layers) * (1 + len(spec.interventions.controls))
+    count = len(spec.mode) * sum(
+        1 + a_target * (1 if ref.target_language else len(targets)) for task in tasks for ref in task.refs
+    )
     if count > max_cells:
         raise SweepTooLarge(
             f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
             param="interventions",
         )
-    cells: dict[str, Cell] = {}
     for task in tasks:
         for ref in task.refs:
             own = [ref.target_language] if ref.target_language is not None else targets
-            for neurons_ref, intervention in _interventions(spec, own, layers, neurons.ref):
-                cell = Cell(
+            for neurons_ref, intervention in _interventions(spec, mode, own, layers, neurons.ref):
+                yield Cell(
                     model=spec.model,
+                    model_source=model.source,
                     model_hash=model.fingerprint,
                     engine=catalog.engine,
                     engine_version=catalog.engine_version,
@@ -59,16 +71,16 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
                     intervention=intervention,
                     seed=spec.seed,
                 )
-                cells.setdefault(cell.id, cell)
-    return list(cells.values())
 
 
 class _Planned:
     """One task of the spec, resolved to the references its cells have, in order."""
 
-    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...]) -> None:
+    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...], mode: str) -> None:
         self.param = f"tasks.{index}"
-        task = task_for(spec.name, param=f"{self.param}.name")
+        task = task_for(spec.name, mode=mode, param=f"{self.param}.name")
+        if spec.chat and not task.chats:
+            raise InvalidRequest(f"task {task.name} scores bare text; leave chat out", param=f"{self.param}.chat")
         folder = catalog.data_set(spec.data or task.default_data, param=f"{self.param}.data")
         split = self._split(spec, task)
         try:
@@ -84,7 +96,17 @@ class _Planned:
             if language not in known:
                 what = f"target language for task {task.name}"
                 raise UnknownName(what, language, known, param="interventions.languages")
-        self.refs = [
+        self.refs = [self._settled(task, folder, ref) for ref in self._refs(spec, task, mode, split, targets)]
+        if not self.refs:
+            raise InvalidRequest(
+                f"task {task.name} compares two languages; none of the targets differs from its own",
+                param=f"{self.param}.languages",
+            )
+
+    def _refs(
+        self, spec: TaskSpec, task: Task, mode: str, split: str | None, targets: tuple[str, ...]
+    ) -> list[TaskRef]:
+        return [
             TaskRef(
                 name=task.name,
                 version=task.version,
@@ -93,17 +115,20 @@ class _Planned:
                 limit=spec.limit,
                 split=split,
                 data=spec.data or task.default_data,
-                data_hash=files_hash(task.files(folder, split, language)),
+                data_hash="",
+                mode=mode,
+                chat=spec.chat,
             )
             for language in spec.languages
             for target in (targets if task.compares else (None,))
             if target != language
         ]
-        if not self.refs:
-            raise InvalidRequest(
-                f"task {task.name} compares two languages; none of the targets differs from its own",
-                param=f"{self.param}.languages",
-            )
+
+    def _settled(self, task: Task, folder: Path, ref: TaskRef) -> TaskRef:
+        try:
+            return task.settle(folder, ref)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param=f"{self.param}.{error.param or 'data'}") from error
 
     def _split(self, spec: TaskSpec, task: Task) -> str | None:
         if spec.split is not None and task.default_split is None:
@@ -137,20 +162,27 @@ def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[
     return [tuple(sorted(layer for layer in asked if isinstance(layer, int)))]
 
 
-def _magnitudes(spec: SweepSpec) -> list[tuple[str | None, str | None, float]]:
-    """Return the triples of patch value (or None), statistic (or None) and factor."""
+def _magnitudes(spec: SweepSpec, mode: str) -> list[tuple[str | None, str | None, float]]:
+    """Return the triples of patch value (or None), statistic (or None) and factor, which published code cuts to int."""
     asked = spec.interventions
-    return list(product(asked.patch or (None,), asked.statistic or (None,), asked.factors or (1.0,)))
+    factors = asked.factors or (1.0,)
+    if mode == "paper":
+        factors = tuple(dict.fromkeys(float(int(factor)) for factor in factors))
+    return list(product(asked.patch or (None,), asked.statistic or (None,), factors))
 
 
 def _interventions(
-    spec: SweepSpec, targets: list[str] | tuple[str, ...], layers: list[tuple[int, ...] | None], neurons: NeuronsRef
+    spec: SweepSpec,
+    mode: str,
+    targets: list[str] | tuple[str, ...],
+    layers: list[tuple[int, ...] | None],
+    neurons: NeuronsRef,
 ) -> Iterator[tuple[NeuronsRef | None, dict[str, Any] | None]]:
     """Yield nothing at all (the baseline), then each intervention with its neuron set."""
     yield None, None
     asked = spec.interventions
     non_target = None if asked.non_target is None else asked.non_target.model_dump()
-    for target, (patch, statistic, factor), chosen in product(targets, _magnitudes(spec), layers):
+    for target, (patch, statistic, factor), chosen in product(targets, _magnitudes(spec, mode), layers):
         for selection in (None, *asked.controls):
             yield (
                 neurons,

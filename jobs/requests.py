@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.ports import Prompt
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCall:
-    """Ask for the log-probability of each token of `continuation` after `context`."""
+    """Ask for the log-probability of each token of `continuation` after `context`, a text or a chat."""
 
-    context: str
+    context: Prompt
     continuation: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCall:
-    """Ask for a greedy continuation of `prompt`."""
+    """Ask for a greedy continuation of `prompt`, a text, or for the answer to a chat."""
 
-    prompt: str
+    prompt: Prompt
     max_tokens: int
     stop: tuple[str, ...] = ()
 

@@ -111,16 +111,18 @@ class Results:
         *,
         failed: Mapping[str, str],
         versions: Sequence[Mapping[str, str]],
+        models: Mapping[str, Mapping[str, str | None]],
     ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
-        The metadata have the spec, `versions` (of all that computed the cells) and `failed` (the errors of the cells
-        without samples).
+        The metadata have the spec, `versions` (of all that computed the cells), `models` (by name: their source on the
+        Hub with its commit, if they have one, and fingerprint) and `failed` (the errors of the cells without samples).
         """
         metadata = {
             "ampsweep.sweep_id": sweep.id,
             "ampsweep.spec": canonical_json(sweep.spec),
             "ampsweep.versions": canonical_json(list(versions)),
+            "ampsweep.models": canonical_json({name: dict(model) for name, model in models.items()}),
             "ampsweep.failed_cells": canonical_json(dict(failed)),
         }
         schema = SAMPLES.with_metadata(metadata)

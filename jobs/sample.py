@@ -11,7 +11,8 @@ class Sample:
 
     `score` is in natural-log units (see the task). `logprobs` are those of the calls' tokens, call after call, and
     `call_tokens` says how many belong to each call, so every sum can be made again. `prompt_tokens` and
-    `completion_tokens` are totals over the calls. A sample that failed has `error`, and neither score nor prediction.
+    `completion_tokens` are totals over the calls. `measures` is JSON, what an lm-eval task says of the
+    item by metric. A sample that failed has `error`, and neither score nor prediction.
     """
 
     doc_id: str
@@ -24,4 +25,5 @@ class Sample:
     completion: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    measures: str | None = None
     error: str | None = None

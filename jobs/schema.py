@@ -35,9 +35,14 @@ SAMPLES = pa.schema(
         ("call_tokens", pa.list_(pa.int64())),
         ("statistic", pa.string()),
         ("weights", pa.string()),
+        ("mode", pa.string()),
+        ("measures", pa.string()),
     ]
 )
-"""A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task."""
+"""A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
+
+`measures` is JSON: what an lm-eval task says of each item, by metric.
+"""
 
 CELL = pa.schema(list(SAMPLES)[1:])
 """A cell's samples: it belongs to every sweep that needs it."""
@@ -71,6 +76,7 @@ SUMMARY = pa.schema(
         ("note", pa.string()),
         ("p_holm", pa.float64()),
         ("effect", pa.float64()),
+        ("mode", pa.string()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.
@@ -104,5 +110,6 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "scope": asked.get("scope"),
         "patch": asked.get("patch"),
         "statistic": asked.get("statistic"),
+        "mode": cell.task.mode,
         "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
     }

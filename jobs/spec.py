@@ -22,6 +22,7 @@ from jobs.intervention_spec import (
     check_magnitude,
 )
 
+Mode = Literal["corrected", "paper"]
 Rate = Annotated[float, Field(gt=0, le=1)]
 METHOD_PARAMS: dict[str, dict[str, float]] = {
     "lape": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95},
@@ -115,23 +116,28 @@ class InterventionsSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """A task on some data languages: the first `limit` items, all without one."""
+    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template."""
 
     name: Name
     languages: Languages
     limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     split: Name | None = None
     data: Name | None = None
+    chat: bool = False
 
 
 class SweepSpec(Strict):
-    """What a user asks for: one model, one neuron set, interventions, tasks."""
+    """What a user asks for: one model, one neuron set, interventions, tasks.
+
+    `mode: paper` repeats what the published code gets wrong; with both modes everything is computed in each.
+    """
 
     name: Name = "sweep"
     model: Annotated[str, Field(min_length=1, max_length=4096)]
     neurons: Neurons
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
+    mode: Annotated[Unique[Mode], BeforeValidator(_one_or_list)] = ("corrected",)
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:

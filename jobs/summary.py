@@ -20,10 +20,10 @@ from jobs.cell_table import CellTable
 from jobs.metrics.significance import holm
 from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
-from jobs.tasks.registry import task_for
+from jobs.tasks.registry import task_of
 
-_TARGET = ("model", "task", "target_language", "op", "patch", "statistic", "weights", "layers")
-_FAMILY = ("task", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
+_TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
+_FAMILY = ("task", "mode", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
 """Rows that agree in these differ in their languages: the p-values of one table."""
 
 
@@ -50,7 +50,7 @@ class SummaryBuilder:
     def add(self, found: CellTable) -> None:
         """Count one cell. A sample that failed here or in the baseline is no part of `n`; `failed` counts those."""
         cell = found.cell
-        metrics = task_for(cell.task.name).metrics
+        metrics = task_of(cell.task).metrics
         columns = sorted({"doc_id"}.union(*(metric.columns for metric in metrics)))
         samples = found.table.filter(pc.is_null(found.table["error"])).select(columns)
         shared = {name: value for name, value in cell_columns(cell).items() if name in SUMMARY.names}

@@ -15,8 +15,7 @@ from typing import Protocol
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
 from engine.intervention import Intervention
-from engine.protocol import Engine, GenerateRequest, Message, Priority, Prompt, Sampling, Steering
-from jobs import ports
+from engine.protocol import Engine, GenerateRequest, Priority, Sampling, Steering
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef
@@ -26,6 +25,7 @@ from jobs.storage.places import storage_at
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_shelf import NeuronShelf
+from worker.prompts import engine_prompt
 from worker.run_cell import Count, run_cell
 
 
@@ -149,7 +149,7 @@ class EngineHost:
             top_logprobs=call.top_logprobs,
         )
         request = GenerateRequest(
-            prompt=_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.INTERACTIVE
+            prompt=engine_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.INTERACTIVE
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
@@ -192,9 +192,3 @@ class EngineHost:
         if self._engine is None or self._shelf is None:
             raise EngineFailed("the engine is closed")
         return self._engine, self._shelf
-
-
-def _prompt(prompt: ports.Prompt) -> Prompt:
-    if isinstance(prompt, str):
-        return prompt
-    return tuple(Message(role=turn.role, content=turn.content) for turn in prompt)

@@ -20,9 +20,9 @@ from jobs.cell import Cell
 from jobs.requests import Answer, Call, ScoreCall
 from jobs.results import Results
 from jobs.store.records import CellFile
-from jobs.tasks.loading import load_items
-from jobs.tasks.registry import task_for
+from jobs.tasks.loading import load_items, task_of_cell
 from worker.neuron_shelf import NeuronShelf
+from worker.prompts import engine_prompt
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ async def run_cell(
         return answer
 
     answers = iter(await _together([ask(at, call) for at, item in enumerate(found.items) for call in item.calls]))
-    task = task_for(cell.task.name)
+    task = task_of_cell(cell)
     samples = [task.sample(item, [next(answers) for _ in item.calls]) for item in found.items]
     with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
         return await asyncio.to_thread(
@@ -99,7 +99,7 @@ async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed
 
 async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
     request = ScoreRequest(
-        context=call.context, continuation=call.continuation, steering=steering, priority=Priority.BATCH
+        context=engine_prompt(call.context), continuation=call.continuation, steering=steering, priority=Priority.BATCH
     )
     score = await engine.score(request)
     return Answer(token_ids=score.token_ids, logprobs=score.logprobs, prompt_tokens=score.context_tokens)
@@ -108,7 +108,9 @@ async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None)
 async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = Sampling(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
-    request = GenerateRequest(prompt=call.prompt, sampling=sampling, steering=steering, priority=Priority.BATCH)
+    request = GenerateRequest(
+        prompt=engine_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.BATCH
+    )
     chunks = [chunk async for chunk in engine.generate(request)]
     return Answer(
         token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),

@@ -14,6 +14,7 @@ from ampsweep.settings import Settings
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import SystemClock
+from jobs.data.hub import HubData
 from jobs.finalize import finalize
 from jobs.ids import RandomIds
 from jobs.neuron_sets import NeuronSets
@@ -36,6 +37,8 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
         corpora=settings.all_corpora(),
         atlas=ATLAS_FOLDER,
         data=settings.data,
+        hub=HubData(cache=settings.hub_cache.expanduser(), mirror=settings.hub_mirror) if settings.hub else None,
+        lm_eval=settings.lm_eval_tasks,
         engine=settings.engine,
         dtype=settings.dtype,
         local_models=local_models,

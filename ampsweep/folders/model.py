@@ -13,6 +13,7 @@ from typing import Any
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hashing import files_hash
+from ampsweep.folders.hub_model import source_of
 
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
@@ -23,12 +24,16 @@ _TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A model by name and fingerprint, with its number of layers and of neurons a layer."""
+    """A model by name and fingerprint, with its number of layers and of neurons a layer.
+
+    `source` is its `organization/name@commit` on the Hugging Face Hub, None for any other folder.
+    """
 
     name: str
     fingerprint: str
     layers: int
     width: int
+    source: str | None = None
 
 
 def fingerprint(folder: Path) -> str:
@@ -53,7 +58,7 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
         layers, width = read_shape({**config, **config.get("text_config", {})})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
-    return ModelFolder(name=name or folder.name, fingerprint=mark, layers=layers, width=width)
+    return ModelFolder(name=name or folder.name, fingerprint=mark, layers=layers, width=width, source=source_of(folder))
 
 
 def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -15,18 +15,20 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import ACTIVATION_BAR, FILTER_RATE, TOP_RATE, select_lape
+from engine.identify.published import published_denominators, template_tokens
 from engine.identify.selections import ACT_PROB_NEURONS, select_act_prob, select_activated, select_random
 from engine.identify.stats import ActivationStats
 from engine.neuron_set import NeuronSet, PatchValues
 from engine.protocol import Engine, EngineInfo
 
-Method = Literal["lape", "activated", "act_prob", "random"]
+Method = Literal["lape", "lape_paper", "activated", "act_prob", "random"]
 MAX_TOKENS = 100_000
 """Tokens of a language that are recorded, at most; the paper's number."""
 
 _LAPE: dict[str, float | int] = {"top_rate": TOP_RATE, "filter_rate": FILTER_RATE, "activation_bar": ACTIVATION_BAR}
 _DEFAULTS: Mapping[Method, dict[str, float | int]] = {
     "lape": _LAPE,
+    "lape_paper": _LAPE,  # with a chat template's tokens in the denominators, as the published code has them
     "activated": {},
     "act_prob": {"neurons": ACT_PROB_NEURONS},
     "random": {**_LAPE, "seed": 0},  # as many a layer as LAPE with these parameters finds
@@ -87,7 +89,7 @@ class Identification:
         if self.method == "act_prob":
             return select_act_prob(stats, neurons=params["neurons"])
         lape = select_lape(stats, **{name: params[name] for name in _LAPE})
-        if self.method == "lape":
+        if self.method in ("lape", "lape_paper"):
             return lape
         _, layers, width = stats.counts.shape
         return select_random(lape, layers=layers, width=width, seed=params["seed"])
@@ -109,6 +111,8 @@ async def identify(
     method's and `max_tokens`.
     """
     stats = await engine.record(corpus.sentences(), max_tokens=identification.max_tokens, checkpoint=checkpoint)
+    if identification.method == "lape_paper":
+        stats = published_denominators(stats, template_tokens=await template_tokens(engine))
     return neuron_set_of(stats, identification, corpus=corpus, info=engine.info)
 
 

@@ -1,22 +1,27 @@
 """Facts that hold in many languages, and the sentences that ask for them.
 
-A folder of facts has `facts.jsonl` (`id`, `relation`, `subject` and `object` by language) and `templates.jsonl`
-(`relation`, `language`, `template` with `[X]` for the subject and `[Y]` for the object, `held_out`).
+Three layouts, each as JSON lines or Parquet: `facts` (`id`, `relation`, `subject` and `object` by language) with
+`templates` (`relation`, `language`, `template` with `[X]` for the subject and `[Y]` for the object, `held_out`);
+mLAMA's, a file a language with its own `templates` (`lang`); BMLAMA-53's, a file a language in which each fact has its
+`prompt` with a `<mask>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hashing import files_hash
-from jobs.data.jsonl import read_jsonl
+from ampsweep.folders.languages import short_code
+from jobs.data.language_files import language_files, read_rows, stem_of
 
-FACTS = "facts.jsonl"
-TEMPLATES = "templates.jsonl"
+FACTS = "facts"
+TEMPLATES = "templates"
+_MASK = "<mask>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +61,107 @@ class FactBook:
 
 def fact_files(folder: Path) -> list[Path]:
     """Return the files that make up a folder of facts; InvalidRequest where one is missing, listing what is there."""
-    files = [folder / FACTS, folder / TEMPLATES]
-    for path in files:
-        if not path.is_file():
-            there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "nothing"
-            raise InvalidRequest(f"facts need {FACTS} and {TEMPLATES}; {folder.name} has: {there or 'nothing'}")
-    return files
+    named = _named(folder)
+    if FACTS in named and TEMPLATES in named:
+        return [named[FACTS], named[TEMPLATES]]
+    try:
+        if FACTS in named:
+            raise InvalidRequest("there are no templates")
+        own = [named[TEMPLATES]] if TEMPLATES in named else []
+        return [*own, *language_files(folder, other=(TEMPLATES,)).values()]
+    except InvalidRequest:
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "nothing"
+        raise InvalidRequest(
+            f"facts need {FACTS}.jsonl and {TEMPLATES}.jsonl (or .parquet), or <language>.jsonl as mLAMA and BMLAMA-53 "
+            f"have it; {folder.name} has: {there or 'nothing'}"
+        ) from None
 
 
 def read_facts(folder: Path) -> FactBook:
     """Read a folder of facts; InvalidRequest names what is wrong in which file."""
-    files = fact_files(folder)
-    return _read(*files, files_hash(files))
+    return _read(folder, files_hash(fact_files(folder)))
 
 
 @lru_cache(maxsize=8)
-def _read(facts: Path, templates: Path, _hash: str) -> FactBook:
-    rows = read_jsonl(facts, required=("id", "relation", "subject", "object"))
-    chosen: dict[tuple[str, str], str] = {}
-    forms = read_jsonl(templates, required=("relation", "language", "template"))
-    for row in sorted(forms, key=lambda form: not form.get("held_out", False)):
-        before = row["template"].partition("[Y]")
-        if before[1] and "[X]" in before[0]:
-            chosen.setdefault((row["relation"], row["language"]), row["template"])
+def _read(folder: Path, _hash: str) -> FactBook:
+    named = _named(folder)
+    if FACTS in named:
+        return _in_one_file(named[FACTS], named[TEMPLATES])
+    files = language_files(folder, other=(TEMPLATES,))
+    return _mlama(files, named[TEMPLATES]) if TEMPLATES in named else _bmlama(files)
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {stem: path for path in entries if (stem := stem_of(path)) in (FACTS, TEMPLATES)}
+
+
+def _in_one_file(facts: Path, templates: Path) -> FactBook:
+    rows = read_rows(facts, required=("id", "relation", "subject", "object"))
+    forms = read_rows(templates, required=("relation", "language", "template"))
     return FactBook(
-        facts=tuple(Fact(**{key: row[key] for key in ("id", "relation", "subject", "object")}) for row in rows),
-        templates=chosen,
+        facts=tuple(
+            Fact(id=row["id"], relation=row["relation"], subject=_there(row["subject"]), object=_there(row["object"]))
+            for row in rows
+        ),
+        templates=_chosen(
+            (row["relation"], row["language"], row["template"])
+            for row in sorted(forms, key=lambda form: not form.get("held_out", False))
+        ),
     )
+
+
+@dataclass(kw_only=True)
+class _Growing:
+    """A fact to which each language adds its words."""
+
+    relation: str
+    subject: dict[str, str] = field(default_factory=dict)
+    object: dict[str, str] = field(default_factory=dict)
+
+
+def _mlama(files: Mapping[str, Path], templates: Path) -> FactBook:
+    facts: dict[str, _Growing] = {}
+    for language, path in files.items():
+        for row in read_rows(path, required=("relation", "lineid", "sub_label", "obj_label")):
+            fact = facts.setdefault(f"{row['relation']}-{row['lineid']}", _Growing(relation=row["relation"]))
+            fact.subject[language], fact.object[language] = row["sub_label"], row["obj_label"]
+    forms = read_rows(templates, required=("relation", "lang", "template"))
+    return _grown(facts, ((row["relation"], short_code(row["lang"]), row["template"]) for row in forms))
+
+
+def _bmlama(files: Mapping[str, Path]) -> FactBook:
+    facts: dict[str, _Growing] = {}
+    forms: list[tuple[str, str, str]] = []
+    for language, path in files.items():
+        for row in read_rows(path, required=("id", "prompt", "subject", "answer")):
+            own = str(row["id"])  # each fact has its own sentence
+            fact = facts.setdefault(own, _Growing(relation=own))
+            fact.subject[language], fact.object[language] = row["subject"], row["answer"]
+            forms.append((own, language, row["prompt"].replace(row["subject"], "[X]", 1).replace(_MASK, "[Y]")))
+    return _grown(facts, forms)
+
+
+def _grown(facts: Mapping[str, _Growing], forms: Iterable[tuple[str, str, str]]) -> FactBook:
+    return FactBook(
+        facts=tuple(
+            Fact(id=name, relation=fact.relation, subject=fact.subject, object=fact.object)
+            for name, fact in facts.items()
+        ),
+        templates=_chosen(forms),
+    )
+
+
+def _chosen(forms: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """Return the first usable template of each relation and language."""
+    chosen: dict[tuple[str, str], str] = {}
+    for relation, language, template in forms:
+        before = template.partition("[Y]")
+        if before[1] and "[X]" in before[0]:
+            chosen.setdefault((relation, language), template)
+    return chosen
+
+
+def _there(words: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is not null: Parquet has every language in every row."""
+    return {language: word for language, word in words.items() if word is not None}

@@ -25,16 +25,16 @@ class IncludeItem:
 def read_include(path: Path) -> list[IncludeItem]:
     """Read one file; InvalidRequest names the row that is wrong.
 
-    The options are `choices`, the right one is `label`, or `answer` as the collection on the Hugging Face Hub has it,
-    counted from 0.
+    The options are `choices` and the right one is `label`, counted from 0; or, as the collection on the Hugging Face
+    Hub has it, `option_a` to `option_d` and `answer`.
     """
-    rows = read_rows(path, required=("question", "choices"))
+    rows = read_rows(path, required=("question",))
     return [_item(row, number, path.name) for number, row in enumerate(rows, 1)]
 
 
 def _item(row: dict[str, Any], number: int, name: str) -> IncludeItem:
-    options = row["choices"]
-    if not isinstance(options, list) or len(options) != OPTIONS:
+    options = row.get("choices", [row.get(f"option_{letter}") for letter in "abcd"])
+    if not isinstance(options, list) or len(options) != OPTIONS or not all(isinstance(one, str) for one in options):
         raise InvalidRequest(f"{name}, row {number}: choices must be a list of {OPTIONS}")
     label = row.get("label", row.get("answer"))
     if not isinstance(label, int) or label not in range(OPTIONS):

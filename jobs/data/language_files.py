@@ -1,8 +1,8 @@
-"""Data with a file a language: JSON lines or Parquet, named by the language's code."""
+"""Data with a file a language: JSON lines, Parquet or plain text, named by the language's code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,23 @@ from ampsweep.folders.languages import short_code
 from jobs.data.jsonl import read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
 
 
-def language_files(folder: Path, *, split: str | None = None) -> dict[str, Path]:
+def language_files(
+    folder: Path, *, split: str | None = None, suffixes: Sequence[str] = SUFFIXES, other: Iterable[str] = ()
+) -> dict[str, Path]:
     """Return the files `<language>.<suffix>`, with a split `<split>.<language>.<suffix>`, by two-letter code.
 
-    Raises InvalidRequest where there is none, listing what there is, and where a language has two.
+    Names in `other` (without suffix) are no languages. Raises InvalidRequest where there is none, listing what there
+    is, and where a language has two.
     """
     found: dict[str, Path] = {}
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in entries:
-        suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
-        parts = path.name.removesuffix(suffix).split(".") if suffix else []
-        if len(parts) != (1 if split is None else 2) or (split is not None and parts[0] != split):
+        stem = stem_of(path, suffixes)
+        parts = [] if stem is None else stem.split(".")
+        if stem in other or len(parts) != (1 if split is None else 2) or (split is not None and parts[0] != split):
             continue
         code = short_code(parts[-1])
         if code in found:
@@ -35,8 +39,15 @@ def language_files(folder: Path, *, split: str | None = None) -> dict[str, Path]
     if not found:
         wanted = "<language>" if split is None else f"{split}.<language>"
         there = ", ".join(path.name for path in entries) or "nothing"
-        raise InvalidRequest(f"{folder.name} has no {wanted}.jsonl, .jsonl.gz or .parquet; it has: {there}")
+        kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise InvalidRequest(f"{folder.name} has no {wanted}{kinds}; it has: {there}")
     return found
+
+
+def stem_of(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str | None:
+    """Return a file's name without its suffix; None where it has none of these."""
+    suffix = max((suffix for suffix in suffixes if path.name.endswith(suffix)), key=len, default=None)
+    return None if suffix is None else path.name.removesuffix(suffix)
 
 
 def read_rows(path: Path, *, required: Iterable[str]) -> list[dict[str, Any]]:

@@ -26,26 +26,34 @@ class Mean:
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean."""
-        if not len(samples):
-            return Verdict(n=0)
-        values = self.of(samples["score"].to_numpy())
-        low, high = bootstrap_mean(values, rng)
-        return Verdict(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
+        return mean_alone(self.of(samples["score"].to_numpy()), rng)
 
     def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, and its difference to the baseline's over the same items."""
-        own = self.alone(steered, rng)
-        if not own.n:
-            return own
-        plain = self.of(baseline["score"].to_numpy())
-        difference = self.of(steered["score"].to_numpy()) - plain
-        low, high = bootstrap_mean(difference, rng)
-        return replace(
-            own,
-            baseline=float(plain.mean()),
-            delta=float(difference.mean()),
-            p_value=sign_flip(difference, rng),
-            delta_ci_low=low,
-            delta_ci_high=high,
-            effect=cohens_dz(difference),
-        )
+        return mean_against(self.of(steered["score"].to_numpy()), self.of(baseline["score"].to_numpy()), rng)
+
+
+def mean_alone(values: Floats, rng: np.random.Generator) -> Verdict:
+    """Return the mean of `values` [n] with its interval."""
+    if not len(values):
+        return Verdict(n=0)
+    low, high = bootstrap_mean(values, rng)
+    return Verdict(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
+
+
+def mean_against(values: Floats, plain: Floats, rng: np.random.Generator) -> Verdict:
+    """Return the mean of `values` [n] and its difference to that of `plain` [n], the same items' in the same order."""
+    own = mean_alone(values, rng)
+    if not own.n:
+        return own
+    difference = values - plain
+    low, high = bootstrap_mean(difference, rng)
+    return replace(
+        own,
+        baseline=float(plain.mean()),
+        delta=float(difference.mean()),
+        p_value=sign_flip(difference, rng),
+        delta_ci_low=low,
+        delta_ci_high=high,
+        effect=cohens_dz(difference),
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ampsweep.folders.hashing import files_hash
 from jobs.cell import TaskRef
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, Call
@@ -34,7 +36,8 @@ class Task(Protocol):
     """A way to ask and to score. It holds no state; `folder` is that of the data set a TaskRef names.
 
     `version` is part of a cell's id: it grows with every change to what is asked or how it is scored. `compares` says
-    that a cell needs a second language (`TaskRef.target_language`), the one being steered to.
+    that a cell needs a second language (`TaskRef.target_language`), the one being steered to. `chats` says that there
+    is something to ask in a chat.
     """
 
     @property
@@ -58,6 +61,11 @@ class Task(Protocol):
         ...
 
     @property
+    def chats(self) -> bool:
+        """Whether the model can be asked through its chat template."""
+        ...
+
+    @property
     def default_data(self) -> str:
         """The data set where the spec names none."""
         ...
@@ -71,8 +79,8 @@ class Task(Protocol):
         """Return the languages the data has; InvalidRequest where it is not there."""
         ...
 
-    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
-        """Return the files that the items of a language come from."""
+    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+        """Return a reference with what only the data can tell, the hash of all that its items come from."""
         ...
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
@@ -82,6 +90,20 @@ class Task(Protocol):
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Score the answers to an item, one for each of its calls; one failed answer makes a failed sample."""
         ...
+
+
+class OfFiles(ABC):
+    """What tasks have in common whose items come from files that can be named."""
+
+    chats = True
+
+    @abstractmethod
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the files that the items of a language come from."""
+
+    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+        """Return a reference with the hash of its files' names and bytes."""
+        return replace(ref, data_hash=files_hash(self.files(folder, ref.split, ref.data_language)))
 
 
 def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.data.language_files import language_files
+from jobs.tasks.base import OfFiles
 
 
-class ByLanguage:
+class ByLanguage(OfFiles):
     """The files of a data set that `jobs.data.language_files` finds, each the whole of a language."""
 
     compares = False

@@ -7,43 +7,50 @@ from pathlib import Path
 
 from ampsweep.folders.languages import ENGLISH_NAMES
 from jobs.cell import TaskRef
-from jobs.data.aligned import read_aligned, split_corpus
+from jobs.data.texts import read_aligned, text_files
+from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, GenerateCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
 
 SOURCE = "en"
 NEW_TOKENS = 256
 """Tokens of a translation, at most."""
+PAPER_TOKENS = 50
+"""So many the published code writes, whatever comes; nothing but the end-of-sequence token stops it."""
 
 
-class Flores:
+class Flores(OfFiles):
     """An English sentence to be translated into the data's language; `gold` is the translation there is.
 
     `targeted` tells whether the prompt names the language: where it does not, only the steering can. A limit takes the
     first sentences, which are the same in every language.
+
+    In the mode `paper` lines do not end a translation, only PAPER_TOKENS do, a space ends the prompt that names no
+    language, and BLEU is a mean over batches.
     """
 
     version = 1
-    metrics: tuple[Metric, ...] = (BLEU_FLORES200, BLEU_13A, CHRF_PLUS)
     compares = False
     default_data = "flores200"
     default_split = "devtest"
 
-    def __init__(self, *, targeted: bool) -> None:
+    def __init__(self, *, targeted: bool, paper: bool = False) -> None:
         self.name = "flores" if targeted else "flores_untargeted"
+        self.metrics: tuple[Metric, ...] = (BATCH_BLEU,) if paper else (BLEU_FLORES200, BLEU_13A, CHRF_PLUS)
         self._targeted = targeted
+        self._paper = paper
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages, other than English, that have a file of the split and a name to ask for."""
-        known = set(split_corpus(folder, split or self.default_split).files) & set(ENGLISH_NAMES)
+        known = set(self._files(folder, split)) & set(ENGLISH_NAMES)
         return frozenset(known - {SOURCE}) if SOURCE in known else frozenset()
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
         """Return the English file and that of the language."""
-        files = split_corpus(folder, split or self.default_split).files
+        files = self._files(folder, split)
         return [files[SOURCE], files[language]]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
@@ -59,7 +66,11 @@ class Flores:
         if (sample := failed(item, answers)) is not None:
             return sample
         (answer,) = answers
-        return scored(item, answers, completion=(answer.text or "").strip(), gold=item.meta["gold"])
+        text = answer.text or ""
+        return scored(item, answers, completion=text if self._paper else text.strip(), gold=item.meta["gold"])
+
+    def _files(self, folder: Path, split: str | None) -> dict[str, Path]:
+        return text_files(folder, split or self.default_split, default=self.default_split)
 
     def _item(self, at: int, pair: tuple[str, str], language: str) -> Item:
         sentence, translation = pair
@@ -68,5 +79,8 @@ class Flores:
             prompt = f"Translate from English to {name}.\n\nEnglish: {sentence}\n{name}:"
         else:
             prompt = f"Translate from English into the target language.\n\nEnglish: {sentence}\nTarget language:"
-        call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
+        if self._paper:
+            call = GenerateCall(prompt=prompt + ("" if self._targeted else " "), max_tokens=PAPER_TOKENS)
+        else:
+            call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
         return Item(doc_id=str(at), calls=(call,), meta={"gold": translation})

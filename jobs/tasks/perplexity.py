@@ -7,37 +7,41 @@ from pathlib import Path
 
 import numpy as np
 
-from ampsweep.folders.text import read_lines
 from jobs.cell import TaskRef
-from jobs.data.aligned import split_corpus
+from jobs.data.texts import read_texts, text_files
 from jobs.metrics.mean import Mean
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
 
 
-class Perplexity:
+class Perplexity(OfFiles):
     """Each sentence alone, after the token that begins a text; `score` is the mean negative log-probability, in nats.
 
-    `perplexity` is the mean over sentences of exp(score); `nll` that of the score itself. A limit takes the first
-    sentences, which are the same in every language of an aligned corpus.
+    `perplexity` is the mean over sentences of exp(score); `nll` that of the score itself, which is what the mode
+    `paper` calls perplexity. A limit takes the first sentences, which are the same in every language of an aligned
+    corpus.
     """
 
     name = "perplexity"
     version = 1
-    metrics: tuple[Metric, ...] = (Mean(name="perplexity", of=np.exp), Mean(name="nll", of=np.asarray))
     compares = False
+    chats = False
     default_data = "flores200"
     default_split = "devtest"
 
+    def __init__(self, *, paper: bool = False) -> None:
+        corrected = (Mean(name="perplexity", of=np.exp), Mean(name="nll", of=np.asarray))
+        self.metrics: tuple[Metric, ...] = (Mean(name="perplexity", of=np.asarray),) if paper else corrected
+
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file of the split."""
-        return frozenset(split_corpus(folder, split or self.default_split).files)
+        return frozenset(text_files(folder, split or self.default_split, default=self.default_split))
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
         """Return the file of a language."""
-        return [split_corpus(folder, split or self.default_split).files[language]]
+        return [text_files(folder, split or self.default_split, default=self.default_split)[language]]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` sentences."""
@@ -45,7 +49,7 @@ class Perplexity:
         (path,) = self.files(folder, ref.split, ref.data_language)
         items = [
             Item(doc_id=str(at), calls=(ScoreCall(context="", continuation=text),))
-            for at, text in enumerate(read_lines(path))
+            for at, text in enumerate(read_texts(path))
         ]
         return ItemSet(items=tuple(items[: ref.limit]), left_out=0)
 

@@ -11,7 +11,7 @@ from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.base import Item, ItemSet, OfFiles
 from jobs.tasks.choice import chosen
 
 CONNECTORS = {
@@ -29,12 +29,12 @@ CONNECTORS = {
 }
 
 
-class Xcopa:
+class Xcopa(OfFiles):
     """The premise without its last character, a connector, then each option with a lower-case first letter.
 
     `prediction` and `gold` are "0" or "1"; `score` is the predicted option's log-probability (the sum over its tokens,
     in nats), the larger of the two; of equal ones the first is predicted. A limit takes the first items of the file,
-    which are the same in every language.
+    which are the same in every language. In the mode `paper` the question is the published one, also where it is wrong.
     """
 
     name = "xcopa"
@@ -43,6 +43,9 @@ class Xcopa:
     compares = False
     default_data = "xcopa"
     default_split = "test"
+
+    def __init__(self, *, paper: bool = False) -> None:
+        self._paper = paper
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file and connectors."""
@@ -58,7 +61,7 @@ class Xcopa:
         """Make an item of each of the first `limit` lines."""
         del seed
         (path,) = self.files(folder, ref.split, ref.data_language)
-        items = [_item(row, ref.data_language) for row in read_xcopa(path)[: ref.limit]]
+        items = [_item(row, ref.data_language) for row in read_xcopa(path, source=self._paper)[: ref.limit]]
         return ItemSet(items=tuple(items), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:

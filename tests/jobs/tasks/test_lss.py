@@ -124,7 +124,7 @@ def test_the_languages_are_those_with_a_template_and_facts(folder: Path) -> None
 
 def test_a_folder_without_facts_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InvalidRequest, match=r"facts need facts\.jsonl and templates\.jsonl; .* has: notes\.txt"):
+    with pytest.raises(InvalidRequest, match=r"facts need facts\.jsonl and templates\.jsonl .* has: notes\.txt"):
         LSS.languages(tmp_path, None)
 
 

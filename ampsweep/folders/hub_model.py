@@ -1,0 +1,52 @@
+"""Models of the Hugging Face Hub by name: `organization/name`, with `@` a branch, a tag or a commit."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from ampsweep.errors import InvalidRequest
+
+_HUB_NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?")
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+"""What is fetched: no code, and no weights but safetensors."""
+
+
+def is_hub_name(name: str) -> bool:
+    """Return whether a text has the form of a model's name on the Hub."""
+    return _HUB_NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=256)
+def fetch_model(name: str) -> Path:
+    """Return the folder of a model in the Hub's cache on this machine, fetched where it is not there yet.
+
+    The revision is resolved to a commit once in a process; the folder is that commit's. Raises InvalidRequest where
+    the Hub is out of reach or has no such model, with what to do about it.
+    """
+    found = _HUB_NAME.fullmatch(name)
+    assert found is not None, "asked for what is no name on the Hub"
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise InvalidRequest(
+            f"{name} is on the Hub: install huggingface-hub, or give a folder", param="model"
+        ) from error
+    try:
+        return Path(snapshot_download(found["repo"], revision=found["revision"], allow_patterns=list(_FILES)))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise InvalidRequest(
+            f"the model {name} could not be fetched from the Hub: {error}; check the name and the revision, set "
+            "HF_TOKEN for a gated model, or give a folder",
+            param="model",
+        ) from error
+
+
+def source_of(folder: Path) -> str | None:
+    """Return `organization/name@commit` for a folder of the Hub's cache, None for any other."""
+    *_, repo, snapshots, commit = ("", "", *folder.absolute().parts)
+    if snapshots != "snapshots" or not repo.startswith("models--"):
+        return None
+    return f"{repo.removeprefix('models--').replace('--', '/', 1)}@{commit}"

@@ -1,0 +1,32 @@
+"""What the published code of the paper does otherwise when it finds neurons, for the mode `paper`.
+
+It counts activations over bare sentences, but divides by the number of tokens that each would have inside the model's
+chat template (tauimbz/lang-task-neuron, `get_activations.py` without its `--apply_template`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ampsweep.errors import InvalidRequest
+from engine.identify.stats import ActivationStats
+from engine.protocol import Engine, Message, ScoreRequest
+
+UNCOUNTED = 5
+"""Tokens at the end of a template, the head of the answer, that the published code does take off."""
+_PROBE = "x"
+
+
+def published_denominators(stats: ActivationStats, *, template_tokens: int) -> ActivationStats:
+    """Return statistics whose `tokens` [G] have `template_tokens` more for each sentence that was read."""
+    return replace(stats, tokens=stats.tokens + stats.sentences * template_tokens)
+
+
+async def template_tokens(engine: Engine) -> int:
+    """Return how many tokens the chat template puts around a user's message, less UNCOUNTED; 0 without a template."""
+    try:
+        around = await engine.score(ScoreRequest(context=(Message(role="user", content=_PROBE),), continuation=_PROBE))
+    except InvalidRequest:
+        return 0
+    bare = await engine.score(ScoreRequest(context="", continuation=_PROBE))
+    return max(0, around.context_tokens - len(bare.token_ids) - UNCOUNTED)

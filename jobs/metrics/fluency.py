@@ -1,0 +1,58 @@
+"""Whether what was written is still text: how much of it repeats itself, how long it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.bootstrap import Floats
+from jobs.metrics.mean import mean_against, mean_alone
+from jobs.metrics.verdict import Verdict
+
+NGRAM = 4
+_UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"  # Thai, kana, Han: no spaces between words, a character counts
+_UNIT = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+
+def repetition(text: str) -> float:
+    """Return the share of 4-grams that were there before, seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319).
+
+    Of words; of characters where no spaces divide them. 0 for a text shorter than that.
+    """
+    units = _UNIT.findall(text)
+    grams = [tuple(units[at : at + NGRAM]) for at in range(len(units) - NGRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fluency:
+    """The mean over items of a number that `of` takes from a `column`; compared as other means are."""
+
+    name: str
+    column: str
+    of: Callable[[Any], float]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column it reads."""
+        return (self.column,)
+
+    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the mean."""
+        return mean_alone(self._values(samples), rng)
+
+    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the mean, and its difference to the baseline's over the same items."""
+        return mean_against(self._values(steered), self._values(baseline), rng)
+
+    def _values(self, samples: pa.Table) -> Floats:
+        return np.array([self.of(value) for value in samples[self.column].to_pylist()], dtype=np.float64)
+
+
+REPETITION = Fluency(name="repetition", column="completion", of=repetition)
+LENGTH = Fluency(name="length", column="completion_tokens", of=float)

@@ -1,0 +1,89 @@
+"""A metric of lm-eval: its verdicts on the documents, aggregated as lm-eval does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.bootstrap import interval
+from jobs.metrics.mean import mean_against, mean_alone
+from jobs.metrics.verdict import Verdict
+
+RESAMPLES = 200
+"""Of aggregations that are no mean: each is a call of lm-eval's function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """The metric `name` of the samples' `measures`, by lm-eval's aggregation of that name.
+
+    A mean is compared with a baseline as other means are; of anything else there are bootstrap intervals and no test.
+    Documents on which lm-eval says nothing do not count.
+    """
+
+    name: str
+    aggregation: str
+    columns: tuple[str, ...] = ("measures",)
+
+    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the aggregated value."""
+        values = [value for value in self._values(samples) if value is not None]
+        if not values:
+            return Verdict(n=0)
+        if not self.aggregation:
+            return Verdict(n=len(values), note=f"{self.name} is aggregated by a function of the task's own")
+        if self.aggregation == "mean":
+            return mean_alone(np.array(values, dtype=np.float64), rng)
+        aggregate = _aggregation(self.aggregation)
+        low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _drawn(len(values), rng)]))
+        return Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
+
+    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+        """Return the aggregated value, and its difference to the baseline's over the same documents."""
+        both = zip(self._values(steered), self._values(baseline), strict=True)
+        pairs = [(own, plain) for own, plain in both if own is not None and plain is not None]
+        if not pairs or not self.aggregation:
+            return self.alone(steered, rng)
+        values, plain = [own for own, _ in pairs], [other for _, other in pairs]
+        if self.aggregation == "mean":
+            return mean_against(np.array(values, dtype=np.float64), np.array(plain, dtype=np.float64), rng)
+        aggregate = _aggregation(self.aggregation)
+        draws = _drawn(len(values), rng)
+        scores = np.array([aggregate(_taken(values, drawn)) for drawn in draws])
+        others = np.array([aggregate(_taken(plain, drawn)) for drawn in draws])
+        low, high = interval(scores)
+        own = Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
+        reached = aggregate(plain)
+        delta_low, delta_high = interval(scores - others)
+        return replace(
+            own,
+            baseline=reached,
+            delta=aggregate(values) - reached,
+            delta_ci_low=delta_low,
+            delta_ci_high=delta_high,
+        )
+
+    def _values(self, samples: pa.Table) -> list[Any]:
+        return [json.loads(one).get(self.name) for one in samples["measures"].to_pylist()]
+
+
+def _aggregation(name: str) -> Callable[[list[Any]], float]:
+    from lm_eval.api import metrics  # noqa: F401  # fills the registry
+    from lm_eval.api.registry import get_aggregation
+
+    found = get_aggregation(name)
+    return lambda values: float(found(values))
+
+
+def _taken(values: list[Any], drawn: list[int]) -> list[Any]:
+    return [values[at] for at in drawn]
+
+
+def _drawn(count: int, rng: np.random.Generator) -> list[list[int]]:
+    drawn: list[list[int]] = rng.integers(0, count, size=(RESAMPLES, count)).tolist()
+    return drawn

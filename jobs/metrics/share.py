@@ -1,0 +1,39 @@
+"""The share of items of which something is true, and how it differs from a baseline's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.significance import cohens_g, mcnemar
+from jobs.metrics.verdict import Verdict
+
+Truths = NDArray[np.bool_]
+
+
+def share_alone(true: Truths, rng: np.random.Generator) -> Verdict:
+    """Return the share, between 0 and 1, of those of `true` [n] that are."""
+    if not len(true):
+        return Verdict(n=0)
+    low, high = bootstrap_mean(true.astype(np.float64), rng)
+    return Verdict(n=len(true), value=float(true.mean()), ci_low=low, ci_high=high)
+
+
+def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verdict:
+    """Return the share, and its difference to that of `plain` [n], the same items', with McNemar's exact test."""
+    own = share_alone(true, rng)
+    if not own.n:
+        return own
+    low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)
+    return replace(
+        own,
+        baseline=float(plain.mean()),
+        delta=float(true.mean() - plain.mean()),
+        p_value=mcnemar(true, plain),
+        delta_ci_low=low,
+        delta_ci_high=high,
+        effect=cohens_g(true, plain),
+    )

@@ -1,0 +1,128 @@
+"""Which tasks of lm-eval there are, by name: those of the server's folder, then those that come with lm-eval.
+
+Clients only ever name tasks. A name is looked up among the YAML files that are there and never becomes a path. Of the
+server's own files, what they include and the functions they name must lie in that folder too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.hashing import cached_hash
+from ampsweep.folders.languages import FLORES_CODES, short_code
+
+LANGUAGE, FLORES = "{language}", "{flores}"
+"""In a name: the two-letter code of the data language, or FLORES's."""
+_TASK_LINE = re.compile(r"^task: *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
+_SHOWN = 20
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the tasks that come with lm-eval, unimported; InvalidRequest where it is not here."""
+    found = find_spec("lm_eval")
+    if found is None or found.origin is None:
+        raise InvalidRequest("tasks of lm-eval need it: install ampsweep[tasks]", param="name")
+    return Path(found.origin).parent / "tasks"
+
+
+def for_language(name: str, language: str) -> str:
+    """Return a task's name on a language."""
+    return name.replace(LANGUAGE, language).replace(FLORES, FLORES_CODES.get(language, language))
+
+
+def languages_of(name: str, folder: Path) -> frozenset[str]:
+    """Return the languages that a name with `{language}` or `{flores}` stands for; UnknownName where there is none.
+
+    A task of one language, whose name is whole, may be called by any language of the paper.
+    """
+    if LANGUAGE not in name and FLORES not in name:
+        yaml_of(name, folder)
+        return frozenset(FLORES_CODES)
+    parts = (
+        re.escape(name).replace(re.escape(LANGUAGE), "(?P<code>.+)", 1).replace(re.escape(FLORES), "(?P<code>.+)", 1)
+    )
+    matches = (re.fullmatch(parts, known) for known in _known(folder))
+    found = frozenset(short_code(match["code"]) for match in matches if match)
+    if not found:
+        raise UnknownName("task of lm-eval", name, sorted(_own(folder))[:_SHOWN], param="name")
+    return found
+
+
+def yaml_of(name: str, folder: Path) -> Path:
+    """Return the YAML file of a task; UnknownName shows the server's own ones.
+
+    Raises InvalidRequest where a file of the server's folder reaches out of it.
+    """
+    own = _own(folder)
+    if name in own:
+        _keep_inside(own[name], folder.resolve())
+        return own[name]
+    bundled = _in_folder(bundled_folder(), "")
+    if name not in bundled:
+        raise UnknownName("task of lm-eval", name, sorted(own)[:_SHOWN], param="name")
+    return bundled[name]
+
+
+def _known(folder: Path) -> frozenset[str]:
+    return frozenset(_own(folder)) | frozenset(_in_folder(bundled_folder(), ""))
+
+
+def _own(folder: Path) -> dict[str, Path]:
+    if folder == bundled_folder():
+        return {}
+    stamp = "".join(cached_hash(path) for path in sorted(folder.rglob("*.yaml")))
+    return _in_folder(folder, stamp)
+
+
+@lru_cache(maxsize=8)
+def _in_folder(folder: Path, _stamp: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        for name in _TASK_LINE.findall(path.read_text(encoding="utf-8", errors="replace")):
+            found.setdefault(name, path)
+    return found
+
+
+def _keep_inside(path: Path, folder: Path) -> None:
+    if not path.resolve().is_relative_to(folder):
+        raise InvalidRequest(f"{path.name} includes or is a file outside the server's folder of tasks", param="name")
+    functions, includes = _reached(path)
+    for named in functions:
+        module = (path.parent / (named.rpartition(".")[0].replace(".", "/") + ".py")).resolve()
+        if not (module.is_file() and module.is_relative_to(folder)):
+            raise InvalidRequest(
+                f"{path.name} names the function {named}, which is not in the server's folder of tasks", param="name"
+            )
+    for include in includes:
+        _keep_inside(path.parent / include, folder)
+
+
+def _reached(path: Path) -> tuple[list[str], list[str]]:
+    """Return the functions and the files that a YAML file names."""
+    functions: list[str] = []
+
+    class Loader(yaml.SafeLoader):
+        """Collects `!function` tags instead of importing what they name."""
+
+    def collect(_: Any, node: yaml.Node) -> None:
+        functions.append(str(node.value))
+
+    Loader.add_constructor("!function", collect)
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506  # a subclass of the safe one
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidRequest(f"{path.name} cannot be read: {error}", param="name") from error
+    return functions, list(_includes(raw))
+
+
+def _includes(raw: object) -> Iterator[str]:
+    asked = raw.get("include", []) if isinstance(raw, dict) else []
+    yield from map(str, asked if isinstance(asked, list) else [asked])

@@ -1,0 +1,153 @@
+"""`lm_eval:NAME`: a task of lm-eval as a task of a sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.cell import TaskRef
+from jobs.metrics.measure import Measure
+from jobs.metrics.metric import Metric
+from jobs.requests import Answer, Call, GenerateCall, ScoreCall
+from jobs.sample import Sample
+from jobs.tasks.base import Item, ItemSet, failed, scored
+from jobs.tasks.harness.frozen import Frozen, freeze, measure_name, turns_of
+from jobs.tasks.harness.names import for_language, languages_of
+
+PREFIX = "lm_eval:"
+NEW_TOKENS = 256
+"""Tokens of an answer, at most, where a task does not say: lm-eval's own."""
+
+
+class LmEval:
+    """One task of lm-eval, or with `{language}` or `{flores}` in its name one a language.
+
+    Requests, filters, the verdict on each document and the aggregation are lm-eval's. `measures` of a sample is its
+    verdict; `correct` is its `acc` or `exact_match`, where that is 0 or 1. Whether a continuation is what the model
+    would have written, which lm-eval asks beside its log-probability, is found by letting it write.
+    """
+
+    version = 1
+    compares = False
+    chats = True
+    default_data = "lm_eval"
+    default_split = None
+
+    def __init__(self, name: str, *, measures: tuple[tuple[str, str], ...] = ()) -> None:
+        self.name = name
+        self.metrics: tuple[Metric, ...] = tuple(Measure(name=own, aggregation=how) for own, how in measures)
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages that the name stands for."""
+        del split
+        return languages_of(self.name.removeprefix(PREFIX), folder)
+
+    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+        """Return a reference with the hash of all requests and documents, and the metrics there are."""
+        frozen = self._frozen(folder, ref)
+        return replace(ref, data_hash=frozen.hash, measures=frozen.measures)
+
+    def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
+        """Make an item of each of the first `limit` documents."""
+        del seed
+        frozen = self._frozen(folder, ref)
+        return ItemSet(items=tuple(_item(frozen, doc) for doc in frozen.docs), left_out=0)
+
+    def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+        """Return lm-eval's verdict on one document."""
+        if (sample := failed(item, answers)) is not None:
+            return sample
+        frozen, doc_id = item.meta["frozen"], item.meta["doc"]
+        waiting = iter(answers)
+        instances = []
+        for request in frozen.requests[doc_id]:
+            instance = copy(request)
+            instance.filtered_resps = {}
+            instance.resps = [_response(request, waiting, greedy=_asks_greedy(frozen.task))] * (request.repeats or 1)
+            instances.append(instance)
+        measures = _verdict(frozen, doc_id, instances)
+        right = measures.get("acc", measures.get("exact_match"))
+        generated = frozen.task.OUTPUT_TYPE == "generate_until"
+        return scored(
+            item,
+            answers,
+            measures=json.dumps(measures, default=_plain),
+            correct=bool(right) if right in (0, 1) else None,
+            prediction=_prediction(instances),
+            gold=str(frozen.task.doc_to_target(frozen.docs[doc_id])),
+            completion=answers[0].text if generated else None,
+        )
+
+    def _frozen(self, folder: Path, ref: TaskRef) -> Frozen:
+        name = for_language(self.name.removeprefix(PREFIX), ref.data_language)
+        return freeze(name, folder, limit=ref.limit, chat=ref.chat)
+
+
+def _item(frozen: Frozen, doc_id: int) -> Item:
+    greedy = _asks_greedy(frozen.task)
+    calls = tuple(call for request in frozen.requests[doc_id] for call in _calls(request, greedy=greedy))
+    return Item(doc_id=str(doc_id), calls=calls, meta={"frozen": frozen, "doc": doc_id})
+
+
+def _calls(request: Any, *, greedy: bool) -> list[Call]:
+    if request.request_type == "loglikelihood_rolling":
+        return [ScoreCall(context="", continuation=request.args[0])]
+    context = turns_of(request.args[0])
+    if request.request_type == "generate_until":
+        asked = request.args[1]
+        until = asked.get("until") or ()
+        stop = (until,) if isinstance(until, str) else tuple(until)
+        return [GenerateCall(prompt=context, max_tokens=asked.get("max_gen_toks", NEW_TOKENS), stop=stop)]
+    calls: list[Call] = [ScoreCall(context=context, continuation=request.args[1])]
+    if greedy:
+        prompt = context.rstrip() if isinstance(context, str) else context
+        calls.append(GenerateCall(prompt=prompt, max_tokens=len(request.args[1].encode()) + 1))
+    return calls
+
+
+def _response(request: Any, answers: Any, *, greedy: bool) -> Any:
+    """Return what lm-eval's model would have answered: a text, a sum, or a sum and whether it is the greedy answer."""
+    answer = next(answers)
+    if request.request_type == "generate_until":
+        return answer.text or ""
+    total = float(sum(answer.logprobs))
+    if request.request_type == "loglikelihood_rolling":
+        return total
+    return total, greedy and next(answers).token_ids[: len(answer.token_ids)] == answer.token_ids
+
+
+def _asks_greedy(task: Any) -> bool:
+    """Return whether a verdict looks at more than log-probabilities; a task's own function may."""
+    if task.OUTPUT_TYPE not in ("loglikelihood", "multiple_choice"):
+        return False
+    if callable(task.config.process_results):
+        return True
+    return ("acc" if task.OUTPUT_TYPE == "loglikelihood" else "exact_match") in task.aggregation()
+
+
+def _verdict(frozen: Frozen, doc_id: int, instances: list[Any]) -> dict[str, Any]:
+    measures: dict[str, Any] = {}
+    for pipeline in frozen.task._filters:  # noqa: SLF001  # lm-eval has no other name for them
+        pipeline.apply(instances)
+        kept = [instance.filtered_resps[pipeline.name] for instance in instances]
+        for metric, value in frozen.task.process_results(frozen.docs[doc_id], kept).items():
+            measures[measure_name(metric, pipeline.name)] = value
+    return measures
+
+
+def _prediction(instances: list[Any]) -> str | None:
+    kept = [next(iter(instance.filtered_resps.values())) for instance in instances]
+    if len(kept) == 1:
+        return kept[0] if isinstance(kept[0], str) else None
+    return str(int(np.argmax([one[0] for one in kept])))
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers and arrays as JSON has them."""
+    return value.tolist()
