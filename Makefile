@@ -1,5 +1,5 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability bench check lock setup
+.PHONY: demo serve test reliability bench check docs lock setup
 BIN := .venv/bin
 ARGS ?=
 
@@ -24,6 +24,9 @@ check: setup  ## format, lint, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: setup  ## the documentation as a site that opens offline: out/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 setup: .venv/installed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,28 +20,22 @@ Folder = Annotated[Path, typer.Argument(help="The folder of a neuron set.")]
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or .pt lists of LAPE code.")],
+    file: Annotated[Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or lists of torch.save.")],
     model: Model,
     out: Annotated[Path, typer.Option(help="The folder the neuron set is written to.")],
     languages: Annotated[
-        str | None, typer.Option(help="For .pt: the language codes in the file's order, with commas.")
+        str | None, typer.Option(help="For lists of torch.save: the language codes in their order, with commas.")
+    ] = None,
+    languages_from: Annotated[
+        Path | None, typer.Option(help="Instead of --languages: the file {0: code, ...} that was saved beside them.")
     ] = None,
 ) -> None:
     """Make a neuron set of neurons that another tool found."""
     from ampsweep.folders.model import read_model_folder
-    from engine.neuron_json import from_json
+    from engine.neuron_file import read_neuron_file
 
     shape = read_model_folder(model_folder(model), name=model)
-    if file.suffix == ".pt":
-        if not languages:
-            raise InvalidRequest(
-                "a .pt file does not name its languages: give --languages in its order", param="languages"
-            )
-        from engine.lape_lists import from_lape_lists
-
-        neurons = from_lape_lists(file, languages=[code.strip() for code in languages.split(",")], model=shape)
-    else:
-        neurons = from_json(_json(file), model=shape)
+    neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
     neurons.save(out)
     typer.echo(f"{neurons.id} in {out}: {sum(map(len, neurons.neurons.values()))} neurons")
 
@@ -79,10 +74,13 @@ def export(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _json(file: Path) -> object:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {file}: {error.strerror}", param="file") from error
-    except ValueError as error:
-        raise InvalidRequest(f"{file} is not JSON: {error}", param="file") from error
+def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] | None:
+    if languages is not None and languages_from is not None:
+        raise InvalidRequest("give --languages or --languages-from, not both", param="languages_from")
+    if languages is not None:
+        return [code.strip() for code in languages.split(",")]
+    if languages_from is None:
+        return None
+    from engine.language_order import read_language_order
+
+    return read_language_order(languages_from)

@@ -30,6 +30,9 @@ def run(
     out: Annotated[Path, typer.Option(help="The folder of all that comes out; an earlier run in it goes on.")],
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
+    neurons: Annotated[
+        Path | None, typer.Option(help="The folder of a neuron set that the spec names: `neurons: {id: ns_...}`.")
+    ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
@@ -38,6 +41,7 @@ def run(
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
     from ampsweep.cli.house import House, catalog_of
     from ampsweep.settings import read_settings
+    from engine.neuron_set import NeuronSet
     from jobs.spec import parse_spec
     from jobs.summary import summary_json
 
@@ -52,6 +56,9 @@ def run(
         pipeline_parallel_size=pipeline_parallel_size,
     )
     with closing(House.open(out, catalog_of(settings, local_models=True))) as house:
+        if neurons is not None:
+            given = NeuronSet.load(neurons)
+            house.neuron_sets.publish(given.id, given.save)
         sweep = run_to_end(_compute(house, _enter(house, wanted), settings))
         summary = summary_json(house.results, sweep.id)
         show_summary(summary["rows"], summary["best_factors"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ampsweep.cli import app, batch
@@ -94,9 +95,17 @@ def test_an_import_names_what_is_wrong(model: Path, tmp_path: Path) -> None:
     result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "layers 0 to 3" in result.stderr
-    (tmp_path / "lists.pt").touch()
-    result = call("neurons", "import", tmp_path / "lists.pt", "--model", model, "--out", tmp_path / "out")
-    assert "--languages" in result.stderr
+
+
+def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Path, tmp_path: Path) -> None:
+    lists, order = tmp_path / "qwen0.5_flores", tmp_path / "ld_flores200"
+    torch.save([[torch.tensor([3])] * 4, [torch.tensor([])] * 4], lists)
+    torch.save({0: "fra_Latn", 1: "eng_Latn"}, order)
+    arguments = ("neurons", "import", lists, "--model", model, "--out", tmp_path / "out")
+    assert "--languages" in call(*arguments).stderr
+    assert "not both" in call(*arguments, "--languages", "fr,en", "--languages-from", order).stderr
+    assert call(*arguments, "--languages-from", order).exit_code == 0
+    assert {code: len(pairs) for code, pairs in NeuronSet.load(tmp_path / "out").neurons.items()} == {"fr": 4, "en": 0}
 
 
 LINES: list[object] = [

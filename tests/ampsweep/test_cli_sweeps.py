@@ -67,6 +67,20 @@ def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tm
     assert "tr add std " in result.stdout
 
 
+def test_a_run_takes_neurons_that_were_imported(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"fr": {"0": [1, 2]}, "tr": {"3": [9]}}')
+    imported = call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", tmp_path / "set")
+    spec["interventions"] = {"op": "scale", "factors": [2]}
+    spec |= {"model": str(model), "neurons": {"id": imported.stdout.split()[0]}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake")
+    assert "unknown neuron set" in call(*arguments).stderr
+    result = call(*arguments, "--neurons", tmp_path / "set")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {row["target_language"]: row["neurons"] for row in rows if row["factor"]} == {"fr": 2, "tr": 1}
+
+
 def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
     first = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
     again = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
