@@ -74,11 +74,14 @@ class SqlStore:
         """See the protocol."""
         with self._write() as books:
             db, now = books.db, books.now
-            if idempotency_key is not None and (row := _first(db, sweeps.c.idempotency_key == idempotency_key)):
-                if canonical_json(row["spec"]) != canonical_json(spec):
+            first = (
+                None if idempotency_key is None else db.execute(_BY_KEY, {"key": idempotency_key}).mappings().first()
+            )
+            if first is not None:
+                if canonical_json(first["spec"]) != canonical_json(spec):
                     message = "this key was used with another spec; choose a new key for a new sweep"
                     raise InvalidRequest(message, param="Idempotency-Key")
-                return sweep_record(row)
+                return sweep_record(first)
             known = self._store_cells(books, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
             sweep_id = self._ids.new("sweep")
@@ -292,12 +295,25 @@ class SqlStore:
             books.write()
 
 
-def _first(db: sa.Connection, condition: sa.ColumnElement[bool]) -> Row | None:
-    return db.execute(sa.select(sweeps).where(condition)).mappings().first()
+# Statements that are run for every cell or sweep are made once: to put one together takes longer than to run it.
+_BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
+_BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
+_PENDING = (
+    sa.select(cells.c.id)
+    .join(sweep_cells)
+    .where(
+        sweep_cells.c.sweep_seq == sa.bindparam("seq"),
+        cells.c.state == CellState.PENDING,
+        cells.c.suspect.is_(False),
+        cells.c.model.in_(sa.bindparam("models", expanding=True)),
+    )
+    .order_by(sweep_cells.c.position)
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
 
 
 def _sweep(db: sa.Connection, sweep_id: str) -> Row:
-    row = _first(db, sweeps.c.id == sweep_id)
+    row = db.execute(_BY_ID, {"id": sweep_id}).mappings().first()
     if row is None:
         raise NotFound(f"no sweep {sweep_id}")
     return row
@@ -331,9 +347,7 @@ def _queued(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
 
 
 def _pending(db: sa.Connection, seq: int, models: Sequence[str], limit: int) -> Sequence[str]:
-    free = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(False), cells.c.model.in_(models))
-    query = sa.select(cells.c.id).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq, free)
-    return db.execute(query.order_by(sweep_cells.c.position).limit(limit)).scalars().all()
+    return db.execute(_PENDING, {"seq": seq, "models": list(models), "at_most": limit}).scalars().all()
 
 
 def _suspects(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
