@@ -139,6 +139,9 @@ class HalvingSpec(Strict):
 def _search(value: object) -> object:
     if value == "grid":
         return None
+    if isinstance(value, str) and value != "halving":
+        message = "must be grid, halving, or an object with method, items and keep; got {value}"
+        raise PydanticCustomError("search", message, {"value": value})
     return {"method": "halving"} if value == "halving" else value
 
 

@@ -2,8 +2,8 @@
 
 The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
 finalizing, and a finalizing one of which a cell must be computed again, or which gets further cells, is in progress; a
-cancelling one is cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep changes only where its files turn
-out to be damaged: then its cells are counted anew.
+cancelling one is cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep changes
+only where its files turn out to be damaged: then its cells are counted anew.
 """
 
 from __future__ import annotations
