@@ -44,8 +44,8 @@ class EngineInfo:
 class Steering:
     """An intervention, and the neuron set (its id, loaded before with `add_neurons`) that gives it its neurons.
 
-    With `mode` paper a statistic is that of a whole forward pass, see `Edits.whole_pass`. Only the `transformers` engine
-    takes it, `vllm` raises InvalidRequest; without a statistic the modes are the same.
+    With `mode` paper a statistic is that of a whole forward pass, see `Edits.whole_pass`. Only the `transformers`
+    engine takes it, `vllm` raises InvalidRequest; without a statistic the modes are the same.
     """
 
     intervention: Intervention

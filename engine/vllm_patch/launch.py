@@ -45,9 +45,9 @@ class VllmSettings:
     """How an engine is run. `slots` bounds the distinct interventions in flight.
 
     None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
-    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `block_size` are the tokens of a block of the
-    prefix cache, the least that requests can share; None is vLLM's own, on a CPU the smallest that it takes, 32 instead
-    of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
+    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `block_size` are the tokens of a block of
+    the prefix cache, the least that requests can share; None is vLLM's own, but on a CPU the smallest that it takes, 32
+    instead of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
     """
 
     slots: int = 256
