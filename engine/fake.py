@@ -187,8 +187,9 @@ class FakeEngine:
         """Return what tells steerings apart; raises for a neuron set, language or layer that is not there."""
         if steering is None:
             return []
-        self._neurons.resolve(steering)
-        return [steering.neurons, steering.intervention.hash]
+        edits = self._neurons.resolve(steering)
+        asked = [steering.neurons, steering.intervention.hash]
+        return [*asked, steering.mode] if edits.whole_pass else asked
 
     def _check(self, text: str, tokens: int, param: str) -> None:
         if tokens > self._info.max_model_len:

@@ -256,6 +256,9 @@ class VllmEngine:
         """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
         if steering is None:
             return self._gate.hold(None)
+        if steering.mode == "paper" and steering.intervention.statistic is not None:
+            message = "mode paper takes a statistic of a whole pass, which other requests share here"
+            raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
         key = steering_key(steering)
         if key not in self._entries:
             edits = self._neurons.resolve(steering)
