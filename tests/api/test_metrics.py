@@ -10,10 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ampsweep.errors import Unavailable
-from api.door import ALWAYS_OPEN, METRICS, Door
 from api.keys import KeyScope
 from api.meters.engines import _COUNTED, _HELD
-from api.rates import Rates
 from engine.stats import EngineStats
 from tests.api.live import listening
 from tests.api.served import Server, serving
@@ -153,14 +151,6 @@ async def test_it_needs_a_key_that_may_read(house: House) -> None:
         assert [answer.status_code for answer in answers] == [401, 403, 200]
         document = (await server.http.get("/v1/openapi.json", headers=reads)).json()
     assert document["paths"]["/metrics"]["get"]["security"] == [{"apiKey": []}]
-
-
-async def test_a_setting_opens_it_and_nothing_else(house: House) -> None:
-    async with serving(house, working=False, exposed=True) as server:
-        door = Door(server.keys, exposed=True, rates=Rates(None), open_paths=ALWAYS_OPEN | {METRICS})
-        assert door.let_in("GET", "/metrics", {}) is None
-        with pytest.raises(Exception, match="an API key is needed"):
-            door.let_in("GET", "/v1/sweeps", {})
 
 
 def test_every_number_of_an_engine_is_told() -> None:
