@@ -75,6 +75,11 @@ def _model_folder(model: ServedModel) -> ServedModel:
     return model
 
 
+def _none_if_empty(raw: object) -> object:
+    """Read what a Compose file passes on of a variable that nobody has set."""
+    return None if raw == "" else raw
+
+
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
@@ -142,7 +147,7 @@ class Settings(BaseSettings):
     open_metrics: bool = False
     log_format: LogFormat = "console"
     log_level: LogLevel = "info"
-    otlp_endpoint: str | None = Field(default=None, pattern="^https?://")
+    otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
         """Return all models on the list."""

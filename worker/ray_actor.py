@@ -38,8 +38,8 @@ class RayEngineHost(EngineHost):
         log.debug("the cell is begun", extra={"model": cell.model})
         with span("engine.cell", {"cell.id": cell.id}, parent=carried.trace):
             file = await super().run_cell(cell, epoch)
-        log.info("the cell is published", extra={"model": cell.model, "samples": file.rows})
-        return file
+            log.info("the cell is published", extra={"model": cell.model, "samples": file.rows})
+            return file
 
     async def stream(self, call: CompletionCall, carried: Carried = NOTHING) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""

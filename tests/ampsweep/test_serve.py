@@ -106,6 +106,8 @@ def test_a_cluster_that_cannot_be_joined_stops_the_start(
         ("AMPSWEEP_ENGINE", "llama", "AMPSWEEP_ENGINE"),
         ("AMPSWEEP_MODELS", "here=/no/such/folder", "AMPSWEEP_MODELS.here"),
         ("AMPSWEEP_DATA", "/no/such/folder", "AMPSWEEP_DATA"),
+        ("AMPSWEEP_LOG_FORMAT", "xml", "AMPSWEEP_LOG_FORMAT"),
+        ("AMPSWEEP_OTLP_ENDPOINT", "collector:4318", "AMPSWEEP_OTLP_ENDPOINT"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, complaint: str, tmp_path: Path) -> None:
