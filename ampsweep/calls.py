@@ -15,6 +15,7 @@ from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from urllib.parse import quote
 
 import httpx
 
@@ -86,7 +87,7 @@ class Calls:
 
     async def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep as it stands; NotFound if there is none."""
-        return _sweep(await self._json(_get(f"/sweeps/{sweep_id}")))
+        return _sweep(await self._json(_get(f"/sweeps/{_id(sweep_id)}")))
 
     async def sweeps(self) -> AsyncGenerator[Sweep]:
         """Yield all sweeps, newest first."""
@@ -96,21 +97,21 @@ class Calls:
 
     async def cells(self, sweep_id: str) -> AsyncGenerator[Cell]:
         """Yield a sweep's cells in the plan's order."""
-        async with aclosing(self._pages(f"/sweeps/{sweep_id}/cells")) as found:
+        async with aclosing(self._pages(f"/sweeps/{_id(sweep_id)}/cells")) as found:
             async for each in found:
                 yield cast("Cell", each)
 
     async def cancel(self, sweep_id: str) -> Sweep:
         """Ask for a sweep to stop; Conflict if it has ended."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/cancel")))
+        return _sweep(await self._json(_post(f"/sweeps/{_id(sweep_id)}/cancel")))
 
     async def pause(self, sweep_id: str) -> Sweep:
         """Begin no more cells of a sweep; Conflict unless it is in progress."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/pause")))
+        return _sweep(await self._json(_post(f"/sweeps/{_id(sweep_id)}/pause")))
 
     async def resume(self, sweep_id: str) -> Sweep:
         """Let a paused sweep go on; Conflict unless it is paused."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/resume")))
+        return _sweep(await self._json(_post(f"/sweeps/{_id(sweep_id)}/resume")))
 
     async def events(self, sweep_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the events after the id `after`, past ones first, until the sweep has ended.
@@ -161,15 +162,15 @@ class Calls:
     async def results(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
     async def results(self, sweep_id: str, *, as_: TableForm = "arrow") -> Any:
         """Return all samples of a sweep as one table. For more than fits in memory use `download`."""
-        return await self._table(f"/sweeps/{sweep_id}/results", as_)
+        return await self._table(f"/sweeps/{_id(sweep_id)}/results", as_)
 
     async def download(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path."""
-        return await self._download(_get(f"/sweeps/{sweep_id}/results"), Path(path))
+        return await self._download(_get(f"/sweeps/{_id(sweep_id)}/results"), Path(path))
 
     async def download_summary(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's summary to `path`, whole or not at all, and return the path."""
-        return await self._download(_get(f"/sweeps/{sweep_id}/summary", format="parquet"), Path(path))
+        return await self._download(_get(f"/sweeps/{_id(sweep_id)}/summary", format="parquet"), Path(path))
 
     @overload
     async def summary(self, sweep_id: str, *, as_: None = None) -> Summary: ...
@@ -181,7 +182,7 @@ class Calls:
     async def summary(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
     async def summary(self, sweep_id: str, *, as_: TableForm | None = None) -> Any:
         """Return the metrics of a finished sweep: as a dict with the best factors, or the rows as a table."""
-        path = f"/sweeps/{sweep_id}/summary"
+        path = f"/sweeps/{_id(sweep_id)}/summary"
         if as_ is None:
             return await self._json(_get(path, format="json"))
         return await self._table(path, as_, format="parquet")
@@ -197,7 +198,7 @@ class Calls:
     async def neuron_set(self, neuron_set_id: str, *, neurons: bool = False) -> NeuronSet:
         """Return one neuron set, with its `neurons` if they are asked for; NotFound if there is none."""
         asked = {"include": "neurons"} if neurons else {}
-        return cast("NeuronSet", await self._json(_get(f"/neuron-sets/{neuron_set_id}", **asked)))
+        return cast("NeuronSet", await self._json(_get(f"/neuron-sets/{_id(neuron_set_id)}", **asked)))
 
     async def create_neuron_set(self, model: str, neurons: Mapping[str, Any]) -> NeuronSet:
         """Bring in neurons, {language: {layer: [index, ...]}}, or have them found, as a spec's `neurons` says.
@@ -276,7 +277,7 @@ class Calls:
 
     async def _event_stream(self, sweep_id: str, after: int) -> AsyncGenerator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}
-        ask = Ask(method="GET", path=f"/sweeps/{sweep_id}/events", headers=headers, repeatable=True)
+        ask = Ask(method="GET", path=f"/sweeps/{_id(sweep_id)}/events", headers=headers, repeatable=True)
         async with aclosing(self._server_events(ask)) as events:
             async for event in events:
                 yield Event(id=int(event.id), type=event.type, data=json.loads(event.data))
@@ -362,6 +363,11 @@ class Calls:
                 await self._wire.drop(response)
                 raise
         return response
+
+
+def _id(given: str) -> str:
+    """Return an id as a part of a path, whatever it holds."""
+    return quote(given, safe="") or "-"
 
 
 def _get(path: str, **params: str) -> Ask:

@@ -129,7 +129,7 @@ def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, 
     assert "fr set max" in fetched.stdout
     assert pq.read_table(tmp_path / "samples.parquet")["sweep_id"].to_pylist()[0] == sweep
     refused = call("cancel", sweep, "--server", server.url)
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert "completed" in refused.stderr
 
 
