@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 import httpx
 
 from ampsweep.calls import Calls
+from ampsweep.errors import InvalidRequest
 from ampsweep.replies import Summary
 from ampsweep.retries import Retries
 from ampsweep.wire import BlockingWire, LoopWire, WireOptions, finished
@@ -163,6 +164,8 @@ def _server(url: str | None) -> str:
 
 
 def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> WireOptions:
-    key = api_key or os.environ.get(API_KEY)
+    key = (api_key or os.environ.get(API_KEY) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("it holds characters that no API key has", param="api_key" if api_key else API_KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": f"{url}/v1", "timeout": timeout, "headers": headers}
