@@ -15,6 +15,7 @@ import httpx
 
 from ampsweep.calls import Calls
 from ampsweep.errors import InvalidRequest
+from ampsweep.exchange import Exchange
 from ampsweep.replies import Summary
 from ampsweep.retries import Retries
 from ampsweep.wire import BlockingWire, LoopWire, WireOptions, finished
@@ -53,7 +54,8 @@ class AsyncClient(Calls):
         retries: int = RETRIES,
     ) -> None:
         where = _server(url)
-        super().__init__(LoopWire(_options(where, api_key, timeout)), url=where, retries=Retries(times=retries))
+        wire = LoopWire(_options(where, api_key, timeout))
+        super().__init__(Exchange(wire, url=where, retries=Retries(times=retries)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,7 +106,7 @@ class Client:
     ) -> None:
         self.url = _server(url)
         wire = BlockingWire(_options(self.url, api_key, timeout))
-        self.calls = Calls(wire, url=self.url, retries=Retries(times=retries))
+        self.calls = Calls(Exchange(wire, url=self.url, retries=Retries(times=retries)))
 
     def __enter__(self) -> Self:
         return self
