@@ -3,8 +3,8 @@
 BIN := .venv/bin
 ARGS ?=
 
-demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up
-	@$(BIN)/python examples/demo.py $(ARGS)
+demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up, --chaos kills the engine
+	@$(BIN)/python -m examples.demo $(ARGS)
 
 serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)

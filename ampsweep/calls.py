@@ -1,4 +1,4 @@
-"""The REST interface as coroutines over a wire: what is asked, what the answers mean, when a request is sent again.
+"""The REST interface as coroutines: what is asked, and what the answers mean.
 
 Nothing here knows whether an event loop runs it (see `ampsweep.wire`), so both clients are these calls.
 """
@@ -6,34 +6,26 @@ Nothing here knows whether an event loop runs it (see `ampsweep.wire`), so both 
 from __future__ import annotations
 
 import json
-import random
 import secrets
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from urllib.parse import quote
 
-import httpx
-
-from ampsweep.answers import checked, raise_error, translated
-from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavailable
-from ampsweep.files import atomic_write
+from ampsweep.answers import raise_error
+from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
+from ampsweep.exchange import Exchange, get
 from ampsweep.replies import Cell, Choice, Completion, Event, Message, Model, NeuronSet, Summary, Sweep
-from ampsweep.retries import Retries
 from ampsweep.spec_file import read_spec
-from ampsweep.sse import EventReader, ServerEvent
-from ampsweep.tables import TableForm, check_form, read_table
-from ampsweep.wire import Ask, Wire
+from ampsweep.tables import TableForm
+from ampsweep.wire import Ask
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-
-T = TypeVar("T")
 
 RECONNECT_SECONDS = 1.0
 """How long `events` waits before it takes up a broken stream again; it gives up after RECONNECTS in a row."""
@@ -43,19 +35,18 @@ RECONNECTS = 30
 class Calls:
     """Everything a server can be asked. Errors of the server are raised as what they were over there."""
 
-    def __init__(self, wire: Wire, *, url: str, retries: Retries) -> None:
-        self.url = url
-        self._wire = wire
-        self._retries = retries
+    def __init__(self, server: Exchange) -> None:
+        self.url = server.url
+        self._server = server
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._wire.close()
+        await self._server.close()
 
     async def ready(self) -> bool:
         """Whether the server answers and every model on its list has an engine that is ready."""
         try:
-            await self._once(_get(f"{self.url}/readyz"))
+            await self._server.once(get(f"{self.url}/readyz"))
         except AmpsweepError:
             return False
         return True
@@ -72,7 +63,7 @@ class Calls:
         content = dict(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
         return _sweep(
-            await self._json(
+            await self._server.json(
                 Ask(
                     method="POST",
                     path="/sweeps",
@@ -86,31 +77,31 @@ class Calls:
 
     async def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep as it stands; NotFound if there is none."""
-        return _sweep(await self._json(_get(f"/sweeps/{sweep_id}")))
+        return _sweep(await self._server.json(get(f"/sweeps/{_id(sweep_id)}")))
 
     async def sweeps(self) -> AsyncGenerator[Sweep]:
         """Yield all sweeps, newest first."""
-        async with aclosing(self._pages("/sweeps")) as found:
+        async with aclosing(self._server.pages("/sweeps")) as found:
             async for each in found:
                 yield _sweep(each)
 
     async def cells(self, sweep_id: str) -> AsyncGenerator[Cell]:
         """Yield a sweep's cells in the plan's order."""
-        async with aclosing(self._pages(f"/sweeps/{sweep_id}/cells")) as found:
+        async with aclosing(self._server.pages(f"/sweeps/{_id(sweep_id)}/cells")) as found:
             async for each in found:
                 yield cast("Cell", each)
 
     async def cancel(self, sweep_id: str) -> Sweep:
         """Ask for a sweep to stop; Conflict if it has ended."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/cancel")))
+        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/cancel")))
 
     async def pause(self, sweep_id: str) -> Sweep:
         """Begin no more cells of a sweep; Conflict unless it is in progress."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/pause")))
+        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/pause")))
 
     async def resume(self, sweep_id: str) -> Sweep:
         """Let a paused sweep go on; Conflict unless it is paused."""
-        return _sweep(await self._json(_post(f"/sweeps/{sweep_id}/resume")))
+        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/resume")))
 
     async def events(self, sweep_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the events after the id `after`, past ones first, until the sweep has ended.
@@ -133,7 +124,7 @@ class Calls:
                 if failures > RECONNECTS:
                     raise
             if failures or not ended:
-                await self._wire.sleep(RECONNECT_SECONDS)
+                await self._server.sleep(RECONNECT_SECONDS)
 
     async def watch(self, sweep_id: str, *, interval: float = 0.25) -> AsyncGenerator[Sweep]:
         """Yield the sweep now, after its events (at most once in `interval` seconds), and once it has ended."""
@@ -161,15 +152,15 @@ class Calls:
     async def results(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
     async def results(self, sweep_id: str, *, as_: TableForm = "arrow") -> Any:
         """Return all samples of a sweep as one table. For more than fits in memory use `download`."""
-        return await self._table(f"/sweeps/{sweep_id}/results", as_)
+        return await self._server.table(f"/sweeps/{_id(sweep_id)}/results", as_)
 
     async def download(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path."""
-        return await self._download(_get(f"/sweeps/{sweep_id}/results"), Path(path))
+        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/results"), Path(path))
 
     async def download_summary(self, sweep_id: str, path: Path | str) -> Path:
         """Write the Parquet of a sweep's summary to `path`, whole or not at all, and return the path."""
-        return await self._download(_get(f"/sweeps/{sweep_id}/summary", format="parquet"), Path(path))
+        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/summary", format="parquet"), Path(path))
 
     @overload
     async def summary(self, sweep_id: str, *, as_: None = None) -> Summary: ...
@@ -181,23 +172,23 @@ class Calls:
     async def summary(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
     async def summary(self, sweep_id: str, *, as_: TableForm | None = None) -> Any:
         """Return the metrics of a finished sweep: as a dict with the best factors, or the rows as a table."""
-        path = f"/sweeps/{sweep_id}/summary"
+        path = f"/sweeps/{_id(sweep_id)}/summary"
         if as_ is None:
-            return await self._json(_get(path, format="json"))
-        return await self._table(path, as_, format="parquet")
+            return await self._server.json(get(path, format="json"))
+        return await self._server.table(path, as_, format="parquet")
 
     async def models(self) -> list[Model]:
         """Return the models the server offers."""
-        return cast("list[Model]", [each async for each in self._pages("/models")])
+        return cast("list[Model]", [each async for each in self._server.pages("/models")])
 
     async def neuron_sets(self) -> list[NeuronSet]:
         """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has."""
-        return cast("list[NeuronSet]", [each async for each in self._pages("/neuron-sets")])
+        return cast("list[NeuronSet]", [each async for each in self._server.pages("/neuron-sets")])
 
     async def neuron_set(self, neuron_set_id: str, *, neurons: bool = False) -> NeuronSet:
         """Return one neuron set, with its `neurons` if they are asked for; NotFound if there is none."""
         asked = {"include": "neurons"} if neurons else {}
-        return cast("NeuronSet", await self._json(_get(f"/neuron-sets/{neuron_set_id}", **asked)))
+        return cast("NeuronSet", await self._server.json(get(f"/neuron-sets/{_id(neuron_set_id)}", **asked)))
 
     async def create_neuron_set(self, model: str, neurons: Mapping[str, Any]) -> NeuronSet:
         """Bring in neurons, {language: {layer: [index, ...]}}, or have them found, as a spec's `neurons` says.
@@ -207,13 +198,13 @@ class Calls:
         body = {"model": model, "neurons": dict(neurons)}
         return cast(
             "NeuronSet",
-            await self._json(Ask(method="POST", path="/neuron-sets", json=body, repeatable=True)),
+            await self._server.json(Ask(method="POST", path="/neuron-sets", json=body, repeatable=True)),
         )
 
     async def wait_for_neurons(self, neuron_set_id: str, *, interval: float = 1.0) -> NeuronSet:
         """Ask every `interval` seconds until a neuron set is there, and return it; EngineFailed where none is found."""
         while (found := await self.neuron_set(neuron_set_id))["status"] == "in_progress":
-            await self._wire.sleep(interval)
+            await self._server.sleep(interval)
         if found["status"] == "failed":
             raise EngineFailed(f"{neuron_set_id} could not be identified: {found.get('error')}")
         return found
@@ -227,7 +218,7 @@ class Calls:
         stop, logprobs) and `neurons`, the id of a neuron set (default: the newest of the model).
         """
         body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
-        return _completion(await self._json(_generation("/completions", body)))
+        return _completion(await self._server.json(_generation("/completions", body)))
 
     async def stream(
         self, /, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
@@ -249,7 +240,7 @@ class Calls:
     ) -> Completion:
         """Answer a chat, steered or not; `options` as those of `complete`, by the names of OpenAI's chats."""
         body = {"model": model, "messages": list(messages), "intervention": intervention, **options}
-        return _completion(await self._json(_generation("/chat/completions", body)))
+        return _completion(await self._server.json(_generation("/chat/completions", body)))
 
     async def stream_chat(
         self,
@@ -267,7 +258,7 @@ class Calls:
                 yield piece
 
     async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Choice]:
-        async with aclosing(self._server_events(_generation(path, {**body, "stream": True}))) as events:
+        async with aclosing(self._server.server_events(_generation(path, {**body, "stream": True}))) as events:
             async for event in events:
                 if event.data == "[DONE]":
                     return
@@ -276,96 +267,15 @@ class Calls:
 
     async def _event_stream(self, sweep_id: str, after: int) -> AsyncGenerator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}
-        ask = Ask(method="GET", path=f"/sweeps/{sweep_id}/events", headers=headers, repeatable=True)
-        async with aclosing(self._server_events(ask)) as events:
+        ask = Ask(method="GET", path=f"/sweeps/{_id(sweep_id)}/events", headers=headers, repeatable=True)
+        async with aclosing(self._server.server_events(ask)) as events:
             async for event in events:
                 yield Event(id=int(event.id), type=event.type, data=json.loads(event.data))
 
-    async def _server_events(self, ask: Ask) -> AsyncGenerator[ServerEvent]:
-        response = await self._again(ask, self._opened)
-        try:
-            reader = EventReader()
-            with translated(self.url):
-                async for block in self._wire.blocks(response):
-                    for event in reader.feed(block):
-                        yield event
-        finally:
-            await self._wire.drop(response)
 
-    async def _table(self, path: str, form: TableForm, **params: str) -> Any:
-        check_form(form)
-        with tempfile.TemporaryDirectory() as folder:
-            file = await self._download(_get(path, **params), Path(folder) / "table.parquet")
-            return await self._wire.aside(read_table, file, form)
-
-    async def _download(self, ask: Ask, target: Path) -> Path:
-        if not target.parent.is_dir():
-            raise InvalidRequest(f"there is no folder {target.parent}", param="path")
-
-        async def written(ask: Ask) -> None:
-            response = await self._opened(ask)
-            try:
-                with atomic_write(target) as temporary, temporary.open("wb") as file, translated(self.url):
-                    async for block in self._wire.blocks(response):
-                        await self._wire.aside(file.write, block)
-            finally:
-                await self._wire.drop(response)
-
-        await self._again(ask, written)
-        return target
-
-    async def _pages(self, path: str) -> AsyncGenerator[dict[str, Any]]:
-        params: dict[str, str] = {}
-        while True:
-            page = await self._json(_get(path, **params))
-            for each in page["data"]:
-                yield each
-            if not page.get("has_more"):
-                return
-            params = {"after": page["last_id"]}
-
-    async def _json(self, ask: Ask) -> dict[str, Any]:
-        return await self._again(ask, self._once)
-
-    async def _again(self, ask: Ask, once: Callable[[Ask], Awaitable[T]]) -> T:
-        """Do it once, and again as long as that may help."""
-        for attempt in count(1):
-            try:
-                return await once(ask)
-            except AmpsweepError as error:
-                chance = random.random()  # noqa: S311
-                wait = self._retries.wait(error, attempt=attempt, repeatable=ask.repeatable, chance=chance)
-                if wait is None:
-                    raise
-            await self._wire.sleep(wait)
-        raise AssertionError("it is returned or raised before")
-
-    async def _once(self, ask: Ask) -> dict[str, Any]:
-        response = await self._opened(ask)
-        try:
-            with translated(self.url):
-                await self._wire.read(response)
-        finally:
-            await self._wire.drop(response)
-        content: dict[str, Any] = response.json()
-        return content
-
-    async def _opened(self, ask: Ask) -> httpx.Response:
-        """Return the head of an answer that is no error."""
-        with translated(self.url):
-            response = await self._wire.send(ask)
-            try:
-                if not response.is_success:
-                    await self._wire.read(response)
-                checked(response)
-            except BaseException:
-                await self._wire.drop(response)
-                raise
-        return response
-
-
-def _get(path: str, **params: str) -> Ask:
-    return Ask(method="GET", path=path, params=params, repeatable=True)
+def _id(given: str) -> str:
+    """Return an id as a part of a path, whatever it holds."""
+    return quote(given, safe="") or "-"
 
 
 def _post(path: str) -> Ask:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 import httpx
 
 from ampsweep.calls import Calls
+from ampsweep.errors import InvalidRequest
+from ampsweep.exchange import Exchange
 from ampsweep.replies import Summary
 from ampsweep.retries import Retries
 from ampsweep.wire import BlockingWire, LoopWire, WireOptions, finished
@@ -52,7 +54,8 @@ class AsyncClient(Calls):
         retries: int = RETRIES,
     ) -> None:
         where = _server(url)
-        super().__init__(LoopWire(_options(where, api_key, timeout)), url=where, retries=Retries(times=retries))
+        wire = LoopWire(_options(where, api_key, timeout))
+        super().__init__(Exchange(wire, url=where, retries=Retries(times=retries)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +106,7 @@ class Client:
     ) -> None:
         self.url = _server(url)
         wire = BlockingWire(_options(self.url, api_key, timeout))
-        self.calls = Calls(wire, url=self.url, retries=Retries(times=retries))
+        self.calls = Calls(Exchange(wire, url=self.url, retries=Retries(times=retries)))
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +166,8 @@ def _server(url: str | None) -> str:
 
 
 def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> WireOptions:
-    key = api_key or os.environ.get(API_KEY)
+    key = (api_key or os.environ.get(API_KEY) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("it holds characters that no API key has", param="api_key" if api_key else API_KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": f"{url}/v1", "timeout": timeout, "headers": headers}

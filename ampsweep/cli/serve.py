@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def serve(
         str | None, typer.Option(metavar="URL", help="Send traces to this OTLP collector, as http://collector:4318.")
     ] = None,
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
     from ampsweep.settings import read_settings
@@ -100,14 +102,14 @@ def serve(
     )
     telemetry.start(service="ampsweep", instance=f"{socket.gethostname()}:{os.getpid()}")
     try:
-        stopped_by = asyncio.run(_serve(settings, telemetry))
+        stopped_by = asyncio.run(_serve(settings, telemetry, as_json=as_json))
     finally:
         stop_traces()
     if stopped_by is signal.SIGINT:
         raise typer.Exit(130)
 
 
-async def _serve(settings: Settings, telemetry: Telemetry) -> signal.Signals | None:
+async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = False) -> signal.Signals | None:
     """Serve until a signal comes, and return it; everything that was started has ended then."""
     from ampsweep.cli.exposure import door_of, limits_of
     from ampsweep.cli.house import House, catalog_of
@@ -155,7 +157,7 @@ async def _serve(settings: Settings, telemetry: Telemetry) -> signal.Signals | N
     server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
     with listening, closing(house), server.stopped_by_signals():
         dispatcher.start()  # it leases nothing before there is an engine; sweeps that have only to be put together are
-        engines = asyncio.create_task(_bring_up(server, pool, settings, listening))
+        engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
         try:
             await server.serve([listening])
         finally:
@@ -186,7 +188,9 @@ def _engines(settings: Settings) -> list[EngineSpec]:
     ]
 
 
-async def _bring_up(server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket) -> None:
+async def _bring_up(
+    server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
+) -> None:
     """Start the engines while requests are answered already, and say where the server is; stop it where none can be."""
     host, port = listening.getsockname()[:2]
     address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
@@ -198,7 +202,9 @@ async def _bring_up(server: HttpServer, pool: Pool, settings: Settings, listenin
     except BaseException:
         server.should_exit = True
         raise
-    typer.echo(f"{', '.join(sorted(settings.served()))} at {address} (Ctrl-C stops the server)")
+    models = sorted(settings.served())
+    text = f"{', '.join(models)} at {address} (Ctrl-C stops the server)"
+    show({"url": address, "models": models}, text, as_json=as_json)
 
 
 async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:

@@ -230,6 +230,17 @@ def test_neurons_are_found_in_the_background(client: Client) -> None:
     assert (found["status"], set(found["languages"])) == ("completed", {"en", "it"})
 
 
+@pytest.mark.parametrize("key", ["amp_1\nX-Forwarded-For: a", "ключ"])
+def test_a_key_that_is_none_is_refused_by_its_name(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Client(api_key=key)
+    assert refused.value.param == "api_key"
+    monkeypatch.setenv("AMPSWEEP_API_KEY", key)
+    with pytest.raises(InvalidRequest) as refused:
+        AsyncClient()
+    assert refused.value.param == "AMPSWEEP_API_KEY"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_is_not_there_is_unavailable(kind: str) -> None:
     with opened(kind, "http://127.0.0.1:1", retries=0) as client:

@@ -176,6 +176,15 @@ def test_an_answer_that_is_not_ours_is_still_an_error(serve: Callable[[Answer], 
         serve(answer).models()
 
 
+def test_another_server_is_told_from_ours(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _head(request, "text/html", 6)
+        request.wfile.write(b"<html>")
+
+    with pytest.raises(AmpsweepError, match="no ampsweep server"):
+        serve(answer).models()
+
+
 def test_an_error_of_http_itself_keeps_its_status_and_code(serve: Callable[[Answer], Client]) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         _json(request, _error("body_too_large"), 413)

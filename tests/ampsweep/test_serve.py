@@ -18,6 +18,7 @@ from ampsweep import AsyncClient, Client
 from ampsweep.cli.serve import _engines, _serve
 from ampsweep.errors import Unavailable
 from ampsweep.settings import read_settings
+from ampsweep.telemetry.context import Telemetry
 from tests.ampsweep.processes import descendants, living
 from tests.ampsweep.served import served
 from worker.ray_pool import RayPool
@@ -67,7 +68,7 @@ def test_requests_are_answered_while_ray_is_still_starting(
         ended.append("Ray")
 
     async def first_answers() -> signal.Signals | None:
-        serving = asyncio.create_task(_serve(settings))
+        serving = asyncio.create_task(_serve(settings, Telemetry()))
         await ray_starts.wait()
         url = capsys.readouterr().err.split()[2].rstrip(";")
         async with AsyncClient(url, retries=0) as client, httpx.AsyncClient(base_url=url) as http:
@@ -96,7 +97,7 @@ def test_a_cluster_that_cannot_be_joined_stops_the_start(
     settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
     monkeypatch.setattr(RayPool, "_begin", begin)
     with pytest.raises(Unavailable, match="cannot be joined"):
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, Telemetry()))
 
 
 @pytest.mark.parametrize(

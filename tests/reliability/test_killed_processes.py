@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def whole(client: Client, sweep: Sweep) -> None:
     cells = list(client.cells(sweep.id))
     table = client.results(sweep.id)
     found = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
-    assert len(found) == len(set(found)) == sum(cell["rows"] for cell in cells) == ended.samples
+    assert len(found) == len(set(found)) == sum(cell["rows"] or 0 for cell in cells) == ended.samples
     assert {cell_id for cell_id, _ in found} == {cell["id"] for cell in cells}
 
 
@@ -116,8 +116,8 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
 def follow(url: str, sweep_id: str, after: int, *, seconds: float) -> Iterator[Event]:
     """Yield events for a while, or until the connection breaks."""
     until = time.monotonic() + seconds
-    with suppress(AmpsweepError), Client(url) as client:
-        for event in client.calls._event_stream(sweep_id, after):
+    with suppress(AmpsweepError), Client(url) as client, closing(client.events(sweep_id, after=after)) as events:
+        for event in events:
             yield event
             if time.monotonic() > until:
                 return
