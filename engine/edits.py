@@ -7,7 +7,8 @@ arithmetic too. Which tokens it applies to (the scope), and each token's statist
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
 
     Several languages are taken together. Where a neuron belongs to the target and to the others of `non_target`, the
     target's op wins. Random neurons are as many a layer as the languages have together; which ones depends on the
-    neuron set, the languages and the seed alone, so that a sweep over factors keeps its control.
+    neuron set, the languages and the seed alone, so that a sweep over factors keeps its control. The neurons of an
+    `other` language are edited as if it had been asked for, with its own patch values and the languages' mean weight.
 
     Raises UnknownName for a language that the set has not, InvalidRequest for a layer that the model has not and for
     a patch value where the set has none.
@@ -53,6 +55,13 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
     for code in intervention.languages:
         if code not in neuron_set.neurons:
             raise UnknownName("language", code, neuron_set.languages, param="intervention.languages")
+    if intervention.other is not None:
+        if intervention.other not in neuron_set.neurons:
+            raise UnknownName("language", intervention.other, neuron_set.languages, param="intervention.other")
+        weights = intervention.weights and (fmean(intervention.weights),)
+        intervention = replace(
+            intervention, languages=(intervention.other,), weights=weights, selection=None, other=None
+        )
     if intervention.layers is not None and max(intervention.layers) >= neuron_set.layers:
         raise InvalidRequest(
             f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",

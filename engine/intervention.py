@@ -20,7 +20,7 @@ from engine.kernels.statistic import Statistic
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
 Scope = Literal["all", "prompt", "generation"]
-Selection = Literal["random"]
+Selection = Literal["random", "other"]
 
 
 def _choice(value: object, allowed: object, param: str) -> Any:
@@ -66,7 +66,8 @@ class Intervention:
 
     `layers` are global indices (None: all). `scope` says at which tokens: every one, those of the prompt, or those
     generated (of a scored continuation, its tokens count as generated). `selection="random"` takes as many neurons a
-    layer as the languages have, drawn with `seed`.
+    layer as the languages have, drawn with `seed`; `selection="other"` takes those of the language `other`, to whom
+    then happens what was asked for the languages' own.
     """
 
     languages: tuple[str, ...]
@@ -80,6 +81,7 @@ class Intervention:
     selection: Selection | None = None
     seed: int = 0
     non_target: NonTarget | None = None
+    other: str | None = None
 
     @classmethod
     def from_dict(cls, raw: object, *, param: str = "intervention") -> Intervention:
@@ -115,6 +117,7 @@ class Intervention:
             selection=None if selection is None else _choice(selection, Selection, f"{param}.selection"),
             seed=_seed(data.get("seed", 0), selection, f"{param}.seed"),
             non_target=_non_target(data.get("non_target"), f"{param}.non_target"),
+            other=_other(data.get("other"), selection, f"{param}.other"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +175,15 @@ def _layers(raw: object, param: str) -> tuple[int, ...] | None:
 def _seed(raw: object, selection: object, param: str) -> int:
     if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw < 2**63:
         raise InvalidRequest(f"seed must be a whole number from 0 to 2**63 - 1; got {raw!r}", param=param)
-    return raw if selection is not None else 0  # nothing is drawn, so the seed must not tell two interventions apart
+    return raw if selection == "random" else 0  # nothing is drawn, so the seed must not tell two interventions apart
+
+
+def _other(raw: object, selection: object, param: str) -> str | None:
+    if (raw is not None) != (selection == "other"):
+        raise InvalidRequest("other names a language where selection is other, and only there", param=param)
+    if raw is not None and (not isinstance(raw, str) or not raw):
+        raise InvalidRequest(f"other must be a language code; got {raw!r}", param=param)
+    return raw
 
 
 def _non_target(raw: object, param: str) -> NonTarget | None:

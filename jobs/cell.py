@@ -12,7 +12,7 @@ from ampsweep.canonical import content_hash
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronsRef:
-    """The neuron set a cell uses: its id, and how to make it where it is not there yet (None: it must be there)."""
+    """The neuron set a cell uses: its id, its languages, how to make it where it is not there (None: it must be)."""
 
     id: str
     method: str | None = None

@@ -36,13 +36,14 @@ class Strict(BaseModel):
 _NOT_THERE = object()
 
 
-def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
+def unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return a list as it is; an error where a value stands in it twice."""
     if len(set(values)) != len(values):
         raise PydanticCustomError("not_unique", "has the same value twice; name each once")
     return values
 
 
-Unique = Annotated[tuple[T, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(_unique)]
+Unique = Annotated[tuple[T, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(unique)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Languages = Unique[Name]
 

@@ -1,14 +1,20 @@
-"""The end of a sweep: its cells become its results and its summary. Nothing damaged is published."""
+"""The end of a sweep: its cells become its results and its summary. Nothing damaged is published.
+
+Where the sweep searches, the end of a rung is the beginning of the next one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import Conflict, DamagedFile
+from jobs.cell import Cell
 from jobs.cell_table import CellTable
 from jobs.results import Results
+from jobs.search import Search
+from jobs.sources import sources_of
+from jobs.spec import parse_spec
 from jobs.store.protocol import Store
 from jobs.store.records import CellRecord, SweepFiles, SweepRecord
 from jobs.store.states import CellState, SweepState
@@ -19,17 +25,20 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
     """Publish a finalizing sweep's files and end it; returns the sweep as it then stands.
 
     It is completed, also with some cells failed; failed if all did. A cell whose file is lost or damaged is given back
-    to be computed again: the sweep is in progress then, and is finalized anew. Calling this twice does no harm; what
-    the disk refuses raises, and the sweep stays finalizing.
+    to be computed again: the sweep is in progress then, and is finalized anew. So it is where a search goes on with
+    further cells. Calling this twice does no harm; what the disk refuses raises, and the sweep stays finalizing.
     """
     sweep = store.get_sweep(sweep_id)
     if sweep.state is not SweepState.FINALIZING:
         return sweep
-    checked = _check(store, results, sweep_id)
-    if checked is None:
+    versions = _check(store, results, sweep_id)
+    if versions is None:
         return store.get_sweep(sweep_id)
+    search = Search(parse_spec(sweep.spec))
+    if further := _further(store, results, sweep_id, search):
+        return store.extend_sweep(sweep_id, further)
     failed = {record.id: record.error or "" for record in _cells(store, sweep_id) if record.state is CellState.FAILED}
-    builder = SummaryBuilder()
+    builder = SummaryBuilder(search.rung)
 
     def tables() -> Iterator[CellTable]:
         for record in _completed(store, sweep_id):
@@ -37,7 +46,8 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
             builder.add(found)
             yield found
 
-    samples = results.write_sweep(sweep, tables(), failed=failed, versions=checked.versions, models=checked.models)
+    sources = sources_of(record.cell for record in _cells(store, sweep_id))
+    samples = results.write_sweep(sweep, tables(), rung=search.rung, failed=failed, versions=versions, sources=sources)
     summary = results.write_summary(sweep, builder.rows)
     files = SweepFiles(samples=samples.sha256, summary=summary.sha256)
     error = None
@@ -49,28 +59,29 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
         return store.get_sweep(sweep_id)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Checked:
-    """The distinct versions that computed a sweep's cells, and the models by name."""
-
-    versions: list[Mapping[str, str]]
-    models: dict[str, Mapping[str, str | None]]
-
-
-def _check(store: Store, results: Results, sweep_id: str) -> _Checked | None:
-    """Read every cell; return what computed them, or None if some were damaged and are reset."""
+def _check(store: Store, results: Results, sweep_id: str) -> list[Mapping[str, str]] | None:
+    """Read every cell; return the distinct versions that computed them, or None if some were damaged and are reset."""
     versions: dict[str, Mapping[str, str]] = {}
-    models: dict[str, Mapping[str, str | None]] = {}
     damaged = False
     for record in _completed(store, sweep_id):
         try:
             found = results.read_cell(record)
             versions[canonical_json(found.versions)] = found.versions
-            models[found.cell.model] = {"source": record.cell.model_source, "fingerprint": record.cell.model_hash}
         except DamagedFile as error:
             store.reset_cell(record.id, error.message)
             damaged = True
-    return None if damaged else _Checked(versions=list(versions.values()), models=models)
+    return None if damaged else list(versions.values())
+
+
+def _further(store: Store, results: Results, sweep_id: str, search: Search) -> list[Cell]:
+    """Return the cells of the next rung of a search, if there is one."""
+    if len(search.rungs) == 1:
+        return []
+    builder = SummaryBuilder(search.rung)
+    for record in _completed(store, sweep_id):
+        if search.rung(record.cell.task) is not None:
+            builder.add(results.read_cell(record))
+    return search.next((record.cell for record in _cells(store, sweep_id)), builder.shifts)
 
 
 def _completed(store: Store, sweep_id: str) -> Iterator[CellRecord]:

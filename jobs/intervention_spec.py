@@ -19,6 +19,7 @@ from jobs.edge import Languages, Name, Strict, Unique, validated
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
 Scope = Literal["all", "prompt", "generation"]
+Selection = Literal["random", "other"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(ge=-1e6, le=1e6)]
 LayerList = Unique[Annotated[int, Field(ge=0, lt=10_000)]]
@@ -80,13 +81,17 @@ class InterventionSpec(Strict):
     statistic: StatisticWord | None = None
     layers: Layers = "all"
     scope: Scope = "all"
-    selection: Literal["random"] | None = None
+    selection: Selection | None = None
     seed: Seed = 0
     non_target: NonTargetSpec | None = None
+    other: Name | None = None
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionSpec:
         check_magnitude(self.op, factor=self.factor, patch=self.patch, statistic=self.statistic, factor_key="factor")
+        if (self.other is not None) != (self.selection == "other"):
+            message = "names a language where selection is other, and only there"
+            raise PydanticCustomError("other", message, {"key": "other"})
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +107,7 @@ class InterventionSpec(Strict):
             selection=self.selection,
             seed=self.seed,
             non_target=None if self.non_target is None else self.non_target.model_dump(),
+            other=self.other,
         )
 
 
@@ -130,11 +136,12 @@ def complete_intervention(
     selection: str | None,
     seed: int,
     non_target: Mapping[str, Any] | None,
+    other: str | None = None,
 ) -> dict[str, Any]:
     """Return the complete form.
 
-    Languages whose weights are all 1 are a list. `layers` None is all. Without `selection` nothing is drawn, so the
-    seed is 0.
+    Languages whose weights are all 1 are a list. `layers` None is all. Unless `selection` is random nothing is drawn,
+    so the seed is 0. `other` comes with the selection of that name: whose neurons are taken.
     """
     weights = languages if isinstance(languages, Mapping) and set(languages.values()) != {1} else None
     return {
@@ -148,8 +155,9 @@ def complete_intervention(
         "layers": "all" if layers is None else sorted(set(layers)),
         "scope": scope,
         "selection": selection,
-        "seed": seed if selection is not None else 0,
+        "seed": seed if selection == "random" else 0,
         "non_target": None if non_target is None else {"op": non_target["op"], "factor": float(non_target["factor"])},
+        "other": other,
     }
 
 

@@ -45,7 +45,11 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
             f"neuron set {info.id} was made for another model ({info.model}); choose one of this model's",
             param="neurons.id",
         )
-    return NeuronChoice(ref=NeuronsRef(id=info.id), languages=tuple(info.languages), has_patch=bool(info.patch))
+    return NeuronChoice(
+        ref=NeuronsRef(id=info.id, languages=tuple(sorted(info.languages))),
+        languages=tuple(info.languages),
+        has_patch=bool(info.patch),
+    )
 
 
 def neurons_to_find(

@@ -2,7 +2,7 @@
 
 For every task and data language comes the unsteered baseline, then every steered cell that is compared with it. Where a
 task compares two languages (lss), each target language has a baseline of its own and is skipped where it is the data
-language.
+language. A sweep that searches begins with a part of these (`jobs.search`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
-from jobs.cell import Cell, NeuronsRef, TaskRef
+from jobs.cell import Cell, TaskRef
+from jobs.controls import with_controls
 from jobs.intervention_spec import complete_intervention
 from jobs.neuron_choice import NeuronChoice, choose_neurons
 from jobs.neuron_sets import NeuronSets
+from jobs.search import Search
 from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
 from jobs.tasks.base import Task
 from jobs.tasks.registry import task_for
@@ -27,30 +29,28 @@ MAX_CELLS = 100_000
 
 
 def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int = MAX_CELLS) -> list[Cell]:
-    """Return a sweep's cells, each once.
+    """Return the cells a sweep begins with, each once; of a grid that is all of them.
 
     Raises InvalidRequest or UnknownName whose `param` is the spec's field, SweepTooLarge above `max_cells`.
     """
+    search = _search(spec)
     cells: dict[str, Cell] = {}
     for mode in spec.mode:
-        for cell in _plan_in(mode, spec, catalog, neuron_sets, max_cells=max_cells):
+        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, max_cells=max_cells):
             cells.setdefault(cell.id, cell)
-    return list(cells.values())
+    return search.first(list(cells.values()))
 
 
 def _plan_in(
-    mode: str, spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
+    mode: str, spec: SweepSpec, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
 ) -> Iterator[Cell]:
+    """Yield the cells of the whole grid in one mode, some of them perhaps twice."""
     model = catalog.model(spec.model)
     neurons = choose_neurons(spec, model, catalog, neuron_sets, mode=mode)
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
     tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
-    a_target = len(_magnitudes(spec, mode)) * len(layers) * (1 + len(spec.interventions.controls))
-    count = len(spec.mode) * sum(
-        1 + a_target * (1 if ref.target_language else len(targets)) for task in tasks for ref in task.refs
-    )
-    if count > max_cells:
+    if (count := len(spec.mode) * _count(spec, search, tasks, targets, len(layers))) > max_cells:
         raise SweepTooLarge(
             f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
             param="interventions",
@@ -58,7 +58,7 @@ def _plan_in(
     for task in tasks:
         for ref in task.refs:
             own = [ref.target_language] if ref.target_language is not None else targets
-            for neurons_ref, intervention in _interventions(spec, mode, own, layers, neurons.ref):
+            for intervention in _interventions(spec, mode, own, layers, neurons, ref.data_language):
                 yield Cell(
                     model=spec.model,
                     model_source=model.source,
@@ -67,7 +67,7 @@ def _plan_in(
                     engine_version=catalog.engine_version,
                     dtype=catalog.dtype,
                     task=ref,
-                    neurons=neurons_ref,
+                    neurons=None if intervention is None else neurons.ref,
                     intervention=intervention,
                     seed=spec.seed,
                 )
@@ -144,6 +144,9 @@ def _targets(spec: SweepSpec, neurons: NeuronChoice) -> tuple[str, ...]:
             raise UnknownName(what, language, neurons.languages, param=f"interventions.languages.{at}")
     if spec.interventions.patch is not None and not neurons.has_patch:
         raise InvalidRequest("this neuron set has no patch values; give factors alone", param="interventions.patch")
+    if "other" in spec.interventions.controls and len(neurons.languages) < 2:
+        message = "the neuron set has no other language; leave the control other out"
+        raise InvalidRequest(message, param="interventions.controls")
     return tuple(asked or neurons.languages)
 
 
@@ -171,31 +174,63 @@ def _magnitudes(spec: SweepSpec, mode: str) -> list[tuple[str | None, str | None
     return list(product(asked.patch or (None,), asked.statistic or (None,), factors))
 
 
+def _search(spec: SweepSpec) -> Search:
+    """Return how the sweep goes about its factors; InvalidRequest where that would save nothing."""
+    search, halving = Search(spec), spec.search
+    if halving is None:
+        return search
+    if len(spec.mode) > 1:
+        raise InvalidRequest("a search is in one mode; give one, or search: grid", param="mode")
+    limits = [task.limit for task in spec.tasks if task_for(task.name).compares]
+    if not limits:
+        raise InvalidRequest("the best factor is told by LSS; give a task lss, or search: grid", param="search")
+    if halving.keep >= (factors := len(spec.interventions.factors or (1.0,))):
+        message = f"keep must be less than the number of factors, which is {factors}; give more factors, or keep fewer"
+        raise InvalidRequest(message, param="search.keep")
+    if (least := min((limit for limit in limits if limit is not None), default=None)) and halving.items >= least:
+        message = f"items must be less than the limit of every task lss, here {least}; give fewer items"
+        raise InvalidRequest(message, param="search.items")
+    return search
+
+
+def _count(spec: SweepSpec, search: Search, tasks: list[_Planned], targets: tuple[str, ...], layers: int) -> int:
+    """Return how many cells the sweep has when it ends, but for those that are twice in the spec."""
+    a_factor = len(_magnitudes(spec, "corrected")) // len(spec.interventions.factors or (1.0,)) * layers
+    *before, last = search.rungs
+    controlled = 1 + len(spec.interventions.controls)
+    refs = [ref for task in tasks for ref in task.refs]
+    tried = sum(1 + a_factor * rung.factors for rung in before for ref in refs if ref.target_language)
+    in_full = sum(
+        1 + a_factor * last.factors * controlled * (1 if ref.target_language else len(targets)) for ref in refs
+    )
+    return tried + in_full
+
+
 def _interventions(
     spec: SweepSpec,
     mode: str,
     targets: list[str] | tuple[str, ...],
     layers: list[tuple[int, ...] | None],
-    neurons: NeuronsRef,
-) -> Iterator[tuple[NeuronsRef | None, dict[str, Any] | None]]:
-    """Yield nothing at all (the baseline), then each intervention with its neuron set."""
-    yield None, None
+    neurons: NeuronChoice,
+    data_language: str,
+) -> Iterator[dict[str, Any] | None]:
+    """Yield nothing at all (the baseline), then each intervention with its controls."""
+    yield None
     asked = spec.interventions
     non_target = None if asked.non_target is None else asked.non_target.model_dump()
     for target, (patch, statistic, factor), chosen in product(targets, _magnitudes(spec, mode), layers):
-        for selection in (None, *asked.controls):
-            yield (
-                neurons,
-                complete_intervention(
-                    languages={target: asked.languages[target]} if isinstance(asked.languages, dict) else (target,),
-                    op=asked.op,
-                    factor=factor,
-                    patch=patch,
-                    statistic=statistic,
-                    layers=chosen,
-                    scope=asked.scope,
-                    selection=selection,
-                    seed=spec.seed,
-                    non_target=non_target,
-                ),
-            )
+        own = complete_intervention(
+            languages={target: asked.languages[target]} if isinstance(asked.languages, dict) else (target,),
+            op=asked.op,
+            factor=factor,
+            patch=patch,
+            statistic=statistic,
+            layers=chosen,
+            scope=asked.scope,
+            selection=None,
+            seed=spec.seed,
+            non_target=non_target,
+        )
+        yield from with_controls(
+            own, asked.controls, data_language=data_language, languages=neurons.languages, seed=spec.seed
+        )

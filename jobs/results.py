@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
-from jobs.cell import Cell
+from jobs.cell import Cell, TaskRef
 from jobs.cell_table import CellTable, from_bytes, to_table
 from jobs.sample import Sample
 from jobs.schema import SAMPLES, SUMMARY, WRITING
@@ -109,21 +109,23 @@ class Results:
         sweep: SweepRecord,
         cells: Iterable[CellTable],
         *,
+        rung: Callable[[TaskRef], int | None],
         failed: Mapping[str, str],
         versions: Sequence[Mapping[str, str]],
-        models: Mapping[str, Mapping[str, str | None]],
+        sources: Mapping[str, object],
     ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
-        The metadata have the spec, `versions` (of all that computed the cells), `models` (by name: their source on the
-        Hub with its commit, if they have one, and fingerprint) and `failed` (the errors of the cells without samples).
+        `rung` tells a cell's step of the search, as `jobs.search.Search` does.
+        The metadata have the spec, `versions` (of all that computed the cells), `failed` (the errors of the cells
+        without samples) and `sources` (see there).
         """
         metadata = {
             "ampsweep.sweep_id": sweep.id,
             "ampsweep.spec": canonical_json(sweep.spec),
             "ampsweep.versions": canonical_json(list(versions)),
-            "ampsweep.models": canonical_json({name: dict(model) for name, model in models.items()}),
             "ampsweep.failed_cells": canonical_json(dict(failed)),
+            "ampsweep.sources": canonical_json(dict(sources)),
         }
         schema = SAMPLES.with_metadata(metadata)
         target = self._file(sweep.id, RESULTS)
@@ -131,8 +133,8 @@ class Results:
             with pq.ParquetWriter(path, schema, **WRITING) as writer:
                 waiting: list[pa.Table] = []
                 for cell in cells:
-                    ids = pa.repeat(pa.scalar(sweep.id, pa.string()), cell.table.num_rows)
-                    waiting.append(cell.table.add_column(0, SAMPLES.field(0), ids).cast(schema))
+                    own = {"sweep_id": sweep.id, "rung": rung(cell.cell.task)}
+                    waiting.append(_of_sweep(cell.table, own, schema))
                     if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
                         writer.write_table(pa.concat_tables(waiting))
                         waiting = []
@@ -222,6 +224,15 @@ class Results:
         except NotFound:
             raise missing from None
         return file
+
+
+def _of_sweep(cell: pa.Table, own: Mapping[str, object], schema: pa.Schema) -> pa.Table:
+    """Return a cell's samples with the columns that are the sweep's."""
+    columns = [
+        pa.repeat(pa.scalar(own[field.name], field.type), cell.num_rows) if field.name in own else cell[field.name]
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _cell_file(name: str) -> str:

@@ -35,6 +35,8 @@ SAMPLES = pa.schema(
         ("call_tokens", pa.list_(pa.int64())),
         ("statistic", pa.string()),
         ("weights", pa.string()),
+        ("control_language", pa.string()),
+        ("rung", pa.int32()),
         ("mode", pa.string()),
         ("measures", pa.string()),
     ]
@@ -42,9 +44,11 @@ SAMPLES = pa.schema(
 """A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
 
 `measures` is JSON: what an lm-eval task says of each item, by metric.
+
+`rung` counts the steps of a search from 1; it is null where all items that the spec asks for were asked.
 """
 
-CELL = pa.schema(list(SAMPLES)[1:])
+CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
 """A cell's samples: it belongs to every sweep that needs it."""
 
 SUMMARY = pa.schema(
@@ -76,12 +80,15 @@ SUMMARY = pa.schema(
         ("note", pa.string()),
         ("p_holm", pa.float64()),
         ("effect", pa.float64()),
+        ("control_language", pa.string()),
+        ("rung", pa.int32()),
         ("mode", pa.string()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.
 
-`p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on.
+`p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on. `rung` is
+as in the samples: rows that have one are steps of a search, on few items.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -92,7 +99,8 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
 
     `target_language` is the language steered to (of several, joined by "+"), or the one a baseline is compared with.
     An unsteered cell has no selection, op, factor, layers, scope, patch or statistic. `weights` are the languages' in
-    their order, joined by "+"; null where all are 1.
+    their order, joined by "+"; null where all are 1. `control_language` is the one whose neurons were edited in the
+    place of the target's own, for the control `other`.
     """
     asked = cell.intervention or {}
     languages = asked.get("languages", ())
@@ -112,4 +120,5 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "statistic": asked.get("statistic"),
         "mode": cell.task.mode,
         "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
+        "control_language": asked.get("other"),
     }

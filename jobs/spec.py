@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.edge import Languages, Name, Strict, Unique, validated
+from jobs.edge import Languages, Name, Strict, Unique, unique, validated
 from jobs.intervention_spec import (
     Factor,
     LayerList,
@@ -16,6 +16,7 @@ from jobs.intervention_spec import (
     Patch,
     Scope,
     Seed,
+    Selection,
     StatisticWord,
     WeightedLanguages,
     by_kind,
@@ -96,7 +97,7 @@ class InterventionsSpec(Strict):
 
     `languages` may give each target a weight. `layers: each` makes one of each layer. Without `patch` or `statistic`
     the factors are the magnitudes; with one of them each of its values is multiplied by each factor (1 if none is
-    given). `controls: [random]` repeats all with neurons drawn at random.
+    given). `controls` repeat all with as many neurons drawn at random (`random`), with another language's (`other`).
     """
 
     languages: WeightedLanguages | None = None
@@ -106,7 +107,7 @@ class InterventionsSpec(Strict):
     statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(_one_or_list)] = None
     layers: Layers = "all"
     scope: Scope = "all"
-    controls: Annotated[tuple[Literal["random"], ...], Field(strict=False, max_length=1)] = ()
+    controls: Annotated[tuple[Selection, ...], Field(strict=False), AfterValidator(unique)] = ()
     non_target: NonTargetSpec | None = None
 
     @model_validator(mode="after")
@@ -126,6 +127,26 @@ class TaskSpec(Strict):
     chat: bool = False
 
 
+class HalvingSpec(Strict):
+    """Many factors on few items first, the promising ones on all; see `jobs.search`.
+
+    All factors are tried on `items` items, then the better half on twice as many, and so on, until `keep` are left.
+    """
+
+    method: Literal["halving"]
+    items: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    keep: Annotated[int, Field(ge=1, le=1000)] = 2
+
+
+def _search(value: object) -> object:
+    if value == "grid":
+        return None
+    if isinstance(value, str) and value != "halving":
+        message = "must be grid, halving, or an object with method, items and keep; got {value}"
+        raise PydanticCustomError("search", message, {"value": value})
+    return {"method": "halving"} if value == "halving" else value
+
+
 class SweepSpec(Strict):
     """What a user asks for: one model, one neuron set, interventions, tasks.
 
@@ -138,6 +159,7 @@ class SweepSpec(Strict):
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
     mode: Annotated[Unique[Mode], BeforeValidator(_one_or_list)] = ("corrected",)
+    search: Annotated[HalvingSpec | None, BeforeValidator(_search)] = None
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:

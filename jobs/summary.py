@@ -6,7 +6,7 @@ Cells are fed in the plan's order, a baseline before those compared with it; of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,14 +23,20 @@ from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_of
 
 _TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
-_FAMILY = ("task", "mode", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
+_FAMILY = ("task", "mode", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers", "rung")
 """Rows that agree in these differ in their languages: the p-values of one table."""
 
 
 class SummaryBuilder:
-    """Takes a sweep's cells one by one and makes `rows`, each with the columns of `jobs.schema.SUMMARY`."""
+    """Takes a sweep's cells one by one and makes `rows`, each with the columns of `jobs.schema.SUMMARY`.
 
-    def __init__(self) -> None:
+    `rung` tells a cell's step of the search, as `jobs.search.Search` does. `shifts` has the LSS of each steered cell
+    that has one, by the cell's id.
+    """
+
+    def __init__(self, rung: Callable[[TaskRef], int | None]) -> None:
+        self.shifts: dict[str, float] = {}
+        self._rung = rung
         self._rows: list[dict[str, Any]] = []
         self._baselines: dict[TaskRef, pa.Table] = {}
 
@@ -65,7 +71,10 @@ class SummaryBuilder:
             if verdict is not None:
                 failed = found.table.num_rows - verdict.n
                 counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
-                self._rows.append({**shared, "metric": metric.name, **counts, **asdict(verdict)})
+                place = {"metric": metric.name, "rung": self._rung(cell.task)}
+                self._rows.append({**shared, **place, **counts, **asdict(verdict)})
+                if metric.name == "lss" and verdict.value is not None:
+                    self.shifts[cell.id] = verdict.value
 
 
 def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -80,11 +89,12 @@ def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return for each target language (and op, patch, statistic, weights, layers) the factor with the largest mean LSS.
 
     The mean is over base languages; `languages` says how many there were. Of equal ones the smaller factor wins.
-    Controls do not count, nor does a target without neurons, for which nothing was changed.
+    Controls do not count, nor do the rungs of a search before its last one, nor a target without neurons, for which
+    nothing was changed.
     """
     means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        changed = row["selection"] is None and row["neurons"] > 0
+        changed = row["selection"] is None and row["rung"] is None and row["neurons"] > 0
         if row["metric"] == "lss" and changed and row["value"] is not None:
             means[tuple(row[name] for name in _TARGET)][row["factor"]].append(row["value"])
     best: list[dict[str, Any]] = []

@@ -37,10 +37,10 @@ def report(
 
 
 def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None) -> None:
-    from jobs.report.data import LOW_RESOURCE, ReportData
+    from jobs.report.data import ReportData
     from jobs.report.page import answers, render
 
-    codes = LOW_RESOURCE if low_resource is None else {code.strip() for code in low_resource.split(",")}
+    codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
     with closing(ReportData(folder, low_resource=codes)) as data:
         found = list(answers(data))
         page = render(data, found)

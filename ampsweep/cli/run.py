@@ -107,7 +107,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
     from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
 
-    if sweep.state is SweepState.FINALIZING:
+    while sweep.state is SweepState.FINALIZING:
         sweep = finalize(house.store, house.results, sweep.id)
     if sweep.state in SWEEP_ENDED:
         return sweep

@@ -14,7 +14,11 @@ _SERIES = ("task", "metric", "target_language", "op", "patch", "statistic", "wei
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
-    """Print mean values over the data languages by factor, a line a target language and selection of neurons."""
+    """Print mean values over the data languages by factor, a line a target language and selection of neurons.
+
+    Of a search, only what was asked of all items counts.
+    """
+    rows = [row for row in rows if row["rung"] is None]
     best = {tuple(row[name] for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
     for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
         own = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]

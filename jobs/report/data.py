@@ -1,4 +1,8 @@
-"""A sweep's files as tables that SQL can ask: `samples`, `summary`, `neurons`, `low_resource`."""
+"""A sweep's files as tables that SQL can ask.
+
+`samples`, `summary` and `neurons` are the files; `resources` has the resource class of languages, `student` the
+quantiles for intervals of means (`jobs.report.comparisons`). On them stand the views of `jobs.report.views`.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
+from jobs.report.comparisons import student_quantiles
+from jobs.report.resources import resource_classes
+from jobs.report.views import VIEWS
 
-LOW_RESOURCE = frozenset({"ht", "qu", "ta"})
-"""Languages of the paper that NLLB Team et al. (2022), table 1, call low-resource."""
 NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
 """`neurons.parquet`: a row a language and neuron of the sweep's neuron set."""
 _FILES = ("results.parquet", "summary.parquet")
@@ -24,19 +29,23 @@ _FILES = ("results.parquet", "summary.parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256."""
+    """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256.
+
+    `sources` are the models, engines, neuron sets and data, as `jobs.sources` tells of them.
+    """
 
     sweep_id: str
     spec: dict[str, Any]
     versions: list[dict[str, str]]
     failed_cells: dict[str, str]
+    sources: dict[str, list[Any]]
     files: dict[str, str]
 
 
 class ReportData:
     """The files of one folder: `results.parquet`, `summary.parquet` and, where it is there, `neurons.parquet`."""
 
-    def __init__(self, folder: Path, *, low_resource: Collection[str] = LOW_RESOURCE) -> None:
+    def __init__(self, folder: Path, *, low_resource: Collection[str] | None = None) -> None:
         """Open them; NotFound where one is missing, DamagedFile where one is not what a sweep leaves."""
         for name in _FILES:
             if not (folder / name).is_file():
@@ -49,8 +58,10 @@ class ReportData:
         self._connection.register("samples", _table(paths[0]))
         self._connection.register("summary", _table(paths[1]))
         self._connection.register("neurons", _table(neurons) if self.has_neurons else NEURONS.empty_table())
-        codes = pa.table({"language": pa.array(sorted(low_resource), pa.string())})
-        self._connection.register("low_resource", codes)
+        self._connection.register("resources", resource_classes(low_resource))
+        self._connection.register("student", student_quantiles())
+        for view in VIEWS:
+            self._connection.execute(view)
 
     def ask(self, sql: str) -> pa.Table:
         """Return the answer to a query."""
@@ -76,6 +87,7 @@ def _provenance(paths: list[Path]) -> Provenance:
             spec=json.loads(metadata[b"ampsweep.spec"]),
             versions=json.loads(metadata[b"ampsweep.versions"]),
             failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
+            sources=json.loads(metadata[b"ampsweep.sources"]),
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:

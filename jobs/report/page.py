@@ -14,6 +14,7 @@ from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question
 from jobs.report.tables import shown, to_csv, to_latex
+from jobs.report.views import VIEWS
 
 _LONGEST = 40
 """Rows of a table that stand on the page; CSV and LaTeX have all."""
@@ -43,6 +44,7 @@ def answers(data: ReportData) -> Iterator[Answer]:
     for question in QUESTIONS:
         table = data.ask(question.sql)
         if table.num_rows:
+            table = table if question.add is None else question.add(table)
             figure = None if question.draw is None else question.draw(table)
             yield Answer(question=question, table=table, figure=figure)
 
@@ -56,6 +58,7 @@ def render(data: ReportData, found: list[Answer]) -> str:
         provenance=data.provenance,
         methods=methods_paragraph(data.provenance, samples=samples),
         has_neurons=data.has_neurons,
+        views=[view.strip() for view in VIEWS],
         sections=[
             {
                 "key": each.question.key,

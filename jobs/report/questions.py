@@ -1,4 +1,7 @@
-"""What a report asks of a sweep's files, in SQL. Each query stands on the page beside the figure it made."""
+"""What a report asks of a sweep's files, in SQL. Each query stands on the page beside the figure it made.
+
+The tables are those of `jobs.report.data`, the views those of `jobs.report.views`.
+"""
 
 from __future__ import annotations
 
@@ -7,66 +10,123 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.report.figures import bars, curves, heat_map, profile, scatter
+from jobs.report.comparisons import with_tests
+from jobs.report.dots import gain_and_cost, rows_of_dots, self_and_cross, strips
+from jobs.report.heat_maps import difference_maps, heat_map
+from jobs.report.lines import curves
 
 Draw = Callable[[pa.Table], str]
 
 BEST = """
 WITH means AS (
-  SELECT target_language, op, patch, statistic, layers, factor, avg(value) AS lss, count(*) AS languages
-  FROM summary
-  WHERE metric = 'lss' AND selection IS NULL AND neurons > 0 AND value IS NOT NULL
-  GROUP BY ALL
+  SELECT target_language, intervention, layers, factor, whose, avg(value) AS lss, count(*) AS languages,
+         max(neurons) AS neurons
+  FROM steered WHERE metric = 'lss' GROUP BY ALL
 ), ranked AS (
-  SELECT *, row_number() OVER (PARTITION BY target_language ORDER BY round(lss, 12) DESC, factor) AS place FROM means
+  SELECT *, row_number() OVER (
+    PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS place
+  FROM means WHERE whose = 'own' AND neurons > 0
 )
-SELECT * EXCLUDE place FROM ranked WHERE place = 1 ORDER BY target_language
+SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages, r.neurons,
+       any_value(c.lss) FILTER (c.whose = 'random') AS random,
+       any_value(c.lss) FILTER (c.whose = 'other language') AS other
+FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, factor)
+WHERE r.place = 1 GROUP BY ALL ORDER BY ALL
 """
-MATRIX = f"""
-SELECT s.data_language AS row, s.target_language AS "column", s.value
-FROM summary s JOIN ({BEST}) b
-  ON s.target_language = b.target_language AND s.factor = b.factor AND s.op = b.op AND s.layers = b.layers
- AND s.patch IS NOT DISTINCT FROM b.patch AND s.statistic IS NOT DISTINCT FROM b.statistic
-WHERE s.metric = 'lss' AND s.selection IS NULL
-ORDER BY ALL
-"""  # noqa: S608  # both parts stand above
+MATRIX = """
+SELECT data_language AS row, target_language AS "column", value
+FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
+"""
+OWN_OR_ANY = """
+WITH best AS (
+  SELECT s.data_language, s.target_language, s.selection, s.factor, s.doc_id, s.score
+  FROM samples s LEFT JOIN chosen c
+    ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
+   AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
+  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND (s.factor IS NULL OR c.factor IS NOT NULL)
+), shifted AS (
+  SELECT target_language, data_language, doc_id, s.selection, s.score > b.score AS yes
+  FROM best s JOIN best b USING (target_language, data_language, doc_id)
+  WHERE s.factor IS NOT NULL AND b.factor IS NULL
+), counted AS (
+  SELECT target_language AS language, c.selection AS control, count(*) AS n, avg(o.yes::INT) AS own,
+         avg(c.yes::INT) AS controlled, count(*) FILTER (o.yes AND NOT c.yes) AS only_own,
+         count(*) FILTER (c.yes AND NOT o.yes) AS only_control
+  FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id)
+  WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
+), tested AS (
+  SELECT *, only_own + only_control AS differ, list_transform(
+    range(0, least(only_own, only_control) + 1),
+    lambda k: exp(lgamma(differ + 1) - lgamma(k + 1) - lgamma(differ - k + 1) - differ * ln(2))) AS tail
+  FROM counted
+), ranked AS (
+  SELECT * EXCLUDE (differ, tail), least(1, 2 * list_sum(tail)) AS p FROM tested
+)
+SELECT * EXCLUDE (place, size),
+       least(1, max(p * (size - place + 1)) OVER (PARTITION BY control ORDER BY place)) AS p_holm
+FROM (SELECT *, row_number() OVER (PARTITION BY control ORDER BY p, language) AS place,
+             count(*) OVER (PARTITION BY control) AS size FROM ranked)
+ORDER BY control, language
+"""
 CURVES = """
-SELECT task || ': ' || metric AS panel, target_language AS line,
-       coalesce(selection, 'language-specific') AS style, factor AS x,
-       avg(coalesce(delta, value)) AS y,
-       coalesce(1.96 * stddev_samp(coalesce(delta, value)) / sqrt(count(*)), 0) AS half
-FROM summary
-WHERE factor IS NOT NULL AND coalesce(delta, value) IS NOT NULL AND layers NOT SIMILAR TO '[0-9]+'
-GROUP BY ALL HAVING count(*) > 0
-ORDER BY ALL
+WITH means AS (
+  SELECT panel, target_language AS target, intervention, whose, factor AS x, avg(y) AS y, stddev_samp(y) AS sd,
+         count(*) AS n
+  FROM steered WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
+)
+SELECT * EXCLUDE (sd, t), t * sd / sqrt(n) AS half FROM means LEFT JOIN student USING (n) ORDER BY ALL
+"""
+EFFECTS = """
+SELECT panel, data_language AS row, target_language AS "column", y AS value
+FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
 """
 SELF_CROSS = """
 WITH effects AS (
-  SELECT task || ': ' || metric AS panel, target_language AS target,
-         coalesce(selection, 'language-specific') AS neurons,
-         factor,
+  SELECT panel, target_language AS target, whose, intervention, factor,
          avg(delta) FILTER (data_language = target_language) AS self,
-         avg(delta_ci_low) FILTER (data_language = target_language) AS self_low,
-         avg(delta_ci_high) FILTER (data_language = target_language) AS self_high,
+         avg(delta_ci_high - delta_ci_low) FILTER (data_language = target_language) / 2 AS self_half,
+         avg(effect) FILTER (data_language = target_language) AS effect,
+         avg(p_value) FILTER (data_language = target_language) AS p,
          avg(p_holm) FILTER (data_language = target_language) AS p_holm,
          avg(delta) FILTER (data_language <> target_language) AS "cross",
-         1.96 * stddev_samp(delta) FILTER (data_language <> target_language)
-           / sqrt(count(delta) FILTER (data_language <> target_language)) AS cross_half
-  FROM summary WHERE delta IS NOT NULL GROUP BY ALL
+         stddev_samp(delta) FILTER (data_language <> target_language) AS sd,
+         count(delta) FILTER (data_language <> target_language) AS n
+  FROM at_best WHERE delta IS NOT NULL GROUP BY ALL
 )
-SELECT * FROM effects WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
+SELECT * EXCLUDE (sd, t, n), t * sd / sqrt(n) AS cross_half FROM effects LEFT JOIN student USING (n)
+WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
+"""
+GAIN_COST = """
+WITH gains AS (
+  SELECT target_language, op, patch, statistic, layers, factor, avg(y) AS gain, 'mean LSS' AS gain_is
+  FROM steered WHERE metric = 'lss' AND whose = 'own' AND neurons > 0 GROUP BY ALL
+), costs AS (
+  SELECT panel, target_language, intervention, op, patch, statistic, layers, factor,
+         avg(delta) FILTER (data_language = target_language) AS self,
+         avg(delta) FILTER (data_language <> target_language) AS cost
+  FROM steered WHERE delta IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
+)
+SELECT c.panel, c.target_language AS target, c.intervention, c.layers, c.factor, coalesce(g.gain, c.self) AS gain,
+       coalesce(g.gain_is, 'difference in the language') AS gain_is, c.cost
+FROM costs c LEFT JOIN gains g
+  ON c.target_language = g.target_language AND c.op = g.op AND c.factor = g.factor AND c.layers = g.layers
+ AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic
+WHERE cost IS NOT NULL AND coalesce(g.gain, c.self) IS NOT NULL AND c.layers NOT SIMILAR TO '[0-9]+'
+ORDER BY ALL
 """
 RESOURCES = """
-SELECT s.task || ': ' || s.metric AS panel,
-       CASE WHEN l.language IS NULL THEN 'high-resource' ELSE 'low-resource' END AS label,
-       coalesce(s.selection, 'language-specific') AS series,
-       avg(coalesce(s.delta, s.value)) AS y,
-       coalesce(1.96 * stddev_samp(coalesce(s.delta, s.value)) / sqrt(count(*)), 0) AS half,
-       count(*) AS n
-FROM summary s LEFT JOIN low_resource l ON s.target_language = l.language
-WHERE s.factor IS NOT NULL AND coalesce(s.delta, s.value) IS NOT NULL
-  AND (s.metric = 'lss' OR s.data_language = s.target_language)
-GROUP BY ALL ORDER BY ALL
+SELECT * FROM by_class ORDER BY ALL
+"""
+RESOURCE_GAP = """
+SELECT panel, whose, count(*) FILTER (class = 'low') AS n_low, count(*) FILTER (class = 'high') AS n_high,
+       avg(y) FILTER (class = 'low') AS mean_low, avg(y) FILTER (class = 'high') AS mean_high,
+       list(y) FILTER (class = 'low') AS low, list(y) FILTER (class = 'high') AS high
+FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
+"""
+PROFILE = """
+SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
+       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS half
+FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
 SELECT language AS row, layer AS "column", count(*) AS value FROM neurons GROUP BY ALL ORDER BY ALL
@@ -81,39 +141,41 @@ SELECT x.language AS row, y.language AS "column", coalesce(s.n, 0) / (x.n + y.n 
 FROM sizes x CROSS JOIN sizes y LEFT JOIN shared s ON s.row = x.language AND s."column" = y.language
 ORDER BY ALL
 """
-PROFILE = """
-SELECT task || ': ' || metric AS panel, target_language AS line, coalesce(selection, 'language-specific') AS style,
-       CAST(layers AS INTEGER) AS x, avg(coalesce(delta, value)) AS y
-FROM summary
-WHERE layers SIMILAR TO '[0-9]+' AND coalesce(delta, value) IS NOT NULL
-GROUP BY ALL ORDER BY ALL
+SEARCH = """
+SELECT target_language, concat_ws(' ', op, patch, statistic) AS intervention, layers, factor, rung,
+       avg(value) AS lss, sum(n) AS items
+FROM summary WHERE metric = 'lss' AND rung IS NOT NULL GROUP BY ALL
+ORDER BY target_language, intervention, rung, factor
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question with its query, and how the answer is drawn (None: as a table only). `key` names its files."""
+    """A question with its query, and how the answer is drawn (None: as a table only). `key` names its files.
+
+    `add` works out what SQL cannot, from the query's answer.
+    """
 
     key: str
     title: str
     about: str
     sql: str
-    draw: Draw | None
+    draw: Draw | None = None
+    add: Callable[[pa.Table], pa.Table] | None = None
 
 
 QUESTIONS = (
     Question(
         key="best_factor",
         title="Which factor is best for each target language?",
-        about="The factor with the largest mean LSS over base languages; of equal ones the smaller. "
-        "Controls do not count.",
+        about="The factor with the largest mean LSS over base languages; of equal ones the smaller. Controls do not "
+        "count; their LSS at the same factor stands beside it. What follows is about each target's best intervention.",
         sql=BEST,
-        draw=None,
     ),
     Question(
         key="lss_matrix",
         title="Where does the language shift?",
-        about="LSS(L to T) at the best factor of T: the share of facts whose object in T became likelier "
+        about="LSS(L to T) at the best intervention of T: the share of facts whose object in T became likelier "
         "after a premise in L.",
         sql=MATRIX,
         draw=lambda found: heat_map(
@@ -121,35 +183,72 @@ QUESTIONS = (
         ),
     ),
     Question(
+        key="own_or_any",
+        title="Is it the language's own neurons?",
+        about="LSS at the best intervention, over all facts and base languages, beside the same done to as many random "
+        "neurons and to those of another language. Exact McNemar tests of the pairs of fact and base language that "
+        "shifted with one and not with the other; Holm-corrected over the languages. A fact that is asked in several "
+        "base languages counts as often, though these are not independent.",
+        sql=OWN_OR_ANY,
+        draw=rows_of_dots,
+    ),
+    Question(
         key="factor_curves",
         title="How does the effect depend on the factor?",
-        about="Means over data languages with a 95 % interval of that mean (normal): LSS itself, for every other "
-        "metric the difference to the unsteered model on the same items. Dashed: the controls.",
+        about="Means over data languages with the 95 % interval of that mean (Student's t): LSS itself, for every "
+        "other metric the difference to the unsteered model on the same items.",
         sql=CURVES,
-        draw=curves,
+        draw=lambda found: curves(found, x_label="factor", y_label="mean effect"),
+    ),
+    Question(
+        key="effect_matrix",
+        title="What does steering to one language do to the others?",
+        about="The difference to the unsteered model on the same items, at the best intervention of each target. "
+        "Framed: the language itself (self); all else is cross.",
+        sql=EFFECTS,
+        draw=lambda found: difference_maps(found, rows="data language", columns="target language"),
     ),
     Question(
         key="self_cross",
-        title="What is gained in the language itself, and what does it cost elsewhere?",
-        about="Each point is a target language and factor: the difference to the unsteered model in the language "
-        "itself (self) against the mean difference in the others (cross).",
+        title="Self against cross: what does a language gain in itself, and what do the others?",
+        about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
+        "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
+        "the interval of that mean over languages (Student's t). Of perplexity and nll a fall is the gain. p-values "
+        "are of self, Holm-corrected over languages; effect is Cohen's g of accuracies, d_z of means.",
         sql=SELF_CROSS,
-        draw=scatter,
+        draw=self_and_cross,
+    ),
+    Question(
+        key="gain_cost",
+        title="Gain against cost: what is paid elsewhere for steering well?",
+        about="By factor: how well the target is reached, against the mean difference in the other languages. A dot is "
+        "a target language, a mark the mean over targets.",
+        sql=GAIN_COST,
+        draw=gain_and_cost,
     ),
     Question(
         key="resources",
         title="Do languages with few resources gain more?",
-        about="Mean effect on the target language itself (LSS: from every base language), over all factors, with a 95 "
-        "% interval of that mean (normal).",
+        about="The effect on the target language itself (LSS: the mean over base languages) at its best intervention. "
+        "Classes are those of NLLB Team et al. (2022), table 1, unless others were named; languages without a class "
+        "are left out.",
         sql=RESOURCES,
-        draw=bars,
+        draw=strips,
+    ),
+    Question(
+        key="resource_gap",
+        title="High- against low-resource languages, tested",
+        about="Means over target languages; the difference is low less high, g its size in standard deviations "
+        "(Hedges), p by exchanging languages between the classes.",
+        sql=RESOURCE_GAP,
+        add=with_tests,
     ),
     Question(
         key="layer_profile",
         title="Which layers matter?",
-        about="The mean effect of one layer's neurons alone, for sweeps with layers: each.",
+        about="The mean effect over data languages of one layer's neurons alone, for sweeps with layers: each.",
         sql=PROFILE,
-        draw=profile,
+        draw=lambda found: curves(found, x_label="layer", y_label="mean effect"),
     ),
     Question(
         key="neurons_by_layer",
@@ -164,5 +263,12 @@ QUESTIONS = (
         about="Neurons of both languages over neurons of either (Jaccard index).",
         sql=OVERLAP,
         draw=lambda found: heat_map(found, rows="language", columns="language", low=0, high=1),
+    ),
+    Question(
+        key="search",
+        title="How did the search get there?",
+        about="Mean LSS by rung: factors that are missing in the next rung were given up. The last rung, with all "
+        "items, is what everything above is about.",
+        sql=SEARCH,
     ),
 )

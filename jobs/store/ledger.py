@@ -1,9 +1,9 @@
 """What a sweep's state, counts and events become when its cells move. Pure: both stores keep their books with it.
 
 The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
-finalizing, and a finalizing one of which a cell must be computed again is in progress; a cancelling one is cancelled
-once none of its cells is leased; the ids of its events grow by one. An ended sweep changes only where its files turn
-out to be damaged: then its cells are counted anew.
+finalizing, and a finalizing one of which a cell must be computed again, or which gets further cells, is in progress; a
+cancelling one is cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep changes
+only where its files turn out to be damaged: then its cells are counted anew.
 """
 
 from __future__ import annotations
@@ -122,6 +122,16 @@ class Ledger:
         """End a finalizing sweep."""
         self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
         self.error, self.files = error, files
+
+    def extend(self, cells: Iterable[Standing], now: float) -> None:
+        """Take further cells into a finalizing sweep; those that are completed already count as reused."""
+        if self.state is not SweepState.FINALIZING:
+            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; only a finalizing one takes further cells")
+        for standing in cells:
+            self.total += 1
+            self.reused += standing.state is CellState.COMPLETED
+            self._add(standing, 1)
+        self.move(SweepState.IN_PROGRESS, now)
 
     def reopen(self, reason: str, cells: Iterable[Standing], now: float) -> None:
         """Take up an ended sweep whose files are lost or damaged: its cells are counted as they stand today."""

@@ -175,6 +175,16 @@ class MemoryStore:
             found = self._sweeps.items()
             return [sweep_id for sweep_id, sweep in found if sweep.ledger.state is SweepState.FINALIZING]
 
+    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
+        """See the protocol."""
+        with self._write() as now:
+            sweep = self._sweep(sweep_id)
+            sweep.ledger.extend((self._wanted(cell, now).books.standing for cell in cells), now)
+            sweep.cell_ids += tuple(cell.id for cell in cells)
+            for cell in cells:
+                self._cells[cell.id].sweeps.append(sweep)
+        return self.get_sweep(sweep_id)
+
     def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """See the protocol."""
         with self._write() as now:

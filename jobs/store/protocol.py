@@ -110,6 +110,14 @@ class Store(Protocol):
         """Return the ids of sweeps whose cells have all ended and whose results wait to be put together."""
         ...
 
+    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
+        """Give a finalizing sweep further cells, after those it has; Conflict for one that is not finalizing.
+
+        They are treated as those of a new sweep are. It is in progress then, or, where all of them are completed
+        already, finalizing again.
+        """
+        ...
+
     def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """Move a finalizing sweep to completed, or to failed with `error`; Conflict for one that is not finalizing."""
         ...

@@ -66,6 +66,8 @@ def ledger_columns(ledger: Ledger) -> dict[str, Any]:
     """Return the columns of `sweeps` that a ledger may have changed."""
     return {
         "state": ledger.state.value,
+        "total": ledger.total,
+        "reused": ledger.reused,
         "completed": ledger.completed,
         "failed": ledger.failed,
         "leased": ledger.leased,

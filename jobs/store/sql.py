@@ -83,11 +83,10 @@ class SqlStore:
             ledger.count(cell.standing for cell in known)
             values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
             sender = {"owner": owner, "priority": priority, "model": cells[0].model}
-            counts = {"total": ledger.total, "reused": reused, "created_at": now, **ledger_columns(ledger)}
+            counts = {"created_at": now, **ledger_columns(ledger)}
             db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
             row = _sweep(db, sweep_id)
-            links = [{"sweep_seq": row["seq"], "position": at, "cell_id": cell.id} for at, cell in enumerate(cells)]
-            db.execute(sa.insert(sweep_cells), links)
+            _link(db, row["seq"], cells, first=0)
             books.ledger(row).say("sweep.created", now)
         return self.get_sweep(sweep_id)
 
@@ -143,6 +142,17 @@ class SqlStore:
         query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())
+
+    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
+        """See the protocol."""
+        with self._write() as books:
+            row = _sweep(books.db, sweep_id)
+            known = self._store_cells(books, cells)
+            old = {cell.cell.id: cell for cell in known}
+            own = [old.get(cell.id) or CellBooks(cell=cell) for cell in cells]
+            books.ledger(row).extend((cell.standing for cell in own), books.now)
+            _link(books.db, row["seq"], cells, first=row["total"])
+        return self.get_sweep(sweep_id)
 
     def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
         """See the protocol."""
@@ -292,6 +302,11 @@ def _sweep(db: sa.Connection, sweep_id: str) -> Row:
     if row is None:
         raise NotFound(f"no sweep {sweep_id}")
     return row
+
+
+def _link(db: sa.Connection, seq: int, wanted: Sequence[Cell], *, first: int) -> None:
+    links = [{"sweep_seq": seq, "position": at, "cell_id": cell.id} for at, cell in enumerate(wanted, start=first)]
+    db.execute(sa.insert(sweep_cells), links)
 
 
 def _held(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellBooks], list[Lease]]:

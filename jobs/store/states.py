@@ -37,7 +37,8 @@ SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
     ),
     # To finalizing: the cells that ran when it was paused were its last.
     SweepState.PAUSED: frozenset({SweepState.IN_PROGRESS, SweepState.FINALIZING, SweepState.CANCELLING}),
-    # Back to in_progress: a cell's file turned out to be lost or damaged, or a failed cell got a new chance.
+    # Back to in_progress: a cell's file turned out to be lost or damaged, a failed cell got a new chance, or what came
+    # out of the cells says which further ones the sweep needs.
     SweepState.FINALIZING: frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.IN_PROGRESS}),
     SweepState.CANCELLING: frozenset({SweepState.CANCELLED}),
     # Back to finalizing: its published files turned out to be lost or damaged, and are put together again.

@@ -44,7 +44,7 @@ class Bench:
         self.store = MemoryStore(ManualClock(), CountingIds())
 
     def send(self, **changes: Any) -> SweepRecord:
-        spec = parse_spec(raw_spec(tasks=TASKS, **changes))
+        spec = parse_spec(raw_spec(**{"tasks": TASKS, **changes}))
         cells = plan(spec, self.catalog, NeuronSets(Path("nowhere")))
         return self.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
 
@@ -108,7 +108,8 @@ def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -
     finalize(bench.store, bench.results, sweep.id)
     promised = (
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
-        "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect mode"
+        "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
+        "control_language rung mode"
     )
     schema = pq.read_schema(bench.results.summary_file(sweep.id).open())
     assert " ".join(schema.names) == promised
@@ -210,3 +211,102 @@ def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     monkeypatch.undo()
     bench.work()
     assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED
+
+
+SEARCHED: dict[str, Any] = {
+    "interventions": {"op": "scale", "factors": [0, 0.5, 1, 2, 3], "controls": ["random"]},
+    "tasks": [{"name": "lss", "languages": ["en", "zh"], "limit": 6}, TASKS[1]],
+    "search": {"method": "halving", "items": 2, "keep": 1},
+}
+
+
+def to_the_end(bench: Bench, sweep: SweepRecord) -> list[int]:
+    """Compute and finalize until the sweep has ended; return how many cells there were to compute each time."""
+    computed = []
+    while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
+        computed.append(bench.work())
+        finalize(bench.store, bench.results, sweep.id)
+    return computed
+
+
+def test_a_search_goes_on_rung_by_rung_and_ends_with_the_grids_best_factors(bench: Bench) -> None:
+    sweep = bench.send(**SEARCHED)
+    computed = to_the_end(bench, sweep)
+    assert len(computed) == 3
+    ended = bench.store.get_sweep(sweep.id)
+    assert ended.request_counts.total == ended.request_counts.completed == sum(computed)
+    grid = bench.send(**{**SEARCHED, "search": "grid"})
+    to_the_end(bench, grid)
+    found, expected = (summary_json(bench.results, each.id)["best_factors"] for each in (sweep, grid))
+    assert found == expected
+    assert {row["factor"] for row in found} == {0.5}
+    assert sum(computed) < grid.request_counts.total
+
+
+def test_rows_and_samples_of_a_search_say_which_rung_they_are_of(bench: Bench) -> None:
+    sweep = bench.send(**SEARCHED)
+    to_the_end(bench, sweep)
+    rows = summary_json(bench.results, sweep.id)["rows"]
+    tried = {
+        rung: {row["factor"] for row in rows if row["rung"] == rung and row["factor"] is not None} for rung in (1, 2)
+    }
+    assert tried == {1: {0, 0.5, 1, 2, 3}, 2: {0.5, 1, 2}}
+    final = [row for row in rows if row["rung"] is None and row["factor"] is not None]
+    assert {(row["factor"], row["selection"]) for row in final} == {(0.5, None), (0.5, "random")}
+    assert {row["task"] for row in final} == {"lss", "xcopa"}
+    samples = pq.read_table(bench.results.samples_file(sweep.id).open())
+    by_rung = {
+        row["rung"]: row["doc_id_count"]
+        for row in samples.group_by("rung").aggregate([("doc_id", "count")]).to_pylist()
+    }
+    assert set(by_rung) == {1, 2, None}
+    assert sum(by_rung.values()) == bench.store.get_sweep(sweep.id).samples
+
+
+def test_a_search_goes_on_after_a_restart_between_rungs(bench: Bench, catalog: Catalog) -> None:
+    sweep = bench.send(**SEARCHED)
+    bench.work()
+    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    later = Bench(bench.folder, catalog)  # all that is in memory is new, but for what the store knows
+    later.store = bench.store
+    assert finalize(later.store, later.results, sweep.id).state is SweepState.IN_PROGRESS
+    to_the_end(later, sweep)
+    assert later.store.get_sweep(sweep.id).request_counts.failed == 0
+
+
+def test_a_searched_sweep_that_is_sent_again_is_computed_from_nothing_new(bench: Bench) -> None:
+    first, second = bench.send(**SEARCHED), bench.send(**SEARCHED)
+    to_the_end(bench, first)
+    assert sum(to_the_end(bench, second)) == 0
+    counts = bench.store.get_sweep(second.id).request_counts
+    assert counts.total == bench.store.get_sweep(first.id).request_counts.total
+    rows = [summary_json(bench.results, each.id)["rows"] for each in (first, second)]
+    assert rows[0] == rows[1]
+
+
+def test_a_damaged_file_of_a_rung_is_computed_again_before_the_search_goes_on(bench: Bench) -> None:
+    sweep = bench.send(**SEARCHED)
+    bench.work()
+    record = bench.store.list_cells(sweep.id).data[-1]
+    assert record.file is not None
+    (bench.folder / "cells" / record.file).unlink()
+    total = sweep.request_counts.total
+    assert finalize(bench.store, bench.results, sweep.id).request_counts.total == total
+    assert bench.work() == 1
+    assert finalize(bench.store, bench.results, sweep.id).request_counts.total > total
+
+
+def test_the_samples_metadata_say_where_the_answers_come_from(bench: Bench) -> None:
+    sweep = _worked(bench)
+    finalize(bench.store, bench.results, sweep.id)
+    metadata = pq.read_schema(bench.results.samples_file(sweep.id).open()).metadata
+    sources = json.loads(metadata[b"ampsweep.sources"])
+    cell = bench.store.list_cells(sweep.id).data[0].cell
+    assert sources["models"] == [{"name": "tiny", "source": None, "sha256": cell.model_hash}]
+    assert len(sources["neurons"]) == 1
+    assert {(each["task"], each["language"]) for each in sources["data"]} == {
+        ("lss", "en"),
+        ("lss", "zh"),
+        ("xcopa", "it"),
+    }
+    assert cell.task.data_hash in {each["sha256"] for each in sources["data"]}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
-from jobs.cell import Cell
+from jobs.cell import Cell, TaskRef
 from jobs.results import Results
 from jobs.sample import Sample
 from jobs.schema import CELL, SAMPLES
@@ -42,6 +42,10 @@ SWEEP = SweepRecord(
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     return Results(LocalStorage(tmp_path / "results"))
+
+
+def in_full(_ref: TaskRef) -> None:
+    """Tell no cell to be of a search's rung."""
 
 
 def write(results: Results, cell: Cell, samples: list[Sample], *, epoch: int = 1, left_out: int = 0) -> CellFile:
@@ -128,7 +132,9 @@ def test_what_is_not_what_was_published_is_damaged(results: Results, tmp_path: P
 def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
     read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
-    file = results.write_sweep(SWEEP, read, failed={"cell_x": "died"}, versions=[{"engine": "1"}], models={}).file
+    file = results.write_sweep(
+        SWEEP, read, rung=in_full, failed={"cell_x": "died"}, versions=[{"engine": "1"}], sources={"neurons": ["ns_1"]}
+    ).file
     return tmp_path / "results" / file.name
 
 
@@ -136,8 +142,11 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     path = sweep_file(results, tmp_path)
     assert results.samples_file("sweep_1").read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-7]) == COLUMNS
-    assert " ".join(table.schema.names[-7:]) == "patch error call_tokens statistic weights mode measures"
+    assert " ".join(table.schema.names[:-9]) == COLUMNS
+    assert (
+        " ".join(table.schema.names[-9:])
+        == "patch error call_tokens statistic weights control_language rung mode measures"
+    )
     assert table.schema.remove_metadata() == SAMPLES
     assert table.schema.field("factor").type == pa.float64()
     assert table["cell_id"].to_pylist() == [a_cell(0).id] * 2 + [STEERED.id] * 2
@@ -173,7 +182,7 @@ def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
-    file = results.write_sweep(SWEEP, (cell for _ in range(5)), failed={}, versions=[], models={}).file
+    file = results.write_sweep(SWEEP, (cell for _ in range(5)), rung=in_full, failed={}, versions=[], sources={}).file
     assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
 
 
@@ -202,7 +211,7 @@ def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pyt
 
 def published(results: Results) -> SweepRecord:
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
-    samples = results.write_sweep(SWEEP, [cell], failed={}, versions=[], models={})
+    samples = results.write_sweep(SWEEP, [cell], rung=in_full, failed={}, versions=[], sources={})
     summary = results.write_summary(SWEEP, [])
     return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256))
 

@@ -29,7 +29,7 @@ def verdicts(text: str) -> list[Sample]:
 
 
 def rows(*tables: CellTable) -> list[dict[str, Any]]:
-    builder = SummaryBuilder()
+    builder = SummaryBuilder(lambda ref: None)
     for each in tables:
         builder.add(each)
     assert all(set(row) == set(SUMMARY.names) for row in builder.rows)
@@ -98,6 +98,7 @@ def lss_row(target: str, base: str, factor: float, value: float | None, **change
         "factor": factor,
         "value": value,
         "neurons": 6,
+        "rung": None,
         **changes,
     }
 

@@ -1,0 +1,131 @@
+"""Points: a language beside its controls, self against cross, gain against cost, classes of languages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jobs.report.drawing import INK, MARKERS, PALETTE, WHOSE, Row, context, distinct, panels, svg, whose_of, zero_line
+
+_MARK = dict(zip(INK, MARKERS, strict=False))
+_CONTROLS = {"random": "random", "other": "other language"}
+
+
+def rows_of_dots(found: pa.Table) -> str:
+    """Draw LSS a `language`, a line each: `own`, and `controlled` of each `control`."""
+    rows = found.to_pylist()
+    languages = distinct(rows, "language")
+    values = {("own", row["language"]): row["own"] for row in rows}
+    values |= {(_CONTROLS[row["control"]], row["language"]): row["controlled"] for row in rows}
+    with context():
+        figure = Figure(figsize=(6.4, 1.0 + 0.24 * len(languages)), layout="constrained")
+        axes = figure.subplots()
+        axes.hlines(range(len(languages)), 0, 1, color="0.9", linewidth=0.7, zorder=0)
+        for whose in WHOSE[::-1]:
+            own = [(value, languages.index(code)) for (kind, code), value in values.items() if kind == whose]
+            if own:
+                axes.plot(*zip(*own, strict=True), _MARK[whose], color=INK[whose], label=whose, markersize=5)
+        axes.set_yticks(range(len(languages)), languages)
+        axes.invert_yaxis()
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel("LSS")
+        axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=3, bbox_to_anchor=(0, 1))
+        return svg(figure)
+
+
+def self_and_cross(found: pa.Table) -> str:
+    """Draw `self` and `cross` side by side with their intervals, a line a `target`, a part a `panel`."""
+    each = panels(found)
+    heights = [0.9 + 0.22 * len(distinct(rows, "target")) for _, rows in each]
+    with context():
+        figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(each), squeeze=False, height_ratios=heights)[:, 0]
+        for part, (panel, rows) in zip(parts, each, strict=True):
+            targets = distinct(rows, "target")
+            for axes, side in zip(part.subplots(1, 2, sharey=True), ("self", "cross"), strict=True):
+                axes.axvline(0, color="0.75", linewidth=0.7, zorder=0)
+                for whose in reversed(whose_of(rows)):
+                    own = [row for row in rows if row["whose"] == whose]
+                    y = [targets.index(row["target"]) for row in own]
+                    reach = [row[f"{side}_half"] or 0.0 for row in own] if whose == "own" else None
+                    axes.errorbar(
+                        [row[side] for row in own],
+                        y,
+                        xerr=reach,
+                        fmt=_MARK[whose],
+                        color=INK[whose],
+                        label=whose,
+                        markersize=4.5 if whose == "own" else 3.5,
+                        elinewidth=1,
+                        alpha=1.0 if whose == "own" else 0.6,
+                    )
+                axes.set_yticks(range(len(targets)), targets)
+                axes.set_title(f"{side}: difference in the {'language itself' if side == 'self' else 'others'}")
+            axes.invert_yaxis()
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+            part.suptitle(panel, x=0.01, ha="left", fontsize=10)
+        return svg(figure)
+
+
+def gain_and_cost(found: pa.Table) -> str:
+    """Draw `cost` over `gain` a `factor`, a part a `panel`: a small dot a target, a line through the means."""
+    each = panels(found)
+    with context():
+        figure = Figure(figsize=(6.8, 3.2 * len(each)), layout="constrained")
+        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(each))), each, strict=True):
+            for at, kind in enumerate(distinct(rows, "intervention")):
+                own = [row for row in rows if row["intervention"] == kind]
+                colour, mark = PALETTE[at % len(PALETTE)], MARKERS[at % len(MARKERS)]
+                axes.plot([row["gain"] for row in own], [row["cost"] for row in own], ".", color=colour, alpha=0.3)
+                means = [(factor, *_means(own, factor)) for factor in distinct(own, "factor")]
+                axes.plot([x for _, x, _ in means], [y for *_, y in means], f"{mark}-", color=colour, label=kind)
+                for factor, x, y in means:
+                    beside = (5, 5) if at % 2 == 0 else (5, -10)
+                    axes.annotate(
+                        f"{factor:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8, color=colour
+                    )
+            zero_line(axes)
+            axes.set_title(panel, loc="left")
+            axes.set_xlabel(f"gain: {rows[0]['gain_is']}")
+            axes.set_ylabel("cost: mean difference\nin the other languages")
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        return svg(figure)
+
+
+def strips(found: pa.Table) -> str:
+    """Draw `y` of each `language` by its `class`, a part a `panel`: a dot a language, a bar at the mean."""
+    each = panels(found)
+    with context():
+        figure = Figure(figsize=(6.8, 2.5 * len(each)), layout="constrained")
+        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(each))), each, strict=True):
+            classes, kinds = distinct(rows, "class"), whose_of(rows)
+            for place, name in enumerate(classes):
+                for at, whose in enumerate(kinds):
+                    own = [row for row in rows if row["class"] == name and row["whose"] == whose]
+                    if own:
+                        _strip(axes, place + (at - (len(kinds) - 1) / 2) * 0.25, own, whose, named=not place)
+            zero_line(axes)
+            axes.set_xticks(range(len(classes)), [f"{name}-resource" for name in classes])
+            axes.set_xlim(-0.6, len(classes) - 0.4)
+            axes.set_title(panel, loc="left")
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        return svg(figure)
+
+
+def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, named: bool) -> None:
+    values = [row["y"] for row in rows]
+    label = whose if named else None
+    axes.plot([x] * len(values), values, _MARK[whose], color=INK[whose], alpha=0.55, markersize=4, label=label)
+    mean = float(np.mean(values))
+    axes.hlines(mean, x - 0.09, x + 0.09, color=INK[whose], linewidth=2)
+    if whose == "own" and len(rows) <= 6:
+        for row in rows:
+            place = x - 0.03, row["y"]
+            axes.annotate(row["language"], place, fontsize=7, ha="right", va="center")
+
+
+def _means(rows: list[Row], factor: float) -> tuple[float, float]:
+    own = [row for row in rows if row["factor"] == factor]
+    return float(np.mean([row["gain"] for row in own])), float(np.mean([row["cost"] for row in own]))

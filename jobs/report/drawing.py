@@ -1,0 +1,64 @@
+"""What the figures have in common: colours that colour-blind readers tell apart, panels, SVG that stands by itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib as mpl
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Okabe and Ito's colours for categories, yellow changed for a brown that shows on white."""
+MARKERS = "osD^vP*X"
+WHOSE = ("own", "random", "other language")
+"""Whose neurons were edited, in the order in which it is told."""
+INK = {"own": "#0072B2", "random": "#7F7F7F", "other language": "#D55E00"}
+DASHES = {"own": "-", "random": ":", "other language": "--"}
+RC: dict[str, Any] = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ampsweep",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+}
+Row = dict[str, Any]
+
+
+def context() -> Any:
+    """Return the drawing style, to be entered."""
+    return mpl.rc_context(RC)
+
+
+def panels(found: pa.Table) -> list[tuple[str, list[Row]]]:
+    """Return the rows of each `panel`, in order."""
+    rows = found.to_pylist()
+    return [(panel, [row for row in rows if row["panel"] == panel]) for panel in distinct(rows, "panel")]
+
+
+def distinct(rows: Iterable[Row], column: str) -> list[Any]:
+    """Return a column's values, each once, ascending."""
+    return sorted({row[column] for row in rows})
+
+
+def whose_of(rows: Iterable[Row]) -> list[str]:
+    """Return whose neurons there are, the language's own first."""
+    there = {row["whose"] for row in rows}
+    return [whose for whose in WHOSE if whose in there]
+
+
+def zero_line(axes: Axes) -> None:
+    """Draw where nothing changes."""
+    axes.axhline(0, color="0.75", linewidth=0.7, zorder=0)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as an SVG element; the same figure gives the same text."""
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg", metadata={"Date": None})
+    text = sink.getvalue()
+    return text[text.index("<svg") :]

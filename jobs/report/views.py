@@ -1,0 +1,48 @@
+"""What many of the report's questions have in common, as views over the sweep's tables; they stand on the page too."""
+
+from __future__ import annotations
+
+STEERED = """
+CREATE VIEW steered AS
+SELECT *, task || ': ' || metric AS panel, concat_ws(' ', op, patch, statistic) AS intervention,
+       CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' ELSE 'own' END AS whose,
+       coalesce(delta, value) AS y
+FROM summary
+WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
+"""
+"""Steered cells of the last rung. `y` is LSS itself; of every other metric the difference to the unsteered model."""
+
+CHOSEN = """
+CREATE VIEW chosen AS
+WITH judged AS (
+  SELECT target_language, op, patch, statistic, layers, factor,
+         avg(value) FILTER (metric = 'lss') AS lss,
+         avg(CASE WHEN metric IN ('perplexity', 'nll') THEN -delta ELSE delta END / nullif(abs(baseline), 0))
+           FILTER (data_language = target_language) AS gain
+  FROM steered WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
+)
+SELECT * FROM judged WHERE coalesce(lss, gain) IS NOT NULL
+QUALIFY row_number() OVER (
+  PARTITION BY target_language ORDER BY round(coalesce(lss, gain), 12) DESC, factor, patch, statistic, layers
+) = 1
+"""
+"""The best intervention of each target: by mean LSS over base languages, without LSS by mean relative gain."""
+
+AT_BEST = """
+CREATE VIEW at_best AS
+SELECT s.* FROM steered s JOIN chosen c
+  ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
+ AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
+"""
+"""The rows of those interventions, their controls included."""
+
+BY_CLASS = """
+CREATE VIEW by_class AS
+SELECT panel, class, whose, target_language AS language, avg(y) AS y
+FROM at_best JOIN resources ON target_language = language
+WHERE metric = 'lss' OR data_language = target_language
+GROUP BY ALL
+"""
+"""The effect on each target language itself (LSS: over base languages), by its resource class."""
+
+VIEWS = (STEERED, CHOSEN, AT_BEST, BY_CLASS)
