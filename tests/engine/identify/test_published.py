@@ -47,7 +47,7 @@ def published_rule(folder: Path, engine: TransformersEngine) -> dict[str, list[l
     for lines in TEXTS.values():
         stored = torch.cat([torch.stack(hand.activations(tokenizer.encode(line)), dim=1) for line in lines])
         over_zero.append((stored > 0).sum(dim=0))
-        around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:\n")) - len(tokenizer.encode("x"))
+        around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:")) - len(tokenizer.encode("x"))
         n.append(sum(len(tokenizer.encode(line)) + around - UNCOUNTED for line in lines))
     p = torch.stack(over_zero, dim=-1).double() / torch.tensor(n)
     q = torch.nan_to_num(p / p.sum(dim=-1, keepdim=True))
@@ -70,5 +70,5 @@ def test_a_template_counts_but_for_the_head_of_the_answer(tmp_path: Path) -> Non
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     engine = TransformersEngine(folder)
     tokenizer = engine._model.tokenizer
-    around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:\n")) - len(tokenizer.encode("x"))
+    around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:")) - len(tokenizer.encode("x"))
     assert asyncio.run(template_tokens(engine)) == around - UNCOUNTED > 0

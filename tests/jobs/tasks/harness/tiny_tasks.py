@@ -34,7 +34,7 @@ metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
   - {metric: acc_norm, aggregation: mean, higher_is_better: true}
   - {metric: exact_match, aggregation: mean, higher_is_better: true}
-  - {metric: f1, aggregation: f1, higher_is_better: true}
+  - {metric: mcc, aggregation: matthews_corrcoef, higher_is_better: true}
 """,
     "tiny_likelihood": """output_type: loglikelihood
 doc_to_text: "{{text}} "
