@@ -36,14 +36,15 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     search = _search(spec)
     cells: dict[str, Cell] = {}
     for mode in spec.mode:
-        for cell in _grid(spec, mode, search, catalog, neuron_sets, max_cells=max_cells):
+        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, max_cells=max_cells):
             cells.setdefault(cell.id, cell)
     return search.first(list(cells.values()))
 
 
-def _grid(
-    spec: SweepSpec, mode: str, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
+def _plan_in(
+    mode: str, spec: SweepSpec, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
 ) -> Iterator[Cell]:
+    """Yield the cells of the whole grid in one mode, some of them perhaps twice."""
     model = catalog.model(spec.model)
     neurons = choose_neurons(spec, model, catalog, neuron_sets, mode=mode)
     targets = _targets(spec, neurons)
@@ -178,6 +179,8 @@ def _search(spec: SweepSpec) -> Search:
     search, halving = Search(spec), spec.search
     if halving is None:
         return search
+    if len(spec.mode) > 1:
+        raise InvalidRequest("a search is in one mode; give one, or search: grid", param="mode")
     limits = [task.limit for task in spec.tasks if task_for(task.name).compares]
     if not limits:
         raise InvalidRequest("the best factor is told by LSS; give a task lss, or search: grid", param="search")
@@ -191,8 +194,8 @@ def _search(spec: SweepSpec) -> Search:
 
 
 def _count(spec: SweepSpec, search: Search, tasks: list[_Planned], targets: tuple[str, ...], layers: int) -> int:
-    """Return how many cells a mode has when the sweep ends; those that come out twice are counted twice."""
-    a_factor = len(spec.interventions.patch or (None,)) * len(spec.interventions.statistic or (None,)) * layers
+    """Return how many cells the sweep has when it ends, but for those that are twice in the spec."""
+    a_factor = len(_magnitudes(spec, "corrected")) // len(spec.interventions.factors or (1.0,)) * layers
     *before, last = search.rungs
     controlled = 1 + len(spec.interventions.controls)
     refs = [ref for task in tasks for ref in task.refs]

@@ -35,10 +35,10 @@ SAMPLES = pa.schema(
         ("call_tokens", pa.list_(pa.int64())),
         ("statistic", pa.string()),
         ("weights", pa.string()),
-        ("mode", pa.string()),
-        ("measures", pa.string()),
         ("control_language", pa.string()),
         ("rung", pa.int32()),
+        ("mode", pa.string()),
+        ("measures", pa.string()),
     ]
 )
 """A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
@@ -80,9 +80,9 @@ SUMMARY = pa.schema(
         ("note", pa.string()),
         ("p_holm", pa.float64()),
         ("effect", pa.float64()),
-        ("mode", pa.string()),
         ("control_language", pa.string()),
         ("rung", pa.int32()),
+        ("mode", pa.string()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.

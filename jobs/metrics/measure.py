@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jobs.metrics.bootstrap import interval
 from jobs.metrics.mean import mean_against, mean_alone
 from jobs.metrics.verdict import Verdict
 
+Aggregate = Callable[[list[Any]], float]
 RESAMPLES = 200
 """Of aggregations that are no mean: each is a call of lm-eval's function."""
 
@@ -39,9 +40,10 @@ class Measure:
             return Verdict(n=len(values), note=f"{self.name} is aggregated by a function of the task's own")
         if self.aggregation == "mean":
             return mean_alone(np.array(values, dtype=np.float64), rng)
-        aggregate = _aggregation(self.aggregation)
-        low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _drawn(len(values), rng)]))
-        return Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
+        try:
+            return _aggregated(values, _aggregation(self.aggregation), rng)
+        except (ValueError, ArithmeticError, ImportError) as error:
+            return self._without(values, error)
 
     def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the aggregated value, and its difference to the baseline's over the same documents."""
@@ -52,27 +54,42 @@ class Measure:
         values, plain = [own for own, _ in pairs], [other for _, other in pairs]
         if self.aggregation == "mean":
             return mean_against(np.array(values, dtype=np.float64), np.array(plain, dtype=np.float64), rng)
-        aggregate = _aggregation(self.aggregation)
-        draws = _drawn(len(values), rng)
-        scores = np.array([aggregate(_taken(values, drawn)) for drawn in draws])
-        others = np.array([aggregate(_taken(plain, drawn)) for drawn in draws])
-        low, high = interval(scores)
-        own = Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
-        reached = aggregate(plain)
-        delta_low, delta_high = interval(scores - others)
-        return replace(
-            own,
-            baseline=reached,
-            delta=aggregate(values) - reached,
-            delta_ci_low=delta_low,
-            delta_ci_high=delta_high,
-        )
+        try:
+            return _compared(values, plain, _aggregation(self.aggregation), rng)
+        except (ValueError, ArithmeticError, ImportError) as error:
+            return self._without(values, error)
+
+    def _without(self, values: list[Any], error: Exception) -> Verdict:
+        return Verdict(n=len(values), note=f"lm-eval's {self.aggregation} says nothing of these items: {error}")
 
     def _values(self, samples: pa.Table) -> list[Any]:
         return [json.loads(one).get(self.name) for one in samples["measures"].to_pylist()]
 
 
-def _aggregation(name: str) -> Callable[[list[Any]], float]:
+def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> Verdict:
+    low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _drawn(len(values), rng)]))
+    return Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
+
+
+def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> Verdict:
+    draws = _drawn(len(values), rng)
+    scores = np.array([aggregate(_taken(values, drawn)) for drawn in draws])
+    others = np.array([aggregate(_taken(plain, drawn)) for drawn in draws])
+    (low, high), (delta_low, delta_high) = interval(scores), interval(scores - others)
+    value, reached = aggregate(values), aggregate(plain)
+    return Verdict(
+        n=len(values),
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        baseline=reached,
+        delta=value - reached,
+        delta_ci_low=delta_low,
+        delta_ci_high=delta_high,
+    )
+
+
+def _aggregation(name: str) -> Aggregate:
     from lm_eval.api import metrics  # noqa: F401  # fills the registry
     from lm_eval.api.registry import get_aggregation
 

@@ -164,6 +164,18 @@ class Question:
     add: Callable[[pa.Table], pa.Table] | None = None
 
 
+MODES = """
+SELECT c.task, c.metric, count(*) AS rows, avg(c.value) AS corrected, avg(p.value) AS paper,
+       avg(p.value - c.value) AS difference, max(abs(p.value - c.value)) AS largest,
+       avg(c.delta) AS corrected_effect, avg(p.delta) AS paper_effect
+FROM summary c JOIN summary p USING (task, metric, data_language)
+WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.value IS NOT NULL
+  AND c.target_language IS NOT DISTINCT FROM p.target_language AND c.selection IS NOT DISTINCT FROM p.selection
+  AND c.op IS NOT DISTINCT FROM p.op AND trunc(c.factor) IS NOT DISTINCT FROM p.factor
+  AND c.patch IS NOT DISTINCT FROM p.patch AND c.statistic IS NOT DISTINCT FROM p.statistic
+  AND c.layers IS NOT DISTINCT FROM p.layers
+GROUP BY ALL ORDER BY ALL
+"""
 QUESTIONS = (
     Question(
         key="best_factor",
@@ -270,5 +282,13 @@ QUESTIONS = (
         about="Mean LSS by rung: factors that are missing in the next rung were given up. The last rung, with all "
         "items, is what everything above is about.",
         sql=SEARCH,
+    ),
+    Question(
+        key="modes",
+        title="What do the published mistakes change?",
+        about="The same cells in both modes, where a sweep has both: mean values, and the difference of paper to "
+        "corrected, on average and at most. Factors of the paper are cut to whole numbers.",
+        sql=MODES,
+        draw=None,
     ),
 )

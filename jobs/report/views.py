@@ -9,8 +9,12 @@ SELECT *, task || ': ' || metric AS panel, concat_ws(' ', op, patch, statistic) 
        coalesce(delta, value) AS y
 FROM summary
 WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
+  AND mode = (SELECT min(mode) FROM summary)
 """
-"""Steered cells of the last rung. `y` is LSS itself; of every other metric the difference to the unsteered model."""
+"""Steered cells of the last rung, of two modes the corrected one.
+
+`y` is LSS itself; of every other metric the difference to the unsteered model.
+"""
 
 CHOSEN = """
 CREATE VIEW chosen AS

@@ -109,7 +109,7 @@ def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -
     promised = (
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
-        "mode control_language rung"
+        "control_language rung mode"
     )
     schema = pq.read_schema(bench.results.summary_file(sweep.id).open())
     assert " ".join(schema.names) == promised
@@ -302,7 +302,7 @@ def test_the_samples_metadata_say_where_the_answers_come_from(bench: Bench) -> N
     metadata = pq.read_schema(bench.results.samples_file(sweep.id).open()).metadata
     sources = json.loads(metadata[b"ampsweep.sources"])
     cell = bench.store.list_cells(sweep.id).data[0].cell
-    assert sources["models"] == [{"name": "tiny", "sha256": cell.model_hash}]
+    assert sources["models"] == [{"name": "tiny", "source": None, "sha256": cell.model_hash}]
     assert len(sources["neurons"]) == 1
     assert {(each["task"], each["language"]) for each in sources["data"]} == {
         ("lss", "en"),

@@ -145,7 +145,7 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     assert " ".join(table.schema.names[:-9]) == COLUMNS
     assert (
         " ".join(table.schema.names[-9:])
-        == "patch error call_tokens statistic weights mode measures control_language rung"
+        == "patch error call_tokens statistic weights control_language rung mode measures"
     )
     assert table.schema.remove_metadata() == SAMPLES
     assert table.schema.field("factor").type == pa.float64()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import torch
+
+from ampsweep.folders.corpus import Corpus
+from engine.identify.identification import Identification, identify
+from engine.identify.published import UNCOUNTED, template_tokens
+from engine.transformers_engine import TransformersEngine
+from tests.engine.forward import HandModel
+from tests.models import tiny_model
+
+TEMPLATE = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }} and the rest of it\n{% endfor %}assistant:\n"
+TEXTS = {
+    "en": ["The end of the thing.", "In the north there is another one.", "It rains.", "And then they went on."],
+    "ja": ["北の果てにもう一つある。", "雨が降る。", "それから彼らは行った。"],
+    "tr": ["Şeyin sonu.", "Kuzeyde bir tane daha var.", "Yağmur yağıyor."],
+}
+TOP = 0.1
+
+
+def test_lape_of_the_mode_paper_is_the_published_rule_on_stored_activations(tmp_path: Path) -> None:
+    folder = tiny_model("qwen2", tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    texts = tmp_path / "few-words"
+    texts.mkdir()
+    for code, lines in TEXTS.items():
+        (texts / f"{code}.txt").write_text("\n".join(lines), encoding="utf-8")
+    engine, corpus = TransformersEngine(folder), Corpus.open(texts)
+    paper, corrected = (
+        asyncio.run(identify(engine, corpus, Identification.of(method, {"top_rate": TOP})))
+        for method in ("lape_paper", "lape")
+    )
+    expected = published_rule(folder, engine)
+    assert {code: pairs.tolist() for code, pairs in paper.neurons.items()} == expected
+    assert any(expected.values())
+    assert {code: pairs.tolist() for code, pairs in corrected.neurons.items()} != expected
+    assert paper.id != corrected.id
+
+
+def published_rule(folder: Path, engine: TransformersEngine) -> dict[str, list[list[int]]]:
+    """Counts over the bare sentences; denominators of sentences in the template, five tokens less; kthvalue, topk."""
+    hand, tokenizer = HandModel(folder), engine._model.tokenizer
+    over_zero, n = [], []
+    for lines in TEXTS.values():
+        stored = torch.cat([torch.stack(hand.activations(tokenizer.encode(line)), dim=1) for line in lines])
+        over_zero.append((stored > 0).sum(dim=0))
+        around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:")) - len(tokenizer.encode("x"))
+        n.append(sum(len(tokenizer.encode(line)) + around - UNCOUNTED for line in lines))
+    p = torch.stack(over_zero, dim=-1).double() / torch.tensor(n)
+    q = torch.nan_to_num(p / p.sum(dim=-1, keepdim=True))
+    entropy = -torch.where(q > 0, q * q.clamp(min=1e-300).log(), 0.0).sum(dim=-1)
+    flat = p.flatten()
+    bar = flat.kthvalue(round(len(flat) * 0.95)).values
+    entropy[(p > bar).sum(dim=-1) == 0] = torch.inf
+    order = torch.argsort(entropy.flatten().round(decimals=12), stable=True)[: round(entropy.numel() * TOP)]
+    kept = [int(at) for at in order if torch.isfinite(entropy.flatten()[at])]
+    width = entropy.shape[1]
+    return {
+        code: sorted([at // width, at % width] for at in kept if p[at // width, at % width, place] > bar)
+        for place, code in enumerate(TEXTS)
+    }
+
+
+def test_a_template_counts_but_for_the_head_of_the_answer(tmp_path: Path) -> None:
+    folder = tiny_model("qwen2", tmp_path / "model")
+    assert asyncio.run(template_tokens(TransformersEngine(folder))) == 0
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    engine = TransformersEngine(folder)
+    tokenizer = engine._model.tokenizer
+    around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:")) - len(tokenizer.encode("x"))
+    assert asyncio.run(template_tokens(engine)) == around - UNCOUNTED > 0

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.data.facts import read_facts
+from tests.jobs.tasks.real_data import DATA, needs
+from tests.jobs.world import write_facts, write_jsonl
+
+
+def to_parquet(folder: Path) -> None:
+    for path in list(folder.glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        pq.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"))
+        path.unlink()
+
+
+def mlama(folder: Path) -> Path:
+    folder.mkdir()
+    objects = {"en": "Athens", "fr": "Athènes"}
+    for language, name in objects.items():
+        row = {"relation": "P36", "lineid": 7, "sub_label": f"GR-{language}", "obj_label": name}
+        write_jsonl(folder / f"{language}.jsonl", [row])
+    forms = [("en", "The capital of [X] is [Y] ."), ("fr", "La capitale de [X] est [Y] ."), ("en", "[Y] of [X]")]
+    write_jsonl(
+        folder / "templates.jsonl", [{"lang": code, "relation": "P36", "template": form} for code, form in forms]
+    )
+    return folder
+
+
+def bmlama(folder: Path) -> Path:
+    folder.mkdir()
+    prompts = {"en": "The capital of GR-en is <mask> .", "fr": "<mask> : capitale de GR-fr"}
+    for language, prompt in prompts.items():
+        row = {
+            "id": 3,
+            "prompt": prompt,
+            "subject": f"GR-{language}",
+            "answer": {"en": "Athens", "fr": "Athènes"}[language],
+        }
+        write_jsonl(folder / f"{language}.jsonl", [row])
+    return folder
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_facts_are_read_from_json_lines_and_from_parquet(tmp_path: Path, parquet: bool) -> None:
+    folder = write_facts(tmp_path / "facts")
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
+    del rows[0]["object"]["tr"]
+    write_jsonl(folder / "facts.jsonl", rows)
+    before = read_facts(folder)
+    if parquet:
+        to_parquet(folder)
+    book = read_facts(folder)
+    assert (book.facts, book.templates) == (before.facts, before.templates)
+    assert "tr" not in book.facts[0].object
+    assert book.premise(book.facts[0], "fr") == "La capitale de FR-fr est"
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_the_layout_of_mlama_is_read(tmp_path: Path, parquet: bool) -> None:
+    folder = mlama(tmp_path / "mlama")
+    if parquet:
+        to_parquet(folder)
+    book = read_facts(folder)
+    (fact,) = book.facts
+    assert (fact.id, fact.object) == ("P36-7", {"en": "Athens", "fr": "Athènes"})
+    assert book.premise(fact, "en") == "The capital of GR-en is"
+    assert book.languages == {"en", "fr"}
+
+
+def test_the_layout_of_bmlama_is_read_but_for_sentences_that_begin_with_the_answer(tmp_path: Path) -> None:
+    book = read_facts(bmlama(tmp_path / "bmlama53"))
+    (fact,) = book.facts
+    assert book.premise(fact, "en") == "The capital of GR-en is"
+    assert book.premise(fact, "fr") is None
+    assert book.languages == {"en"}
+
+
+@pytest.mark.parametrize("rows", [[{"id": 1}], []])
+def test_what_is_missing_is_named(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        write_jsonl(tmp_path / "en.jsonl", rows)
+        expected = r"en\.jsonl, row 1 must be an object with prompt"
+    else:
+        expected = "facts need facts"
+    with pytest.raises(InvalidRequest, match=expected):
+        read_facts(tmp_path)
+
+
+@needs("bmlama53")
+def test_the_published_parallel_facts_are_read() -> None:
+    book = read_facts(DATA / "bmlama53")
+    assert len(book.facts) == 3070
+    assert len(book.languages) == 15

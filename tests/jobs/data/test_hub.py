@@ -1,0 +1,138 @@
+"""Data sets of the Hub, read from clones of them: what `datasets` does with those of the Hub it does with these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.catalog import Catalog
+from jobs.data.hub import HubData
+from jobs.data.hub_sources import SOURCES, HubSource
+from jobs.tasks.registry import task_for
+from tests.jobs.tasks.real_data import items
+
+ROWS: dict[str, dict[str, Any]] = {
+    "xcopa": {
+        "premise": "Ha piovuto.",
+        "choice1": "Fa caldo.",
+        "choice2": "La strada è bagnata.",
+        "question": "effect",
+        "label": 1,
+        "idx": 0,
+        "changed": False,
+    },
+    "xwinograd": {"sentence": "A saw B because _ looked.", "option1": "A", "option2": "B", "answer": "1"},
+    "include": {
+        "language": "x",
+        "question": "?",
+        "option_a": "a",
+        "option_b": "b",
+        "option_c": "c",
+        "option_d": "d",
+        "answer": 2,
+    },
+    "flores200": {"id": 0, "iso_639_3": "x", "text": "A sentence."},
+    "mlama_dod": {"template": "The capital of [X] is [Y] .", "sub_en": "GR-en", "obj_en": "Athens"}
+    | {"sub_fr": "GR-fr", "obj_fr": "Athènes"},
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path) -> Iterator[None]:
+    before = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path / "datasets"
+    yield
+    datasets.config.HF_DATASETS_CACHE = before
+
+
+@pytest.fixture(autouse=True)
+def few_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three languages of each source are enough, among them those that are called otherwise on the Hub."""
+    chosen = ("fr", "it", "th", "ja", "et", "zh", "en")
+    for name, source in SOURCES.items():
+        some = [code for code in chosen if code in source.configs and source.configs[code] not in ("en", "fr")][-3:]
+        configs = {code: source.configs[code] for code in {*some, *(("en", "fr") if name == "mlama_dod" else ())}}
+        monkeypatch.setitem(cast("dict[str, HubSource]", SOURCES), name, replace(source, configs=configs))
+
+
+def clone(mirror: Path, name: str) -> None:
+    """Write a repository as the Hub has it: a README that says which files a configuration's splits are."""
+    source = SOURCES[name]
+    folder = mirror / source.repo
+    folder.mkdir(parents=True)
+    head = ["---", "configs:"]
+    for config in source.configs.values():
+        head += [f"- config_name: {config}", "  data_files:"]
+        for split in source.splits:
+            pq.write_table(pa.Table.from_pylist([ROWS[name], ROWS[name]]), folder / f"{config}-{split}.parquet")
+            head += [f"  - split: {split}", f"    path: {config}-{split}.parquet"]
+    (folder / "README.md").write_text("\n".join([*head, "---", ""]), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "split", "language"),
+    [
+        ("xcopa", "xcopa", "test", "et"),
+        ("xcopa", "xcopa", "val", "zh"),
+        ("xwinograd", "xwinograd", None, "ja"),
+        ("include", "include", None, "et"),
+        ("flores200", "perplexity", "devtest", "zh"),
+        ("flores200", "flores", "dev", "et"),
+        ("mlama_dod", "lss", None, "fr"),
+    ],
+)
+def test_a_data_set_of_the_hub_feeds_its_task(
+    tmp_path: Path, name: str, task: str, split: str | None, language: str
+) -> None:
+    clone(tmp_path / "mirror", name)
+    catalog = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror"))
+    folder = catalog.data_set(name)
+    known = task_for(task).languages(folder, split)
+    assert language in known
+    told = {"en", "fr"} if task == "lss" else set(SOURCES[name].configs) - ({"en"} if task == "flores" else set())
+    assert known == told
+    if task != "lss":
+        assert len(items(task_for(task), folder, language, split=split).items) == 2
+    described = json.loads((folder / "source.json").read_text())
+    assert described["repo"] == SOURCES[name].repo
+    assert described["revision"] == (SOURCES[name].revision or "mirror")
+    assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith(".")]
+
+
+def test_what_was_fetched_is_not_fetched_again_and_is_the_same_bytes(tmp_path: Path) -> None:
+    clone(tmp_path / "mirror", "flores200")
+    first = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror").folder("flores200")
+    assert HubData(cache=tmp_path / "hub", mirror=tmp_path / "gone").folder("flores200") == first
+    again = HubData(cache=tmp_path / "other", mirror=tmp_path / "mirror").folder("flores200")
+    name = "devtest/zh.jsonl.gz"
+    assert (first / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_a_data_set_out_of_reach_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
+    catalog = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path))
+    with pytest.raises(
+        InvalidRequest, match=r"cambridgeltl/xcopa could not be read .* folder xcopa of --data"
+    ) as caught:
+        catalog.data_set("xcopa", param="tasks.0.data")
+    assert caught.value.param == "tasks.0.data"
+    assert list((tmp_path / "hub").iterdir()) == []
+
+
+def test_files_of_the_server_come_before_the_hub_and_without_the_hub_it_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "data" / "xcopa").mkdir(parents=True)
+    hub = HubData(cache=tmp_path / "hub", mirror=tmp_path)
+    catalog = Catalog(models={}, data=tmp_path / "data", hub=hub)
+    assert catalog.data_set("xcopa") == tmp_path / "data" / "xcopa"
+    with pytest.raises(UnknownName, match="known: flores200, include, include_lite, mlama_dod, xcopa, xwinograd"):
+        catalog.data_set("chess")
+    with pytest.raises(UnknownName, match=r"known: (none)?$"):
+        Catalog(models={}).data_set("xcopa")

@@ -1,0 +1,115 @@
+"""Tasks of lm-eval on our engines, held to lm-eval's own evaluation with its own model class."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine.transformers_engine import TransformersEngine
+from jobs.cell import TaskRef
+from jobs.sample import Sample
+from jobs.tasks.harness.task import LmEval
+from jobs.tasks.registry import task_of
+from tests.jobs.tasks.harness.tiny_tasks import NAMES, write_tasks
+from tests.models import tiny_model
+from worker.run_cell import _answer
+
+LIMIT = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    cache = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+    yield write_tasks(tmp_path_factory.mktemp("own") / "tasks")
+    datasets.config.HF_DATASETS_CACHE = cache
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model("qwen2", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path, model: Path) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    found: dict[str, Any] = simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "dtype": "float32"},
+        device="cpu",
+        tasks=list(NAMES),
+        limit=LIMIT,
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+    )
+    return found
+
+
+def ours(name: str, folder: Path, model: Path) -> tuple[TaskRef, list[Sample]]:
+    ref = TaskRef(
+        name=f"lm_eval:{name}",
+        version=LmEval.version,
+        data_language="en",
+        target_language=None,
+        limit=LIMIT,
+        split=None,
+        data="lm_eval",
+        data_hash="",
+    )
+    ref = LmEval(ref.name).settle(folder, ref)
+    task = task_of(ref)
+
+    async def all_samples() -> list[Sample]:
+        engine = TransformersEngine(model)
+        items = task.items(folder, ref, seed=0).items
+        answered = [
+            [await _answer(call, engine=engine, steering=None, seed=0) for call in item.calls] for item in items
+        ]
+        await engine.close()
+        return [task.sample(item, answers) for item, answers in zip(items, answered, strict=True)]
+
+    return ref, asyncio.run(all_samples())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_numbers_are_those_of_lm_eval(name: str, folder: Path, model: Path, theirs: dict[str, Any]) -> None:
+    ref, samples = ours(name, folder, model)
+    table = pa.table({"measures": [sample.measures for sample in samples]})
+    assert len(samples) == LIMIT
+    for metric in task_of(ref).metrics:
+        verdict = metric.alone(table, np.random.default_rng(0))
+        assert verdict is not None
+        key = metric.name if "," in metric.name else f"{metric.name},none"
+        expected = theirs["results"][name][key]
+        exact = metric.name.startswith(("acc", "exact_match", "mcc", "chrf"))
+        if exact:
+            assert verdict.value == expected
+        else:
+            assert verdict.value == pytest.approx(expected, rel=1e-3)
+    logged = theirs["samples"][name]
+    for sample, entry in zip(samples, logged, strict=False):  # those of the first filter
+        assert sample.doc_id == str(entry["doc_id"])
+        if name == "tiny_until":
+            assert sample.completion == entry["resps"][0][0]
+            assert sample.prediction == entry["filtered_resps"][0]
+            continue
+        sums = sums_of(sample, pairs=name in ("tiny_choice", "tiny_likelihood"))
+        expected_sums = [resp[0][0] if isinstance(resp[0], tuple) else resp[0] for resp in entry["resps"]]
+        assert sums == pytest.approx([float(value) for value in expected_sums], abs=1e-3)
+
+
+def sums_of(sample: Sample, *, pairs: bool) -> list[float]:
+    """The log-probabilities asked for, without those of what the model wrote where that was asked too."""
+    ends = np.cumsum(sample.call_tokens)
+    calls = [math.fsum(sample.logprobs[end - n : end]) for end, n in zip(ends, sample.call_tokens, strict=True)]
+    return calls[::2] if pairs else calls
