@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.significance import cohens_g, mcnemar
+from jobs.metrics.significance import cohens_g, mcnemar, mcnemar_mid
 from jobs.metrics.verdict import Verdict
 
 
 class Accuracy:
-    """The share of items whose `correct` is true; against a baseline with McNemar's exact test and Cohen's g."""
+    """The share of items whose `correct` is true; paired with McNemar's test, exact and mid-p, and Cohen's g."""
 
     name = "accuracy"
     columns = ("correct",)
@@ -39,6 +39,7 @@ class Accuracy:
             baseline=float(plain.mean()),
             delta=float(right.mean() - plain.mean()),
             p_value=mcnemar(right, plain),
+            p_mid=mcnemar_mid(right, plain),
             delta_ci_low=low,
             delta_ci_high=high,
             effect=cohens_g(right, plain),
