@@ -3,7 +3,7 @@
 A seed draws the facts. Each sweep is run to its end, the grid and the search, in one house: cells that both need are
 computed once, but count as requests of both.
 
-Usage: python -m benchmarks.halving [--seeds 10] [--engine vllm] [--docs FILE.md]
+Usage: python -m benchmarks.halving [--seeds 10] [--engine vllm]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 from ampsweep.cli.house import House, catalog_of
 from ampsweep.settings import read_settings
-from benchmarks.report import write_between_markers
 from jobs.plan import plan
 from jobs.spec import parse_spec
 from jobs.store.records import SweepRecord
@@ -42,17 +41,14 @@ SPEC: dict[str, Any] = {
 
 
 def main() -> None:
-    """Run the sweeps, and print or write the table."""
+    """Run the sweeps, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--engine", default="vllm")
-    parser.add_argument("--docs", type=Path)
     options = parser.parse_args()
     catalog = catalog_of(read_settings(engine=options.engine))
     with tempfile.TemporaryDirectory() as folder, closing(House.open(Path(folder), catalog)) as house:
         table = asyncio.run(compare(house, options.seeds))
-    if options.docs is not None:
-        write_between_markers(options.docs, "halving", table)
     print(table)
 
 

@@ -90,7 +90,7 @@ class Search:
         return list({cell.id: cell for cell in found if cell.id not in known}.values())
 
     def _in_full(self, cells: Iterable[Cell], chosen: Sequence[Cell]) -> Iterator[Cell]:
-        asked = {canonical_json([cell.task.mode, cell.intervention]): cell for cell in chosen}
+        asked = {canonical_json(cell.intervention): cell for cell in chosen}
         for baseline in cells:
             if baseline.intervention is not None or self.rung(baseline.task) is not None:
                 continue
@@ -98,8 +98,6 @@ class Search:
                 assert one.intervention is not None
                 assert one.neurons is not None
                 if baseline.task.target_language not in (None, *one.intervention["languages"]):
-                    continue
-                if baseline.task.mode != one.task.mode:
                     continue
                 for intervention in with_controls(
                     one.intervention,
@@ -124,8 +122,7 @@ def _promising(tried: Sequence[Cell], shifts: Mapping[str, float], keep: int) ->
     for cell in tried:
         assert cell.intervention is not None
         if cell.id in shifts:
-            race = canonical_json([cell.task.mode, {**cell.intervention, "factor": None}])
-            races[race][cell.intervention["factor"]].append(cell)
+            races[canonical_json({**cell.intervention, "factor": None})][cell.intervention["factor"]].append(cell)
     chosen: list[Cell] = []
     for factors in races.values():
         means = {factor: round(fmean(shifts[cell.id] for cell in same), 12) for factor, same in factors.items()}

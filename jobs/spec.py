@@ -117,10 +117,14 @@ class InterventionsSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template."""
+    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.
+
+    `targets` are those of the sweep's target languages that the task is asked with; all without them.
+    """
 
     name: Name
     languages: Languages
+    targets: Languages | None = None
     limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     split: Name | None = None
     data: Name | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.significance import cohens_g, mcnemar
+from jobs.metrics.significance import cohens_g, mcnemar, mcnemar_mid
 from jobs.metrics.verdict import Verdict
 
 Truths = NDArray[np.bool_]
@@ -23,7 +23,7 @@ def share_alone(true: Truths, rng: np.random.Generator) -> Verdict:
 
 
 def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verdict:
-    """Return the share, and its difference to that of `plain` [n], the same items', with McNemar's exact test."""
+    """Return the share, and its difference to that of `plain` [n], the same items', with McNemar's exact test and its mid-p."""
     own = share_alone(true, rng)
     if not own.n:
         return own
@@ -33,6 +33,7 @@ def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verd
         baseline=float(plain.mean()),
         delta=float(true.mean() - plain.mean()),
         p_value=mcnemar(true, plain),
+        p_mid=mcnemar_mid(true, plain),
         delta_ci_low=low,
         delta_ci_high=high,
         effect=cohens_g(true, plain),
