@@ -16,13 +16,16 @@ SPEC = yaml.safe_load((ROOT / "examples" / "atlas.yaml").read_text(encoding="utf
 
 
 def test_the_front_page_shows_a_spec() -> None:
-    (block,) = blocks(ROOT / "README.md", "yaml")
-    assert parse_spec(yaml.safe_load(block.text)).name == "first-look"
+    specs = [parse_spec(yaml.safe_load(block.text)) for block in blocks(ROOT / "README.md", "yaml")]
+    assert "first-look" in {spec.name for spec in specs}
 
 
 def test_the_task_page_shows_a_task_of_a_spec() -> None:
-    (block,) = blocks(DOCS / "bring-a-task.md", "yaml")
-    assert parse_spec({**SPEC, **yaml.safe_load(block.text)}).to_dict()["tasks"][0]["data"] == "exam"
+    specs = [
+        parse_spec({**SPEC, **yaml.safe_load(block.text)}).to_dict()
+        for block in blocks(DOCS / "bring-a-task.md", "yaml")
+    ]
+    assert "exam" in {task.get("data") for spec in specs for task in spec["tasks"]}
 
 
 def test_the_page_on_specs_shows_an_intervention() -> None:
@@ -38,5 +41,5 @@ def test_the_page_on_commands_shows_lines_of_a_batch() -> None:
 
 
 def test_the_page_on_rest_shows_neurons() -> None:
-    (block,) = blocks(DOCS / "rest.md", "json")
-    assert parse_neuron_set(json.loads(block.text)).model == "atlas"
+    bodies = [json.loads(block.text) for block in blocks(DOCS / "rest.md", "json")]
+    assert {parse_neuron_set(body).model for body in bodies if "neurons" in body} == {"atlas"}
