@@ -20,7 +20,7 @@ def _text(*names: str) -> str:
 
 
 def _commands(group: typer.Typer) -> list[str]:
-    return [command.name or getattr(command.callback, "__name__", "") for command in group.registered_commands]
+    return [str(command.name or getattr(command.callback, "__name__", "")) for command in group.registered_commands]
 
 
 def test_every_command_is_in_the_table() -> None:

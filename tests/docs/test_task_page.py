@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from jobs.cell import TaskRef
 from jobs.requests import Answer
 from tests.docs.pages import DOCS, blocks
 
@@ -25,16 +25,7 @@ def test_the_task_on_the_page_asks_and_scores(tmp_path: Path) -> None:
     ]
     (tmp_path / "fr.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert task.languages(tmp_path, None) == {"fr"}
-    ref = TaskRef(
-        name=task.name,
-        version=task.version,
-        data_language="fr",
-        target_language=None,
-        split=None,
-        data=None,
-        data_hash="0" * 64,
-        limit=2,
-    )
+    ref = SimpleNamespace(data_language="fr", split=None, limit=2)
     found = task.items(tmp_path, ref, seed=0)
     assert [[call.continuation for call in item.calls] for item in found.items] == [[" oui", " non"]] * 2
     yes, no = Answer(logprobs=(-0.1,)), Answer(logprobs=(-2.0,))
