@@ -10,7 +10,7 @@ import typer
 
 Row = Mapping[str, Any]
 
-_SERIES = ("task", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
+_SERIES = ("task", "metric", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
@@ -23,7 +23,7 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
         own = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
         factors = sorted({row["factor"] for row in own if row["factor"] is not None})
-        typer.echo(f"{task}: {metric}, mean over {len({row['data_language'] for row in own})} data languages")
+        typer.echo(f"{task}: {metric}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
         if unsteered := [row for row in own if row["factor"] is None]:
             typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")
@@ -46,11 +46,12 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def _label(series: tuple[Any, ...]) -> str:
-    _task, _metric, target, op, patch, statistic, weights, layers, selection = series
+    _task, _metric, mode, target, op, patch, statistic, weights, layers, selection = series
     where = "" if layers == "all" else f" layers {layers}"
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""
-    return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"
+    beside = "".join(f", {word}" for word in (selection, None if mode == "corrected" else mode) if word)
+    return f"{target}{what}{weight}{where}{beside}"
 
 
 def _cell(rows: Sequence[Row]) -> str:
