@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -132,3 +134,29 @@ async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
     with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
         await pool.start()
     await pool.stop()
+
+
+async def test_a_start_that_is_given_up_still_ends_what_it_started(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray is started in a thread, which nobody can stop; it must not be left behind."""
+    begun, goes_on, ended = asyncio.Event(), threading.Event(), list[str]()
+    loop = asyncio.get_running_loop()
+
+    def connect(_pool: RayPool) -> SimpleNamespace:
+        loop.call_soon_threadsafe(begun.set)
+        assert goes_on.wait(30)
+        return SimpleNamespace(shutdown=lambda: ended.append("Ray"))
+
+    monkeypatch.setattr(RayPool, "_connect", connect)
+    pool = RayPool([house.engine()], house.setup)
+    starting = asyncio.create_task(pool.start())
+    await begun.wait()
+    starting.cancel()
+    await asyncio.sleep(0)
+    assert not starting.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await pool.stop()
+    assert ended == ["Ray"]
