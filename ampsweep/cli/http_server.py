@@ -18,6 +18,9 @@ from ampsweep.errors import InvalidRequest
 DRAIN_SECONDS = 5
 """How long open connections may go on after the server was told to stop."""
 
+STALLED_SECONDS = 60
+"""How long the kernel keeps what a client does not take; then the connection is gone, and all that was held for it."""
+
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,10 +28,12 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; InvalidRequest where the address cannot be had. Port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --port"
         raise InvalidRequest(message, param="port") from error
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)  # connections inherit it
+    return listening
 
 
 class HttpServer(uvicorn.Server):

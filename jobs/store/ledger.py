@@ -30,7 +30,7 @@ class Ledger:
     """One sweep's books inside one transaction; `news` are the events it adds, `last_event` the id of the last one.
 
     `leased` counts the cells that run, `samples` those of completed and running cells. `served_at` is when a cell of
-    the sweep was last leased.
+    the sweep was last leased; of those before the place `first_pending` in its plan none can be.
     """
 
     sweep_id: str
@@ -42,6 +42,7 @@ class Ledger:
     reused: int = 0
     samples: int = 0
     served_at: float = 0.0
+    first_pending: int = 0
     last_event: int = 0
     ended_at: float | None = None
     error: str | None = None
@@ -83,7 +84,7 @@ class Ledger:
 
     def count(self, cells: Iterable[Standing]) -> None:
         """Count all cells anew."""
-        self.completed = self.failed = self.leased = self.samples = 0
+        self.completed = self.failed = self.leased = self.samples = self.first_pending = 0
         for standing in cells:
             self._add(standing, 1)
 
@@ -91,6 +92,8 @@ class Ledger:
         """Count a cell's move, and say so if `kind` names an event."""
         self._add(before, -1)
         self._add(after, 1)
+        if after.state is CellState.PENDING:
+            self.first_pending = 0
         if kind is not None:
             self.say(kind, now, **data)
 

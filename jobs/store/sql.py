@@ -106,6 +106,8 @@ class SqlStore:
             if found and found.state is CellState.PENDING and found.cell.model != cell.model:
                 renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model under the name it has now
                 books.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
+                for ledger in books.ledgers_of([found])[cell.id]:
+                    ledger.first_pending = 0
         if new := [cell for cell in wanted if cell.id not in old]:
             same = cell_columns(CellBooks(cell=new[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **same} for cell in new]
@@ -234,15 +236,20 @@ class SqlStore:
         """See the protocol."""
         with self._write() as books:
             chosen = _suspects(books.db, models, min(alone, limit))
-            shared = share_out(
-                _queued(books.db, models),
-                limit - len(chosen),
-                lambda seq, room: _pending(books.db, seq, models, room),
-            )
+            first: dict[int, int] = {}
+
+            def pending(seq: int, room: int) -> list[str]:
+                at = {"seq": seq, "models": list(models), "at_most": room}
+                rows = books.db.execute(_PENDING, at).all()
+                if rows:
+                    first[seq] = rows[0].position
+                return [row.id for row in rows]
+
+            shared = share_out(_queued(books.db, models), limit - len(chosen), pending)
             found = books.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
             books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
-            for seq in {seq for _, seq in shared}:
-                books.ledger_at(seq).served_at = books.now
+            for ledger, at in [(books.ledger_at(seq), first[seq]) for _, seq in shared]:
+                ledger.served_at, ledger.first_pending = books.now, at
             needed = {cell_id: tuple(at.sweep_id for at in own) for cell_id, own in books.ledgers_of(found).items()}
             return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
 
@@ -309,10 +316,12 @@ class SqlStore:
 _BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
 _BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
 _PENDING = (
-    sa.select(cells.c.id)
-    .join(sweep_cells)
+    sa.select(cells.c.id, sweep_cells.c.position)
+    .join_from(sweeps, sweep_cells)
+    .join(cells)
     .where(
-        sweep_cells.c.sweep_seq == sa.bindparam("seq"),
+        sweeps.c.seq == sa.bindparam("seq"),
+        sweep_cells.c.position >= sweeps.c.first_pending,
         cells.c.state == CellState.PENDING,
         cells.c.suspect.is_(False),
         cells.c.model.in_(sa.bindparam("models", expanding=True)),
@@ -359,10 +368,6 @@ def _queued(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
         Queued(place=seq, owner=owner, priority=priority, running=leased, served_at=served_at, waits=waits)
         for seq, owner, priority, leased, served_at, waits in db.execute(query)
     ]
-
-
-def _pending(db: sa.Connection, seq: int, models: Sequence[str], limit: int) -> Sequence[str]:
-    return db.execute(_PENDING, {"seq": seq, "models": list(models), "at_most": limit}).scalars().all()
 
 
 def _suspects(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:

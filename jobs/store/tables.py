@@ -14,7 +14,8 @@ metadata = sa.MetaData(
 )
 
 # The order of `seq` is that of creation. `events` is the id of the sweep's last event, `served_at` when a cell of it
-# was last leased. `model` is that of its cells, by the name it had when the sweep was sent.
+# was last leased; no cell before the position `first_pending` can be leased. `model` is that of its cells, by the name
+# it had when the sweep was sent.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -34,6 +35,7 @@ sweeps = sa.Table(
     sa.Column("reused", sa.Integer, nullable=False),
     sa.Column("samples", sa.BigInteger, nullable=False),
     sa.Column("served_at", sa.Float, nullable=False),
+    sa.Column("first_pending", sa.Integer, nullable=False),
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager, closing
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
-from ampsweep.cli.http_server import HttpServer, listen
+from ampsweep.cli import http_server
 from engine.protocol import Chunk, GenerateRequest
 from tests.api.served import Server
 
@@ -20,10 +20,10 @@ async def listening(server: Server, *, send_buffer: int | None = None) -> AsyncI
 
     `send_buffer` is how many bytes the kernel keeps for a client that does not read; by default it keeps megabytes.
     """
-    with closing(listen("127.0.0.1", 0)) as socket:
+    with closing(http_server.listen("127.0.0.1", 0)) as socket:
         if send_buffer is not None:
             socket.setsockopt(SOL_SOCKET, SO_SNDBUF, send_buffer)
-        http = HttpServer(server.app)
+        http = http_server.HttpServer(server.app)
         answering = asyncio.create_task(http.serve([socket]))
         try:
             yield f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -117,8 +117,8 @@ def send(
 
 
 def test_no_request_breaks_the_server(served: Served) -> None:
-    statuses = run(served, cases=500)
-    assert statuses.total() >= 300
+    statuses = run(served, cases=300)
+    assert statuses.total() >= 200
     assert {200, 201, 401, 404, 422} <= set(statuses)
 
 

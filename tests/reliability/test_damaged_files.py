@@ -58,14 +58,15 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
         sweep_id = await server.done()
         whole = await rows(server, sweep_id)
         assert whole
+        told = house.store.events(sweep_id)[-1].id
         for damage in damages:
             cell = chance.choice([cell for cell in house.store.list_cells(sweep_id).data if cell.file])
-            before = house.store.events(sweep_id)[-1].id
             quietly(published / "cells" / str(cell.file), chance, damage)
             quietly(chance.choice(sorted((published / "sweeps" / sweep_id).iterdir())), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
-            news = house.store.events(sweep_id, after=before)
+            news = house.store.events(sweep_id, after=told)
+            told = news[-1].id
             assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
             assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
             assert await rows(server, sweep_id) == whole

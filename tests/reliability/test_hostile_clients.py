@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from sse_starlette.event import ServerSentEvent
 
+from ampsweep.cli import http_server
 from api.routes import events
 from jobs.clock import SystemClock
 from jobs.ids import RandomIds
@@ -107,6 +109,24 @@ def stalled(url: str, path: str) -> Iterator[None]:
         yield
 
 
+def sockets() -> int:
+    """Count this process's sockets, the server's and the clients'."""
+    found = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += str(path.readlink()).startswith("socket:")
+    return found
+
+
+def until_closed(count: int) -> None:
+    """Wait until the server has let go of connections, so that no more sockets are left."""
+    for _ in range(300):
+        if sockets() <= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{sockets() - count} connections are still held")
+
+
 async def ids(url: str, path: str) -> list[int]:
     """Read a stream to its end."""
     async with httpx.AsyncClient(base_url=url, timeout=120) as client, client.stream("GET", path) as answer:
@@ -125,6 +145,7 @@ async def stall(house: House, followed: Followed, *, clients: int, send_timeout:
         healthy = [asyncio.create_task(ids(url, path)) for _ in range(3)]
         await followed.until(len(healthy))
         with ExitStack() as held:
+            before = sockets()
             for _ in range(clients):
                 held.enter_context(stalled(url, path))
             await followed.until(len(healthy) + clients)
@@ -133,6 +154,7 @@ async def stall(house: House, followed: Followed, *, clients: int, send_timeout:
             assert len(followed.idle) == clients
             for _ in range(clients):
                 await asyncio.wait_for(ended.acquire(), 10)
+            await asyncio.to_thread(until_closed, before + clients)
         await server.http.post(f"/v1/sweeps/{sweep_id}/cancel")
         expected = [event.id for event in house.store.events(sweep_id, limit=10_000)]
         assert [await each for each in healthy] == [expected] * len(healthy)
@@ -140,13 +162,15 @@ async def stall(house: House, followed: Followed, *, clients: int, send_timeout:
 
 
 async def test_clients_that_do_not_read_are_let_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await stall(house, Followed(monkeypatch), clients=3, send_timeout=2.0) < 10
+    monkeypatch.setattr(http_server, "STALLED_SECONDS", 1)
+    assert await stall(house, Followed(monkeypatch), clients=3, send_timeout=1.0) < 10
 
 
 @pytest.mark.reliability
 async def test_a_hundred_clients_that_do_not_read_are_let_go_within_two_seconds(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(http_server, "STALLED_SECONDS", 15)
     after = await stall(house, Followed(monkeypatch), clients=100, send_timeout=10.0)
     print(f"100 stalled clients: the last stream ended {after:.2f} s after its time-out")
     assert after < 2

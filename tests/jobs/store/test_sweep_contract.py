@@ -142,3 +142,13 @@ def test_a_pending_cell_takes_the_name_its_model_has_now(store: Store) -> None:
     assert renamed.id == a_cell(0, model="old").id
     store.create_sweep(name="n", spec={}, cells=[renamed])
     assert [held.cell.model for held in lease(store)] == ["tiny"]
+
+
+def test_a_pending_cell_whose_model_has_its_old_name_again_is_leased_for_the_first_sweep(store: Store) -> None:
+    cells = [a_cell(number, model="old") for number in range(2)]
+    store.create_sweep(name="n", spec={}, cells=cells)
+    store.create_sweep(name="n", spec={}, cells=[a_cell(0, model="new")])
+    assert [held.cell for held in store.lease_cells("w", models=["old"], limit=9, ttl=30)] == [cells[1]]
+    back = store.create_sweep(name="n", spec={}, cells=[cells[0]])
+    store.cancel_sweep(back.id)
+    assert [held.cell for held in store.lease_cells("w", models=["old"], limit=9, ttl=30)] == [cells[0]]
