@@ -125,6 +125,8 @@ async def test_every_line_has_the_ids_of_what_it_is_about(house: House, written:
     assert all(line["samples"] > 0 and line["seconds"] >= 0 for line in ends)
     (finalized,) = [line for line in found if line["event"] == "the sweep is finalized"]
     assert finalized["sweep_ids"] == [sweep_id]
+    (sent,) = [line for line in found if line.get("method") == "POST"]
+    assert sent["sweep_ids"] == [sweep_id]
     (mine,) = [line for line in found if line.get("request_id") == "mine"]
     assert (mine["sweep_ids"], mine["route"], mine["status"]) == ([sweep_id], "/v1/sweeps/{sweep_id}", 200)
     (another,) = [line for line in found if line.get("request_id") == "another"]
