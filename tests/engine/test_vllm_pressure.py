@@ -250,7 +250,8 @@ def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both)
     assert counted["prompt_tokens"] == expected["prompt_tokens"] - 1, "the last token of a scored text is not fed"
     assert counted["steps"] >= 7
     assert counted["steps"] <= counted["step_requests"] <= 2 * counted["steps"]
-    assert (during.running, during.slots, during.batch_size) == (2, 3, 4)
+    assert 1 <= during.running <= 2, "the second answer may not have been taken up yet"
+    assert (during.slots, during.batch_size) == (3, 4)
     assert during.kv_use is not None
     assert 0 < during.kv_use < 1
     both.run(both.vllm._loop.call(lambda _: None))  # whatever step was under way has ended
