@@ -8,7 +8,12 @@ from fastapi import Depends, Request
 
 async def _log_ids(request: Request) -> None:
     if sweep_id := request.path_params.get("sweep_id"):
-        structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
+        log_sweep(sweep_id)
+
+
+def log_sweep(sweep_id: str) -> None:
+    """Let what is logged of the request from now on name a sweep."""
+    structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
 
 
 log_ids = Depends(_log_ids)

@@ -23,6 +23,9 @@ from api.streams import Streams
 
 router = APIRouter(tags=["health"])
 
+STORE_SECONDS = 5.0
+"""How long the database may take to count; Prometheus itself waits ten."""
+
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
 
@@ -41,8 +44,9 @@ async def metrics(request: Request, served: Served) -> PlainTextResponse:
     """Say how queue, engines and HTTP fare, for Prometheus; a key with the scope `read` opens it."""
     engines = await served.muscle.figures()
     census, now = None, served.clock.now()
-    with suppress(Unavailable):  # it is said below, and what else there is to know is needed all the more
-        census = await asyncio.to_thread(served.store.census)
+    with suppress(Unavailable, TimeoutError):  # it is said below, and the rest is needed all the more
+        async with asyncio.timeout(STORE_SECONDS):
+            census = await asyncio.to_thread(served.store.census)
 
     def families() -> Iterator[Metric]:
         yield gauge("ampsweep_build_info", "1; the version is its label.", {(__version__,): 1.0}, ("version",))

@@ -16,6 +16,7 @@ from api.examples import SWEEP
 from api.idempotency import IdempotencyKey
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
+from api.log_ids import log_sweep
 from api.services import Served, Services
 from jobs.plan import plan
 from jobs.spec import SweepSpec, parse_spec
@@ -40,6 +41,7 @@ async def create_sweep(
     first; among equals, engines are shared between callers, then between a caller's sweeps.
     """
     record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key, priority)
+    log_sweep(record.id)
     _changed(served)
     return sweep_object(record)
 

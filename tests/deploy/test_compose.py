@@ -47,6 +47,28 @@ SERVICE_KEYS = {
 """What the Compose Specification knows of a service, as far as this file uses it."""
 
 
+@pytest.fixture
+def compose() -> list[str]:
+    """Docker's own Compose, as a plugin or alone; it reads a file without an engine."""
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]):
+            said = subprocess.run([*words, "version", "--short"], capture_output=True, text=True, check=False).stdout
+            if re.match(r"v?(2\.2[4-9]|2\.[3-9]\d|[3-9]|\d\d)", said):
+                return words
+    pytest.skip("Docker Compose 2.24 or newer is not on the PATH")
+
+
+@pytest.mark.parametrize(("change", "taken"), [({}, True), ({"restarts": "always"}, False)])
+def test_compose_itself_takes_the_file(compose: list[str], tmp_path: Path, change: dict[str, str], taken: bool) -> None:
+    folder = shutil.copytree(DEPLOY, tmp_path / "deploy")
+    server = SERVICES["server"] | change
+    changed = COMPOSE | {"services": SERVICES | {"server": server}}
+    (folder / "compose.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    command = [*compose, "--file", str(folder / "compose.yaml"), "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is taken, done.stderr
+
+
 def test_every_key_is_one_of_the_specification() -> None:
     assert {key for key in COMPOSE if not key.startswith("x-")} <= {
         "name",

@@ -20,6 +20,7 @@ from engine.protocol import Engine, GenerateRequest, Priority, Sampling, Score, 
 from engine.vllm_patch.launch import VllmSettings
 from engine.vllm_patch.wire import Orders
 from tests.engine.both_engines import Both, both_engines
+from tests.engine.test_stats import since, worked
 
 pytestmark = pytest.mark.engine
 
@@ -239,3 +240,20 @@ def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
     both.run(check())
     assert finished.index("urgent") <= 6, finished
     assert len(finished) == 13
+
+
+def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both) -> None:
+    before, during, after = both.run(worked(both.vllm))
+    own, _, theirs = both.run(worked(both.oracle))
+    counted, expected = since(before, after), since(own, theirs)
+    assert counted["generated_tokens"] == expected["generated_tokens"] == 12
+    assert counted["prompt_tokens"] == expected["prompt_tokens"] - 1, "the last token of a scored text is not fed"
+    assert counted["steps"] >= 7
+    assert counted["steps"] <= counted["step_requests"] <= 2 * counted["steps"]
+    assert 1 <= during.running <= 2, "the second answer may not have been taken up yet"
+    assert (during.slots, during.batch_size) == (3, 4)
+    assert during.kv_use is not None
+    assert 0 < during.kv_use < 1
+    both.run(both.vllm._loop.call(lambda _: None))  # whatever step was under way has ended
+    idle = both.vllm.stats()
+    assert (idle.running, idle.waiting, idle.slots_used, idle.slots_waiting) == (0, 0, 0, 0)

@@ -209,3 +209,23 @@ async def test_an_unknown_model_is_told_with_those_known() -> None:
     )
     with pytest.raises(UnknownName, match="known: tiny"):
         await anext(pool.stream(call))
+
+
+async def test_starts_failed_starts_and_deaths_are_counted_and_a_silent_engine_has_no_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.pool.STATS_SECONDS", 0.01)
+    openings: list[Exception | None] = [OSError("busy"), None, None]
+    pool = pool_of(1, lambda: StubHost(openings.pop(0)))
+    await pool.start()
+    await pool.ready()
+    pool.made[1].end.set()
+    await until(pool.bell, lambda: len(pool.made) == 3 and pool.engines()[0]["state"] == "ready")
+    (figures,) = await pool.figures()
+    assert (figures.model, figures.place, figures.state) == ("tiny", 0, "ready")
+    assert (figures.starts, figures.failed_starts, figures.deaths) == (2, 1, 1)
+    assert figures.stats == {"running": 3.0}
+    pool.made[2].may_speak.clear()
+    (silent,) = await pool.figures()
+    assert silent.stats is None
+    await pool.stop()
