@@ -44,7 +44,7 @@ LANGUAGES, SENTENCES, SENTENCE = 1, 500, (10, 50)
 SETTINGS = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
 STOCK = {"dtype": "float32", "kv_cache_memory_bytes": 1024**3, "max_model_len": 256, "max_num_seqs": 256}
 ONE_TOKEN = {"max_tokens": 1, "detokenize": False}
-WORKLOAD = {
+WORKLOAD: dict[str, dict[str, Any]] = {
     "generation, idle": {"requests": REQUESTS, "prompt": PROMPT, "new tokens": NEW_TOKENS},
     "scoring": {"options": SCORED, "interventions": SCORED_DISTINCT, "tokens": OPTION, "contexts": CONTEXTS},
     "sweep": {
