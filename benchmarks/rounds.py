@@ -21,14 +21,16 @@ class Ratio:
     largest: float
 
 
-async def time_rounds(make: Callable[[], Work], variants: Variants[Work], *, rounds: int) -> dict[str, list[float]]:
-    """Return each variant's seconds in each round, after a round that is not counted.
+async def time_rounds(
+    make: Callable[[], Work], variants: Variants[Work], *, rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Return each variant's seconds in each round, after a round that is not counted if there is to be a `warm_up`.
 
     Every run has work of its own from `make`, all of the same kind. A variant may return the seconds it took; else
     they are taken here. Every other round goes through the variants backwards.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name in sorted(variants, key=list(variants).index, reverse=bool(number % 2)):
             work = make()
             started = time.perf_counter()

@@ -4,7 +4,7 @@ The model is Qwen2-shaped with random weights (`benchmarks.random_model`). Its e
 patch in a process of its own and as it comes, and a Hugging Face model with forward hooks. The variants of a comparison
 take turns, on work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
 
-Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 5]
+Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 6]
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from engine.vllm_engine import VllmEngine
 from engine.vllm_patch.launch import VllmSettings
 
 DISTINCT = (0, 1, 8, 64, 256)
-REQUESTS, PROMPT, NEW_TOKENS = 256, 16, 16
+REQUESTS, PROMPT, NEW_TOKENS = 256, 8, 8
 SCORED, SCORED_DISTINCT = 64, 4
 OPTION = (20, 60)
 CONTEXTS = {1: (20, 60), 4: (40, 100)}  # by the number of options to a context
 SWEEP = 64  # interventions, and items of each
-SWEEP_PROMPT, SWEEP_ANSWER, SWEEP_LONGEST = (4, 8), 6, 48
+SWEEP_PROMPT, SWEEP_ANSWER, SWEEP_LONGEST = (4, 8), 4, 32
 LANGUAGES, SENTENCES, SENTENCE = 1, 500, (10, 50)
 SETTINGS = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
 STOCK = {"dtype": "float32", "kv_cache_memory_bytes": 1024**3, "max_model_len": 256, "max_num_seqs": 256}
 ONE_TOKEN = {"max_tokens": 1, "detokenize": False}
-WORKLOAD = {
+WORKLOAD: dict[str, dict[str, Any]] = {
     "generation, idle": {"requests": REQUESTS, "prompt": PROMPT, "new tokens": NEW_TOKENS},
     "scoring": {"options": SCORED, "interventions": SCORED_DISTINCT, "tokens": OPTION, "contexts": CONTEXTS},
     "sweep": {
@@ -94,7 +94,7 @@ class Suites:
             "stock": stock,
         }
         return await time_rounds(
-            lambda: list(map(self._prompt, self._texts.texts(REQUESTS, PROMPT))), variants, rounds=self._rounds
+            lambda: list(map(self._prompt, self._texts.texts(REQUESTS, PROMPT))), variants, rounds=2 * self._rounds
         )
 
     async def scoring(self, options: int) -> Seconds:
@@ -147,7 +147,7 @@ class Suites:
                 await self._runs.generate(items[start : start + SWEEP])
 
         variants = {"mixed": self._runs.generate, "one intervention at a time": one_at_a_time}
-        return await time_rounds(make, variants, rounds=2)
+        return await time_rounds(make, variants, rounds=2, warm_up=False)
 
     async def recording(self) -> Seconds:
         """Record a corpus, and read the same number of sentences without recording."""
@@ -160,7 +160,7 @@ class Suites:
             return await self._plain([self._prompt(sentence.text) for sentence in sentences], ONE_TOKEN)
 
         variants = {"recording": self._runs.record, "prefill": prefill}
-        return await time_rounds(make, variants, rounds=self._rounds)
+        return await time_rounds(make, variants, rounds=max(1, self._rounds // 2))
 
     async def _plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> float:
         """Return the seconds that unsteered requests take on the steered engine."""
@@ -202,7 +202,6 @@ async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, An
         "versions": dict(engine.info.versions),
         "model": {"parameters": hooks.parameters, "layers": engine.info.layers, "neurons a layer": engine.info.width},
         "seed": SEED,
-        "rounds": rounds,
         "workload": WORKLOAD,
         "seconds": seconds,
     }
@@ -216,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
     parser.add_argument("--docs", type=Path, help="a page whose tables between markers are written anew")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--only", nargs="+", default=[], help="suites to run; default all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,10 @@ EngineFailed.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 What = Literal["score", "recording"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
+
+
+LULL = 0.002
+"""Seconds without a further command after which an idle engine takes its first step."""
+LONGEST_LULL = 0.02
+"""Seconds after its first command by which an idle engine steps, however fast others come."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +57,11 @@ class _Command:
 class EngineLoop:
     """Runs an engine in a thread of its own; each request's outputs go to its sink, in the caller's event loop."""
 
-    def __init__(self, make: Callable[[], LLMEngine], event_loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, make: Callable[[], LLMEngine], event_loop: asyncio.AbstractEventLoop, *, lull: float = LULL
+    ) -> None:
+        """`make` makes the engine, in the thread; `lull` is how long an idle engine waits for what comes together."""
+        self._lull = lull
         self._make = make
         self._event_loop = event_loop
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
@@ -167,16 +179,23 @@ class EngineLoop:
             engine.engine_core.shutdown()
 
     def _do_commands(self, engine: LLMEngine, *, wait: bool) -> bool:
-        """Do what is in the queue, waiting for a first command if `wait`; False when it is time to stop."""
+        """Do what is in the queue, waiting for a first command if `wait`; False when it is time to stop.
+
+        After a wait more is waited for, as long as it comes without a lull: requests that are sent together begin
+        together, and the first of them alone does not cost a step.
+        """
+        timeout, latest = (None if wait else 0.0), math.inf
         while True:
             try:
-                command = self._commands.get(block=wait)
+                command = self._commands.get(timeout=timeout)
             except queue.Empty:
                 return True
             if command is None:
                 return False
             command.run(engine)
-            wait = False
+            now = time.monotonic()
+            latest = min(latest, now + max(LONGEST_LULL, self._lull))
+            timeout = self._lull if wait and now < latest and engine.has_unfinished_requests() else 0.0
 
     def _step(self, engine: LLMEngine) -> None:
         delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []

@@ -14,7 +14,6 @@ def _report(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
         "versions": {"vllm": "0.32.0", "torch": "2.13.0"},
         "model": {"parameters": 57_900_000, "layers": 7, "neurons a layer": 4096},
         "seed": 0,
-        "rounds": 3,
         "seconds": seconds,
     }
 
@@ -22,16 +21,16 @@ def _report(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 def test_a_goal_is_met_or_missed_by_the_median() -> None:
     seconds = {"recording": {"recording": [1.0, 2.0, 1.0], "prefill": [0.95, 1.0, 0.96]}}
     text = tables(_report(seconds))
-    assert "| recording, over prefill | 0.950 | 0.500 to 0.960 | 0.95 | met |" in text
+    assert "| recording, over prefill | 0.950 | 0.500 to 0.960 of 3 | 0.95 | met |" in text
     seconds["recording"]["prefill"][0] = 0.94
-    assert "| recording, over prefill | 0.940 | 0.500 to 0.960 | 0.95 | missed |" in tables(_report(seconds))
+    assert "| recording, over prefill | 0.940 | 0.500 to 0.960 of 3 | 0.95 | missed |" in tables(_report(seconds))
     assert "| recording: prefill | 0.96 |" in text
 
 
 def test_the_setting_is_in_the_page_and_a_suite_that_did_not_run_is_not() -> None:
     text = tables(_report({"idle": {"patched": [1.0], "stock": [1.0]}}))
     assert "2 cores of a processor, Python 3.11.7, vllm 0.32.0, torch 2.13.0" in text
-    assert "57.9 million parameters, 7 layers of 4,096 neurons, float32; seed 0, 3 rounds" in text
+    assert "57.9 million parameters, 7 layers of 4,096 neurons, float32; seed 0." in text
     assert text.count("| met |") == 1
     assert "generation" not in text
 

@@ -32,6 +32,16 @@ def test_a_variant_that_does_not_say_how_long_it_took_is_timed() -> None:
     assert seconds["silent"][0] >= 0.01
 
 
+def test_without_a_warm_up_the_first_round_counts() -> None:
+    numbers = count()
+
+    async def one(work: int) -> float:
+        return float(work)
+
+    seconds = asyncio.run(time_rounds(lambda: next(numbers), {"one": one}, rounds=2, warm_up=False))
+    assert seconds == {"one": [0.0, 1.0]}
+
+
 def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
     found = ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
     assert (found.median, found.least, found.largest) == (1.0, 0.5, 2.0)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from engine.edits import resolve
 from engine.export import CARD, INDEX, export
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
-from engine.protocol import ScoreRequest, Steering
+from engine.protocol import Score, ScoreRequest, Steering
 from engine.transformers_engine import TransformersEngine
-from tests.engine.both_engines import random_neurons
+from engine.vllm_engine import VllmEngine
+from engine.vllm_patch.launch import VllmSettings
+from tests.engine.both_engines import both_engines, random_neurons
 from tests.engine.neuron_sets import make_neuron_set
 from tests.models import Family
 
@@ -57,6 +60,28 @@ def test_the_exported_model_answers_as_the_steered_one(
     assert plain.info.fingerprint == written.fingerprint != steered.info.fingerprint
     changed = resolve(intervention, neurons)
     assert (written.neurons, written.layers) == (len(changed.indices), int(np.count_nonzero(np.diff(changed.offsets))))
+
+
+@pytest.mark.engine
+def test_the_exported_model_answers_in_vllm_as_the_steered_one(tmp_path: Path) -> None:
+    settings = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
+    request = ScoreRequest(context="the thing", continuation=" in the end is another")
+
+    async def plain(folder: Path) -> Score:
+        engine = await VllmEngine.open(folder, settings=settings)
+        try:
+            return await engine.score(request)
+        finally:
+            await engine.close()
+
+    with both_engines("qwen2", tmp_path / "model", settings) as both:
+        steering = Steering(intervention=Intervention.from_dict(SCALINGS[2]), neurons=both.neurons.id)
+        steered = both.run(both.vllm.score(replace(request, steering=steering)))
+        unsteered = both.run(both.vllm.score(request))
+        export(tmp_path / "model", both.neurons, steering.intervention, tmp_path / "out")
+    exported = asyncio.run(plain(tmp_path / "out"))
+    np.testing.assert_allclose(exported.logprobs, steered.logprobs, rtol=0, atol=2e-5)
+    assert np.abs(np.subtract(steered.logprobs, unsteered.logprobs)).max() > 1e-2
 
 
 def test_a_transposed_projection_is_scaled_by_its_rows(tmp_path: Path) -> None:

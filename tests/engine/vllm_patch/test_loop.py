@@ -37,12 +37,15 @@ class StandIn:
         self.dies = dies
         self.waiting: list[str] = []
         self.log: list[str] = []
+        self.steps: list[int] = []
+        self.added = threading.Event()
 
     def add_request(self, request_id: str, prompt: str, _: object, *, priority: int) -> None:
         if prompt == "too long":
             raise ValueError("too long")
         self.log.append(f"add {prompt}")
         self.waiting.append(request_id)
+        self.added.set()
 
     def abort_request(self, request_ids: list[str]) -> None:
         self.log.append("abort")
@@ -57,6 +60,7 @@ class StandIn:
         self.stepping.set()
         self.released.wait(10)
         done, self.waiting = self.waiting, []
+        self.steps.append(len(done))
         return [Output(request_id) for request_id in done]
 
     def collective_rpc(self, name: str, args: tuple[Any, ...]) -> list[list[str]]:
@@ -108,6 +112,23 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
             await bad
         await loop.stop()
         assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_what_is_sent_together_begins_together() -> None:
+    """The second request comes when the first is in already, and an idle engine would have stepped."""
+
+    async def check() -> None:
+        engine = StandIn()
+        made: Any = engine
+        loop = EngineLoop(lambda: made, asyncio.get_running_loop(), lull=0.3)
+        await loop.start()
+        first = ask(loop, "first")
+        assert await asyncio.to_thread(engine.added.wait, 10)
+        await asyncio.gather(first, ask(loop, "second"))
+        await loop.stop()
+        assert engine.steps == [2]
 
     run(check())
 
