@@ -7,11 +7,12 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
+from jobs.data.texts import read_texts, text_files
 from jobs.requests import Answer, GenerateCall
 from jobs.tasks import generation
 from jobs.tasks.base import Item
 from jobs.tasks.generation import NEW_TOKENS, Generation
-from tests.jobs.tasks.real_data import items
+from tests.jobs.tasks.real_data import DATA, items, needs
 from tests.jobs.world import write_jsonl
 
 TASK = Generation()
@@ -75,3 +76,16 @@ def test_without_the_identifier_it_says_what_to_install(folder: Path, monkeypatc
     monkeypatch.setattr(generation, "IDENTIFIER", "py3langid_that_is_not_here")
     with pytest.raises(InvalidRequest, match=r"needs py3langid_that_is_not_here: install ampsweep\[tasks\]"):
         TASK.settle(folder, reference(folder))
+
+
+@needs("flores200")
+def test_languages_of_real_sentences_are_told_apart() -> None:
+    files = text_files(DATA / "flores200", "dev", default="devtest")
+    right = {}
+    for language, path in files.items():
+        answers = [Answer(text=text, token_ids=(1,), logprobs=(-1.0,)) for text in read_texts(path)[:200]]
+        found = [TASK.sample(ITEM, [answer]).prediction == language for answer in answers]
+        right[language] = sum(found) / len(found)
+    hard = {language: right.pop(language) for language in ("ms", "id", "zh")}
+    assert min(right.values()) >= 0.99
+    assert {language: round(share, 2) for language, share in hard.items()} == {"ms": 0.83, "id": 0.93, "zh": 0.94}
