@@ -57,7 +57,7 @@ def _freeze(name: str, path: Path, own: str, limit: int | None, chat: bool) -> F
         task.build_all_requests(
             limit=limit, apply_chat_template=chat, fewshot_as_multiturn=chat, chat_template=_as_text if chat else None
         )
-    except Exception as error:  # noqa: BLE001  # a task's templates and functions raise what they like
+    except Exception as error:  # a task's templates and functions raise what they like
         raise InvalidRequest(f"lm-eval could not make the requests of {name}: {error}", param="name") from error
     docs = dict(task.doc_iterator(limit=limit))
     requests: dict[int, list[Any]] = defaultdict(list)
@@ -97,7 +97,7 @@ def _load(name: str, path: Path) -> Any:
     try:
         manager = TaskManager(include_path=str(path.parent), include_defaults=False)
         return manager.load(name)["tasks"][name]
-    except Exception as error:  # noqa: BLE001  # a task's templates, functions and data raise what they like
+    except Exception as error:  # a task's templates, functions and data raise what they like
         raise InvalidRequest(f"lm-eval could not load {name}: {type(error).__name__}: {error}", param="name") from error
 
 
