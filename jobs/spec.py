@@ -149,6 +149,9 @@ def _search(value: object) -> object:
     return {"method": "halving"} if value == "halving" else value
 
 
+_Search = Literal["grid", "halving"] | HalvingSpec | None
+
+
 class SweepSpec(Strict):
     """What a user asks for: one model, one neuron set, interventions, tasks."""
 
@@ -157,7 +160,7 @@ class SweepSpec(Strict):
     neurons: Neurons
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
-    search: Annotated[HalvingSpec | None, BeforeValidator(_search)] = None
+    search: Annotated[HalvingSpec | None, BeforeValidator(_search, json_schema_input_type=_Search)] = None
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:
