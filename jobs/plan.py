@@ -50,14 +50,14 @@ def _plan_in(
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
     tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
-    if (count := len(spec.mode) * _count(spec, search, tasks, targets, len(layers))) > max_cells:
+    if (count := len(spec.mode) * _count(spec, search, tasks, len(layers))) > max_cells:
         raise SweepTooLarge(
             f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
             param="interventions",
         )
     for task in tasks:
         for ref in task.refs:
-            own = [ref.target_language] if ref.target_language is not None else targets
+            own = task.targets if ref.target_language is None else (ref.target_language,)
             for intervention in _interventions(spec, mode, own, layers, neurons, ref.data_language):
                 yield Cell(
                     model=spec.model,
@@ -81,31 +81,31 @@ class _Planned:
         task = task_for(spec.name, mode=mode, param=f"{self.param}.name")
         if spec.chat and not task.chats:
             raise InvalidRequest(f"task {task.name} scores bare text; leave chat out", param=f"{self.param}.chat")
+        self.targets = targets if spec.targets is None else self._chosen(spec.targets, targets)
         folder = catalog.data_set(spec.data or task.default_data, param=f"{self.param}.data")
         split = self._split(spec, task)
         try:
             known = task.languages(folder, split)
         except InvalidRequest as error:
-            field = "data" if spec.split is None else "split"
+            field = error.param or ("data" if spec.split is None else "split")
             raise InvalidRequest(error.message, param=f"{self.param}.{field}") from error
         for at, language in enumerate(spec.languages):
             if language not in known:
                 what = f"language of task {task.name}"
                 raise UnknownName(what, language, known, param=f"{self.param}.languages.{at}")
-        for language in targets if task.compares else ():
+        for language in self.targets if task.compares else ():
             if language not in known:
                 what = f"target language for task {task.name}"
-                raise UnknownName(what, language, known, param="interventions.languages")
-        self.refs = [self._settled(task, folder, ref) for ref in self._refs(spec, task, mode, split, targets)]
+                param = "interventions.languages" if spec.targets is None else f"{self.param}.targets"
+                raise UnknownName(what, language, known, param=param)
+        self.refs = [self._settled(task, folder, ref) for ref in self._refs(spec, task, mode, split)]
         if not self.refs:
             raise InvalidRequest(
                 f"task {task.name} compares two languages; none of the targets differs from its own",
                 param=f"{self.param}.languages",
             )
 
-    def _refs(
-        self, spec: TaskSpec, task: Task, mode: str, split: str | None, targets: tuple[str, ...]
-    ) -> list[TaskRef]:
+    def _refs(self, spec: TaskSpec, task: Task, mode: str, split: str | None) -> list[TaskRef]:
         return [
             TaskRef(
                 name=task.name,
@@ -120,7 +120,7 @@ class _Planned:
                 chat=spec.chat,
             )
             for language in spec.languages
-            for target in (targets if task.compares else (None,))
+            for target in (self.targets if task.compares else (None,))
             if target != language
         ]
 
@@ -129,6 +129,12 @@ class _Planned:
             return task.settle(folder, ref)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, param=f"{self.param}.{error.param or 'data'}") from error
+
+    def _chosen(self, asked: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
+        for at, language in enumerate(asked):
+            if language not in targets:
+                raise UnknownName("target language of the sweep", language, targets, param=f"{self.param}.targets.{at}")
+        return asked
 
     def _split(self, spec: TaskSpec, task: Task) -> str | None:
         if spec.split is not None and task.default_split is None:
@@ -181,6 +187,10 @@ def _search(spec: SweepSpec) -> Search:
         return search
     if len(spec.mode) > 1:
         raise InvalidRequest("a search is in one mode; give one, or search: grid", param="mode")
+    for index, task in enumerate(spec.tasks):
+        if task.targets is not None:
+            message = "a search goes on with the best of every target; leave targets out, or give search: grid"
+            raise InvalidRequest(message, param=f"tasks.{index}.targets")
     limits = [task.limit for task in spec.tasks if task_for(task.name).compares]
     if not limits:
         raise InvalidRequest("the best factor is told by LSS; give a task lss, or search: grid", param="search")
@@ -193,23 +203,21 @@ def _search(spec: SweepSpec) -> Search:
     return search
 
 
-def _count(spec: SweepSpec, search: Search, tasks: list[_Planned], targets: tuple[str, ...], layers: int) -> int:
+def _count(spec: SweepSpec, search: Search, tasks: list[_Planned], layers: int) -> int:
     """Return how many cells the sweep has when it ends, but for those that are twice in the spec."""
     a_factor = len(_magnitudes(spec, "corrected")) // len(spec.interventions.factors or (1.0,)) * layers
     *before, last = search.rungs
     controlled = 1 + len(spec.interventions.controls)
-    refs = [ref for task in tasks for ref in task.refs]
-    tried = sum(1 + a_factor * rung.factors for rung in before for ref in refs if ref.target_language)
-    in_full = sum(
-        1 + a_factor * last.factors * controlled * (1 if ref.target_language else len(targets)) for ref in refs
-    )
+    refs = [(ref, 1 if ref.target_language else len(task.targets)) for task in tasks for ref in task.refs]
+    tried = sum(1 + a_factor * rung.factors for rung in before for ref, _ in refs if ref.target_language)
+    in_full = sum(1 + a_factor * last.factors * controlled * targets for _, targets in refs)
     return tried + in_full
 
 
 def _interventions(
     spec: SweepSpec,
     mode: str,
-    targets: list[str] | tuple[str, ...],
+    targets: tuple[str, ...],
     layers: list[tuple[int, ...] | None],
     neurons: NeuronChoice,
     data_language: str,

@@ -117,10 +117,14 @@ class InterventionsSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template."""
+    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.
+
+    `targets` are those of the sweep's target languages that the task is asked with; all without them.
+    """
 
     name: Name
     languages: Languages
+    targets: Languages | None = None
     limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     split: Name | None = None
     data: Name | None = None
@@ -147,6 +151,9 @@ def _search(value: object) -> object:
     return {"method": "halving"} if value == "halving" else value
 
 
+_Search = Literal["grid", "halving"] | HalvingSpec | None
+
+
 class SweepSpec(Strict):
     """What a user asks for: one model, one neuron set, interventions, tasks.
 
@@ -159,7 +166,7 @@ class SweepSpec(Strict):
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
     mode: Annotated[Unique[Mode], BeforeValidator(_one_or_list)] = ("corrected",)
-    search: Annotated[HalvingSpec | None, BeforeValidator(_search)] = None
+    search: Annotated[HalvingSpec | None, BeforeValidator(_search, json_schema_input_type=_Search)] = None
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jobs.metrics.verdict import Verdict
 
 
 class Accuracy:
-    """The share of items whose `correct` is true; against a baseline with McNemar's exact test and Cohen's g."""
+    """The share of items whose `correct` is true; paired with McNemar's test, exact and mid-p, and Cohen's g."""
 
     name = "accuracy"
     columns = ("correct",)

@@ -100,7 +100,7 @@ class CorpusScore:
     def _verdict(self, statistics: Floats, drawn: NDArray[np.int64]) -> Verdict:
         low, high = interval(self._resampled(statistics, drawn))
         value = self._score(statistics.sum(axis=0))
-        return Verdict(n=len(statistics), value=value, ci_low=low, ci_high=high)
+        return Verdict(n=len(statistics), value=value, ci_low=low, ci_high=high, signature=self.signature)
 
 
 def _drawn(sentences: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.significance import cohens_g, mcnemar
+from jobs.metrics.significance import cohens_g, mcnemar, mcnemar_mid
 from jobs.metrics.verdict import Verdict
 
 Truths = NDArray[np.bool_]
@@ -33,6 +33,7 @@ def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verd
         baseline=float(plain.mean()),
         delta=float(true.mean() - plain.mean()),
         p_value=mcnemar(true, plain),
+        p_mid=mcnemar_mid(true, plain),
         delta_ci_low=low,
         delta_ci_high=high,
         effect=cohens_g(true, plain),

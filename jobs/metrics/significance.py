@@ -16,10 +16,24 @@ def mcnemar(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
 
     Of the items whose verdicts differ, as few as or fewer than were seen in the smaller direction, by a fair coin.
     """
-    gained = int((steered & ~baseline).sum())
-    lost = int((~steered & baseline).sum())
+    gained, lost = _discordant(steered, baseline)
     tail = sum(comb(gained + lost, count) for count in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / (1 << (gained + lost)))
+
+
+def mcnemar_mid(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
+    """Return the mid-p-value of McNemar's test: of what was seen itself, only half is counted.
+
+    The exact test errs on the side of no difference; this one keeps its level in practice too, and rarely exceeds it
+    (Fagerland et al. 2013, doi 10.1186/1471-2288-13-91).
+    """
+    gained, lost = _discordant(steered, baseline)
+    return mcnemar(steered, baseline) - comb(gained + lost, gained) / (1 << (gained + lost)) if gained != lost else 1.0
+
+
+def _discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many verdicts turned right, and how many wrong."""
+    return int((steered & ~baseline).sum()), int((~steered & baseline).sum())
 
 
 def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> float:
@@ -49,8 +63,7 @@ def cohens_g(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
 
     From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium, 0.25 large.
     """
-    gained = int((steered & ~baseline).sum())
-    lost = int((~steered & baseline).sum())
+    gained, lost = _discordant(steered, baseline)
     return gained / (gained + lost) - 0.5 if gained + lost else 0.0
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Verdict:
     """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items.
 
-    `effect` is how large the difference is, on a scale that does not depend on n: see the metric. A value that could
-    not be computed is None, and `note` says why.
+    `effect` is how large the difference is, on a scale that does not depend on n: see the metric. `p_mid` is a p-value
+    less cautious than an exact `p_value`, where there is one; `signature` says how a library computed the value. A
+    value that could not be computed is None, and `note` says why.
     """
 
     n: int
@@ -23,4 +24,6 @@ class Verdict:
     delta_ci_low: float | None = None
     delta_ci_high: float | None = None
     effect: float | None = None
+    p_mid: float | None = None
+    signature: str | None = None
     note: str | None = None

@@ -35,11 +35,14 @@ def with_tests(found: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def permutation(first: Sequence[float], second: Sequence[float]) -> float:
+def permutation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Return SciPy's two-sided p-value of the difference of means, by exchanging members between the lists.
 
-    All ways to exchange are tried where there are fewer than 10,000, else so many, seeded.
+    All ways to exchange are tried where there are fewer than 10,000, else so many, seeded. None where a list has fewer
+    than two members.
     """
+    if min(len(first), len(second)) < 2:
+        return None
     found = stats.permutation_test(
         (first, second),
         lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),

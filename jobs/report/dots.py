@@ -122,7 +122,7 @@ def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, named: bool) ->
     axes.hlines(mean, x - 0.09, x + 0.09, color=INK[whose], linewidth=2)
     if whose == "own" and len(rows) <= 6:
         for row in rows:
-            place = x - 0.03, row["y"]
+            place = x - 0.1, row["y"]
             axes.annotate(row["language"], place, fontsize=7, ha="right", va="center")
 
 

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from ampsweep.canonical import content_hash
 from jobs.metrics.bootstrap import RESAMPLES
+from jobs.metrics.corpus_score import RESAMPLES as CORPUS_RESAMPLES
+from jobs.metrics.corpus_score import SEED as CORPUS_SEED
 from jobs.metrics.significance import FLIPS
 from jobs.report.data import Provenance
 
+_DIGITS = 12
+"""Of a SHA-256, so many stand in the paragraph; the page lists them whole."""
+_CONTROLS = {"random": "as many neurons of each layer drawn at random", "other": "another language's neurons"}
 
-def methods_paragraph(provenance: Provenance, *, samples: int) -> str:
-    """Say what was asked, of which model, by which versions, and how differences were judged."""
-    spec = provenance.spec
-    neurons, asked = spec["neurons"], spec["interventions"]
-    found = f"neuron set {neurons['id']}" if "id" in neurons else _found(neurons)
-    magnitudes = ", ".join(f"{factor:g}" for factor in asked.get("factors") or (1.0,))
-    values = asked.get("patch") or asked.get("statistic")
-    of = f" times the {', '.join(values)}" if values else ""
-    tasks = "; ".join(_task(task) for task in spec["tasks"])
+_STATISTICS = (
+    f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %, seeded by the cell); differences "
+    "are paired with the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests "
+    f"({FLIPS} flips) for means, sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for "
+    "BLEU and chrF++; p-values are Holm-corrected over the languages of an intervention."
+)
+
+
+def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Sequence[str]) -> str:
+    """Say what was asked, of which model and data, by which versions, and how differences were judged."""
+    spec, sources = provenance.spec, provenance.sources
     versions = "; ".join(
         ", ".join(f"{name} {version}" for name, version in sorted(each.items())) for each in provenance.versions
     )
-    return (
-        f"Sweep {provenance.sweep_id} of model {spec['model']} with {found}. Activations before the multiplication by "
-        f"the up-projection were changed by {asked['op']} with {magnitudes}{of} (layers: {asked.get('layers', 'all')}; "
-        f"tokens: {asked.get('scope', 'all')}; controls: {', '.join(asked.get('controls', ())) or 'none'}). "
-        f"Tasks: {tasks}. Seed {spec.get('seed', 0)}; {samples} samples; {len(provenance.failed_cells)} cells failed. "
-        f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %); differences are paired with "
-        f"the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests ({FLIPS} flips) "
-        "for means, sacrebleu's paired bootstrap for BLEU and chrF++; p-values are Holm-corrected over the languages "
-        f"of an intervention. Versions: {versions}."
-    )
+    sentences = [
+        f"Sweep {provenance.sweep_id} of model {_model(spec, sources)}, with {_neurons(spec['neurons'], sources)}.",
+        f"Activations before the multiplication by the up-projection were changed by {_change(spec['interventions'])}.",
+        _search(spec),
+        f"Tasks: {'; '.join(_task(task, sources['data']) for task in spec['tasks'])}.",
+        f"Seed {spec.get('seed', 0)}; {samples} samples; {len(provenance.failed_cells)} cells failed.",
+        _STATISTICS,
+        f"sacrebleu's signatures: {'; '.join(signatures)}." if signatures else "",
+        f"Versions: {versions}.",
+    ]
+    return " ".join(filter(None, sentences))
 
 
-def _found(neurons: dict[str, object]) -> str:
+def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
+    revision = f", revision {spec['revision']}" if spec.get("revision") else ""
+    hashes = ", ".join(model["sha256"][:_DIGITS] for model in sources["models"])
+    engines = "; ".join(f"{engine['name']} in {engine['dtype']}" for engine in sources["engines"])
+    return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines})"
+
+
+def _change(asked: dict[str, Any]) -> str:
+    magnitudes = ", ".join(f"{factor:g}" for factor in asked.get("factors") or (1.0,))
+    values = asked.get("patch") or asked.get("statistic")
+    of = f" times the {' and the '.join(values)}" if values else ""
+    controls = ", ".join(_CONTROLS[control] for control in asked.get("controls", ())) or "none"
+    where = f"layers: {asked.get('layers', 'all')}; tokens: {asked.get('scope', 'all')}"
+    return f"{asked['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
+
+
+def _neurons(neurons: dict[str, Any], sources: dict[str, list[Any]]) -> str:
+    if "id" in neurons:
+        return f"neuron set {neurons['id']}"
+    ids = f" ({', '.join(sources['neurons'])})" if sources["neurons"] else ""
+    return f"{_found(neurons)}{ids}"
+
+
+def _found(neurons: dict[str, Any]) -> str:
     known = ("method", "corpus", "languages")
     languages = neurons["languages"]
-    assert isinstance(languages, list)
     params = ", ".join(f"{name} {value}" for name, value in neurons.items() if name not in known)
     return (
         f"neurons found by {neurons['method']} on corpus {neurons['corpus']} over {len(languages)} languages "
@@ -42,9 +76,25 @@ def _found(neurons: dict[str, object]) -> str:
     )
 
 
-def _task(task: dict[str, object]) -> str:
-    languages = task["languages"]
-    assert isinstance(languages, list)
+def _search(spec: dict[str, Any]) -> str:
+    search = spec.get("search")
+    if not search:
+        return ""
+    return (
+        f"Factors were searched by successive halving from {search['items']} items on; {search['keep']} of each target "
+        "were tried on all."
+    )
+
+
+def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     limit = f", the first {task['limit']} items" if task.get("limit") else ""
     split = f", split {task['split']}" if task.get("split") else ""
-    return f"{task['name']} in {', '.join(languages)}{split}{limit}"
+    own = {
+        each["language"]: each["sha256"]
+        for each in data
+        if each["task"] == task["name"] and each["language"] in task["languages"]
+    }
+    hashes = sorted(set(own.values()))
+    digest = hashes[0] if len(hashes) == 1 else content_hash(own)
+    hashed = f" (data SHA-256 {digest[:_DIGITS]}{'' if len(hashes) == 1 else ' over all languages'})" if own else ""
+    return f"{task['name']} in {', '.join(task['languages'])}{split}{limit}{hashed}"

@@ -6,10 +6,12 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import get_args
 
 import jinja2
 import pyarrow as pa
 
+from jobs.intervention_spec import Selection
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question
@@ -54,10 +56,14 @@ def render(data: ReportData, found: list[Answer]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("jobs.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
     samples = int(data.ask("SELECT count(*) AS n FROM samples")["n"][0].as_py())
+    signed = data.ask("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
+    signatures = signed["signature"].to_pylist()
+    controls = data.provenance.spec["interventions"].get("controls", ())
     return template.render(
         provenance=data.provenance,
-        methods=methods_paragraph(data.provenance, samples=samples),
+        methods=methods_paragraph(data.provenance, samples=samples, signatures=signatures),
         has_neurons=data.has_neurons,
+        missing_controls=[name for name in get_args(Selection) if name not in controls],
         views=[view.strip() for view in VIEWS],
         sections=[
             {

@@ -175,6 +175,44 @@ def test_random_neurons_take_their_own_recorded_values() -> None:
         assert add == pytest.approx(2 * (float(own[0]) + float(own[1])) / 2, rel=1e-6)
 
 
+def _same(first: Edits, second: Edits) -> bool:
+    arrays = ("offsets", "indices", "mult", "add", "coef")
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"patch": "median", "factor": 2},
+        {"statistic": "p97.5", "layers": [1, 2]},
+        {"non_target": {"op": "set", "factor": 0}},
+    ],
+)
+def test_another_languages_neurons_get_what_they_would_if_asked_for(change: dict[str, Any]) -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    raw = {"op": "set", "factor": 3, **change}
+    control = Intervention.from_dict({**raw, "languages": ["fr"], "selection": "other", "other": "tr"})
+    asked = Intervention.from_dict({**raw, "languages": ["tr"]})
+    assert _same(resolve(control, neurons), resolve(asked, neurons))
+    assert control.hash != asked.hash
+
+
+def test_another_languages_neurons_get_the_languages_mean_weight() -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    raw = {"op": "scale", "factor": 3}
+    weighted = {**raw, "languages": {"fr": 0.5, "en": 1.5}, "selection": "other", "other": "tr"}
+    found = resolve(Intervention.from_dict(weighted), neurons)
+    assert _same(found, resolve(Intervention.from_dict({**raw, "languages": ["tr"]}), neurons))
+
+
+def test_another_language_must_be_one_of_the_set() -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "selection": "other", "other": "de"}
+    with pytest.raises(UnknownName, match="en, fr, tr") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.other"
+
+
 def test_an_unknown_language_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="en, fr, tr") as caught:
         resolve(Intervention.from_dict({"languages": ["de"], "op": "scale", "factor": 2}), make_neuron_set(OVERLAPPING))

@@ -50,6 +50,8 @@ def test_the_hash_is_the_same_in_another_process() -> None:
         {"scope": "prompt"},
         {"selection": "random"},
         {"selection": "random", "seed": 1},
+        {"selection": "other", "other": "tr"},
+        {"selection": "other", "other": "it"},
         {"non_target": {"op": "scale", "factor": 0}},
     ],
 )
@@ -93,6 +95,9 @@ def test_the_public_form_comes_back() -> None:
         ({"layers": [True]}, "intervention.layers"),
         ({"scope": "answer"}, "intervention.scope"),
         ({"selection": "best"}, "intervention.selection"),
+        ({"selection": "other"}, "intervention.other"),
+        ({"other": "tr"}, "intervention.other"),
+        ({"selection": "other", "other": ["tr"]}, "intervention.other"),
         ({"seed": -1}, "intervention.seed"),
         ({"statistic": "mean"}, "intervention.statistic"),
         ({"op": "set", "statistic": "mode"}, "intervention.statistic"),

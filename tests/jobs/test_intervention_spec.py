@@ -39,6 +39,13 @@ def test_the_complete_form_is_the_engines(raw: dict[str, Any], patch: str) -> No
     assert parse_intervention(complete).to_dict() == complete
 
 
+def test_another_languages_neurons_have_a_complete_form_too() -> None:
+    raw = {"languages": {"fr": 0.5}, "op": "scale", "factor": 2, "selection": "other", "other": "tr", "seed": 4}
+    complete = parse_intervention(raw).to_dict()
+    assert (complete["selection"], complete["other"], complete["seed"]) == ("other", "tr", 0)
+    assert complete == Intervention.from_dict(raw).to_dict()
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -58,6 +65,8 @@ def test_the_complete_form_is_the_engines(raw: dict[str, Any], patch: str) -> No
         ({"languages": {"": 1}}, "intervention.languages."),
         ({"layers": [-1]}, "intervention.layers.0"),
         ({"layers": "each"}, "intervention.layers"),
+        ({"selection": "other"}, "intervention.other"),
+        ({"selection": "random", "other": "tr"}, "intervention.other"),
         ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
         ({"colour": "red"}, "intervention.colour"),
     ],

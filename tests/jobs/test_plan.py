@@ -204,3 +204,29 @@ def test_too_many_cells_are_refused(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="would have 101 cells, and 100 is the most") as caught:
         planned(wide, interventions=interventions, max_cells=100)
     assert caught.value.param == "interventions"
+
+
+def test_a_task_may_be_asked_with_some_of_the_targets(catalog: Catalog) -> None:
+    interventions = {"op": "scale", "factors": [2]}
+    tasks = [{"name": "lss", "languages": ["en"], "targets": ["tr"]}, {"name": "xcopa", "languages": ["it"]}]
+    cells = planned(catalog, interventions=interventions, tasks=tasks)
+    steered = [(cell.task.name, *cell.intervention["languages"]) for cell in cells if cell.intervention is not None]
+    assert steered == [("lss", "tr"), ("xcopa", "en"), ("xcopa", "fr"), ("xcopa", "tr")]
+    with pytest.raises(InvalidRequest, match="would have 6 cells"):
+        planned(catalog, interventions=interventions, tasks=tasks, max_cells=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({}, "tasks.0.targets.0", "known: fr, tr"),
+        ({"search": {"method": "halving", "items": 1, "keep": 1}}, "tasks.0.targets", "leave targets out"),
+    ],
+)
+def test_targets_of_a_task_must_be_the_sweeps(
+    catalog: Catalog, change: dict[str, Any], param: str, message: str
+) -> None:
+    targets = ["tr"] if change else ["en"]
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        planned(catalog, tasks=[{"name": "lss", "languages": ["en"], "targets": targets}], **change)
+    assert caught.value.param == param

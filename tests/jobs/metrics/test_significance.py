@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, permutation_test, ttest_1samp
+from scipy.stats import binom, binomtest, permutation_test, ttest_1samp
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from jobs.metrics.significance import FLIPS, cohens_dz, cohens_g, holm, mcnemar, sign_flip
+from jobs.metrics.significance import FLIPS, cohens_dz, cohens_g, holm, mcnemar, mcnemar_mid, sign_flip
 
 
 def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -35,6 +36,25 @@ def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple
     expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
     verdicts = np.array(pairs, bool).reshape(-1, 2)
     assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> None:
+    verdicts = np.array(pairs, bool).reshape(-1, 2)
+    table = [[pairs.count((one, two)) for two in (True, False)] for one in (True, False)]
+    assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mid_p_counts_half_of_what_was_seen(gained: int, lost: int) -> None:
+    steered = np.array([True] * gained + [False] * lost + [True, False])
+    plain = np.array([False] * gained + [True] * lost + [True, False])
+    fair = binom(gained + lost, 0.5)
+    tail = fair.cdf(min(gained, lost)) - 0.5 * fair.pmf(min(gained, lost))
+    assert mcnemar_mid(steered, plain) == pytest.approx(2 * tail)
+    assert mcnemar_mid(steered, plain) <= mcnemar(steered, plain)
 
 
 def test_mcnemar_holds_for_many_items() -> None:

@@ -14,12 +14,13 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, NotFound
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.page import answers, render
-from jobs.report.questions import BEST, MATRIX, OVERLAP, SELF_CROSS
+from jobs.report.questions import BEST, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.schema import SAMPLES, SUMMARY
 
 SPEC = {
@@ -30,6 +31,36 @@ SPEC = {
     "tasks": [{"name": "lss", "languages": ["en", "fr"]}, {"name": "xcopa", "languages": ["fr", "ht"], "limit": 9}],
     "seed": 4,
 }
+
+
+SOURCES = {
+    "models": [{"name": "tiny", "sha256": "a" * 64}],
+    "engines": [{"name": "vllm", "versions": "vllm==0.32.0", "dtype": "float32"}],
+    "neurons": ["ns_1"],
+    "data": [
+        {"task": task, "version": 1, "data": task, "split": None, "language": language, "sha256": digit * 64}
+        for task, language, digit in (
+            ("lss", "en", "b"),
+            ("lss", "fr", "b"),
+            ("xcopa", "fr", "c"),
+            ("xcopa", "ht", "d"),
+        )
+    ],
+}
+SHIFTS = {None: "1111111111", "random": "1100000000", "other": "1111100001"}
+"""For French, of ten facts asked in English: which shifted, by whose neurons were set to 2."""
+
+
+def samples() -> list[Any]:
+    rows = []
+    for at in range(10):
+        shared = {"task": "lss", "data_language": "en", "target_language": "fr", "doc_id": str(at)}
+        rows.append({**dict.fromkeys(SAMPLES.names), **shared, "score": 0.0})
+        for selection, shifts in SHIFTS.items():
+            steered = {"selection": selection, "op": "set", "factor": 2.0, "layers": "all"}
+            score = 1.0 if shifts[at] == "1" else -1.0
+            rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "score": score})
+    return rows
 
 
 def row(task: str, metric: str, data: str, target: str | None, factor: float | None, value: float, **more: Any) -> Any:
@@ -44,9 +75,11 @@ def summary() -> list[Any]:
     for factor, value in ((0.5, 0.7), (2.0, 0.9)):
         for data, target in (("en", "fr"), ("en", "ht"), ("fr", "ht")):
             rows.append(row("lss", "lss", data, target, factor, value))
-            rows.append(row("lss", "lss", data, target, factor, 1.0, selection="random"))
+            rows.append(row("lss", "lss", data, target, factor, 0.4, selection="random"))
+            rows.append(row("lss", "lss", data, target, factor, 1.0, rung=1))
     for target, data, delta in (("fr", "fr", 0.2), ("fr", "ht", -0.1), ("ht", "ht", 0.3), ("ht", "fr", -0.2)):
-        bounds = {"delta": delta, "delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05, "p_holm": 0.01}
+        bounds = {"delta": delta, "delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05, "baseline": 0.5}
+        bounds |= {"p_value": 0.005, "p_holm": 0.01, "effect": 0.3}
         rows.append(row("xcopa", "accuracy", data, target, 2.0, 0.5 + delta, **bounds))
     return rows
 
@@ -58,9 +91,10 @@ def folder(tmp_path: Path) -> Path:
         "ampsweep.spec": canonical_json(SPEC),
         "ampsweep.versions": canonical_json([{"vllm": "0.32.0", "torch": "2.13.0"}]),
         "ampsweep.failed_cells": canonical_json({}),
+        "ampsweep.sources": canonical_json(SOURCES),
     }
-    sample = dict.fromkeys(SAMPLES.names) | {"doc_id": "0"}
-    pq.write_table(pa.Table.from_pylist([sample], schema=SAMPLES.with_metadata(metadata)), tmp_path / "results.parquet")
+    table = pa.Table.from_pylist(samples(), schema=SAMPLES.with_metadata(metadata))
+    pq.write_table(table, tmp_path / "results.parquet")
     pq.write_table(pa.Table.from_pylist(summary(), schema=SUMMARY), tmp_path / "summary.parquet")
     pairs = [("fr", 0, 1), ("fr", 0, 2), ("fr", 1, 5), ("ht", 0, 2)]
     rows = [dict(zip(NEURONS.names, pair, strict=True)) for pair in pairs]
@@ -94,6 +128,46 @@ def test_self_is_the_language_itself_and_cross_the_others(data: ReportData) -> N
     assert (found["fr"]["self"], found["fr"]["cross"]) == pytest.approx((0.2, -0.1))
 
 
+def test_effects_are_those_of_the_best_factor_in_every_language(data: ReportData) -> None:
+    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.ask(EFFECTS).to_pylist()}
+    assert found == pytest.approx({("fr", "fr"): 0.2, ("ht", "fr"): -0.1, ("ht", "ht"): 0.3, ("fr", "ht"): -0.2})
+
+
+def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData) -> None:
+    found = {each["target"]: each for each in data.ask(GAIN_COST).to_pylist()}
+    assert {each["gain_is"] for each in found.values()} == {"mean LSS"}
+    assert (found["ht"]["gain"], found["ht"]["cost"]) == pytest.approx((0.9, -0.2))
+
+
+def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportData) -> None:
+    found = {each["control"]: each for each in data.ask(OWN_OR_ANY).to_pylist()}
+    assert (found["random"]["n"], found["random"]["own"], found["random"]["controlled"]) == (10, 1.0, 0.2)
+    for control, shifts in SHIFTS.items():
+        if control is not None:
+            lost = shifts.count("0")
+            assert (found[control]["only_own"], found[control]["only_control"]) == (lost, 0)
+            expected = statsmodels_mcnemar([[10 - lost, lost], [0, 0]], exact=True).pvalue
+            assert found[control]["p"] == found[control]["p_holm"] == pytest.approx(expected)
+
+
+def test_rungs_of_a_search_stand_apart_and_count_nowhere_else(data: ReportData) -> None:
+    found = data.ask(SEARCH).to_pylist()
+    assert {(row["target_language"], row["factor"], row["rung"], row["lss"]) for row in found} == {
+        (target, factor, 1, 1.0) for target in ("fr", "ht") for factor in (0.5, 2.0)
+    }
+
+
+def test_without_lss_the_best_is_what_gains_most_in_the_language_itself(folder: Path) -> None:
+    rows = [each for each in summary() if each["metric"] != "lss"]
+    weak = {"delta": 0.01, "baseline": 0.5}
+    rows += [row("xcopa", "accuracy", data, "fr", 0.5, 0.51, **weak) for data in ("fr", "ht")]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
+    with closing(ReportData(folder)) as data:
+        found = {each["target"]: each["factor"] for each in data.ask(SELF_CROSS).to_pylist()}
+        assert found == {"fr": 2.0, "ht": 2.0}
+        assert {each["gain_is"] for each in data.ask(GAIN_COST).to_pylist()} == {"difference in the language"}
+
+
 def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
     found = {(cell["row"], cell["column"]): cell["value"] for cell in data.ask(OVERLAP).to_pylist()}
     assert found == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
@@ -104,11 +178,16 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: Repor
     assert {each.question.key for each in found} == {
         "best_factor",
         "lss_matrix",
+        "own_or_any",
         "factor_curves",
+        "effect_matrix",
         "self_cross",
+        "gain_cost",
         "resources",
+        "resource_gap",
         "neurons_by_layer",
         "overlap",
+        "search",
     }
     page = render(data, found)
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page), "nothing is fetched from anywhere"
@@ -116,6 +195,11 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: Repor
     assert "<h1>&lt;small&gt;</h1>" in page
     assert "vllm 0.32.0" in page
     assert "seed 4" in page.lower()
+    assert "no control <code>other</code>" in page
+    assert "no control <code>random</code>" not in page
+    assert f"SHA-256 {'a' * 12}" in page, "the model's hash, in the methods"
+    assert f"lss in en, fr (data SHA-256 {'b' * 12})" in page
+    assert "d" * 64 in page, "and every file's, among the sources"
     for each in found:
         assert f'download="{each.question.key}.csv"' in page
         if each.figure is not None:
@@ -134,15 +218,15 @@ def test_tables_are_the_answers(data: ReportData) -> None:
     best = next(each for each in answers(data) if each.question.key == "best_factor")
     rows = list(csv.DictReader(io.StringIO(best.csv)))
     assert [(line["target_language"], float(line["factor"])) for line in rows] == [("fr", 2.0), ("ht", 2.0)]
-    assert r"fr & set &  &  & all & 2.000 & 0.900 & 1 \\" in best.latex
-    assert r"target language & op" in best.latex
+    assert r"fr & set & all & 2.000 & 0.900 & 1 & 3 & 0.400 &  \\" in best.latex
+    assert r"target language & intervention" in best.latex
 
 
 def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None:
     with closing(ReportData(folder, low_resource={"fr"})) as data:
         resources = next(each for each in answers(data) if each.question.key == "resources")
     own = [line for line in resources.table.to_pylist() if line["panel"] == "xcopa: accuracy"]
-    assert {line["label"]: round(line["y"], 9) for line in own} == {"low-resource": 0.2, "high-resource": 0.3}
+    assert {line["class"]: round(line["y"], 9) for line in own} == {"low": 0.2, "high": 0.3}
 
 
 def test_without_neurons_the_page_says_so(folder: Path) -> None:
