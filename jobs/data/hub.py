@@ -69,13 +69,13 @@ class HubData:
         return target
 
     def _revision(self, source: HubSource) -> str:
-        if source.revision is not None:
-            return source.revision
+        """Return the commit to read; asks for the README, which fails at once where the Hub is out of reach."""
         if self.mirror is not None:
-            return "mirror"
-        from huggingface_hub import HfApi
+            return source.revision or "mirror"
+        from huggingface_hub import hf_hub_download
 
-        return str(HfApi().dataset_info(source.repo).sha)
+        readme = hf_hub_download(source.repo, "README.md", repo_type="dataset", revision=source.revision)
+        return Path(readme).parent.name  # the cache's folder of a commit
 
     def _rows(self, source: HubSource, split: str, revision: str) -> dict[str, list[dict[str, Any]]]:
         from datasets import load_dataset
