@@ -72,10 +72,12 @@ class HubData:
         """Return the commit to read; asks for the README, which fails at once where the Hub is out of reach."""
         if self.mirror is not None:
             return source.revision or "mirror"
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import snapshot_download
 
-        readme = hf_hub_download(source.repo, "README.md", repo_type="dataset", revision=source.revision)
-        return Path(readme).parent.name  # the cache's folder of a commit
+        found = snapshot_download(
+            source.repo, repo_type="dataset", revision=source.revision, allow_patterns=["README.md"]
+        )
+        return Path(found).name  # the cache's folder of a commit
 
     def _rows(self, source: HubSource, split: str, revision: str) -> dict[str, list[dict[str, Any]]]:
         from datasets import load_dataset
