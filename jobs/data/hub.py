@@ -69,14 +69,14 @@ class HubData:
         return target
 
     def _revision(self, source: HubSource) -> str:
-        """Return the commit to read; asks for the README, which fails at once where the Hub is out of reach."""
+        """Return the commit to read, the newest one where none is given."""
+        if source.revision is not None:
+            return source.revision
         if self.mirror is not None:
-            return source.revision or "mirror"
+            return "mirror"
         from huggingface_hub import snapshot_download
 
-        found = snapshot_download(
-            source.repo, repo_type="dataset", revision=source.revision, allow_patterns=["README.md"]
-        )
+        found = snapshot_download(source.repo, repo_type="dataset", allow_patterns=["README.md"])
         return Path(found).name  # the cache's folder of a commit
 
     def _rows(self, source: HubSource, split: str, revision: str) -> dict[str, list[dict[str, Any]]]:

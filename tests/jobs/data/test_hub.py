@@ -140,7 +140,7 @@ def test_files_of_the_server_come_before_the_hub_and_without_the_hub_it_is_not_a
 
 
 @pytest.mark.parametrize("name", ["xcopa", "include_lite"])
-def test_without_a_network_it_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InvalidRequest, match="could not be read from the Hub"):
