@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def asked(item: Item) -> list[tuple[str, str]]:
-    return [(call.context, call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
+    return [(str(call.context), call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
 
 
 def test_a_premise_is_joined_to_its_options_as_published(folder: Path) -> None:
