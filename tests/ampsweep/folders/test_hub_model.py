@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -14,6 +15,12 @@ from ampsweep.folders.hub_model import fetch_model, is_hub_name, source_of
 from ampsweep.folders.model import read_model_folder
 from ampsweep.settings import read_settings
 from jobs.catalog import Catalog
+from jobs.cell import Cell
+from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
+from jobs.sources import sources_of
+from jobs.spec import parse_spec
+from tests.jobs.world import raw_spec, write_world
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -78,3 +85,17 @@ def test_a_name_of_the_hub_is_a_model_only_where_local_models_are(cached: Path) 
 def test_other_folders_and_paths_are_not_of_the_hub(tmp_path: Path) -> None:
     assert source_of(tmp_path) is None
     assert not any(map(is_hub_name, ("tiny", "/srv/models/tiny", "../tiny", "a/b/c", "org/tiny@", "org/tiny@../x")))
+
+
+def test_the_commit_stands_in_the_cells_and_among_the_sources_of_a_sweep(tmp_path: Path) -> None:
+    catalog = replace(write_world(tmp_path / "world"), local_models=True)
+    cells = [
+        plan(parse_spec(raw_spec(model=model)), catalog, NeuronSets(tmp_path))[0]
+        for model in ("org/tiny@v1", "org/tiny", "tiny")
+    ]
+    assert [cell.model_source for cell in cells] == [f"org/tiny@{COMMIT}"] * 2 + [None]
+    assert cells[0].id == cells[1].id, "the same model by two names"
+    assert sources_of(cells[:1])["models"] == [
+        {"name": "org/tiny@v1", "source": f"org/tiny@{COMMIT}", "sha256": cells[0].model_hash}
+    ]
+    assert Cell.from_dict(json.loads(json.dumps(cells[0].to_dict()))) == cells[0]
