@@ -63,7 +63,7 @@ RUN apt-get update \
  && install --directory --owner=10001 --group=10001 /var/lib/ampsweep /var/lib/ampsweep-published
 USER 10001:10001
 ENV AMPSWEEP_HOME=/var/lib/ampsweep AMPSWEEP_HOST=0.0.0.0 AMPSWEEP_PORT=8700 \
-    HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
+    AMPSWEEP_LOG_FORMAT=json HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 VOLUME /var/lib/ampsweep
 EXPOSE 8700
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5m --retries=4 \

@@ -1,10 +1,10 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability bench check lock setup
+.PHONY: demo serve test reliability bench check docs lock setup
 BIN := .venv/bin
 ARGS ?=
 
-demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up
-	@$(BIN)/python examples/demo.py $(ARGS)
+demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up, --chaos kills the engine
+	@$(BIN)/python -m examples.demo $(ARGS)
 
 serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
@@ -24,6 +24,9 @@ check: setup  ## format, lint, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: setup  ## the documentation as a site that opens offline: out/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 setup: .venv/installed
 

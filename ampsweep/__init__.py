@@ -1,6 +1,7 @@
 """Ampsweep: amplify the language-specific neurons of a multilingual LLM, at scale.
 
-`from ampsweep import Client` talks to a server; `ampsweep --help` lists the commands. Nothing here imports torch.
+`from ampsweep import Client, AsyncClient` talks to a server; `ampsweep --help` lists the commands. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ampsweep.client import Client
+    from ampsweep.client import AsyncClient, Client
 
-__all__ = ["Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "__version__"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import the client when it is first asked for: jobs and engine import this package, and need no HTTP."""
-    if name == "Client":
-        from ampsweep.client import Client
+    """Import the clients when they are first asked for: jobs and engine import this package, and need no HTTP."""
+    if name in ("AsyncClient", "Client"):
+        from ampsweep import client
 
-        return Client
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

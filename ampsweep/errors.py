@@ -20,6 +20,8 @@ AmpsweepError             500  internal_error
 │   └── EngineLost        500  engine_lost          it died with several cells in flight; whose fault is not known
 ├── DamagedFile           500  damaged_file         a file that does not hold what was written
 └── Unavailable           503  unavailable          not now; try again
+    ├── NoConnection      503  no_connection        raised by clients: the server was not reached, and knows nothing
+    └── ConnectionLost    503  connection_lost      raised by clients: what the server did meanwhile is not known
 """
 
 from __future__ import annotations
@@ -202,3 +204,15 @@ class Unavailable(AmpsweepError):
     status = 503
     code = "unavailable"
     retry_after = 2
+
+
+class NoConnection(Unavailable):
+    """A client could not reach the server: it has done nothing of what was asked."""
+
+    code = "no_connection"
+
+
+class ConnectionLost(Unavailable):
+    """A client's connection broke, or its patience ended, before there was an answer."""
+
+    code = "connection_lost"

@@ -1,8 +1,11 @@
-"""What a server answers, as frozen values. A newer server's extra fields are passed over, never refused."""
+"""What a server answers, as frozen values. A newer server's extra fields are passed over, never refused.
+
+Objects of which only some fields are always there are plain dicts, with types for those who read them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -52,8 +55,94 @@ class Event(_Reply):
     data: dict[str, Any]
 
 
-class Completion(_Reply):
-    """A continued prompt, whole or, in a stream, its next piece; only the last piece has a `finish_reason`."""
+class Usage(_Reply):
+    """The tokens of a completion: those read and those drawn, of all its answers together."""
 
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Choice(_Reply):
+    """One answer to a prompt or a chat or, in a stream, its next piece; only the last has a `finish_reason`.
+
+    `index` says which of `n` answers it is; `logprobs` is what was asked for, in OpenAI's shape.
+    """
+
+    index: int = 0
     text: str
     finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class Completion(_Reply):
+    """A continued prompt or an answered chat: `n` answers, of which `text` and `finish_reason` are the first's."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+
+    @property
+    def text(self) -> str:
+        """The first answer."""
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first answer ended: `stop` or `length`."""
+        return self.choices[0].finish_reason
+
+
+class Message(TypedDict):
+    """A turn of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+class Model(TypedDict):
+    """A model on the server's list."""
+
+    id: str
+
+
+class Cell(TypedDict):
+    """A cell of a sweep; `rows` and `samples` count what is written and what is done of it."""
+
+    id: str
+    status: str
+    model: str
+    task: dict[str, Any]
+    neurons: str | None
+    intervention: dict[str, Any] | None
+    attempts: int
+    error: str | None
+    rows: int | None
+    samples: int
+
+
+class _NeuronSet(TypedDict):
+    id: str
+    status: Literal["in_progress", "completed", "failed"]
+
+
+class NeuronSet(_NeuronSet, total=False):
+    """A neuron set; one that is being identified has only `id`, `status` and `error`.
+
+    `languages` counts the neurons of each language, `by_layer` those in each layer; `neurons` are they themselves,
+    {language: {layer: [index, ...]}}, where they were asked for.
+    """
+
+    error: str | None
+    model: str
+    method: str
+    corpus: str | None
+    languages: dict[str, int]
+    by_layer: dict[str, list[int]]
+    neurons: dict[str, dict[str, list[int]]]
+
+
+class Summary(TypedDict):
+    """The metrics of a sweep: `rows`, one a steered cell, and `best_factors`, one a target language."""
+
+    rows: list[dict[str, Any]]
+    best_factors: list[dict[str, Any]]

@@ -18,6 +18,9 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.spec_file import read_spec
 
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 PREFIX = "AMPSWEEP_"
 SECRETS = Path("/run/secrets")
 """Where containers find their secrets: a file `ampsweep_database_url` there is that setting, if none sets it."""
@@ -72,6 +75,11 @@ def _model_folder(model: ServedModel) -> ServedModel:
     return model
 
 
+def _none_if_empty(raw: object) -> object:
+    """Read what a Compose file passes on of a variable that nobody has set."""
+    return None if raw == "" else raw
+
+
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
@@ -100,7 +108,8 @@ class Settings(BaseSettings):
     `hub_mirror`, unless `hub` is false. `lm_eval_tasks` is a folder of lm-eval tasks (YAML).
     A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
     layers) devices.
-    The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none.
+    The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none. `open_metrics` lets anybody read
+    `/metrics`, who else needs a key. `otlp_endpoint` is the base of a collector that spans are sent to, if any.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -135,6 +144,10 @@ class Settings(BaseSettings):
     max_cells: int = Field(default=100_000, ge=1)
     max_streams: int = Field(default=256, ge=1)
     max_requests_a_minute: int = Field(default=6000, ge=0)
+    open_metrics: bool = False
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+    otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
         """Return all models on the list."""

@@ -1,9 +1,13 @@
-"""Server-sent events, read from the lines of a response (the event stream format of the HTML standard)."""
+"""Server-sent events, read from the bytes of a response (the event stream format of the HTML standard)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+"""The standard's own: a text may well hold other characters at which Python, or httpx, would end a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +19,36 @@ class ServerEvent:
     data: str
 
 
-def server_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
-    """Yield the events of a stream. One that is cut off before its empty line is dropped, as the standard asks."""
-    last_id, kind, data = "", "", list[str]()
-    for line in lines:
-        if not line:
-            if data:
-                yield ServerEvent(id=last_id, type=kind or "message", data="\n".join(data))
-            kind, data = "", []
-            continue
+class EventReader:
+    """Reads a stream that comes in blocks. An event that is cut off before its empty line is dropped, as asked."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._after_return = False
+        self._last_id = ""
+        self._kind = ""
+        self._data: list[str] = []
+
+    def feed(self, block: bytes) -> Iterator[ServerEvent]:
+        """Yield the events that end in the next bytes of the stream."""
+        if self._after_return and block.startswith(b"\n"):
+            block = block[1:]
+        self._after_return = block.endswith(b"\r")
+        *lines, self._rest = _LINE_END.split(self._rest + block)
+        for line in lines:
+            if line:
+                self._take(line.decode("utf-8", "replace"))
+                continue
+            if self._data:
+                yield ServerEvent(id=self._last_id, type=self._kind or "message", data="\n".join(self._data))
+            self._kind, self._data = "", []
+
+    def _take(self, line: str) -> None:
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
-            data.append(value)
+            self._data.append(value)
         elif field == "event":
-            kind = value
+            self._kind = value
         elif field == "id":
-            last_id = value
+            self._last_id = value

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
 
 from ampsweep import __version__
 from api import errors
@@ -16,9 +18,12 @@ from api.document import describe
 from api.door import Door, DoorKeeper
 from api.idempotency import Unanswered
 from api.known_query import known_query
+from api.log_ids import log_ids
+from api.meters.http import HttpMeters
 from api.neuron_set_request import NeuronSetRequest
+from api.observed import Observed
 from api.request_ids import RequestIds
-from api.routes import cells, completions, events, health, models, neuron_sets, results, sweeps
+from api.routes import cells, completions, events, health, metrics, models, neuron_sets, results, sweeps
 from api.services import Services
 from api.streams import Streams
 from jobs.spec import SweepSpec
@@ -39,17 +44,21 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        dependencies=[known_query],
+        dependencies=[log_ids, known_query],
     )
     app.state.services = services
     app.state.unanswered = Unanswered()
     app.state.streams = Streams(services.limits.streams)
+    app.state.registry = CollectorRegistry()
+    ProcessCollector(registry=app.state.registry)
     errors.install(app)
     app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
     app.add_middleware(DoorKeeper, door=door)
+    app.add_middleware(Observed, meters=HttpMeters(app.state.registry))
     app.add_middleware(RequestIds)  # added last, so it is the outermost
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(metrics.router)
     describe(app, SweepSpec, NeuronSetRequest, CompletionRequest, ChatRequest)
     return app

@@ -47,6 +47,11 @@ def enter(scope: Scope, caller: Caller) -> None:
     scope.setdefault("state", {})[_STATE] = caller
 
 
+def caller_of(scope: Scope) -> Caller | None:
+    """Return who sent the request of an ASGI scope; None where nobody was asked, or nobody was let in."""
+    return cast("Caller | None", scope.get("state", {}).get(_STATE))
+
+
 def _caller(request: Request) -> Caller:
     return cast("Caller", getattr(request.state, _STATE))
 

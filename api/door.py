@@ -19,6 +19,8 @@ from api.keys import KeyFile, KeyScope
 from api.rates import Rates
 
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
+"""Open to anybody only where a setting says so."""
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -7,17 +7,21 @@ written.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import AmpsweepError, InvalidRequest
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 2000
+_STATE = "error_code"
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -38,11 +42,29 @@ def error_body(error: AmpsweepError) -> dict[str, object]:
     return _body(error.message, kind=error.type, param=error.param, code=error.code)
 
 
+class ErrorAnswer(JSONResponse):
+    """An error's answer, which leaves its code in the request's scope for those who count."""
+
+    def __init__(self, body: dict[str, object], status: int, *, code: str, headers: Mapping[str, str]) -> None:
+        super().__init__(body, status, headers=headers)
+        self._error_code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope.setdefault("state", {})[_STATE] = self._error_code
+        await super().__call__(scope, receive, send)
+
+
+def error_code(scope: Scope) -> str | None:
+    """Return the code of the error that a request was answered with; None where it was none."""
+    return cast("str | None", scope.get("state", {}).get(_STATE))
+
+
 def ours(error: AmpsweepError) -> JSONResponse:
     """Return the response to an error of ours."""
     if error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
-    return JSONResponse(error_body(error), error.status, headers=_headers(error))
+    return ErrorAnswer(error_body(error), error.status, code=error.code, headers=_headers(error))
 
 
 def _headers(error: AmpsweepError) -> dict[str, str]:
@@ -55,7 +77,7 @@ def http_error(error: HTTPException) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     code = _CODES.get(error.status_code, "http_error")
     body = _body(str(error.detail), kind=kind, param=None, code=code)
-    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+    return ErrorAnswer(body, error.status_code, code=code, headers=dict(error.headers or {}))
 
 
 def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str, object]:

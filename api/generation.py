@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from fastapi import Request
 from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
 from starlette.responses import JSONResponse, Response
 
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.answer import Answer
 from api.errors import error_body
+from api.event_stream import EventStream
 from api.services import Services
 from jobs.ports import CompletionCall, CompletionChunk
 
@@ -37,7 +37,7 @@ async def generated(
     first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
     if first is None:
         return Response(status_code=CLIENT_GONE)
-    return EventSourceResponse(_events(answer, first, chunks), sep="\n", ping=15, send_timeout=served.send_timeout)
+    return EventStream(_events(answer, first, chunks), send_timeout=served.send_timeout)
 
 
 async def _events(answer: Answer, first: CompletionChunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:

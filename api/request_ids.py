@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 
+import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,8 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         request_id = _of(scope)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         begun = False
 
         async def named(message: Message) -> None:
@@ -42,7 +45,7 @@ class RequestIds:
         try:
             await self._app(scope, receive, named)
         except Exception:
-            log.exception("request %s: a defect", request_id)
+            log.exception("a defect")
             if begun:
                 raise
             error = AmpsweepError("something went wrong in the server; its log says what")

@@ -11,10 +11,12 @@ from fastapi import Depends, Request
 from api.bell import Bell
 from api.limits import Limits
 from jobs.catalog import Catalog
+from jobs.clock import Clock, SystemClock
 from jobs.neuron_sets import NeuronSets
 from jobs.ports import Completions, Muscle, NeuronMaker
 from jobs.results import Results
 from jobs.store.protocol import Store
+from jobs.tally import Tally
 
 
 def _nobody() -> None:
@@ -28,7 +30,7 @@ class Services:
     `bell` is rung in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was sent or
     cancelled, so that whoever computes need not wait for its next look. `event_poll` is how many seconds an event
     stream waits for the bell before it looks by itself; `send_timeout` how many it waits for a client that does not
-    read.
+    read. `tally` is what this server's dispatcher counts.
     """
 
     store: Store
@@ -40,6 +42,8 @@ class Services:
     muscle: Muscle
     bell: Bell
     wake: Callable[[], None] = _nobody
+    tally: Tally = field(default_factory=Tally)
+    clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0
     send_timeout: float = 30.0

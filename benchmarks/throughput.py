@@ -1,8 +1,8 @@
 """What steering, scoring and recording cost: every ratio from one run, on the machine it is run on.
 
 The model is Qwen2-shaped with random weights (`benchmarks.random_model`). Its engines are Ampsweep's, vLLM without the
-patch in a process of its own, and a Hugging Face model with forward hooks. The variants of a comparison take turns, on
-work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
+patch in a process of its own and as it comes, and a Hugging Face model with forward hooks. The variants of a comparison
+take turns, on work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
 
 Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 5]
 """
@@ -34,15 +34,29 @@ from engine.vllm_engine import VllmEngine
 from engine.vllm_patch.launch import VllmSettings
 
 DISTINCT = (0, 1, 8, 64, 256)
-REQUESTS = 256
-NEW_TOKENS = 24
-SCORED = 128
-SCORED_DISTINCT = 8
+REQUESTS, PROMPT, NEW_TOKENS = 256, 16, 16
+SCORED, SCORED_DISTINCT = 64, 4
+OPTION = (20, 60)
+CONTEXTS = {1: (20, 60), 4: (40, 100)}  # by the number of options to a context
 SWEEP = 64  # interventions, and items of each
-LANGUAGES, SENTENCES = 1, 500
+SWEEP_PROMPT, SWEEP_ANSWER, SWEEP_LONGEST = (4, 8), 6, 48
+LANGUAGES, SENTENCES, SENTENCE = 1, 500, (10, 50)
 SETTINGS = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
 STOCK = {"dtype": "float32", "kv_cache_memory_bytes": 1024**3, "max_model_len": 256, "max_num_seqs": 256}
 ONE_TOKEN = {"max_tokens": 1, "detokenize": False}
+WORKLOAD = {
+    "generation, idle": {"requests": REQUESTS, "prompt": PROMPT, "new tokens": NEW_TOKENS},
+    "scoring": {"options": SCORED, "interventions": SCORED_DISTINCT, "tokens": OPTION, "contexts": CONTEXTS},
+    "sweep": {
+        "interventions": SWEEP,
+        "items": SWEEP,
+        "prompt": SWEEP_PROMPT,
+        "mean answer": SWEEP_ANSWER,
+        "longest answer": SWEEP_LONGEST,
+    },
+    "recording": {"languages": LANGUAGES, "sentences": SENTENCES, "tokens": SENTENCE},
+}
+"""What is asked, in tokens: a number is exact, a pair the least and the most."""
 
 Seconds = dict[str, list[float]]
 
@@ -66,7 +80,7 @@ class Suites:
             )
 
         variants = {f"{distinct} interventions": partial(run, distinct=distinct) for distinct in DISTINCT}
-        return await time_rounds(partial(self._texts.texts, REQUESTS, 32), variants, rounds=self._rounds)
+        return await time_rounds(partial(self._texts.texts, REQUESTS, PROMPT), variants, rounds=self._rounds)
 
     async def idle(self) -> Seconds:
         """Generate without interventions, on an engine that could steer and on one that could not."""
@@ -80,7 +94,7 @@ class Suites:
             "stock": stock,
         }
         return await time_rounds(
-            lambda: list(map(self._prompt, self._texts.texts(REQUESTS, 32))), variants, rounds=self._rounds
+            lambda: list(map(self._prompt, self._texts.texts(REQUESTS, PROMPT))), variants, rounds=self._rounds
         )
 
     async def scoring(self, options: int) -> Seconds:
@@ -93,24 +107,39 @@ class Suites:
         async def hooks(items: list[ScoredItem]) -> None:
             await asyncio.to_thread(self._hooks.score, items)
 
-        variants: Variants[list[ScoredItem]] = {
+        async def same_blocks(items: list[ScoredItem]) -> float:
+            prompts = [self._prompt(item.context + item.option, salt=item.intervention) for item in items]
+            return await self._plain(prompts, ONE_TOKEN)
+
+        variants: dict[str, Callable[[list[ScoredItem]], Awaitable[float | None]]] = {
             "scoring": self._runs.score,
             "forward pass": partial(stock, sampling=ONE_TOKEN),
             "prompt_logprobs": partial(stock, sampling={**ONE_TOKEN, "prompt_logprobs": 0}),
             "hooks": hooks,
         }
-        make = partial(self._texts.scored, SCORED, options=options, distinct=SCORED_DISTINCT)
+        if options > 1:
+            variants["forward pass, shared contexts"] = same_blocks
+        make = partial(
+            self._texts.scored,
+            SCORED,
+            context=CONTEXTS[options],
+            option=OPTION,
+            options=options,
+            distinct=SCORED_DISTINCT,
+        )
         return await time_rounds(make, variants, rounds=self._rounds)
 
     async def sweep(self) -> Seconds:
         """Run a sweep's short answers mixed, and one intervention after the other."""
 
         def make() -> list[GeneratedItem]:
-            prompts = self._texts.texts(SWEEP, 8, 24)
+            prompts = self._texts.texts(SWEEP, *SWEEP_PROMPT)
             return [
-                GeneratedItem(prompt=prompt, new_tokens=1 + at % 16, intervention=number)
+                GeneratedItem(
+                    prompt=prompt, new_tokens=self._texts.answer(SWEEP_ANSWER, SWEEP_LONGEST), intervention=number
+                )
                 for number in range(SWEEP)
-                for at, prompt in enumerate(prompts)
+                for prompt in prompts
             ]
 
         async def one_at_a_time(items: Sequence[GeneratedItem]) -> None:
@@ -118,23 +147,26 @@ class Suites:
                 await self._runs.generate(items[start : start + SWEEP])
 
         variants = {"mixed": self._runs.generate, "one intervention at a time": one_at_a_time}
-        return await time_rounds(make, variants, rounds=max(1, self._rounds // 2))
+        return await time_rounds(make, variants, rounds=2)
 
     async def recording(self) -> Seconds:
         """Record a corpus, and read the same number of sentences without recording."""
 
         def make() -> list[Sentence]:
-            texts = self._texts.texts(LANGUAGES * SENTENCES, 10, 50)
+            texts = self._texts.texts(LANGUAGES * SENTENCES, *SENTENCE)
             return [Sentence(language=f"l{at // SENTENCES}", text=text) for at, text in enumerate(texts)]
 
         async def prefill(sentences: Sequence[Sentence]) -> float:
-            prompts = [self._prompt(sentence.text) for sentence in sentences]
-            started = time.perf_counter()
-            await self._runs.plain(prompts, ONE_TOKEN)
-            return time.perf_counter() - started
+            return await self._plain([self._prompt(sentence.text) for sentence in sentences], ONE_TOKEN)
 
         variants = {"recording": self._runs.record, "prefill": prefill}
         return await time_rounds(make, variants, rounds=self._rounds)
+
+    async def _plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> float:
+        """Return the seconds that unsteered requests take on the steered engine."""
+        started = time.perf_counter()
+        await self._runs.plain(prompts, sampling)
+        return time.perf_counter() - started
 
     def _prompt(self, text: str, salt: int | None = None) -> dict[str, Any]:
         prompt: dict[str, Any] = {"prompt_token_ids": self._hooks.tokenizer.encode(text)}
@@ -171,6 +203,7 @@ async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, An
         "model": {"parameters": hooks.parameters, "layers": engine.info.layers, "neurons a layer": engine.info.width},
         "seed": SEED,
         "rounds": rounds,
+        "workload": WORKLOAD,
         "seconds": seconds,
     }
     await engine.close()

@@ -52,15 +52,20 @@ class Texts:
         """Return `count` of them."""
         return [self.text(shortest, longest) for _ in range(count)]
 
-    def scored(self, count: int, *, options: int, distinct: int) -> list[ScoredItem]:
-        """Return items of 20 to 60 tokens after contexts of 20 to 60, `options` to a context, under `distinct` ones."""
+    def scored(
+        self, count: int, *, context: tuple[int, int], option: tuple[int, int], options: int, distinct: int
+    ) -> list[ScoredItem]:
+        """Return items with lengths in those bounds, `options` to a context, under `distinct` interventions."""
+        contexts = self.texts(count // options, *context)
         return [
-            ScoredItem(context=context, option=self.text(20, 60), intervention=number)
-            for context, number in zip(
-                self.texts(count // options, 20, 60), in_turn(distinct, count // options), strict=True
-            )
+            ScoredItem(context=shared, option=self.text(*option), intervention=number)
+            for shared, number in zip(contexts, in_turn(distinct, len(contexts)), strict=True)
             for _ in range(options)
         ]
+
+    def answer(self, mean: int, longest: int) -> int:
+        """Return the length of an answer that may end at any token: most are short, a few run on to the limit."""
+        return int(min(self._random.geometric(1 / mean), longest))
 
 
 def neurons_of(width: int, layers: int, number: int) -> list[NDArray[np.int64]]:

@@ -14,5 +14,6 @@ keep() { # NAME CONTENT: readable for the containers' users, behind a folder tha
 
 keep ray_token "$(random)"
 keep postgres_password "$(random)"
+keep grafana_password "$(random)"
 keep ampsweep_database_url "postgresql://ampsweep:$(cat "$folder/postgres_password")@${POSTGRES_HOST:-postgres}:5432/ampsweep"
 echo "secrets: $folder"

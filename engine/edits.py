@@ -27,6 +27,10 @@ class Edits:
     Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates),
     `mult`, `add` and, where there is a `statistic`, `coef` (float32), meaning a' = mult * a + add + coef * s. Here s is
     the statistic of the token's activations in that layer before any intervention. `offsets` is int64 [L + 1].
+
+    With `whole_pass` s is the statistic of all tokens that are computed in one forward pass, together, as in the
+    published code (tauimbz/lang-task-neuron, `intervention_tasks.py`); its `mad` is the median distance of the changed
+    neurons' activations to the median of all.
     """
 
     offsets: NDArray[np.int64]
@@ -35,6 +39,7 @@ class Edits:
     add: NDArray[np.float32]
     statistic: Statistic | None = None
     coef: NDArray[np.float32] | None = None
+    whole_pass: bool = False
 
     def entries(self, layer: int) -> slice:
         """Return where one layer's entries are."""

@@ -17,6 +17,7 @@ from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
 from engine.protocol import Alternative, Chunk, EngineInfo, GenerateRequest, Prompt, Score, ScoreRequest, Steering
+from engine.stats import EngineStats, TokenCounts
 
 FAKE_INFO = EngineInfo(
     kind="fake",
@@ -58,6 +59,10 @@ class FakeEngine:
         self._sleep = sleep
         self._seconds = seconds_per_step
         self._fail_on = fail_on
+        self._tokens = TokenCounts()
+        self._running = 0
+        self._steps = 0
+        self._step_requests = 0
         self._closed = asyncio.Event()
 
     @property
@@ -81,8 +86,10 @@ class FakeEngine:
         drawn = None if sampling.temperature == 0 else index
         key = ["generate", prompt, self._key(request.steering), sampling.seed, drawn]
         text = ""
+        self._tokens.prompt += len(prompt.encode())
         for step in range(sampling.max_tokens):
-            await self._sleep(self._seconds)
+            await self._step()
+            self._tokens.generated += 1
             number = _hash([*key, step])
             token = number % len(_WORDS)
             before, text = text, f"{text} {_WORDS[token]}"
@@ -113,7 +120,8 @@ class FakeEngine:
         self._check(context + request.continuation, len(context.encode()) + len(tokens), "context")
         if not tokens:
             raise InvalidRequest("the continuation adds no token to the context", param="continuation")
-        await self._sleep(self._seconds)
+        await self._step()
+        self._tokens.prompt += len(context.encode()) + len(tokens)
         key = ["score", context, request.continuation, self._key(request.steering)]
         return Score(
             token_ids=tokens,
@@ -142,6 +150,30 @@ class FakeEngine:
             recorder.add(ticket, counts=counts, mean=mean)
         return recorder.finish()
 
+    def stats(self) -> EngineStats:
+        """Return what it has done: a step an answer a token, and no cache."""
+        return EngineStats(
+            prompt_tokens=self._tokens.prompt,
+            cached_tokens=self._tokens.cached,
+            generated_tokens=self._tokens.generated,
+            steps=self._steps,
+            step_requests=self._step_requests,
+            running=self._running,
+            waiting=0,
+            batch_size=256,
+            kv_use=0.0,
+            slots=256,
+        )
+
+    async def _step(self) -> None:
+        self._running += 1
+        self._step_requests += self._running
+        self._steps += 1
+        try:
+            await self._sleep(self._seconds)
+        finally:
+            self._running -= 1
+
     async def ended(self) -> str:
         """Wait for `close`."""
         await self._closed.wait()
@@ -155,8 +187,9 @@ class FakeEngine:
         """Return what tells steerings apart; raises for a neuron set, language or layer that is not there."""
         if steering is None:
             return []
-        self._neurons.resolve(steering)
-        return [steering.neurons, steering.intervention.hash]
+        edits = self._neurons.resolve(steering)
+        asked = [steering.neurons, steering.intervention.hash]
+        return [*asked, steering.mode] if edits.whole_pass else asked
 
     def _check(self, text: str, tokens: int, param: str) -> None:
         if tokens > self._info.max_model_len:
@@ -164,7 +197,7 @@ class FakeEngine:
                 f"the {param} makes {tokens} tokens; this engine takes {self._info.max_model_len}", param=param
             )
         if self._fail_on is not None and self._fail_on in text:
-            raise EngineFailed(f"the fake engine fails on {self._fail_on!r}, as it was told to")
+            raise EngineFailed("the fake engine fails on this text, as it was told to")
 
 
 def _text(prompt: Prompt) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -41,7 +42,7 @@ class Hooks:
     def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
         """Within the block, apply `edits` (None: nothing) at the tokens where `tokens`, bool [T], is true.
 
-        A statistic is that of the token's activations as the model computed them.
+        A statistic is that of the token's activations as the model computed them, or of the whole pass, see `Edits`.
         """
         rows = tokens.nonzero()
 
@@ -55,7 +56,10 @@ class Hooks:
             values = activation[0, rows, indices].float() * mult + add
             if edits.statistic is not None and edits.coef is not None:
                 coef = torch.from_numpy(edits.coef[own]).to(activation.device)
-                taken = [row_statistic(activation[0, row], edits.statistic) for row in rows]
+                if edits.whole_pass:
+                    taken = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
+                else:
+                    taken = [row_statistic(activation[0, row], edits.statistic) for row in rows]
                 values += coef * torch.tensor(taken, device=activation.device).reshape(-1, 1)
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
@@ -87,15 +91,28 @@ class Hooks:
             self._on_activation = None
 
 
+def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor) -> float:
+    """Return the published code's statistic of all tokens' activations [T, F] together, see `Edits.whole_pass`.
+
+    `changed` are the neurons that it is for.
+    """
+    if statistic.name != "mad":
+        return row_statistic(activations, statistic)
+    if not len(changed):
+        return 0.0
+    values = activations.double()
+    return float((values[:, changed] - values.median()).abs().median())
+
+
 def row_statistic(activations: Tensor, statistic: Statistic) -> float:
-    """Return a statistic of one token's activations [F], computed in float64."""
+    """Return a statistic of one token's activations [F], or of whatever there is, computed in float64."""
     values = activations.double().flatten()
     if statistic.name == "mad":
         return float((values - values.median()).abs().median())
     if statistic.name == "iqr":
-        return float(values.quantile(0.75) - values.quantile(0.25))
+        return float(np.subtract(*np.percentile(values.cpu().numpy(), (75.0, 25.0))))
     if statistic.name == "percentile":
-        return float(values.quantile(statistic.percent / 100.0))
+        return float(np.percentile(values.cpu().numpy(), statistic.percent))  # torch's takes only 16 million values
     if statistic.name == "std":
         return float(values.std()) if len(values) > 1 else 0.0
     return float(getattr(values, statistic.name)())

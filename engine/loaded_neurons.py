@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ampsweep.errors import UnknownName
 from engine.edits import Edits, resolve
 from engine.neuron_set import NeuronSet
@@ -27,4 +29,5 @@ class LoadedNeurons:
         """Work out a steering's edits; raises UnknownName for a set that is not here, else as `edits.resolve`."""
         if steering.neurons not in self._sets:
             raise UnknownName("neuron set", steering.neurons, self._sets, param="neurons")
-        return resolve(steering.intervention, self._sets[steering.neurons])
+        edits = resolve(steering.intervention, self._sets[steering.neurons])
+        return replace(edits, whole_pass=edits.statistic is not None and steering.mode == "paper")

@@ -19,8 +19,11 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
+from engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "abort"]
+Mode = Literal["corrected", "paper"]
+"""Whether what the published code of the paper gets wrong is left out or repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,15 @@ class EngineInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """An intervention, and the neuron set (its id, loaded before with `add_neurons`) that gives it its neurons."""
+    """An intervention, and the neuron set (its id, loaded before with `add_neurons`) that gives it its neurons.
+
+    With `mode` paper a statistic is that of a whole forward pass, see `Edits.whole_pass`. Only the `transformers`
+    engine takes it, `vllm` raises InvalidRequest; without a statistic the modes are the same.
+    """
 
     intervention: Intervention
     neurons: str
+    mode: Mode = "corrected"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +221,10 @@ class Engine(Protocol):
         tokens that the tokenizer puts in front (BOS) are fed but not counted. Memory does not grow with the corpus.
         A recording of the same corpus that was stopped goes on from its `checkpoint`, with the same outcome.
         """
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return what it has done and holds; at once, also while a step is under way."""
         ...
 
     async def ended(self) -> str:

@@ -43,6 +43,11 @@ class SlotGate:
         """How many distinct keys are inside."""
         return len(self._holders)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait to come in."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def hold(self, key: str | None, *, size: int = 0, priority: int = 0) -> AsyncIterator[None]:
         """Wait until `key` has a slot, and keep it for the block; None needs no slot. `size` is at most the room."""

@@ -21,6 +21,7 @@ from engine.intervention import Scope
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.stats import EngineStats, TokenCounts
 from engine.tokens import encode_prompt, encode_sentence, split_scored
 from engine.transformers_generation import Generation
 from engine.transformers_model import TransformersModel
@@ -45,6 +46,9 @@ class TransformersEngine:
             folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
         )
         self._neurons = LoadedNeurons(self._model.info)
+        self._tokens = TokenCounts()
+        self._steps = 0
+        self._in_turn = 0  # the step that runs and those that wait for it
         self._closed = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
 
@@ -65,9 +69,14 @@ class TransformersEngine:
             Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
             for index in range(request.sampling.n)
         )
+        begun = 0
         while unfinished:
             generation = unfinished.popleft()
             chunk = await self._run(generation.step)
+            if begun < request.sampling.n:  # they take turns: the first chunk of each comes first
+                begun += 1
+                self._tokens.prompt += len(prompt)
+            self._tokens.generated += len(chunk.token_ids)
             if chunk.finish_reason is None:
                 unfinished.append(generation)
             yield chunk
@@ -86,7 +95,9 @@ class TransformersEngine:
             own = logits[before - 1 : -1].log_softmax(dim=-1)
             return tuple(own[range(len(own)), tokens.continuation].tolist())
 
-        return Score(token_ids=tokens.continuation, logprobs=await self._run(run), context_tokens=before)
+        logprobs = await self._run(run)
+        self._tokens.prompt += before + len(tokens.continuation)
+        return Score(token_ids=tokens.continuation, logprobs=logprobs, context_tokens=before)
 
     async def record(
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
@@ -98,6 +109,19 @@ class TransformersEngine:
         for sentence in sentences:
             await self._run(partial(self._record, sentence, recorder))
         return recorder.finish()
+
+    def stats(self) -> EngineStats:
+        """Return what it has done: one request a step, no cache between requests, no slots."""
+        return EngineStats(
+            prompt_tokens=self._tokens.prompt,
+            cached_tokens=self._tokens.cached,
+            generated_tokens=self._tokens.generated,
+            steps=self._steps,
+            step_requests=self._steps,
+            running=min(1, self._in_turn),
+            waiting=max(0, self._in_turn - 1),
+            batch_size=1,
+        )
 
     async def ended(self) -> str:
         """Wait for `close`: a model in this process does not die alone."""
@@ -123,4 +147,9 @@ class TransformersEngine:
         return (None, "all") if steering is None else (self._neurons.resolve(steering), steering.intervention.scope)
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._in_turn += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._in_turn -= 1
+            self._steps += 1

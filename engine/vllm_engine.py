@@ -28,6 +28,7 @@ from engine.neuron_set import NeuronSet
 from engine.probe import prove_steering
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.slot_gate import SlotGate
+from engine.stats import EngineStats, TokenCounts
 from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop, Kept
@@ -52,9 +53,10 @@ class VllmEngine:
         self._loop = loop
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
+        self._slots = settings.slots
         self._gate = SlotGate(settings.slots, room=table_entries(info.layers, info.width, slots=settings.slots))
         self._neurons = LoadedNeurons(info)
-        self._cached_tokens = 0
+        self._tokens = TokenCounts()
         self._names = 0
         self._entries: dict[str, int] = {}  # of the keys known to resolve, so that no bad one reaches a worker
 
@@ -109,6 +111,7 @@ class VllmEngine:
         async with self._slot(request.steering, request.priority):
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
             unfinished: dict[int, str] = {}
+            begun: set[int] = set()
             for index in range(sampling.n):
                 params = answer_params(sampling, index=index, room=room, orders=orders)
                 unfinished[index] = self._loop.submit(
@@ -120,14 +123,19 @@ class VllmEngine:
                     output = _output(item)
                     if output.finished:
                         del unfinished[index]
-                    self._count_cached(output)
-                    yield read_chunk(
+                    if index not in begun:
+                        begun.add(index)
+                        self._tokens.prompt += len(ids)
+                    self._count(output)
+                    chunk = read_chunk(
                         output,
                         index=index,
                         prompt_tokens=len(ids),
                         alternatives=sampling.top_logprobs,
                         texts=self._texts,
                     )
+                    self._tokens.generated += len(chunk.token_ids)
+                    yield chunk
             finally:
                 for request_id in unfinished.values():
                     self._loop.abort(request_id)
@@ -176,10 +184,23 @@ class VllmEngine:
         counts: list[int] = await self._loop.call(lambda engine: engine.collective_rpc("steering_slots_in_use"))
         return max(counts)
 
-    @property
-    def cached_tokens(self) -> int:
-        """How many prompt tokens of finished requests were read from the prefix cache so far."""
-        return self._cached_tokens
+    def stats(self) -> EngineStats:
+        """Return what it has done and holds; see `Engine.stats`."""
+        scheduled, tokens = self._loop.scheduled, self._tokens
+        return EngineStats(
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            generated_tokens=tokens.generated,
+            steps=self._loop.steps,
+            step_requests=self._loop.step_requests,
+            running=scheduled.running,
+            waiting=scheduled.waiting,
+            batch_size=scheduled.batch_size,
+            kv_use=scheduled.kv_use,
+            slots=self._slots,
+            slots_used=self._gate.in_use,
+            slots_waiting=self._gate.waiting,
+        )
 
     async def ended(self) -> str:
         """Wait until the engine was closed or has died; see `Engine.ended`."""
@@ -212,7 +233,8 @@ class VllmEngine:
             if isinstance(output, AmpsweepError):
                 answer.set_exception(output)
             elif output.finished:
-                self._count_cached(output)
+                self._tokens.prompt += len(prompt["prompt_token_ids"])
+                self._count(output)
                 answer.set_result(output)
 
         request_id = self._loop.submit(prompt, params, sink, priority=priority, kept=kept)
@@ -226,14 +248,17 @@ class VllmEngine:
         self._names += 1
         return f"{kind}-{self._names}"
 
-    def _count_cached(self, output: RequestOutput) -> None:
+    def _count(self, output: RequestOutput) -> None:
         if output.finished:
-            self._cached_tokens += output.num_cached_tokens or 0
+            self._tokens.cached += output.num_cached_tokens or 0
 
     def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
         """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
         if steering is None:
             return self._gate.hold(None)
+        if steering.mode == "paper" and steering.intervention.statistic is not None:
+            message = "mode paper takes a statistic of a whole pass, which other requests share here"
+            raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
         key = steering_key(steering)
         if key not in self._entries:
             edits = self._neurons.resolve(steering)

@@ -1,6 +1,7 @@
 """What `make demo` shows: a server, a sweep sent to it over REST, what came out in numbers, words and a picture.
 
 Everything that is started here is stopped here, also on Ctrl-C and when something fails; `--keep` leaves the server up.
+With `--chaos` the engine is killed in the midst of the sweep, and the figures are compared with those of a quiet run.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ampsweep import Client
 from ampsweep.cli.server import follow
 from ampsweep.errors import AmpsweepError
+from ampsweep.replies import Sweep
+from examples.chaos import compare, follow_and_kill
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
@@ -34,18 +38,32 @@ STRENGTH = 3.0
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server that runs, as a process of its own."""
+
+    url: str
+    pid: int
+
+
 def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave the server up, and print its URL")
     parser.add_argument("--engine", default="vllm", help="vllm (default) or transformers")
+    parser.add_argument("--chaos", action="store_true", help="kill the engine in the midst of the sweep")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     try:
-        with served(options.engine, keep=options.keep) as url:
-            show(url)
+        with served(options.engine, keep=options.keep) as server:
+            rows = show(server, chaos=options.chaos)
+        if options.chaos:
+            print()
+            with served(options.engine, home="home-without-a-kill") as server, Client(server.url) as client:
+                sweep = completed(follow(client, client.submit(SPEC)))
+                compare(rows, steered_rows(client, sweep.id))
     except KeyboardInterrupt:
         print("\nstopped")
         return 130
@@ -56,12 +74,12 @@ def main() -> int:
 
 
 @contextmanager
-def served(engine: str, *, keep: bool) -> Iterator[str]:
-    """Run `ampsweep serve` with the atlas on a free port of the loopback interface, and yield its URL."""
+def served(engine: str, *, home: str = "home", keep: bool = False) -> Iterator[Server]:
+    """Run `ampsweep serve` with the atlas on a free port of the loopback interface, in a folder of its own."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    log = OUT / "server.log"
-    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", str(port), "--home", str(OUT / "home")]
+    log = OUT / f"{home.replace('home', 'server')}.log"
+    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", str(port), "--home", str(OUT / home)]
     print(f"starting a server with the atlas on the {engine} engine (its log: {log.relative_to(ROOT)}) ...", flush=True)
     with log.open("w") as sink:
         server = subprocess.Popen(
@@ -70,7 +88,7 @@ def served(engine: str, *, keep: bool) -> Iterator[str]:
     done = False
     try:
         _wait_until_ready(server, url, log)
-        yield url
+        yield Server(url=url, pid=server.pid)
         done = True
     finally:
         if keep and done:
@@ -79,23 +97,35 @@ def served(engine: str, *, keep: bool) -> Iterator[str]:
             _stop(server)
 
 
-def show(url: str) -> None:
-    """Send the sweep, watch it, and show what came out of it."""
-    with Client(url) as client:
+def show(server: Server, *, chaos: bool) -> list[Row]:
+    """Send the sweep, watch it, kill its engine if `chaos` will have it, show what came out and return its rows."""
+    with Client(server.url) as client:
         began = time.monotonic()
-        sweep = follow(client, client.submit(SPEC))
-        if sweep.status != "completed" or sweep.request_counts.failed:
-            raise RuntimeError(f"the sweep is {sweep.status}: {sweep.error or sweep.request_counts}")
+        sent = client.submit(SPEC)
+        sweep = completed(follow_and_kill(client, sent, server.pid) if chaos else follow(client, sent))
         seconds = time.monotonic() - began
         samples = client.download(sweep.id, OUT / "samples.parquet")
         rows = client.results(sweep.id).num_rows
         print(f"\n{sweep.request_counts.total} cells, {rows} samples in {seconds:.0f} s")
-        steered = [row for row in client.summary(sweep.id)["rows"] if row["factor"] is not None]
-        neurons: dict[str, int] = client.neuron_sets()[-1]["languages"]
+        steered = steered_rows(client, sweep.id)
+        neurons = client.neuron_sets()[-1]["languages"]
         best = show_factors(steered, neurons)
         show_texts(client)
         picture = draw(steered, best)
     print(f"\nsamples:  {samples.relative_to(ROOT)}\nheat map: {picture.relative_to(ROOT)}")
+    return steered
+
+
+def completed(sweep: Sweep) -> Sweep:
+    """Return a sweep of which every cell was computed; RuntimeError for any other."""
+    if sweep.status != "completed" or sweep.request_counts.failed:
+        raise RuntimeError(f"the sweep is {sweep.status}: {sweep.error or sweep.request_counts}")
+    return sweep
+
+
+def steered_rows(client: Client, sweep_id: str) -> list[Row]:
+    """Return the rows of a sweep's summary in which something was edited."""
+    return [row for row in client.summary(sweep_id)["rows"] if row["factor"] is not None]
 
 
 def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:

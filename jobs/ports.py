@@ -126,8 +126,31 @@ class NeuronMaker(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineFigures:
+    """An engine's place in numbers. `place` tells engines of a model apart; an engine that died is followed by another.
+
+    `starts`, `failed_starts` and `deaths` count since the server began; `cells` and `streams` are in flight. `stats`
+    are the engine's own, by their names in `engine.stats`; None where there is no engine now, or it does not answer.
+    """
+
+    model: str
+    place: int
+    state: str
+    starts: int
+    failed_starts: int
+    deaths: int
+    cells: int
+    streams: int
+    stats: Mapping[str, float] | None
+
+
 class Muscle(Protocol):
-    """What the health routes ask: are there engines, and do they live."""
+    """What the health routes and the metrics ask: are there engines, do they live, what do they do."""
+
+    async def figures(self) -> list[EngineFigures]:
+        """Return every engine's numbers, within a few seconds."""
+        ...
 
     def engines(self) -> list[Mapping[str, Any]]:
         """Return for each engine its `model`, `state` (starting, ready, failed) and `error`."""

@@ -82,9 +82,9 @@ SUMMARY = pa.schema(
         ("effect", pa.float64()),
         ("control_language", pa.string()),
         ("rung", pa.int32()),
+        ("mode", pa.string()),
         ("p_mid", pa.float64()),
         ("signature", pa.string()),
-        ("mode", pa.string()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.

@@ -22,7 +22,7 @@ from ampsweep.canonical import canonical_json
 from jobs.cell import Cell, TaskRef
 from jobs.controls import with_controls
 from jobs.spec import SweepSpec
-from jobs.tasks.registry import task_for
+from jobs.tasks.registry import task_for, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Search:
 
     def rung(self, ref: TaskRef) -> int | None:
         """Return in which rung before the last one a cell of `ref` stands, from 1; None for one of the last."""
-        if not task_for(ref.name).compares:
+        if not task_of(ref).compares:
             return None
         sizes = [rung.items for rung in self.rungs[:-1]]
         return sizes.index(ref.limit) + 1 if ref.limit in sizes else None
@@ -68,7 +68,7 @@ class Search:
         tried = [
             replace(cell, task=replace(cell.task, limit=items))
             for cell in planned
-            if task_for(cell.task.name).compares and (cell.intervention or {"selection": None})["selection"] is None
+            if task_of(cell.task).compares and (cell.intervention or {"selection": None})["selection"] is None
         ]
         return [*(cell for cell in planned if cell.intervention is None), *tried]
 

@@ -24,20 +24,19 @@ _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[str]:
     """Run a server and give the URL of its database; the test is skipped where no server can be run."""
-    if missing := [name for name in ("initdb", "pg_ctl") if shutil.which(name) is None]:
-        pytest.skip(f"PostgreSQL's {' and '.join(missing)} are not on the PATH")
+    initdb, pg_ctl = _installed("initdb"), _installed("pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="ampsweep-pg-"))
     as_user = _unprivileged(folder)
     data, log = folder / "data", folder / "log"
     try:
-        _run([*as_user, "initdb", "-D", str(data), "-U", "ampsweep", "--auth", "trust", "--no-sync"])
+        _run([*as_user, initdb, "-D", str(data), "-U", "ampsweep", "--auth", "trust", "--no-sync"])
         chosen = {**_FAST, "unix_socket_directories": str(folder), **settings}
         options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
-        _run([*as_user, "pg_ctl", "-D", str(data), "-l", str(log), "-o", options, "-w", "start"])
+        _run([*as_user, pg_ctl, "-D", str(data), "-l", str(log), "-o", options, "-w", "start"])
         try:
             yield f"postgresql://ampsweep@/postgres?host={folder}"
         finally:
-            _run([*as_user, "pg_ctl", "-D", str(data), "-m", "immediate", "stop"])
+            _run([*as_user, pg_ctl, "-D", str(data), "-m", "immediate", "stop"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,6 +47,14 @@ def empty_store(url: str, clock: Clock, ids: Ids) -> SqlStore:
     with store._database.writing() as db:
         db.execute(sa.text("TRUNCATE sweeps, cells, sweep_cells, events RESTART IDENTITY"))
     return store
+
+
+def _installed(name: str) -> str:
+    """Return where a program of PostgreSQL is: on the PATH, or where Debian puts it."""
+    found = [shutil.which(name), *map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))]
+    for path in filter(None, found):
+        return path
+    pytest.skip(f"PostgreSQL's {name} is not here; apt-get install postgresql")
 
 
 def _unprivileged(folder: Path) -> list[str]:

@@ -14,9 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from ampsweep.errors import AmpsweepError, EngineLost, Unavailable
+from ampsweep.telemetry.traces import span
 from jobs.store.protocol import Store
 from jobs.store.records import Beat, CellFile, Ending, Lease, Report
+from jobs.tally import Tally
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -46,10 +50,16 @@ class _Running:
     lease: Lease
     work: asyncio.Task[CellFile]
     known: asyncio.Event
+    since: float
 
     @property
     def key(self) -> tuple[str, int]:
         return self.lease.cell.id, self.lease.epoch
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """What stands in the log's lines about it."""
+        return {"cell_id": self.lease.cell.id, "sweep_ids": list(self.lease.sweep_ids), "epoch": self.lease.epoch}
 
 
 class Dispatcher:
@@ -58,7 +68,7 @@ class Dispatcher:
     `finalize` puts an ended sweep's results together, `probe` raises while results cannot be written, `tidy` is called
     now and then to delete what nothing needs; they run in threads. `on_change` is called in the event loop after
     whatever may have made an event. Leases last `ttl` seconds and are extended six times in that span; the store is
-    asked for work every `poll` seconds, and at once when `wake` is called.
+    asked for work every `poll` seconds, and at once when `wake` is called. `tally` counts what was done.
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class Dispatcher:
         self._tidy = tidy
         self._ttl = ttl
         self._poll = poll
+        self.tally = Tally()
         self._work_waits = asyncio.Event()
         self._leases_doubted = asyncio.Event()
         self._stops = asyncio.Event()
@@ -132,7 +143,9 @@ class Dispatcher:
 
     async def turn(self) -> None:
         """Free the leases that ran out, begin to finalize what has ended, and lease what the pool has room for."""
-        if await asyncio.to_thread(self._store.expire_leases):
+        if expired := await asyncio.to_thread(self._store.expire_leases):
+            self.tally.expired += expired
+            log.warning("%d leases ran out; their cells are leased again", expired)
             self._on_change()
         for sweep_id in await asyncio.to_thread(self._store.finalizing):
             if sweep_id not in self._finalizing:
@@ -160,7 +173,8 @@ class Dispatcher:
         lost = await asyncio.to_thread(self._store.heartbeat, beats, ttl=self._ttl)
         for lease in lost:
             if running := self._running.get((lease.cell.id, lease.epoch)):
-                log.info("cell %s is aborted: its lease has passed, or no sweep wants it any more", lease.cell.id)
+                with structlog.contextvars.bound_contextvars(**running.ids):
+                    log.info("the cell is aborted: its lease has passed, or no sweep wants it any more")
                 running.work.cancel()
         self._on_change()
 
@@ -210,11 +224,22 @@ class Dispatcher:
             self._store.lease_cells, self._owner, models=[model], limit=room, ttl=self._ttl, alone=alone
         )
         for lease in leases:
-            work = asyncio.create_task(self._pool.run_cell(lease.cell, lease.epoch, alone=lease.alone))
-            running = _Running(lease=lease, work=work, known=asyncio.Event())
+            self.tally.leased += 1
+            self.tally.retried += lease.tries > 1
+            work = asyncio.create_task(self._compute(lease))
+            since = asyncio.get_running_loop().time()
+            running = _Running(lease=lease, work=work, known=asyncio.Event(), since=since)
             self._running[running.key] = running
             work.add_done_callback(partial(self._has_ended, running))
         await asyncio.sleep(0)  # each has its engine before room is looked for again
+
+    async def _compute(self, lease: Lease) -> CellFile:
+        """Let the pool compute a cell, in a task of its own whose log and spans name it."""
+        cell, sweep_ids = lease.cell, list(lease.sweep_ids)
+        structlog.contextvars.bind_contextvars(cell_id=cell.id, sweep_ids=sweep_ids, epoch=lease.epoch)
+        log.debug("the cell is leased", extra={"model": cell.model, "tries": lease.tries})
+        with span("cell", {"cell.id": cell.id, "sweep.ids": sweep_ids, "cell.epoch": lease.epoch, "model": cell.model}):
+            return await self._pool.run_cell(cell, lease.epoch, alone=lease.alone)
 
     def _has_ended(self, running: _Running, _work: asyncio.Task[CellFile]) -> None:
         self._ended.append(running)
@@ -225,7 +250,7 @@ class Dispatcher:
         """Tell the store what became of cells, all that have ended by now at once, until it hears."""
         while ended := self._ended:
             self._ended = []
-            reports = [self._report(running) for running in ended]
+            reports = [self._reported(running) for running in ended]
             try:
                 late = await asyncio.to_thread(self._store.report, reports)
             except Unavailable as error:
@@ -236,15 +261,26 @@ class Dispatcher:
             except Exception:
                 log.exception("the store could not be told of %d cells; their leases run out", len(ended))
                 late = []
+            self.tally.late += len(late)
             for lease in late:
                 log.warning("cell %s: a late write is dropped (epoch %d)", lease.cell.id, lease.epoch)
             for report, running in zip(reports, ended, strict=True):
+                self.tally.endings[report.ending] += 1
+                self.tally.samples += 0 if report.file is None else report.file.rows
                 if report.lease.alone or report.ending is Ending.SUSPECTED:
                     self._suspects_at = 0.0
                 del self._running[running.key]
                 running.known.set()
             self._work_waits.set()
             self._on_change()
+
+    def _reported(self, running: _Running) -> Report:
+        seconds = round(asyncio.get_running_loop().time() - running.since, 3)
+        with structlog.contextvars.bound_contextvars(**running.ids):
+            report = self._report(running)
+            said = {"ending": report.ending.value, "tries": report.lease.tries, "seconds": seconds}
+            log.info("the cell ended", extra=said | ({} if report.file is None else {"samples": report.file.rows}))
+        return report
 
     def _report(self, running: _Running) -> Report:
         lease, work = running.lease, running.work
@@ -254,7 +290,8 @@ class Dispatcher:
         if error is None:
             return Report(lease=lease, ending=Ending.COMPLETED, file=work.result())
         known = isinstance(error, AmpsweepError)
-        log.warning("cell %s failed: %s", lease.cell.id, error, exc_info=None if known else error)
+        shown = error if known else type(error).__name__  # another's message may repeat a prompt
+        log.warning("cell %s failed: %s", lease.cell.id, shown, exc_info=None if known else error)
         return Report(lease=lease, ending=self._ending(error), error=str(error) or type(error).__name__)
 
     def _ending(self, error: BaseException) -> Ending:
@@ -266,13 +303,18 @@ class Dispatcher:
         return Ending.REFUSED if isinstance(error, AmpsweepError) and error.status < 500 else Ending.FAILED
 
     async def _finish(self, sweep_id: str) -> None:
+        structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
+        since = asyncio.get_running_loop().time()
         try:
-            await asyncio.to_thread(self._finalize_or_fail, sweep_id)
+            with span("sweep.finalize", {"sweep.ids": [sweep_id]}):
+                await asyncio.to_thread(self._finalize_or_fail, sweep_id)
         except Exception:
             log.exception("sweep %s: its results cannot be written now; it is tried again", sweep_id)
             asyncio.get_running_loop().call_later(FINALIZE_AGAIN, self._finalizing.pop, sweep_id, None)
             return
         del self._finalizing[sweep_id]
+        self.tally.finalized += 1
+        log.info("the sweep is finalized", extra={"seconds": round(asyncio.get_running_loop().time() - since, 3)})
         self._work_waits.set()
         self._on_change()
 

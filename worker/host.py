@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from ampsweep.errors import EngineFailed
+from ampsweep.telemetry.traces import span
 from engine.intervention import Intervention
 from engine.protocol import Engine, GenerateRequest, Priority, Sampling, Steering
 from jobs.bucket_neuron_sets import neuron_sets_at
@@ -54,6 +55,10 @@ class Host(Protocol):
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return for each cell that runs, by its id and epoch, how many of its samples are done."""
+        ...
+
+    async def stats(self) -> Mapping[str, float]:
+        """Return the engine's numbers, by their names in `engine.stats`; those that it does not have are left out."""
         ...
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
@@ -99,22 +104,28 @@ class EngineHost:
         engine, shelf = self._opened()
         samples = self._samples[cell.id, epoch] = Count()
         try:
-            return await run_cell(
-                cell,
-                engine=engine,
-                catalog=self._setup.catalog,
-                results=self._results,
-                shelf=shelf,
-                requests=self._requests,
-                epoch=epoch,
-                done=samples,
-            )
+            with span("cell.run", {"cell.id": cell.id, "task": cell.task.name, "model": cell.model}):
+                return await run_cell(
+                    cell,
+                    engine=engine,
+                    catalog=self._setup.catalog,
+                    results=self._results,
+                    shelf=shelf,
+                    requests=self._requests,
+                    epoch=epoch,
+                    done=samples,
+                )
         finally:
             del self._samples[cell.id, epoch]
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return how far the cells are."""
         return {key: samples.value for key, samples in self._samples.items()}
+
+    async def stats(self) -> Mapping[str, float]:
+        """Return the engine's numbers."""
+        engine, _ = self._opened()
+        return {name: value for name, value in asdict(engine.stats()).items() if value is not None}
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ampsweep.errors import AmpsweepError, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell, NeuronsRef
-from jobs.ports import CompletionCall, CompletionChunk
+from jobs.ports import CompletionCall, CompletionChunk, EngineFigures
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec
 from worker.host import Host
@@ -29,6 +29,9 @@ MAX_STARTS = 3
 
 PROGRESS_SECONDS = 5.0
 """How long an engine may take to say how far its cells are."""
+
+STATS_SECONDS = 2.0
+"""How long an engine may take to say its numbers."""
 
 CHECK_SECONDS = 30.0
 """How long an engine in doubt may take to give one token."""
@@ -44,6 +47,9 @@ class _Seat:
     host: Host | None = None
     streams: int = 0
     cells: int = 0
+    starts: int = 0
+    failed_starts: int = 0
+    deaths: int = 0
     reserved: bool = False
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -180,6 +186,37 @@ class Pool(ABC):
             for seat in self._seats
         ]
 
+    async def figures(self) -> list[EngineFigures]:
+        """Return every engine's numbers; an engine that does not answer in time has no stats."""
+        stats = await asyncio.gather(*(self._stats(seat) for seat in self._seats))
+        places: dict[str, int] = {}
+        found = []
+        for seat, numbers in zip(self._seats, stats, strict=True):
+            place = places[seat.spec.model] = places.get(seat.spec.model, -1) + 1
+            found.append(
+                EngineFigures(
+                    model=seat.spec.model,
+                    place=place,
+                    state=seat.state,
+                    starts=seat.starts,
+                    failed_starts=seat.failed_starts,
+                    deaths=seat.deaths,
+                    cells=seat.cells,
+                    streams=seat.streams,
+                    stats=numbers,
+                )
+            )
+        return found
+
+    async def _stats(self, seat: _Seat) -> Mapping[str, float] | None:
+        if seat.host is None:
+            return None
+        try:
+            async with asyncio.timeout(STATS_SECONDS):
+                return await seat.host.stats()
+        except (TimeoutError, EngineFailed):  # whether it lives is asked with the next heartbeat
+            return None
+
     async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
         """Compute a cell on the least busy engine of its model and return its published file.
 
@@ -287,6 +324,7 @@ class Pool(ABC):
                 await host.open()
             except Exception as error:
                 log.exception("the engine of model %s did not start", seat.spec.model)
+                seat.failed_starts += 1
                 failures += 1
                 self._not_started(seat, error, last=failures == MAX_STARTS)
             else:
@@ -298,12 +336,15 @@ class Pool(ABC):
 
     async def _serve(self, seat: _Seat, host: Host) -> None:
         seat.state, seat.host = "ready", host
+        seat.starts += 1
+        log.info("the engine of model %s is ready", seat.spec.model)
         self._changed()
         try:
             reason = await host.ended()
         finally:
             seat.state, seat.host = "starting", None
             self._crowds.pop(host, None)
+        seat.deaths += 1
         log.warning("the engine of model %s ended (%s); it is started again", seat.spec.model, reason)
         self._changed()
 

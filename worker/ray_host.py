@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ampsweep.errors import AmpsweepError, EngineFailed
+from ampsweep.telemetry.context import Carried
 from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
@@ -28,26 +30,30 @@ CLOSE_SECONDS = 10.0
 
 
 class RayHost:
-    """A host behind the handle of an actor whose class is `EngineHost`."""
+    """A host behind the handle of an actor whose class is `RayEngineHost`."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     async def open(self) -> None:
         """Load the model in the actor's process."""
-        await _carried(self._actor.open.remote())
+        await _answered(self._actor.open.remote())
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""
-        return await _carried(self._actor.run_cell.remote(cell, epoch))
+        return await _answered(self._actor.run_cell.remote(cell, epoch, Carried.now()))
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return how far the cells are."""
-        return await _carried(self._actor.progress.remote())
+        return await _answered(self._actor.progress.remote())
+
+    async def stats(self) -> Mapping[str, float]:
+        """Return the engine's numbers."""
+        return await _answered(self._actor.stats.remote())
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""
-        chunks = self._actor.stream.options(num_returns="streaming").remote(call)
+        chunks = self._actor.stream.options(num_returns="streaming").remote(call, Carried.now())
         try:
             async for chunk in chunks:
                 yield await chunk
@@ -58,11 +64,11 @@ class RayHost:
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
         """Identify a neuron set and publish it, unless it is there."""
-        await _carried(self._actor.find_neurons.remote(ref))
+        await _answered(self._actor.find_neurons.remote(ref, Carried.now()))
 
     async def check(self) -> None:
         """Ask the engine for one token."""
-        await _carried(self._actor.check.remote())
+        await _answered(self._actor.check.remote())
 
     async def ended(self) -> str:
         """Wait until the actor's host is closed or its process has died."""
@@ -79,7 +85,7 @@ class RayHost:
         ray.kill(self._actor)
 
 
-async def _carried(ref: Awaitable[T]) -> T:
+async def _answered(ref: Awaitable[T]) -> T:
     """Await a remote call; where the awaiting task is cancelled, so is the call."""
     try:
         return await ref
@@ -94,11 +100,16 @@ def _ours(error: RayError) -> AmpsweepError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, AmpsweepError):
         return error.cause
     if isinstance(error, RayTaskError):
-        log.error("a defect in an engine's process: %s", error)  # with the traceback from over there
-        return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}: {error.cause}")
+        log.error("a defect in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
+        return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}; the server's log says where")
     if isinstance(error, RayActorError):
         return EngineFailed(f"the engine's process died: {_first_lines(error)}")
     return EngineFailed(f"the engine's process cannot be reached: {_first_lines(error)}")
+
+
+def _places(traceback: str) -> str:
+    """Return the places of a traceback in text, without messages, which may repeat a prompt."""
+    return "\n".join(re.findall(r"^  File \"[^\"\n]+\", line \d+, in \S+$", traceback, re.MULTILINE))
 
 
 def _first_lines(error: RayError) -> str:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ampsweep.errors import Unavailable
+from ampsweep.telemetry.context import Telemetry
 from worker.engines import EngineSpec
-from worker.host import EngineHost, Host, HostSetup
+from worker.host import Host, HostSetup
 from worker.pool import Pool
 
 _CALLS_AT_ONCE = 10_000
@@ -26,7 +27,7 @@ class RayPool(Pool):
 
     `start` raises Unavailable where the cluster cannot be joined; a token that it asks for is Ray's own setting.
     `threads` is what each engine's process gets as OMP_NUM_THREADS, which Ray would otherwise set to 1; by default this
-    machine's cores are shared out.
+    machine's cores are shared out. `telemetry` is how the engines' processes log.
     """
 
     def __init__(
@@ -38,18 +39,25 @@ class RayPool(Pool):
         cells_per_engine: int = 8,
         threads: int | None = None,
         log_to_driver: bool = False,
+        telemetry: Telemetry | None = None,
     ) -> None:
         super().__init__(specs, cells_per_engine=cells_per_engine)
         self._setup = setup
         self._address = address
         self._log_to_driver = log_to_driver
+        self._telemetry = telemetry or Telemetry()
         engines = sum(spec.count for spec in specs)
         self._cpus = sum(spec.cpus * spec.count for spec in specs)
         self._threads = threads or max(1, (os.cpu_count() or 1) // max(1, engines))
         self._ray: Any = None
 
     async def _begin(self) -> None:
-        self._ray = await asyncio.to_thread(self._connect)
+        connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
+        try:
+            self._ray = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            self._ray = await connecting  # the thread goes on whatever becomes of us, and `_end` ends what it started
+            raise
 
     def _connect(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -75,9 +83,10 @@ class RayPool(Pool):
         return ray
 
     def _make_host(self, spec: EngineSpec) -> Host:
+        from worker.ray_actor import RayEngineHost
         from worker.ray_host import RayHost
 
-        actor = self._ray.remote(EngineHost).options(
+        actor = self._ray.remote(RayEngineHost).options(
             num_cpus=spec.cpus,
             num_gpus=spec.gpus,
             max_concurrency=_CALLS_AT_ONCE,
@@ -85,7 +94,7 @@ class RayPool(Pool):
             max_task_retries=0,  # the store says what runs again
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         )
-        return RayHost(actor.remote(spec, self._setup))
+        return RayHost(actor.remote(spec, self._setup, self._telemetry))
 
     async def _end(self) -> None:
         if self._ray is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.telemetry.traces import span
 from engine.intervention import Intervention
 from engine.protocol import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
 from jobs.catalog import Catalog
@@ -65,15 +66,16 @@ async def run_cell(
     answers = iter(await _together([ask(at, call) for at, item in enumerate(found.items) for call in item.calls]))
     task = task_of_cell(cell)
     samples = [task.sample(item, [next(answers) for _ in item.calls]) for item in found.items]
-    return await asyncio.to_thread(
-        results.write_cell,
-        cell,
-        epoch=epoch,
-        samples=samples,
-        left_out=found.left_out,
-        neurons=0 if steering is None else shelf.count(steering),
-        versions=engine.info.versions,
-    )
+    with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
+        return await asyncio.to_thread(
+            results.write_cell,
+            cell,
+            epoch=epoch,
+            samples=samples,
+            left_out=found.left_out,
+            neurons=0 if steering is None else shelf.count(steering),
+            versions=engine.info.versions,
+        )
 
 
 async def _steering(cell: Cell, shelf: NeuronShelf) -> Steering | None:

@@ -12,6 +12,7 @@ import typer
 
 from ampsweep.cli.engine_options import Dtype, Kind, Model, Neurons, opened, read_neurons
 from ampsweep.cli.failures import describe
+from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.errors import AmpsweepError, InvalidRequest
@@ -35,6 +36,7 @@ def batch(
     neurons: Neurons = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    as_json: AsJson = False,
 ) -> None:
     """Run the requests of a file, each with its own intervention or none, and write their answers."""
     if not source.is_file():
@@ -42,7 +44,8 @@ def batch(
     if not target.parent.is_dir():
         raise InvalidRequest(f"there is no folder {target.parent}", param="OUT.parquet")
     failed, lines = run_to_end(_batch(source, target, model=model, neurons=neurons, kind=engine, dtype=dtype))
-    typer.echo(f"{lines} rows in {target}, {failed} with an error")
+    text = f"{lines} rows in {target}, {failed} with an error"
+    show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)
 
 
 async def _batch(

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from ampsweep.cli.server import Server
-from ampsweep.client import DEFAULT_URL, Client
+from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, SweepId, client_of
+from ampsweep.client import DEFAULT_URL
 
 
-def cancel(
-    sweep: Annotated[str, typer.Argument(help="The sweep's id.")],
-    server: Server = DEFAULT_URL,
-) -> None:
+def cancel(sweep: SweepId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Stop a sweep. Its finished cells are kept, and reused by any sweep that asks for them again."""
-    with Client(server) as client:
+    with client_of(server) as client:
         record = client.cancel(sweep)
-    typer.echo(f"{record.id} {record.status}")
+    show(record.model_dump(), f"{record.id} {record.status}", as_json=as_json)

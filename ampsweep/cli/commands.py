@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from ampsweep import __version__
 from ampsweep.cli.batch import batch
 from ampsweep.cli.cancel import cancel
 from ampsweep.cli.doctor import doctor
@@ -22,13 +25,30 @@ from ampsweep.cli.serve import serve
 from ampsweep.cli.status import status
 from ampsweep.cli.submit import submit
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=Commands,
     help="Amplify the language-specific neurons of a multilingual LLM, at scale.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Take the options of no command in particular."""
+
+
 app.command()(serve)
 app.command()(run)
 app.command()(submit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -11,31 +10,29 @@ import typer
 
 from ampsweep.cli.checks import software
 from ampsweep.cli.checks.finding import Finding, bad
+from ampsweep.cli.failures import FAILED
+from ampsweep.cli.output import AsJson, show
+from ampsweep.client import URL
 from ampsweep.errors import InvalidRequest
 
 _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 
 
 def doctor(
-    server: Annotated[
-        str | None, typer.Option(envvar="AMPSWEEP_SERVER", help="Look at this server too, as its client.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of findings.")] = False,
+    server: Annotated[str | None, typer.Option(envvar=URL, help="Look at this server too, as its client.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Look at this machine, what is installed, and what the environment (AMPSWEEP_...) tells a server here.
 
     Ends with 0 where all will do, with 1 where something must be done.
     """
     findings = examine(server)
-    if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=2))
-    else:
-        for finding in findings:
-            typer.echo(f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}")
-            if finding.remedy:
-                typer.echo(f"      -> {finding.remedy}")
+    for finding in findings:
+        remedy = f"\n      -> {finding.remedy}" if finding.remedy else ""
+        text = f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}{remedy}"
+        show(asdict(finding), text, as_json=as_json)
     if any(finding.state == "bad" for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def examine(server: str | None) -> Sequence[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from ampsweep.cli.engine_options import Model, model_folder
 from ampsweep.cli.json_option import json_object
+from ampsweep.cli.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def export(
         str, typer.Option(metavar="JSON", help='{"languages": ["fr"], "op": "scale", "factor": 2}')
     ],
     out: Annotated[Path, typer.Option(help="The folder to write, which must not be there yet.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write a plain checkpoint that behaves as the model does under a scaling."""
     from engine.export import export as write
@@ -33,8 +36,9 @@ def export(
     folder = model_folder(model)
     wanted = Intervention.from_dict(json_object(intervention, param="intervention"))
     written = write(folder, _neuron_set(neurons, folder, model), wanted, out)
-    typer.echo(f"{written.folder}: {written.neurons} neurons scaled in {written.layers} layers")
-    typer.echo(f"fingerprint {written.fingerprint}")
+    text = f"{written.folder}: {written.neurons} neurons scaled in {written.layers} layers"
+    content = {**asdict(written), "folder": str(written.folder)}
+    show(content, f"{text}\nfingerprint {written.fingerprint}", as_json=as_json)
 
 
 def _neuron_set(given: str, folder: Path, model: str) -> NeuronSet:

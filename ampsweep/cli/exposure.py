@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.settings import Settings
-from api.door import Door, is_loopback
+from api.door import ALWAYS_OPEN, METRICS, Door, is_loopback
 from api.keys import KeyFile
 from api.limits import Limits
 from api.rates import Rates
@@ -33,7 +33,8 @@ def door_of(settings: Settings) -> Door:
             "make one with `ampsweep keys create`",
             param="keys",
         )
-    return Door(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None))
+    open_paths = ALWAYS_OPEN | {METRICS} if settings.open_metrics else ALWAYS_OPEN
+    return Door(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None), open_paths=open_paths)
 
 
 def limits_of(settings: Settings) -> Limits:

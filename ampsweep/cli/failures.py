@@ -1,39 +1,88 @@
 """How a command fails: one line that names the field and the remedy, and an exit code.
 
-0 done · 1 it failed · 2 the input is wrong · 130 stopped by Ctrl-C.
+0   done
+1   it failed: an engine, cells of a sweep, a check of `doctor`, a defect of ours
+2   the input is wrong: an option, a field, a file, a name
+3   there is no such thing, or its state does not allow it
+4   the server asks for an API key, or for one that opens more
+5   not now: no server there, none that answers, one that is too busy or still starting
+130 stopped by Ctrl-C, 143 by SIGTERM
+
+With `--json` among the arguments the line is the object that the server answers errors with.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from ampsweep.errors import AmpsweepError
+from ampsweep.errors import (
+    AmpsweepError,
+    Conflict,
+    Forbidden,
+    NoConnection,
+    NotFound,
+    RateLimited,
+    TooManyStreams,
+    Unauthenticated,
+    Unavailable,
+)
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
 """Set in the environment, it brings back the traceback of an error that nobody foresaw."""
+
+FAILED, WRONG_INPUT, NOT_THERE, NOT_LET_IN, NOT_NOW = 1, 2, 3, 4, 5
+
+_CODES: Sequence[tuple[type[AmpsweepError], int]] = (
+    (NotFound, NOT_THERE),
+    (Conflict, NOT_THERE),
+    (Unauthenticated, NOT_LET_IN),
+    (Forbidden, NOT_LET_IN),
+    (RateLimited, NOT_NOW),
+    (TooManyStreams, NOT_NOW),
+    (Unavailable, NOT_NOW),
+)
+
+_REMEDIES: Sequence[tuple[type[AmpsweepError], str]] = (
+    (NoConnection, "start one with `ampsweep serve`, or name another with --server or AMPSWEEP_URL"),
+    (Unauthenticated, "set AMPSWEEP_API_KEY to one that `ampsweep keys create` made on the server"),
+)
+
+_ENDS = (typer.Exit, typer.Abort, BrokenPipeError)
+"""What typer itself ends a command by."""
+
+_JSON = "ampsweep.json"
 
 
 class Commands(TyperGroup):
     """The top-level group; it turns exceptions into a line and an exit code, for tests and for the shell alike."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments before the command's name, and look how errors are to be told."""
+        ctx.meta[_JSON] = "--json" in takewhile(lambda word: word != "--", args)
+        try:
+            return super().parse_args(ctx, args)
+        except _ENDS:
+            raise
+        except Exception as error:
+            _fail(error, as_json=ctx.meta[_JSON])
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except AmpsweepError as error:
-            _say(describe(error))
-            raise typer.Exit(2 if error.type == "invalid_request_error" else 1) from error
-        except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
+        except _ENDS:
             raise
         except Exception as error:
-            if os.environ.get(TRACEBACK) or _is_usage_error(error):
-                raise
-            _say(f"{type(error).__name__}: {' '.join(str(error).split())} ({TRACEBACK}=1 shows where)")
-            raise typer.Exit(1) from error
+            _fail(error, as_json=ctx.meta[_JSON])
+            raise
 
 
 def describe(error: AmpsweepError) -> str:
@@ -42,10 +91,52 @@ def describe(error: AmpsweepError) -> str:
     return " ".join((error.message if named else f"{error.param}: {error.message}").split())
 
 
+def exit_code(error: AmpsweepError) -> int:
+    """Return the code that a command ends with."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return WRONG_INPUT if error.type == "invalid_request_error" else FAILED
+
+
+def _fail(error: Exception, *, as_json: bool) -> None:
+    """Say what went wrong and end the command; return where a traceback, or the usage of a group, says it better."""
+    if isinstance(error, AmpsweepError):
+        remedy = next((f"; {text}" for kind, text in _REMEDIES if isinstance(error, kind)), "")
+        _say(f"{describe(error)}{remedy}", error.type, error.param, error.code, as_json=as_json)
+        raise typer.Exit(exit_code(error)) from error
+    if _is_usage_error(error):
+        if _is_help(error):
+            return
+        _say(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
+        raise typer.Exit(WRONG_INPUT) from error
+    if os.environ.get(TRACEBACK):
+        return
+    text = f"{type(error).__name__}: {' '.join(str(error).split())} ({TRACEBACK}=1 shows where)"
+    _say(text, "server_error", None, "internal_error", as_json=as_json)
+    raise typer.Exit(FAILED) from error
+
+
+def _usage(error: Any) -> str:
+    """Return what typer complains about as one line that says where to read on."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    ctx = getattr(error, "ctx", None)
+    return text if ctx is None else f"{text} (see {ctx.command_path} --help)"
+
+
 def _is_usage_error(error: Exception) -> bool:
-    """Whether typer itself reports it, with the usage of the command."""
-    return hasattr(error, "exit_code")
+    """Whether typer itself found the arguments wrong."""
+    return hasattr(error, "format_message")
 
 
-def _say(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
+def _is_help(error: Exception) -> bool:
+    """Whether it is the help of a group that was called without a command."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def _say(message: str, kind: str, param: str | None, code: str, *, as_json: bool) -> None:
+    if as_json:
+        body = {"message": message, "type": kind, "param": param, "code": code}
+        typer.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+    else:
+        typer.echo(f"error: {message}", err=True)

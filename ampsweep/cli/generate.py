@@ -7,16 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from ampsweep.cli.completion import models
 from ampsweep.cli.engine_options import Dtype, Kind, opened, read_neurons
 from ampsweep.cli.json_option import json_object
+from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.running import run_to_end
-from ampsweep.client import Client
+from ampsweep.cli.server import client_of
 from ampsweep.errors import InvalidRequest
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
-    model: Annotated[str, typer.Option(help="A local folder, `atlas`, or with --server a name on its list.")],
+    model: Annotated[
+        str, typer.Option(help="A local folder, `atlas`, or with --server a name on its list.", autocompletion=models)
+    ],
     server: Annotated[
         str | None, typer.Option(help="Ask the server at this URL instead of loading the model here.")
     ] = None,
@@ -37,16 +41,18 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Of the draw, where the temperature is above 0.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt and print the text as it comes."""
+    """Continue a prompt and print the text as it comes; as JSON once it is whole."""
     steering = _intervention(intervention, languages, op, factor, patch)
     if server is not None:
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
         given = {key: value for key, value in options.items() if value is not None}
-        with Client(server) as client:
+        told = _Told(as_json=as_json)
+        with client_of(server) as client:
             for piece in client.stream(model, prompt, intervention=steering, **given):
-                typer.echo(piece.text, nl=False)
-        typer.echo()
+                told.piece(piece.text, piece.finish_reason)
+        told.end()
         return
     if steering is not None and neurons is None:
         raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
@@ -63,11 +69,30 @@ def generate(
         async with opened(model, kind=engine, dtype=dtype, neurons=neuron_set) as loaded:
             use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
+            told = _Told(as_json=as_json)
             async for chunk in loaded.generate(request):
-                typer.echo(chunk.text, nl=False)
-            typer.echo()
+                told.piece(chunk.text, chunk.finish_reason)
+            told.end()
 
     run_to_end(stream())
+
+
+class _Told:
+    """A text, printed piece by piece or, as JSON, when it is whole."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._text = ""
+        self._finish_reason: str | None = None
+
+    def piece(self, text: str, finish_reason: str | None) -> None:
+        self._text += text
+        self._finish_reason = finish_reason
+        if not self._as_json:
+            typer.echo(text, nl=False)
+
+    def end(self) -> None:
+        show({"text": self._text, "finish_reason": self._finish_reason}, "", as_json=self._as_json)
 
 
 def _intervention(

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from ampsweep.cli.engine_options import Dtype, Kind, Model, opened
+from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.running import run_to_end
 from ampsweep.errors import InvalidRequest
 
@@ -25,6 +26,7 @@ def identify(
     max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = 100_000,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    as_json: AsJson = False,
 ) -> None:
     """Record a corpus on a model and write the neurons of each language.
 
@@ -50,9 +52,10 @@ def identify(
             return found
 
     found = run_to_end(record())
-    for language, pairs in found.neurons.items():
-        typer.echo(f"{language}  {len(pairs)} neurons")
-    typer.echo(f"{found.id} in {out}")
+    languages_found = {language: len(pairs) for language, pairs in found.neurons.items()}
+    text = "".join(f"{language}  {count} neurons\n" for language, count in languages_found.items())
+    content = {"id": found.id, "folder": str(out), "languages": languages_found}
+    show(content, f"{text}{found.id} in {out}", as_json=as_json)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

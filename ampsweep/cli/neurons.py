@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ampsweep.cli.engine_options import Model, model_folder
+from ampsweep.cli.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
@@ -19,34 +21,31 @@ Folder = Annotated[Path, typer.Argument(help="The folder of a neuron set.")]
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or .pt lists of LAPE code.")],
+    file: Annotated[Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or lists of torch.save.")],
     model: Model,
     out: Annotated[Path, typer.Option(help="The folder the neuron set is written to.")],
     languages: Annotated[
-        str | None, typer.Option(help="For .pt: the language codes in the file's order, with commas.")
+        str | None, typer.Option(help="For lists of torch.save: the language codes in their order, with commas.")
     ] = None,
+    languages_from: Annotated[
+        Path | None, typer.Option(help="Instead of --languages: the file {0: code, ...} that was saved beside them.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a neuron set of neurons that another tool found."""
     from ampsweep.folders.model import read_model_folder
-    from engine.neuron_json import from_json
+    from engine.neuron_file import read_neuron_file
 
     shape = read_model_folder(model_folder(model), name=model)
-    if file.suffix == ".pt":
-        if not languages:
-            raise InvalidRequest(
-                "a .pt file does not name its languages: give --languages in its order", param="languages"
-            )
-        from engine.lape_lists import from_lape_lists
-
-        neurons = from_lape_lists(file, languages=[code.strip() for code in languages.split(",")], model=shape)
-    else:
-        neurons = from_json(_json(file), model=shape)
+    neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
     neurons.save(out)
-    typer.echo(f"{neurons.id} in {out}: {sum(map(len, neurons.neurons.values()))} neurons")
+    languages_found = {language: len(pairs) for language, pairs in neurons.neurons.items()}
+    content = {"id": neurons.id, "folder": str(out), "languages": languages_found}
+    show(content, f"{neurons.id} in {out}: {sum(languages_found.values())} neurons", as_json=as_json)
 
 
-@app.command()
-def show(folder: Folder) -> None:
+@app.command(name="show")
+def show_(folder: Folder, as_json: AsJson = False) -> None:
     """Print where a neuron set came from, and how many neurons each language has in each layer."""
     import numpy as np
 
@@ -55,34 +54,62 @@ def show(folder: Folder) -> None:
     neurons = NeuronSet.load(folder)
     corpus = f" on {neurons.corpus}" if neurons.corpus else ""
     patch = "with patch values" if neurons.patch else "without patch values"
-    typer.echo(f"{neurons.id}  {neurons.model}, {neurons.layers} layers of {neurons.width}, {patch}")
-    typer.echo(f"found by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}")
-    for language, pairs in neurons.neurons.items():
-        layers = " ".join(str(count) for count in np.bincount(pairs[:, 0], minlength=neurons.layers))
-        typer.echo(f"{language:<8} {len(pairs):>6}   by layer: {layers}")
+    by_layer = {
+        language: np.bincount(pairs[:, 0], minlength=neurons.layers).tolist()
+        for language, pairs in neurons.neurons.items()
+    }
+    lines = [
+        f"{neurons.id}  {neurons.model}, {neurons.layers} layers of {neurons.width}, {patch}",
+        f"found by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}",
+        *(
+            f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"
+            for language, counts in by_layer.items()
+        ),
+    ]
+    content = {
+        "id": neurons.id,
+        "model": neurons.model,
+        "layers": neurons.layers,
+        "width": neurons.width,
+        "method": neurons.method,
+        "corpus": neurons.corpus,
+        "params": dict(neurons.params),
+        "patch": neurons.patch is not None,
+        "languages": {language: sum(counts) for language, counts in by_layer.items()},
+        "by_layer": by_layer,
+    }
+    show(content, "\n".join(lines), as_json=as_json)
 
 
 @app.command()
 def export(
     folder: Folder,
     out: Annotated[Path | None, typer.Option(help="The JSON file; default: standard output.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a neuron set as JSON {language: {layer: [index, ...]}}."""
     from engine.neuron_json import to_json
     from engine.neuron_set import NeuronSet
 
-    text = json.dumps(to_json(NeuronSet.load(folder)), ensure_ascii=False)
+    neurons = NeuronSet.load(folder)
+    text = json.dumps(to_json(neurons), ensure_ascii=False)
     if out is None:
         typer.echo(text)
         return
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"there is no folder {out.parent}", param="out")
     with atomic_write(out) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+    show({"id": neurons.id, "file": str(out)}, f"{neurons.id} in {out}", as_json=as_json)
 
 
-def _json(file: Path) -> object:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {file}: {error.strerror}", param="file") from error
-    except ValueError as error:
-        raise InvalidRequest(f"{file} is not JSON: {error}", param="file") from error
+def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] | None:
+    if languages is not None and languages_from is not None:
+        raise InvalidRequest("give --languages or --languages-from, not both", param="languages_from")
+    if languages is not None:
+        return [code.strip() for code in languages.split(",")]
+    if languages_from is None:
+        return None
+    from engine.language_order import read_language_order
+
+    return read_language_order(languages_from)

@@ -9,31 +9,39 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.server import Server
-from ampsweep.client import DEFAULT_URL, Client
+from ampsweep.cli.completion import sweeps
+from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, client_of
+from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
 
 def report(
-    sweep: Annotated[str, typer.Argument(help="The folder that `run` wrote to, or the id of a server's sweep.")],
+    sweep: Annotated[
+        str,
+        typer.Argument(help="The folder that `run` wrote to, or the id of a server's sweep.", autocompletion=sweeps),
+    ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     tables: Annotated[Path | None, typer.Option(help="A folder for the tables as CSV and LaTeX, too.")] = None,
     low_resource: Annotated[
         str | None, typer.Option(help="Languages that count as low-resource, by comma; default: ht,qu,ta.")
     ] = None,
     server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Answer the paper's questions from a sweep's Parquet files, in one HTML file without anything outside it."""
     if not out.parent.is_dir():
         raise InvalidRequest(f"there is no folder {out.parent}", param="out")
     if Path(sweep).is_dir():
         _write(Path(sweep), out, tables, low_resource)
-        return
-    with TemporaryDirectory() as folder, Client(server) as client:
-        client.download(sweep, Path(folder) / "results.parquet")
-        client.download_summary(sweep, Path(folder) / "summary.parquet")
-        _write(Path(folder), out, tables, low_resource)
+    else:
+        with TemporaryDirectory() as folder, client_of(server) as client:
+            client.download(sweep, Path(folder) / "results.parquet")
+            client.download_summary(sweep, Path(folder) / "summary.parquet")
+            _write(Path(folder), out, tables, low_resource)
+    written = {"report": str(out), "tables": None if tables is None else str(tables)}
+    show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
 
 
 def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None) -> None:
@@ -46,11 +54,9 @@ def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | Non
         page = render(data, found)
     with atomic_write(out) as path:
         path.write_text(page, encoding="utf-8")
-    typer.echo(f"report: {out}")
     if tables is not None:
         tables.mkdir(parents=True, exist_ok=True)
         for each in found:
             for suffix, text in ((".csv", each.csv), (".tex", each.latex)):
                 with atomic_write(tables / f"{each.question.key}{suffix}") as path:
                     path.write_text(text, encoding="utf-8")
-        typer.echo(f"tables: {tables}")

@@ -7,24 +7,27 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.server import Server
-from ampsweep.client import DEFAULT_URL, Client
+from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, SweepId, client_of
+from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 
 
 def results(
-    sweep: Annotated[str, typer.Argument(help="The sweep's id.")],
+    sweep: SweepId,
     out: Annotated[Path | None, typer.Option(help="The Parquet file to write; default: <id>.parquet.")] = None,
     server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Download the samples of a finished sweep as Parquet, and print its summary."""
     from ampsweep.cli.summary import show_summary
 
-    target = out or Path(f"{sweep}.parquet")
-    if not target.parent.is_dir():
-        raise InvalidRequest(f"there is no folder {target.parent}", param="out")
-    with Client(server) as client:
+    if out is not None and not out.parent.is_dir():
+        raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+    with client_of(server) as client:
+        target = out or Path(f"{client.sweep(sweep).id}.parquet")
         client.download(sweep, target)
         summary = client.summary(sweep)
-    show_summary(summary["rows"], summary["best_factors"])
-    typer.echo(f"samples: {target}")
+    if not as_json:
+        show_summary(summary["rows"], summary["best_factors"])
+    show({"id": sweep, "samples": str(target), "summary": summary}, f"samples: {target}", as_json=as_json)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampsweep.cli.engine_options import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.cli.summary import show_summary
@@ -30,14 +32,19 @@ def run(
     out: Annotated[Path, typer.Option(help="The folder of all that comes out; an earlier run in it goes on.")],
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
+    neurons: Annotated[
+        Path | None, typer.Option(help="The folder of a neuron set that the spec names: `neurons: {id: ns_...}`.")
+    ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
     from ampsweep.cli.house import House, catalog_of
     from ampsweep.settings import read_settings
+    from engine.neuron_set import NeuronSet
     from jobs.spec import parse_spec
     from jobs.summary import summary_json
 
@@ -52,15 +59,23 @@ def run(
         pipeline_parallel_size=pipeline_parallel_size,
     )
     with closing(House.open(out, catalog_of(settings, local_models=True))) as house:
+        if neurons is not None:
+            given = NeuronSet.load(neurons)
+            house.neuron_sets.publish(given.id, given.save)
         sweep = run_to_end(_compute(house, _enter(house, wanted), settings))
         summary = summary_json(house.results, sweep.id)
-        show_summary(summary["rows"], summary["best_factors"])
+        files = {}
         for source in (house.results.samples_file(sweep.id), house.results.summary_file(sweep.id)):
             target = out / Path(source.name).name
             with atomic_write(target) as copy, source.open() as file, copy.open("wb") as sink:
                 shutil.copyfileobj(file, sink)
-            typer.echo(f"{target.stem}: {target}")
+            files[target.stem] = str(target)
         _write_neurons(house, sweep, out / "neurons.parquet")
+    if not as_json:
+        show_summary(summary["rows"], summary["best_factors"])
+    text = "\n".join(f"{name}: {path}" for name, path in files.items())
+    content = {"id": sweep.id, "request_counts": asdict(sweep.request_counts), "files": files, "summary": summary}
+    show(content, text, as_json=as_json)
     if sweep.request_counts.failed:
         raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
 

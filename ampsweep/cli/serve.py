@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import signal
 import socket
 from contextlib import closing
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries
-from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.cli.output import AsJson, show
+from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from ampsweep.cli.http_server import HttpServer
     from ampsweep.settings import Settings
+    from ampsweep.telemetry.context import Telemetry
     from worker.engines import EngineSpec
     from worker.pool import Pool
 
@@ -51,10 +53,20 @@ def serve(
     behind_tls_proxy: Annotated[
         bool, typer.Option("--behind-tls-proxy", help="A proxy in front speaks TLS; no one else reaches this port.")
     ] = False,
+    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="Let anybody read /metrics.")] = False,
+    log_format: Annotated[str | None, typer.Option(help="console or json. [default: console]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send traces to this OTLP collector, as http://collector:4318.")
+    ] = None,
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
     from ampsweep.settings import read_settings
+    from ampsweep.telemetry.context import Telemetry
+    from ampsweep.telemetry.logs import LogSettings
+    from ampsweep.telemetry.traces import stop_traces
 
     settings = read_settings(
         host=host,
@@ -73,6 +85,10 @@ def serve(
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,
+        open_metrics=open_metrics or None,
+        log_format=log_format,
+        log_level=log_level,
+        otlp_endpoint=otlp_endpoint,
         keys=keys,
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -81,13 +97,19 @@ def serve(
     if not settings.served():
         raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
     quiet_libraries()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stopped_by = asyncio.run(_serve(settings))
+    telemetry = Telemetry(
+        logs=LogSettings(format=settings.log_format, level=settings.log_level), otlp_endpoint=settings.otlp_endpoint
+    )
+    telemetry.start(service="ampsweep", instance=f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        stopped_by = asyncio.run(_serve(settings, telemetry, as_json=as_json))
+    finally:
+        stop_traces()
     if stopped_by is signal.SIGINT:
         raise typer.Exit(130)
 
 
-async def _serve(settings: Settings) -> signal.Signals | None:
+async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = False) -> signal.Signals | None:
     """Serve until a signal comes, and return it; everything that was started has ended then."""
     from ampsweep.cli.exposure import door_of, limits_of
     from ampsweep.cli.house import House, catalog_of
@@ -114,6 +136,7 @@ async def _serve(settings: Settings) -> signal.Signals | None:
         house.setup,
         address=settings.ray_address,
         cells_per_engine=settings.cells_per_engine,
+        telemetry=telemetry,
     )
     bell = Bell()
     finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets)
@@ -128,23 +151,20 @@ async def _serve(settings: Settings) -> signal.Signals | None:
         muscle=pool,
         bell=bell,
         wake=dispatcher.wake,
+        tally=dispatcher.tally,
         limits=limits_of(settings),
     )
     server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
     with listening, closing(house), server.stopped_by_signals():
+        dispatcher.start()  # it leases nothing before there is an engine; sweeps that have only to be put together are
+        engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
         try:
-            await pool.start()
-            server.hear_signals()  # Ray has a handler for SIGTERM that aborts
-            dispatcher.start()
-            greeting = asyncio.create_task(_greet(server, pool, settings, listening))
             await server.serve([listening])
-            greeting.cancel()
-            await asyncio.gather(greeting, return_exceptions=True)
         finally:
             await finder.stop()
             await dispatcher.stop()
-            await pool.stop()
-    if not greeting.cancelled() and (error := greeting.exception()):
+            await _take_down(engines, pool)
+    if not engines.cancelled() and (error := engines.exception()):
         raise error
     return server.stopped_by
 
@@ -168,14 +188,27 @@ def _engines(settings: Settings) -> list[EngineSpec]:
     ]
 
 
-async def _greet(server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket) -> None:
-    """Say where the server is once its engines are ready; stop it where one cannot be."""
+async def _bring_up(
+    server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
+) -> None:
+    """Start the engines while requests are answered already, and say where the server is; stop it where none can be."""
+    host, port = listening.getsockname()[:2]
+    address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
+    typer.echo(f"listening at {address}; the engines are starting", err=True)
     try:
+        await pool.start()
+        server.hear_signals()  # Ray has a handler for SIGTERM that aborts
         await pool.ready()
-    except AmpsweepError:
+    except BaseException:
         server.should_exit = True
         raise
-    host, port = listening.getsockname()[:2]
-    scheme = "http" if settings.tls_cert is None else "https"
-    models = ", ".join(sorted(settings.served()))
-    typer.echo(f"{models} at {scheme}://{host}:{port} (Ctrl-C stops the server)")
+    models = sorted(settings.served())
+    text = f"{', '.join(models)} at {address} (Ctrl-C stops the server)"
+    show({"url": address, "models": models}, text, as_json=as_json)
+
+
+async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:
+    """End the engines, also those that are just being started."""
+    engines.cancel()
+    await asyncio.gather(engines, return_exceptions=True)
+    await pool.stop()

@@ -1,4 +1,4 @@
-"""The option and the client that all commands share which speak to a server."""
+"""The options and the client that all commands share which speak to a server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ from typing import Annotated
 
 import typer
 
+from ampsweep.cli.completion import sweeps
 from ampsweep.cli.progress import Counter
-from ampsweep.client import DEFAULT_URL, Client
+from ampsweep.client import DEFAULT_URL, URL, Client
 from ampsweep.replies import Sweep
 
-Server = Annotated[str, typer.Option(envvar="AMPSWEEP_SERVER", help="The server's URL.", show_default=DEFAULT_URL)]
+Server = Annotated[str, typer.Option(envvar=URL, help="The server's URL.", show_default=DEFAULT_URL)]
+SweepId = Annotated[str, typer.Argument(help="The sweep's id.", autocompletion=sweeps)]
+
+RETRIES = 2
+"""Somebody waits at the terminal: a server that is not there is said so within seconds."""
+
+
+def client_of(server: str) -> Client:
+    """Return a client of a server, for the length of a command."""
+    return Client(server, retries=RETRIES)
+
+
+def line(sweep: Sweep) -> str:
+    """Return a sweep as one line."""
+    counts = sweep.request_counts
+    failed = f", {counts.failed} failed" if counts.failed else ""
+    error = f"  {sweep.error}" if sweep.error else ""
+    return f"{sweep.id}  {sweep.status:<11}  {counts.completed}/{counts.total} cells{failed}  {sweep.name}{error}"
 
 
 def follow(client: Client, sweep: Sweep) -> Sweep:

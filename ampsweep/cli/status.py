@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from ampsweep.cli.server import Server
-from ampsweep.client import DEFAULT_URL, Client
-from ampsweep.replies import Sweep
+from ampsweep.cli.completion import sweeps
+from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, client_of, line
+from ampsweep.client import DEFAULT_URL
 
 
 def status(
-    sweep: Annotated[str | None, typer.Argument(help="A sweep's id; without one, all sweeps are listed.")] = None,
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep's id; without one, all sweeps are listed.", autocompletion=sweeps)
+    ] = None,
     server: Server = DEFAULT_URL,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one sweep a line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print one sweep, or all of a server's sweeps, newest first."""
-    with Client(server) as client:
+    with client_of(server) as client:
         for record in client.sweeps() if sweep is None else [client.sweep(sweep)]:
-            typer.echo(json.dumps(record.model_dump()) if as_json else _line(record))
-
-
-def _line(sweep: Sweep) -> str:
-    counts = sweep.request_counts
-    failed = f", {counts.failed} failed" if counts.failed else ""
-    error = f"  {sweep.error}" if sweep.error else ""
-    return f"{sweep.id}  {sweep.status:<11}  {counts.completed}/{counts.total} cells{failed}  {sweep.name}{error}"
+            show(record.model_dump(), line(record), as_json=as_json)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.server import Server, follow
-from ampsweep.client import DEFAULT_URL, Client
+from ampsweep.cli.failures import FAILED
+from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, client_of, follow
+from ampsweep.client import DEFAULT_URL
 
 
 def submit(
@@ -19,14 +21,15 @@ def submit(
         str | None, typer.Option(help="A second call with the same key sends nothing new.")
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Sweeps of higher priority go first.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Send a sweep to a server and print its id."""
-    with Client(server) as client:
+    """Send a sweep to a server and print its id; with --watch, once more how it ended."""
+    with client_of(server) as client:
         sweep = client.submit(spec, idempotency_key=idempotency_key, priority=priority)
-        typer.echo(sweep.id)
+        show(sweep.model_dump(), sweep.id, as_json=as_json)
         if not watch:
             return
         sweep = follow(client, sweep)
-    typer.echo(f"{sweep.id} {sweep.status}")
-    if sweep.status != "completed":
-        raise typer.Exit(1)
+    show(sweep.model_dump(), f"{sweep.id} {sweep.status}", as_json=as_json)
+    if sweep.status != "completed" or sweep.request_counts.failed:
+        raise typer.Exit(FAILED)

@@ -12,6 +12,7 @@ from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
 from api.bell import Bell
+from api.event_stream import EventStream
 from api.services import Served, Services
 from api.streams import one_stream
 from jobs.store.states import SWEEP_ENDED
@@ -22,15 +23,13 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 @router.get("/{sweep_id}/events", response_class=EventSourceResponse, dependencies=[one_stream])
 async def stream_events(
     served: Served, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
-) -> EventSourceResponse:
+) -> EventStream:
     """Stream a sweep's events from the first one, or from behind `Last-Event-ID`, until the sweep has ended.
 
     Ids grow by one, so a client that comes back misses nothing and sees nothing twice.
     """
     await asyncio.to_thread(served.store.get_sweep, sweep_id)  # an unknown id is a 404, not an empty stream
-    return EventSourceResponse(
-        _follow(served, sweep_id, last_event_id), sep="\n", ping=15, send_timeout=served.send_timeout
-    )
+    return EventStream(_follow(served, sweep_id, last_event_id), send_timeout=served.send_timeout)
 
 
 async def _follow(served: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:

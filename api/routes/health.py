@@ -20,9 +20,10 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(served: Served) -> JSONResponse:
-    """Answer 200 once every model has an engine that is ready, else 503; both list the engines."""
+    """Answer 200 once every model has an engine that is ready, else 503 and the models `missing`; both list engines."""
     engines = [dict(engine) for engine in served.muscle.engines()]
     ready = {engine["model"] for engine in engines if engine["state"] == "ready"}
     missing = {engine["model"] for engine in engines} - ready
-    body: dict[str, Any] = {"status": "unavailable" if missing else "ready", "engines": engines}
+    status = "unavailable" if missing else "ready"
+    body: dict[str, Any] = {"status": status, "missing": sorted(missing), "engines": engines}
     return JSONResponse(body, 503 if missing else 200)

@@ -30,6 +30,7 @@ _ENVIRONMENT = {
 """Set unless the user has set them; what must hold is set in any case."""
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+_CPU_BLOCK = 32
 _LLVMLITE = "llvmlite.binding.ffi"
 RunnerName = Literal["v1", "v2"]
 """vLLM's model runners."""
@@ -44,8 +45,9 @@ class VllmSettings:
     """How an engine is run. `slots` bounds the distinct interventions in flight.
 
     None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
-    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `compile` turns torch.compile on, and CUDA
-    graphs where the path allows them.
+    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `block_size` are the tokens of a block of
+    the prefix cache, the least that requests can share; None is vLLM's own, but on a CPU the smallest that it takes, 32
+    instead of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
     """
 
     slots: int = 256
@@ -97,7 +99,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "pipeline_parallel_size": settings.pipeline_parallel_size,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
-        "block_size": settings.block_size,
+        "block_size": settings.block_size or (_CPU_BLOCK if on_cpu else None),
         "max_num_batched_tokens": settings.max_num_batched_tokens,
         "scheduling_policy": "priority",
         "enable_prefix_caching": settings.prefix_caching,

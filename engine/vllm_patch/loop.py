@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from engine.vllm_patch.scheduler_stats import SchedulerStats, read_scheduler
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -59,6 +60,9 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
         self._started: Future[None] = Future()
         self._names = 0
+        self.steps = 0
+        self.step_requests = 0  # that took part in a step, added up over the steps
+        self.scheduled = SchedulerStats(running=0, waiting=0, kv_use=0.0, batch_size=0)
 
     async def start(self) -> None:
         """Make the engine; returns when it is ready, raises what making it raised."""
@@ -149,11 +153,13 @@ class EngineLoop:
             self._started.set_exception(error)
             return
         engine.model_executor.register_failure_callback(self._worker_died)
+        self.scheduled = read_scheduler(engine)
         self._started.set_result(None)
         try:
             while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
                 if engine.has_unfinished_requests():
                     self._step(engine)
+                self.scheduled = read_scheduler(engine)
             self._fail(EngineFailed("the engine was stopped"))
         except Exception as error:  # noqa: BLE001  # whatever it is, the engine is gone
             self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
@@ -175,6 +181,8 @@ class EngineLoop:
     def _step(self, engine: LLMEngine) -> None:
         delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []
         outputs = engine.step()
+        self.steps += 1
+        self.step_requests += read_scheduler(engine).running + sum(output.finished for output in outputs)
         self._take_kept(engine, [output.request_id for output in outputs if output.finished])
         for output in outputs:
             sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)

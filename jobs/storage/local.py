@@ -51,12 +51,12 @@ class LocalStorage:
             raise _missing(name) from None
 
     def stat(self, name: str) -> Stored:
-        """Look at a file."""
+        """Look at a file; its `etag` has the time of its last change, which a copy that keeps dates cannot set back."""
         path = self._path(name)
         if not path.is_file():
             raise _missing(name)
         found = path.stat()
-        etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
+        etag = f"{found.st_ctime_ns:x}-{found.st_size:x}"
         return Stored(size=found.st_size, modified=found.st_mtime, etag=etag)
 
     def names(self, folder: str = "") -> list[str]:

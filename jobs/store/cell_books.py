@@ -71,7 +71,14 @@ class CellBooks:
         """The lease under which the cell is out."""
         assert self.owner is not None, "a leased cell has an owner"
         assert self.expires_at is not None, "a lease ends"
-        return Lease(cell=self.cell, owner=self.owner, epoch=self.epoch, expires_at=self.expires_at, alone=self.suspect)
+        return Lease(
+            cell=self.cell,
+            owner=self.owner,
+            epoch=self.epoch,
+            expires_at=self.expires_at,
+            alone=self.suspect,
+            tries=self.attempts + self.lapses,
+        )
 
     # Each change returns the event that says so, or None where there is nothing to say.
 

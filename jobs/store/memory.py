@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import RLock
 from typing import Any
@@ -20,6 +21,7 @@ from jobs.store.records import (
     Beat,
     CellFileState,
     CellRecord,
+    Census,
     Event,
     Lease,
     Page,
@@ -72,6 +74,10 @@ class _Sweep:
 class _Cell:
     books: CellBooks
     sweeps: list[_Sweep] = field(default_factory=list)
+
+    @property
+    def wanted_by(self) -> tuple[str, ...]:
+        return tuple(sweep.ledger.sweep_id for sweep in self.sweeps if sweep.ledger.state in SWEEP_ACTIVE)
 
 
 class MemoryStore:
@@ -278,7 +284,7 @@ class MemoryStore:
             entries = [self._cells[cell_id] for cell_id in [*chosen, *(cell_id for cell_id, _ in shared)]]
             for entry in entries:
                 self._move(entry, now, partial(entry.books.lease, owner, now + ttl))
-            return [entry.books.held for entry in entries]
+            return [replace(entry.books.held, sweep_ids=entry.wanted_by) for entry in entries]
 
     def _suspects(self, models: Sequence[str], limit: int) -> list[str]:
         def wanted(entry: _Cell) -> bool:
@@ -335,6 +341,22 @@ class MemoryStore:
             entry = self._cells[cell_id]
             if entry.books.state is CellState.COMPLETED:
                 self._move(entry, now, partial(entry.books.reset, reason))
+
+    def census(self) -> Census:
+        """See the protocol."""
+        with self._lock:
+            sweeps, books = list(self._sweeps.values()), [entry.books for entry in self._cells.values()]
+            waiting = [sweep for sweep in sweeps if sweep.waits([sweep.model])]
+            served = [max(sweep.created_at, sweep.ledger.served_at) for sweep in waiting]
+            return Census(
+                sweeps=Counter(sweep.ledger.state.value for sweep in sweeps),
+                cells=Counter(cell.state.value for cell in books),
+                leases=Counter(cell.held.owner for cell in books if cell.state is CellState.LEASED),
+                cells_asked=sum(sweep.ledger.total for sweep in sweeps),
+                cells_reused=sum(sweep.ledger.reused for sweep in sweeps),
+                oldest_waiting=min((sweep.created_at for sweep in waiting), default=None),
+                longest_unserved=min(served, default=None),
+            )
 
     # --- how books are kept
 

@@ -14,6 +14,7 @@ from jobs.store.records import (
     Beat,
     CellFileState,
     CellRecord,
+    Census,
     Event,
     Lease,
     Page,
@@ -146,6 +147,10 @@ class Store(Protocol):
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return a sweep's events with an id above `after`, in order; NotFound if there is no such sweep."""
+        ...
+
+    def census(self) -> Census:
+        """Count what there is, for those who watch."""
         ...
 
     def close(self) -> None:

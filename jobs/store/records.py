@@ -81,7 +81,8 @@ class Lease:
     """The right to compute a cell until `expires_at`. Every write under it names its epoch; an old one is refused.
 
     A cell that is `alone` is to run with no other cell on its engine: an engine died with it and others in flight, and
-    whose fault that was is found out now.
+    whose fault that was is found out now. `tries` counts this lease and those that failed or ran out before it;
+    `sweep_ids` are the active sweeps that need the cell, the oldest first.
     """
 
     cell: Cell
@@ -89,6 +90,8 @@ class Lease:
     epoch: int
     expires_at: float
     alone: bool = False
+    tries: int = 1
+    sweep_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +157,21 @@ class CellFileState:
     file: str | None
     epoch: int
     leased: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """How much there is of everything: sweeps and cells by state, leases by who has them.
+
+    `cells_asked` are those of all sweeps together, `cells_reused` those among them that were done when they were asked
+    for. Of the sweeps in progress whose cells wait to be leased, `oldest_waiting` is when the first was sent, and
+    `longest_unserved` the earliest time since which one has had no cell leased (or been there); None where none waits.
+    """
+
+    sweeps: Mapping[str, int]
+    cells: Mapping[str, int]
+    leases: Mapping[str, int]
+    cells_asked: int
+    cells_reused: int
+    oldest_waiting: float | None
+    longest_unserved: float | None

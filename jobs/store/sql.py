@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,12 +15,14 @@ from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.ids import Ids
 from jobs.store.cell_books import CellBooks, News
+from jobs.store.census import take_census
 from jobs.store.database import Database, open_database
 from jobs.store.ledger import Ledger
 from jobs.store.records import (
     Beat,
     CellFileState,
     CellRecord,
+    Census,
     Event,
     Lease,
     Page,
@@ -71,11 +74,14 @@ class SqlStore:
         """See the protocol."""
         with self._write() as books:
             db, now = books.db, books.now
-            if idempotency_key is not None and (row := _first(db, sweeps.c.idempotency_key == idempotency_key)):
-                if canonical_json(row["spec"]) != canonical_json(spec):
+            first = (
+                None if idempotency_key is None else db.execute(_BY_KEY, {"key": idempotency_key}).mappings().first()
+            )
+            if first is not None:
+                if canonical_json(first["spec"]) != canonical_json(spec):
                     message = "this key was used with another spec; choose a new key for a new sweep"
                     raise InvalidRequest(message, param="Idempotency-Key")
-                return sweep_record(row)
+                return sweep_record(first)
             known = self._store_cells(books, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
             sweep_id = self._ids.new("sweep")
@@ -237,7 +243,8 @@ class SqlStore:
             books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
             for seq in {seq for _, seq in shared}:
                 books.ledger_at(seq).served_at = books.now
-            return [cell.held for cell in found]
+            needed = {cell_id: tuple(at.sweep_id for at in own) for cell_id, own in books.ledgers_of(found).items()}
+            return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
 
     def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
@@ -285,6 +292,11 @@ class SqlStore:
                 raise NotFound(f"no cell {cell_id}")
             books.move([at for at in found if at.state is CellState.COMPLETED], lambda cell: cell.reset(reason))
 
+    def census(self) -> Census:
+        """See the protocol."""
+        with self._database.reading() as db:
+            return take_census(db)
+
     @contextmanager
     def _write(self) -> Iterator[Transaction]:
         with self._database.writing() as db:
@@ -293,12 +305,25 @@ class SqlStore:
             books.write()
 
 
-def _first(db: sa.Connection, condition: sa.ColumnElement[bool]) -> Row | None:
-    return db.execute(sa.select(sweeps).where(condition)).mappings().first()
+# Statements that are run for every cell or sweep are made once: to put one together takes longer than to run it.
+_BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
+_BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
+_PENDING = (
+    sa.select(cells.c.id)
+    .join(sweep_cells)
+    .where(
+        sweep_cells.c.sweep_seq == sa.bindparam("seq"),
+        cells.c.state == CellState.PENDING,
+        cells.c.suspect.is_(False),
+        cells.c.model.in_(sa.bindparam("models", expanding=True)),
+    )
+    .order_by(sweep_cells.c.position)
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
 
 
 def _sweep(db: sa.Connection, sweep_id: str) -> Row:
-    row = _first(db, sweeps.c.id == sweep_id)
+    row = db.execute(_BY_ID, {"id": sweep_id}).mappings().first()
     if row is None:
         raise NotFound(f"no sweep {sweep_id}")
     return row
@@ -337,9 +362,7 @@ def _queued(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
 
 
 def _pending(db: sa.Connection, seq: int, models: Sequence[str], limit: int) -> Sequence[str]:
-    free = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(False), cells.c.model.in_(models))
-    query = sa.select(cells.c.id).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq, free)
-    return db.execute(query.order_by(sweep_cells.c.position).limit(limit)).scalars().all()
+    return db.execute(_PENDING, {"seq": seq, "models": list(models), "at_most": limit}).scalars().all()
 
 
 def _suspects(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,30 @@ def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
     return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
+@cache
+def _rewriting(table: sa.Table, same: tuple[str, ...], names: tuple[str, ...]) -> sa.Update:
+    """Return the statement that gives columns their values `new_<name>` in the row whose others are `old_<name>`.
+
+    It is made once: to put it together takes longer than to run it.
+    """
+    new = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    return sa.update(table).where(*(table.c[name] == sa.bindparam(f"old_{name}") for name in same)).values(**new)
+
+
+def _rewrite(db: sa.Connection, table: sa.Table, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """Write rows anew, each given by what it was found as and by its new values."""
+    if not rows:
+        return
+    found, new = rows[0]
+    statement = _rewriting(table, tuple(found), tuple(new))
+    values = [
+        {f"old_{name}": value for name, value in found.items()} | {f"new_{name}": value for name, value in new.items()}
+        for found, new in rows
+    ]
+    done = db.execute(statement, values)
+    assert done.rowcount == len(rows), "a row was changed by somebody else, though there is one writer at a time"
+
+
 class Transaction:
     """Cells and ledgers by id, each read once; `write` settles the sweeps and writes what has changed."""
 
@@ -34,7 +59,7 @@ class Transaction:
         self.db = db
         self.now = now
         self._cells: dict[str, CellBooks] = {}
-        self._read_as: dict[str, tuple[CellState, int]] = {}
+        self._read_as: dict[str, dict[str, Any]] = {}
         self._moved: dict[str, CellBooks] = {}
         self._ledgers: dict[int, Ledger] = {}
         self._linked: dict[str, list[int]] = {}
@@ -84,40 +109,24 @@ class Transaction:
 
     def write(self) -> None:
         """Settle the sweeps whose books are open, and write everything that was changed."""
-        self._write_cells()
-        for seq, ledger in sorted(self._ledgers.items()):
+        moved = [(self._read_as[cell_id], cell_columns(books)) for cell_id, books in self._moved.items()]
+        _rewrite(self.db, cells, moved)
+        ledgers = sorted(self._ledgers.items())
+        for _, ledger in ledgers:
             ledger.settle(self.now)
-            self.db.execute(sa.update(sweeps).where(sweeps.c.seq == seq).values(**ledger_columns(ledger)))
+        _rewrite(self.db, sweeps, [({"seq": seq}, ledger_columns(ledger)) for seq, ledger in ledgers])
         news = [
             {"sweep_seq": seq, "id": event.id, "type": event.type, "data": event.data, "created_at": event.created_at}
-            for seq, ledger in sorted(self._ledgers.items())
+            for seq, ledger in ledgers
             for event in ledger.news
         ]
         if news:
             self.db.execute(sa.insert(events), news)
 
-    def _write_cells(self) -> None:
-        if not self._moved:
-            return
-        any_cell = next(iter(self._moved.values()))
-        names = {name: sa.bindparam(f"new_{name}", type_=cells.c[name].type) for name in cell_columns(any_cell)}
-        same = sa.and_(
-            cells.c.id == sa.bindparam("cell_id"),
-            cells.c.state == sa.bindparam("old_state"),
-            cells.c.epoch == sa.bindparam("old_epoch"),
-        )
-        rows = []
-        for cell_id, books in self._moved.items():
-            state, epoch = self._read_as[cell_id]
-            new = {f"new_{name}": value for name, value in cell_columns(books).items()}
-            rows.append({"cell_id": cell_id, "old_state": state, "old_epoch": epoch, **new})
-        done = self.db.execute(sa.update(cells).where(same).values(**names), rows)
-        assert done.rowcount == len(rows), "a cell was moved by somebody else, though there is one writer at a time"
-
     def _opened(self, row: Row) -> CellBooks:
         if row["id"] not in self._cells:
             self._cells[row["id"]] = cell_books(row)
-            self._read_as[row["id"]] = CellState(row["state"]), row["epoch"]
+            self._read_as[row["id"]] = {name: row[name] for name in ("id", "state", "epoch")}
         return self._cells[row["id"]]
 
     def _link(self, ids: Sequence[str]) -> None:

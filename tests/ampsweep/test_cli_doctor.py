@@ -18,7 +18,7 @@ from ampsweep.errors import Unauthenticated
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for name in ("AMPSWEEP_SERVER", "AMPSWEEP_API_KEY"):
+    for name in ("AMPSWEEP_URL", "AMPSWEEP_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AMPSWEEP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AMPSWEEP_PORT", "0")
@@ -31,7 +31,7 @@ def call(*arguments: str) -> Any:
 
 
 def states(result: Any) -> dict[str, str]:
-    return {finding["subject"]: finding["state"] for finding in json.loads(result.stdout)}
+    return {finding["subject"]: finding["state"] for finding in map(json.loads, result.stdout.splitlines())}
 
 
 def test_all_is_well_here() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ampsweep.cli import app, batch
@@ -94,9 +95,17 @@ def test_an_import_names_what_is_wrong(model: Path, tmp_path: Path) -> None:
     result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "layers 0 to 3" in result.stderr
-    (tmp_path / "lists.pt").touch()
-    result = call("neurons", "import", tmp_path / "lists.pt", "--model", model, "--out", tmp_path / "out")
-    assert "--languages" in result.stderr
+
+
+def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Path, tmp_path: Path) -> None:
+    lists, order = tmp_path / "qwen0.5_flores", tmp_path / "ld_flores200"
+    torch.save([[torch.tensor([3])] * 4, [torch.tensor([])] * 4], lists)
+    torch.save({0: "fra_Latn", 1: "eng_Latn"}, order)
+    arguments = ("neurons", "import", lists, "--model", model, "--out", tmp_path / "out")
+    assert "--languages" in call(*arguments).stderr
+    assert "not both" in call(*arguments, "--languages", "fr,en", "--languages-from", order).stderr
+    assert call(*arguments, "--languages-from", order).exit_code == 0
+    assert {code: len(pairs) for code, pairs in NeuronSet.load(tmp_path / "out").neurons.items()} == {"fr": 4, "en": 0}
 
 
 LINES: list[object] = [
@@ -178,7 +187,7 @@ def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypa
 
 def test_a_batch_that_fails_leaves_no_file(model: Path, tmp_path: Path) -> None:
     result, rows = _batch(model, tmp_path, LINES, "--neurons", tmp_path / "none")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert rows == []
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -187,6 +196,24 @@ def test_an_empty_batch_is_an_empty_table(model: Path, tmp_path: Path) -> None:
     result, rows = _batch(model, tmp_path, [])
     assert (result.exit_code, rows) == (0, [])
     assert (tmp_path / "out.parquet").exists()
+
+
+def test_what_comes_of_local_commands_as_json(model: Path, corpus: Path, tmp_path: Path) -> None:
+    local, out = ("--model", model, "--engine", "fake", "--json"), tmp_path / "neurons"
+    found = json.loads(call("identify", "--corpus", corpus, "--out", out, *local).stdout)
+    assert (found["folder"], set(found["languages"])) == (str(out), {"en", "fr"})
+    shown = json.loads(call("neurons", "show", out, "--json").stdout)
+    assert (shown["id"], shown["languages"], shown["patch"]) == (found["id"], found["languages"], True)
+    assert {language: sum(counts) for language, counts in shown["by_layer"].items()} == found["languages"]
+    written = json.loads(call("neurons", "export", out, "--out", tmp_path / "neurons.json", "--json").stdout)
+    assert written == {"id": found["id"], "file": str(tmp_path / "neurons.json")}
+    taken = call("neurons", "import", written["file"], "--model", model, "--out", tmp_path / "taken", "--json")
+    assert json.loads(taken.stdout)["languages"] == found["languages"]
+    told = json.loads(call("generate", "Hello", "--max-tokens", 3, *local).stdout)
+    assert (len(told["text"].split()), told["finish_reason"]) == (3, "length")
+    (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "kind": "generate", "prompt": "Hello"}\nno json\n')
+    done = json.loads(call("batch", tmp_path / "in.jsonl", tmp_path / "out.parquet", *local).stdout)
+    assert done == {"rows": 2, "failed": 1, "file": str(tmp_path / "out.parquet")}
 
 
 def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -40,18 +41,26 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
     assert " revoked " in keys(tmp_path, "list").stdout
 
 
+def test_keys_as_json(tmp_path: Path) -> None:
+    made = json.loads(keys(tmp_path, "create", "--name", "ada", "--json").stdout)
+    assert made.pop("key").startswith(f"amp_{made['id']}_")
+    assert (made["name"], made["scopes"], made["revoked_at"]) == ("ada", ["read", "submit"], None)
+    assert json.loads(keys(tmp_path, "list", "--json").stdout) == made
+    assert json.loads(keys(tmp_path, "revoke", made["id"], "--json").stdout)["revoked_at"] > made["created_at"]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "says", "code"),
     [
-        (["create", "--name", "ada", "--scopes", "write"], "read, submit, admin"),
-        (["create", "--name", "ada", "--scopes", ","], "at least one"),
-        (["create", "--name", "a/b"], "name"),
-        (["revoke", "nope"], "keys list"),
+        (["create", "--name", "ada", "--scopes", "write"], "read, submit, admin", 2),
+        (["create", "--name", "ada", "--scopes", ","], "at least one", 2),
+        (["create", "--name", "a/b"], "name", 2),
+        (["revoke", "nope"], "keys list", 3),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, arguments: list[str], says: str, code: int) -> None:
     done = keys(tmp_path, *arguments)
-    assert done.exit_code == 2
+    assert done.exit_code == code
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

@@ -52,6 +52,17 @@ def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: P
     assert f"first-look: {CELLS}/{CELLS}" in result.stderr
 
 
+def test_a_run_and_its_report_as_json(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = json.loads(call("run", local, "--out", out, "--engine", "fake", "--json").stdout)
+    assert done["request_counts"] == {"total": CELLS, "completed": CELLS, "failed": 0, "reused": 0}
+    assert done["files"] == {name: str(out / f"{name}.parquet") for name in ("results", "summary")}
+    assert len(done["summary"]["rows"]) == 4
+    page = tmp_path / "page.html"
+    assert json.loads(call("report", out, "--out", page, "--json").stdout) == {"report": str(page), "tables": None}
+    assert page.is_file()
+
+
 def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
     spec["interventions"] = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["std", "p97.5"]}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(model)}))
@@ -65,6 +76,20 @@ def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tm
     }
     assert "fr add p97.5 weight 0.5" in result.stdout
     assert "tr add std " in result.stdout
+
+
+def test_a_run_takes_neurons_that_were_imported(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"fr": {"0": [1, 2]}, "tr": {"3": [9]}}')
+    imported = call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", tmp_path / "set")
+    spec["interventions"] = {"op": "scale", "factors": [2]}
+    spec |= {"model": str(model), "neurons": {"id": imported.stdout.split()[0]}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake")
+    assert "unknown neuron set" in call(*arguments).stderr
+    result = call(*arguments, "--neurons", tmp_path / "set")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {row["target_language"]: row["neurons"] for row in rows if row["factor"]} == {"fr": 2, "tr": 1}
 
 
 def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
@@ -129,8 +154,24 @@ def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, 
     assert "fr set max" in fetched.stdout
     assert pq.read_table(tmp_path / "samples.parquet")["sweep_id"].to_pylist()[0] == sweep
     refused = call("cancel", sweep, "--server", server.url)
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert "completed" in refused.stderr
+
+
+def test_a_sweep_from_a_script(server: Served, remote: Path, tmp_path: Path) -> None:
+    sent, ended = map(
+        json.loads, call("submit", remote, "--watch", "--json", "--server", server.url).stdout.splitlines()
+    )
+    assert (sent["id"], ended["status"]) == (ended["id"], "completed")
+    file = tmp_path / "samples.parquet"
+    told = json.loads(call("results", sent["id"], "--out", file, "--json", "--server", server.url).stdout)
+    assert (told["id"], told["samples"], len(told["summary"]["rows"])) == (sent["id"], str(file), 4)
+    for name in ("pause", "resume", "cancel"):
+        refused = call(name, sent["id"], "--json", "--server", server.url)
+        assert (refused.exit_code, json.loads(refused.stderr)["error"]["code"]) == (3, "conflict")
+    unknown = call("results", "sweep_none", "--server", server.url)
+    assert (unknown.exit_code, unknown.stderr.strip()) == (3, "error: no sweep sweep_none")
+    assert not list(tmp_path.glob("*none*"))
 
 
 def test_a_sweep_is_cancelled(server: Served, remote: Path, spec: dict[str, Any]) -> None:

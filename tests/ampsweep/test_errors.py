@@ -43,4 +43,5 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_the_type_says_whose_fault_it_is() -> None:
     ours = {kind.__name__ for kind in KINDS if from_code(kind.code, "message").type == "server_error"}
-    assert ours == {"AmpsweepError", "SteeringNotInstalled", "EngineFailed", "EngineLost", "DamagedFile", "Unavailable"}
+    engines = {"SteeringNotInstalled", "EngineFailed", "EngineLost", "DamagedFile"}
+    assert ours == {"AmpsweepError", *engines, "Unavailable", "NoConnection", "ConnectionLost"}

@@ -97,3 +97,14 @@ def test_every_limit_is_a_setting(tmp_path: Path) -> None:
     )
     assert limits_of(read_settings(max_requests_a_minute=0)) == Limits(requests_a_minute=None)
     assert limits_of(read_settings()) == Limits()
+
+
+def test_metrics_are_open_only_where_a_setting_says_so(tmp_path: Path, key: str) -> None:
+    closed = door_of(read_settings(home=tmp_path))
+    with pytest.raises(Unauthenticated):
+        closed.let_in("GET", "/metrics", {})
+    assert closed.let_in("GET", "/metrics", {"authorization": f"Bearer {key}"}) is not None
+    opened = door_of(read_settings(home=tmp_path, open_metrics=True))
+    assert opened.let_in("GET", "/metrics", {}) is None
+    with pytest.raises(Unauthenticated):
+        opened.let_in("GET", "/v1/sweeps", {})

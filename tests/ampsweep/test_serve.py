@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,13 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from ampsweep import Client
-from ampsweep.cli.serve import _engines
+from ampsweep import AsyncClient, Client
+from ampsweep.cli.serve import _engines, _serve
+from ampsweep.errors import Unavailable
 from ampsweep.settings import read_settings
+from ampsweep.telemetry.context import Telemetry
 from tests.ampsweep.processes import descendants, living
 from tests.ampsweep.served import served
+from worker.ray_pool import RayPool
 
 
 def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
@@ -45,6 +50,56 @@ def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch
     assert len(engines) == 2
 
 
+def test_requests_are_answered_while_ray_is_still_starting(
+    model: Path,
+    tmp_path: Path,
+    spec: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
+    ray_starts, ended = asyncio.Event(), []
+
+    async def begin(_pool: RayPool) -> None:
+        ray_starts.set()
+        await asyncio.Event().wait()
+
+    async def end(_pool: RayPool) -> None:
+        ended.append("Ray")
+
+    async def first_answers() -> signal.Signals | None:
+        serving = asyncio.create_task(_serve(settings, Telemetry()))
+        await ray_starts.wait()
+        url = capsys.readouterr().err.split()[2].rstrip(";")
+        async with AsyncClient(url, retries=0) as client, httpx.AsyncClient(base_url=url) as http:
+            assert (await http.get("/healthz")).status_code == 200
+            ready = await http.get("/readyz")
+            assert (ready.status_code, ready.json()["missing"]) == (503, ["tiny"])
+            assert (await client.submit(spec)).status == "in_progress"
+            with pytest.raises(Unavailable, match="is starting") as refused:
+                await client.complete("tiny", "Hello")
+            assert refused.value.retry_after
+        signal.raise_signal(signal.SIGTERM)
+        return await serving
+
+    monkeypatch.setattr(RayPool, "_begin", begin)
+    monkeypatch.setattr(RayPool, "_end", end)
+    assert asyncio.run(first_answers()) is signal.SIGTERM
+    assert ended == ["Ray"]
+
+
+def test_a_cluster_that_cannot_be_joined_stops_the_start(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin(_pool: RayPool) -> None:
+        raise Unavailable("the Ray cluster at 10.0.0.1:6379 cannot be joined", param="ray_address")
+
+    settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
+    monkeypatch.setattr(RayPool, "_begin", begin)
+    with pytest.raises(Unavailable, match="cannot be joined"):
+        asyncio.run(_serve(settings, Telemetry()))
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "complaint"),
     [
@@ -52,10 +107,12 @@ def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch
         ("AMPSWEEP_ENGINE", "llama", "AMPSWEEP_ENGINE"),
         ("AMPSWEEP_MODELS", "here=/no/such/folder", "AMPSWEEP_MODELS.here"),
         ("AMPSWEEP_DATA", "/no/such/folder", "AMPSWEEP_DATA"),
+        ("AMPSWEEP_LOG_FORMAT", "xml", "AMPSWEEP_LOG_FORMAT"),
+        ("AMPSWEEP_OTLP_ENDPOINT", "collector:4318", "AMPSWEEP_OTLP_ENDPOINT"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, complaint: str, tmp_path: Path) -> None:
-    ended = _serve(tmp_path, environment={variable: value})
+    ended = _attempt(tmp_path, environment={variable: value})
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"error: {complaint}")
     assert len(ended.stderr.splitlines()) == 1
@@ -64,18 +121,18 @@ def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, 
 def test_a_port_in_use_is_named(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = _serve(tmp_path, "--port", str(port), "--model", f"tiny={model}", "--no-atlas")
+        ended = _attempt(tmp_path, "--port", str(port), "--model", f"tiny={model}", "--no-atlas")
     assert ended.returncode == 2
     assert f"127.0.0.1:{port}" in ended.stderr
 
 
 def test_nothing_to_offer_is_an_error(tmp_path: Path) -> None:
-    ended = _serve(tmp_path, "--no-atlas")
+    ended = _attempt(tmp_path, "--no-atlas")
     assert ended.returncode == 2
     assert "--model NAME=FOLDER" in ended.stderr
 
 
-def _serve(
+def _attempt(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 from ampsweep.cli.http_server import HttpServer, listen
@@ -14,9 +15,14 @@ from tests.api.served import Server
 
 
 @asynccontextmanager
-async def listening(server: Server) -> AsyncIterator[str]:
-    """Let uvicorn answer for a server, as `ampsweep serve` does; yield its URL."""
+async def listening(server: Server, *, send_buffer: int | None = None) -> AsyncIterator[str]:
+    """Let uvicorn answer for a server, as `ampsweep serve` does; yield its URL.
+
+    `send_buffer` is how many bytes the kernel keeps for a client that does not read; by default it keeps megabytes.
+    """
     with closing(listen("127.0.0.1", 0)) as socket:
+        if send_buffer is not None:
+            socket.setsockopt(SOL_SOCKET, SO_SNDBUF, send_buffer)
         http = HttpServer(server.app)
         answering = asyncio.create_task(http.serve([socket]))
         try:

@@ -85,6 +85,7 @@ async def serving(
             muscle=pool,
             bell=bell,
             wake=dispatcher.wake,
+            tally=dispatcher.tally,
             limits=limits,
             event_poll=60.0,
         )

@@ -29,6 +29,11 @@ HARMFUL = {
     "a key twice": b'{"model": "tiny", "model": "other"}',
     "deep lists": b"[" * 40_000 + b"]" * 40_000,
     "deep objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "minus Infinity": b'{"max_tokens": -Infinity, "prompt": "x", "model": "tiny"}',
+    "1e999 as a temperature": b'{"model": "tiny", "prompt": "x", "temperature": 1e999}',
+    "a lone surrogate as a prompt": b'{"model": "tiny", "prompt": "\\udc00"}',
+    "a lone surrogate as a message": b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud83d"}]}',
+    "a key twice, deep down": b'{"model": "tiny", "intervention": {"op": "scale", "op": "set"}}',
     "depth just too much": b'{"name": ' + b"[" * 40 + b"]" * 40 + b"}",
     "an open string": b'{"name": "',
     "a null byte": b'{"na\x00me": 1}',
@@ -42,13 +47,13 @@ def assert_shape(body: dict[str, Any]) -> None:
     assert isinstance(body["error"]["code"], str)
 
 
-@pytest.mark.parametrize("path", ["/v1/sweeps", "/v1/completions"])
-@pytest.mark.parametrize("body", HARMFUL.values(), ids=HARMFUL)
-async def test_no_body_makes_the_server_fail(house: House, path: str, body: bytes) -> None:
+@pytest.mark.parametrize("path", ["/v1/sweeps", "/v1/neuron-sets", "/v1/completions", "/v1/chat/completions"])
+async def test_no_body_makes_the_server_fail(house: House, path: str) -> None:
     async with serving(house, working=False) as server:
-        answer = await server.http.post(path, content=body, headers={"content-type": "application/json"})
-    assert 400 <= answer.status_code < 500, answer.text
-    assert_shape(answer.json())
+        for name, body in HARMFUL.items():
+            answer = await server.http.post(path, content=body, headers={"content-type": "application/json"})
+            assert 400 <= answer.status_code < 500, (name, answer.text)
+            assert_shape(answer.json())
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(house
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         failed = await found(server, neuron_set_id)
         assert failed["status"] == "failed"
-        assert "fails on 'e'" in failed["error"]
+        assert "fails on this text" in failed["error"]
         engine: Any = server.pool._seats[0].host
         engine._engine._fail_on = None
         assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"

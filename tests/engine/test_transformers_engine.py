@@ -15,13 +15,14 @@ from ampsweep.folders.corpus import Sentence
 from engine.edits import resolve
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet, PatchValues
-from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
+from engine.protocol import Chunk, GenerateRequest, Mode, Sampling, Score, ScoreRequest, Steering
 from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import Edit, HandModel
 from tests.engine.kernels.rows import taken
 from tests.models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
 
 LONG = "The end of the thing in the north, and then another one: " * 2
+MODES: tuple[Mode, ...] = ("paper", "corrected")
 INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "scale", "factor": 5},
     {"languages": ["fr", "en"], "op": "scale", "factor": 0, "layers": [0, 2]},
@@ -78,8 +79,8 @@ def qwen(oracle: Callable[[Family], TransformersEngine]) -> TransformersEngine:
     return oracle("qwen2")
 
 
-def _steering(raw: dict[str, Any] | None) -> Steering | None:
-    return None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons="ns_test")
+def _steering(raw: dict[str, Any] | None, mode: Mode = "corrected") -> Steering | None:
+    return None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons="ns_test", mode=mode)
 
 
 def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
@@ -115,8 +116,14 @@ def _tokens(chunks: list[Chunk]) -> tuple[int, ...]:
     return tuple(token for chunk in chunks for token in chunk.token_ids)
 
 
-def _score(engine: TransformersEngine, context: str, continuation: str, raw: dict[str, Any] | None = None) -> Score:
-    request = ScoreRequest(context=context, continuation=continuation, steering=_steering(raw))
+def _score(
+    engine: TransformersEngine,
+    context: str,
+    continuation: str,
+    raw: dict[str, Any] | None = None,
+    mode: Mode = "corrected",
+) -> Score:
+    request = ScoreRequest(context=context, continuation=continuation, steering=_steering(raw, mode))
     return asyncio.run(engine.score(request))
 
 
@@ -299,3 +306,41 @@ def test_an_unknown_dtype_is_refused(model_folder: Callable[[Family], Path]) -> 
     with pytest.raises(InvalidRequest, match="float32, bfloat16, float16") as caught:
         TransformersEngine(model_folder("qwen2"), dtype="int8")
     assert caught.value.param == "dtype"
+
+
+def _published(word: str, activation: Tensor, own: Tensor) -> Tensor:
+    """Return what the published code writes for the statistic `word`, of a layer [T, F] and the neurons it changes."""
+    if word == "iqr":
+        return activation.quantile(0.75) - activation.quantile(0.25)
+    if word == "mad":
+        return (activation[:, own] - activation.median()).abs().median()
+    if word.startswith("p"):
+        return activation.quantile(float(word[1:]) / 100)
+    value: Tensor = getattr(activation, word)()
+    return value
+
+
+@pytest.mark.parametrize("word", ["mean", "std", "median", "max", "iqr", "mad", "p97.5"])
+def test_a_statistic_in_mode_paper_is_that_of_the_whole_pass(
+    qwen: TransformersEngine, model_folder: Callable[[Family], Path], word: str
+) -> None:
+    raw = {"languages": ["fr"], "op": "set", "factor": 2, "statistic": word}
+    edits = resolve(Intervention.from_dict(raw), _neurons("qwen2"))
+
+    def edit(layer: int, activation: Tensor) -> Tensor:
+        own = torch.from_numpy(edits.indices[edits.entries(layer)]).long()
+        changed = activation.clone()
+        changed[:, own] = 2 * _published(word, activation, own) if len(own) else 0.0
+        return changed
+
+    paper, corrected = (_score(qwen, LONG, " in the end", raw, mode) for mode in MODES)
+    ids = qwen._model.tokenizer.encode(LONG + " in the end")
+    predicted = HandModel(model_folder("qwen2")).logprobs(ids, edit)[paper.context_tokens - 1 : -1]
+    expected = predicted[range(len(predicted)), paper.token_ids].numpy()
+    np.testing.assert_allclose(paper.logprobs, expected, rtol=0, atol=1e-4)
+    assert np.abs(np.subtract(corrected.logprobs, expected)).max() > 1e-3
+
+
+def test_without_a_statistic_mode_paper_changes_nothing(qwen: TransformersEngine) -> None:
+    paper, corrected = (_score(qwen, LONG, " in the end", INTERVENTIONS[0], mode) for mode in MODES)
+    assert paper == corrected

@@ -118,9 +118,9 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
     async def one_by_one(engine: Engine) -> list[Chunk | Score]:
         return [await answer(engine, request) for request in requests]
 
-    hits = both.vllm.cached_tokens
+    hits = both.vllm.stats().cached_tokens
     assert_equal(both.run(one_by_one(both.vllm)), both.run(one_by_one(both.oracle)))
-    assert both.vllm.cached_tokens > hits, "the prefix cache was never read"
+    assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
 
 
 @pytest.mark.parametrize("scope", ["prompt", "generation"])
@@ -150,10 +150,10 @@ def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both)
     async def one_by_one(engine: Engine) -> list[Chunk | Score]:
         return [await answer(engine, request) for request in requests]
 
-    hits = both.vllm.cached_tokens
+    hits = both.vllm.stats().cached_tokens
     ours = both.run(one_by_one(both.vllm))
     assert_equal(ours, both.run(one_by_one(both.oracle)))
-    assert both.vllm.cached_tokens > hits, "the prefix cache was never read"
+    assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
     for first, second in zip(ours[::3], ours[1::3], strict=True):
         np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-5)
 

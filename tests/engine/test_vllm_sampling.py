@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from engine.protocol import Chunk, Engine, GenerateRequest, Message, Prompt, Sampling, ScoreRequest, Steering
+from engine.protocol import Chunk, Engine, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
 from engine.vllm_patch.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -170,3 +170,26 @@ def test_a_stop_string_ends_a_steered_answer_as_in_the_oracle(both: Both) -> Non
         assert text(mine) == text(oracle) == text(whole)[: text(whole).find(stop)]
         assert tokens(mine) == tokens(oracle)
         assert mine[-1].finish_reason == oracle[-1].finish_reason == "stop"
+
+
+def test_options_that_come_together_share_the_blocks_of_their_context(both: Both) -> None:
+    """Four options at once, before any block of their context is cached: it is computed once, by each steering."""
+    context = (
+        "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
+    )
+    requests = [
+        ScoreRequest(context=context, continuation=option, steering=steering)
+        for steering in steerings(both)[:2]
+        for option in (" and the end", " in there", " by the sea", " on the other hand")
+    ]
+
+    async def together(engine: Engine) -> list[Score]:
+        return await asyncio.gather(*map(engine.score, requests))
+
+    before = both.vllm.cached_tokens
+    ours, oracles = (both.run(together(engine)) for engine in (both.vllm, both.oracle))
+    for mine, oracle in zip(ours, oracles, strict=True):
+        np.testing.assert_allclose(mine.logprobs, oracle.logprobs, rtol=0, atol=1e-4)
+    shared = (ours[0].context_tokens - 1) // 32 * 32
+    assert shared > 0
+    assert both.vllm.cached_tokens - before == 2 * 3 * shared

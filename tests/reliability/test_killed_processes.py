@@ -10,10 +10,12 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pytest
 
@@ -29,8 +31,8 @@ LONGEST = 45.0
 """Seconds within which the work must go on after an engine was killed."""
 
 
-def spec(factors: int) -> dict[str, Any]:
-    """A sweep of 2 * (factors + 1) cells."""
+def spec(factors: int, *controls: str) -> dict[str, Any]:
+    """A sweep of 2 * (factors + 1) cells, or of 4 * factors + 2 with controls."""
     return {
         "name": "long",
         "model": "tiny",
@@ -40,6 +42,7 @@ def spec(factors: int) -> dict[str, Any]:
             "op": "set",
             "patch": ["max"],
             "factors": [round(0.5 + 0.01 * number, 2) for number in range(factors)],
+            "controls": list(controls),
         },
         "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
     }
@@ -68,7 +71,7 @@ def whole(client: Client, sweep: Sweep) -> None:
     cells = list(client.cells(sweep.id))
     table = client.results(sweep.id)
     found = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
-    assert len(found) == len(set(found)) == sum(cell["rows"] for cell in cells) == ended.samples
+    assert len(found) == len(set(found)) == sum(cell["rows"] or 0 for cell in cells) == ended.samples
     assert {cell_id for cell_id, _ in found} == {cell["id"] for cell in cells}
 
 
@@ -113,37 +116,48 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
 def follow(url: str, sweep_id: str, after: int, *, seconds: float) -> Iterator[Event]:
     """Yield events for a while, or until the connection breaks."""
     until = time.monotonic() + seconds
-    with suppress(AmpsweepError), Client(url) as client:
-        for event in client._event_stream(sweep_id, after):
+    with suppress(AmpsweepError), Client(url) as client, closing(client.events(sweep_id, after=after)) as events:
+        for event in events:
             yield event
             if time.monotonic() > until:
                 return
 
 
+def seconds_until_it_answers(url: str) -> float:
+    """Ask a server how it is until it says so; return how long that took."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < LONGEST:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
+                return time.monotonic() - begun
+        time.sleep(0.05)
+    raise AssertionError("the server never answered")
+
+
 def kill_servers(model: Path, folder: Path, *, kills: int, factors: int) -> list[float]:
-    """Kill the whole server while its sweep runs and is followed; return how long each next start took to be ready."""
+    """Kill the whole server while its sweep runs and is followed; return how long each next start took to answer."""
     chance = random.Random(2)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     starts, last, sweep, url = list[float](), 0, None, f"http://127.0.0.1:{port}"
-    for _ in range(kills + 1):
-        begun = time.monotonic()
+    for kill in range(kills + 1):
+        answers = ThreadPoolExecutor(1).submit(seconds_until_it_answers, url)
         with served(model, folder / "home", "--port", port) as server, Client(server.url) as client:
-            starts.append(time.monotonic() - begun)
+            starts.append(answers.result())
             if sweep is None:
-                sweep = client.submit(spec(factors))
-            final = len(starts) == kills + 1
-            for event in follow(url, sweep.id, last, seconds=600 if final else chance.uniform(0.2, 1.5)):
+                sweep = client.submit(spec(factors, "random"))
+            seconds = 600 if kill == kills else chance.uniform(0.2, 1.5)
+            for event in follow(url, sweep.id, last, seconds=seconds):
                 assert event.id == last + 1, "an event was lost, or came twice"
                 last = event.id
-            if final:
+            if kill == kills:
                 assert client.sweep(sweep.id).ended
                 whole(client, sweep)
-                return starts[1:]
-            assert not client.sweep(sweep.id).ended, "the sweep is too short for so many kills"
-            os.kill(server.process.pid, signal.SIGKILL)
-            server.process.wait()
-    raise AssertionError("not reached")
+            else:
+                assert not client.sweep(sweep.id).ended, "the sweep is too short for so many kills"
+                os.kill(server.process.pid, signal.SIGKILL)
+                server.process.wait()
+    return starts[1:]
 
 
 def test_an_engine_killed_fifty_times(model: Path, tmp_path: Path) -> None:
@@ -152,8 +166,8 @@ def test_an_engine_killed_fifty_times(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_killed_twenty_times(model: Path, tmp_path: Path) -> None:
-    starts = kill_servers(model, tmp_path, kills=20, factors=1500)
-    print(f"20 kills: ready again after {sum(starts) / len(starts):.1f} s on average, {max(starts):.1f} s at most")
+    starts = kill_servers(model, tmp_path, kills=20, factors=900)
+    print(f"20 kills: answers again after {sum(starts) / len(starts):.1f} s on average, {max(starts):.1f} s at most")
 
 
 def test_a_server_told_to_end_gives_its_leases_back_and_ends_well(model: Path, tmp_path: Path) -> None:
@@ -163,7 +177,7 @@ def test_a_server_told_to_end_gives_its_leases_back_and_ends_well(model: Path, t
         begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
-        assert time.monotonic() - begun < 30
+        print(f"SIGTERM: ended after {time.monotonic() - begun:.1f} s")
     with sqlite3.connect(tmp_path / "home" / "ampsweep.db") as db:
         assert db.execute("SELECT count(*) FROM cells WHERE state = 'leased'").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM cells WHERE state = 'pending'").fetchone() > (0,)

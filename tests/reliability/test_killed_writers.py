@@ -21,7 +21,7 @@ from tests.postgres import empty_store
 
 ROOT = Path(__file__).parents[2]
 CELLS = 6
-WRITER = """
+WRITERS = """
 import os, signal, sys
 from pathlib import Path
 from jobs.results import Results
@@ -29,45 +29,65 @@ from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
 from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed
 
-folder, point, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-written = 0
+def write(folder, point, at):
+    written = 0
 
-def die_at(name):
-    if name == point and written == at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def die_at(name):
+        if name == point and written == at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-sync, replace = os.fsync, Path.replace
+    sync, replace = os.fsync, Path.replace
 
-def dying_sync(descriptor):
-    die_at("temporary written")
-    sync(descriptor)
+    def dying_sync(descriptor):
+        die_at("temporary written")
+        sync(descriptor)
 
-def dying_replace(self, target):
-    die_at("synced")
-    result = replace(self, target)
-    die_at("renamed")
-    return result
+    def dying_replace(self, target):
+        die_at("synced")
+        result = replace(self, target)
+        die_at("renamed")
+        return result
 
-os.fsync, Path.replace = dying_sync, dying_replace
-store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
-results = Results(LocalStorage(folder / "results"))
-for lease in store.lease_cells("w", models=["tiny"], limit=100, ttl=30):
-    file = results.write_cell(
-        lease.cell, epoch=lease.epoch, samples=[a_sample("a")], left_out=0, neurons=0, versions={}
-    )
-    die_at("not yet told")
-    store.report([completed(lease, file)])
-    written += 1
+    os.fsync, Path.replace = dying_sync, dying_replace
+    store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
+    results = Results(LocalStorage(folder / "results"))
+    for lease in store.lease_cells("w", models=["tiny"], limit=100, ttl=30):
+        file = results.write_cell(
+            lease.cell, epoch=lease.epoch, samples=[a_sample("a")], left_out=0, neurons=0, versions={}
+        )
+        die_at("not yet told")
+        store.report([completed(lease, file)])
+        written += 1
+
+for line in sys.stdin:
+    folder, point, at = line.rstrip().split("\t")
+    if not (writer := os.fork()):
+        write(Path(folder), point, int(at))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]), flush=True)
 """
 POINTS = ["temporary written", "synced", "renamed", "not yet told"]
 
 
-def killed_at(folder: Path, point: str, at: int) -> None:
+Writers = subprocess.Popen[str]
+"""A process of which each line it reads makes a new writer, a process of its own."""
+
+
+@pytest.fixture(scope="module")
+def writers() -> Iterator[Writers]:
+    command = [sys.executable, "-c", WRITERS]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        yield running
+
+
+def killed_at(writers: Writers, folder: Path, point: str, at: int) -> None:
     store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
     sweep = store.create_sweep(name="n", spec={}, cells=[a_cell(number) for number in range(CELLS)])
     store.close()
-    writer = [sys.executable, "-c", WRITER, str(folder), point, str(at)]
-    assert subprocess.run(writer, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert writers.stdin is not None
+    assert writers.stdout is not None
+    print(folder, point, at, sep="\t", file=writers.stdin, flush=True)
+    assert int(writers.stdout.readline()) == -signal.SIGKILL
     store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
     results = Results(LocalStorage(folder / "results"))
     tidy(store, results, unfinished_after=0.0)
@@ -89,17 +109,19 @@ def killed_at(folder: Path, point: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_writer_killed_on_the_way_leaves_nothing_behind(tmp_path: Path, point: str) -> None:
-    killed_at(tmp_path, point, 2)
+def test_a_writer_killed_on_the_way_leaves_nothing_behind(writers: Writers, tmp_path: Path, point: str) -> None:
+    killed_at(writers, tmp_path, point, 2)
 
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("point", POINTS)
-def test_a_writer_killed_twenty_times_at_each_step_leaves_nothing_behind(tmp_path: Path, point: str) -> None:
+def test_a_writer_killed_twenty_times_at_each_step_leaves_nothing_behind(
+    writers: Writers, tmp_path: Path, point: str
+) -> None:
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()
-        killed_at(folder, point, number % CELLS)
+        killed_at(writers, folder, point, number % CELLS)
 
 
 SLOW = """

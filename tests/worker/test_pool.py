@@ -46,6 +46,10 @@ class StubHost:
         await self.may_speak.wait()
         return {("cell", 1): 7}
 
+    async def stats(self) -> Mapping[str, float]:
+        await self.may_speak.wait()
+        return {"running": 3.0}
+
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         for _ in self.cells:
             yield CompletionChunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
-from ampsweep.errors import AmpsweepError
+from ampsweep.errors import AmpsweepError, DamagedFile, InvalidRequest
 from ampsweep.settings import Settings
 
 GIB = 1024**3
@@ -20,11 +21,13 @@ def installation(settings: Settings) -> list[Finding]:
     """Look at all of it."""
     return [
         *models(settings),
+        *corpora(settings),
         home(settings),
         disk(_above(settings.home), shutil.disk_usage(_above(settings.home)).free),
         results(settings),
         database(settings),
         port(settings),
+        access(settings),
         ray_cluster(settings.ray_address),
     ]
 
@@ -40,6 +43,20 @@ def models(settings: Settings) -> list[Finding]:
             findings.append(ok(f"model {name}", f"{found.layers} layers of {found.width} neurons"))
         except (AmpsweepError, OSError) as error:
             findings.append(bad(f"model {name}", str(error), f"mend the folder {model.path}, or take it off the list"))
+    return findings
+
+
+def corpora(settings: Settings) -> list[Finding]:
+    """Look at each corpus on the list: whether there is text in it, and in which languages."""
+    from ampsweep.folders.corpus import Corpus
+
+    findings = []
+    for name, folder in settings.all_corpora().items():
+        try:
+            languages = Corpus.open(folder, name=name).languages
+            findings.append(ok(f"corpus {name}", ", ".join(languages)))
+        except (AmpsweepError, OSError) as error:
+            findings.append(bad(f"corpus {name}", str(error), f"mend the folder {folder}, or take it off the list"))
     return findings
 
 
@@ -60,6 +77,9 @@ def home(settings: Settings) -> Finding:
     at = _above(folder)
     if not os.access(at, os.W_OK | os.X_OK):
         return bad("home", f"{at} cannot be written to", f"let this user (id {os.getuid()}) write to it")
+    if _is_held(folder / "ampsweep.db.lock"):
+        remedy = "stop it before you start another here, or give another folder with AMPSWEEP_HOME or --home"
+        return note("home", f"{folder.resolve()} is a running server's", remedy)
     return ok("home", str(folder.resolve()))
 
 
@@ -119,6 +139,23 @@ def port(settings: Settings) -> Finding:
         return bad("port", f"{where}: {error.strerror or error}", remedy)
 
 
+def access(settings: Settings) -> Finding:
+    """Look who could reach a server with these settings, and whether one would be started with them."""
+    from ampsweep.cli.exposure import door_of
+    from api.door import is_loopback
+    from api.keys import KeyFile
+
+    try:
+        door_of(settings)
+        keys = sum(key.revoked_at is None for key in KeyFile(settings.key_file()).all())
+    except InvalidRequest as error:
+        return bad("access", error.message, "docs/security.md says what a server asks for before it stands open")
+    except DamagedFile as error:
+        return bad("access", error.message, f"bring back {settings.key_file()} from a copy, or remove it")
+    here = is_loopback(settings.host) and not settings.behind_tls_proxy
+    return ok("access", f"from {'this machine' if here else 'other machines'}; valid API keys: {keys or 'none'}")
+
+
 def ray_cluster(address: str | None) -> Finding:
     """Look whether the head of a Ray cluster answers, and its token is there."""
     if address is None:
@@ -144,6 +181,18 @@ def ray_cluster(address: str | None) -> Finding:
     except OSError as error:
         return bad("Ray", f"{address}: {error.strerror or error}", "start the head: ray start --head --port=6379")
     return ok("Ray", f"{address} answers")
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process has the lock of a store; nothing is made where there is none."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _above(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ampsweep.cli.checks.finding import Finding, bad, note, ok
 
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
+FILES = 4096
+"""Fewer open files than this are too few for a busy server."""
 DRIVERS = {12: 525, 13: 580}
 """The oldest driver for each major release of CUDA, by NVIDIA's table of minor version compatibility."""
 _QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
@@ -115,6 +118,13 @@ def shared_memory(size: int) -> Finding:
     return ok("shared memory", f"{SHARED} has {size / GIB:.1f} GiB")
 
 
+def open_files(limit: int) -> Finding:
+    """Look how many files a process may have open: Ray's and a server's connections are files, too."""
+    if limit < FILES:
+        return note("open files", f"at most {limit} a process", f"raise it: ulimit -n {FILES}")
+    return ok("open files", f"at most {limit} a process")
+
+
 def machine(weights: int) -> list[Finding]:
     """Look at all of it; `weights` are the bytes of the models on the list."""
     found = gpus()
@@ -123,4 +133,5 @@ def machine(weights: int) -> list[Finding]:
         *gpu(found, cuda_release()),
         memory(available_memory(), 0 if found else weights),
         shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
+        open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     ]

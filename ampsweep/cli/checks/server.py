@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import httpx
+
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.client import API_KEY, Client
 from ampsweep.errors import AmpsweepError, Unavailable
@@ -24,6 +26,21 @@ def server(url: str) -> list[Finding]:
                 remedy = f"set {API_KEY} to one that `ampsweep keys create` made on the server"
                 return [ok("server", f"{url} answers"), bad("key", f"{given}: {error.message}", remedy)]
             return [bad("server", f"{url}: {error.message}", "look into the server's log")]
-        ready = client.ready()
-    found = [ok("server", f"{url} answers; models: {names}")]
-    return found if ready else [*found, note("engines", "some are not ready yet", f"see {url}/readyz")]
+    return [ok("server", f"{url} answers; models: {names}"), *_engines(url)]
+
+
+def _engines(url: str) -> list[Finding]:
+    """Tell how each engine is; one that could not be started is for whoever runs the server."""
+    try:
+        told = httpx.get(f"{url.rstrip('/')}/readyz", timeout=SECONDS).json()["engines"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return [note("engines", f"the server does not tell of them: {error}", f"see {url}/readyz")]
+    return [_engine(f"engine of {each['model']}", each["state"], each["error"]) for each in told]
+
+
+def _engine(name: str, state: str, error: str | None) -> Finding:
+    if state == "ready":
+        return ok(name, state)
+    if state == "failed":
+        return bad(name, f"failed: {error}", "mend what the error names, and start the server again")
+    return note(name, f"{state}; sweeps can be sent, and wait for it")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import socket
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from ampsweep.cli.checks import installation, machine, software
+from ampsweep.cli.checks import installation, machine, server, software
 from ampsweep.cli.checks.machine import GIB, Gpu
 from ampsweep.settings import Settings
+from api.keys import KeyFile, KeyScope
 
 GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
 
@@ -109,6 +112,53 @@ def test_home_and_disk(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert installation.home(Settings(home=tmp_path / "file")).state == "bad"
     assert [installation.disk(tmp_path, free * GIB).state for free in (0, 5, 50)] == ["bad", "note", "ok"]
+
+
+def test_a_home_that_a_server_has_is_told(tmp_path: Path) -> None:
+    lock = tmp_path / "ampsweep.db.lock"
+    with lock.open("w") as file:
+        assert installation.home(Settings(home=tmp_path)).state == "ok"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert installation.home(Settings(home=tmp_path)).state == "note"
+
+
+def test_corpora_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "fr.txt").write_text("Bonjour.\n")
+    settings = Settings.model_validate({"corpora": {"own": tmp_path}})
+    assert {each.subject: each.state for each in installation.corpora(settings)} == {
+        "corpus atlas": "ok",
+        "corpus own": "ok",
+    }
+    (tmp_path / "fr.txt").write_text("")
+    assert [each.state for each in installation.corpora(settings)] == ["ok", "bad"]
+
+
+def test_a_server_that_would_stand_open_is_told_before_it_is_started(tmp_path: Path) -> None:
+    assert installation.access(Settings(home=tmp_path)).detail == "from this machine; valid API keys: none"
+    assert installation.access(Settings(home=tmp_path, host="0.0.0.0")).state == "bad"
+    behind = Settings(home=tmp_path, host="0.0.0.0", behind_tls_proxy=True)
+    assert "ampsweep keys create" in installation.access(behind).detail
+    KeyFile(tmp_path / "keys.json").create("ada", frozenset({KeyScope.READ}), now=0.0)
+    assert installation.access(behind).detail == "from other machines; valid API keys: 1"
+    (tmp_path / "keys.json").write_text("{")
+    assert installation.access(behind).state == "bad"
+
+
+def test_open_files() -> None:
+    assert [machine.open_files(limit).state for limit in (1024, 4096)] == ["note", "ok"]
+
+
+def test_engines_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = [
+        {"model": name, "state": state, "error": error}
+        for name, state, error in (("a", "ready", None), ("b", "starting", None), ("c", "failed", "no memory"))
+    ]
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(503, json={"engines": engines}))
+    found = server._engines("http://127.0.0.1:1")
+    assert [each.state for each in found] == ["ok", "note", "bad"]
+    assert "no memory" in found[-1].detail
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(502, text="oops"))
+    assert [each.state for each in server._engines("http://127.0.0.1:1")] == ["note"]
 
 
 def test_results_are_tried_and_nothing_is_left(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ class StandIn:
 
     def __init__(self, *, dies: bool = False) -> None:
         self.engine_core = self
+        self.scheduler = self
+        self.kv_cache_manager = self
+        self.usage = 0.25
+        self.max_num_running_reqs = 4
         self.model_executor = self
         self.lose_a_worker: Callable[[], None]
         self.stepping, self.released = threading.Event(), threading.Event()
@@ -59,6 +63,9 @@ class StandIn:
         """Answer as two workers do."""
         self.log.append(f"{name} {args[0]}")
         return [[f"{key} of worker {worker}" for key in args[0]] for worker in (1, 2)]
+
+    def get_request_counts(self) -> tuple[int, int]:
+        return 0, len(self.waiting)
 
     def register_failure_callback(self, callback: Callable[[], None]) -> None:
         self.lose_a_worker = callback
@@ -129,6 +136,27 @@ def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_abort
         ]
         await loop.stop()
         assert engine.log[3:] == ["abort", "steering_drop_score b", "steering_take_scores ['a', 'c']", "shutdown"]
+
+    run(check())
+
+
+def test_steps_and_those_who_took_part_are_counted_and_who_waits_is_seen() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        assert (loop.scheduled.kv_use, loop.scheduled.batch_size) == (0.25, 4)
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        await asyncio.sleep(0)  # both are in the queue before the first step
+        answers = [ask(loop, "one"), ask(loop, "two")]
+        held.set()
+        await asyncio.gather(busy, *answers)
+        assert (loop.steps, loop.step_requests) == (1, 2)
+        await ask(loop, "three")
+        assert (loop.steps, loop.step_requests) == (2, 3)
+        await loop.stop()
+        assert loop.scheduled.waiting == 0
 
     run(check())
 

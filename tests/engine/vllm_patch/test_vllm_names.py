@@ -44,6 +44,7 @@ def find(path: str) -> Any:
             "vllm.v1.core.kv_cache_coordinator:KVCacheCoordinator.find_longest_cache_hit",
             ["self", "block_hashes", "max_cache_hit_length"],
         ),
+        ("vllm.v1.core.sched.scheduler:Scheduler.get_request_counts", ["self"]),
         ("vllm.v1.worker.gpu_worker:Worker.load_model", ["self"]),
         ("vllm.v1.worker.cpu_worker:CPUWorker.load_model", ["self"]),
     ],
@@ -78,6 +79,7 @@ def test_a_record_has_these_fields(path: str, names: list[str]) -> None:
     [
         ("vllm.v1.worker.gpu.model_runner:ExecuteModelState", ["hidden_states"]),
         ("vllm.config:VllmConfig", ["use_v2_model_runner"]),
+        ("vllm.v1.core.kv_cache_manager:KVCacheManager", ["usage"]),
         ("vllm.v1.worker.gpu_input_batch:InputBatch", ["req_ids", "num_reqs"]),
     ],
 )
@@ -91,6 +93,7 @@ def test_a_class_has_these_attributes(path: str, names: list[str]) -> None:
         ("vllm.v1.worker.gpu_input_batch:InputBatch", ["self.num_computed_tokens_cpu =", "self.generators:"]),
         (V1, ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="]),
         (V2, ["self.execute_model_state:"]),
+        ("vllm.v1.core.sched.scheduler:Scheduler", ["self.kv_cache_manager =", "self.max_num_running_reqs ="]),
         ("vllm.model_executor.layers.activation:GeluAndMul", ["self.approximate ="]),
     ],
 )

@@ -8,7 +8,7 @@ from ampsweep.errors import Conflict, NotFound
 from jobs.store.protocol import Store
 from jobs.store.records import Ending
 from jobs.store.states import CellState, SweepState
-from tests.jobs.store.test_store_contract import FILE, complete, counts, kinds, lease, send
+from tests.jobs.store.calls import FILE, complete, counts, kinds, lease, send
 from tests.jobs.world import a_cell, completed, ended
 
 

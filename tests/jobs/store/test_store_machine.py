@@ -1,15 +1,12 @@
-"""Leases and epochs under any order of events: the stores never differ, and no cell is done twice.
-
-`AMPSWEEP_STORE_STEPS` says how many steps are walked; the fast tier takes a few hundred.
-"""
+"""Leases and epochs under any order of events: the stores never differ, and no cell is done twice."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,6 +29,8 @@ from tests.postgres import empty_store
 CELLS = [a_cell(number) for number in range(4)]
 MEMORY = Path("/dev/shm")  # each walk begins with a new database; none need outlast a power cut
 FILES = SweepFiles(samples="1", summary="2")
+STEPS_A_WALK = 25
+SLOW = (pytest.mark.reliability, pytest.mark.timeout(900))
 ENDED = {CellState.COMPLETED, CellState.FAILED}
 
 
@@ -155,13 +154,12 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-def walk(machine: type[StoreMachine]) -> None:
-    steps = int(os.environ.get("AMPSWEEP_STORE_STEPS", "250"))
+def walk(machine: type[StoreMachine], steps: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=steps // 25,
-            stateful_step_count=25,
+            max_examples=steps // STEPS_A_WALK,
+            stateful_step_count=STEPS_A_WALK,
             deadline=None,
             derandomize=True,
             database=None,
@@ -170,13 +168,18 @@ def walk(machine: type[StoreMachine]) -> None:
     )
 
 
-def test_sqlite_and_its_twin_never_differ() -> None:
-    walk(StoreMachine)
+STEPS = pytest.mark.parametrize("steps", [100, pytest.param(2500, marks=SLOW)])
 
 
-def test_postgresql_and_its_twin_never_differ(postgres_url: str) -> None:
+@STEPS
+def test_sqlite_and_its_twin_never_differ(steps: int) -> None:
+    walk(StoreMachine, steps)
+
+
+@STEPS
+def test_postgresql_and_its_twin_never_differ(postgres_url: str, steps: int) -> None:
     class PostgresMachine(StoreMachine):
         def open_sql(self) -> Store:
             return empty_store(postgres_url, self.clock, CountingIds())
 
-    walk(PostgresMachine)
+    walk(PostgresMachine, steps)

@@ -1,0 +1,53 @@
+"""Downloaded Parquet files as the tables that a user works with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TableForm = Literal["arrow", "pandas", "polars"]
+
+
+def read_table(path: Path, form: TableForm) -> Any:
+    """Return a Parquet file as a pyarrow Table, or a pandas or Polars DataFrame.
+
+    Raises InvalidRequest for another form, and where the library of that form is not installed.
+    """
+    import pyarrow.parquet as pq
+
+    check_form(form)
+    table = pq.read_table(path)
+    return table if form == "arrow" else _FRAMES[form](table)
+
+
+def check_form(form: str) -> None:
+    """Raise InvalidRequest unless tables can be had in this form."""
+    if form != "arrow" and form not in _FRAMES:
+        raise InvalidRequest(f"{form!r} is no form of a table; known: arrow, {', '.join(_FRAMES)}", param="as_")
+
+
+def _pandas(table: pa.Table) -> Any:
+    try:
+        return table.to_pandas()
+    except ImportError as error:
+        raise _missing("pandas") from error
+
+
+def _polars(table: pa.Table) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise _missing("polars") from error
+    return polars.from_arrow(table)
+
+
+def _missing(library: str) -> InvalidRequest:
+    return InvalidRequest(f"{library!r} needs a library that is not there: pip install {library}", param="as_")
+
+
+_FRAMES = {"pandas": _pandas, "polars": _polars}

@@ -1,0 +1,138 @@
+"""The log of a process: one line an event, as JSON or to be read, with the ids of what it is about.
+
+Everything goes through the standard library's loggers, other packages' lines too. What is bound in the context
+(`request_id`, `sweep_ids`, `cell_id`) stands in every line that is written meanwhile. API keys and passwords are struck
+out, and of an exception that is not ours the log has where it came up, never its message: it may repeat a prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import structlog
+from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+
+from ampsweep.errors import AmpsweepError
+from ampsweep.settings import LogFormat, LogLevel
+from ampsweep.telemetry.traces import current_ids
+
+OURS = ("ampsweep", "api", "engine", "jobs", "worker")
+FIELDS = (
+    "caller",
+    "cells",
+    "code",
+    "ending",
+    "engine",
+    "epoch",
+    "method",
+    "model",
+    "route",
+    "samples",
+    "seconds",
+    "status",
+    "sweep_ids",
+    "tries",
+)
+"""What a line may say besides its message and the ids in its context: `log.info(..., extra={...})`."""
+
+Event = MutableMapping[str, Any]
+
+_SECRETS = (
+    (re.compile(r"amp_[0-9a-f]{12}_[0-9A-Za-z_-]{43}"), "amp_***"),
+    (re.compile(r"(?i)(bearer|basic)\s+[^\s\"'\\,}]+"), r"\1 ***"),
+    (re.compile(r"(://[^\s:/@\"']*):[^\s@/\"']+@"), r"\1:***@"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """How a process logs; it travels to the engines' processes."""
+
+    format: LogFormat = "console"
+    level: LogLevel = "info"
+
+
+def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Write the log to a stream (standard error) from now on; other packages are heard from warnings on."""
+    target = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(target)
+    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    if settings.format == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                _trace_ids,
+                add_log_level,
+                add_logger_name,
+                ExtraAdder(allow=FIELDS),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[ProcessorFormatter.remove_processors_meta, _exception, renderer, _without_secrets],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    for name in OURS:
+        logging.getLogger(name).setLevel(settings.level.upper())
+    logging.captureWarnings(True)
+
+
+def describe(error: BaseException) -> str:
+    """Return where an exception came up and what led to it; the messages are those of our own errors and the system's.
+
+    Any other message may repeat what a request says.
+    """
+    return "\n".join(_lines(error, set()))
+
+
+def _lines(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in seen:
+        yield from _lines(before, seen)
+        yield "which led to:"
+    yield from (line.rstrip() for line in traceback.format_tb(error.__traceback__))
+    yield _head(error)
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            if id(one) not in seen:
+                yield from (f"  | {line}" for line in _lines(one, seen))
+
+
+def _head(error: BaseException) -> str:
+    name = type(error).__qualname__
+    if isinstance(error, AmpsweepError):
+        return f"{name}: {error.message}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}: {error.filename}" if error.filename else f"{name}: {error.strerror}"
+    return f"{name} (its message may repeat a prompt, and is left out)"
+
+
+def _exception(_logger: Any, _method: str, event: Event) -> Event:
+    info = event.pop("exc_info", None)
+    if info and info[1] is not None:
+        event["exception"] = describe(info[1])
+    return event
+
+
+def _trace_ids(_logger: Any, _method: str, event: Event) -> Event:
+    event.update(current_ids())
+    return event
+
+
+def _without_secrets(_logger: Any, _method: str, line: Any) -> str:
+    shown = str(line)
+    for pattern, instead in _SECRETS:
+        shown = pattern.sub(instead, shown)
+    return shown

@@ -1,0 +1,1 @@
+"""What Prometheus is told, each part from where it is known: HTTP, the queue, the engines."""

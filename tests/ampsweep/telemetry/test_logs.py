@@ -1,0 +1,111 @@
+"""What a line of the log has, and what it never has."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from ampsweep.errors import EngineFailed
+from ampsweep.telemetry.logs import LogSettings, describe, start_logs
+
+log = logging.getLogger("worker.somewhere")
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    yield
+    root.handlers, root.level = before
+    logging.captureWarnings(False)
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(stream: StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_has_when_where_what_and_the_ids_that_are_bound() -> None:
+    stream = StringIO()
+    start_logs(LogSettings(format="json"), stream)
+    with structlog.contextvars.bound_contextvars(sweep_ids=["sweep_1"], cell_id="c1"):
+        log.info("the cell %s", "ended", extra={"samples": 3, "taskName": "never asked for"})
+    log.warning("nothing is bound")
+    first, second = lines(stream)
+    assert {key: first[key] for key in first.keys() - {"timestamp"}} == {
+        "event": "the cell ended",
+        "level": "info",
+        "logger": "worker.somewhere",
+        "sweep_ids": ["sweep_1"],
+        "cell_id": "c1",
+        "samples": 3,
+    }
+    assert first["timestamp"].endswith("Z")
+    assert "cell_id" not in second
+
+
+def test_other_packages_are_heard_from_warnings_on_and_ours_from_the_level_on() -> None:
+    stream = StringIO()
+    start_logs(LogSettings(format="json", level="error"), stream)
+    logging.getLogger("elsewhere").info("chatter")
+    logging.getLogger("elsewhere").warning("careful")
+    log.warning("quiet")
+    log.error("loud")
+    assert [line["event"] for line in lines(stream)] == ["careful", "loud"]
+    start_logs(LogSettings(format="json", level="debug"), stream)
+    log.debug("finest")
+    assert lines(stream)[-1]["event"] == "finest"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_keys_and_passwords_are_struck_out(form: Any) -> None:
+    stream = StringIO()
+    start_logs(LogSettings(format=form), stream)
+    key = "amp_0123456789ab_" + "A" * 43
+    log.warning("postgresql://ampsweep:hunter2@db:5432/x with %s, Authorization: Bearer sesame", key)
+    text = stream.getvalue()
+    for secret in (key, "hunter2", "sesame"):
+        assert secret not in text
+    assert "postgresql://ampsweep:***@db:5432/x" in text
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_of_a_strange_exception_the_log_has_the_place_and_not_the_message(form: Any) -> None:
+    stream = StringIO()
+    start_logs(LogSettings(format=form), stream)
+    prompt = "xyzzy"
+    try:
+        try:
+            int(prompt)
+        except ValueError as error:
+            raise EngineFailed("the engine failed") from error
+    except EngineFailed:
+        log.exception("it went wrong")
+    text = stream.getvalue()
+    assert "xyzzy" not in text.replace('prompt = "xyzzy"', "")
+    assert "test_of_a_strange_exception" in text
+    assert "ValueError" in text
+    assert "EngineFailed: the engine failed" in text
+
+
+def test_the_systems_own_messages_stay() -> None:
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        Path("/nowhere/at/all").read_bytes()
+    assert "No such file or directory: /nowhere/at/all" in describe(caught.value)
+
+
+def test_a_group_of_exceptions_is_told_whole_and_a_circle_ends() -> None:
+    inner = ValueError("xyzzy")
+    group = ExceptionGroup("two", [inner, OSError(28, "No space left on device")])
+    inner.__cause__ = group
+    told = describe(group)
+    assert "No space left on device" in told
+    assert "ValueError" in told
+    assert "xyzzy" not in told

@@ -1,0 +1,76 @@
+"""A request's spans and a sweep's, as a collector gets them; a caller's trace goes on in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from ampsweep.telemetry.traces import start_traces, stop_traces
+from tests.api.served import serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    start_traces(SimpleSpanProcessor(exporter), service="ampsweep", instance="here")
+    yield exporter
+    stop_traces()
+
+
+def parent(span: ReadableSpan, among: tuple[ReadableSpan, ...]) -> str | None:
+    """Return the name of the span that this one stands below."""
+    above = span.parent
+    if above is None:
+        return None
+    return next((one.name for one in among if one.context and one.context.span_id == above.span_id), "elsewhere")
+
+
+async def test_a_request_goes_on_with_its_callers_trace(house: House, spans: InMemorySpanExporter) -> None:
+    async with serving(house, working=False) as server:
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+        await server.http.get("/v1/sweeps/sweep_xyzzy", headers=headers)
+        await server.http.get("/healthz")
+    first, second = spans.get_finished_spans()
+    assert first.context is not None
+    assert f"{first.context.trace_id:032x}" == TRACE
+    assert dict(first.attributes or {}) == {
+        "http.request.method": "GET",
+        "http.route": "/v1/sweeps/{sweep_id}",
+        "http.response.status_code": 404,
+    }
+    assert (first.kind.name, second.parent) == ("SERVER", None)
+    assert "xyzzy" not in first.to_json()
+
+
+async def test_a_cells_span_reaches_from_its_lease_to_its_file(house: House, spans: InMemorySpanExporter) -> None:
+    async with serving(house) as server:
+        sweep_id = await server.done()
+    made = spans.get_finished_spans()
+    cells = [span for span in made if span.name == "cell"]
+    assert {dict(span.attributes or {})["cell.id"] for span in cells} == {
+        cell.id for cell in house.store.list_cells(sweep_id).data
+    }
+    assert all(dict(span.attributes or {})["sweep.ids"] == (sweep_id,) for span in cells)
+    assert {parent(span, made) for span in made if span.name == "cell.run"} == {"cell"}
+    assert {parent(span, made) for span in made if span.name == "cell.publish"} == {"cell.run"}
+    (finalized,) = [span for span in made if span.name == "sweep.finalize"]
+    assert dict(finalized.attributes or {})["sweep.ids"] == (sweep_id,)
+    assert all(span.end_time and span.start_time and span.end_time >= span.start_time for span in made)
+
+
+async def test_a_cell_that_fails_is_marked(house: House, spans: InMemorySpanExporter) -> None:
+    async with serving(house, fail_on="e") as server:
+        one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
+        await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
+    failed = [span for span in spans.get_finished_spans() if span.name == "cell" and not span.status.is_ok]
+    assert failed
+    assert all(span.status.description == "EngineFailed" for span in failed)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from benchmarks.rounds import ratio, time_rounds
+
+
+def test_variants_take_turns_on_work_of_their_own_and_the_first_round_is_not_counted() -> None:
+    numbers, ran = count(), list[tuple[str, int]]()
+
+    async def quick(work: int) -> float:
+        ran.append(("quick", work))
+        return float(work)
+
+    async def slow(work: int) -> float:
+        ran.append(("slow", work))
+        return 100.0 + work
+
+    seconds = asyncio.run(time_rounds(lambda: next(numbers), {"quick": quick, "slow": slow}, rounds=2))
+    assert ran == [("quick", 0), ("slow", 1), ("slow", 2), ("quick", 3), ("quick", 4), ("slow", 5)]
+    assert seconds == {"quick": [3.0, 4.0], "slow": [102.0, 105.0]}
+
+
+def test_a_variant_that_does_not_say_how_long_it_took_is_timed() -> None:
+    async def silent(_work: None) -> None:
+        await asyncio.sleep(0.01)
+
+    seconds = asyncio.run(time_rounds(lambda: None, {"silent": silent}, rounds=1))
+    assert seconds["silent"][0] >= 0.01
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
+    found = ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
+    assert (found.median, found.least, found.largest) == (1.0, 0.5, 2.0)
+    with pytest.raises(ValueError, match="longer"):
+        ratio([1.0], [1.0, 2.0])

@@ -1,0 +1,31 @@
+"""Pages run as they stand: their blocks of shell, in order, in one shell and one folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.pages import blocks
+
+
+def run_page(page: Path, folder: Path) -> str:
+    """Run all of a page's shell blocks but those it says are not run; return what they printed.
+
+    Fails where a command does, with the end of what it said.
+    """
+    commands = [block.text for block in blocks(page, "sh") if block.not_run is None]
+    assert commands, f"{page.name} has no commands"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", "".join(commands)],
+        env={**os.environ, "PATH": path},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{page.name}: {ended.stdout[-1000:]}\n{ended.stderr[-3000:]}"
+    return ended.stdout

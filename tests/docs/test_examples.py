@@ -1,0 +1,45 @@
+"""What the pages show of specs, interventions and requests is what is taken."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from ampsweep.cli.batch_line import parse
+from api.neuron_set_request import parse_neuron_set
+from jobs.intervention_spec import parse_intervention
+from jobs.spec import parse_spec
+from tests.docs.pages import DOCS, ROOT, blocks
+
+SPEC = yaml.safe_load((ROOT / "examples" / "atlas.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_front_page_shows_a_spec() -> None:
+    specs = [parse_spec(yaml.safe_load(block.text)) for block in blocks(ROOT / "README.md", "yaml")]
+    assert "first-look" in {spec.name for spec in specs}
+
+
+def test_the_task_page_shows_a_task_of_a_spec() -> None:
+    specs = [
+        parse_spec({**SPEC, **yaml.safe_load(block.text)}).to_dict()
+        for block in blocks(DOCS / "bring-a-task.md", "yaml")
+    ]
+    assert "exam" in {task.get("data") for spec in specs for task in spec["tasks"]}
+
+
+def test_the_page_on_specs_shows_an_intervention() -> None:
+    found = [json.loads(block.text) for block in blocks(DOCS / "spec.md", "json")]
+    assert found
+    for raw in found:
+        parse_intervention(raw)
+
+
+def test_the_page_on_commands_shows_lines_of_a_batch() -> None:
+    lines = [line for block in blocks(DOCS / "cli.md", "json") for line in block.text.splitlines()]
+    assert {parse(line).kind for line in lines} == {"generate", "score"}
+
+
+def test_the_page_on_rest_shows_neurons() -> None:
+    bodies = [json.loads(block.text) for block in blocks(DOCS / "rest.md", "json")]
+    assert {parse_neuron_set(body).model for body in bodies if "neurons" in body} == {"atlas"}

@@ -1,0 +1,51 @@
+"""The reference pages have every command, every setting and every route."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+
+import pytest
+import typer
+
+import api.routes
+from ampsweep.cli import app
+from ampsweep.settings import Settings
+from tests.docs.pages import DOCS
+
+
+def _text(*names: str) -> str:
+    return "\n".join((DOCS / name).read_text(encoding="utf-8") for name in names)
+
+
+def _commands(group: typer.Typer) -> list[str]:
+    return [str(command.name or getattr(command.callback, "__name__", "")) for command in group.registered_commands]
+
+
+def test_every_command_is_in_the_table() -> None:
+    names = [*_commands(app)]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        names += [f"{group.name} {name}" for name in _commands(group.typer_instance)]
+    assert "neurons import" in names
+    rows = [row.split("|")[1] for row in _text("cli.md").splitlines() if row.startswith("| `")]
+    listed = {code.split(" [")[0] for row in rows for code in re.findall(r"`([a-z][^`]*)`", row)}
+    assert [name for name in names if not any(f"{code} ".startswith(f"{name} ") for code in listed)] == []
+
+
+def test_every_setting_is_listed() -> None:
+    text = _text("cli.md", "security.md")
+    missing = [name for name in Settings.model_fields if f"`AMPSWEEP_{name.upper()}`" not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize("module", [found.name for found in pkgutil.iter_modules(api.routes.__path__)])
+def test_every_route_is_named(module: str) -> None:
+    text = _text("rest.md")
+    for route in importlib.import_module(f"api.routes.{module}").router.routes:
+        path = re.sub(
+            r"\{(\w+?)(?:_id)?(?::path)?\}", lambda found: "{model}" if found[1] == "model" else "{id}", route.path
+        )
+        for method in route.methods:
+            assert f"`{method} {path}`" in text or f"`{method} {path}?" in text, f"{method} {route.path}"

@@ -1,0 +1,108 @@
+"""The page on results: its queries run on a small sweep and agree, its tables have every column."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from jobs.schema import SAMPLES, SUMMARY
+from tests.docs.pages import DOCS, blocks, prose
+
+PAGE = DOCS / "results.md"
+LANGUAGES = ["fr", "it", "tr"]
+SPEC: dict[str, Any] = {
+    "name": "study",
+    "model": "tiny",
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": LANGUAGES},
+    "interventions": {"languages": ["it", "tr"], "op": "scale", "factors": [0.5, 2], "controls": ["random"]},
+    "tasks": [
+        {"name": "lss", "languages": LANGUAGES, "limit": 8},
+        {"name": "perplexity", "languages": LANGUAGES, "data": "mine", "split": "test"},
+        {"name": "xcopa", "languages": ["it", "tr"]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `study` is a finished sweep on the fake engine."""
+    home = tmp_path_factory.mktemp("results")
+    model = home / "tiny"
+    for path in (model, home / "data" / "mine" / "test", home / "data" / "xcopa"):
+        path.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
+    (model / "model.safetensors").write_bytes(b"weights")
+    for code in LANGUAGES:
+        (home / "data" / "mine" / "test" / f"{code}.txt").write_text("".join(f"{code} {n}\n" for n in range(6)))
+        rows = [
+            {
+                "idx": n,
+                "premise": f"{code} {n}.",
+                "choice1": f"a{n}",
+                "choice2": f"b{n}",
+                "question": "cause",
+                "label": n % 2,
+            }
+            for n in range(12)
+        ]
+        (home / "data" / "xcopa" / f"test.{code}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "study.yaml").write_text(yaml.safe_dump({**SPEC, "model": str(model)}))
+    arguments = ["run", str(home / "study.yaml"), "--out", str(home / "study"), "--data", str(home / "data")]
+    done = CliRunner().invoke(app, [*arguments, "--engine", "fake"])
+    assert done.exit_code == 0, done.output
+    return home
+
+
+def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    answers: dict[str, list[list[tuple[Any, ...]]]] = {}
+    for heading, code in _by_heading():
+        names: dict[str, Any] = {}
+        exec(compile(code, str(PAGE), "exec"), names)
+        if "answer" in names:
+            answers.setdefault(heading, []).append(_rows(names["answer"]))
+    assert len(answers) == 3
+    for heading, (duck, pandas, polars) in answers.items():
+        assert len(duck) >= 4, heading
+        assert _rounded(duck) == _rounded(pandas) == _rounded(polars), heading
+    gained = sum(row[2] + row[3] for row in answers["Which items changed"][0])
+    assert gained > 0, "the sweep must be one in which something changes"
+
+
+def test_every_column_is_explained() -> None:
+    samples, summary = re.split(r"^## (?:Samples|Summary)$", prose(PAGE).split("\n## Gain")[0], flags=re.MULTILINE)[1:]
+    explained = {name for row in samples.splitlines() if row.startswith("| `") for name in _names(row)}
+    assert explained == set(SAMPLES.names)
+    own = {name for row in summary.splitlines() if row.startswith("| `") for name in _names(row)}
+    assert own == set(SUMMARY.names) - set(SAMPLES.names)
+
+
+def _names(row: str) -> list[str]:
+    return re.findall(r"`(\w+)`", row.split("|")[1])
+
+
+def _by_heading() -> list[tuple[str, str]]:
+    text = PAGE.read_text(encoding="utf-8")
+    headings = [(match.start(), match[1]) for match in re.finditer(r"^## (.+)$", text, re.MULTILINE)]
+    return [
+        (max(heading for heading in headings if heading[0] < text.index(block.text))[1], block.text)
+        for block in blocks(PAGE, "python")
+    ]
+
+
+def _rows(answer: Any) -> list[tuple[Any, ...]]:
+    """Return the rows of an answer of DuckDB, pandas or Polars."""
+    if hasattr(answer, "fetchall"):
+        return [tuple(row) for row in answer.fetchall()]
+    return [tuple(row) for row in (answer.rows() if hasattr(answer, "rows") else answer.values.tolist())]
+
+
+def _rounded(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return sorted(tuple(round(value, 9) if isinstance(value, float) else value for value in row) for row in rows)

@@ -1,0 +1,31 @@
+"""The tutorial, run as it stands: every command, in one folder, in the page's order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.docs.pages import DOCS, blocks
+from tests.docs.shell import run_page
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+PAGE = DOCS / "tutorial.md"
+
+
+def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
+    printed = run_page(PAGE, tmp_path)
+    rows = pq.read_table(tmp_path / "study" / "summary.parquet").to_pylist()
+    assert {row["task"] for row in rows} == {"lss", "perplexity"}
+    assert r"\begin{tabular}" in (tmp_path / "tables" / "self_cross.tex").read_text()
+    assert "<html" in (tmp_path / "study.html").read_text()
+    shown = {_without_numbers(line) for block in blocks(PAGE, "text") for line in block.text.splitlines()}
+    assert shown - {_without_numbers(line) for line in printed.splitlines()} == set()
+
+
+def _without_numbers(line: str) -> str:
+    """The last digits differ between processors, and so may a fact of a random control."""
+    return re.sub(r"[\d.]+", "#", line)

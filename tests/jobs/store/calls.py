@@ -1,0 +1,39 @@
+"""Calls of a store as its contract makes them, and what is looked at afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.store.protocol import Store
+from jobs.store.records import CellFile, Lease, RequestCounts, SweepFiles, SweepRecord
+from jobs.store.states import CellState
+from tests.jobs.world import a_cell, completed
+
+FILE = CellFile(name="cell.1.parquet", rows=2, sha256="f" * 64)
+FILES = SweepFiles(samples="1", summary="2")
+
+
+def send(store: Store, count: int = 2, *, start: int = 0, **more: Any) -> SweepRecord:
+    cells = [a_cell(number) for number in range(start, start + count)]
+    return store.create_sweep(name="n", spec={"a": 1}, cells=cells, **more)
+
+
+def lease(store: Store, limit: int = 1, *, owner: str = "w", ttl: float = 30.0) -> list[Lease]:
+    return store.lease_cells(owner, models=["tiny"], limit=limit, ttl=ttl)
+
+
+def complete(store: Store, count: int = 1) -> None:
+    assert store.report([completed(held, FILE) for held in lease(store, count)]) == []
+
+
+def counts(store: Store, sweep_id: str) -> tuple[int, int, int, int]:
+    found: RequestCounts = store.get_sweep(sweep_id).request_counts
+    return found.total, found.completed, found.failed, found.reused
+
+
+def kinds(store: Store, sweep_id: str) -> list[str]:
+    return [event.type for event in store.events(sweep_id)]
+
+
+def states(store: Store, sweep_id: str) -> list[CellState]:
+    return [record.state for record in store.list_cells(sweep_id).data]

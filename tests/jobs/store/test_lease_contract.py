@@ -1,0 +1,124 @@
+"""What every store promises of leases: one holder, an end, an epoch that every write names."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from jobs.store.cell_books import MAX_ATTEMPTS, MAX_LAPSES
+from jobs.store.protocol import Store
+from jobs.store.records import Beat, CellFile, Ending
+from jobs.store.states import CellState
+from tests.jobs.store.calls import FILE, counts, kinds, lease, send
+from tests.jobs.world import ManualClock, a_cell, completed, ended
+
+
+def test_only_cells_of_the_named_models_are_leased(store: Store) -> None:
+    for seed, model in enumerate("ab"):
+        store.create_sweep(name="n", spec={}, cells=[a_cell(seed, model=model)])
+    assert [held.cell.seed for held in store.lease_cells("w", models=["b"], limit=9, ttl=1)] == [1]
+    assert store.lease_cells("w", models=[], limit=9, ttl=1) == []
+
+
+def test_a_write_under_an_old_epoch_changes_nothing(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 1)
+    (old,) = lease(store, owner="slow")
+    clock.time += 31
+    assert store.expire_leases() == 1
+    (new,) = lease(store, owner="fast")
+    assert new.epoch > old.epoch
+    late = CellFile(name="late", rows=9, sha256="0")
+    reports = [completed(old, late), *(ended(old, kind, "late") for kind in Ending if kind is not Ending.COMPLETED)]
+    for report in reports:
+        assert store.report([report]) == [old]
+    assert store.heartbeat([Beat(lease=old, samples=7)], ttl=9) == [old]
+    before = store.events(sweep.id)
+    assert store.report([completed(new, FILE)]) == []
+    assert store.report([completed(new, late)]) == [new]
+    assert [event.type for event in store.events(sweep.id)[len(before) :]] == ["cell.completed", "sweep.finalizing"]
+    assert store.list_cells(sweep.id).data[0].file == FILE.name
+    assert counts(store, sweep.id) == (1, 1, 0, 0)
+
+
+def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
+    send(store, 1)
+    (held,) = lease(store, ttl=30)
+    clock.time += 20
+    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    clock.time += 20
+    assert store.expire_leases() == 0
+    clock.time += 10
+    assert store.expire_leases() == 1
+
+
+def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 1)
+    for lapse in range(1, MAX_LAPSES + 1):
+        assert len(lease(store)) == 1
+        clock.time += 31
+        assert store.expire_leases() == 1
+        record = store.list_cells(sweep.id).data[0]
+        assert (record.state, record.attempts) == (CellState.PENDING if lapse < MAX_LAPSES else CellState.FAILED, 0)
+    assert "ran out" in str(record.error)
+
+
+def test_a_cell_given_back_untried_does_not_count(store: Store) -> None:
+    sweep = send(store, 1)
+    for _ in range(MAX_ATTEMPTS + 1):
+        (held,) = lease(store)
+        store.report([ended(held, Ending.RETURNED)])
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.attempts) == (CellState.PENDING, 0)
+
+
+def test_many_threads_lease_and_complete_each_cell_once(store: Store) -> None:
+    sweep = send(store, 40)
+
+    def work(owner: str) -> list[str]:
+        done: list[str] = []
+        while held := lease(store, 3, owner=owner):
+            for each in held:
+                store.report([completed(each, FILE)])
+                done.append(each.cell.id)
+        return done
+
+    with ThreadPoolExecutor(4) as threads:
+        done = [cell_id for ids in threads.map(work, "abcd") for cell_id in ids]
+    assert len(done) == len(set(done)) == 40
+    assert counts(store, sweep.id) == (40, 40, 0, 0)
+    assert [event.id for event in store.events(sweep.id)] == list(range(1, 43))
+
+
+def test_progress_is_seen_in_the_sweep_the_cell_and_the_events(store: Store) -> None:
+    sweep = send(store, 2)
+    one, two = lease(store, 2)
+    store.heartbeat([Beat(lease=one, samples=5), Beat(lease=two, samples=1)], ttl=30)
+    store.heartbeat([Beat(lease=one, samples=8), Beat(lease=two, samples=1)], ttl=30)
+    assert store.get_sweep(sweep.id).samples == 9
+    assert [cell.samples for cell in store.list_cells(sweep.id).data] == [8, 1]
+    last = store.events(sweep.id)[-1]
+    assert (last.type, last.data["samples"], last.data["cell_samples"], last.data["cell_id"]) == (
+        "cell.progress",
+        9,
+        8,
+        one.cell.id,
+    )
+    assert kinds(store, sweep.id).count("cell.progress") == 3
+    store.report([completed(one, FILE), ended(two, Ending.RETURNED)])
+    assert store.get_sweep(sweep.id).samples == FILE.rows
+
+
+def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(store: Store, clock: ManualClock) -> None:
+    first, second = send(store, 1), send(store, 1)
+    (held,) = lease(store)
+    assert (held.sweep_ids, held.tries) == ((first.id, second.id), 1)
+    store.report([ended(held, Ending.FAILED, "oops")])
+    (again,) = lease(store)
+    assert again.tries == 2
+    clock.time += 31
+    assert store.expire_leases() == 1
+    (third,) = lease(store)
+    assert third.tries == 3
+    store.cancel_sweep(first.id)
+    store.report([ended(third, Ending.RETURNED)])
+    (fourth,) = lease(store)
+    assert (fourth.sweep_ids, fourth.tries) == ((second.id,), 3)

@@ -1,0 +1,95 @@
+"""What every store promises of the files of sweeps and cells: remembered, doubted, expired."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.errors import Conflict
+from jobs.store.protocol import Store
+from jobs.store.records import CellFile
+from jobs.store.states import CellState, SweepState
+from tests.jobs.store.calls import FILE, FILES, complete, counts, lease, send
+from tests.jobs.world import ManualClock, a_cell, completed
+
+
+def test_a_damaged_cell_takes_its_finalizing_sweep_back_to_work(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    store.reset_cell(a_cell(0).id, "its file is lost")
+    assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
+    assert counts(store, sweep.id) == (1, 0, 0, 0)
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.file, record.error) == (CellState.PENDING, None, "its file is lost")
+    complete(store)
+    assert store.finalizing() == [sweep.id]
+    assert [event.id for event in store.events(sweep.id)] == list(range(1, 8))
+
+
+def test_resetting_a_cell_that_is_not_completed_changes_nothing(store: Store) -> None:
+    sweep = send(store, 1)
+    (held,) = lease(store)
+    store.reset_cell(held.cell.id, "lost")
+    store.report([completed(held, FILE)])
+    assert counts(store, sweep.id) == (1, 1, 0, 0)
+
+
+def test_a_sweep_remembers_its_files(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    assert store.finish_sweep(sweep.id, files=FILES).files == FILES
+    assert store.get_sweep(sweep.id).files == FILES
+
+
+def test_an_ended_sweep_whose_files_are_damaged_is_put_together_again(store: Store) -> None:
+    sweep = send(store, 2)
+    complete(store, 2)
+    store.finish_sweep(sweep.id, files=FILES)
+    store.reset_cell(a_cell(1).id, "lost too")
+    again = store.reopen_sweep(sweep.id, "its samples are lost")
+    assert (again.state, again.files, again.ended_at) == (SweepState.IN_PROGRESS, None, None)
+    assert counts(store, sweep.id) == (2, 1, 0, 0)
+    assert store.reopen_sweep(sweep.id, "lost").state is SweepState.IN_PROGRESS
+    complete(store, 1)
+    assert store.finish_sweep(sweep.id, files=FILES).state is SweepState.COMPLETED
+    ids = [event.id for event in store.events(sweep.id)]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+def test_a_cancelled_sweep_has_nothing_to_put_together(store: Store) -> None:
+    sweep = send(store, 1)
+    store.cancel_sweep(sweep.id)
+    with pytest.raises(Conflict):
+        store.reopen_sweep(sweep.id, "lost")
+
+
+def test_results_expire_but_not_what_a_living_sweep_needs(store: Store, clock: ManualClock) -> None:
+    old = send(store, 3)
+    for held in lease(store, 3):
+        name = f"{held.cell.seed}.parquet"
+        store.report([completed(held, CellFile(name=name, rows=1, sha256="s"))])
+    store.finish_sweep(old.id, files=FILES)
+    clock.time += 100
+    young = store.create_sweep(name="n", spec={}, cells=[a_cell(1), a_cell(7)])
+    assert store.expire_results(clock.time - 100) == []
+    assert store.expire_results(clock.time - 50) == [old.id]
+    assert [store.has_expired(sweep_id) for sweep_id in (old.id, young.id, "none")] == [True, False, False]
+    ids = [a_cell(number).id for number in range(3)]
+    assert [store.cell_files(ids)[cell_id].file for cell_id in ids] == [None, "1.parquet", None]
+    record = store.get_sweep(old.id)
+    assert (record.state, record.files, record.expired_at) == (SweepState.COMPLETED, None, clock.time)
+    assert store.expire_results(clock.time - 50) == []
+    with pytest.raises(Conflict, match="expired"):
+        store.reopen_sweep(old.id, "lost")
+    assert counts(store, young.id) == (2, 1, 0, 1)
+    assert counts(store, send(store, 3).id) == (3, 1, 0, 1), "what expired is computed again"
+
+
+def test_the_files_of_cells_are_known_by_epoch(store: Store) -> None:
+    send(store, 2)
+    one, two = lease(store, 2)
+    store.report([completed(one, FILE)])
+    known = store.cell_files([one.cell.id, two.cell.id, "cell_none"])
+    assert {cell_id: (at.file, at.epoch, at.leased) for cell_id, at in known.items()} == {
+        one.cell.id: (FILE.name, 1, False),
+        two.cell.id: (None, 1, True),
+    }

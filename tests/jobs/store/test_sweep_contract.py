@@ -1,0 +1,144 @@
+"""What every store promises of sweeps: stored, listed, moved, ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.errors import Conflict, InvalidRequest, NotFound
+from jobs.cell import Cell
+from jobs.store.protocol import Store
+from jobs.store.records import Ending
+from jobs.store.states import CellState, SweepState
+from tests.jobs.store.calls import FILE, complete, counts, kinds, lease, send
+from tests.jobs.world import ManualClock, a_cell, ended
+
+
+def test_a_sweep_is_in_progress_when_it_is_stored(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 3)
+    assert (sweep.state, sweep.name, sweep.spec) == (SweepState.IN_PROGRESS, "n", {"a": 1})
+    assert (sweep.created_at, sweep.ended_at, sweep.error) == (clock.time, None, None)
+    assert counts(store, sweep.id) == (3, 0, 0, 0)
+    assert store.get_sweep(sweep.id) == sweep
+
+
+def test_cells_come_back_as_they_were_planned_in_order_and_in_pages(store: Store) -> None:
+    cells = [a_cell(number, factor=2.0, layers=[0, 2]) for number in range(5)]
+    sweep = store.create_sweep(name="n", spec={}, cells=cells)
+    first = store.list_cells(sweep.id, limit=3)
+    second = store.list_cells(sweep.id, after=first.data[-1].id, limit=3)
+    assert [record.cell for record in (*first.data, *second.data)] == cells
+    assert [record.cell.id for record in first.data] == [cell.id for cell in cells[:3]]
+    assert (first.has_more, second.has_more) == (True, False)
+
+
+def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
+    ids = [send(store).id for _ in range(3)]
+    first = store.list_sweeps(limit=2)
+    assert ([sweep.id for sweep in first.data], first.has_more) == ([ids[2], ids[1]], True)
+    second = store.list_sweeps(after=ids[1], limit=2)
+    assert ([sweep.id for sweep in second.data], second.has_more) == ([ids[0]], False)
+
+
+@pytest.mark.parametrize(
+    "ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "finish_sweep", "pause_sweep", "resume_sweep"]
+)
+def test_what_is_not_there_is_not_found(store: Store, ask: str) -> None:
+    with pytest.raises(NotFound):
+        getattr(store, ask)("sweep_none")
+
+
+def test_an_unknown_place_in_a_list_is_not_found(store: Store) -> None:
+    sweep = send(store)
+    with pytest.raises(NotFound):
+        store.list_sweeps(after="sweep_none")
+    with pytest.raises(NotFound):
+        store.list_cells(sweep.id, after="cell_none")
+    with pytest.raises(NotFound):
+        store.reset_cell("cell_none", "lost")
+
+
+def test_the_same_key_gives_the_same_sweep(store: Store) -> None:
+    first = send(store, idempotency_key="k")
+    assert send(store, idempotency_key="k").id == first.id
+    assert send(store, idempotency_key="other").id != first.id
+    assert len(store.list_sweeps().data) == 2
+
+
+def test_the_same_key_with_another_spec_is_refused(store: Store) -> None:
+    send(store, idempotency_key="k")
+    with pytest.raises(InvalidRequest) as caught:
+        store.create_sweep(name="n", spec={"a": 2}, cells=[a_cell()], idempotency_key="k")
+    assert caught.value.param == "Idempotency-Key"
+
+
+def test_a_completed_sweep_goes_through_finalizing(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 2)
+    complete(store)
+    assert store.finalizing() == []
+    complete(store)
+    assert store.finalizing() == [sweep.id]
+    clock.time += 5
+    ended = store.finish_sweep(sweep.id)
+    assert (ended.state, ended.ended_at) == (SweepState.COMPLETED, clock.time)
+    assert store.finalizing() == []
+    record = store.list_cells(sweep.id).data[0]
+    assert (record.state, record.file, record.rows, record.sha256) == (
+        CellState.COMPLETED,
+        FILE.name,
+        FILE.rows,
+        FILE.sha256,
+    )
+
+
+def test_events_have_ids_without_gaps_and_carry_the_counts(store: Store) -> None:
+    sweep = send(store, 2)
+    complete(store, 2)
+    store.finish_sweep(sweep.id)
+    events = store.events(sweep.id)
+    assert [event.id for event in events] == [1, 2, 3, 4, 5]
+    assert kinds(store, sweep.id) == [
+        "sweep.created",
+        "cell.completed",
+        "cell.completed",
+        "sweep.finalizing",
+        "sweep.completed",
+    ]
+    assert events[1].data["request_counts"] == {"total": 2, "completed": 1, "failed": 0, "reused": 0}
+    assert events[1].data["cell_id"] == a_cell(0).id
+    assert events[4].data["status"] == "completed"
+    assert store.events(sweep.id, after=3) == events[3:]
+    assert store.events(sweep.id, after=1, limit=2) == events[1:3]
+
+
+def test_a_sweep_can_end_failed_with_its_reason(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store)
+    ended = store.finish_sweep(sweep.id, error="the disk is full")
+    assert (ended.state, ended.error) == (SweepState.FAILED, "the disk is full")
+    assert store.events(sweep.id)[-1].data["error"] == "the disk is full"
+
+
+def test_a_sweep_in_progress_cannot_be_finished(store: Store) -> None:
+    sweep = send(store)
+    with pytest.raises(Conflict):
+        store.finish_sweep(sweep.id)
+    assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
+
+
+def test_a_sweep_that_has_ended_keeps_its_counts(store: Store) -> None:
+    first = send(store, 1)
+    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
+    store.finish_sweep(first.id)
+    send(store, 1)
+    complete(store)
+    assert counts(store, first.id) == (1, 0, 1, 0)
+    assert kinds(store, first.id)[-1] == "sweep.completed"
+
+
+def test_a_pending_cell_takes_the_name_its_model_has_now(store: Store) -> None:
+    first = store.create_sweep(name="n", spec={}, cells=[a_cell(0, model="old")])
+    store.cancel_sweep(first.id)
+    renamed: Cell = a_cell(0, model="tiny")
+    assert renamed.id == a_cell(0, model="old").id
+    store.create_sweep(name="n", spec={}, cells=[renamed])
+    assert [held.cell.model for held in lease(store)] == ["tiny"]

@@ -1,0 +1,82 @@
+"""Published Parquet with a bit turned over, or cut off: none of it is served, and what it held is computed again."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.store.sql import SqlStore
+from tests.api.served import Server, serving
+from tests.worker.house import House
+
+pytestmark = pytest.mark.anyio
+
+
+def turn_a_bit_over(file: Path, chance: random.Random) -> None:
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
+
+
+def cut_off(file: Path, chance: random.Random) -> None:
+    os.truncate(file, chance.randrange(file.stat().st_size))
+
+
+def quietly(file: Path, chance: random.Random, damage: str) -> None:
+    """Damage a file, and leave it the time of its last change, as a bad copy does."""
+    before = file.stat()
+    (cut_off if damage == "cut" else turn_a_bit_over)(file, chance)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def rows(server: Server, sweep_id: str) -> list[dict[str, object]] | None:
+    """Return a sweep's samples in an order of their own; None where they are not served."""
+    answer = await server.http.get(f"/v1/sweeps/{sweep_id}/results")
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return None
+    assert answer.status_code == httpx.codes.OK, answer.text
+    table = pq.read_table(pa.BufferReader(answer.content), page_checksum_verification=True)
+    return sorted(table.to_pylist(), key=lambda row: (row["cell_id"], row["doc_id"]))
+
+
+async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
+    """Damage a cell's file and one of its sweep's, again and again; look at what is served before and after."""
+    chance = random.Random(3)
+    house = House.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock(), RandomIds()))
+    published = Path(house.published)
+    damages = ["flip"] * flips + ["cut"] * cuts
+    chance.shuffle(damages)
+    async with serving(house) as server:
+        sweep_id = await server.done()
+        whole = await rows(server, sweep_id)
+        assert whole
+        for damage in damages:
+            cell = chance.choice([cell for cell in house.store.list_cells(sweep_id).data if cell.file])
+            before = house.store.events(sweep_id)[-1].id
+            quietly(published / "cells" / str(cell.file), chance, damage)
+            quietly(chance.choice(sorted((published / "sweeps" / sweep_id).iterdir())), chance, damage)
+            assert await rows(server, sweep_id) is None, "served, though damaged"
+            await server.ended(sweep_id)
+            news = house.store.events(sweep_id, after=before)
+            assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
+            assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
+            assert await rows(server, sweep_id) == whole
+    house.store.close()
+
+
+async def test_damaged_files_are_not_served_and_computed_again(tmp_path: Path) -> None:
+    await damaged(tmp_path, flips=3, cuts=2)
+
+
+@pytest.mark.reliability
+@pytest.mark.timeout(900)
+async def test_two_hundred_flipped_bits_and_twenty_cuts_are_not_served(tmp_path: Path) -> None:
+    await damaged(tmp_path, flips=200, cuts=20)
