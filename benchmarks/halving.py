@@ -1,29 +1,41 @@
 """Does `search: halving` find the grid's best factors, and for how many of its requests? On the atlas, seed by seed.
 
-A seed draws the facts. Each sweep is run to its end, the grid and the search, in one house: cells that both need are
-computed once, but count as requests of both.
+A seed draws the facts. The sweeps are planned, searched, stored and finalized as ever; only the model is asked in large
+batches by plain hooks (`examples.atlas.scoring`), each question once, since an answer depends on nothing else.
 
-Usage: python -m benchmarks.halving [--seeds 10] [--engine vllm]
+Usage: python -m benchmarks.halving [--seeds 10] [--home FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ampsweep.canonical import canonical_json
 from ampsweep.cli.house import House, catalog_of
 from ampsweep.settings import read_settings
+from engine.edits import Edits, resolve
+from engine.intervention import Intervention
+from engine.neuron_set import NeuronSet
+from engine.transformers_engine import TransformersEngine
+from examples.atlas.scoring import Scorer
+from jobs.finalize import finalize
 from jobs.plan import plan
+from jobs.requests import Answer, ScoreCall
 from jobs.spec import parse_spec
-from jobs.store.records import SweepRecord
-from jobs.store.states import SWEEP_ENDED, SweepState
+from jobs.store.records import Ending, Lease, Report, SweepRecord
+from jobs.store.states import SWEEP_ENDED
 from jobs.summary import summary_json
-from worker.engines import EngineSpec
-from worker.local_pool import LocalPool
+from jobs.tasks.loading import load_items
+from jobs.tasks.registry import task_for
+from worker.neuron_shelf import NeuronShelf
 
 FACTORS = (-1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 8, 12)
 HALVING = {"method": "halving", "items": 4, "keep": 3}
@@ -38,33 +50,95 @@ SPEC: dict[str, Any] = {
     "interventions": {"languages": ["fr", "tr"], "op": "set", "factors": list(FACTORS)},
     "tasks": [{"name": "lss", "languages": ["en", "ru"], "limit": 96}],
 }
+Question = tuple[str, str, str]
+"""A context, its continuation, and the intervention in its canonical form."""
+
+
+class Desk:
+    """Computes what a house's sweeps wait for, until none waits."""
+
+    def __init__(self, house: House) -> None:
+        """Load the model."""
+        self._house = house
+        self._folder = house.catalog.model_path("atlas")
+        self._scorer = Scorer(self._folder)
+        self._known: dict[Question, float] = {}
+        self._neurons: dict[str, NeuronSet] = {}
+
+    async def work(self) -> None:
+        """Compute all cells, those of later rungs as they come, and finalize the sweeps."""
+        store, results = self._house.store, self._house.results
+        while True:
+            if leases := store.lease_cells("desk", models=["atlas"], limit=100_000, ttl=86_400.0):
+                await self._learn(leases)
+                store.report([self._computed(lease) for lease in leases])
+            elif not (waiting := store.finalizing()):
+                return
+            else:
+                for sweep_id in waiting:
+                    finalize(store, results, sweep_id)
+
+    async def _learn(self, leases: Iterable[Lease]) -> None:
+        asked: dict[str, set[Question]] = defaultdict(set)
+        sets: dict[str, str] = {}
+        for lease in leases:
+            steering = canonical_json(lease.cell.intervention)
+            if lease.cell.neurons is not None:
+                await self._fetch(lease)
+                sets[steering] = lease.cell.neurons.id
+            for item in load_items(lease.cell, self._house.catalog).items:
+                asked[steering] |= {(*_score_call(call), steering) for call in item.calls} - self._known.keys()
+        for steering, questions in asked.items():
+            ordered = sorted(questions)
+            tokens = [self._scorer.tokens(context, continuation) for context, continuation, _ in ordered]
+            edits = self._edits(steering, sets[steering]) if steering in sets else None
+            self._known |= zip(ordered, self._scorer.score(tokens, edits).tolist(), strict=True)
+
+    async def _fetch(self, lease: Lease) -> None:
+        ref = lease.cell.neurons
+        assert ref is not None
+        if ref.id not in self._neurons:
+            if ref.id not in {info.id for info in self._house.neuron_sets.infos()}:
+                engine = TransformersEngine(self._folder)
+                await NeuronShelf(self._house.neuron_sets, engine=engine, catalog=self._house.catalog).load(ref)
+            self._neurons[ref.id] = NeuronSet.load(self._house.neuron_sets.fetch(ref.id))
+
+    def _edits(self, steering: str, neurons: str) -> Edits:
+        return resolve(Intervention.from_dict(json.loads(steering)), self._neurons[neurons])
+
+    def _computed(self, lease: Lease) -> Report:
+        cell = lease.cell
+        steering, task = canonical_json(cell.intervention), task_for(cell.task.name)
+        found = load_items(cell, self._house.catalog)
+        samples = [
+            task.sample(item, [self._answer((*_score_call(call), steering)) for call in item.calls])
+            for item in found.items
+        ]
+        file = self._house.results.write_cell(
+            cell,
+            epoch=lease.epoch,
+            samples=samples,
+            left_out=found.left_out,
+            neurons=0 if cell.neurons is None else len(self._edits(steering, cell.neurons.id).indices),
+            versions={"engine": "plain hooks"},
+        )
+        return Report(lease=lease, ending=Ending.COMPLETED, file=file)
+
+    def _answer(self, question: Question) -> Answer:
+        return Answer(token_ids=(0,), logprobs=(self._known[question],), prompt_tokens=0)
 
 
 def main() -> None:
     """Run the sweeps, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--engine", default="vllm")
+    parser.add_argument("--home", type=Path, help="a folder to keep the neuron set and the cells in")
     options = parser.parse_args()
-    catalog = catalog_of(read_settings(engine=options.engine))
-    with tempfile.TemporaryDirectory() as folder, closing(House.open(Path(folder), catalog)) as house:
-        table = asyncio.run(compare(house, options.seeds))
-    print(table)
-
-
-async def compare(house: House, seeds: int) -> str:
-    """Return, for each seed, both answers and what they took, as Markdown."""
-    pairs = [(send(house, seed, "grid"), send(house, seed, HALVING)) for seed in range(seeds)]
-    await run(house, [sweep for pair in pairs for sweep in pair])
-    lines = ["| seed | best by the grid | best by halving | requests | share |", "|---|---|---|---|---|"]
-    same = asked = of = 0
-    for seed, (grid, search) in enumerate(pairs):
-        full, few = (house.store.get_sweep(sweep.id).samples for sweep in (grid, search))
-        best, found = (best_of(house, sweep) for sweep in (grid, search))
-        same, asked, of = same + (best == found), asked + few, of + full
-        lines.append(f"| {seed} | {shown(best)} | {shown(found)} | {few:,} of {full:,} | {few / full:.1%} |")
-    lines.append(f"| all | | the same in {same} of {seeds} | {asked:,} of {of:,} | {asked / of:.1%} |")
-    return "\n".join(lines)
+    catalog = catalog_of(read_settings(engine="transformers"))
+    with tempfile.TemporaryDirectory() as folder, closing(House.open(options.home or Path(folder), catalog)) as house:
+        pairs = [(send(house, seed, "grid"), send(house, seed, HALVING)) for seed in range(options.seeds)]
+        asyncio.run(Desk(house).work())
+        print(table(house, pairs))
 
 
 def send(house: House, seed: int, search: object) -> SweepRecord:
@@ -74,39 +148,30 @@ def send(house: House, seed: int, search: object) -> SweepRecord:
     return house.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
 
 
-async def run(house: House, sweeps: list[SweepRecord]) -> None:
-    """Compute until all have ended; RuntimeError where one did not complete."""
-    catalog = house.catalog
-    folder = catalog.model_path("atlas").resolve()
-    engine = EngineSpec(model="atlas", folder=folder, kind=catalog.engine, dtype=catalog.dtype)
-    changed = asyncio.Event()
-    pool = LocalPool([engine], house.setup)
-    dispatcher = house.dispatcher(pool, changed.set)
-    try:
-        await pool.start()
-        await pool.ready()
-        dispatcher.start()
-        while not all(house.store.get_sweep(sweep.id).state in SWEEP_ENDED for sweep in sweeps):
-            changed.clear()
-            await changed.wait()
-    finally:
-        await dispatcher.stop()
-        await pool.stop()
-    for sweep in sweeps:
-        ended = house.store.get_sweep(sweep.id)
-        if ended.state is not SweepState.COMPLETED or ended.request_counts.failed:
-            raise RuntimeError(f"{ended.name}: {ended.state.value}, {ended.request_counts}, {ended.error}")
+def table(house: House, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
+    """Return both answers of each seed and what they took, as Markdown."""
+    lines = ["| seed | best by the grid | best by halving | facts asked | share |", "|---|---|---|---|---|"]
+    same = asked = of = 0
+    for seed, (grid, search) in enumerate(pairs):
+        full, few = (house.store.get_sweep(sweep.id) for sweep in (grid, search))
+        assert {full.state, few.state} <= SWEEP_ENDED
+        best, found = (best_of(house, sweep) for sweep in (grid, search))
+        same, asked, of = same + (best == found), asked + few.samples, of + full.samples
+        share = few.samples / full.samples
+        lines.append(f"| {seed} | {best} | {found} | {few.samples:,} of {full.samples:,} | {share:.1%} |")
+    lines.append(f"| all | | the same in {same} of {len(pairs)} | {asked:,} of {of:,} | {asked / of:.1%} |")
+    return "\n".join(lines)
 
 
-def best_of(house: House, sweep: SweepRecord) -> dict[str, float]:
+def best_of(house: House, sweep: SweepRecord) -> str:
     """Return the best factor of each target language."""
     rows = summary_json(house.results, sweep.id)["best_factors"]
-    return {row["target_language"]: row["factor"] for row in rows}
+    return ", ".join(f"{row['target_language']} {row['factor']:g}" for row in rows)
 
 
-def shown(best: dict[str, float]) -> str:
-    """Return the answer as it stands in the table."""
-    return ", ".join(f"{target} {factor:g}" for target, factor in sorted(best.items()))
+def _score_call(call: object) -> tuple[str, str]:
+    assert isinstance(call, ScoreCall), "lss scores"
+    return call.context, call.continuation
 
 
 if __name__ == "__main__":

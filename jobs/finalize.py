@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import Conflict, DamagedFile
-from jobs.cell import Cell
+from jobs.cell import Cell, TaskRef
 from jobs.cell_table import CellTable
 from jobs.results import Results
 from jobs.search import Search
@@ -34,11 +34,12 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
     versions = _check(store, results, sweep_id)
     if versions is None:
         return store.get_sweep(sweep_id)
-    search = Search(parse_spec(sweep.spec))
-    if further := _further(store, results, sweep_id, search):
+    search = Search(parse_spec(sweep.spec)) if sweep.spec.get("search") else None
+    if search is not None and (further := _further(store, results, sweep_id, search)):
         return store.extend_sweep(sweep_id, further)
+    rung = _in_full if search is None else search.rung
     failed = {record.id: record.error or "" for record in _cells(store, sweep_id) if record.state is CellState.FAILED}
-    builder = SummaryBuilder(search.rung)
+    builder = SummaryBuilder(rung)
 
     def tables() -> Iterator[CellTable]:
         for record in _completed(store, sweep_id):
@@ -47,7 +48,7 @@ def finalize(store: Store, results: Results, sweep_id: str) -> SweepRecord:
             yield found
 
     sources = sources_of(record.cell for record in _cells(store, sweep_id))
-    samples = results.write_sweep(sweep, tables(), rung=search.rung, failed=failed, versions=versions, sources=sources)
+    samples = results.write_sweep(sweep, tables(), rung=rung, failed=failed, versions=versions, sources=sources)
     summary = results.write_summary(sweep, builder.rows)
     files = SweepFiles(samples=samples.sha256, summary=summary.sha256)
     error = None
@@ -73,10 +74,12 @@ def _check(store: Store, results: Results, sweep_id: str) -> list[Mapping[str, s
     return None if damaged else list(versions.values())
 
 
+def _in_full(_ref: TaskRef) -> None:
+    """Tell no cell of a grid to be of a rung."""
+
+
 def _further(store: Store, results: Results, sweep_id: str, search: Search) -> list[Cell]:
     """Return the cells of the next rung of a search, if there is one."""
-    if len(search.rungs) == 1:
-        return []
     builder = SummaryBuilder(search.rung)
     for record in _completed(store, sweep_id):
         if search.rung(record.cell.task) is not None:

@@ -87,7 +87,7 @@ class _Planned:
         try:
             known = task.languages(folder, split)
         except InvalidRequest as error:
-            field = "data" if spec.split is None else "split"
+            field = error.param or ("data" if spec.split is None else "split")
             raise InvalidRequest(error.message, param=f"{self.param}.{field}") from error
         for at, language in enumerate(spec.languages):
             if language not in known:

@@ -151,6 +151,9 @@ def _search(value: object) -> object:
     return {"method": "halving"} if value == "halving" else value
 
 
+_Search = Literal["grid", "halving"] | HalvingSpec | None
+
+
 class SweepSpec(Strict):
     """What a user asks for: one model, one neuron set, interventions, tasks.
 
@@ -163,7 +166,7 @@ class SweepSpec(Strict):
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
     mode: Annotated[Unique[Mode], BeforeValidator(_one_or_list)] = ("corrected",)
-    search: Annotated[HalvingSpec | None, BeforeValidator(_search)] = None
+    search: Annotated[HalvingSpec | None, BeforeValidator(_search, json_schema_input_type=_Search)] = None
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:

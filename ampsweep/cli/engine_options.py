@@ -60,6 +60,7 @@ def read_neurons(folder: Path | None) -> NeuronSet | None:
 def quiet_libraries() -> None:
     """Keep the chatter of the engines' libraries off the terminal, unless the environment asks for it."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

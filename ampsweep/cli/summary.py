@@ -10,7 +10,7 @@ import typer
 
 Row = Mapping[str, Any]
 
-_SERIES = ("task", "metric", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
+_SERIES = ("task", "mode", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
@@ -20,21 +20,27 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     """
     rows = [row for row in rows if row["rung"] is None]
     best = {tuple(row[name] for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
-    for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
-        own = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
+    for table in dict.fromkeys(_table(row) for row in rows):
+        task, mode, metric = table
+        own = [row for row in rows if _table(row) == table]
         factors = sorted({row["factor"] for row in own if row["factor"] is not None})
-        typer.echo(f"{task}: {metric}, mean over data languages")
+        called = f"{task} as published" if mode == "paper" else task
+        typer.echo(f"{called}: {metric}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
         if unsteered := [row for row in own if row["factor"] is None]:
             typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")
         for series, found in _grouped(own).items():
             by_factor = "".join(_cell([row for row in found if row["factor"] == factor]) for factor in factors)
             *named, selection = series
-            chosen = best.get(tuple(name for at, name in enumerate(named) if at != 1))
+            chosen = best.get(tuple(name for at, name in enumerate(named) if _SERIES[at] != "metric"))
             mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
             if not any(row["neurons"] for row in found):
                 mark = "   no neurons: nothing was changed"
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
+
+
+def _table(row: Row) -> tuple[str, str, str]:
+    return row["task"], row["mode"], row["metric"]
 
 
 def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -46,7 +52,7 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def _label(series: tuple[Any, ...]) -> str:
-    _task, _metric, mode, target, op, patch, statistic, weights, layers, selection = series
+    _task, _mode, _metric, target, op, patch, statistic, weights, layers, selection = series
     where = "" if layers == "all" else f" layers {layers}"
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""

@@ -69,13 +69,15 @@ class HubData:
         return target
 
     def _revision(self, source: HubSource) -> str:
+        """Return the commit to read, the newest one where none is given."""
         if source.revision is not None:
             return source.revision
         if self.mirror is not None:
             return "mirror"
-        from huggingface_hub import HfApi
+        from huggingface_hub import snapshot_download
 
-        return str(HfApi().dataset_info(source.repo).sha)
+        found = snapshot_download(source.repo, repo_type="dataset", allow_patterns=["README.md"])
+        return Path(found).name  # the cache's folder of a commit
 
     def _rows(self, source: HubSource, split: str, revision: str) -> dict[str, list[dict[str, Any]]]:
         from datasets import load_dataset

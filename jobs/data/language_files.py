@@ -30,7 +30,11 @@ def language_files(
     for path in entries:
         stem = stem_of(path, suffixes)
         parts = [] if stem is None else stem.split(".")
-        if stem in other or len(parts) != (1 if split is None else 2) or (split is not None and parts[0] != split):
+        if (
+            (stem is not None and stem in other)
+            or len(parts) != (1 if split is None else 2)
+            or (split is not None and parts[0] != split)
+        ):
             continue
         code = short_code(parts[-1])
         if code in found:

@@ -23,7 +23,7 @@ def share_alone(true: Truths, rng: np.random.Generator) -> Verdict:
 
 
 def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verdict:
-    """Return the share, and its difference to that of `plain` [n], the same items', with McNemar's tests."""
+    """Return the share, and its difference to that of `plain` [n], the same items', by McNemar's exact test."""
     own = share_alone(true, rng)
     if not own.n:
         return own

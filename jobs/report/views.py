@@ -9,7 +9,7 @@ SELECT *, task || ': ' || metric AS panel, concat_ws(' ', op, patch, statistic) 
        coalesce(delta, value) AS y
 FROM summary
 WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
-  AND mode = (SELECT min(mode) FROM summary)
+  AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
 """
 """Steered cells of the last rung, of two modes the corrected one.
 

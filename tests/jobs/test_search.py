@@ -55,6 +55,13 @@ def test_rungs_halve_the_factors_and_double_the_items_until_few_are_left() -> No
     )
 
 
+def test_a_spec_reads_back_as_it_was_written() -> None:
+    for search in ("grid", "halving", {"method": "halving", "items": 3}):
+        spec = search_of(search=search).spec
+        assert parse_spec(spec.to_dict()) == spec
+    assert search_of(search="halving").spec.to_dict()["search"] == {"method": "halving", "items": 8, "keep": 2}
+
+
 def test_no_rung_has_more_items_than_the_task() -> None:
     search = search_of(search={"method": "halving", "items": 4, "keep": 2})
     assert search.rungs == (Rung(factors=5, items=4), Rung(factors=2, items=None))

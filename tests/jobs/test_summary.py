@@ -86,6 +86,7 @@ def lss_row(target: str, base: str, factor: float, value: float | None, **change
     return {
         "model": "m",
         "task": "lss",
+        "mode": "corrected",
         "metric": "lss",
         "data_language": base,
         "target_language": target,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.metrics.measure import Measure
 from jobs.metrics.metric import Metric
@@ -50,6 +51,8 @@ class LmEval:
 
     def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of all requests and documents, and the metrics there are."""
+        if ref.data not in (None, self.default_data):
+            raise InvalidRequest("a task of lm-eval brings its own data; leave data out", param="data")
         frozen = self._frozen(folder, ref)
         return replace(ref, data_hash=frozen.hash, measures=frozen.measures)
 

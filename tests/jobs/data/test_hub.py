@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import huggingface_hub.constants
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -136,3 +137,34 @@ def test_files_of_the_server_come_before_the_hub_and_without_the_hub_it_is_not_a
         catalog.data_set("chess")
     with pytest.raises(UnknownName, match=r"known: (none)?$"):
         Catalog(models={}).data_set("xcopa")
+
+
+@pytest.mark.parametrize("name", ["xcopa", "include_lite"])
+def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InvalidRequest, match="could not be read from the Hub"):
+        HubData(cache=tmp_path / "hub").folder(name)
+
+
+def test_the_newest_commit_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "cache" / ("datasets--" + SOURCES["include_lite"].repo.replace("/", "--"))
+    for folder in (repo / "refs", repo / "snapshots" / commit):
+        folder.mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    (repo / "snapshots" / commit / "README.md").write_text("")
+    asked = []
+
+    def load(path: str, config: str, *, split: str, revision: str) -> list[dict[str, Any]]:
+        asked.append((path, config, split, revision))
+        return [ROWS["include"]]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    folder = HubData(cache=tmp_path / "hub").folder("include_lite")
+    assert folder.name == f"include_lite-{commit[:12]}"
+    assert {revision for *_, revision in asked} == {commit}
+    (repo / "refs" / "main").write_text("f" * 40)
+    assert HubData(cache=tmp_path / "hub").folder("include_lite") == folder

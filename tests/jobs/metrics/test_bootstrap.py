@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import bootstrap
 
 from jobs.metrics.bootstrap import bootstrap_mean
 
@@ -14,6 +15,13 @@ def test_the_interval_is_that_of_plain_resampling() -> None:
     low, high = bootstrap_mean(values, rng())
     plain = values[rng(2).integers(0, 60, size=(20_000, 60))].mean(axis=1)
     assert np.allclose([low, high], np.quantile(plain, [0.025, 0.975]), atol=0.03)
+
+
+def test_the_interval_is_scipys_percentile_interval() -> None:
+    values = (rng(4).random(80) < 0.3).astype(np.float64)
+    low, high = bootstrap_mean(values, rng())
+    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=rng(5)).confidence_interval
+    assert np.allclose([low, high], [theirs.low, theirs.high], atol=0.02)
 
 
 def test_equal_values_have_an_interval_without_width() -> None:

@@ -46,7 +46,7 @@ def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> 
     assert verdict.delta_ci_high is not None
     assert verdict.delta == pytest.approx(steered.score - baseline.score)
     assert verdict.delta_ci_low < steered.score - baseline.score < verdict.delta_ci_high
-    assert metric.signature == str(signatures[name])
+    assert verdict.signature == metric.signature == str(signatures[name])
 
 
 def test_without_items_there_is_no_value() -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest
@@ -27,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def asked(item: Item) -> list[tuple[str, str]]:
-    return [(call.context, call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
+    return [(str(call.context), call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
 
 
 def test_a_premise_is_joined_to_its_options_as_published(folder: Path) -> None:
@@ -67,6 +69,14 @@ def test_a_failed_answer_is_neither_right_nor_wrong() -> None:
     assert (sample.error, sample.correct, sample.prediction) == ("too long", None, None)
 
 
+def test_parquet_is_read_as_json_lines_are(folder: Path) -> None:
+    before = items(folder, "it")
+    rows = [json.loads(line) for line in (folder / "test.it.jsonl").read_text("utf-8").splitlines()]
+    (folder / "test.it.jsonl").unlink()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "test.ita_Latn.parquet")
+    assert items(folder, "it") == before
+
+
 def test_a_missing_split_lists_those_that_are_there(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"no split 'val' .* splits there: test"):
         XCOPA.languages(folder, "val")
@@ -88,8 +98,9 @@ def test_a_broken_item_is_named(folder: Path, key: str, value: Any) -> None:
 @needs("xcopa")
 def test_the_published_files_give_all_their_items() -> None:
     languages = XCOPA.languages(DATA / "xcopa", "test")
-    assert {"it", "tr", "zh"} <= languages
+    assert languages == XCOPA.languages(DATA / "xcopa", "val") == {"et", "ht", "id", "it", "qu", "ta", "tr", "vi", "zh"}
     for language in languages:
+        assert len(items(DATA / "xcopa", language, split="val").items) == 100
         found = items(DATA / "xcopa", language).items
         rows = [
             json.loads(line) for line in (DATA / "xcopa" / f"test.{language}.jsonl").read_text("utf-8").splitlines()

@@ -9,7 +9,7 @@ from tests.jobs.world import write_jsonl
 
 ROWS: list[dict[str, Any]] = [
     {
-        "question": f"What comes after {at}, the {'red' if at % 2 else 'other'} one?",
+        "question": f"In which country is the city of {('Ankara', 'Paris')[at % 2]}, and what comes after {at}?",
         "choices": [str(at + 1), "the thing", "in"][: 2 + at % 2],
         "label": at % 2,
         "text": f"There are {at} things in the garden, and the rest is on the hill.",
@@ -34,7 +34,6 @@ metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
   - {metric: acc_norm, aggregation: mean, higher_is_better: true}
   - {metric: exact_match, aggregation: mean, higher_is_better: true}
-  - {metric: mcc, aggregation: matthews_corrcoef, higher_is_better: true}
 """,
     "tiny_likelihood": """output_type: loglikelihood
 doc_to_text: "{{text}} "

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.tasks.harness.names import bundled_folder, for_language, languages_of, yaml_of
+from tests.jobs.tasks.harness.tiny_tasks import NAMES, write_tasks
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tasks(tmp_path / "tasks")
+
+
+def test_tasks_of_the_server_are_found_by_name(folder: Path) -> None:
+    assert [yaml_of(name, folder).name for name in NAMES] == [f"{name}.yaml" for name in NAMES]
+
+
+def test_tasks_that_come_with_lm_eval_are_found_beside_them(folder: Path) -> None:
+    assert yaml_of("xcopa_it", folder).is_relative_to(bundled_folder())
+    assert {"et", "it", "zh"} <= languages_of("xcopa_{language}", folder)
+    assert "fr" in languages_of("belebele_{flores}", folder)
+    assert languages_of("tiny_{language}", folder) >= {"en"}
+
+
+@pytest.mark.parametrize(
+    "name", ["chess", "tiny_choice.yaml", "../tasks/tiny_choice", "/etc/passwd", "mmlu", "no_{language}"]
+)
+def test_what_is_no_task_is_answered_with_those_of_the_server(folder: Path, name: str) -> None:
+    with pytest.raises(UnknownName, match="tiny_choice"):
+        languages_of(name, folder)
+
+
+def test_a_placeholder_is_the_data_language() -> None:
+    assert for_language("xcopa_{language}", "it") == "xcopa_it"
+    assert for_language("belebele_{flores}", "fr") == "belebele_fra_Latn"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("process_docs: !function os.system", "names the function os.system"),
+        ("process_docs: !function ..evil.run", "names the function"),
+        ("include: ../outside.yaml", "outside the server's folder"),
+        ("include: /etc/hostname.yaml", "outside the server's folder"),
+        ("process_docs: [", "cannot be read"),
+    ],
+)
+def test_a_task_that_reaches_out_of_its_folder_is_refused(folder: Path, line: str, message: str) -> None:
+    (folder.parent / "outside.yaml").write_text("output_type: multiple_choice\n")
+    (folder.parent / "evil.py").write_text("def run(docs): return docs\n")
+    (folder / "bad.yaml").write_text(f"task: bad\n{line}\n")
+    with pytest.raises(InvalidRequest, match=message):
+        yaml_of("bad", folder)
+    assert yaml_of("tiny_until", folder).name == "tiny_until.yaml"  # whose function lies beside it
+
+
+def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
+    (folder.parent / "elsewhere.yaml").write_text("task: linked\n")
+    (folder / "linked.yaml").symlink_to(folder.parent / "elsewhere.yaml")
+    with pytest.raises(InvalidRequest, match="outside the server's folder"):
+        yaml_of("linked", folder)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.cell import TaskRef
+from jobs.data.texts import read_texts, text_files
+from jobs.requests import Answer, GenerateCall
+from jobs.tasks import generation
+from jobs.tasks.base import Item
+from jobs.tasks.generation import NEW_TOKENS, Generation
+from tests.jobs.tasks.real_data import DATA, items, needs
+from tests.jobs.world import write_jsonl
+
+TASK = Generation()
+ITEM = Item(doc_id="0", calls=())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_jsonl(tmp_path / "fr.jsonl", [{"prompt": "Il était une fois"}, {"prompt": "Demain"}])
+    return tmp_path
+
+
+def reference(folder: Path) -> TaskRef:
+    return TaskRef(
+        name=TASK.name,
+        version=TASK.version,
+        data_language="fr",
+        target_language=None,
+        limit=None,
+        split="devtest",
+        data=folder.name,
+        data_hash="",
+    )
+
+
+def test_each_text_is_gone_on_from(folder: Path) -> None:
+    found = items(TASK, folder, "fr", split="devtest", limit=1).items
+    assert [item.calls for item in found] == [(GenerateCall(prompt="Il était une fois", max_tokens=NEW_TOKENS),)]
+    assert TASK.languages(folder, "devtest") == {"fr"}
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Le chat est assis sur la chaise et regarde les oiseaux.", "fr"),
+        ("Kedi sandalyede oturuyor ve kuşlara bakıyor.", "tr"),
+        ("猫坐在椅子上看着鸟。", "zh"),
+        ("Вчера вечером в городе открылась новая библиотека, в которой можно читать до полуночи.", "ru"),
+    ],
+)
+def test_a_sample_says_which_language_came(text: str, language: str) -> None:
+    sample = TASK.sample(ITEM, [Answer(text=f" {text}", token_ids=(1,), logprobs=(-1.0,))])
+    assert (sample.prediction, sample.completion) == (language, f" {text}")
+    assert sample.score is not None
+    assert 0.5 < sample.score <= 1
+
+
+def test_white_space_is_in_no_language() -> None:
+    sample = TASK.sample(ITEM, [Answer(text=" \n", token_ids=(1,), logprobs=(-1.0,))])
+    assert (sample.prediction, sample.score, sample.error) == (None, None, None)
+
+
+def test_another_identifier_makes_other_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = TASK.settle(folder, reference(folder))
+    assert before == TASK.settle(folder, reference(folder))
+    monkeypatch.setattr(metadata, "version", lambda _: "99")
+    assert TASK.settle(folder, reference(folder)).data_hash != before.data_hash
+
+
+def test_without_the_identifier_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "IDENTIFIER", "py3langid_that_is_not_here")
+    with pytest.raises(InvalidRequest, match=r"needs py3langid_that_is_not_here: install ampsweep\[tasks\]"):
+        TASK.settle(folder, reference(folder))
+
+
+@needs("flores200")
+def test_languages_of_real_sentences_are_told_apart() -> None:
+    files = text_files(DATA / "flores200", "dev", default="devtest")
+    right = {}
+    for language, path in files.items():
+        answers = [Answer(text=text, token_ids=(1,), logprobs=(-1.0,)) for text in read_texts(path)[:200]]
+        found = [TASK.sample(ITEM, [answer]).prediction == language for answer in answers]
+        right[language] = sum(found) / len(found)
+    hard = {language: right.pop(language) for language in ("ms", "id", "zh")}
+    assert min(right.values()) >= 0.99
+    assert {language: round(share, 2) for language, share in hard.items()} == {"ms": 0.83, "id": 0.93, "zh": 0.94}

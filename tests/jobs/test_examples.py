@@ -1,0 +1,63 @@
+"""The specs in `examples/` can be read, and planned where their data is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ampsweep.bundled import ATLAS_CORPUS, ATLAS_FOLDER, ATLAS_MODEL
+from ampsweep.spec_file import read_spec
+from jobs.catalog import Catalog
+from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
+from jobs.spec import SweepSpec, parse_spec
+from tests.jobs.tasks.real_data import DATA, needs
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def spec_of(name: str) -> SweepSpec:
+    return parse_spec(read_spec(EXAMPLES / name))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """The bundled model, and a hollow one of Qwen2.5-0.5B's shape."""
+    qwen = tmp_path / "qwen"
+    qwen.mkdir()
+    (qwen / "config.json").write_text(json.dumps({"num_hidden_layers": 24, "intermediate_size": 4864}))
+    (qwen / "model.safetensors").write_bytes(b"weights")
+    return Catalog(
+        models={"atlas": ATLAS_MODEL, "Qwen2.5-0.5B-Instruct": qwen},
+        corpora={"atlas": ATLAS_CORPUS, "flores200": DATA / "flores200" / "dev"},
+        atlas=ATLAS_FOLDER,
+        data=DATA if DATA.is_dir() else None,
+        engine="fake",
+    )
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_a_spec(path: Path) -> None:
+    assert spec_of(path.name).tasks
+
+
+@needs("flores200")
+@needs("xcopa")
+@pytest.mark.parametrize("name", ["atlas-paper.yaml", "paper.yaml"])
+def test_the_papers_grid_has_every_target_patch_value_factor_and_control(catalog: Catalog, name: str) -> None:
+    spec = spec_of(name)
+    cells = plan(spec, catalog, NeuronSets(Path("nowhere")))
+    asked = [cell.intervention for cell in cells if cell.intervention is not None and cell.task.name == "xcopa"]
+    found = Counter((each["patch"], each["factor"], each["selection"]) for each in asked)
+    assert len(found) == 2 * 3 * 3
+    (count,) = set(found.values())
+    languages = {len(task.languages) for task in spec.tasks if task.name == "xcopa"}
+    assert count == len(spec_targets(spec)) * languages.pop()
+
+
+def spec_targets(spec: SweepSpec) -> tuple[str, ...]:
+    raw = spec.to_dict()
+    return tuple(raw["interventions"].get("languages") or raw["neurons"]["languages"])

@@ -1,0 +1,52 @@
+"""Every task gives the same on vLLM as the oracle gave: accuracies and text exactly, scores within 1e-3."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ampsweep.bundled import ATLAS_MODEL
+from engine.vllm_engine import VllmEngine
+from engine.vllm_patch.launch import VllmSettings
+from tests.worker.golden import CASES, Case, answers
+
+pytestmark = pytest.mark.engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """An engine and the loop it lives in."""
+
+    engine: VllmEngine
+    runner: asyncio.Runner
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[Running]:
+    with asyncio.Runner() as runner:
+        engine = runner.run(VllmEngine.open(ATLAS_MODEL, settings=VllmSettings(max_model_len=1024)))
+        yield Running(engine=engine, runner=runner)
+        runner.run(engine.close())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_vllm_gives_what_the_oracle_gave(case: Case, vllm: Running) -> None:
+    if not case.data.is_dir():
+        pytest.skip(f"the files of {case.task} are not here; AMPSWEEP_TEST_DATA names their folder")
+    expected = json.loads(case.file.read_text(encoding="utf-8"))
+    found = vllm.runner.run(answers(case, vllm.engine))
+    assert found["model"] == expected["model"], "the golden files are of another model: python -m tests.worker.golden"
+    for which in ("unsteered", "steered"):
+        assert len(found[which]) == len(expected[which]) > 0
+        for own, golden in zip(found[which], expected[which], strict=True):
+            close = {"score": approximate(golden["score"]), "sums": approximate(golden["sums"])}
+            assert own == {**golden, **close}
+
+
+def approximate(value: Any) -> Any:
+    return None if value is None else pytest.approx(value, abs=1e-3)
