@@ -69,7 +69,7 @@ class Desk:
         """Compute all cells, those of later rungs as they come, and finalize the sweeps."""
         store, results = self._house.store, self._house.results
         while True:
-            if leases := store.lease_cells("desk", models=["atlas"], limit=100_000, ttl=86_400.0):
+            if leases := store.lease_cells("desk", models=["atlas"], limit=250, ttl=86_400.0):
                 await self._learn(leases)
                 store.report([self._computed(lease) for lease in leases])
             elif not (waiting := store.finalizing()):
