@@ -56,8 +56,7 @@ def _label(series: tuple[Any, ...]) -> str:
     where = "" if layers == "all" else f" layers {layers}"
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""
-    beside = "".join(f", {word}" for word in (selection, None if mode == "corrected" else mode) if word)
-    return f"{target}{what}{weight}{where}{beside}"
+    return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"
 
 
 def _cell(rows: Sequence[Row]) -> str:
