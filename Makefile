@@ -1,5 +1,5 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability bench check docs lock setup
+.PHONY: demo serve test reliability bench check docs openapi lock setup
 BIN := .venv/bin
 ARGS ?=
 
@@ -27,6 +27,9 @@ check: setup  ## format, lint, types, import directions
 
 docs: setup  ## the documentation as a site that opens offline: out/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+openapi: setup  ## write docs/openapi.json anew, which a test compares with the routes
+	@$(BIN)/python -m api >docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 setup: .venv/installed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -36,16 +37,7 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
 
     `lifespan` is entered in the server's event loop before the first request is answered.
     """
-    app = FastAPI(
-        title="Ampsweep",
-        version=__version__,
-        summary="Sweeps over the amplification of language-specific neurons.",
-        lifespan=lifespan,
-        openapi_url="/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        dependencies=[log_ids, known_query],
-    )
+    app = _routes(lifespan)
     app.state.services = services
     app.state.unanswered = Unanswered()
     app.state.streams = Streams(services.limits.streams)
@@ -56,6 +48,25 @@ def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = No
     app.add_middleware(DoorKeeper, door=door)
     app.add_middleware(Observed, meters=HttpMeters(app.state.registry))
     app.add_middleware(RequestIds)  # added last, so it is the outermost
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document, which is the same on every server of this version."""
+    return _routes(None).openapi()
+
+
+def _routes(lifespan: Lifespan | None) -> FastAPI:
+    app = FastAPI(
+        title="Ampsweep",
+        version=__version__,
+        summary="Sweeps over the amplification of language-specific neurons.",
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[log_ids, known_query],
+    )
     for noun in (sweeps, cells, events, results, models, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)

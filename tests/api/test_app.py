@@ -4,9 +4,11 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from api.app import openapi_document
 from tests.api.served import serving
 from tests.worker.house import House
 
@@ -37,5 +39,11 @@ async def test_the_document_lists_every_route(house: House) -> None:
     for path, model in (("/v1/completions", "CompletionRequest"), ("/v1/sweeps", "SweepSpec")):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         assert body["schema"]["$ref"].endswith(model)
+    assert document == openapi_document()
     references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
     assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)
+
+
+def test_the_committed_document_is_that_of_the_code() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "openapi.json"
+    assert json.loads(committed.read_text(encoding="utf-8")) == openapi_document(), "write it anew with: make openapi"
