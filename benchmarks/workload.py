@@ -38,34 +38,38 @@ class ScoredItem:
 
 
 class Texts:
-    """An endless supply: no run has a text that another had, so that no prefix cache answers for the model."""
+    """An endless supply: no run has a text that another had, so that no prefix cache answers for the model.
+
+    Lengths are spread evenly between two bounds and shuffled, so that equally many texts are equally many tokens.
+    """
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(SEED)
 
-    def text(self, shortest: int, longest: int | None = None) -> str:
-        """Return a text of so many letters, drawn evenly between the two lengths."""
-        length = self._random.integers(shortest, (longest or shortest) + 1)
-        return "".join(self._random.choice(list(ascii_lowercase), length))
-
     def texts(self, count: int, shortest: int, longest: int | None = None) -> list[str]:
-        """Return `count` of them."""
-        return [self.text(shortest, longest) for _ in range(count)]
+        """Return `count` texts of so many letters; without `longest` all have the same length."""
+        lengths = np.linspace(shortest, longest or shortest, count).round().astype(int)
+        return ["".join(self._random.choice(list(ascii_lowercase), length)) for length in self._shuffled(lengths)]
 
     def scored(
         self, count: int, *, context: tuple[int, int], option: tuple[int, int], options: int, distinct: int
     ) -> list[ScoredItem]:
         """Return items with lengths in those bounds, `options` to a context, under `distinct` interventions."""
         contexts = self.texts(count // options, *context)
+        numbers = in_turn(distinct, len(contexts))
         return [
-            ScoredItem(context=shared, option=self.text(*option), intervention=number)
-            for shared, number in zip(contexts, in_turn(distinct, len(contexts)), strict=True)
-            for _ in range(options)
+            ScoredItem(context=contexts[at // options], option=text, intervention=numbers[at // options])
+            for at, text in enumerate(self.texts(count, *option))
         ]
 
-    def answer(self, mean: int, longest: int) -> int:
-        """Return the length of an answer that may end at any token: most are short, a few run on to the limit."""
-        return int(min(self._random.geometric(1 / mean), longest))
+    def answers(self, count: int, *, mean: int) -> list[int]:
+        """Return the lengths of answers that are as likely to end at any token: most are short, a few go on."""
+        alive = 1 - (np.arange(count) + 0.5) / count
+        return self._shuffled(np.ceil(np.log(alive) / np.log(1 - 1 / mean)).astype(int))
+
+    def _shuffled(self, lengths: NDArray[np.int64]) -> list[int]:
+        shuffled: list[int] = self._random.permutation(lengths).tolist()
+        return shuffled
 
 
 def neurons_of(width: int, layers: int, number: int) -> list[NDArray[np.int64]]:

@@ -51,6 +51,7 @@ def answer_params(sampling: Sampling, *, index: int, room: int, orders: Orders) 
         logprobs=sampling.top_logprobs,
         output_kind=RequestOutputKind.DELTA,
         extra_args=orders.extra_args(),
+        skip_clone=True,  # nobody else has them, and a deep copy of the orders costs more than all else of a request
     )
 
 
@@ -64,6 +65,7 @@ def one_pass_params(orders: Orders) -> SamplingParams:
         detokenize=False,
         skip_reading_prefix_cache=orders.record is not None,
         extra_args=orders.extra_args(),
+        skip_clone=True,
     )
 
 

@@ -42,8 +42,8 @@ def test_without_a_warm_up_the_first_round_counts() -> None:
     assert seconds == {"one": [0.0, 1.0]}
 
 
-def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
-    found = ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
-    assert (found.median, found.least, found.largest) == (1.0, 0.5, 2.0)
+def test_a_ratio_is_of_the_fastest_rounds_and_of_each() -> None:
+    found = ratio([1.0, 2.0, 4.0], [2.0, 3.0, 1.5])
+    assert (found.fastest, found.median, found.least, found.largest) == (1.5, 1.5, 0.375, 2.0)
     with pytest.raises(ValueError, match="longer"):
         ratio([1.0], [1.0, 2.0])
