@@ -171,6 +171,7 @@ def best_of(house: House, sweep: SweepRecord) -> str:
 
 def _score_call(call: object) -> tuple[str, str]:
     assert isinstance(call, ScoreCall), "lss scores"
+    assert isinstance(call.context, str), "lss asks in text"
     return call.context, call.continuation
 
 

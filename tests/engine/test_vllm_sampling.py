@@ -186,10 +186,10 @@ def test_options_that_come_together_share_the_blocks_of_their_context(both: Both
     async def together(engine: Engine) -> list[Score]:
         return await asyncio.gather(*map(engine.score, requests))
 
-    before = both.vllm.cached_tokens
+    before = both.vllm.stats().cached_tokens
     ours, oracles = (both.run(together(engine)) for engine in (both.vllm, both.oracle))
     for mine, oracle in zip(ours, oracles, strict=True):
         np.testing.assert_allclose(mine.logprobs, oracle.logprobs, rtol=0, atol=1e-4)
     shared = (ours[0].context_tokens - 1) // 32 * 32
     assert shared > 0
-    assert both.vllm.cached_tokens - before == 2 * 3 * shared
+    assert both.vllm.stats().cached_tokens - before == 2 * 3 * shared

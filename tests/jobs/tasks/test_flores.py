@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def prompt(task: Flores, folder: Path) -> str:
     (call,) = items(task, folder, "fr", split="devtest", limit=1).items[0].calls
     assert isinstance(call, GenerateCall)
+    assert isinstance(call.prompt, str)
     assert (call.max_tokens, call.stop) == (NEW_TOKENS, ("\n",))
     return call.prompt
 
