@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from ampsweep.canonical import content_hash
+
+Mode = Literal["corrected", "paper"]
+"""Whether what the published code of the paper gets wrong is left out or repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class TaskRef:
     split: str | None
     data: str | None
     data_hash: str
-    mode: str = "corrected"
+    mode: Mode = "corrected"
     chat: bool = False
     measures: tuple[tuple[str, str], ...] = ()
 

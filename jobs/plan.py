@@ -15,7 +15,7 @@ from typing import Any
 from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
-from jobs.cell import Cell, TaskRef
+from jobs.cell import Cell, Mode, TaskRef
 from jobs.controls import with_controls
 from jobs.intervention_spec import complete_intervention
 from jobs.neuron_choice import NeuronChoice, choose_neurons
@@ -33,6 +33,9 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
 
     Raises InvalidRequest or UnknownName whose `param` is the spec's field, SweepTooLarge above `max_cells`.
     """
+    if "paper" in spec.mode and spec.interventions.statistic is not None and catalog.engine == "vllm":
+        message = "the published code's statistics are those of a whole pass; only the transformers engine takes them"
+        raise InvalidRequest(f"{message}: give mode corrected, or --engine transformers", param="mode")
     search = _search(spec)
     cells: dict[str, Cell] = {}
     for mode in spec.mode:
@@ -42,7 +45,7 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
 
 
 def _plan_in(
-    mode: str, spec: SweepSpec, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
+    mode: Mode, spec: SweepSpec, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
 ) -> Iterator[Cell]:
     """Yield the cells of the whole grid in one mode, some of them perhaps twice."""
     model = catalog.model(spec.model)
@@ -76,7 +79,7 @@ def _plan_in(
 class _Planned:
     """One task of the spec, resolved to the references its cells have, in order."""
 
-    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...], mode: str) -> None:
+    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...], mode: Mode) -> None:
         self.param = f"tasks.{index}"
         task = task_for(spec.name, mode=mode, param=f"{self.param}.name")
         if spec.chat and not task.chats:
@@ -105,7 +108,7 @@ class _Planned:
                 param=f"{self.param}.languages",
             )
 
-    def _refs(self, spec: TaskSpec, task: Task, mode: str, split: str | None) -> list[TaskRef]:
+    def _refs(self, spec: TaskSpec, task: Task, mode: Mode, split: str | None) -> list[TaskRef]:
         return [
             TaskRef(
                 name=task.name,
@@ -171,7 +174,7 @@ def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[
     return [tuple(sorted(layer for layer in asked if isinstance(layer, int)))]
 
 
-def _magnitudes(spec: SweepSpec, mode: str) -> list[tuple[str | None, str | None, float]]:
+def _magnitudes(spec: SweepSpec, mode: Mode) -> list[tuple[str | None, str | None, float]]:
     """Return the triples of patch value (or None), statistic (or None) and factor, which published code cuts to int."""
     asked = spec.interventions
     factors = asked.factors or (1.0,)
@@ -216,7 +219,7 @@ def _count(spec: SweepSpec, search: Search, tasks: list[_Planned], layers: int) 
 
 def _interventions(
     spec: SweepSpec,
-    mode: str,
+    mode: Mode,
     targets: tuple[str, ...],
     layers: list[tuple[int, ...] | None],
     neurons: NeuronChoice,

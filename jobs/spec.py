@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from jobs.cell import Mode
 from jobs.edge import Languages, Name, Strict, Unique, unique, validated
 from jobs.intervention_spec import (
     Factor,
@@ -23,7 +24,6 @@ from jobs.intervention_spec import (
     check_magnitude,
 )
 
-Mode = Literal["corrected", "paper"]
 Rate = Annotated[float, Field(gt=0, le=1)]
 METHOD_PARAMS: dict[str, dict[str, float]] = {
     "lape": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95},

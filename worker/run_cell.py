@@ -83,7 +83,7 @@ async def _steering(cell: Cell, shelf: NeuronShelf) -> Steering | None:
         return None
     assert cell.neurons is not None, "a steered cell names its neurons"
     neurons = await shelf.load(cell.neurons)
-    return Steering(intervention=Intervention.from_dict(cell.intervention), neurons=neurons)
+    return Steering(intervention=Intervention.from_dict(cell.intervention), neurons=neurons, mode=cell.task.mode)
 
 
 async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:

@@ -50,6 +50,14 @@ def test_one_mode_is_the_default_and_a_word_is_a_list_of_one() -> None:
     assert caught.value.param.startswith("mode")
 
 
+def test_published_statistics_are_for_the_transformers_engine(catalog: Catalog) -> None:
+    asked = {"interventions": {"op": "set", "statistic": "mean"}, "mode": "paper"}
+    with pytest.raises(InvalidRequest, match="only the transformers engine") as caught:
+        cells(replace(catalog, engine="vllm"), **asked)
+    assert caught.value.param == "mode"
+    assert cells(replace(catalog, engine="transformers"), **asked)
+
+
 def test_both_modes_have_cells_and_neuron_sets_of_their_own(catalog: Catalog) -> None:
     planned = cells(catalog, mode=BOTH)
     by_mode = {mode: [cell for cell in planned if cell.task.mode == mode] for mode in BOTH}
