@@ -77,8 +77,8 @@ class Search:
 
         `shifts` has the LSS of each steered cell that has one, by its id. A factor without any is given up.
         """
-        known = {cell.id: cell for cell in cells}
-        own = [cell for cell in known.values() if cell.intervention is not None]
+        known = list(cells)
+        own = [cell for cell in known if cell.intervention is not None]
         at = [self.rung(cell.task) for cell in own]
         done = [rung for rung in at if rung is not None]
         if len(done) < len(own) or not done:
@@ -86,8 +86,8 @@ class Search:
         last = [cell for cell, rung in zip(own, at, strict=True) if rung == max(done)]
         target = self.rungs[max(done)]
         chosen = _promising(last, shifts, target.factors)
-        found = self._in_full(known.values(), chosen) if target.items is None else _on_more(chosen, target.items)
-        return list({cell.id: cell for cell in found if cell.id not in known}.values())
+        found = self._in_full(known, chosen) if target.items is None else _on_more(chosen, target.items)
+        return list({cell.id: cell for cell in found}.values())
 
     def _in_full(self, cells: Iterable[Cell], chosen: Sequence[Cell]) -> Iterator[Cell]:
         asked = {canonical_json(cell.intervention): cell for cell in chosen}
