@@ -62,8 +62,10 @@ def self_and_cross(found: pa.Table) -> str:
                         alpha=1.0 if whose == "own" else 0.6,
                     )
                 axes.set_yticks(range(len(targets)), targets)
+                axes.locator_params(axis="x", nbins=4)
+                axes.ticklabel_format(axis="x", scilimits=(-3, 4))
                 axes.set_title(f"{side}: difference in the {'language itself' if side == 'self' else 'others'}")
-            axes.invert_yaxis()
+            axes.set_ylim(len(targets) - 0.5, -0.5)
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
         return svg(figure)
