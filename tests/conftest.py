@@ -7,12 +7,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.postgres import postgres_server
 
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: it reads this for its own functions too
+
+# How long one example takes is the machine's affair.
+hypothesis.settings.register_profile("ampsweep", deadline=None)
+hypothesis.settings.load_profile("ampsweep")
 
 # A shell's background jobs ignore SIGINT, and so would the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

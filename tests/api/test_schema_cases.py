@@ -99,7 +99,6 @@ def send(
 
     @hypothesis.settings(
         max_examples=count,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],

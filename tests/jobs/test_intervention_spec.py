@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.errors import InvalidRequest
@@ -26,7 +26,6 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(deadline=None)
 @given(
     raw=st.fixed_dictionaries({"languages": LANGUAGES, "op": st.sampled_from(["add", "set"])}, optional=OPTIONS),
     patch=st.sampled_from(["max", "median", "mean"]),

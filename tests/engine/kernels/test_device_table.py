@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.errors import Unavailable
@@ -65,7 +65,6 @@ changes = st.lists(
 
 
 @given(changes, st.integers(30, 60), st.booleans())
-@settings(deadline=None)
 def test_slots_hold_what_was_written_last(
     changes: list[tuple[int, int | None, float]], capacity: int, statistics: bool
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.kernels.record_numba import count_positive
@@ -14,7 +14,6 @@ WIDTH = 37
 
 @pytest.mark.parametrize("gated", [False, True])
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_rows_count_the_tokens_of_their_spans(gated: bool, lengths: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(-1, 2, (sum(lengths) + 1, WIDTH * (1 + gated))).astype(np.float32)

@@ -103,7 +103,7 @@ class Batch:
 
 
 @given(cases, kernels)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
     kernel, dtype = chosen
     batch = Batch(case, dtype)
@@ -117,7 +117,7 @@ def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.
 
 
 @given(cases, kernels)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_entries_that_change_nothing_change_no_bit(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
     kernel, dtype = chosen
     batch = Batch(case, dtype)

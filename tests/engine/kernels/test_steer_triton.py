@@ -126,13 +126,13 @@ class Batch:
 
 
 @given(cases)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_the_kernel_agrees_with_float64(case: Case) -> None:
     Batch(case).check()
 
 
 @given(cases)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_entries_that_change_nothing_change_no_bit(case: Case) -> None:
     batch = Batch(case)
     batch.x[:, ::5] = -0.0
@@ -141,7 +141,7 @@ def test_entries_that_change_nothing_change_no_bit(case: Case) -> None:
 
 
 @given(cases, st.sampled_from(STATISTICS))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_kernel_adds_what_the_statistic_gives(case: Case, statistic: Statistic) -> None:
     Batch(case, statistic=statistic).check()
 

@@ -37,7 +37,7 @@ def both(values: torch.Tensor, words: list[str]) -> list[torch.Tensor]:
     ties=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_statistics_agree_with_float64(
     seed: int, width: int, words: list[str], spread: float, ties: bool, dtype: torch.dtype
 ) -> None:

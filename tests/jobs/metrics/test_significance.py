@@ -28,7 +28,6 @@ def test_mcnemar_is_exact(steered: str, baseline: str, p_value: float) -> None:
     assert mcnemar(bools(steered), bools(baseline)) == pytest.approx(p_value)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple[bool, bool]]) -> None:
     gained = sum(steered and not plain for steered, plain in pairs)
@@ -38,7 +37,6 @@ def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple
     assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> None:
     verdicts = np.array(pairs, bool).reshape(-1, 2)
@@ -46,7 +44,6 @@ def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> Non
     assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mid_p_counts_half_of_what_was_seen(gained: int, lost: int) -> None:
     steered = np.array([True] * gained + [False] * lost + [True, False])
@@ -73,7 +70,7 @@ def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
     assert sign_flip(np.ones(200), np.random.default_rng(0)) == 1 / FLIPS
 
 
-@settings(deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_what_statsmodels_says(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])

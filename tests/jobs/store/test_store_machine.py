@@ -160,7 +160,6 @@ def walk(machine: type[StoreMachine], steps: int) -> None:
         settings=settings(
             max_examples=steps // STEPS_A_WALK,
             stateful_step_count=STEPS_A_WALK,
-            deadline=None,
             derandomize=True,
             database=None,
             suppress_health_check=[HealthCheck.too_slow],
