@@ -9,8 +9,9 @@ demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--k
 serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
 
-test: setup  ## the fast tier, then the tier that starts vLLM
-	@$(BIN)/pytest -q -n auto -m "not engine and not reliability" $(ARGS)
+test: setup  ## the fast tier, then the one that starts servers and Ray, then the one that starts vLLM
+	@$(BIN)/pytest -q -n auto -m "not processes and not engine and not reliability" $(ARGS)
+	@$(BIN)/pytest -q -n auto -m "processes and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
 
 reliability: setup  ## the tests that kill processes and fill disks, many times

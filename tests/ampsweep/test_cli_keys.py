@@ -19,6 +19,8 @@ from ampsweep.cli import app
 from ampsweep.errors import Forbidden, Unauthenticated
 from tests.ampsweep.served import served
 
+pytestmark = pytest.mark.processes
+
 
 def keys(home: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["keys", *arguments, "--home", str(home)])

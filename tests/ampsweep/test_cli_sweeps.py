@@ -20,6 +20,8 @@ from ampsweep.cli import app
 from tests.ampsweep.conftest import CELLS
 from tests.ampsweep.served import Served
 
+pytestmark = pytest.mark.processes
+
 
 def call(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -23,6 +23,8 @@ from tests.ampsweep.processes import descendants, living
 from tests.ampsweep.served import served
 from worker.ray_pool import RayPool
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
     model: Path, tmp_path: Path, spec: dict[str, Any]

@@ -25,6 +25,8 @@ from jobs.store.sql import SqlStore
 from tests.api.http_thread import in_a_thread
 from tests.worker.house import SPEC, House
 
+pytestmark = pytest.mark.processes
+
 NOT_HERE = {
     "positive_data_acceptance",  # names (models, languages, ids) are right only where known, which no schema says
 }

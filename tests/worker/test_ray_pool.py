@@ -27,6 +27,7 @@ from tests.worker.house import House, until
 from worker.ray_pool import RayPool
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves sockets and processes to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
