@@ -18,7 +18,7 @@ from ampsweep.bundled import ATLAS_FOLDER, ATLAS_MODEL
 from engine.intervention import Intervention
 from engine.protocol import Engine, Steering
 from engine.transformers_engine import TransformersEngine
-from jobs.cell import TaskRef
+from jobs.cell import Mode, TaskRef
 from jobs.sample import Sample
 from jobs.tasks.registry import task_of
 from tests.engine.both_engines import random_neurons
@@ -38,7 +38,7 @@ class Case:
     language: str
     split: str | None = None
     target: str | None = None
-    mode: str = "corrected"
+    mode: Mode = "corrected"
 
     @property
     def name(self) -> str:
