@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import Floats, bootstrap_mean
-from jobs.metrics.significance import sign_flip
+from jobs.metrics.bootstrap import Floats
+from jobs.metrics.mean import mean_against, mean_alone
 from jobs.metrics.verdict import Verdict
 
 BATCH = 8
@@ -26,28 +26,11 @@ class BatchBleu:
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, on sacrebleu's scale to 100."""
-        if not len(samples):
-            return Verdict(n=0)
-        scores = _scores(samples)
-        low, high = bootstrap_mean(scores, rng)
-        return Verdict(n=len(samples), value=float(scores.mean()), ci_low=low, ci_high=high)
+        return replace(mean_alone(_scores(samples), rng), n=len(samples))
 
     def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, and its difference to the baseline's over the same batches."""
-        own = self.alone(steered, rng)
-        if not own.n:
-            return own
-        plain = _scores(baseline)
-        difference = _scores(steered) - plain
-        low, high = bootstrap_mean(difference, rng)
-        return replace(
-            own,
-            baseline=float(plain.mean()),
-            delta=float(difference.mean()),
-            p_value=sign_flip(difference, rng),
-            delta_ci_low=low,
-            delta_ci_high=high,
-        )
+        return replace(mean_against(_scores(steered), _scores(baseline), rng), n=len(steered))
 
 
 def _scores(samples: pa.Table) -> Floats:
