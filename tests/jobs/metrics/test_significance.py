@@ -70,7 +70,7 @@ def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
     assert sign_flip(np.ones(200), np.random.default_rng(0)) == 1 / FLIPS
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)  # multipletests collects garbage at every call, which takes long here
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_what_statsmodels_says(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
