@@ -2,7 +2,7 @@
 
 The model is Qwen2-shaped with random weights (`benchmarks.random_model`). Its engines are Ampsweep's, vLLM without the
 patch in a process of its own and as it comes, and a Hugging Face model with forward hooks. The variants of a comparison
-take turns, on as much work of the same kind that none of them has seen; a ratio is that of their fastest rounds.
+take turns, on as much work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
 
 Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 5]
 """
