@@ -39,7 +39,7 @@ class Site:
             "ray start": "ray start --node-ip-address=127.0.0.1 --disable-usage-stats",
             "/etc/prometheus": str(self.folder / "prometheus"),
             "--storage.tsdb.path=/prometheus": f"--storage.tsdb.path={self.folder / 'tsdb'}",
-            "http://127.0.0.1:9090": f"http://127.0.0.1:{self.ports['prometheus']}",
+            "http://127.0.0.1:9090": f"http://127.0.0.1:{self.ports.get('prometheus', 9090)}",
         }
         words = list(words[2:] if words[0] == "tini" else words)
         if words[:2] == ["ray", "start"]:
