@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
@@ -136,18 +138,24 @@ class FakeEngine:
         recorder = Recorder(
             layers=self._info.layers, width=self._info.width, max_tokens=max_tokens, checkpoint=checkpoint
         )
+
+        @cache
+        def likely_of(language: str) -> NDArray[np.float64]:
+            """Return how often each neuron is active in a language [L, F]: a few nearly always, the rest hardly."""
+            own = np.random.default_rng(_hash(["language", language]))
+            shape = (self._info.layers, self._info.width)
+            return np.where(own.random(shape) < _SHARE, 0.9, 0.1 * own.random(shape))
+
         for sentence in sentences:
             self._check(sentence.text, 0, "corpus")
             ticket = recorder.admit(sentence.language, len(sentence.text.encode()))
             if ticket is None:
                 continue
-            own = np.random.default_rng(_hash(["language", sentence.language]))
-            shape = (self._info.layers, self._info.width)
-            likely = np.where(own.random(shape) < _SHARE, 0.9, 0.1 * own.random(shape))
+            likely = likely_of(sentence.language)
             noise = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
-            counts = noise.binomial(ticket.tokens, likely)
-            mean = (likely - 0.5 + 0.1 * noise.standard_normal(shape)).astype(np.float32)
-            recorder.add(ticket, counts=counts, mean=mean)
+            swing = noise.random(likely.shape)
+            counts = (ticket.tokens * likely + swing).astype(np.int64)
+            recorder.add(ticket, counts=counts, mean=(likely + 0.4 * swing - 0.7).astype(np.float32))
         return recorder.finish()
 
     def stats(self) -> EngineStats:

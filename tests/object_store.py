@@ -64,7 +64,7 @@ def object_store() -> Iterator[ObjectStore]:
 
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     store.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield store

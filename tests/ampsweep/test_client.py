@@ -21,6 +21,8 @@ from tests.ampsweep.both_clients import KINDS, opened
 from tests.ampsweep.conftest import CELLS
 from tests.ampsweep.served import Served
 
+pytestmark = pytest.mark.processes
+
 STEERED = {"languages": ["fr"], "op": "set", "patch": "max", "factor": 2.0}
 
 

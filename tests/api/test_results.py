@@ -57,29 +57,28 @@ async def test_results_are_parquet_whole_or_in_ranges(house: House) -> None:
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [("bytes=4-9", 4, 10), ("bytes=10-", 10, None), ("bytes=-7", -7, None), ("bytes=2-999999999", 2, None)],
-)
-async def test_a_range_is_those_bytes(house: House, asked: str, start: int, end: int | None) -> None:
+async def test_a_range_is_those_bytes(house: House) -> None:
     async with serving(house) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = (await server.http.get(path)).content
-        part = await server.http.get(path, headers={"Range": asked})
-    assert (part.status_code, part.content) == (206, whole[start:end])
-    first = start % len(whole)
-    assert part.headers["content-range"] == f"bytes {first}-{first + len(part.content) - 1}/{len(whole)}"
-    assert int(part.headers["content-length"]) == len(part.content)
+        ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
+        for asked, (start, end) in ranges.items():
+            part = await server.http.get(path, headers={"Range": asked})
+            assert (part.status_code, part.content) == (206, whole[start:end]), asked
+            first = start % len(whole)
+            last = first + len(part.content) - 1
+            assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+            assert int(part.headers["content-length"]) == len(part.content)
 
 
-@pytest.mark.parametrize("asked", ["bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"])
-async def test_what_is_no_single_range_is_answered_whole(house: House, asked: str) -> None:
+async def test_what_is_no_single_range_is_answered_whole(house: House) -> None:
     async with serving(house) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
-        answer = await server.http.get(path, headers={"Range": asked})
-    assert (answer.status_code, answer.content) == (200, whole.content)
-    assert "content-range" not in answer.headers
+        for asked in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
+            answer = await server.http.get(path, headers={"Range": asked})
+            assert (answer.status_code, answer.content) == (200, whole.content), asked
+            assert "content-range" not in answer.headers
 
 
 async def test_what_the_client_has_already_is_not_sent_again(house: House) -> None:
