@@ -91,4 +91,4 @@ def test_the_client_installs_by_its_own_lines_and_needs_no_torch(tmp_path: Path)
     assert "[None, None, None]" in said.stdout
     wrong = [str(environment / "bin" / "ampsweep"), "status", "--server", "http://127.0.0.1:9"]
     ended = subprocess.run(wrong, capture_output=True, text=True, check=False)
-    assert (ended.returncode, "no connection" in ended.stderr) == (1, True)
+    assert (ended.returncode, "no connection" in ended.stderr) == (5, True)
