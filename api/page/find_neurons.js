@@ -5,7 +5,7 @@ import { json } from "./rest.js";
 
 const LOOK_EVERY = 500;
 
-/** Return the form; `found` is called with the neuron set once there is one. */
+/** Return the form; `found` is called once there is a neuron set. */
 export function findNeurons(model, signal, found) {
   const corpus = h("input", { name: "corpus", value: "atlas", required: true });
   const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh", required: true });
@@ -36,7 +36,7 @@ export function findNeurons(model, signal, found) {
         set = await json(`v1/neuron-sets/${set.id}`, { signal });
       }
       if (set.status === "failed") throw new Error(set.error);
-      found(set);
+      found();
     } catch (error) {
       if (!signal.aborted) said.replaceChildren(complaint(error));
       button.disabled = false;

@@ -37,14 +37,15 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
 /** Ask for JSON. */
 export const json = async (path, options) => (await ask(path, options)).json();
 
-/** All the objects of a list, page after page. */
-export async function* listed(path) {
-  let after = "";
+/** All the objects of a list, page after page; `asked` is the query that says which. */
+export async function listed(path, asked, { signal }) {
+  const query = new URLSearchParams({ ...asked, limit: 100 });
+  const found = [];
   for (;;) {
-    const page = await json(`${path}?limit=100${after}`);
-    yield* page.data;
-    if (!page.has_more) return;
-    after = `&after=${encodeURIComponent(page.last_id)}`;
+    const page = await json(`${path}?${query}`, { signal });
+    found.push(...page.data);
+    if (!page.has_more) return found;
+    query.set("after", page.last_id);
   }
 }
 

@@ -18,10 +18,10 @@ const PATCHES = [
 
 /** Show the view; `signal` ends it. */
 export async function steerView(main, { signal }) {
-  let models, sets;
+  let models;
+  let sets = [];
   try {
-    models = (await json("v1/models", { signal })).data.map((model) => model.id);
-    sets = await Array.fromAsync(listed("v1/neuron-sets"));
+    models = (await json("v1/models", { signal })).data;
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(complaint(error));
     return;
@@ -33,32 +33,21 @@ export async function steerView(main, { signal }) {
   let running = new AbortController();
   signal.addEventListener("abort", () => running.abort());
 
-  function showSets() {
-    const own = sets.filter((set) => set.model === form.model.value);
-    form.neurons.replaceChildren(
-      ...own
-        .reverse()
-        .map((set) =>
-          h(
-            "option",
-            { value: set.id },
-            `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`,
-          ),
-        ),
-    );
+  async function showSets() {
+    try {
+      sets = await listed("v1/neuron-sets", { model: form.model.value }, { signal });
+    } catch (error) {
+      if (!signal.aborted) lanes.replaceChildren(complaint(error));
+      return;
+    }
+    form.neurons.replaceChildren(...sets.reverse().map((set) => h("option", { value: set.id }, titleOf(set))));
     showLanguages();
   }
 
   function showLanguages() {
     const set = sets.find((one) => one.id === form.neurons.value);
     if (set === undefined) {
-      languages.replaceChildren(
-        h("legend", {}, "Languages"),
-        findNeurons(form.model.value, signal, (found) => {
-          sets = [...sets, found];
-          showSets();
-        }),
-      );
+      languages.replaceChildren(h("legend", {}, "Languages"), findNeurons(form.model.value, signal, showSets));
       return;
     }
     const known = Object.entries(set.languages).filter(([, count]) => count > 0);
@@ -151,12 +140,16 @@ export async function steerView(main, { signal }) {
   showSets();
 }
 
+function titleOf(set) {
+  return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
+}
+
 /** The form, and by name what is in it. */
 function controls(models) {
   const named = {
     model: select(
       "model",
-      models.map((model) => [model, model]),
+      models.map(({ id }) => [id, id]),
     ),
     neurons: select("neurons", []),
     prompt: h("textarea", { name: "prompt", rows: 3, required: true, dir: "auto", value: "In Egypt, the currency is" }),
