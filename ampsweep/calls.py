@@ -181,9 +181,13 @@ class Calls:
         """Return the models the server offers."""
         return cast("list[Model]", [each async for each in self._server.pages("/models")])
 
-    async def neuron_sets(self) -> list[NeuronSet]:
-        """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has."""
-        return cast("list[NeuronSet]", [each async for each in self._server.pages("/neuron-sets")])
+    async def neuron_sets(self, *, model: str | None = None) -> list[NeuronSet]:
+        """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has.
+
+        Of a `model` those that can steer it; UnknownName if the server does not offer it.
+        """
+        asked = {} if model is None else {"model": model}
+        return cast("list[NeuronSet]", [each async for each in self._server.pages("/neuron-sets", **asked)])
 
     async def neuron_set(self, neuron_set_id: str, *, neurons: bool = False) -> NeuronSet:
         """Return one neuron set, with its `neurons` if they are asked for; NotFound if there is none."""

@@ -77,11 +77,11 @@ class Exchange:
         await self._again(ask, written)
         return target
 
-    async def pages(self, path: str) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the objects of a list, page by page."""
+    async def pages(self, path: str, **asked: str) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the objects of a list, page by page; `asked` says which."""
         params: dict[str, str] = {}
         while True:
-            page = await self.json(get(path, **params))
+            page = await self.json(get(path, **asked, **params))
             for each in page["data"]:
                 yield each
             if not page.get("has_more"):

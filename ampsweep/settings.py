@@ -109,7 +109,8 @@ class Settings(BaseSettings):
     A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
     layers) devices.
     The limits are those of `api.limits`; `max_requests_a_minute` 0 sets none. `open_metrics` lets anybody read
-    `/metrics`, who else needs a key. `otlp_endpoint` is the base of a collector that spans are sent to, if any.
+    `/metrics`, who else needs a key; `open_page` lets anybody load the web page, which shows nothing without one.
+    `otlp_endpoint` is the base of a collector that spans are sent to, if any.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=256, ge=1)
     max_requests_a_minute: int = Field(default=6000, ge=0)
     open_metrics: bool = False
+    open_page: bool = False
     log_format: LogFormat = "console"
     log_level: LogLevel = "info"
     otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")

@@ -1,7 +1,7 @@
 """Engines in Ray actors: on this machine, or on the machines of a Ray cluster that is there already.
 
-A Ray that this pool started listens on the loopback interface alone, has no dashboard, and ends with the pool. One that
-was joined goes on; only the pool's own actors end.
+A Ray that this pool started listens on the loopback interface alone, asks for a token that only this user's processes
+know, has no dashboard, and ends with the pool. One that was joined goes on; only the pool's own actors end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ class RayPool(Pool):
         if self._address is None:
             # Read when ray is imported: without it a local Ray takes the machine's outward address.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            _ask_for_a_token()
         import ray
 
         common = {"log_to_driver": self._log_to_driver, "logging_level": logging.ERROR}
@@ -100,3 +102,13 @@ class RayPool(Pool):
         if self._ray is not None:
             await asyncio.to_thread(self._ray.shutdown)
             self._ray = None
+
+
+def _ask_for_a_token() -> None:
+    """Let a Ray that is about to start ask for a token, unless its user has settled that.
+
+    Ray would by itself write one below the home, where every user of the machine could read it; this one stands in the
+    environment of the server's processes alone.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

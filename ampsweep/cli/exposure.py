@@ -8,6 +8,7 @@ from api.door import ALWAYS_OPEN, METRICS, Door, is_loopback
 from api.keys import KeyFile
 from api.limits import Limits
 from api.rates import Rates
+from api.routes.page import PAGE_PATHS
 
 
 def door_of(settings: Settings) -> Door:
@@ -33,7 +34,11 @@ def door_of(settings: Settings) -> Door:
             "make one with `ampsweep keys create`",
             param="keys",
         )
-    open_paths = ALWAYS_OPEN | {METRICS} if settings.open_metrics else ALWAYS_OPEN
+    open_paths = ALWAYS_OPEN
+    if settings.open_metrics:
+        open_paths |= {METRICS}
+    if settings.open_page:
+        open_paths |= PAGE_PATHS
     return Door(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None), open_paths=open_paths)
 
 

@@ -54,6 +54,9 @@ def serve(
         bool, typer.Option("--behind-tls-proxy", help="A proxy in front speaks TLS; no one else reaches this port.")
     ] = False,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="Let anybody read /metrics.")] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open-page", help="Let anybody load the web page; what it shows needs a key all the same.")
+    ] = False,
     log_format: Annotated[str | None, typer.Option(help="console or json. [default: console]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
     otlp_endpoint: Annotated[
@@ -86,6 +89,7 @@ def serve(
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,
         open_metrics=open_metrics or None,
+        open_page=open_page or None,
         log_format=log_format,
         log_level=log_level,
         otlp_endpoint=otlp_endpoint,

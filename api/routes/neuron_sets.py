@@ -46,9 +46,14 @@ async def create_neuron_set(served: Served, body: JsonBody, response: Response) 
 
 
 @router.get("")
-async def list_neuron_sets(served: Served, after: After = None, limit: Limit = 100) -> dict[str, Any]:
-    """List the neuron sets that are there, the oldest first."""
-    infos = await asyncio.to_thread(served.neuron_sets.infos)
+async def list_neuron_sets(
+    served: Served,
+    after: After = None,
+    limit: Limit = 100,
+    model: Annotated[str | None, Query(description="Only those made for this model of the list.")] = None,
+) -> dict[str, Any]:
+    """List the neuron sets that are there, the oldest first; of a `model` those that can steer it."""
+    infos = await asyncio.to_thread(_infos, served, model)
     start = 0
     if after is not None:
         start = next((at for at, info in enumerate(infos, 1) if info.id == after), 0)
@@ -72,6 +77,14 @@ async def get_neuron_set(
         if include == "neurons":
             found["neurons"] = neurons
     return found
+
+
+def _infos(served: Services, model: str | None) -> list[NeuronSetInfo]:
+    infos = served.neuron_sets.infos()
+    if model is None:
+        return infos
+    fingerprint = served.catalog.model(model).fingerprint
+    return [info for info in infos if info.fingerprint == fingerprint]
 
 
 async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:

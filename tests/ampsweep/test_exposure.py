@@ -108,3 +108,15 @@ def test_metrics_are_open_only_where_a_setting_says_so(tmp_path: Path, key: str)
     assert opened.let_in("GET", "/metrics", {}) is None
     with pytest.raises(Unauthenticated):
         opened.let_in("GET", "/v1/sweeps", {})
+
+
+def test_the_page_is_open_only_where_a_setting_says_so(tmp_path: Path, key: str) -> None:
+    closed = door_of(read_settings(home=tmp_path))
+    opened = door_of(read_settings(home=tmp_path, open_page=True))
+    for path in ("/", "/page/app.js"):
+        with pytest.raises(Unauthenticated):
+            closed.let_in("GET", path, {})
+        assert closed.let_in("GET", path, {"authorization": f"Bearer {key}"}) is not None
+        assert opened.let_in("GET", path, {}) is None
+    with pytest.raises(Unauthenticated):
+        opened.let_in("GET", "/v1/sweeps", {})

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.bell import Bell
-from api.door import Door
+from api.door import ALWAYS_OPEN, Door
 from api.keys import ApiKey, KeyFile, KeyScope
 from api.limits import Limits
 from api.rates import Rates
@@ -67,6 +67,7 @@ async def serving(
     working: bool = True,
     limits: Limits = LIMITS,
     exposed: bool = False,
+    open_paths: frozenset[str] = ALWAYS_OPEN,
     **engine: Any,
 ) -> AsyncIterator[Server]:
     """Serve; `working` False leaves the dispatcher still, so that sweeps stay as they were sent."""
@@ -90,7 +91,7 @@ async def serving(
             event_poll=60.0,
         )
         rates = Rates(limits.requests_a_minute, now=lambda: 0.0)
-        app = create_app(services, Door(keys, exposed=exposed, rates=rates))
+        app = create_app(services, Door(keys, exposed=exposed, rates=rates, open_paths=open_paths))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:
             dispatcher.start()

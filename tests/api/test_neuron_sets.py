@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +41,28 @@ async def test_known_neurons_are_brought_in_and_read_back(house: House) -> None:
     assert plain["by_layer"] == {"fr": [2, 0, 0, 1], "tr": [0, 0, 0, 0]}
     assert "neurons" not in plain
     assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
+
+
+async def test_those_of_one_model_are_listed_by_what_they_were_made_for(house: House, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
+    (other / "model.safetensors").write_bytes(b"other weights")
+    offered = {**house.catalog.models, "other": other, "same": house.catalog.models["tiny"]}
+    house = replace(house, catalog=replace(house.catalog, models=offered))
+    async with serving(house, working=False) as server:
+        ids = {}
+        for model in ("tiny", "other"):
+            answer = await server.http.post("/v1/neuron-sets", json={**KNOWN, "model": model})
+            ids[model] = answer.json()["id"]
+        listed = {}
+        for model in ("tiny", "same", "other"):
+            answer = await server.http.get("/v1/neuron-sets", params={"model": model})
+            listed[model] = [each["id"] for each in answer.json()["data"]]
+        nobody = await server.http.get("/v1/neuron-sets", params={"model": "nobody"})
+    assert listed == {"tiny": [ids["tiny"]], "same": [ids["tiny"]], "other": [ids["other"]]}
+    assert nobody.status_code == 422
+    assert (nobody.json()["error"]["code"], nobody.json()["error"]["param"]) == ("unknown_name", "model")
 
 
 async def test_what_was_brought_in_steers(house: House) -> None:

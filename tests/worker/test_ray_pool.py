@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -120,6 +122,29 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
             await running
         assert len([chunk async for chunk in pool.stream(CALL)]) == 5, "the engine goes on with the others"
     assert set(engine_processes()) <= others
+
+
+async def joins(address: str, environment: dict[str, str]) -> bool:
+    """Whether a process with an environment can join a Ray."""
+    script = f"import ray; ray.init(address={address!r}); print('joined', ray.cluster_resources()['CPU'])"
+    soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_py_gcs_connect_timeout_s": "5"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, env=environment | soon, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    said, _ = await process.communicate()
+    return said.startswith(b"joined")
+
+
+async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> None:
+    async with ray_pool(House.build(tmp_path), cells_per_engine=1):
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        without = {**stranger, "RAY_AUTH_MODE": "disabled"}
+        guess = {**stranger, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+        joined = await asyncio.gather(*(joins(address, one) for one in (dict(os.environ), without, guess)))
+        assert joined == [True, False, False]
 
 
 async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(

@@ -1,0 +1,130 @@
+"""A browser for the tests: Chromium without a screen, spoken to over its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+START_SECONDS = 60.0
+_QUIET = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+    "--window-size=1280,1000",
+)
+
+
+class Browser:
+    """One tab. `complaints` is what went wrong in it: exceptions, errors on its console, what its policy refused."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self.complaints: list[str] = []
+        for domain in ("Page", "Runtime", "Log"):
+            self._call(f"{domain}.enable")
+
+    def open(self, url: str) -> None:
+        """Load a page."""
+        self._call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+
+    def run(self, script: str) -> Any:
+        """Return what an expression is in the page; a promise is awaited."""
+        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def until(self, condition: str, *, seconds: float = 60.0) -> None:
+        """Wait until an expression is true in the page."""
+        script = f"""new Promise((resolve) => {{
+            const end = performance.now() + {seconds * 1000};
+            const look = () => {{
+                const found = Boolean({condition});
+                if (found || performance.now() > end) resolve(found);
+                else setTimeout(look, 50);
+            }};
+            look();
+        }})"""
+        assert self.run(script), (
+            f"{condition} never came to be\n{self.run('document.body.innerText')}\n{self.complaints}"
+        )
+
+    def click(self, selector: str) -> None:
+        """Click the first element of a selector."""
+        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def fill(self, selector: str, value: str) -> None:
+        """Give a control a value, as its user would."""
+        self.run(
+            f"(() => {{ const control = document.querySelector({json.dumps(selector)});"
+            f" control.value = {json.dumps(value)};"
+            " for (const type of ['input', 'change']) control.dispatchEvent(new Event(type, {bubbles: true})); })()"
+        )
+
+    def screenshot(self, path: Path) -> None:
+        """Write the whole page as PNG."""
+        answer = self._call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            said = json.loads(self._socket.recv(timeout=120))
+            if said.get("id") == number:
+                assert "error" not in said, said
+                result: dict[str, Any] = said["result"]
+                return result
+            self._note(said)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["method"] == "Runtime.exceptionThrown":
+            self.complaints.append(str(event["params"]["exceptionDetails"]))
+        elif event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
+            self.complaints.append(event["params"]["entry"]["text"])
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Open a browser; the test is skipped where there is none."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not here; apt-get install chromium")
+    with tempfile.TemporaryDirectory(prefix="ampsweep-browser-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen([program, *_QUIET, f"--user-data-dir={folder}"], stderr=subprocess.DEVNULL)
+        try:
+            port = _port(Path(folder) / "DevToolsActivePort")
+            tab = httpx.put(f"http://127.0.0.1:{port}/json/new?about:blank").json()
+            with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+                yield Browser(socket)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _port(file: Path) -> str:
+    end = time.monotonic() + START_SECONDS
+    while not file.is_file() or not file.read_text():
+        assert time.monotonic() < end, "Chromium did not start"
+        time.sleep(0.05)
+    return file.read_text().split()[0]

@@ -1,0 +1,181 @@
+"""The web page: what it is made of, who may load it, and what a browser does with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.door import ALWAYS_OPEN
+from api.keys import KeyScope
+from api.routes.page import PAGE_PATHS
+from tests.api.browser import Browser, browser
+from tests.api.http_thread import in_a_thread
+from tests.api.served import serving
+from tests.worker.house import SPEC, House
+
+FOLDER = Path("api/page")
+
+LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
+    [lane.dataset.language, ...['.text', 'footer'].map((part) => lane.querySelector(part).textContent)])"""
+
+
+@pytest.mark.anyio
+async def test_it_comes_in_parts_that_run_nothing_but_themselves(house: House) -> None:
+    async with serving(house, working=False) as server:
+        for path in PAGE_PATHS:
+            answer = await server.http.get(path)
+            assert answer.status_code == 200, path
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+        index = (await server.http.get("/")).text
+        assert not re.search(r"<script(?! type=\"module\" src)|<style| on\w+=", index), (
+            "nothing stands in the page itself"
+        )
+        assert (await server.http.get("/page/nothing.js")).status_code == 404
+
+
+def test_it_names_no_part_that_is_not_there_and_no_other_server() -> None:
+    parts = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert {path for path in PAGE_PATHS if path != "/"} == {f"/page/{name}" for name in parts}
+    for name, text in parts.items():
+        for other in re.findall(r"(?:from \"\./|\"page/)([\w.]+)\"", text):
+            assert other in parts, f"{name} names {other}"
+        assert set(re.findall(r"https?://[^\"'\s]+", text)) <= {"http://www.w3.org/2000/svg"}, name
+
+
+@pytest.mark.anyio
+async def test_a_server_with_keys_shows_it_to_those_with_one(house: House) -> None:
+    async with serving(house, working=False) as server:
+        _, reads = server.key(KeyScope.READ)
+        assert (await server.http.get("/")).status_code == 401
+        assert (await server.http.get("/", headers=reads)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_it_can_be_open_to_anybody_and_nothing_else_is(house: House) -> None:
+    async with serving(house, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
+        server.key(KeyScope.READ)
+        for path in PAGE_PATHS:
+            assert (await server.http.get(path)).status_code == 200, path
+        for path in ("/page/", "/page/x.js", "/v1/models", "/v1/sweeps", "/metrics"):
+            assert (await server.http.get(path)).status_code == 401, path
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+def complete(url: str, body: dict[str, Any]) -> str:
+    text: str = httpx.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"]
+    return text
+
+
+@pytest.mark.processes
+def test_a_prompt_is_steered_side_by_side(house: House, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(house) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[name=corpus]')")
+        tab.fill(".languages input[name=codes]", "en, fr, tr")
+        tab.click(".languages button")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.fill("textarea[name=prompt]", "<b>One</b> & two")
+        tab.click("input[name=random]")
+        tab.click("button.main")
+        tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
+        shown = tab.run(LANES)
+        (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
+        asked = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
+        for at, (language, text, note) in enumerate(shown):
+            intervention = {
+                "languages": [language],
+                "op": "set",
+                "factor": 3,
+                "selection": [None, "random"][1 - at % 2],
+            }
+            steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
+            assert text == complete(url, asked | steered).lstrip(), language
+            assert note.startswith("40 tokens in ")
+        steered_to = [language for language, _, _ in shown]
+        known = [code for code, count in neurons["languages"].items() if count and code != "en"]
+        assert steered_to == ["", *[code for code in known for _ in range(2)]]
+        said = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
+        assert said["prompt"] == asked["prompt"]
+        assert said["intervention"]["languages"] == steered_to[1:2]
+    assert tab.complaints == []
+
+
+@pytest.mark.processes
+def test_a_sweep_is_sent_watched_and_shown(house: House, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(house) as (url, _):
+        tab.open(f"{url}/#sweeps")
+        tab.until("document.querySelector('.new textarea')")
+        tab.fill(".new textarea", json.dumps({**SPEC, "name": "<i>mine</i>"}))
+        tab.click(".new button")
+        tab.until("document.querySelector('.map td')")
+        sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
+        assert tab.run("document.querySelector('main h2').textContent") == "<i>mine</i>"
+        assert tab.run("document.querySelector('.status').textContent") == "completed"
+        tab.fill("select[name=shape]", "scale 2")
+        tab.fill("select[name=selection]", "random")
+        rows = httpx.get(f"{url}/v1/sweeps/{sweep_id}/summary").json()["rows"]
+        wanted = {
+            row["target_language"]: f"{row['value']:.2f}"
+            for row in rows
+            if (row["metric"], row["factor"], row["selection"]) == ("lss", 2.0, "random")
+        }
+        shown = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
+        assert shown == [wanted[target] for target in sorted(wanted)]
+        tab.run("location.hash = 'sweeps'")
+        tab.until("document.querySelector('.sweeps tbody a')")
+        assert tab.run("document.querySelector('.sweeps tbody a').textContent") == "<i>mine</i>"
+    assert tab.complaints == []
+
+
+@pytest.mark.processes
+def test_a_sweep_is_paused_resumed_and_cancelled(house: House, tab: Browser) -> None:
+    with in_a_thread(house, working=False) as (url, _):
+        sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
+        tab.open(f"{url}/#sweeps/{sweep['id']}")
+        for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
+            tab.until(f"[...document.querySelectorAll('main button')].some((one) => one.textContent === '{button}')")
+            tab.run(
+                f"[...document.querySelectorAll('main button')].find((one) => one.textContent === '{button}').click()"
+            )
+            tab.until(f"document.querySelector('.status').textContent === '{status}'")
+            assert httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()["status"] == status.replace(" ", "_")
+        assert tab.run("document.querySelectorAll('main button').length") == 0
+
+
+@pytest.mark.processes
+def test_what_is_refused_is_said_in_the_servers_words(house: House, tab: Browser) -> None:
+    with in_a_thread(house) as (url, _):
+        tab.open(f"{url}/#sweeps")
+        tab.until("document.querySelector('.new textarea')")
+        tab.fill(".new textarea", json.dumps({**SPEC, "model": "nobody"}))
+        tab.click(".new button")
+        tab.until("document.querySelector('.new .error')")
+        assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
+
+
+@pytest.mark.processes
+def test_a_key_opens_what_the_page_shows(house: House, tab: Browser) -> None:
+    with in_a_thread(house, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
+        _, headers = server.key(KeyScope.ADMIN)
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.error')")
+        assert "API key" in tab.run("document.querySelector('.error').textContent")
+        tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
+        tab.until("document.querySelector('form.steer')")
+        tab.run("sessionStorage.clear()")
