@@ -47,5 +47,5 @@ def test_every_route_is_named(module: str) -> None:
         path = re.sub(
             r"\{(\w+?)(?:_id)?(?::path)?\}", lambda found: "{model}" if found[1] == "model" else "{id}", route.path
         )
-        for method in route.methods:
+        for method in route.methods if route.include_in_schema else ():
             assert f"`{method} {path}`" in text or f"`{method} {path}?" in text, f"{method} {route.path}"
