@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +37,17 @@ class Strict(BaseModel):
 _NOT_THERE = object()
 
 
+class _Shown(Repr):
+    """Writes what was given as an error shows it: a few items of a list, the two ends of a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 200
+
+
+_shown = _Shown().repr
+
+
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return a list as it is; an error where a value stands in it twice."""
     if len(set(values)) != len(values):
@@ -54,7 +66,9 @@ def validated(model: type[M], raw: object, *, param: str | None = None) -> M:
     Raises InvalidRequest about the first wrong field; its `param` is the dotted path from `raw`, after `param`.
     """
     if not isinstance(raw, Mapping):
-        raise InvalidRequest(f"{param or 'the request'} must be an object of keys and values; got {raw!r}", param=param)
+        raise InvalidRequest(
+            f"{param or 'the request'} must be an object of keys and values; got {_shown(raw)}", param=param
+        )
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -85,8 +99,8 @@ def _inner(raw: object, step: int | str) -> object:
 def _message(error: ErrorDetails, path: str) -> str:
     if error["type"] == "missing":
         return f"{path} is required"
-    text = error["msg"].replace("tuple", "list").replace(" after validation", "")
-    text = text[0].lower() + text[1:]
+    text = error["msg"][0].lower() + error["msg"][1:]
+    text = text.replace("tuple", "list").replace(" after validation", "")
     if "key" in error.get("ctx", {}) or error["type"] == "not_unique":
         return f"{path}: {text}"
-    return f"{path}: {text}; got {error['input']!r}"
+    return f"{path}: {text}; got {_shown(error['input'])}"

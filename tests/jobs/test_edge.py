@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.edge import Languages, Strict, validated
+
+
+class Asked(Strict):
+    languages: Languages
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"languages": [f"l{number}" for number in range(2000)]}, "languages: list should have at most 1000 items"),
+        ({"languages": "x" * 10_000}, "languages: input should be a valid list; got 'xxx"),
+        ({"languages": [{"a": "x" * 10_000}]}, "languages.0: input should be a valid string"),
+        ("x" * 10_000, "the request must be an object of keys and values; got 'xxx"),
+        ([10**4000], "the request must be an object of keys and values; got [1000"),
+    ],
+)
+def test_an_error_shows_a_little_of_what_was_given(given: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validated(Asked, given)
+    assert refused.value.message.startswith(said)
+    assert len(refused.value.message) < 400
