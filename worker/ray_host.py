@@ -75,7 +75,7 @@ class RayHost:
         try:
             return str(await self._actor.ended.remote())
         except RayActorError as error:
-            return _first_lines(error)
+            return _reason(error)
 
     async def close(self) -> None:
         """Let the engine free what it holds, then end its process."""
@@ -103,8 +103,8 @@ def _ours(error: RayError) -> AmpsweepError:
         log.error("a defect in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
         return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}; the server's log says where")
     if isinstance(error, RayActorError):
-        return EngineFailed(f"the engine's process died: {_first_lines(error)}")
-    return EngineFailed(f"the engine's process cannot be reached: {_first_lines(error)}")
+        return EngineFailed(f"the engine's process died: {_reason(error)}")
+    return EngineFailed(f"the engine's process cannot be reached: {_reason(error)}")
 
 
 def _places(traceback: str) -> str:
@@ -112,5 +112,8 @@ def _places(traceback: str) -> str:
     return "\n".join(re.findall(r"^  File \"[^\"\n]+\", line \d+, in \S+$", traceback, re.MULTILINE))
 
 
-def _first_lines(error: RayError) -> str:
-    return " ".join(str(error).split())[:500]
+def _reason(error: RayError) -> str:
+    """Return Ray's own account of a death, without its ids and the causes that it can only guess at."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"\b(?:class_name|actor_id|namespace): \S+ ", "", text)
+    return re.sub(r" Some common causes include:.*", " Was it killed for want of memory?", text)[:500]
