@@ -15,6 +15,6 @@ def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
     )
     assert _reason(said) == (
         "The actor died unexpectedly before finishing this task. pid: 29979 ip: 127.0.0.1 The actor is dead because "
-        "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a "
-        "connection error code 2. End of file. Was it killed for want of memory?"
+        "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits "
+        "with a connection error code 2. End of file. Was it killed for want of memory?"
     )
