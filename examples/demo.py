@@ -92,7 +92,7 @@ def served(engine: str, *, home: str = "home", keep: bool = False) -> Iterator[S
         done = True
     finally:
         if keep and done:
-            print(f"\nthe server stays up at {url}; stop it with: kill {server.pid}")
+            print(f"\nthe server stays up at {url}, also for a browser; stop it with: kill {server.pid}")
         else:
             _stop(server)
 

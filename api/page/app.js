@@ -18,7 +18,8 @@ async function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   const view = views[name] ?? steerView;
   for (const link of document.querySelectorAll("nav a")) {
-    link.toggleAttribute("aria-current", views[link.hash.slice(1)] === view);
+    if (views[link.hash.slice(1)] === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
   await view(main, { signal: leave.signal, id: rest.join("/") });
 }
