@@ -66,7 +66,7 @@ class RayPool(Pool):
         if self._address is None:
             # Read when ray is imported: without it a local Ray takes the machine's outward address.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-            _ask_for_a_token()
+            _give_a_token()
         import ray
 
         common = {"log_to_driver": self._log_to_driver, "logging_level": logging.ERROR}
@@ -104,11 +104,11 @@ class RayPool(Pool):
             self._ray = None
 
 
-def _ask_for_a_token() -> None:
-    """Let a Ray that is about to start ask for a token, unless its user has settled that.
+def _give_a_token() -> None:
+    """Give a Ray that is about to start its token, unless its user has settled that.
 
-    Ray would by itself write one below the home, where every user of the machine could read it; this one stands in the
-    environment of the server's processes alone.
+    Ray asks for one by itself, and would write it below the home, where every user of the machine could read it; this
+    one stands in the environment of the server's processes alone.
     """
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
