@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.api.served import Server, serving
-from tests.worker.house import House
+from tests.worker.house import SPEC, House
 
 pytestmark = pytest.mark.anyio
 
 KNOWN = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
-METHOD = {"model": "tiny", "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]}}
+METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
 
 
 async def found(server: Server, neuron_set_id: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def test_too_many_identifications_wait(house: House) -> None:
         finder._pool.find_neurons = lambda _model, _ref: waiting.wait()
         answers = []
         for seed in range(17):
-            neurons = {**METHOD["neurons"], "method": "random", "seed": seed}  # type: ignore[dict-item]
+            neurons = {**METHOD["neurons"], "method": "random", "seed": seed}
             answers.append(await server.http.post("/v1/neuron-sets", json={**METHOD, "neurons": neurons}))
         waiting.set()
     assert [answer.status_code for answer in answers] == [202] * 16 + [503]
@@ -182,7 +182,7 @@ async def test_wrong_neurons_are_refused_by_name(house: House, path: str, value:
 )
 async def test_a_wrong_search_is_refused_before_it_begins(house: House, change: dict[str, Any], param: str) -> None:
     async with serving(house, working=False) as server:
-        body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}  # type: ignore[dict-item]
+        body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}
         refused = await server.http.post("/v1/neuron-sets", json=body)
     assert refused.status_code == 422
     assert refused.json()["error"]["param"].startswith(param)

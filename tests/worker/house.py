@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gzip
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +38,24 @@ from worker.local_pool import LocalPool
 from worker.pool import Pool
 
 ATLAS = Path(ampsweep.__file__).parent / "atlas"
+SENTENCES = 80
+
+
+@cache
+def corpus() -> Path:
+    """Return a folder with the first sentences of the bundled corpus, which do for an engine without a model."""
+    folder = Path(tempfile.mkdtemp(prefix="ampsweep-corpus-"))
+    atexit.register(shutil.rmtree, folder)
+    for path in (ATLAS / "corpus").glob("*.txt.gz"):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            (folder / path.name.removesuffix(".gz")).write_text("".join(islice(lines, SENTENCES)), encoding="utf-8")
+    return folder
+
+
 SPEC: dict[str, Any] = {
     "name": "first-look",
     "model": "tiny",
-    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"], "top_rate": 0.05},
     "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2.0], "controls": ["random"]},
     "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
     "seed": 0,
@@ -68,7 +88,7 @@ class House:
         return cls(
             data=data,
             store=store or MemoryStore(clock or SystemClock(), RandomIds()),
-            catalog=Catalog(models={"tiny": model}, corpora={"atlas": ATLAS / "corpus"}, atlas=ATLAS, engine="fake"),
+            catalog=Catalog(models={"tiny": model}, corpora={"atlas": corpus()}, atlas=ATLAS, engine="fake"),
             neurons=neurons,
             published=results,
             neuron_sets=neuron_sets_at(neurons),
