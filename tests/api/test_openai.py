@@ -18,7 +18,7 @@ from tests.api.live import Watched, listening
 from tests.api.served import LIMITS, Server, serving
 from tests.worker.house import House
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.processes, pytest.mark.anyio]
 
 PROMPT = "The capital of France is"
 CHAT: list[ChatCompletionMessageParam] = [

@@ -14,7 +14,7 @@ import torch
 from benchmarks import kernel, kernel_timing
 from tests.engine.kernels.triton_modules import DEVICE, use_interpreter
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,7 +19,7 @@ from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, 
 from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
 
 # numpy warns of the overflow in exp(-x) that the kernel relies on
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
