@@ -79,14 +79,13 @@ class Exchange:
 
     async def pages(self, path: str, **asked: str) -> AsyncGenerator[dict[str, Any]]:
         """Yield the objects of a list, page by page; `asked` says which."""
-        params: dict[str, str] = {}
         while True:
-            page = await self.json(get(path, **asked, **params))
+            page = await self.json(get(path, **asked))
             for each in page["data"]:
                 yield each
             if not page.get("has_more"):
                 return
-            params = {"after": page["last_id"]}
+            asked["after"] = page["last_id"]
 
     async def json(self, ask: Ask) -> dict[str, Any]:
         """Return an answer's object, asking again as long as that may help."""

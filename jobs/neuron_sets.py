@@ -76,6 +76,10 @@ class NeuronSets:
         names = [path.name for path in found if _ID.fullmatch(path.name) and (path / METADATA).is_file()]
         return sorted(map(self.get, names), key=lambda info: (info.created_at, info.id))
 
+    def made_for(self, fingerprint: str) -> list[NeuronSetInfo]:
+        """Return the sets that can steer the model with a fingerprint, oldest first."""
+        return [info for info in self.infos() if info.fingerprint == fingerprint]
+
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
         """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""
         path = self.path(neuron_set_id) / METADATA

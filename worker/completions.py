@@ -38,10 +38,9 @@ class PoolCompletions:
     def _neurons(self, call: CompletionCall) -> str:
         if call.neurons is not None:
             return self._neuron_sets.get(call.neurons).id
-        fingerprint = self._catalog.model(call.model).fingerprint
-        made_for_it = [info.id for info in self._neuron_sets.infos() if info.fingerprint == fingerprint]
+        made_for_it = self._neuron_sets.made_for(self._catalog.model(call.model).fingerprint)
         if not made_for_it:
             raise InvalidRequest(
                 f"model {call.model!r} has no neuron set yet; identify one, or name one by `neurons`", param="neurons"
             )
-        return made_for_it[-1]
+        return made_for_it[-1].id

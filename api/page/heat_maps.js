@@ -3,6 +3,11 @@
 import { field, h, languageName, select } from "./dom.js";
 
 const SHAPE = ["op", "patch", "statistic", "factor", "layers", "scope", "mode"];
+const ASPECTS = [
+  ["Measure", "measure", (row) => `${row.task}: ${row.metric}`],
+  ["Neurons", "selection", (row) => row.selection ?? "own neurons"],
+  ["Intervention", "shape", shapeOf],
+];
 const LOWER_IS_BETTER = new Set(["perplexity"]);
 
 /** Return selects of what to look at and the map of it, for the rows of a summary. */
@@ -10,44 +15,16 @@ export function heatMaps(rows) {
   const steered = rows.filter((row) => row.target_language !== null && row.value !== null && row.factor !== null);
   if (!steered.length) return [h("p", {}, "No steered cell has a value.")];
   const table = h("div", { class: "scroll" });
-  const measures = distinct(steered, (row) => `${row.task}: ${row.metric}`);
-  const selections = distinct(steered, (row) => row.selection ?? "own neurons");
-  const shapes = distinct(steered, shapeOf);
-  const chosen = {
-    measure: select(
-      "measure",
-      measures.map((one) => [one, one]),
-    ),
-    selection: select(
-      "selection",
-      selections.map((one) => [one, one]),
-    ),
-    shape: select(
-      "shape",
-      shapes.map((one) => [one, one]),
-    ),
-  };
+  const choices = ASPECTS.map(([label, name, of]) => {
+    const values = distinct(steered, of).map((value) => [value, value]);
+    return { label, of, control: select(name, values) };
+  });
   function draw() {
-    table.replaceChildren(
-      map(
-        steered.filter(
-          (row) =>
-            `${row.task}: ${row.metric}` === chosen.measure.value &&
-            (row.selection ?? "own neurons") === chosen.selection.value &&
-            shapeOf(row) === chosen.shape.value,
-        ),
-      ),
-    );
+    table.replaceChildren(map(steered.filter((row) => choices.every(({ of, control }) => of(row) === control.value))));
   }
-  const controls = h(
-    "div",
-    { class: "row", onchange: draw },
-    field("Measure", chosen.measure),
-    field("Neurons", chosen.selection),
-    field("Intervention", chosen.shape),
-  );
+  const fields = choices.map(({ label, control }) => field(label, control));
   draw();
-  return [controls, table];
+  return [h("div", { class: "row", onchange: draw }, ...fields), table];
 }
 
 const distinct = (rows, of) => [...new Set(rows.map(of))];

@@ -2,7 +2,7 @@
 
 import { complaint, field, h, languageName, select } from "./dom.js";
 import { findNeurons } from "./find_neurons.js";
-import { ask, events, json, listed } from "./rest.js";
+import { ask, events, json, key, listed } from "./rest.js";
 
 const OPS = [
   ["set", "set to"],
@@ -98,10 +98,7 @@ export async function steerView(main, { signal }) {
 
   function showCode() {
     const [first = null] = targets();
-    const header =
-      location.protocol === "https:" || document.querySelector("#key input").value
-        ? ' -H "Authorization: Bearer $AMPSWEEP_API_KEY"'
-        : "";
+    const header = location.protocol === "https:" || key.get() ? ' -H "Authorization: Bearer $AMPSWEEP_API_KEY"' : "";
     const body = JSON.stringify(request(first), null, 2).replaceAll("'", "'\\''");
     code.replaceChildren(
       `curl ${new URL("v1/completions", location)}${header} -H "Content-Type: application/json" -d '${body}'`,

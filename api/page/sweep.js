@@ -19,7 +19,7 @@ export async function sweepView(main, { signal, id }) {
   async function look() {
     const sweep = await json(path, { signal });
     const calls = (CALLS[sweep.status] ?? []).map((name) =>
-      h("button", { type: "button", onclick: () => call(name) }, name),
+      h("button", { type: "button", name, onclick: () => call(name) }, name),
     );
     head.replaceChildren(
       h("h2", {}, sweep.name),

@@ -80,11 +80,9 @@ async def get_neuron_set(
 
 
 def _infos(served: Services, model: str | None) -> list[NeuronSetInfo]:
-    infos = served.neuron_sets.infos()
     if model is None:
-        return infos
-    fingerprint = served.catalog.model(model).fingerprint
-    return [info for info in infos if info.fingerprint == fingerprint]
+        return served.neuron_sets.infos()
+    return served.neuron_sets.made_for(served.catalog.model(model).fingerprint)
 
 
 async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import shutil
@@ -80,11 +79,6 @@ class Browser:
             f" control.value = {json.dumps(value)};"
             " for (const type of ['input', 'change']) control.dispatchEvent(new Event(type, {bubbles: true})); })()"
         )
-
-    def screenshot(self, path: Path) -> None:
-        """Write the whole page as PNG."""
-        answer = self._call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(answer["data"]))
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from ampsweep.errors import Unavailable
 from api.keys import KeyScope
@@ -15,23 +14,19 @@ from api.meters.engines import _COUNTED, _HELD
 from engine.stats import EngineStats
 from tests.api.live import listening
 from tests.api.served import Server, serving
+from tests.metric_samples import Samples, samples
 from tests.worker.house import House
 
 pytestmark = pytest.mark.anyio
 
 ENGINE = ("0", "tiny")
-Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 async def scraped(server: Server, **headers: str) -> Samples:
     answer = await server.http.get("/metrics", headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return {  # labels come in the order of their names
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
+    return samples(answer.text)
 
 
 async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(house: House) -> None:

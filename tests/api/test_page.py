@@ -75,6 +75,14 @@ def tab() -> Iterator[Browser]:
         yield opened
 
 
+def send(tab: Browser, url: str, **changes: str) -> None:
+    """Open the list of sweeps and send one from it."""
+    tab.open(f"{url}/#sweeps")
+    tab.until("document.querySelector('.new textarea')")
+    tab.fill(".new textarea", json.dumps({**SPEC, **changes}))
+    tab.click(".new button")
+
+
 def complete(url: str, body: dict[str, Any]) -> str:
     text: str = httpx.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"]
     return text
@@ -119,10 +127,7 @@ def test_a_prompt_is_steered_side_by_side(house: House, tab: Browser) -> None:
 def test_a_sweep_is_sent_watched_and_shown(house: House, tab: Browser) -> None:
     tab.complaints.clear()
     with in_a_thread(house) as (url, _):
-        tab.open(f"{url}/#sweeps")
-        tab.until("document.querySelector('.new textarea')")
-        tab.fill(".new textarea", json.dumps({**SPEC, "name": "<i>mine</i>"}))
-        tab.click(".new button")
+        send(tab, url, name="<i>mine</i>")
         tab.until("document.querySelector('.map td')")
         sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
         assert tab.run("document.querySelector('main h2').textContent") == "<i>mine</i>"
@@ -149,10 +154,8 @@ def test_a_sweep_is_paused_resumed_and_cancelled(house: House, tab: Browser) -> 
         sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")
         for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
-            tab.until(f"[...document.querySelectorAll('main button')].some((one) => one.textContent === '{button}')")
-            tab.run(
-                f"[...document.querySelectorAll('main button')].find((one) => one.textContent === '{button}').click()"
-            )
+            tab.until(f"document.querySelector('main button[name={button}]')")
+            tab.click(f"main button[name={button}]")
             tab.until(f"document.querySelector('.status').textContent === '{status}'")
             assert httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()["status"] == status.replace(" ", "_")
         assert tab.run("document.querySelectorAll('main button').length") == 0
@@ -161,10 +164,7 @@ def test_a_sweep_is_paused_resumed_and_cancelled(house: House, tab: Browser) -> 
 @pytest.mark.processes
 def test_what_is_refused_is_said_in_the_servers_words(house: House, tab: Browser) -> None:
     with in_a_thread(house) as (url, _):
-        tab.open(f"{url}/#sweeps")
-        tab.until("document.querySelector('.new textarea')")
-        tab.fill(".new textarea", json.dumps({**SPEC, "model": "nobody"}))
-        tab.click(".new button")
+        send(tab, url, model="nobody")
         tab.until("document.querySelector('.new .error')")
         assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from ampsweep import Client
 from tests.ampsweep.served import Served, served
+from tests.metric_samples import samples
 from tests.postgres import postgres_server
 from tests.reliability.test_killed_processes import LONGEST, spec, until_completed, whole
 
@@ -29,11 +29,7 @@ def database() -> Iterator[str]:
 
 def completed_by(server: Served) -> float:
     """Return how many cells a server's own engines have completed."""
-    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
-        for sample in family.samples:
-            if sample.name == "ampsweep_dispatcher_cells_ended_total" and sample.labels["ending"] == "completed":
-                return sample.value
-    raise AssertionError("the server does not say how many cells it has completed")
+    return samples(httpx.get(f"{server.url}/metrics").text)["ampsweep_dispatcher_cells_ended_total", ("completed",)]
 
 
 def test_one_goes_on_where_the_other_was_killed(model: Path, tmp_path: Path, database: str) -> None:

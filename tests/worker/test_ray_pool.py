@@ -142,9 +142,10 @@ async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> N
         address = ray.get_runtime_context().gcs_address
         stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
         without = {**stranger, "RAY_AUTH_MODE": "disabled"}
-        guess = {**stranger, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-        joined = await asyncio.gather(*(joins(address, one) for one in (dict(os.environ), without, guess)))
-        assert joined == [True, False, False]
+        reader = {**stranger, "RAY_AUTH_MODE": "token"}  # of the file in which Ray would have left a token of its own
+        guess = {**reader, "RAY_AUTH_TOKEN": "0" * 64}
+        joined = await asyncio.gather(*(joins(address, one) for one in (dict(os.environ), without, reader, guess)))
+        assert joined == [True, False, False, False]
 
 
 async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
