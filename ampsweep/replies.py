@@ -27,7 +27,10 @@ class RequestCounts(_Reply):
 
 
 class Sweep(_Reply):
-    """A sweep as it stood when the server answered. Times are seconds since the epoch."""
+    """A sweep as it stood when the server answered. Times are seconds since the epoch.
+
+    `warnings` say what its results cannot show: data that was put right or is incomplete, ids that repeat.
+    """
 
     id: str
     name: str = ""
@@ -40,6 +43,7 @@ class Sweep(_Reply):
     error: Any = None
     samples: int = 0
     priority: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:

@@ -7,10 +7,11 @@ language. A sweep that searches begins with a part of these (`jobs.search`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
 from ampsweep.folders.model import ModelFolder
@@ -28,8 +29,31 @@ from jobs.tasks.registry import task_for
 MAX_CELLS = 100_000
 
 
-def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int = MAX_CELLS) -> list[Cell]:
-    """Return the cells a sweep begins with, each once; of a grid that is all of them.
+@dataclass(frozen=True)
+class Plan(Sequence[Cell]):
+    """The cells a sweep begins with, each once, and what its user should know before they are computed.
+
+    A warning is a sentence that begins with the spec's field it is about. It never refuses anything.
+    """
+
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Cell, ...]: ...
+    def __getitem__(self, index: int | slice) -> Cell | tuple[Cell, ...]:
+        """Return a cell, or some of them."""
+        return self.cells[index]
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.cells)
+
+
+def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int = MAX_CELLS) -> Plan:
+    """Plan the cells a sweep begins with; of a grid that is all of them.
 
     Raises InvalidRequest or UnknownName whose `param` is the spec's field, SweepTooLarge above `max_cells`.
     """
@@ -38,21 +62,31 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
         raise InvalidRequest(f"{message}: give mode corrected, or --engine transformers", param="mode")
     search = _search(spec)
     cells: dict[str, Cell] = {}
+    warnings: dict[str, None] = {}
     for mode in spec.mode:
-        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, max_cells=max_cells):
+        tasks: list[_Planned] = []
+        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, tasks=tasks, max_cells=max_cells):
             cells.setdefault(cell.id, cell)
-    return search.first(list(cells.values()))
+        warnings.update(dict.fromkeys(warning for task in tasks for warning in task.warnings))
+    return Plan(tuple(search.first(list(cells.values()))), tuple(warnings))
 
 
 def _plan_in(
-    mode: Mode, spec: SweepSpec, search: Search, catalog: Catalog, neuron_sets: NeuronSets, *, max_cells: int
+    mode: Mode,
+    spec: SweepSpec,
+    search: Search,
+    catalog: Catalog,
+    neuron_sets: NeuronSets,
+    *,
+    tasks: list[_Planned],
+    max_cells: int,
 ) -> Iterator[Cell]:
-    """Yield the cells of the whole grid in one mode, some of them perhaps twice."""
+    """Yield the cells of the whole grid in one mode, some of them perhaps twice; `tasks` gets those of the spec."""
     model = catalog.model(spec.model)
     neurons = choose_neurons(spec, model, catalog, neuron_sets, mode=mode)
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
-    tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
+    tasks += [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
     if (count := len(spec.mode) * _count(spec, search, tasks, len(layers))) > max_cells:
         raise SweepTooLarge(
             f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
@@ -107,6 +141,7 @@ class _Planned:
                 f"task {task.name} compares two languages; none of the targets differs from its own",
                 param=f"{self.param}.languages",
             )
+        self.warnings = [f"{self.param}: {warning}" for warning in task.warnings(folder, self.refs)]
 
     def _refs(self, spec: TaskSpec, task: Task, mode: Mode, split: str | None) -> list[TaskRef]:
         return [

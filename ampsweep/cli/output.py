@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line; an error is one too.")]
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings to the standard error, a line each; the standard output stays the command's own."""
+    for text in warnings:
+        typer.echo(f"warning: {text}", err=True)
 
 
 def show(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:

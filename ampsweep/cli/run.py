@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.engine_options import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
-from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.cli.summary import show_summary
@@ -62,7 +62,9 @@ def run(
         if neurons is not None:
             given = NeuronSet.load(neurons)
             house.neuron_sets.publish(given.id, given.save)
-        sweep = run_to_end(_compute(house, _enter(house, wanted), settings))
+        sweep = _enter(house, wanted)
+        warn(sweep.warnings)
+        sweep = run_to_end(_compute(house, sweep, settings))
         summary = summary_json(house.results, sweep.id)
         files = {}
         for source in (house.results.samples_file(sweep.id), house.results.summary_file(sweep.id)):
@@ -74,7 +76,13 @@ def run(
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
     text = "\n".join(f"{name}: {path}" for name, path in files.items())
-    content = {"id": sweep.id, "request_counts": asdict(sweep.request_counts), "files": files, "summary": summary}
+    content = {
+        "id": sweep.id,
+        "request_counts": asdict(sweep.request_counts),
+        "warnings": list(sweep.warnings),
+        "files": files,
+        "summary": summary,
+    }
     show(content, text, as_json=as_json)
     if sweep.request_counts.failed:
         raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
@@ -107,9 +115,11 @@ def _enter(house: House, spec: SweepSpec) -> SweepRecord:
     from jobs.plan import plan
     from jobs.store.states import SWEEP_ENDED
 
-    cells = plan(spec, house.catalog, house.neuron_sets)
+    planned = plan(spec, house.catalog, house.neuron_sets)
     before = house.store.list_sweeps(limit=1).data
-    sweep = house.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+    sweep = house.store.create_sweep(
+        name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
+    )
     if before and before[0].state not in SWEEP_ENDED:
         house.store.cancel_sweep(before[0].id)
     return sweep

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ampsweep.cli.failures import FAILED
-from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.server import Server, client_of, follow
 from ampsweep.client import DEFAULT_URL
 
@@ -26,6 +26,7 @@ def submit(
     """Send a sweep to a server and print its id; with --watch, once more how it ended."""
     with client_of(server) as client:
         sweep = client.submit(spec, idempotency_key=idempotency_key, priority=priority)
+        warn(sweep.warnings)
         show(sweep.model_dump(), sweep.id, as_json=as_json)
         if not watch:
             return

@@ -110,6 +110,7 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "expired_at": record.expired_at,
         "error": record.error,
+        "warnings": list(record.warnings),
         "spec": record.spec,
     }
 
@@ -117,14 +118,15 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
 def _create(
     served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None, priority: int
 ) -> SweepRecord:
-    cells = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
+    planned = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
     record = served.store.create_sweep(
         name=spec.name,
         spec=spec.to_dict(),
-        cells=cells,
+        cells=planned.cells,
         idempotency_key=idempotency_key,
         owner=caller.id,
         priority=priority,
+        warnings=planned.warnings,
     )
     (first,) = served.store.events(record.id, limit=1)
     return _as_created(record, first)

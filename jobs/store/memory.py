@@ -41,6 +41,7 @@ class _Sweep:
     key: str | None
     owner: str
     priority: int
+    warnings: tuple[str, ...]
     created_at: float
     cell_ids: tuple[str, ...]
     ledger: Ledger  # its `news` are all events there ever were
@@ -67,6 +68,7 @@ class _Sweep:
             samples=books.samples,
             files=books.files,
             expired_at=self.expired_at,
+            warnings=self.warnings,
         )
 
 
@@ -104,6 +106,7 @@ class MemoryStore:
         idempotency_key: str | None = None,
         owner: str = "",
         priority: int = 0,
+        warnings: Sequence[str] = (),
     ) -> SweepRecord:
         """See the protocol."""
         with self._write() as now:
@@ -127,6 +130,7 @@ class MemoryStore:
                 key=idempotency_key,
                 owner=owner,
                 priority=priority,
+                warnings=tuple(warnings),
                 created_at=now,
                 cell_ids=tuple(cell.id for cell in cells),
                 ledger=ledger,

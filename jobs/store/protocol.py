@@ -39,11 +39,13 @@ class Store(Protocol):
         idempotency_key: str | None = None,
         owner: str = "",
         priority: int = 0,
+        warnings: Sequence[str] = (),
     ) -> SweepRecord:
         """Store a planned sweep and link its cells, those known already included; it is in progress at once.
 
-        Cells that failed in an earlier sweep are pending again. The same key with the same spec returns the first
-        sweep; with another spec it raises InvalidRequest (param `Idempotency-Key`).
+        `warnings` are those of its plan. Cells that failed in an earlier sweep are pending again.
+        The same key with the same spec returns the first sweep; with another spec it raises InvalidRequest (param
+        `Idempotency-Key`).
         """
         ...
 

@@ -37,6 +37,7 @@ class SweepRecord:
 
     `samples` counts those of its completed cells and, as far as they are known, of its running ones. `owner` is who
     sent it, empty where nobody is told from anybody else. `files` are there once it has ended and until `expired_at`.
+    `warnings` are the plan's (`jobs.plan.Plan`).
     """
 
     id: str
@@ -52,6 +53,7 @@ class SweepRecord:
     samples: int = 0
     files: SweepFiles | None = None
     expired_at: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

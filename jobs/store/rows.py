@@ -17,7 +17,9 @@ from jobs.store.tables import sweeps
 Row = sa.RowMapping
 
 LEDGER = [
-    column for column in sweeps.c if column.name not in ("name", "owner", "priority", "model", "spec", "expired_at")
+    column
+    for column in sweeps.c
+    if column.name not in ("name", "owner", "priority", "model", "spec", "warnings", "expired_at")
 ]
 """The columns of `sweeps` that `ledger_of` reads."""
 
@@ -39,6 +41,7 @@ def sweep_record(row: Row) -> SweepRecord:
         samples=books.samples,
         files=books.files,
         expired_at=row["expired_at"],
+        warnings=tuple(row["warnings"]),
     )
 
 

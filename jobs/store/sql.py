@@ -70,6 +70,7 @@ class SqlStore:
         idempotency_key: str | None = None,
         owner: str = "",
         priority: int = 0,
+        warnings: Sequence[str] = (),
     ) -> SweepRecord:
         """See the protocol."""
         with self._write() as books:
@@ -88,7 +89,7 @@ class SqlStore:
             ledger = Ledger(sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused)
             ledger.count(cell.standing for cell in known)
             values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
-            sender = {"owner": owner, "priority": priority, "model": cells[0].model}
+            sender = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
             counts = {"created_at": now, **ledger_columns(ledger)}
             db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
             row = _sweep(db, sweep_id)

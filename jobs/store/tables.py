@@ -27,6 +27,7 @@ sweeps = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("model", sa.String, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("warnings", sa.JSON, nullable=False),
     sa.Column("idempotency_key", sa.String, unique=True),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("completed", sa.Integer, nullable=False),

@@ -83,6 +83,10 @@ class Task(Protocol):
         """Return a reference with what only the data can tell, the hash of all that its items come from."""
         ...
 
+    def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
+        """Return what a plan says of the data behind the references that one entry of a spec makes, in this order."""
+        ...
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make a cell's items, the same ones at every call."""
         ...
@@ -104,6 +108,11 @@ class OfFiles(ABC):
     def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its files' names and bytes."""
         return replace(ref, data_hash=files_hash(self.files(folder, ref.split, ref.data_language)))
+
+    def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
+        """Return nothing, where a task has nothing to say."""
+        del folder, refs
+        return []
 
 
 def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:

@@ -13,9 +13,8 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.catalog import Catalog
-from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
+from jobs.plan import Plan, plan
 from jobs.ports import Turn
 from jobs.requests import GenerateCall, ScoreCall
 from jobs.spec import parse_spec
@@ -27,7 +26,7 @@ from tests.jobs.world import raw_spec, write_jsonl
 BOTH = ["corrected", "paper"]
 
 
-def cells(catalog: Catalog, **changes: Any) -> list[Cell]:
+def cells(catalog: Catalog, **changes: Any) -> Plan:
     return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")))
 
 

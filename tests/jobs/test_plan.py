@@ -10,13 +10,13 @@ from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
-from jobs.plan import MAX_CELLS, plan
+from jobs.plan import MAX_CELLS, Plan, plan
 from jobs.schema import cell_columns
 from jobs.spec import parse_spec
 from tests.jobs.world import raw_spec, write_model
 
 
-def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> list[Cell]:
+def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> Plan:
     return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")), max_cells=max_cells)
 
 

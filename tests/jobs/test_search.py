@@ -83,7 +83,7 @@ def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Cat
 
 
 def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
-    search, cells = search_of(), planned(catalog, **CHANGES)
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
     best = {"fr": 4.0, "tr": 1.0}
     tried = []
     while further := search.next(cells, shifts(cells, best)):
@@ -107,7 +107,7 @@ def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catal
 
 
 def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> None:
-    search, cells = search_of(), planned(catalog, **CHANGES)
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
     found = shifts(cells, {"fr": 2.0, "tr": 2.0})
     first = search.next(cells, found)
     assert [cell.id for cell in search.next(reversed(cells), found)] != []
@@ -115,14 +115,14 @@ def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> 
 
 
 def test_what_failed_everywhere_is_given_up(catalog: Catalog) -> None:
-    search, cells = search_of(), planned(catalog, **CHANGES)
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
     alive = {cell.id: 0.5 for cell in cells if (asked := cell.intervention) and asked["factor"] == 5}
     assert {factor for _, factor, _, _ in steered(search.next(cells, alive))} == {5}
     assert search.next(cells, {}) == []
 
 
 def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
-    search, cells = search_of(), planned(catalog, **CHANGES)
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
     while further := search.next(cells, shifts(cells, {"fr": 1.0, "tr": 1.0})):
         cells += further
     with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):

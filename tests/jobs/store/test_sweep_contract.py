@@ -21,6 +21,14 @@ def test_a_sweep_is_in_progress_when_it_is_stored(store: Store, clock: ManualClo
     assert store.get_sweep(sweep.id) == sweep
 
 
+def test_the_warnings_of_a_plan_are_kept_with_its_sweep(store: Store) -> None:
+    sweep = send(store, idempotency_key="k", warnings=["tasks.0: few facts", "tasks.1: ids repeat"])
+    assert sweep.warnings == ("tasks.0: few facts", "tasks.1: ids repeat")
+    assert store.get_sweep(sweep.id).warnings == store.list_sweeps().data[0].warnings == sweep.warnings
+    assert send(store, idempotency_key="k").warnings == sweep.warnings
+    assert send(store, 1, start=5).warnings == ()
+
+
 def test_cells_come_back_as_they_were_planned_in_order_and_in_pages(store: Store) -> None:
     cells = [a_cell(number, factor=2.0, layers=[0, 2]) for number in range(5)]
     sweep = store.create_sweep(name="n", spec={}, cells=cells)
