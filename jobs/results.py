@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampsweep import __version__
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
 from jobs.cell import Cell, TaskRef
@@ -121,8 +122,7 @@ class Results:
         without samples) and `sources` (see there).
         """
         metadata = {
-            "ampsweep.sweep_id": sweep.id,
-            "ampsweep.spec": canonical_json(sweep.spec),
+            **_about(sweep),
             "ampsweep.versions": canonical_json(list(versions)),
             "ampsweep.failed_cells": canonical_json(dict(failed)),
             "ampsweep.sources": canonical_json(dict(sources)),
@@ -145,7 +145,7 @@ class Results:
     def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]]) -> Published:
         """Publish a sweep's summary, one row a cell that has a value."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
-        metadata = {"ampsweep.sweep_id": sweep.id, "ampsweep.spec": canonical_json(sweep.spec)}
+        metadata = _about(sweep)
         target = self._file(sweep.id, SUMMARY_FILE)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
@@ -224,6 +224,12 @@ class Results:
         except NotFound:
             raise missing from None
         return file
+
+
+def _about(sweep: SweepRecord) -> dict[str, str]:
+    """Return the metadata that all files of a sweep have: its id and spec, and the version that writes them."""
+    spec = canonical_json(sweep.spec)
+    return {"ampsweep.sweep_id": sweep.id, "ampsweep.spec": spec, "ampsweep.version": __version__}
 
 
 def _of_sweep(cell: pa.Table, own: Mapping[str, object], schema: pa.Schema) -> pa.Table:

@@ -85,6 +85,8 @@ SUMMARY = pa.schema(
         ("mode", pa.string()),
         ("p_mid", pa.float64()),
         ("signature", pa.string()),
+        ("higher_is_better", pa.bool_()),
+        ("no_effect", pa.float64()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.
@@ -92,6 +94,8 @@ SUMMARY = pa.schema(
 `p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on. `rung` is
 as in the samples: rows that have one are steps of a search, on few items. `p_mid` is McNemar's mid-p, of accuracies;
 `signature` is sacrebleu's, of BLEU and chrF++.
+
+`higher_is_better` and `no_effect` are the metric's own (`jobs.metrics.metric.Metric`).
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

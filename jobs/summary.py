@@ -72,7 +72,8 @@ class SummaryBuilder:
                 failed = found.table.num_rows - verdict.n
                 counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
                 place = {"metric": metric.name, "rung": self._rung(cell.task)}
-                self._rows.append({**shared, **place, **counts, **asdict(verdict)})
+                scale = {"higher_is_better": metric.higher_is_better, "no_effect": metric.no_effect}
+                self._rows.append({**shared, **place, **scale, **counts, **asdict(verdict)})
                 if metric.name == "lss" and verdict.value is not None:
                     self.shifts[cell.id] = verdict.value
 

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ampsweep import __version__
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from engine.intervention import Intervention
@@ -74,7 +75,7 @@ async def run_cell(
             samples=samples,
             left_out=found.left_out,
             neurons=0 if steering is None else shelf.count(steering),
-            versions=engine.info.versions,
+            versions={"ampsweep": __version__, **engine.info.versions},
         )
 
 

@@ -25,7 +25,8 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
         own = [row for row in rows if _table(row) == table]
         factors = sorted({row["factor"] for row in own if row["factor"] is not None})
         called = f"{task} as published" if mode == "paper" else task
-        typer.echo(f"{called}: {metric}, mean over data languages")
+        better = " (lower is better)" if own[0]["higher_is_better"] is False else ""
+        typer.echo(f"{called}: {metric}{better}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
         if unsteered := [row for row in own if row["factor"] is None]:
             typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")

@@ -8,7 +8,6 @@ const ASPECTS = [
   ["Neurons", "selection", (row) => row.selection ?? "own neurons"],
   ["Intervention", "shape", shapeOf],
 ];
-const LOWER_IS_BETTER = new Set(["perplexity"]);
 
 /** Return selects of what to look at and the map of it, for the rows of a summary. */
 export function heatMaps(rows) {
@@ -40,11 +39,11 @@ function map(rows) {
   const targets = distinct(rows, (row) => row.target_language).sort();
   const languages = distinct(rows, (row) => row.data_language).sort();
   const cell = new Map(rows.map((row) => [`${row.data_language}\n${row.target_language}`, row]));
-  const largest = Math.max(...rows.map((row) => Math.abs(row.delta ?? row.value)), 1e-9);
+  const largest = Math.max(...rows.map((row) => Math.abs(change(row))), 1e-9);
   return h(
     "table",
     { class: "map" },
-    h("caption", {}, "Value, and in colour its difference to the unsteered model"),
+    h("caption", {}, caption(rows)),
     h(
       "thead",
       {},
@@ -70,18 +69,40 @@ function map(rows) {
   );
 }
 
+/** What the colour shows: the difference to the unsteered model; of a metric that is one itself, to its no-effect value. */
+function change(row) {
+  return row.delta ?? row.value - (row.no_effect ?? 0);
+}
+
+function caption(rows) {
+  const { delta, no_effect: noEffect, higher_is_better: higher } = rows[0] ?? {};
+  const what =
+    delta === null && noEffect !== null
+      ? `its difference to ${noEffect}, the value of an edit without direction`
+      : "its difference to the unsteered model";
+  const colours = higher === null ? "blue, since neither direction is better" : "green is better, red is worse";
+  return `Value, and in colour ${what} (${colours})`;
+}
+
 function square(row, largest) {
   if (row === undefined) return h("td", {});
-  const delta = row.delta ?? row.value;
-  const better = LOWER_IS_BETTER.has(row.metric) ? -delta : delta;
-  const share = Math.min(1, Math.abs(delta) / largest);
-  const interval = row.ci_low === null ? "" : `, 95 % ${row.ci_low.toFixed(3)} to ${row.ci_high.toFixed(3)}`;
-  const against = row.delta === null ? "" : `, ${row.delta >= 0 ? "+" : ""}${row.delta.toFixed(3)} to unsteered`;
+  const moved = change(row);
+  const better = row.higher_is_better === null ? null : row.higher_is_better === moved >= 0;
+  const difference = row.delta === null ? "" : `; to unsteered ${signed(row.delta)}${interval(row.delta_ci_low, row.delta_ci_high)}`;
   const element = h(
     "td",
-    { class: better >= 0 ? "up" : "down", title: `${row.n} items${interval}${against}` },
+    {
+      class: better === null ? "neutral" : better ? "up" : "down",
+      title: `${row.value.toFixed(3)}${interval(row.ci_low, row.ci_high)}${difference}; ${row.n} items`,
+    },
     row.value.toFixed(2),
   );
-  element.style.setProperty("--share", share.toFixed(3));
+  element.style.setProperty("--share", Math.min(1, Math.abs(moved) / largest).toFixed(3));
   return element;
+}
+
+const signed = (value) => `${value >= 0 ? "+" : ""}${value.toFixed(3)}`;
+
+function interval(low, high) {
+  return low === null ? "" : ` (95 % ${low.toFixed(3)} to ${high.toFixed(3)})`;
 }

@@ -14,6 +14,8 @@ class Accuracy:
 
     name = "accuracy"
     columns = ("correct",)
+    higher_is_better = True
+    no_effect = None
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the share, between 0 and 1."""

@@ -23,6 +23,8 @@ class BatchBleu:
 
     name = "bleu_13a"
     columns = ("completion", "gold")
+    higher_is_better = True
+    no_effect = None
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, on sacrebleu's scale to 100."""

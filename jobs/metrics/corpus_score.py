@@ -34,6 +34,8 @@ class CorpusScore:
     name: str
     make: Callable[[], Any]
     columns: tuple[str, ...] = ("completion", "gold")
+    higher_is_better: bool | None = True
+    no_effect: float | None = None
 
     @cached_property
     def signature(self) -> str:

@@ -36,6 +36,8 @@ class Fluency:
     name: str
     column: str
     of: Callable[[Any], float]
+    higher_is_better: bool | None
+    no_effect: float | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,5 +56,5 @@ class Fluency:
         return np.array([self.of(value) for value in samples[self.column].to_pylist()], dtype=np.float64)
 
 
-REPETITION = Fluency(name="repetition", column="completion", of=repetition)
-LENGTH = Fluency(name="length", column="completion_tokens", of=float)
+REPETITION = Fluency(name="repetition", column="completion", of=repetition, higher_is_better=False)
+LENGTH = Fluency(name="length", column="completion_tokens", of=float, higher_is_better=None)

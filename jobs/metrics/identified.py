@@ -21,6 +21,8 @@ class Identified:
 
     name: str
     language: str
+    higher_is_better: bool | None = True
+    no_effect: float | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

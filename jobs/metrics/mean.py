@@ -22,6 +22,8 @@ class Mean:
 
     name: str
     of: Callable[[Floats], Floats]
+    higher_is_better: bool | None
+    no_effect: float | None = None
     columns: tuple[str, ...] = ("score",)
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,16 @@ class Measure:
 
     name: str
     aggregation: str
+    no_effect: float | None = None
     columns: tuple[str, ...] = ("measures",)
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """What lm-eval's registry says of the metric; None for one that a task defines itself."""
+        from lm_eval.api import metrics  # noqa: F401  # fills the registry
+        from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
+
+        return HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the aggregated value."""
@@ -67,15 +76,14 @@ class Measure:
 
 
 def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> Verdict:
-    low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _drawn(len(values), rng)]))
+    low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _draws(len(values), rng)]))
     return Verdict(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
 
 
 def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> Verdict:
-    draws = _drawn(len(values), rng)
-    scores = np.array([aggregate(_taken(values, drawn)) for drawn in draws])
-    others = np.array([aggregate(_taken(plain, drawn)) for drawn in draws])
-    (low, high), (delta_low, delta_high) = interval(scores), interval(scores - others)
+    draws = _draws(len(values), rng)
+    pairs = np.array([(aggregate(_taken(values, drawn)), aggregate(_taken(plain, drawn))) for drawn in draws])
+    (low, high), (delta_low, delta_high) = interval(pairs[:, 0]), interval(pairs[:, 0] - pairs[:, 1])
     value, reached = aggregate(values), aggregate(plain)
     return Verdict(
         n=len(values),
@@ -101,6 +109,8 @@ def _taken(values: list[Any], drawn: list[int]) -> list[Any]:
     return [values[at] for at in drawn]
 
 
-def _drawn(count: int, rng: np.random.Generator) -> list[list[int]]:
-    drawn: list[list[int]] = rng.integers(0, count, size=(RESAMPLES, count)).tolist()
-    return drawn
+def _draws(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Yield the items of each resample, one resample at a time."""
+    for _ in range(RESAMPLES):
+        drawn: list[int] = rng.integers(0, count, size=count).tolist()
+        yield drawn

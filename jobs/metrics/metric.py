@@ -27,6 +27,16 @@ class Metric(Protocol):
         """The columns it reads."""
         ...
 
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Whether a larger value is an improvement; None where neither direction is one (a length, say)."""
+        ...
+
+    @property
+    def no_effect(self) -> float | None:
+        """The value of an intervention that has no direction; None where the baseline's own value says that."""
+        ...
+
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict | None:
         """Return the value of an unsteered cell; None for a metric that says nothing without a comparison."""
         ...

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.significance import cohens_g, mcnemar, mcnemar_mid
+from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
 from jobs.metrics.verdict import Verdict
 
 Truths = NDArray[np.bool_]
@@ -28,13 +28,14 @@ def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verd
     if not own.n:
         return own
     low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)
+    gained, lost = discordant(true, plain)
     return replace(
         own,
         baseline=float(plain.mean()),
         delta=float(true.mean() - plain.mean()),
-        p_value=mcnemar(true, plain),
-        p_mid=mcnemar_mid(true, plain),
+        p_value=mcnemar(gained, lost),
+        p_mid=mcnemar_mid(gained, lost),
         delta_ci_low=low,
         delta_ci_high=high,
-        effect=cohens_g(true, plain),
+        effect=cohens_g(gained, lost),
     )

@@ -10,13 +10,18 @@ from jobs.metrics.verdict import Verdict
 
 
 class Shift:
-    """The share of items whose `score` is larger steered than unsteered: LSS, where the score is d(T|L)."""
+    """The share of items whose `score` is larger steered than unsteered: LSS, where the score is d(T|L).
+
+    An intervention without direction raises about half of the scores.
+    """
 
     name = "lss"
     columns = ("score",)
+    higher_is_better = True
+    no_effect = 0.5
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> None:
-        """Return nothing: a shift is from somewhere to somewhere."""
+        """Undefined without a baseline; return None."""
         del samples, rng
 
     def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:

@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
+
+from jobs.metrics.bootstrap import batches
 
 FLIPS = 10_000
 
 
-def mcnemar(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
-    """Return the exact two-sided p-value of McNemar's test on paired verdicts [n]; 1 where none differs.
+def mcnemar(gained: int, lost: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test; 1 where no verdict differs.
 
-    Of the items whose verdicts differ, as few as or fewer than were seen in the smaller direction, by a fair coin.
+    Args:
+        gained: Items that are right only with the intervention.
+        lost: Items that are right only without it.
     """
-    gained, lost = _discordant(steered, baseline)
-    tail = sum(comb(gained + lost, count) for count in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / (1 << (gained + lost)))
+    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
-def mcnemar_mid(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
-    """Return the mid-p-value of McNemar's test: of what was seen itself, only half is counted.
+def mcnemar_mid(gained: int, lost: int) -> float:
+    """Return the mid-p-value of McNemar's test, which counts only half of the probability of the observed outcome.
 
-    The exact test errs on the side of no difference; this one keeps its level in practice too, and rarely exceeds it
-    (Fagerland et al. 2013, doi 10.1186/1471-2288-13-91).
+    The exact test is conservative; this one keeps its level in practice and rarely exceeds it (Fagerland et al. 2013,
+    doi 10.1186/1471-2288-13-91). Arguments as for `mcnemar`.
     """
-    gained, lost = _discordant(steered, baseline)
-    return mcnemar(steered, baseline) - comb(gained + lost, gained) / (1 << (gained + lost)) if gained != lost else 1.0
+    if gained == lost:
+        return 1.0
+    return mcnemar(gained, lost) - float(stats.binom.pmf(gained, gained + lost, 0.5))
 
 
-def _discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return how many verdicts turned right, and how many wrong."""
+def discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many of the paired verdicts [n] are right only when steered, and how many only in the baseline."""
     return int((steered & ~baseline).sum()), int((~steered & baseline).sum())
 
 
 def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> float:
     """Return the two-sided p-value of paired differences [n] by random flips of their signs (Fisher's test).
 
-    The share of FLIPS flips, the differences as they are counted among them, whose mean is as far from 0 or farther.
+    The share of FLIPS flips, the observed signs among them, whose mean is at least as far from 0 as the observed one.
     """
-    signs = rng.integers(0, 2, size=(FLIPS - 1, len(difference)), dtype=np.int8) * 2 - 1
-    flipped = np.abs(signs @ difference)
-    seen = abs(float(difference.sum()))
-    return float((1 + (flipped >= seen * (1 - 1e-12)).sum()) / FLIPS)
+    observed = abs(float(difference.sum())) * (1 - 1e-12)
+    extreme = 1
+    for rows in batches(FLIPS - 1, len(difference)):
+        signs = rng.integers(0, 2, size=(rows, len(difference)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ difference) >= observed).sum())
+    return extreme / FLIPS
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -58,12 +63,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def cohens_g(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> float:
+def cohens_g(gained: int, lost: int) -> float:
     """Return how far the share of gains among the items whose verdicts differ is from a half; 0 where none differs.
 
-    From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium, 0.25 large.
+    From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium, 0.25 large. Arguments as for
+    `mcnemar`.
     """
-    gained, lost = _discordant(steered, baseline)
     return gained / (gained + lost) - 0.5 if gained + lost else 0.0
 
 

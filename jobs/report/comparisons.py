@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
+from jobs.metrics.significance import holm, mcnemar
+
 STUDENT = 1000
 """Lists up to this length have a quantile; longer ones are judged by that of this length."""
 
@@ -32,6 +34,17 @@ def with_tests(found: pa.Table) -> pa.Table:
         rows.append({**row, **test})
     kept = [field for field in found.schema if field.name not in ("low", "high")]
     schema = pa.schema([*kept, *((name, pa.float64()) for name in ("difference", "g", "p"))])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def with_mcnemar(counts: pa.Table) -> pa.Table:
+    """Append McNemar's exact `p` of `only_own` and `only_control`, and `p_holm`, corrected over the languages."""
+    rows = [{**row, "p": mcnemar(row["only_own"], row["only_control"])} for row in counts.to_pylist()]
+    for control in {row["control"] for row in rows}:
+        family = [row for row in rows if row["control"] == control]
+        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = corrected
+    schema = pa.schema([*counts.schema, ("p", pa.float64()), ("p_holm", pa.float64())])
     return pa.Table.from_pylist(rows, schema=schema)
 
 

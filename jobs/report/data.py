@@ -31,11 +31,13 @@ _FILES = ("results.parquet", "summary.parquet")
 class Provenance:
     """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256.
 
+    `version` is that of Ampsweep when it put the files together; `versions` are those that computed the cells.
     `sources` are the models, engines, neuron sets and data, as `jobs.sources` tells of them.
     """
 
     sweep_id: str
     spec: dict[str, Any]
+    version: str
     versions: list[dict[str, str]]
     failed_cells: dict[str, str]
     sources: dict[str, list[Any]]
@@ -85,10 +87,12 @@ def _provenance(paths: list[Path]) -> Provenance:
         return Provenance(
             sweep_id=metadata[b"ampsweep.sweep_id"].decode(),
             spec=json.loads(metadata[b"ampsweep.spec"]),
+            version=metadata[b"ampsweep.version"].decode(),
             versions=json.loads(metadata[b"ampsweep.versions"]),
             failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
             sources=json.loads(metadata[b"ampsweep.sources"]),
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:
-        raise InvalidRequest(f"{paths[0].name} does not say which sweep it is of: {error}", param="sweep") from error
+        message = f"{paths[0].name} has no metadata of a sweep, or of an older version of Ampsweep ({error} is missing)"
+        raise InvalidRequest(f"{message}; run the sweep again", param="sweep") from error

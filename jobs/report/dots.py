@@ -7,7 +7,20 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jobs.report.drawing import INK, MARKERS, PALETTE, WHOSE, Row, context, distinct, panels, svg, whose_of, zero_line
+from jobs.metrics.shift import Shift
+from jobs.report.drawing import (
+    INK,
+    MARKERS,
+    PALETTE,
+    WHOSE,
+    Row,
+    context,
+    distinct,
+    panels,
+    reference_line,
+    svg,
+    whose_of,
+)
 
 _MARK = dict(zip(INK, MARKERS, strict=False))
 _CONTROLS = {"random": "random", "other": "other language"}
@@ -23,6 +36,7 @@ def rows_of_dots(found: pa.Table) -> str:
         figure = Figure(figsize=(6.4, 1.0 + 0.24 * len(languages)), layout="constrained")
         axes = figure.subplots()
         axes.hlines(range(len(languages)), 0, 1, color="0.9", linewidth=0.7, zorder=0)
+        axes.axvline(Shift.no_effect, color="0.75", linewidth=0.7, zorder=0)
         for whose in WHOSE[::-1]:
             own = [(value, languages.index(code)) for (kind, code), value in values.items() if kind == whose]
             if own:
@@ -88,10 +102,10 @@ def gain_and_cost(found: pa.Table) -> str:
                     axes.annotate(
                         f"{factor:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8, color=colour
                     )
-            zero_line(axes)
+            reference_line(axes, rows)
             axes.set_title(panel, loc="left")
             axes.set_xlabel(f"gain: {rows[0]['gain_is']}")
-            axes.set_ylabel("cost: mean difference\nin the other languages")
+            axes.set_ylabel("mean improvement\nin the other languages")
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         return svg(figure)
 
@@ -108,7 +122,7 @@ def strips(found: pa.Table) -> str:
                     own = [row for row in rows if row["class"] == name and row["whose"] == whose]
                     if own:
                         _strip(axes, place + (at - (len(kinds) - 1) / 2) * 0.25, own, whose, named=not place)
-            zero_line(axes)
+            reference_line(axes, rows)
             axes.set_xticks(range(len(classes)), [f"{name}-resource" for name in classes])
             axes.set_xlim(-0.6, len(classes) - 0.4)
             axes.set_title(panel, loc="left")

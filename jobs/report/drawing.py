@@ -51,9 +51,10 @@ def whose_of(rows: Iterable[Row]) -> list[str]:
     return [whose for whose in WHOSE if whose in there]
 
 
-def zero_line(axes: Axes) -> None:
-    """Draw where nothing changes."""
-    axes.axhline(0, color="0.75", linewidth=0.7, zorder=0)
+def reference_line(axes: Axes, rows: Iterable[Row]) -> None:
+    """Draw a line where an intervention without effect lies: the rows' `reference`, 0 where they have none."""
+    value = next((row["reference"] for row in rows if row.get("reference") is not None), 0.0)
+    axes.axhline(value, color="0.75", linewidth=0.7, zorder=0)
 
 
 def svg(figure: Figure) -> str:

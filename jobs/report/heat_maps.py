@@ -25,10 +25,10 @@ def heat_map(
 ) -> str:
     """Draw `row`, `column`, `value` as a grid with the values written in; white cells have none.
 
-    With a `middle` the colours diverge from it. `whole` numbers are written without decimals.
+    With a `middle` the colours diverge from it, blue above and red below. `whole` numbers are written without decimals.
     """
     cells = found.to_pylist()
-    colours = mpl.colormaps["viridis" if middle is None else "RdBu_r"]
+    colours = mpl.colormaps["viridis" if middle is None else "RdBu"]
     with context():
         figure = Figure(figsize=_size(cells), layout="constrained")
         axes = figure.subplots()
@@ -39,7 +39,11 @@ def heat_map(
 
 
 def difference_maps(found: pa.Table, *, rows: str, columns: str) -> str:
-    """Draw a grid a `panel`, in colours that diverge from no difference; a frame marks a language with itself."""
+    """Draw a grid of `value` a `panel`; a frame marks a language with itself.
+
+    Colours diverge from no difference: blue is a positive `improvement`, red a negative one. Where there is no
+    improvement to speak of, because neither direction of the metric is better, purple is a rise and orange a fall.
+    """
     each = panels(found)
     sizes = [_size(cells) for _, cells in each]
     size = max(width for width, _ in sizes), sum(height + 0.25 for _, height in sizes)
@@ -50,7 +54,10 @@ def difference_maps(found: pa.Table, *, rows: str, columns: str) -> str:
         for axes, (panel, cells) in zip(grids, each, strict=True):
             reach = max((abs(cell["value"]) for cell in cells), default=0.0) or 1.0
             digits = 2 if reach < 10 else 1 if reach < 100 else 0
-            _grid(axes, cells, mpl.colormaps["RdBu_r"], limits=(-reach, reach), digits=digits)
+            directed = any(cell["improvement"] is not None for cell in cells)
+            colours = mpl.colormaps["RdBu" if directed else "PuOr"]
+            shade = "improvement" if directed else "value"
+            _grid(axes, cells, colours, limits=(-reach, reach), digits=digits, shade=shade)
             across, down = distinct(cells, "column"), distinct(cells, "row")
             for language in set(across) & set(down):
                 corner = across.index(language) - 0.5, down.index(language) - 0.5
@@ -66,20 +73,28 @@ def _size(cells: list[Row]) -> tuple[float, float]:
 
 
 def _grid(
-    axes: Axes, cells: list[Row], colours: Colormap, *, limits: tuple[float | None, float | None], digits: int
+    axes: Axes,
+    cells: list[Row],
+    colours: Colormap,
+    *,
+    limits: tuple[float | None, float | None],
+    digits: int,
+    shade: str = "value",
 ) -> None:
+    """Draw the cells' values as numbers on a ground whose colour their column `shade` gives."""
     across, down = distinct(cells, "column"), distinct(cells, "row")
-    grid = np.full((len(down), len(across)), np.nan)
+    grid, ground = np.full((2, len(down), len(across)), np.nan)
     for cell in cells:
         if cell["value"] is not None:
-            grid[down.index(cell["row"]), across.index(cell["column"])] = cell["value"]
-    image = axes.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+            place = down.index(cell["row"]), across.index(cell["column"])
+            grid[place], ground[place] = cell["value"], cell[shade]
+    image = axes.imshow(ground, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(across)), [str(name) for name in across])
     axes.set_yticks(range(len(down)), [str(name) for name in down])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     for (y, x), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            red, green, blue, _ = colours(image.norm(value))
+            red, green, blue, _ = colours(image.norm(ground[y, x]))
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
             axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=ink)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jobs.report.drawing import DASHES, MARKERS, PALETTE, Row, context, distinct, panels, svg, whose_of, zero_line
+from jobs.report.drawing import DASHES, MARKERS, PALETTE, Row, context, distinct, panels, reference_line, svg, whose_of
 
 ACROSS = 5
 """Small pictures in a row."""
@@ -46,7 +46,7 @@ def _down(rows: list[Row]) -> int:
 
 
 def _picture(axes: Axes, rows: list[Row], kinds: list[str]) -> None:
-    zero_line(axes)
+    reference_line(axes, rows)
     for at, kind in enumerate(kinds):
         for whose in whose_of(rows):
             points = [row for row in rows if row["intervention"] == kind and row["whose"] == whose]

@@ -1,4 +1,4 @@
-"""The paragraph on how the numbers came about, ready to cite."""
+"""The methods paragraph of a report: how the numbers came about, ready to cite."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jobs.metrics.corpus_score import RESAMPLES as CORPUS_RESAMPLES
 from jobs.metrics.corpus_score import SEED as CORPUS_SEED
 from jobs.metrics.significance import FLIPS
 from jobs.report.data import Provenance
+from jobs.tasks.registry import task_for
 
 _DIGITS = 12
 """Of a SHA-256, so many stand in the paragraph; the page lists them whole."""
@@ -20,27 +21,54 @@ _STATISTICS = (
     f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %, seeded by the cell); differences "
     "are paired with the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests "
     f"({FLIPS} flips) for means, sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for "
-    "BLEU and chrF++; p-values are Holm-corrected over the languages of an intervention."
+    "BLEU and chrF++; LSS, itself a comparison, has an interval and no test; p-values are Holm-corrected over the "
+    "languages of an intervention."
 )
 
 
 def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Sequence[str]) -> str:
-    """Say what was asked, of which model and data, by which versions, and how differences were judged."""
+    """Return a paragraph that says what was computed, from what, by which versions, and how differences were tested.
+
+    Args:
+        provenance: The spec and the sources of the sweep's files.
+        samples: Rows of the results.
+        signatures: sacrebleu's signatures in the summary; empty where no metric has one.
+    """
     spec, sources = provenance.spec, provenance.sources
-    versions = "; ".join(
-        ", ".join(f"{name} {version}" for name, version in sorted(each.items())) for each in provenance.versions
-    )
+    asked = spec["interventions"]
     sentences = [
         f"Sweep {provenance.sweep_id} of model {_model(spec, sources)}, with {_neurons(spec['neurons'], sources)}.",
-        f"Activations before the multiplication by the up-projection were changed by {_change(spec['interventions'])}.",
+        f"Activations before the multiplication by the up-projection were changed by {_change(asked)}.",
+        f"Target languages: {_targets(asked['languages'])}." if asked.get("languages") else "",
+        f"Neurons of all other languages: {_edit(asked['non_target'])}." if asked.get("non_target") else "",
         _search(spec),
         f"Tasks: {'; '.join(_task(task, sources['data']) for task in spec['tasks'])}.",
+        f"Mode: {' and '.join(spec.get('mode', ('corrected',)))}.",
         f"Seed {spec.get('seed', 0)}; {samples} samples; {len(provenance.failed_cells)} cells failed.",
         _STATISTICS,
         f"sacrebleu's signatures: {'; '.join(signatures)}." if signatures else "",
-        f"Versions: {versions}.",
+        f"Versions: {_versions(provenance)}.",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _versions(provenance: Provenance) -> str:
+    """Return the versions that computed the cells, and Ampsweep's that summarised them where it is another one."""
+    computed = "; ".join(
+        ", ".join(f"{name} {version}" for name, version in sorted(each.items())) for each in provenance.versions
+    )
+    known = {each.get("ampsweep") for each in provenance.versions}
+    return computed if known == {provenance.version} else f"{computed}; summarised by ampsweep {provenance.version}"
+
+
+def _targets(languages: list[str] | dict[str, float]) -> str:
+    if isinstance(languages, dict):
+        return ", ".join(f"{language} (weight {weight:g})" for language, weight in languages.items())
+    return ", ".join(languages)
+
+
+def _edit(edit: dict[str, Any]) -> str:
+    return f"{edit['op']} with {edit['factor']:g}"
 
 
 def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
@@ -87,7 +115,7 @@ def _search(spec: dict[str, Any]) -> str:
 
 
 def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
-    limit = f", the first {task['limit']} items" if task.get("limit") else ""
+    limit = f", {_items(task)}" if task.get("limit") else ""
     split = f", split {task['split']}" if task.get("split") else ""
     own = {
         each["language"]: each["sha256"]
@@ -97,4 +125,12 @@ def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     hashes = sorted(set(own.values()))
     digest = hashes[0] if len(hashes) == 1 else content_hash(own)
     hashed = f" (data SHA-256 {digest[:_DIGITS]}{'' if len(hashes) == 1 else ' over all languages'})" if own else ""
-    return f"{task['name']} in {', '.join(task['languages'])}{split}{limit}{hashed}"
+    targets = f", steered to {', '.join(task['targets'])}" if task.get("targets") else ""
+    chat = ", asked through the model's chat template" if task.get("chat") else ""
+    return f"{task['name']} in {', '.join(task['languages'])}{targets}{split}{limit}{chat}{hashed}"
+
+
+def _items(task: dict[str, Any]) -> str:
+    if task_for(task["name"]).limit_draws:
+        return f"{task['limit']} items drawn at random with the sweep's seed"
+    return f"the first {task['limit']} items"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.report.comparisons import with_tests
+from jobs.report.comparisons import with_mcnemar, with_tests
 from jobs.report.dots import gain_and_cost, rows_of_dots, self_and_cross, strips
 from jobs.report.heat_maps import difference_maps, heat_map
 from jobs.report.lines import curves
@@ -54,30 +54,19 @@ WITH best AS (
          count(*) FILTER (c.yes AND NOT o.yes) AS only_control
   FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id)
   WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
-), tested AS (
-  SELECT *, only_own + only_control AS differ, list_transform(
-    range(0, least(only_own, only_control) + 1),
-    lambda k: exp(lgamma(differ + 1) - lgamma(k + 1) - lgamma(differ - k + 1) - differ * ln(2))) AS tail
-  FROM counted
-), ranked AS (
-  SELECT * EXCLUDE (differ, tail), least(1, 2 * list_sum(tail)) AS p FROM tested
 )
-SELECT * EXCLUDE (place, size),
-       least(1, max(p * (size - place + 1)) OVER (PARTITION BY control ORDER BY place)) AS p_holm
-FROM (SELECT *, row_number() OVER (PARTITION BY control ORDER BY p, language) AS place,
-             count(*) OVER (PARTITION BY control) AS size FROM ranked)
-ORDER BY control, language
+SELECT * FROM counted ORDER BY control, language
 """
 CURVES = """
 WITH means AS (
   SELECT panel, target_language AS target, intervention, whose, factor AS x, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n
+         count(*) AS n, any_value(reference) AS reference
   FROM steered WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
 )
 SELECT * EXCLUDE (sd, t), t * sd / sqrt(n) AS half FROM means LEFT JOIN student USING (n) ORDER BY ALL
 """
 EFFECTS = """
-SELECT panel, data_language AS row, target_language AS "column", y AS value
+SELECT panel, data_language AS row, target_language AS "column", y AS value, improvement
 FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
 """
 SELF_CROSS = """
@@ -102,12 +91,12 @@ WITH gains AS (
   FROM steered WHERE metric = 'lss' AND whose = 'own' AND neurons > 0 GROUP BY ALL
 ), costs AS (
   SELECT panel, target_language, intervention, op, patch, statistic, layers, factor,
-         avg(delta) FILTER (data_language = target_language) AS self,
-         avg(delta) FILTER (data_language <> target_language) AS cost
-  FROM steered WHERE delta IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
+         avg(improvement) FILTER (data_language = target_language) AS self,
+         avg(improvement) FILTER (data_language <> target_language) AS cost
+  FROM steered WHERE improvement IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
 )
 SELECT c.panel, c.target_language AS target, c.intervention, c.layers, c.factor, coalesce(g.gain, c.self) AS gain,
-       coalesce(g.gain_is, 'difference in the language') AS gain_is, c.cost
+       coalesce(g.gain_is, 'improvement in the language') AS gain_is, c.cost
 FROM costs c LEFT JOIN gains g
   ON c.target_language = g.target_language AND c.op = g.op AND c.factor = g.factor AND c.layers = g.layers
  AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic
@@ -125,7 +114,7 @@ FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
 """
 PROFILE = """
 SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
-       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS half
+       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS half, any_value(reference) AS reference
 FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
@@ -202,6 +191,7 @@ QUESTIONS = (
         "shifted with one and not with the other; Holm-corrected over the languages. A fact that is asked in several "
         "base languages counts as often, though these are not independent.",
         sql=OWN_OR_ANY,
+        add=with_mcnemar,
         draw=rows_of_dots,
     ),
     Question(
@@ -216,7 +206,8 @@ QUESTIONS = (
         key="effect_matrix",
         title="What does steering to one language do to the others?",
         about="The difference to the unsteered model on the same items, at the best intervention of each target. "
-        "Framed: the language itself (self); all else is cross.",
+        "Framed: the language itself (self); all else is cross. Blue is an improvement, red a deterioration; "
+        "purple and orange are a rise and a fall of metrics of which neither direction is better.",
         sql=EFFECTS,
         draw=lambda found: difference_maps(found, rows="data language", columns="target language"),
     ),
@@ -225,16 +216,16 @@ QUESTIONS = (
         title="Self against cross: what does a language gain in itself, and what do the others?",
         about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
         "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
-        "the interval of that mean over languages (Student's t). Of perplexity and nll a fall is the gain. p-values "
-        "are of self, Holm-corrected over languages; effect is Cohen's g of accuracies, d_z of means.",
+        "the interval of that mean over languages (Student's t). p-values are of self, Holm-corrected over languages; "
+        "effect is Cohen's g of accuracies, d_z of means.",
         sql=SELF_CROSS,
         draw=self_and_cross,
     ),
     Question(
         key="gain_cost",
         title="Gain against cost: what is paid elsewhere for steering well?",
-        about="By factor: how well the target is reached, against the mean difference in the other languages. A dot is "
-        "a target language, a mark the mean over targets.",
+        about="By factor: how well the target is reached, against the mean improvement in the other languages; below 0 "
+        "they get worse. A dot is a target language, a mark the mean over targets.",
         sql=GAIN_COST,
         draw=gain_and_cost,
     ),

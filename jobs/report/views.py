@@ -4,16 +4,21 @@ from __future__ import annotations
 
 STEERED = """
 CREATE VIEW steered AS
-SELECT *, task || ': ' || metric AS panel, concat_ws(' ', op, patch, statistic) AS intervention,
+SELECT *, task || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
+       concat_ws(' ', op, patch, statistic) AS intervention,
        CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' ELSE 'own' END AS whose,
-       coalesce(delta, value) AS y
+       coalesce(delta, value) AS y,
+       CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
+       CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement
 FROM summary
 WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
 """
 """Steered cells of the last rung, of two modes the corrected one.
 
-`y` is LSS itself; of every other metric the difference to the unsteered model.
+`y` is LSS itself; of every other metric the difference to the unsteered model. `reference` is the value of `y` where an
+intervention has no effect. `improvement` is the difference, positive where the intervention made the metric better; it
+is null for metrics of which neither direction is better.
 """
 
 CHOSEN = """
@@ -21,8 +26,7 @@ CREATE VIEW chosen AS
 WITH judged AS (
   SELECT target_language, op, patch, statistic, layers, factor,
          avg(value) FILTER (metric = 'lss') AS lss,
-         avg(CASE WHEN metric IN ('perplexity', 'nll') THEN -delta ELSE delta END / nullif(abs(baseline), 0))
-           FILTER (data_language = target_language) AS gain
+         avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
   FROM steered WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
 )
 SELECT * FROM judged WHERE coalesce(lss, gain) IS NOT NULL

@@ -66,6 +66,11 @@ class Task(Protocol):
         ...
 
     @property
+    def limit_draws(self) -> bool:
+        """Whether a `limit` draws items at random with the sweep's seed; otherwise it takes the first ones."""
+        ...
+
+    @property
     def default_data(self) -> str:
         """The data set where the spec names none."""
         ...
@@ -100,6 +105,7 @@ class OfFiles(ABC):
     """What tasks have in common whose items come from files that can be named."""
 
     chats = True
+    limit_draws = False
 
     @abstractmethod
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:

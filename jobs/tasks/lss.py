@@ -36,6 +36,7 @@ class Lss(OfFiles):
     version = 1
     metrics: tuple[Metric, ...] = (Shift(),)
     compares = True
+    limit_draws = True
     default_data = "atlas"
     default_split = None
 

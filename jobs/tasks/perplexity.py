@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,9 @@ class Perplexity(OfFiles):
     default_split = "devtest"
 
     def __init__(self, *, paper: bool = False) -> None:
-        corrected = (Mean(name="perplexity", of=np.exp), Mean(name="nll", of=np.asarray))
-        self.metrics: tuple[Metric, ...] = (Mean(name="perplexity", of=np.asarray),) if paper else corrected
+        nll = Mean(name="nll", of=np.asarray, higher_is_better=False)
+        perplexity = replace(nll, name="perplexity", of=np.exp)
+        self.metrics: tuple[Metric, ...] = (replace(nll, name="perplexity"),) if paper else (perplexity, nll)
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file of the split."""

@@ -14,6 +14,7 @@ import pytest
 from api.door import ALWAYS_OPEN
 from api.keys import KeyScope
 from api.routes.page import PAGE_PATHS
+from jobs.schema import SUMMARY
 from tests.api.browser import Browser, browser
 from tests.api.http_thread import in_a_thread
 from tests.api.served import serving
@@ -124,6 +125,51 @@ def test_a_prompt_is_steered_side_by_side(house: House, tab: Browser) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize(
+    ("metric", "higher_is_better", "delta", "colour"),
+    [
+        ("accuracy", True, 0.1, "up"),
+        ("accuracy", True, -0.1, "down"),
+        ("nll", False, -0.1, "up"),
+        ("perplexity", False, 0.1, "down"),
+        ("length", None, 0.1, "neutral"),
+    ],
+)
+def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
+    house: House, tab: Browser, metric: str, higher_is_better: bool | None, delta: float, colour: str
+) -> None:
+    row = {
+        **dict.fromkeys(SUMMARY.names),
+        "task": "xcopa",
+        "metric": metric,
+        "data_language": "fr",
+        "target_language": "fr",
+        "op": "set",
+        "factor": 2.0,
+        "layers": "all",
+        "n": 40,
+        "value": 2.5,
+        "ci_low": 2.4,
+        "ci_high": 2.6,
+        "delta": delta,
+        "delta_ci_low": delta - 0.05,
+        "delta_ci_high": delta + 0.05,
+        "higher_is_better": higher_is_better,
+    }
+    with in_a_thread(house) as (url, _):
+        tab.open(url)
+        cell = tab.run(
+            "import('/page/heat_maps.js').then(({heatMaps}) => {"
+            f"  const [, map] = heatMaps([{json.dumps(row)}]);"
+            "  const cell = map.querySelector('tbody td');"
+            "  return [cell.className, cell.title, map.querySelector('caption').textContent];})"
+        )
+    difference = f"{delta:+.3f} (95 % {delta - 0.05:.3f} to {delta + 0.05:.3f})"
+    assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); to unsteered {difference}; 40 items"]
+    assert "difference to the unsteered model" in cell[2]
+
+
+@pytest.mark.processes
 def test_a_sweep_is_sent_watched_and_shown(house: House, tab: Browser) -> None:
     tab.complaints.clear()
     with in_a_thread(house) as (url, _):
@@ -142,6 +188,9 @@ def test_a_sweep_is_sent_watched_and_shown(house: House, tab: Browser) -> None:
         }
         shown = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
         assert shown == [wanted[target] for target in sorted(wanted)]
+        colours = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.className)")
+        assert colours == ["up" if float(value) >= 0.5 else "down" for value in shown]
+        assert "0.5" in tab.run("document.querySelector('.map caption').textContent")
         tab.run("location.hash = 'sweeps'")
         tab.until("document.querySelector('.sweeps tbody a')")
         assert tab.run("document.querySelector('.sweeps tbody a').textContent") == "<i>mine</i>"

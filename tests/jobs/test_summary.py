@@ -52,6 +52,14 @@ def test_samples_that_failed_here_or_in_the_baseline_are_counted_and_left_alone(
     assert (row["n"], row["failed"], row["value"]) == (1, 2, 1.0)
 
 
+def test_a_row_says_which_direction_of_its_metric_is_better() -> None:
+    shift = rows(table(a_cell(), scores(0.0)), table(a_cell(factor=2.0), scores(1.0)))
+    assert [(row["metric"], row["higher_is_better"], row["no_effect"]) for row in shift] == [("lss", True, 0.5)]
+    cell = a_cell(task="perplexity")
+    scales = {row["metric"]: (row["higher_is_better"], row["no_effect"]) for row in rows(table(cell, scores(2.0)))}
+    assert scales == {"perplexity": (False, None), "nll": (False, None)}
+
+
 def test_without_a_baseline_there_is_no_value() -> None:
     (row,) = rows(table(a_cell(factor=2.0), scores(1.0, 1.0)))
     assert (row["n"], row["value"], row["failed"]) == (0, None, 2)

@@ -37,6 +37,7 @@ class LmEval:
     version = 1
     compares = False
     chats = True
+    limit_draws = False
     default_data = "lm_eval"
     default_split = None
 

@@ -6,8 +6,8 @@ import pytest
 
 from jobs.metrics.mean import Mean
 
-PERPLEXITY = Mean(name="perplexity", of=np.exp)
-NLL = Mean(name="nll", of=np.asarray)
+PERPLEXITY = Mean(name="perplexity", of=np.exp, higher_is_better=False)
+NLL = Mean(name="nll", of=np.asarray, higher_is_better=False)
 
 
 def scores(*values: float) -> pa.Table:

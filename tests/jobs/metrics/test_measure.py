@@ -24,6 +24,14 @@ def test_a_mean_is_compared_as_other_means_are() -> None:
     assert (verdict.value, verdict.baseline) == (0.75, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "higher_is_better"),
+    [("acc", True), ("exact_match,strict-match", True), ("word_perplexity", False), ("a_metric_of_ones_own", None)],
+)
+def test_which_direction_is_better_is_what_lm_eval_says(name: str, higher_is_better: bool | None) -> None:
+    assert Measure(name=name, aggregation="mean").higher_is_better is higher_is_better
+
+
 def test_other_aggregations_are_those_of_lm_eval_with_intervals_and_no_test() -> None:
     pairs = [(-10.0, 4), (-6.0, 4), (-8.0, 2)]
     metric = Measure(name="word_perplexity", aggregation="weighted_perplexity")

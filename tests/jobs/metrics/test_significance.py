@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, permutation_test, ttest_1samp
+from scipy.stats import binom, binomtest, norm, permutation_test, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from jobs.metrics.significance import FLIPS, cohens_dz, cohens_g, holm, mcnemar, mcnemar_mid, sign_flip
+from jobs.metrics import bootstrap, significance
+from jobs.metrics.significance import FLIPS, cohens_dz, cohens_g, discordant, holm, mcnemar, mcnemar_mid, sign_flip
 
 
 def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -25,7 +28,7 @@ def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     ],
 )
 def test_mcnemar_is_exact(steered: str, baseline: str, p_value: float) -> None:
-    assert mcnemar(bools(steered), bools(baseline)) == pytest.approx(p_value)
+    assert mcnemar(*discordant(bools(steered), bools(baseline))) == pytest.approx(p_value)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
@@ -34,35 +37,52 @@ def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple
     lost = sum(plain and not steered for steered, plain in pairs)
     expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
     verdicts = np.array(pairs, bool).reshape(-1, 2)
-    assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(expected)
+    assert mcnemar(*discordant(verdicts[:, 0], verdicts[:, 1])) == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> None:
     verdicts = np.array(pairs, bool).reshape(-1, 2)
     table = [[pairs.count((one, two)) for two in (True, False)] for one in (True, False)]
-    assert mcnemar(verdicts[:, 0], verdicts[:, 1]) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue)
+    assert mcnemar(*discordant(verdicts[:, 0], verdicts[:, 1])) == pytest.approx(
+        statsmodels_mcnemar(table, exact=True).pvalue
+    )
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_mid_p_counts_half_of_what_was_seen(gained: int, lost: int) -> None:
-    steered = np.array([True] * gained + [False] * lost + [True, False])
-    plain = np.array([False] * gained + [True] * lost + [True, False])
+def test_mid_p_counts_half_of_the_observed_outcome(gained: int, lost: int) -> None:
     fair = binom(gained + lost, 0.5)
     tail = fair.cdf(min(gained, lost)) - 0.5 * fair.pmf(min(gained, lost))
-    assert mcnemar_mid(steered, plain) == pytest.approx(2 * tail)
-    assert mcnemar_mid(steered, plain) <= mcnemar(steered, plain)
+    assert mcnemar_mid(gained, lost) == pytest.approx(2 * tail)
+    assert mcnemar_mid(gained, lost) <= mcnemar(gained, lost)
 
 
 def test_mcnemar_holds_for_many_items() -> None:
-    steered = np.ones(5000, bool)
-    assert mcnemar(steered, ~steered) == 0.0
+    assert mcnemar(5000, 0) == 0.0
+    assert mcnemar(500_000, 500_400) == pytest.approx(2 * norm.cdf(-400 / 1_000_400**0.5), abs=1e-3)
 
 
 def test_sign_flip_is_scipys_permutation_test_of_pairs() -> None:
     difference = np.random.default_rng(3).normal(0.4, 1.0, size=12)
     exact = permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
     assert sign_flip(difference, np.random.default_rng(0)) == pytest.approx(exact, abs=0.02)
+
+
+def test_sign_flip_draws_the_same_signs_in_batches_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    difference = np.random.default_rng(5).normal(0.1, 1.0, size=37)
+    signs = np.random.default_rng(2).integers(0, 2, size=(FLIPS - 1, 37), dtype=np.int8) * 2 - 1
+    at_once = (1 + int((np.abs(signs @ difference) >= abs(difference.sum())).sum())) / FLIPS
+    monkeypatch.setattr(bootstrap, "BATCH_VALUES", 37 * 24)
+    assert sign_flip(difference, np.random.default_rng(2)) == at_once
+
+
+def test_sign_flip_of_a_million_differences_stays_below_a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "FLIPS", 33)
+    difference = np.random.default_rng(5).normal(0.0, 1.0, size=1_000_000)
+    tracemalloc.start()
+    sign_flip(difference, np.random.default_rng(2))
+    assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+    tracemalloc.stop()
 
 
 def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
@@ -85,7 +105,7 @@ def test_no_p_values_have_no_correction() -> None:
     [("1110", "0001", 0.25), ("1111", "0000", 0.5), ("0000", "1111", -0.5), ("10", "10", 0)],
 )
 def test_cohens_g_is_the_share_of_gains_less_a_half(steered: str, baseline: str, effect: float) -> None:
-    assert cohens_g(bools(steered), bools(baseline)) == effect
+    assert cohens_g(*discordant(bools(steered), bools(baseline))) == effect
 
 
 def test_cohens_dz_is_the_mean_in_units_of_the_spread() -> None:

@@ -31,7 +31,7 @@ def test_the_share_in_the_target_language_is_beside_that_of_the_same_unsteered_t
     assert IN_TARGET.alone(plain, RNG) is None
     verdict = IN_TARGET.against(steered, plain, RNG)
     assert (verdict.value, verdict.baseline, verdict.delta, verdict.n) == (0.75, 0.25, 0.5, 4)
-    assert verdict.p_value == mcnemar(np.array([1, 1, 0, 1], dtype=bool), np.array([0, 1, 0, 0], dtype=bool))
+    assert verdict.p_value == mcnemar(2, 0)
     own = IN_DATA.alone(plain, RNG)
     assert own is not None
     assert own.value == 0.5

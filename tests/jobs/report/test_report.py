@@ -18,9 +18,10 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, NotFound
+from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.page import answers, render
-from jobs.report.questions import BEST, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
+from jobs.report.questions import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.schema import SAMPLES, SUMMARY
 
 SPEC = {
@@ -67,6 +68,7 @@ def row(task: str, metric: str, data: str, target: str | None, factor: float | N
     shared = dict.fromkeys(SUMMARY.names)
     steered = {"op": "set", "layers": "all", "neurons": 3} if factor is not None else {"neurons": 0}
     own = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
+    own |= {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
     return {**shared, **own, "factor": factor, "value": value, "n": 9, **steered, **more}
 
 
@@ -89,6 +91,7 @@ def folder(tmp_path: Path) -> Path:
     metadata = {
         "ampsweep.sweep_id": "swp_1",
         "ampsweep.spec": canonical_json(SPEC),
+        "ampsweep.version": "0.1.0",
         "ampsweep.versions": canonical_json([{"vllm": "0.32.0", "torch": "2.13.0"}]),
         "ampsweep.failed_cells": canonical_json({}),
         "ampsweep.sources": canonical_json(SOURCES),
@@ -133,6 +136,42 @@ def test_effects_are_those_of_the_best_factor_in_every_language(data: ReportData
     assert found == pytest.approx({("fr", "fr"): 0.2, ("ht", "fr"): -0.1, ("ht", "ht"): 0.3, ("fr", "ht"): -0.2})
 
 
+def test_a_fall_of_a_metric_of_which_less_is_better_is_an_improvement(folder: Path) -> None:
+    deltas = {("fr", "fr"): -0.4, ("ht", "fr"): 0.2, ("ht", "ht"): -0.1, ("fr", "ht"): 0.3}
+    rows = [
+        row("perplexity", "nll", data, target, 2.0, 3.0 + delta, delta=delta, baseline=3.0)
+        for (data, target), delta in deltas.items()
+    ]
+    worse = {"delta": 0.5, "baseline": 3.0}
+    rows += [row("perplexity", "nll", data, "fr", 0.5, 3.5, **worse) for data in ("fr", "ht")]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
+    with closing(ReportData(folder)) as data:
+        effects = {(cell["row"], cell["column"]): cell for cell in data.ask(EFFECTS).to_pylist()}
+        assert {place: (cell["value"], cell["improvement"]) for place, cell in effects.items()} == {
+            place: (delta, -delta) for place, delta in deltas.items()
+        }, "of French the factor 2, whose nll is lower"
+        assert {cell["panel"] for cell in effects.values()} == {"perplexity: nll (lower is better)"}
+        costs = {(each["target"], each["factor"]): each for each in data.ask(GAIN_COST).to_pylist()}
+        assert (costs["fr", 2.0]["gain"], costs["fr", 2.0]["cost"]) == pytest.approx((0.4, -0.2))
+
+
+def test_of_a_metric_without_a_direction_nothing_is_an_improvement(folder: Path) -> None:
+    rows = summary() + [
+        row("generation", "length", data, "fr", 2.0, 9.0, delta=1.0, higher_is_better=None) for data in ("fr", "ht")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
+    with closing(ReportData(folder)) as data:
+        lengths = [cell for cell in data.ask(EFFECTS).to_pylist() if cell["panel"] == "generation: length"]
+        assert [(cell["value"], cell["improvement"]) for cell in lengths] == [(1.0, None), (1.0, None)]
+        assert "generation: length" not in {each["panel"] for each in data.ask(GAIN_COST).to_pylist()}
+        assert {each.question.key for each in answers(data)} >= {"effect_matrix", "self_cross"}
+
+
+def test_the_curves_of_lss_have_their_line_at_a_half(data: ReportData) -> None:
+    references = {each["panel"]: each["reference"] for each in data.ask(CURVES).to_pylist()}
+    assert references == {"lss: lss": 0.5, "xcopa: accuracy": 0.0}
+
+
 def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData) -> None:
     found = {each["target"]: each for each in data.ask(GAIN_COST).to_pylist()}
     assert {each["gain_is"] for each in found.values()} == {"mean LSS"}
@@ -140,7 +179,7 @@ def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData
 
 
 def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportData) -> None:
-    found = {each["control"]: each for each in data.ask(OWN_OR_ANY).to_pylist()}
+    found = {each["control"]: each for each in with_mcnemar(data.ask(OWN_OR_ANY)).to_pylist()}
     assert (found["random"]["n"], found["random"]["own"], found["random"]["controlled"]) == (10, 1.0, 0.2)
     for control, shifts in SHIFTS.items():
         if control is not None:
@@ -165,7 +204,7 @@ def test_without_lss_the_best_is_what_gains_most_in_the_language_itself(folder: 
     with closing(ReportData(folder)) as data:
         found = {each["target"]: each["factor"] for each in data.ask(SELF_CROSS).to_pylist()}
         assert found == {"fr": 2.0, "ht": 2.0}
-        assert {each["gain_is"] for each in data.ask(GAIN_COST).to_pylist()} == {"difference in the language"}
+        assert {each["gain_is"] for each in data.ask(GAIN_COST).to_pylist()} == {"improvement in the language"}
 
 
 def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
