@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ampsweep.version import __version__
+
 if TYPE_CHECKING:
     from ampsweep.client import AsyncClient, Client
 
 __all__ = ["AsyncClient", "Client", "__version__"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

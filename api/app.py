@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
-from ampsweep import __version__
+from ampsweep.version import __version__
 from api import errors
 from api.body_limit import BodyLimit
 from api.chat_request import ChatRequest

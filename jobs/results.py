@@ -19,9 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampsweep import __version__
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
+from ampsweep.version import __version__
 from jobs.cell import Cell, TaskRef
 from jobs.cell_table import CellTable, from_bytes, to_table
 from jobs.sample import Sample

@@ -11,9 +11,9 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ampsweep import __version__
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
+from ampsweep.version import __version__
 from engine.intervention import Intervention
 from engine.protocol import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
 from jobs.catalog import Catalog

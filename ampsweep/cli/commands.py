@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ampsweep import __version__
 from ampsweep.cli.batch import batch
 from ampsweep.cli.cancel import cancel
 from ampsweep.cli.doctor import doctor
@@ -24,6 +23,7 @@ from ampsweep.cli.run import run
 from ampsweep.cli.serve import serve
 from ampsweep.cli.status import status
 from ampsweep.cli.submit import submit
+from ampsweep.version import __version__
 
 
 def _print_version(asked: bool) -> None:

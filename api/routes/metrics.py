@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import PlainTextResponse
 
-from ampsweep import __version__
 from ampsweep.errors import Unavailable
+from ampsweep.version import __version__
 from api.meters.engines import engine_families
 from api.meters.families import gauge
 from api.meters.queue import queue_families, tally_families

@@ -38,7 +38,8 @@ class Measure:
         from lm_eval.api import metrics  # noqa: F401  # fills the registry
         from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
 
-        return HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
+        known: bool | None = HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
+        return known
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the aggregated value."""

@@ -68,8 +68,8 @@ def row(task: str, metric: str, data: str, target: str | None, factor: float | N
     shared = dict.fromkeys(SUMMARY.names)
     steered = {"op": "set", "layers": "all", "neurons": 3} if factor is not None else {"neurons": 0}
     own = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
-    own |= {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
-    return {**shared, **own, "factor": factor, "value": value, "n": 9, **steered, **more}
+    scale = {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
+    return {**shared, **own, **scale, "factor": factor, "value": value, "n": 9, **steered, **more}
 
 
 def summary() -> list[Any]:
