@@ -1,4 +1,4 @@
-"""What becomes of a cell: leased, heard of, ended, reset. Pure: both stores keep their books with it.
+"""What becomes of a cell: leased, heard of, ended, reset. Pure functions.
 
 The rules of blame. An attempt counts where the fault was surely the cell's own: it was alone on its engine, or its
 engine lives on. Where an engine dies with several cells in flight, each is a suspect and from then on runs alone, so a

@@ -1,4 +1,4 @@
-"""What a sweep's state, counts and events become when its cells move. Pure: both stores keep their books with it.
+"""What a sweep's state, counts and events become when its cells move. Pure functions.
 
 The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
 finalizing, and a finalizing one of which a cell must be computed again, or which gets further cells, is in progress; a
@@ -122,7 +122,7 @@ class Ledger:
         self._enter(SweepState.IN_PROGRESS, now)
 
     def finish(self, files: SweepFiles | None, error: str | None, now: float) -> None:
-        """End a finalizing sweep."""
+        """End a finalizing sweep; Conflict for any other."""
         self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
         self.error, self.files = error, files
 

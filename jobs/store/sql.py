@@ -258,13 +258,13 @@ class SqlStore:
         """See the protocol."""
         with self._write() as books:
             held, lost = _held(books, [beat.lease for beat in beats])
-            samples = {beat.lease.cell.id: beat.samples for beat in beats}
+            samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
             ledgers = books.ledgers_of(held)
             wanted = {cell_id for cell_id, own in ledgers.items() if any(at.state in SWEEP_WANTS for at in own)}
 
             def change(cell: CellBooks) -> News | None:
                 if cell.cell.id in wanted:
-                    return cell.beat(samples[cell.cell.id], books.now + ttl)
+                    return cell.beat(samples[cell.cell.id, cell.epoch], books.now + ttl)
                 return cell.abandon()
 
             books.move(held, change)

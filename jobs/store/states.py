@@ -32,9 +32,7 @@ class CellState(StrEnum):
 
 SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
     SweepState.VALIDATING: frozenset({SweepState.IN_PROGRESS, SweepState.FAILED, SweepState.CANCELLING}),
-    SweepState.IN_PROGRESS: frozenset(
-        {SweepState.PAUSED, SweepState.FINALIZING, SweepState.FAILED, SweepState.CANCELLING}
-    ),
+    SweepState.IN_PROGRESS: frozenset({SweepState.PAUSED, SweepState.FINALIZING, SweepState.CANCELLING}),
     # To finalizing: the cells that ran when it was paused were its last.
     SweepState.PAUSED: frozenset({SweepState.IN_PROGRESS, SweepState.FINALIZING, SweepState.CANCELLING}),
     # Back to in_progress: a cell's file turned out to be lost or damaged, a failed cell got a new chance, or what came

@@ -23,13 +23,12 @@ from jobs.results import Published, Results
 from jobs.schema import SUMMARY
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
-from jobs.store.memory import MemoryStore
 from jobs.store.records import Ending, SweepRecord
 from jobs.store.states import SweepState
 from jobs.summary import summary_csv, summary_json
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_for
-from tests.jobs.world import CountingIds, ManualClock, completed, ended, raw_spec
+from tests.jobs.world import ManualClock, completed, ended, quick_sql_store, raw_spec
 
 TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
 
@@ -41,7 +40,7 @@ class Bench:
         self.catalog = catalog
         self.folder = folder
         self.results = Results(LocalStorage(folder))
-        self.store = MemoryStore(ManualClock(), CountingIds())
+        self.store = quick_sql_store(folder.with_name("store"), ManualClock())
 
     def send(self, **changes: Any) -> SweepRecord:
         spec = parse_spec(raw_spec(**{"tasks": TASKS, **changes}))
@@ -267,8 +266,8 @@ def test_a_search_goes_on_after_a_restart_between_rungs(bench: Bench, catalog: C
     sweep = bench.send(**SEARCHED)
     bench.work()
     assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
-    later = Bench(bench.folder, catalog)  # all that is in memory is new, but for what the store knows
-    later.store = bench.store
+    bench.store.close()
+    later = Bench(bench.folder, catalog)
     assert finalize(later.store, later.results, sweep.id).state is SweepState.IN_PROGRESS
     to_the_end(later, sweep)
     assert later.store.get_sweep(sweep.id).request_counts.failed == 0

@@ -6,10 +6,9 @@ import pytest
 
 from jobs.results import Results
 from jobs.storage.local import LocalStorage
-from jobs.store.memory import MemoryStore
 from jobs.store.records import Ending, Lease, SweepFiles
 from jobs.tidy import tidy
-from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed, ended
+from tests.jobs.world import ManualClock, a_cell, a_sample, completed, ended, quick_sql_store
 
 
 class Desk:
@@ -18,7 +17,7 @@ class Desk:
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.folder = folder
         self.clock = clock
-        self.store = MemoryStore(clock, CountingIds())
+        self.store = quick_sql_store(folder.with_name("store"), clock)
         self.results = Results(LocalStorage(folder))
 
     def send(self, *numbers: int) -> str:

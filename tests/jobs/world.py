@@ -12,6 +12,8 @@ from sqlalchemy import event
 
 from jobs.catalog import Catalog
 from jobs.cell import Cell, NeuronsRef, TaskRef
+from jobs.clock import Clock
+from jobs.ids import Ids
 from jobs.intervention_spec import parse_intervention
 from jobs.sample import Sample
 from jobs.store.records import CellFile, Ending, Lease, Report
@@ -66,9 +68,9 @@ def ended(lease: Lease, ending: Ending, error: str | None = None) -> Report:
     return Report(lease=lease, ending=ending, error=error)
 
 
-def quick_sql_store(folder: Path, clock: ManualClock) -> SqlStore:
+def quick_sql_store(folder: Path, clock: Clock, ids: Ids | None = None) -> SqlStore:
     """The SQL store, all but the waiting for the disk."""
-    store = SqlStore(f"sqlite:///{folder}/store.db", clock, CountingIds())
+    store = SqlStore(f"sqlite:///{folder}/store.db", clock, ids or CountingIds())
     engine = store._database._engine
     engine.dispose()
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))

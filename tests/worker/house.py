@@ -8,6 +8,7 @@ import gzip
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ from jobs.plan import plan
 from jobs.results import Results
 from jobs.spec import parse_spec
 from jobs.storage.places import below, storage_at
-from jobs.store.memory import MemoryStore
 from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord
+from tests.jobs.world import quick_sql_store
 from worker.dispatcher import Dispatcher
 from worker.engines import EngineSpec
 from worker.host import HostSetup
@@ -78,22 +79,31 @@ class House:
     def build(
         cls, data: Path, *, clock: Clock | None = None, store: Store | None = None, published: str | None = None
     ) -> House:
-        """Make a house in a folder; its results and neuron sets lie there, or in the storage `published`."""
+        """Make a house in a folder; its results and neuron sets lie there, or in the storage `published`.
+
+        A store that is not given is made, and closed with the house.
+        """
         model = data / "models" / "tiny"
         model.mkdir(parents=True)
         (model / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
         (model / "model.safetensors").write_bytes(b"weights")
         results = published or str(data / "results")
         neurons = below(published, "neurons") if published else str(data / "neurons")
-        return cls(
+        own_store = None
+        if store is None:
+            store = own_store = quick_sql_store(data, clock or SystemClock(), RandomIds())
+        house = cls(
             data=data,
-            store=store or MemoryStore(clock or SystemClock(), RandomIds()),
+            store=store,
             catalog=Catalog(models={"tiny": model}, corpora={"atlas": corpus()}, atlas=ATLAS, engine="fake"),
             neurons=neurons,
             published=results,
             neuron_sets=neuron_sets_at(neurons),
             results=Results(storage_at(results)),
         )
+        if own_store is not None:
+            weakref.finalize(house, own_store.close)
+        return house
 
     @property
     def setup(self) -> HostSetup:

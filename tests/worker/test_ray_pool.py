@@ -19,10 +19,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest, Unavailable, UnknownName
 from api.bell import Bell
-from jobs.clock import SystemClock
-from jobs.ids import RandomIds
 from jobs.ports import CompletionCall
-from jobs.store.memory import MemoryStore
 from jobs.store.records import RequestCounts
 from jobs.store.states import SweepState
 from tests.worker.house import House, until
@@ -77,7 +74,7 @@ def engine_processes() -> list[int]:
 
 
 async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
-    house = House.build(tmp_path, store=MemoryStore(SystemClock(), RandomIds()))
+    house = House.build(tmp_path)
     others = set(engine_processes())  # a server that other tests share may be up
     async with ray_pool(house, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
         bell = Bell()

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs.store.memory import MemoryStore
 from jobs.store.protocol import Store
+from tests.jobs.store.reference_store import ReferenceStore
 from tests.jobs.world import CountingIds, ManualClock, quick_sql_store
 from tests.postgres import empty_store
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+@pytest.fixture(params=["sqlite", "postgresql", "reference"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    """Every store, each of which has to keep the same promises."""
-    made: Store = MemoryStore(clock, CountingIds())
+    """The product's store on both databases, and the tests' reference: all keep the same promises."""
+    made: Store = ReferenceStore(clock, CountingIds())
     if request.param == "sqlite":
         made = quick_sql_store(tmp_path, clock)
     elif request.param == "postgresql":

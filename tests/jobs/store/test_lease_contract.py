@@ -122,3 +122,13 @@ def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(st
     store.report([ended(third, Ending.RETURNED)])
     (fourth,) = lease(store)
     assert (fourth.sweep_ids, fourth.tries) == ((second.id,), 3)
+
+
+def test_an_old_heartbeat_beside_a_new_one_does_not_hide_it(store: Store, clock: ManualClock) -> None:
+    sweep = send(store, 1)
+    (old,) = lease(store)
+    clock.time += 31
+    store.expire_leases()
+    (new,) = lease(store)
+    assert store.heartbeat([Beat(lease=new, samples=8), Beat(lease=old, samples=3)], ttl=30) == [old]
+    assert store.list_cells(sweep.id).data[0].samples == 8

@@ -126,10 +126,11 @@ def test_a_sweep_can_end_failed_with_its_reason(store: Store) -> None:
     assert store.events(sweep.id)[-1].data["error"] == "the disk is full"
 
 
-def test_a_sweep_in_progress_cannot_be_finished(store: Store) -> None:
+@pytest.mark.parametrize("error", [None, "the disk is full"])
+def test_a_sweep_in_progress_cannot_be_finished(store: Store, error: str | None) -> None:
     sweep = send(store)
     with pytest.raises(Conflict):
-        store.finish_sweep(sweep.id)
+        store.finish_sweep(sweep.id, error=error)
     assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
 
 
