@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ampsweep.answers import raise_error
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.exchange import Exchange, get
-from ampsweep.replies import Cell, Choice, Completion, Event, Message, Model, NeuronSet, Summary, Sweep
+from ampsweep.replies import Cell, Choice, Completion, Engine, Event, Message, Model, NeuronSet, Summary, Sweep
 from ampsweep.spec_file import read_spec
 from ampsweep.tables import TableForm
 from ampsweep.wire import Ask
@@ -180,6 +180,18 @@ class Calls:
     async def models(self) -> list[Model]:
         """Return the models the server offers."""
         return cast("list[Model]", [each async for each in self._server.pages("/models")])
+
+    async def engines(self) -> list[Engine]:
+        """Return the engines of this server, with their states."""
+        return cast("list[Engine]", [each async for each in self._server.pages("/engines")])
+
+    async def retry_engines(self, model: str) -> list[Engine]:
+        """Start a model's engines that have failed, or wait for their next start, now; return the model's engines.
+
+        Needs a key with the scope `admin`. NotFound if the model has no engine, Conflict if all of them are ready.
+        """
+        body = await self._server.json(_post(f"/engines/{quote(model) or '-'}/retry"))
+        return cast("list[Engine]", body["data"])
 
     async def neuron_sets(self, *, model: str | None = None) -> list[NeuronSet]:
         """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has.

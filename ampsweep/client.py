@@ -129,6 +129,8 @@ class Client:
     download = _blocking(Calls.download)
     download_summary = _blocking(Calls.download_summary)
     models = _blocking(Calls.models)
+    engines = _blocking(Calls.engines)
+    retry_engines = _blocking(Calls.retry_engines)
     neuron_sets = _blocking(Calls.neuron_sets)
     neuron_set = _blocking(Calls.neuron_set)
     create_neuron_set = _blocking(Calls.create_neuron_set)

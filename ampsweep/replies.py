@@ -109,6 +109,19 @@ class Model(TypedDict):
     id: str
 
 
+class Engine(TypedDict):
+    """An engine of the server: the `index`-th of its model. `failures` counts its ends in a row without healthy use."""
+
+    id: str
+    model: str
+    engine: str
+    index: int
+    state: Literal["starting", "ready", "failed"]
+    error: str | None
+    failures: int
+    supervised: bool
+
+
 class Cell(TypedDict):
     """A cell of a sweep; `rows` and `samples` count what is written and what is done of it."""
 

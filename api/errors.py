@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,9 @@ def error_code(scope: Scope) -> str | None:
 
 def ours(error: AmpsweepError) -> JSONResponse:
     """Return the response to an error of ours."""
-    if error.status >= 500:
+    if isinstance(error, Unavailable):  # expected, while an engine starts say: there is no bug to trace
+        log.warning("%s: %s", error.code, error.message)
+    elif error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
     return ErrorAnswer(error_body(error), error.status, code=error.code, headers=_headers(error))
 

@@ -130,7 +130,8 @@ class NeuronMaker(Protocol):
 class EngineFigures:
     """An engine's place in numbers. `place` tells engines of a model apart; an engine that died is followed by another.
 
-    `starts`, `failed_starts` and `deaths` count since the server began; `cells` and `streams` are in flight. `stats`
+    `starts`, `failed_starts` and `deaths` count since the server began, `failures` its ends in a row without healthy
+    operation in between; `supervised` says whether it is started again. `cells` and `streams` are in flight. `stats`
     are the engine's own, by their names in `engine.stats`; None where there is no engine now, or it does not answer.
     """
 
@@ -139,19 +140,33 @@ class EngineFigures:
     state: str
     starts: int
     failed_starts: int
+    failures: int
     deaths: int
+    supervised: bool
     cells: int
     streams: int
     stats: Mapping[str, float] | None
 
 
 class Muscle(Protocol):
-    """What the health routes and the metrics ask: are there engines, do they live, what do they do."""
+    """The engines as the routes see them: whether they are ready, what they do, and the operator's retry."""
 
     async def figures(self) -> list[EngineFigures]:
         """Return every engine's numbers, within a few seconds."""
         ...
 
     def engines(self) -> list[Mapping[str, Any]]:
-        """Return for each engine its `model`, `state` (starting, ready, failed) and `error`."""
+        """Return the engines, each with the keys below.
+
+        `model`, `engine` (its kind), `index` (from 0 among the model's), `state` (starting, ready, failed), `error`
+        (why it is down, or None), `failures` (ends in a row without healthy operation in between), `supervised`
+        (whether it is started again when it ends).
+        """
+        ...
+
+    def retry(self, model: str) -> None:
+        """Start the model's engines that have failed, or wait for their next start, now.
+
+        Raises UnknownName for a model that has no engine here, Conflict where all of its engines are ready.
+        """
         ...

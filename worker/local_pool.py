@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from worker.engines import EngineSpec
 from worker.host import EngineHost, Host, HostSetup
 from worker.pool import Pool
+from worker.supervisor import PATIENT, RestartPolicy
 
 
 class LocalPool(Pool):
     """A pool whose hosts share this process and its event loop."""
 
-    def __init__(self, specs: Sequence[EngineSpec], setup: HostSetup, *, cells_per_engine: int = 8) -> None:
-        super().__init__(specs, cells_per_engine=cells_per_engine)
+    def __init__(
+        self,
+        specs: Sequence[EngineSpec],
+        setup: HostSetup,
+        *,
+        cells_per_engine: int = 8,
+        policy: RestartPolicy = PATIENT,
+    ) -> None:
+        super().__init__(specs, cells_per_engine=cells_per_engine, policy=policy)
         self._setup = setup
 
     async def _begin(self) -> None:

@@ -1,8 +1,8 @@
-"""The engines of a server: started together, watched, started again when they die.
+"""The engines of a server: who gets a cell or a stream, and whether an engine that failed one still answers.
 
 A pool knows engines by the name of their model. It does not know what is to be computed, nor what became of it: a
-cell is handed in, its file or its error comes out. An engine is `starting`, `ready` or `failed`; one that dies while
-ready is started anew, one that cannot be started stays failed with its error.
+cell is handed in, its file or its error comes out. An engine is `starting`, `ready` or `failed`; each has a supervisor
+(see `worker.supervisor`) that starts it, and starts it again when it ends.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from ampsweep.errors import AmpsweepError, EngineFailed, EngineLost, Unavailable, UnknownName
+from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk, EngineFigures
 from jobs.store.records import CellFile
+from worker.engine_slot import EngineSlot
 from worker.engines import EngineSpec
 from worker.host import Host
+from worker.supervisor import PATIENT, REAL_TIME, RestartPolicy, Supervisor, Timing
 
 log = logging.getLogger(__name__)
-
-MAX_STARTS = 3
-"""An engine whose start fails this often in a row is given up."""
 
 PROGRESS_SECONDS = 5.0
 """How long an engine may take to say how far its cells are."""
@@ -37,66 +36,33 @@ CHECK_SECONDS = 30.0
 """How long an engine in doubt may take to give one token."""
 
 
-@dataclass(kw_only=True)
-class _Seat:
-    """The place of one engine; the hosts in it come and go."""
-
-    spec: EngineSpec
-    state: Literal["starting", "ready", "failed"] = "starting"
-    error: AmpsweepError | None = None
-    host: Host | None = None
-    streams: int = 0
-    cells: int = 0
-    starts: int = 0
-    failed_starts: int = 0
-    deaths: int = 0
-    reserved: bool = False
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def load(self) -> int:
-        return self.streams + self.cells
-
-    @contextmanager
-    def streaming(self) -> Iterator[None]:
-        self.streams += 1
-        try:
-            yield
-        finally:
-            self.streams -= 1
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        self.cells += 1
-        try:
-            yield
-        finally:
-            self.cells -= 1
-            self.left.set()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Take the seat for one cell: no other is given to it, and those in flight are waited for."""
-        self.reserved = True
-        try:
-            while self.cells > 1:
-                self.left.clear()
-                await self.left.wait()
-            yield
-        finally:
-            self.reserved = False
-
-
 class Pool(ABC):
     """Engines by model; where their hosts live is what the subclasses say."""
 
-    def __init__(self, specs: Sequence[EngineSpec], *, cells_per_engine: int = 8) -> None:
-        self._seats = [_Seat(spec=spec) for spec in specs for _ in range(spec.count)]
+    def __init__(
+        self,
+        specs: Sequence[EngineSpec],
+        *,
+        cells_per_engine: int = 8,
+        policy: RestartPolicy = PATIENT,
+        timing: Timing = REAL_TIME,
+    ) -> None:
+        self._supervisors = [
+            Supervisor(
+                EngineSlot(spec=spec, index=index),
+                make_host=self._make_host,
+                on_change=self._changed,
+                policy=policy,
+                timing=timing,
+            )
+            for spec in specs
+            for index in range(spec.count)
+        ]
+        self._slots = [supervisor.slot for supervisor in self._supervisors]
         self._cells_per_engine = cells_per_engine
-        self._keepers: list[asyncio.Task[None]] = []
         self._checks: dict[Host, asyncio.Task[bool]] = {}
-        self._crowds: dict[Host, int] = {}  # how many cells were in flight when a host first failed
-        self._waiting: set[tuple[str, int]] = set()  # cells that wait for a seat of their own
+        self._crowds: WeakKeyDictionary[Host, int] = WeakKeyDictionary()  # cells in flight when a host first failed
+        self._waiting: set[tuple[str, int]] = set()  # cells that wait for an engine of their own
         self._settled = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
 
@@ -106,7 +72,7 @@ class Pool(ABC):
 
     @abstractmethod
     def _make_host(self, spec: EngineSpec) -> Host:
-        """Make a host, not opened yet."""
+        """Make a host, not opened yet; whatever this raises counts as a failed start."""
 
     @abstractmethod
     async def _end(self) -> None:
@@ -119,23 +85,42 @@ class Pool(ABC):
     async def start(self) -> None:
         """Begin to start every engine; return at once. `ready` waits for them."""
         await self._begin()
-        self._keepers = [asyncio.create_task(self._keep(seat)) for seat in self._seats]
+        for supervisor in self._supervisors:
+            supervisor.start()
 
     async def ready(self) -> None:
         """Wait until no engine is starting; raise the error of a model of which none came up."""
+        await self.settled()
+        for error in self.failed().values():
+            raise error
+
+    async def settled(self) -> None:
+        """Wait until no engine is starting."""
         await self._settled.wait()
-        for model in {seat.spec.model for seat in self._seats}:
-            if error := self._broken(model):
-                raise error
+
+    def failed(self) -> Mapping[str, AmpsweepError]:
+        """Return the models all of whose engines have failed, each with the error of one."""
+        return {model: error for model in sorted(self._models()) if (error := self._broken(model)) is not None}
 
     async def stop(self) -> None:
         """Close every engine and all that `start` started. A second call changes nothing."""
-        tasks = [*self._keepers, *self._checks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._keepers = []
+        checks = list(self._checks.values())
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, *(supervisor.stop() for supervisor in self._supervisors), return_exceptions=True)
         await self._end()
+
+    def retry(self, model: str) -> None:
+        """Start the model's engines that have failed, or wait for their next start, now.
+
+        Raises UnknownName for a model that has no engine here, Conflict where all of its engines are ready.
+        """
+        supervisors = [each for each in self._supervisors if each.slot.spec.model == model]
+        if not supervisors:
+            raise UnknownName("model", model, self._models(), param="model")
+        retried = [each.retry() for each in supervisors]
+        if not any(retried):
+            raise Conflict(f"every engine of model {model!r} is ready", param="model")
 
     def capacity(self) -> Mapping[str, int]:
         """Return for each model how many cells its ready engines take at once.
@@ -143,78 +128,79 @@ class Pool(ABC):
         A model whose engines have all failed takes cells too: they come back with the engine's error at once. An
         engine that is kept for one cell alone takes no more than it has.
         """
-        room = dict.fromkeys((seat.spec.model for seat in self._seats), 0)
-        for seat in self._seats:
-            if seat.state == "ready" or self._broken(seat.spec.model):
-                room[seat.spec.model] += seat.cells if seat.reserved else self._cells_per_engine
+        room = dict.fromkeys((slot.spec.model for slot in self._slots), 0)
+        for slot in self._slots:
+            if slot.state == "ready" or self._broken(slot.spec.model):
+                room[slot.spec.model] += slot.cells if slot.reserved else self._cells_per_engine
         return room
 
     def takes_one_alone(self, model: str) -> bool:
         """Whether an engine of the model can be kept for one cell alone: one at a time, so that others go on."""
-        seats = [seat for seat in self._seats if seat.spec.model == model]
-        return any(seat.host is not None for seat in seats) and not any(seat.reserved for seat in seats)
+        slots = [slot for slot in self._slots if slot.spec.model == model]
+        return any(slot.host is not None for slot in slots) and not any(slot.reserved for slot in slots)
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return, by cell id and epoch, how many samples are done of each cell of which there is a sign of life.
 
         An engine that does not answer in time is doubted, and started again where it cannot give one token either.
         """
-        hosts = [seat.host for seat in self._seats if seat.host is not None]
-        answers = await asyncio.gather(*map(self._asked, hosts))
+        answers = await asyncio.gather(*map(self._asked, self._supervisors))
         return {
             key: samples for answer in [dict.fromkeys(self._waiting, 0), *answers] for key, samples in answer.items()
         }
 
-    async def _asked(self, host: Host) -> Mapping[tuple[str, int], int]:
+    async def _asked(self, supervisor: Supervisor) -> Mapping[tuple[str, int], int]:
+        host = supervisor.slot.host
+        if host is None:
+            return {}
         try:
             async with asyncio.timeout(PROGRESS_SECONDS):
                 return await host.progress()
-        except (TimeoutError, EngineFailed) as error:
-            log.warning("an engine gives no sign of life: %s", error or type(error).__name__)
-            self._doubt(host)
+        except Exception as error:  # of whatever kind: the other engines' cells live
+            known = isinstance(error, TimeoutError | AmpsweepError)
+            log.warning(
+                "an engine of model %s gives no sign of life: %s",
+                supervisor.slot.spec.model,
+                str(error) if known and str(error) else type(error).__name__,
+                exc_info=None if known else error,
+            )
+            self._doubt(supervisor, host)
             return {}
 
     def engines(self) -> list[Mapping[str, Any]]:
-        """Return for each engine its `model`, `state` (starting, ready, failed) and `error`."""
-        return [
-            {
-                "model": seat.spec.model,
-                "engine": seat.spec.kind,
-                "state": seat.state,
-                "error": seat.error and seat.error.message,
-            }
-            for seat in self._seats
-        ]
+        """Return the engines, as `Muscle.engines` says."""
+        return [slot.describe() for slot in self._slots]
 
     async def figures(self) -> list[EngineFigures]:
         """Return every engine's numbers; an engine that does not answer in time has no stats."""
-        stats = await asyncio.gather(*(self._stats(seat) for seat in self._seats))
-        places: dict[str, int] = {}
-        found = []
-        for seat, numbers in zip(self._seats, stats, strict=True):
-            place = places[seat.spec.model] = places.get(seat.spec.model, -1) + 1
-            found.append(
-                EngineFigures(
-                    model=seat.spec.model,
-                    place=place,
-                    state=seat.state,
-                    starts=seat.starts,
-                    failed_starts=seat.failed_starts,
-                    deaths=seat.deaths,
-                    cells=seat.cells,
-                    streams=seat.streams,
-                    stats=numbers,
-                )
+        stats = await asyncio.gather(*map(self._stats, self._slots))
+        return [
+            EngineFigures(
+                model=slot.spec.model,
+                place=slot.index,
+                state=slot.state,
+                starts=slot.starts,
+                failed_starts=slot.failed_starts,
+                failures=slot.failures,
+                deaths=slot.deaths,
+                supervised=slot.supervised,
+                cells=slot.cells,
+                streams=slot.streams,
+                stats=numbers,
             )
-        return found
+            for slot, numbers in zip(self._slots, stats, strict=True)
+        ]
 
-    async def _stats(self, seat: _Seat) -> Mapping[str, float] | None:
-        if seat.host is None:
+    async def _stats(self, slot: EngineSlot) -> Mapping[str, float] | None:
+        if slot.host is None:
             return None
         try:
             async with asyncio.timeout(STATS_SECONDS):
-                return await seat.host.stats()
+                return await slot.host.stats()
         except (TimeoutError, EngineFailed):  # whether it lives is asked with the next heartbeat
+            return None
+        except Exception:
+            log.exception("an engine of model %s tells no numbers", slot.spec.model)
             return None
 
     async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
@@ -224,26 +210,27 @@ class Pool(ABC):
         where the engine died of this cell, or lives on and failed it; EngineLost where it died with other cells in
         flight; Unavailable where none is ready.
         """
-        seat, host = self._choose(cell.model)
-        with seat.computing():
+        supervisor, host = self._choose(cell.model)
+        slot = supervisor.slot
+        with slot.computing():
             if alone:
                 self._waiting.add((cell.id, epoch))
                 try:
-                    async with seat.alone():
+                    async with slot.alone():
                         self._waiting.discard((cell.id, epoch))
-                        if seat.host is not host:
+                        if slot.host is not host:
                             raise Unavailable(f"the engine of model {cell.model!r} ended; try again soon")
-                        return await self._computed(seat, host, cell, epoch)
+                        return await self._computed(supervisor, host, cell, epoch)
                 finally:
                     self._waiting.discard((cell.id, epoch))
-            return await self._computed(seat, host, cell, epoch)
+            return await self._computed(supervisor, host, cell, epoch)
 
-    async def _computed(self, seat: _Seat, host: Host, cell: Cell, epoch: int) -> CellFile:
+    async def _computed(self, supervisor: Supervisor, host: Host, cell: Cell, epoch: int) -> CellFile:
         try:
             return await host.run_cell(cell, epoch)
         except EngineFailed as error:
-            crowd = self._crowds.setdefault(host, seat.cells)
-            lives = await asyncio.shield(self._doubt(host))
+            crowd = self._crowds.setdefault(host, supervisor.slot.cells)
+            lives = await asyncio.shield(self._doubt(supervisor, host))
             if lives or crowd == 1:
                 raise
             message = f"the engine died with {crowd} cells in flight: {error.message}"
@@ -251,105 +238,75 @@ class Pool(ABC):
 
     async def find_neurons(self, model: str, ref: NeuronsRef) -> None:
         """Let the least busy engine of a model identify a neuron set, unless it is there; raises as `run_cell`."""
-        seat, host = self._choose(model)
-        with seat.streaming():  # as a completion: a cell in flight is not blamed for it
+        supervisor, host = self._choose(model)
+        with supervisor.slot.streaming():  # as a completion: a cell in flight is not blamed for it
             try:
                 await host.find_neurons(ref)
             except EngineFailed:
-                self._doubt(host)
+                self._doubt(supervisor, host)
                 raise
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
-        seat, host = self._choose(call.model)
-        with seat.streaming():
+        supervisor, host = self._choose(call.model)
+        with supervisor.slot.streaming():
             try:
                 async with aclosing(host.stream(call)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except EngineFailed:
-                self._doubt(host)
+                self._doubt(supervisor, host)
                 raise
 
-    def _choose(self, model: str) -> tuple[_Seat, Host]:
-        seats = [seat for seat in self._seats if seat.spec.model == model]
-        if not seats:
-            raise UnknownName("model", model, {seat.spec.model for seat in self._seats}, param="model")
+    def _choose(self, model: str) -> tuple[Supervisor, Host]:
+        if model not in self._models():
+            raise UnknownName("model", model, self._models(), param="model")
         if error := self._broken(model):
             raise error
-        ready = [(seat, seat.host) for seat in seats if seat.host is not None]
+        ready = [
+            (supervisor, supervisor.slot.host)
+            for supervisor in self._supervisors
+            if supervisor.slot.spec.model == model and supervisor.slot.host is not None
+        ]
         if not ready:
             raise Unavailable(f"the engine of model {model!r} is starting; try again soon")
-        return min(ready, key=lambda pair: (pair[0].reserved, pair[0].load))
+        return min(ready, key=lambda pair: (pair[0].slot.reserved, pair[0].slot.load))
+
+    def _models(self) -> set[str]:
+        return {slot.spec.model for slot in self._slots}
 
     def _broken(self, model: str) -> AmpsweepError | None:
-        seats = [seat for seat in self._seats if seat.spec.model == model]
-        return seats[0].error if all(seat.state == "failed" for seat in seats) else None
+        slots = [slot for slot in self._slots if slot.spec.model == model]
+        return slots[0].error if all(slot.state == "failed" for slot in slots) else None
 
     def _changed(self) -> None:
-        if all(seat.state != "starting" for seat in self._seats):
+        if all(slot.state != "starting" for slot in self._slots):
             self._settled.set()
         else:
             self._settled.clear()
         for callback in self._on_change:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("somebody who watches the engines failed")
 
-    def _doubt(self, host: Host) -> asyncio.Task[bool]:
-        """Close a host that no longer answers at all; its keeper then starts another. Its result says if it lives."""
+    def _doubt(self, supervisor: Supervisor, host: Host) -> asyncio.Task[bool]:
+        """Have a host replaced that no longer answers at all. The task's result says whether it still answers."""
         if host not in self._checks:
-            self._checks[host] = asyncio.create_task(self._check(host))
+            self._checks[host] = asyncio.create_task(self._check(supervisor, host))
         return self._checks[host]
 
-    async def _check(self, host: Host) -> bool:
+    async def _check(self, supervisor: Supervisor, host: Host) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await host.check()
         except Exception as error:
             known = isinstance(error, AmpsweepError | TimeoutError)
             log.warning("an engine no longer answers; it is started again", exc_info=None if known else error)
-            await host.close()
+            supervisor.replace(host, "it no longer answers")
             return False
         else:
             self._crowds.pop(host, None)
             return True
         finally:
             del self._checks[host]
-
-    async def _keep(self, seat: _Seat) -> None:
-        """Keep an engine in its seat until it cannot be started any more."""
-        failures = 0
-        while seat.state != "failed":
-            host = self._make_host(seat.spec)
-            try:
-                await host.open()
-            except Exception as error:
-                log.exception("the engine of model %s did not start", seat.spec.model)
-                seat.failed_starts += 1
-                failures += 1
-                self._not_started(seat, error, last=failures == MAX_STARTS)
-            else:
-                failures = 0
-                await self._serve(seat, host)
-            finally:
-                with suppress(Exception):
-                    await host.close()
-
-    async def _serve(self, seat: _Seat, host: Host) -> None:
-        seat.state, seat.host = "ready", host
-        seat.starts += 1
-        log.info("the engine of model %s is ready", seat.spec.model)
-        self._changed()
-        try:
-            reason = await host.ended()
-        finally:
-            seat.state, seat.host = "starting", None
-            self._crowds.pop(host, None)
-        seat.deaths += 1
-        log.warning("the engine of model %s ended (%s); it is started again", seat.spec.model, reason)
-        self._changed()
-
-    def _not_started(self, seat: _Seat, error: Exception, *, last: bool) -> None:
-        known = error if isinstance(error, AmpsweepError) else EngineFailed(f"the engine did not start: {error}")
-        if last or known.status < 500:
-            seat.state, seat.error = "failed", known
-            self._changed()

@@ -9,6 +9,7 @@ import typer
 from ampsweep.cli.batch import batch
 from ampsweep.cli.cancel import cancel
 from ampsweep.cli.doctor import doctor
+from ampsweep.cli.engines import app as engines
 from ampsweep.cli.export import export
 from ampsweep.cli.failures import Commands
 from ampsweep.cli.generate import generate
@@ -61,6 +62,7 @@ app.command()(resume)
 app.command()(identify)
 app.add_typer(neurons, name="neurons")
 app.add_typer(keys, name="keys")
+app.add_typer(engines, name="engines")
 app.command()(batch)
 app.command()(generate)
 app.command()(doctor)

@@ -131,6 +131,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
     from jobs.store.states import SWEEP_ENDED, SweepState
     from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
+    from worker.supervisor import IMPATIENT
 
     while sweep.state is SweepState.FINALIZING:
         sweep = finalize(house.store, house.results, sweep.id)
@@ -147,7 +148,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
         pipeline_parallel_size=settings.pipeline_parallel_size,
     )
     changed = asyncio.Event()
-    pool = LocalPool([engine], house.setup)
+    pool = LocalPool([engine], house.setup, policy=IMPATIENT)
     dispatcher = house.dispatcher(pool, changed.set)
     try:
         with Counter(sweep.name) as counter:

@@ -195,19 +195,33 @@ def _engines(settings: Settings) -> list[EngineSpec]:
 async def _bring_up(
     server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
 ) -> None:
-    """Start the engines while requests are answered already, and say where the server is; stop it where none can be."""
+    """Start the engines while requests are answered already, and say where the server is.
+
+    Stops the server where a model can never be served as it is. One whose engine fails for another reason may be
+    retried by an operator, so the server stays up without it.
+    """
+    from worker.supervisor import is_permanent
+
     host, port = listening.getsockname()[:2]
     address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
     typer.echo(f"listening at {address}; the engines are starting", err=True)
     try:
         await pool.start()
         server.hear_signals()  # Ray has a handler for SIGTERM that aborts
-        await pool.ready()
+        await pool.settled()
+        for model, error in pool.failed().items():
+            if is_permanent(error):
+                raise error
+            typer.echo(
+                f"{model} has no engine: {error.message}\n"
+                f"once that is put right, `ampsweep engines retry {model}` starts it again",
+                err=True,
+            )
     except BaseException:
         server.should_exit = True
         raise
-    models = sorted(settings.served())
-    text = f"{', '.join(models)} at {address} (Ctrl-C stops the server)"
+    models = sorted(settings.served().keys() - pool.failed().keys())
+    text = f"{', '.join(models) or 'no model'} at {address} (Ctrl-C stops the server)"
     show({"url": address, "models": models}, text, as_json=as_json)
 
 

@@ -42,6 +42,17 @@ def engine_families(engines: Sequence[EngineFigures]) -> Iterator[Metric]:
     yield counter("ampsweep_engine_starts", "Engines that came up.", starts, _PLACE)
     failed = {place: float(one.failed_starts) for place, one in at.items()}
     yield counter("ampsweep_engine_failed_starts", "Engines that did not come up.", failed, _PLACE)
+    failures = {place: float(one.failures) for place, one in at.items()}
+    yield gauge(
+        "ampsweep_engine_failures_in_a_row",
+        "Times in a row that the engine did not come up, or ended without having been healthy.",
+        failures,
+        _PLACE,
+    )
+    supervised = {place: float(one.supervised) for place, one in at.items()}
+    yield gauge(
+        "ampsweep_engine_supervised", "1 while the engine's supervisor runs, which starts it again.", supervised, _PLACE
+    )
     deaths = {place: float(one.deaths) for place, one in at.items()}
     yield counter("ampsweep_engine_deaths", "Engines that ended while they were in use.", deaths, _PLACE)
     cells = {place: float(one.cells) for place, one in at.items()}

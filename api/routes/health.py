@@ -20,10 +20,20 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(served: Served) -> JSONResponse:
-    """Answer 200 once every model has an engine that is ready, else 503 and the models `missing`; both list engines."""
+    """Answer 200 once every model has an engine that is ready, else 503; both list the engines.
+
+    `missing` has the models without a ready engine; `unsupervised` those of which an engine has lost its supervisor, so
+    that nobody starts it again: 503 too, since only a retry or a restart of the server helps.
+    """
     engines = [dict(engine) for engine in served.muscle.engines()]
     ready = {engine["model"] for engine in engines if engine["state"] == "ready"}
     missing = {engine["model"] for engine in engines} - ready
-    status = "unavailable" if missing else "ready"
-    body: dict[str, Any] = {"status": status, "missing": sorted(missing), "engines": engines}
-    return JSONResponse(body, 503 if missing else 200)
+    unsupervised = {engine["model"] for engine in engines if not engine["supervised"]}
+    unready = bool(missing or unsupervised)
+    body: dict[str, Any] = {
+        "status": "unavailable" if unready else "ready",
+        "missing": sorted(missing),
+        "unsupervised": sorted(unsupervised),
+        "engines": engines,
+    }
+    return JSONResponse(body, 503 if unready else 200)

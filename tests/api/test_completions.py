@@ -248,7 +248,7 @@ async def test_a_client_that_goes_away_ends_its_generation(house: House, stream:
         server.app.state.services = replace(server.app.state.services, completions=watched)
         answering = asyncio.ensure_future(server.app(scope, receive, send))
         await asyncio.wait_for(watched.begun.wait(), 5)
-        assert server.pool._seats[0].load == 1
+        assert server.pool._slots[0].load == 1
         gone.set()
         await asyncio.wait_for(answering, 5)
-        assert server.pool._seats[0].load == 0, "the engine no longer works on it"
+        assert server.pool._slots[0].load == 0, "the engine no longer works on it"

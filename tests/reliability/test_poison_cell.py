@@ -20,8 +20,8 @@ from jobs.store.states import SWEEP_ENDED, CellState, SweepState
 from tests.ampsweep.processes import descendants
 from tests.worker.house import House
 from worker.host import Host
-from worker.pool import _Seat
 from worker.ray_pool import RayPool
+from worker.supervisor import Supervisor
 
 pytestmark = [
     pytest.mark.anyio,
@@ -44,8 +44,8 @@ class PoisonedPool(RayPool):
     poison = ""
     kills = 0
 
-    async def _computed(self, seat: _Seat, host: Host, cell: Cell, epoch: int) -> CellFile:
-        running = asyncio.create_task(super()._computed(seat, host, cell, epoch))
+    async def _computed(self, supervisor: Supervisor, host: Host, cell: Cell, epoch: int) -> CellFile:
+        running = asyncio.create_task(super()._computed(supervisor, host, cell, epoch))
         if cell.id == self.poison:
             await asyncio.sleep(0)  # the engine has it now
             for pid in engines():

@@ -37,9 +37,12 @@ from worker.engines import EngineSpec
 from worker.host import HostSetup
 from worker.local_pool import LocalPool
 from worker.pool import Pool
+from worker.supervisor import RestartPolicy
 
 ATLAS = Path(ampsweep.__file__).parent / "atlas"
 SENTENCES = 80
+PROMPT = RestartPolicy(first_delay=0.001)
+"""Engines of tests are started again without a wait."""
 
 
 @cache
@@ -133,7 +136,7 @@ class House:
 
     @asynccontextmanager
     async def pool(self, *, cells_per_engine: int = 8, **engine: Any) -> AsyncIterator[LocalPool]:
-        pool = LocalPool([self.engine(**engine)], self.setup, cells_per_engine=cells_per_engine)
+        pool = LocalPool([self.engine(**engine)], self.setup, cells_per_engine=cells_per_engine, policy=PROMPT)
         await pool.start()
         try:
             await pool.ready()

@@ -71,7 +71,7 @@ async def test_a_request_that_is_refused_is_a_failed_sample(house: House) -> Non
 
 async def test_an_engine_that_dies_without_a_request_is_started_again(house: House) -> None:
     async with house.pool() as pool:
-        (seat,) = pool._seats
+        (seat,) = pool._slots
         first = seat.host
         assert isinstance(first, EngineHost)
         changed = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_closing_a_stream_frees_its_engine(house: House) -> None:
         stream = pool.stream(call(max_tokens=100_000))
         await anext(stream)
         await stream.aclose()
-        assert pool._seats[0].load == 0
+        assert pool._slots[0].load == 0
 
 
 async def test_two_engines_that_find_the_same_set_keep_one(house: House) -> None:

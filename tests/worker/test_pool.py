@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import EngineFailed, Unavailable, UnknownName, UnsupportedModel
+from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.bell import Bell
 from jobs.cell import Cell, NeuronsRef
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 from tests.worker.house import House, until
+from tests.worker.stub_clock import StubClock
 from worker.engines import EngineSpec
 from worker.host import Host
-from worker.pool import MAX_STARTS, Pool
+from worker.pool import Pool
 
 pytestmark = pytest.mark.anyio
 
@@ -77,8 +78,9 @@ class StubHost:
 
 
 class StubHosts(Pool):
-    def __init__(self, make: Callable[[], StubHost], specs: Sequence[EngineSpec]) -> None:
-        super().__init__(specs, cells_per_engine=2)
+    def __init__(self, make: Callable[[], StubHost], specs: Sequence[EngineSpec], clock: StubClock) -> None:
+        super().__init__(specs, cells_per_engine=2, timing=clock.timing)
+        self.clock = clock
         self.make = make
         self.made: list[StubHost] = []
         self.bell = Bell()
@@ -94,7 +96,7 @@ class StubHosts(Pool):
 
 
 def pool_of(count: int, make: Callable[[], StubHost] = StubHost) -> StubHosts:
-    return StubHosts(make, [EngineSpec(model="tiny", folder=Path(), count=count)])
+    return StubHosts(make, [EngineSpec(model="tiny", folder=Path(), count=count)], StubClock())
 
 
 @pytest.fixture
@@ -144,11 +146,73 @@ async def test_an_engine_that_never_starts_is_given_up_with_its_error(cell: Cell
     await pool.start()
     with pytest.raises(EngineFailed, match="out of memory"):
         await pool.ready()
-    assert len(pool.made) == MAX_STARTS
+    assert len(pool.made) > 2
     assert pool.engines()[0]["state"] == "failed"
     assert pool.capacity() == {"tiny": 2}, "its cells come back with the error instead of waiting for ever"
     with pytest.raises(EngineFailed, match="out of memory"):
         await pool.run_cell(cell, 1)
+    await pool.stop()
+
+
+async def test_an_engine_that_cannot_even_be_made_is_given_up_with_its_error() -> None:
+    def nowhere() -> StubHost:
+        raise OSError("no room for another process")
+
+    pool = pool_of(1, nowhere)
+    await pool.start()
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineFailed, match="no room"):
+            await pool.ready()
+    await pool.stop()
+
+
+async def test_a_failed_engine_is_retried_and_works_again(cell: Cell) -> None:
+    broken = True
+    pool = pool_of(2, lambda: StubHost(OSError("out of memory") if broken else None))
+    await pool.start()
+    await pool.settled()
+    assert list(pool.failed()) == ["tiny"]
+    broken = False
+    with pytest.raises(UnknownName, match="known: tiny"):
+        pool.retry("nope")
+    pool.retry("tiny")
+    await pool.ready()
+    assert [engine["state"] for engine in pool.engines()] == ["ready", "ready"]
+    with pytest.raises(Conflict, match="ready"):
+        pool.retry("tiny")
+    running = asyncio.create_task(pool.run_cell(cell, 1))
+    await asyncio.sleep(0)
+    assert [len(host.cells) for host in pool.made[-2:]].count(1) == 1
+    await pool.stop()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_engine_that_answers_nonsense_costs_the_others_no_heartbeat() -> None:
+    class Confused(StubHost):
+        async def progress(self) -> Mapping[tuple[str, int], int]:
+            raise RuntimeError("the connection to its process is lost")
+
+        stats: Any = progress
+
+    kinds = [Confused, StubHost]
+    pool = pool_of(2, lambda: kinds.pop(0)())
+    await pool.start()
+    await pool.ready()
+    assert await pool.progress() == {("cell", 1): 7}
+    assert [figures.stats for figures in await pool.figures()] == [None, {"running": 3.0}]
+    await pool.stop()
+
+
+async def test_a_watcher_that_fails_does_not_keep_the_engines_from_starting() -> None:
+    def fails() -> None:
+        raise ValueError("not again")
+
+    pool = pool_of(1)
+    pool.watch(fails)
+    await pool.start()
+    async with asyncio.timeout(10):
+        await pool.ready()
     await pool.stop()
 
 

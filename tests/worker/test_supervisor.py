@@ -1,0 +1,229 @@
+"""One engine's supervisor with scripted hosts and a clock that tests move: what is restarted when, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import EngineFailed, UnsupportedModel
+from api.bell import Bell
+from tests.worker.house import until
+from tests.worker.stub_clock import StubClock
+from worker.engine_slot import EngineSlot
+from worker.engines import EngineSpec
+from worker.supervisor import RestartPolicy, Supervisor
+
+pytestmark = pytest.mark.anyio
+
+SPEC = EngineSpec(model="tiny", folder=Path())
+
+
+class ScriptedHost:
+    """A host that ends as it is told: `opening`, `ending` and `closing` are raised by the call of that name."""
+
+    def __init__(
+        self,
+        *,
+        opening: BaseException | None = None,
+        ending: BaseException | str | None = None,
+        closing: Exception | None = None,
+        on_open: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.opening, self.ending, self.closing, self.on_open = opening, ending, closing, on_open
+
+    async def open(self) -> None:
+        if self.opening is not None:
+            raise self.opening
+        self.on_open()
+
+    async def ended(self) -> str:
+        await asyncio.sleep(0)
+        if self.ending is None:
+            await asyncio.Event().wait()
+        if isinstance(self.ending, BaseException):
+            raise self.ending
+        return str(self.ending)
+
+    async def close(self) -> None:
+        if self.closing is not None:
+            raise self.closing
+
+
+class Scene:
+    """A supervisor whose hosts come from `make`; `starts` has the time of each start."""
+
+    def __init__(self, make: Callable[[int], Any], *, fraction: float = 0.0) -> None:
+        self.clock = StubClock(fraction)
+        self.bell = Bell()
+        self.slot = EngineSlot(spec=SPEC)
+        self.starts: list[float] = []
+        self._make = make
+        self.supervisor = Supervisor(
+            self.slot,
+            make_host=self._make_host,
+            on_change=self.bell.ring,
+            policy=RestartPolicy(),
+            timing=self.clock.timing,
+        )
+
+    def _make_host(self, _spec: EngineSpec) -> Any:
+        self.starts.append(self.clock.now)
+        return self._make(len(self.starts))
+
+    async def reaches(self, state: str, starts: int = 1) -> None:
+        await until(self.bell, lambda: self.slot.state == state and len(self.starts) >= starts)
+
+    async def __aenter__(self) -> Scene:
+        self.supervisor.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.supervisor.stop()
+
+
+def never_made(_start: int) -> Any:
+    raise OSError("no room for another process")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _: ScriptedHost(opening=OSError("out of memory")),
+        lambda _: ScriptedHost(ending="it was killed"),
+        lambda _: ScriptedHost(ending=RuntimeError("the connection to its process is lost")),
+        lambda _: ScriptedHost(ending=asyncio.CancelledError()),
+        lambda _: ScriptedHost(ending="it was killed", closing=OSError("it does not close either")),
+        never_made,
+    ],
+    ids=["does not open", "opens and dies", "cannot be watched", "is cancelled elsewhere", "does not close", "no host"],
+)
+@pytest.mark.parametrize("fraction", [0.0, 0.999])
+async def test_an_engine_that_dies_at_each_start_is_started_ten_times_a_minute_at_most(
+    make: Callable[[int], Any], fraction: float
+) -> None:
+    async with Scene(make, fraction=fraction) as scene:
+        await scene.reaches("failed")
+        in_first_minute = [start for start in scene.starts if start < 60]
+        assert 5 <= len(in_first_minute) <= 10
+        assert scene.starts[-1] >= 60, "what ails it may pass: it is not given up sooner"
+        assert scene.slot.supervised
+        assert isinstance(scene.slot.error, EngineFailed)
+
+
+async def test_delays_double_up_to_a_limit_and_differ_by_chance() -> None:
+    policy = RestartPolicy(first_delay=1.0, max_delay=30.0)
+    assert [policy.delay(failures, fraction=0.0) for failures in range(8)] == [0, 0.5, 1, 2, 4, 8, 15, 15]
+    assert [policy.delay(failures, fraction=0.5) for failures in (1, 3, 9_999)] == [0.75, 3.0, 22.5]
+
+
+async def test_an_operator_brings_a_failed_engine_back() -> None:
+    mended = False
+    async with Scene(lambda _: ScriptedHost() if mended else ScriptedHost(opening=OSError("no memory"))) as scene:
+        await scene.reaches("failed")
+        given_up = len(scene.starts)
+        mended = True
+        assert scene.supervisor.retry()
+        await scene.reaches("ready")
+        assert len(scene.starts) == given_up + 1
+        assert (scene.slot.error, scene.slot.failures) == (None, 0)
+        assert not scene.supervisor.retry(), "there is nothing to retry any more"
+
+
+async def test_a_retry_ends_the_wait_for_the_next_start() -> None:
+    async with Scene(lambda start: ScriptedHost(opening=OSError("busy") if start == 1 else None)) as scene:
+        scene.clock.stopped = True
+        await until(scene.bell, lambda: scene.slot.failures == 1 and scene.slot.error is not None)
+        assert scene.slot.state == "starting"
+        assert scene.supervisor.retry()
+        await scene.reaches("ready", starts=2)
+
+
+async def test_a_wrong_model_is_given_up_at_once() -> None:
+    async with Scene(lambda _: ScriptedHost(opening=UnsupportedModel("no MLP"))) as scene:
+        await scene.reaches("failed")
+        assert scene.starts == [0.0]
+
+
+async def test_an_engine_that_lacks_a_package_is_given_up_at_once() -> None:
+    async with Scene(lambda _: ScriptedHost(opening=ModuleNotFoundError("No module named 'vllm'"))) as scene:
+        await scene.reaches("failed")
+        assert scene.starts == [0.0]
+        assert "No module named 'vllm'" in str(scene.slot.error)
+
+
+async def test_healthy_uptime_forgets_the_failures_before_it() -> None:
+    class Aged(ScriptedHost):
+        async def ended(self) -> str:
+            scene.clock.now += RestartPolicy().healthy_seconds
+            return await super().ended()
+
+    scene = Scene(lambda start: ScriptedHost(opening=OSError("busy")) if start % 2 else Aged(ending="killed"))
+    async with scene:
+        await scene.reaches("ready", starts=40)
+        waits = [after - before for before, after in zip(scene.starts[:-1:2], scene.starts[1::2], strict=True)]
+        assert set(waits) == {0.5}, "each failed start is the first in a row"
+
+
+async def test_finished_work_is_healthy_too_and_the_next_start_is_at_once() -> None:
+    def make(start: int) -> ScriptedHost:
+        def work() -> None:
+            with scene.slot.computing():
+                pass
+
+        class Works(ScriptedHost):
+            async def ended(self) -> str:
+                work()
+                return await super().ended()
+
+        return Works(ending="killed") if start < 20 else ScriptedHost()
+
+    scene = Scene(make)
+    async with scene:
+        await scene.reaches("ready", starts=20)
+        assert scene.clock.now == 0.0
+
+
+async def test_an_engine_that_dies_of_what_it_was_given_is_not_given_up() -> None:
+    """Cells count their own attempts; an engine that came up and died at work is only started more slowly."""
+
+    class Dies(ScriptedHost):
+        async def ended(self) -> str:
+            scene.slot.begun += 1
+            return await super().ended()
+
+    scene = Scene(lambda start: Dies(ending="killed") if start < 50 else ScriptedHost())
+    async with scene:
+        await scene.reaches("ready", starts=50)
+        assert scene.clock.now > 600
+
+
+async def test_a_supervisor_that_ends_is_logged_and_a_retry_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    async with Scene(lambda _: ScriptedHost()) as scene:
+        await scene.reaches("ready")
+        assert scene.supervisor._task is not None
+        with caplog.at_level(logging.ERROR):
+            scene.supervisor._task.cancel()
+            await until(scene.bell, lambda: not scene.slot.supervised)
+        assert scene.slot.state == "failed"
+        assert "supervisor" in str(scene.slot.error)
+        assert "tiny" in caplog.text
+        assert scene.supervisor.retry()
+        await scene.reaches("ready", starts=2)
+        assert scene.slot.supervised
+
+
+async def test_a_host_that_is_replaced_is_followed_by_another() -> None:
+    async with Scene(lambda _: ScriptedHost()) as scene:
+        await scene.reaches("ready")
+        first = scene.slot.host
+        assert first is not None
+        scene.supervisor.replace(first, "it no longer answers")
+        await scene.reaches("ready", starts=2)
+        scene.supervisor.replace(first, "it no longer answers")
+        await asyncio.sleep(0)
+        assert scene.slot.state == "ready", "the one that is gone cannot be replaced again"

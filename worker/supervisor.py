@@ -1,0 +1,257 @@
+"""Supervision of one engine: start it, wait for its end, start it again after a back-off, give it up, retry it.
+
+A supervisor survives whatever its engine's host raises, while the host is made, opened, awaited or closed. It does not
+know what the engine computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ampsweep.errors import AmpsweepError, EngineFailed, SteeringNotInstalled
+from worker.engine_slot import EngineSlot, EngineState
+from worker.engines import EngineSpec
+from worker.host import Host
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """When an engine that ended is started again, and when it is given up. Times are in seconds.
+
+    The n-th failure in a row is followed by a delay of `first_delay` * 2^(n-1), at most `max_delay`, of which a random
+    half is taken off, so that engines that failed together do not start together. An engine that was ready for
+    `healthy_seconds`, or finished a cell or a stream, was healthy: its end does not count as a failure, and it is
+    started again at once. An engine is given up after `max_failures` failures in a row over at least `min_seconds`; at
+    once where no start can succeed (see `is_permanent`).
+    """
+
+    first_delay: float = 1.0
+    max_delay: float = 30.0
+    healthy_seconds: float = 60.0
+    max_failures: int = 5
+    min_seconds: float = 60.0
+
+    def delay(self, failures: int, *, fraction: float) -> float:
+        """Return the delay after `failures` failures in a row; `fraction` in [0, 1) is the random part."""
+        if failures == 0:
+            return 0.0
+        longest = min(self.max_delay, self.first_delay * 2.0 ** min(failures - 1, 32))
+        return longest * (1 + fraction) / 2
+
+
+PATIENT = RestartPolicy()
+"""For a server: what ails an engine may pass."""
+
+IMPATIENT = RestartPolicy(max_failures=3, min_seconds=0.0)
+"""For a command that somebody waits for: an engine that does not start three times is given up within seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A monotonic clock, a way to wait, and random numbers in [0, 1)."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+REAL_TIME = Timing()
+
+
+class Supervisor:
+    """Keeps an engine running in its slot from `start` to `stop`.
+
+    `make_host` makes a host that is not opened yet. `on_change` is called whenever the slot's state has changed.
+    """
+
+    def __init__(
+        self,
+        slot: EngineSlot,
+        *,
+        make_host: Callable[[EngineSpec], Host],
+        on_change: Callable[[], None],
+        policy: RestartPolicy,
+        timing: Timing,
+    ) -> None:
+        self.slot = slot
+        self._make_host = make_host
+        self._on_change = on_change
+        self._policy = policy
+        self._timing = timing
+        self._task: asyncio.Task[None] | None = None
+        self._retried = asyncio.Event()
+        self._replaced: asyncio.Future[str] | None = None
+        self._counted = 0  # failures in a row that the engine was surely the cause of
+        self._counted_since = 0.0
+
+    def start(self) -> None:
+        """Begin to supervise; return at once."""
+        self.slot.supervised = True
+        self._task = asyncio.create_task(self._supervise())
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End the engine and its supervision. A second call changes nothing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def retry(self) -> bool:
+        """Start a failed engine, or one that waits for its next start, now; return False for one that is ready.
+
+        Its failures are forgotten. A supervisor that has ended begins anew.
+        """
+        if self.slot.state == "ready" and self.slot.supervised:
+            return False
+        log.info("the engine of model %s is retried on request", self.slot.spec.model)
+        self._forget()
+        self._retried.set()
+        if self.slot.state == "failed":
+            self._become("starting", None)
+        if self._task is not None and self._task.done():
+            self.start()
+        return True
+
+    def replace(self, host: Host, reason: str) -> None:
+        """End `host`, unless it has ended already, and start another."""
+        if self.slot.host is host and self._replaced is not None and not self._replaced.done():
+            self._replaced.set_result(reason)
+
+    async def _supervise(self) -> None:
+        while True:
+            self._retried.clear()
+            error = await self._run()
+            if self._gives_up(error):
+                log.error("the engine of model %s is given up until it is retried", self.slot.spec.model)
+                self._become("failed", error)
+                await self._retried.wait()
+            else:
+                self._become("starting", error)
+                await self._back_off()
+
+    async def _run(self) -> AmpsweepError:
+        """Start the engine, wait for its end, free it, and return why it ended."""
+        slot = self.slot
+        host: Host | None = None
+        begun, finished, ready_at = slot.begun, slot.finished, None
+        try:
+            host = self._make_host(slot.spec)
+            await host.open()
+            ready_at = self._timing.now()
+            begun, finished = slot.begun, slot.finished
+            slot.starts += 1
+            slot.host = host
+            log.info("the engine of model %s is ready", slot.spec.model)
+            self._become("ready", None)
+            reason = await self._end_of(host)
+        except (Exception, asyncio.CancelledError) as raised:
+            if _is_cancelled():
+                raise
+            what = "did not start" if ready_at is None else "cannot be reached"
+            error = raised if isinstance(raised, AmpsweepError) else _unknown(raised, what)
+            ours = error is raised
+            told = error.message if ours else type(raised).__name__
+            log.warning("the engine of model %s %s: %s", slot.spec.model, what, told, exc_info=None if ours else raised)
+        else:
+            error = EngineFailed(f"the engine ended: {reason}")
+            log.warning("the engine of model %s ended (%s); it is started again", slot.spec.model, reason)
+        finally:
+            slot.state, slot.host, self._replaced = "starting", None, None
+            if host is not None:
+                await _close(host, slot.spec.model)
+        if ready_at is None:
+            slot.failed_starts += 1
+        else:
+            slot.deaths += 1
+        uptime = 0.0 if ready_at is None else self._timing.now() - ready_at
+        if slot.finished > finished or uptime >= self._policy.healthy_seconds:
+            self._forget()
+        else:
+            # What it was given may be what it died of: cells have attempts of their own, so only the delay grows.
+            self._count(surely_its_own=slot.begun == begun)
+        return error
+
+    async def _end_of(self, host: Host) -> str:
+        """Wait until a host has ended, or is to be replaced; return why."""
+        self._replaced = asyncio.get_running_loop().create_future()
+        ended = asyncio.ensure_future(host.ended())
+        try:
+            await asyncio.wait({ended, self._replaced}, return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else self._replaced.result()
+        finally:
+            ended.cancel()
+
+    async def _back_off(self) -> None:
+        delay = self._policy.delay(self.slot.failures, fraction=self._timing.random())
+        if not delay:
+            return
+        log.info("the engine of model %s is started again in %.1f s", self.slot.spec.model, delay)
+        waits = [asyncio.ensure_future(self._timing.sleep(delay)), asyncio.ensure_future(self._retried.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _gives_up(self, error: AmpsweepError) -> bool:
+        if is_permanent(error):
+            return True
+        enough = self._counted >= self._policy.max_failures
+        return enough and self._timing.now() - self._counted_since >= self._policy.min_seconds
+
+    def _count(self, *, surely_its_own: bool) -> None:
+        self.slot.failures += 1
+        if surely_its_own:
+            if not self._counted:
+                self._counted_since = self._timing.now()
+            self._counted += 1
+
+    def _forget(self) -> None:
+        self.slot.failures = 0
+        self._counted = 0
+
+    def _become(self, state: EngineState, error: AmpsweepError | None) -> None:
+        self.slot.state, self.slot.error = state, error
+        self._on_change()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Note that the supervision has ended though nobody stopped it; it never should."""
+        if task is not self._task:
+            return
+        raised = None if task.cancelled() else task.exception()
+        log.error("the supervisor of an engine of model %s ended", self.slot.spec.model, exc_info=raised)
+        self.slot.supervised = False
+        self.slot.host = None
+        self._become("failed", EngineFailed("the engine's supervisor ended; the server's log says why"))
+
+
+def is_permanent(error: AmpsweepError) -> bool:
+    """Whether another start would end in the same way: the model, the settings or the installation are wrong."""
+    return error.status < 500 or isinstance(error, SteeringNotInstalled) or isinstance(error.__cause__, ImportError)
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task itself is being cancelled, rather than something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _unknown(raised: BaseException, what: str) -> EngineFailed:
+    error = EngineFailed(f"the engine {what}: {str(raised) or type(raised).__name__}")
+    error.__cause__ = raised
+    return error
+
+
+async def _close(host: Host, model: str) -> None:
+    try:
+        await host.close()
+    except Exception:
+        log.exception("the engine of model %s could not be closed", model)
