@@ -3,6 +3,7 @@
 AmpsweepError             500  internal_error
 ├── InvalidRequest        422  invalid_request      a field is wrong; `param` names it
 │   ├── UnknownName       422  unknown_name         a model, language, task or corpus; lists the known ones
+│   ├── NoNeurons         422  no_neurons           an intervention that would change no neuron
 │   ├── PromptTooLong     422  prompt_too_long      more text than this server or this model takes
 │   ├── MaxTokensTooLarge 422  max_tokens_too_large more tokens than this server draws for one request
 │   └── SweepTooLarge     422  too_many_cells       more cells than this server plans for one sweep
@@ -84,6 +85,12 @@ class UnknownName(InvalidRequest):
     def __init__(self, what: str, name: str, known: Iterable[str], *, param: str | None = None) -> None:
         listed = ", ".join(sorted(known)) or "none"
         super().__init__(f"unknown {what} {name!r}; known: {listed}", param=param)
+
+
+class NoNeurons(InvalidRequest):
+    """Steering was asked for, and the intervention would change no neuron; it is never left out silently."""
+
+    code = "no_neurons"
 
 
 class PromptTooLong(InvalidRequest):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from api.limits import Limits
 from jobs.edge import Name, Strict, validated
@@ -59,19 +60,32 @@ class GenerationRequest(Strict):
     user: str | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
+    @model_validator(mode="after")
+    def _neurons_of_an_intervention(self) -> GenerationRequest:
+        if self.neurons is not None and self.intervention is None:
+            message = "steers nothing without an intervention; give one, or leave neurons out for an unsteered answer"
+            raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
+        return self
+
     @property
     def with_usage(self) -> bool:
         """Whether a stream tells the token counts at its end."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def call(self, prompt: Prompt, *, max_tokens: int, logprobs: int, limits: Limits) -> CompletionCall:
-        """Return what the engines are asked; PromptTooLong or MaxTokensTooLarge for more than the server takes."""
+    def call(
+        self, prompt: Prompt, *, max_tokens: int, logprobs: int, limits: Limits, tokens_param: str = "max_tokens"
+    ) -> CompletionCall:
+        """Return what the engines are asked.
+
+        Raises PromptTooLong or MaxTokensTooLarge for more than the server takes; `tokens_param` is what the request
+        calls `max_tokens`.
+        """
         if isinstance(prompt, str):
             limits.check_prompt(len(prompt), param="prompt")
         else:
             limits.check_prompt(sum(len(turn.content) for turn in prompt), param="messages")
         answers = 1 if self.n is None else self.n
-        limits.check_tokens(max_tokens * answers, param="max_tokens")
+        limits.check_tokens(max_tokens * answers, param=tokens_param)
         return CompletionCall(
             model=self.model,
             prompt=prompt,

@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
 from engine.intervention import Intervention, Op, Patch
 from engine.kernels.statistic import Statistic
 from engine.neuron_set import NeuronSet
@@ -97,6 +97,34 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         statistic=intervention.statistic,
         coef=None if intervention.statistic is None else coef[order].astype(np.float32),
     )
+
+
+def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
+    """Raise NoNeurons where the steering that was asked for is not applied.
+
+    That is an intervention without edits, and one that names a language without neurons in its layers beside others.
+    With `non_target` a language may have none: the others' neurons are changed then.
+    """
+    param = "languages" if intervention.other is None else "other"
+    owners = intervention.languages if intervention.other is None else (intervention.other,)
+    empty = [code for code in owners if not _layers_with_neurons(neuron_set, code, intervention.layers)]
+    if len(edits.indices) and (not empty or intervention.non_target is not None):
+        return
+    elsewhere = {layer for code in empty for layer in _layers_with_neurons(neuron_set, code, None)}
+    names = ", ".join(empty or owners)
+    if elsewhere:
+        asked, known = (", ".join(map(str, sorted(layers))) for layers in (intervention.layers or (), elsewhere))
+        message = f"neuron set {neuron_set.id} has no neurons of {names} in layers {asked}, only in {known}"
+        raise NoNeurons(f"{message}; choose among those", param="intervention.layers")
+    counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))
+    message = f"neuron set {neuron_set.id} has no neurons of {names}, so nothing would be steered"
+    raise NoNeurons(f"{message}; languages with neurons: {counts or 'none'}", param=f"intervention.{param}")
+
+
+def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int, ...] | None) -> set[int]:
+    """Return the layers, of `layers` or of all, in which a language has neurons."""
+    found = set(neuron_set.neurons[language][:, 0].tolist())
+    return found if layers is None else found.intersection(layers)
 
 
 def _flat(neuron_set: NeuronSet, language: str) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ import torch
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.files import sync_folder
 from ampsweep.folders.model import CONFIG, fingerprint
-from engine.edits import Edits, resolve
+from engine.edits import Edits, require_neurons, resolve
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 
@@ -116,7 +116,7 @@ def export(folder: Path, neurons: NeuronSet, intervention: Intervention, out: Pa
 
 
 def _foldable(intervention: Intervention, neurons: NeuronSet) -> Edits:
-    """Return the factors as edits; raises InvalidRequest where there is more to it than factors."""
+    """Return the factors as edits; raises InvalidRequest where there is more to it, NoNeurons for no factor."""
     for param, op in (
         ("intervention.op", intervention.op),
         ("intervention.non_target.op", None if intervention.non_target is None else intervention.non_target.op),
@@ -127,7 +127,9 @@ def _foldable(intervention: Intervention, neurons: NeuronSet) -> Edits:
     if intervention.scope != "all":
         message = "weights are the same for every token: give scope all, or steer with an engine of this package"
         raise InvalidRequest(message, param="intervention.scope")
-    return resolve(intervention, neurons)
+    edits = resolve(intervention, neurons)
+    require_neurons(edits, intervention, neurons)
+    return edits
 
 
 def _weight_files(folder: Path) -> set[str]:

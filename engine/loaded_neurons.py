@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ampsweep.errors import UnknownName
-from engine.edits import Edits, resolve
+from engine.edits import Edits, require_neurons, resolve
 from engine.neuron_set import NeuronSet
 from engine.protocol import EngineInfo, Steering
 
@@ -26,8 +26,14 @@ class LoadedNeurons:
         return new
 
     def resolve(self, steering: Steering) -> Edits:
-        """Work out a steering's edits; raises UnknownName for a set that is not here, else as `edits.resolve`."""
+        """Work out a steering's edits.
+
+        Raises UnknownName for a set that is not here, NoNeurons where nothing would be steered, and what
+        `edits.resolve` raises.
+        """
         if steering.neurons not in self._sets:
             raise UnknownName("neuron set", steering.neurons, self._sets, param="neurons")
-        edits = resolve(steering.intervention, self._sets[steering.neurons])
+        neuron_set = self._sets[steering.neurons]
+        edits = resolve(steering.intervention, neuron_set)
+        require_neurons(edits, steering.intervention, neuron_set)
         return replace(edits, whole_pass=edits.statistic is not None and steering.mode == "paper")

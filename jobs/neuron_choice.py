@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ampsweep.canonical import content_hash
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
@@ -19,11 +20,15 @@ MAX_TOKENS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronChoice:
-    """A set by reference, the languages it has or will have, and whether it has patch values."""
+    """A set by reference, the languages it has or will have, and whether it has patch values.
+
+    `counts` are the neurons of each language, where the set is there already.
+    """
 
     ref: NeuronsRef
     languages: tuple[str, ...]
     has_patch: bool
+    counts: Mapping[str, int] | None = None
 
 
 def choose_neurons(
@@ -32,7 +37,11 @@ def choose_neurons(
     """Find what `spec.neurons` means for a model; raises InvalidRequest or UnknownName with the field."""
     if isinstance(spec.neurons, NeuronsById):
         return _existing(spec.neurons, model, neuron_sets)
-    return neurons_to_find(spec.neurons, model, catalog, mode=mode)
+    choice = neurons_to_find(spec.neurons, model, catalog, mode=mode)
+    try:
+        return replace(choice, counts=neuron_sets.get(choice.ref.id).languages)
+    except (NotFound, DamagedFile):
+        return choice  # found, or found again, when the sweep runs
 
 
 def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
@@ -49,6 +58,7 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
         ref=NeuronsRef(id=info.id, languages=tuple(sorted(info.languages))),
         languages=tuple(info.languages),
         has_patch=bool(info.patch),
+        counts=info.languages,
     )
 
 

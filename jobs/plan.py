@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, overload
 
-from ampsweep.errors import InvalidRequest, SweepTooLarge, UnknownName
+from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge, UnknownName
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
 from jobs.cell import Cell, Mode, TaskRef
@@ -64,10 +64,10 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     cells: dict[str, Cell] = {}
     warnings: dict[str, None] = {}
     for mode in spec.mode:
-        tasks: list[_Planned] = []
-        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, tasks=tasks, max_cells=max_cells):
+        told: list[str] = []
+        for cell in _plan_in(mode, spec, search, catalog, neuron_sets, warnings=told, max_cells=max_cells):
             cells.setdefault(cell.id, cell)
-        warnings.update(dict.fromkeys(warning for task in tasks for warning in task.warnings))
+        warnings.update(dict.fromkeys(told))
     return Plan(tuple(search.first(list(cells.values()))), tuple(warnings))
 
 
@@ -78,15 +78,17 @@ def _plan_in(
     catalog: Catalog,
     neuron_sets: NeuronSets,
     *,
-    tasks: list[_Planned],
+    warnings: list[str],
     max_cells: int,
 ) -> Iterator[Cell]:
-    """Yield the cells of the whole grid in one mode, some of them perhaps twice; `tasks` gets those of the spec."""
+    """Yield the cells of the whole grid in one mode, some of them perhaps twice; `warnings` gets those of the plan."""
     model = catalog.model(spec.model)
     neurons = choose_neurons(spec, model, catalog, neuron_sets, mode=mode)
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
-    tasks += [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
+    tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
+    warnings += _unsteered_targets(spec, neurons, targets)
+    warnings += [warning for task in tasks for warning in task.warnings]
     if (count := len(spec.mode) * _count(spec, search, tasks, len(layers))) > max_cells:
         raise SweepTooLarge(
             f"the sweep would have {count} cells, and {max_cells} is the most; give fewer factors, languages or layers",
@@ -192,6 +194,21 @@ def _targets(spec: SweepSpec, neurons: NeuronChoice) -> tuple[str, ...]:
         message = "the neuron set has no other language; leave the control other out"
         raise InvalidRequest(message, param="interventions.controls")
     return tuple(asked or neurons.languages)
+
+
+def _unsteered_targets(spec: SweepSpec, neurons: NeuronChoice, targets: tuple[str, ...]) -> list[str]:
+    """Return a warning about targets without neurons, as far as the set is there; NoNeurons where all are without."""
+    if neurons.counts is None or spec.interventions.non_target is not None:
+        return []
+    empty = [language for language in targets if not neurons.counts[language]]
+    if not empty:
+        return []
+    message = f"neuron set {neurons.ref.id} has no neurons of {', '.join(empty)}"
+    if len(empty) == len(targets):
+        counts = ", ".join(f"{code} ({count})" for code, count in neurons.counts.items() if count) or "none"
+        message = f"{message}, so nothing would be steered; languages with neurons: {counts}"
+        raise NoNeurons(message, param="interventions.languages")
+    return [f"interventions.languages: {message}; their cells change nothing and repeat the baseline"]
 
 
 def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[int, ...] | None]:

@@ -89,7 +89,8 @@ SUMMARY = pa.schema(
         ("no_effect", pa.float64()),
     ]
 )
-"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value.
+"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value, or
+that the intervention changed no neuron.
 
 `p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on. `rung` is
 as in the samples: rows that have one are steps of a search, on few items. `p_mid` is McNemar's mid-p, of accuracies;

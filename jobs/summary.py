@@ -22,6 +22,9 @@ from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_of
 
+NOTHING_CHANGED = "the intervention changed no neuron"
+"""The note of a steered cell for which the neuron set has no neurons: its value is that of the unsteered model."""
+
 _TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
 _FAMILY = ("task", "mode", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers", "rung")
 """Rows that agree in these differ in their languages: the p-values of one table."""
@@ -73,7 +76,10 @@ class SummaryBuilder:
                 counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
                 place = {"metric": metric.name, "rung": self._rung(cell.task)}
                 scale = {"higher_is_better": metric.higher_is_better, "no_effect": metric.no_effect}
-                self._rows.append({**shared, **place, **scale, **counts, **asdict(verdict)})
+                row = {**shared, **place, **scale, **counts, **asdict(verdict)}
+                if not unsteered and not found.neurons:
+                    row["note"] = "; ".join(filter(None, (NOTHING_CHANGED, row["note"])))
+                self._rows.append(row)
                 if metric.name == "lss" and verdict.value is not None:
                     self.shifts[cell.id] = verdict.value
 

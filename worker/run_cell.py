@@ -51,8 +51,14 @@ async def run_cell(
     `done` counts the items all of whose calls are answered; `requests` bounds how many requests are in the engine at
     once. Raises EngineFailed where the engine died, and UnknownName where the neuron set has not what the intervention
     names. Cancelling it aborts its requests.
+
+    A cell whose intervention changes no neuron (LAPE may find none for a language) is asked unsteered, and its file
+    says that no neuron was changed: a sweep over all languages of a set does not fail because of one.
     """
     steering = await _steering(cell, shelf)
+    neurons = 0 if steering is None else await asyncio.to_thread(shelf.count, steering)
+    if not neurons:
+        steering = None
     found = await asyncio.to_thread(load_items, cell, catalog)
 
     waiting = [len(item.calls) for item in found.items]
@@ -74,7 +80,7 @@ async def run_cell(
             epoch=epoch,
             samples=samples,
             left_out=found.left_out,
-            neurons=0 if steering is None else shelf.count(steering),
+            neurons=neurons,
             versions={"ampsweep": __version__, **engine.info.versions},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ def generate(
     languages: Annotated[
         str | None, typer.Option(help="Steer: the languages whose neurons are edited, with commas.")
     ] = None,
-    op: Annotated[str, typer.Option(help="scale, add or set.")] = "scale",
+    op: Annotated[str | None, typer.Option(help="scale, add or set. [default: scale]")] = None,
     factor: Annotated[
         float | None, typer.Option(help="The op's number; with --patch it multiplies the patch value.")
     ] = None,
@@ -44,7 +45,9 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt and print the text as it comes; as JSON once it is whole."""
-    steering = _intervention(intervention, languages, op, factor, patch)
+    steering = _intervention(
+        intervention, {"languages": languages, "op": op, "factor": factor, "patch": patch}, neurons=neurons
+    )
     if server is not None:
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
         given = {key: value for key, value in options.items() if value is not None}
@@ -95,12 +98,19 @@ class _Told:
         show({"text": self._text, "finish_reason": self._finish_reason}, "", as_json=self._as_json)
 
 
-def _intervention(
-    text: str | None, languages: str | None, op: str, factor: float | None, patch: str | None
-) -> dict[str, Any] | None:
+def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
+    """Return the intervention that the options ask for; InvalidRequest where some of them would have no effect."""
+    given = [f"--{name}" for name, value in parts.items() if value is not None]
     if text is not None:
+        if given:
+            message = f"is the whole intervention; leave out {', '.join(given)}, or write it as JSON"
+            raise InvalidRequest(message, param="intervention")
         return json_object(text, param="intervention")
-    if languages is None:
+    if parts["languages"] is None:
+        unused = given + (["--neurons"] if neurons is not None else [])
+        if unused:
+            message = f"steering needs languages: give --languages, or leave out {', '.join(unused)}"
+            raise InvalidRequest(message, param="languages")
         return None
-    codes = [code.strip() for code in languages.split(",") if code.strip()]
-    return {"languages": codes, "op": op, "factor": factor, "patch": patch}
+    codes = [code.strip() for code in parts["languages"].split(",") if code.strip()]
+    return {**parts, "languages": codes, "op": parts["op"] or "scale"}

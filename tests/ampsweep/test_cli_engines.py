@@ -153,7 +153,10 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     ]
 
 
-def test_a_batch_takes_statistics_and_weights(model: Path, neurons: Path, tmp_path: Path) -> None:
+def test_a_batch_takes_statistics_and_weights(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"en": {"0": [5]}, "fr": {"1": [3]}}')
+    neurons = tmp_path / "imported"
+    assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
     forms: list[dict[str, Any]] = [
         {"languages": ["fr"], "op": "add", "statistic": "iqr"},
         {"languages": {"fr": 2, "en": 0.5}, "op": "add", "statistic": "iqr"},
@@ -233,6 +236,11 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
         (("--intervention", "{"), "intervention: is not JSON"),
         (("--intervention", '{"op": "scale", "factor": 2}', "--neurons", "NEURONS"), "intervention.languages"),
         (("--languages", "fr", "--neurons", "NEURONS"), "intervention.factor"),
+        (("--op", "set", "--factor", "3", "--neurons", "NEURONS"), "leave out --op, --factor, --neurons"),
+        (("--neurons", "NEURONS"), "leave out --neurons"),
+        (("--patch", "max"), "leave out --patch"),
+        (("--languages", ",", "--factor", "3", "--neurons", "NEURONS"), "intervention.languages"),
+        (("--factor", "3", "--intervention", json.dumps(STEERED), "--neurons", "NEURONS"), "leave out --factor"),
     ],
 )
 def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, model: Path, neurons: Path) -> None:
@@ -240,3 +248,30 @@ def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, 
     result = call("generate", "Hello", "--model", model, "--engine", "fake", *given)
     assert result.exit_code == 2
     assert complaint in result.stderr
+
+
+def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"fr": {"1": [3]}, "ht": {}}')
+    neurons = tmp_path / "imported"
+    assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
+    asked = {"languages": ["ht"], "op": "scale", "factor": 2}
+    told = call(
+        *("generate", "Hello", "--model", model, "--engine", "fake", "--neurons", neurons),
+        *("--intervention", json.dumps(asked), "--json"),
+    )
+    assert told.exit_code == 2
+    error = json.loads(told.stderr)["error"]
+    assert (error["code"], error["param"]) == ("no_neurons", "intervention.languages")
+    assert "languages with neurons: fr (1)" in error["message"]
+    line = {"custom_id": "a", "kind": "score", "context": "a", "continuation": "b"}
+    elsewhere = {**asked, "languages": ["fr"], "layers": [0]}
+    _, rows = _batch(
+        model, tmp_path, [{**line, "intervention": each} for each in (asked, elsewhere)], "--neurons", neurons
+    )
+    assert [row["logprobs"] for row in rows] == [None, None]
+    assert "no neurons of ht" in rows[0]["error"]
+    assert "no neurons of fr in layers 0, only in 1" in rows[1]["error"]
+    out = tmp_path / "out"
+    told = call("export", "--model", model, "--neurons", neurons, "--intervention", json.dumps(asked), "--out", out)
+    assert (told.exit_code, out.exists()) == (2, False)
+    assert "no neurons of ht" in told.stderr

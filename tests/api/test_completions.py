@@ -77,6 +77,27 @@ async def test_an_intervention_steers_with_the_newest_neuron_set_or_a_named_one(
     assert named["choices"][0]["text"] == steered["choices"][0]["text"]
 
 
+async def test_steering_that_would_change_nothing_is_refused(house: House) -> None:
+    async with serving(house) as server:
+        neurons = {"fr": {"0": [1, 2]}, "ht": {}}
+        made = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
+
+        async def refused(**changes: Any) -> dict[str, Any]:
+            for stream in (False, True):
+                body = {**ASKED, "neurons": made.json()["id"], "stream": stream, **changes}
+                answer = await server.http.post("/v1/completions", json=body)
+                assert answer.status_code == 422, answer.text
+            error: dict[str, Any] = answer.json()["error"]
+            return error
+
+        error = await refused(intervention={**SCALE, "languages": ["ht"]})
+        assert (error["code"], error["param"]) == ("no_neurons", "intervention.languages")
+        error = await refused(intervention={**SCALE, "layers": [1]})
+        assert (error["code"], error["param"]) == ("no_neurons", "intervention.layers")
+        error = await refused()
+        assert (error["code"], error["param"]) == ("invalid_request", "neurons")
+
+
 async def test_statistics_and_weights_tell_interventions_apart(house: House) -> None:
     forms = [
         {"languages": ["fr"], "op": "set", "statistic": "p97.5"},

@@ -14,6 +14,8 @@ from tests.worker.house import SPEC, House
 pytestmark = pytest.mark.anyio
 
 ASKED = {"model": "tiny", "prompt": "x" * 50, "max_tokens": 5}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 5}
+OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,15 @@ ASKED = {"model": "tiny", "prompt": "x" * 50, "max_tokens": 5}
     [
         (Limits(prompt_chars=49), "/v1/completions", ASKED, "prompt_too_long", "prompt", "takes 49"),
         (Limits(max_tokens=4), "/v1/completions", ASKED, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (
+            Limits(max_tokens=4),
+            "/v1/chat/completions",
+            CHAT,
+            "max_tokens_too_large",
+            "max_completion_tokens",
+            "draws 4",
+        ),
+        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, "max_tokens_too_large", "max_tokens", "draws 4"),
         (Limits(cells=9), "/v1/sweeps", SPEC, "too_many_cells", "interventions", "9 is the most"),
     ],
 )

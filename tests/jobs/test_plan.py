@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
+from engine.neuron_json import from_json
 from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
@@ -230,3 +232,27 @@ def test_targets_of_a_task_must_be_the_sweeps(
     with pytest.raises(InvalidRequest, match=message) as caught:
         planned(catalog, tasks=[{"name": "lss", "languages": ["en"], "targets": targets}], **change)
     assert caught.value.param == param
+
+
+def empty_languages(folder: Path, neurons: Mapping[str, object], catalog: Catalog) -> tuple[NeuronSets, str]:
+    made = from_json(neurons, model=catalog.model("tiny"))
+    sets = NeuronSets(folder / "neurons")
+    sets.publish(made.id, made.save)
+    return sets, made.id
+
+
+def test_a_target_without_neurons_is_told_and_a_sweep_of_nothing_but_such_is_refused(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    sets, neurons = empty_languages(tmp_path, {"en": {"0": [1]}, "fr": {}, "tr": {"2": [3]}}, catalog)
+    asked = {"op": "scale", "factors": [2]}
+    found = plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=asked)), catalog, sets)
+    (warning,) = found.warnings
+    assert warning.startswith(f"interventions.languages: neuron set {neurons} has no neurons of fr; ")
+    assert {cell.intervention["languages"][0] for cell in found if cell.intervention} == {"fr", "tr"}
+    only = {**asked, "languages": ["fr"]}
+    with pytest.raises(NoNeurons, match=r"no neurons of fr, .* languages with neurons: en \(1\), tr \(1\)") as caught:
+        plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=only)), catalog, sets)
+    assert caught.value.param == "interventions.languages"
+    silenced = {**only, "non_target": {"op": "set", "factor": 0}}
+    assert not plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=silenced)), catalog, sets).warnings

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from engine.fake import FAKE_INFO, FakeEngine
+from engine.neuron_json import from_json
 from engine.protocol import Score, ScoreRequest
 from jobs.cell import Cell
 from jobs.requests import GenerateCall, ScoreCall
 from jobs.store.records import CellFile, CellRecord
 from jobs.store.states import CellState
+from jobs.summary import SummaryBuilder
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
 from worker.run_cell import Count, _answer, run_cell
@@ -106,3 +109,26 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: Hous
             counts = house.neuron_sets.get(cell.neurons.id).languages
             assert neurons == sum(counts[code] for code in cell.intervention["languages"])
     assert any(neurons for _, neurons in changed)
+
+
+async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(house: House) -> None:
+    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=house.catalog.model("tiny"))
+    house.neuron_sets.publish(made.id, made.save)
+    interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
+    sweep = house.submit(neurons={"id": made.id}, interventions=interventions)
+    engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
+    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+    shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
+    summary = SummaryBuilder(lambda _: None)
+    answers: dict[tuple[str | None, bool], object] = {}
+    for record in house.store.list_cells(sweep.id).data:
+        file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
+        done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
+        found = house.results.read_cell(done)
+        summary.add(found)
+        steered = record.cell.intervention is not None
+        answers[record.cell.task.target_language, steered] = found.table["logprobs"].to_pylist()
+    assert answers["tr", True] == answers["tr", False]
+    assert answers["fr", True] != answers["fr", False]
+    notes = {row["target_language"]: (row["neurons"], row["note"]) for row in summary.rows if row["factor"] is not None}
+    assert notes == {"fr": (1, None), "tr": (0, "the intervention changed no neuron")}
