@@ -70,7 +70,8 @@ async def test_what_was_brought_in_steers(house: House) -> None:
         neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
         asked = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
         steering = {"languages": ["fr"], "op": "scale", "factor": 2}
-        plain = await server.http.post("/v1/completions", json=asked)
+        unsteered = {name: value for name, value in asked.items() if name != "neurons"}
+        plain = await server.http.post("/v1/completions", json=unsteered)
         steered = await server.http.post("/v1/completions", json={**asked, "intervention": steering})
         nobody = await server.http.post("/v1/completions", json={**asked, "intervention": {**steering, "patch": "max"}})
         await server.done(neurons={"id": neurons}, interventions={"languages": ["fr"], "op": "scale", "factors": [2.0]})
