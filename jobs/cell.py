@@ -31,7 +31,9 @@ class TaskRef:
     `target_language` is the second language of a task that compares two (lss: the language of the other object); it
     is None elsewhere. `data_hash` is that of all the items come from. `mode` says whether published mistakes are
     repeated, `chat` whether the model is asked through its chat template. `measures` are pairs of a metric's name and
-    of its aggregation, for tasks whose metrics are known only when they are loaded.
+    of its aggregation, for tasks whose metrics are known only when they are loaded. `repairs` are pairs of a kind (see
+    `jobs.data.rows.REPAIRS`) and how often: what the reader did to the data. `shared_by` are the base and the target
+    languages all of which must have a fact that is asked (lss); without them those of the cell suffice.
     """
 
     name: str
@@ -45,6 +47,12 @@ class TaskRef:
     mode: Mode = "corrected"
     chat: bool = False
     measures: tuple[tuple[str, str], ...] = ()
+    repairs: tuple[tuple[str, int], ...] = ()
+    shared_by: tuple[tuple[str, ...], ...] = ()
+
+
+_LATER = ("repairs", "shared_by")
+"""Fields of a TaskRef that came later: at their default they are no part of a cell's id, which stays what it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +78,8 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """`cell_` and 32 hex digits over all that can change the answer; not over the model's name and source."""
-        content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id}
+        task = {name: value for name, value in _fields(self.task).items() if value or name not in _LATER}
+        content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id, "task": task}
         del content["model"], content["model_source"]
         return "cell_" + content_hash(content)
 
@@ -96,8 +105,8 @@ class Cell:
 
 
 def _task(raw: Mapping[str, Any]) -> TaskRef:
-    measures = tuple((name, aggregation) for name, aggregation in raw.get("measures", ()))
-    return TaskRef(**{**raw, "measures": measures})
+    pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in ("measures", "repairs", "shared_by")}
+    return TaskRef(**{**raw, **pairs})
 
 
 def _fields(value: Cell | TaskRef | NeuronsRef) -> dict[str, Any]:

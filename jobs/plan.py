@@ -120,6 +120,8 @@ class _Planned:
         task = task_for(spec.name, mode=mode, param=f"{self.param}.name")
         if spec.chat and not task.chats:
             raise InvalidRequest(f"task {task.name} scores bare text; leave chat out", param=f"{self.param}.chat")
+        if spec.facts is not None and not task.compares:
+            raise InvalidRequest(f"task {task.name} asks no facts; leave facts out", param=f"{self.param}.facts")
         self.targets = targets if spec.targets is None else self._chosen(spec.targets, targets)
         folder = catalog.data_set(spec.data or task.default_data, param=f"{self.param}.data")
         split = self._split(spec, task)
@@ -146,6 +148,9 @@ class _Planned:
         self.warnings = [f"{self.param}: {warning}" for warning in task.warnings(folder, self.refs)]
 
     def _refs(self, spec: TaskSpec, task: Task, mode: Mode, split: str | None) -> list[TaskRef]:
+        shared = task.compares and spec.facts != "any"
+        only_targets = tuple(sorted(set(self.targets) - set(spec.languages)))
+        shared_by = (tuple(sorted(spec.languages)), only_targets) if shared else ()
         return [
             TaskRef(
                 name=task.name,
@@ -158,6 +163,7 @@ class _Planned:
                 data_hash="",
                 mode=mode,
                 chat=spec.chat,
+                shared_by=shared_by,
             )
             for language in spec.languages
             for target in (self.targets if task.compares else (None,))

@@ -119,7 +119,8 @@ class InterventionsSpec(Strict):
 class TaskSpec(Strict):
     """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.
 
-    `targets` are those of the sweep's target languages that the task is asked with; all without them.
+    `targets` are those of the sweep's target languages that the task is asked with; all without them. `facts` (lss)
+    says whether only the facts are asked that all of the task's languages have, which is the default.
     """
 
     name: Name
@@ -129,6 +130,7 @@ class TaskSpec(Strict):
     split: Name | None = None
     data: Name | None = None
     chat: bool = False
+    facts: Literal["shared", "any"] | None = None
 
 
 class HalvingSpec(Strict):

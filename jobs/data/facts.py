@@ -8,16 +8,17 @@ mLAMA's, a file a language with its own `templates` (`lang`); BMLAMA-53's, a fil
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hashing import files_hash
 from ampsweep.folders.languages import short_code
-from jobs.data.language_files import language_files, read_rows, stem_of
+from jobs.data.language_files import language_files, stem_of
+from jobs.data.rows import distinct, read_rows
 
 FACTS = "facts"
 TEMPLATES = "templates"
@@ -39,11 +40,13 @@ class FactBook:
     """Facts in file order, and for each (relation, language) the one template that is used.
 
     That is the first one held out from training, else the first; templates whose subject does not come before the
-    object cannot make a premise and are passed over.
+    object cannot make a premise and are passed over. `repeated_ids` counts the facts that got an id of their own
+    because an earlier one has theirs, over all languages.
     """
 
     facts: tuple[Fact, ...]
     templates: Mapping[tuple[str, str], str]
+    repeated_ids: int = 0
 
     @property
     def languages(self) -> frozenset[str]:
@@ -57,6 +60,25 @@ class FactBook:
         if template is None or language not in fact.subject:
             return None
         return template.partition("[Y]")[0].replace("[X]", fact.subject[language]).rstrip()
+
+    def shared(self, bases: Iterable[str], targets: Iterable[str]) -> tuple[Fact, ...]:
+        """Return the facts that all these languages have: a premise in each base language, an object in each."""
+        bases, objects = tuple(bases), {*bases, *targets}
+        return tuple(
+            fact
+            for fact in self.facts
+            if objects <= fact.object.keys() and all(self.premise(fact, base) is not None for base in bases)
+        )
+
+    @cached_property
+    def has_unusual_objects(self) -> bool:
+        """Whether an object is not written as `plain` writes it."""
+        return any(plain(word) != word for fact in self.facts for word in fact.object.values())
+
+
+def plain(word: str) -> str:
+    """Return an object in Unicode's normal form C without outer space: two that agree in this are the same."""
+    return unicodedata.normalize("NFC", word).strip()
 
 
 def fact_files(folder: Path) -> list[Path]:
@@ -99,15 +121,17 @@ def _named(folder: Path) -> dict[str, Path]:
 def _in_one_file(facts: Path, templates: Path) -> FactBook:
     rows = read_rows(facts, required=("id", "relation", "subject", "object"))
     forms = read_rows(templates, required=("relation", "language", "template"))
+    ids, repeated = distinct([row.id("id") for row in rows])
     return FactBook(
         facts=tuple(
-            Fact(id=row["id"], relation=row["relation"], subject=_there(row["subject"]), object=_there(row["object"]))
-            for row in rows
+            Fact(id=name, relation=row.id("relation"), subject=row.texts("subject"), object=row.texts("object"))
+            for name, row in zip(ids, rows, strict=True)
         ),
         templates=_chosen(
-            (row["relation"], row["language"], row["template"])
-            for row in sorted(forms, key=lambda form: not form.get("held_out", False))
+            (form.id("relation"), form.text("language"), form.text("template"))
+            for form in sorted(forms, key=lambda form: not form.values.get("held_out", False))
         ),
+        repeated_ids=repeated,
     )
 
 
@@ -122,33 +146,43 @@ class _Growing:
 
 def _mlama(files: Mapping[str, Path], templates: Path) -> FactBook:
     facts: dict[str, _Growing] = {}
+    repeated = 0
     for language, path in files.items():
-        for row in read_rows(path, required=("relation", "lineid", "sub_label", "obj_label")):
-            fact = facts.setdefault(f"{row['relation']}-{row['lineid']}", _Growing(relation=row["relation"]))
-            fact.subject[language], fact.object[language] = row["sub_label"], row["obj_label"]
+        rows = read_rows(path, required=("relation", "lineid", "sub_label", "obj_label"))
+        ids, again = distinct([f"{row.id('relation')}-{row.id('lineid')}" for row in rows])
+        repeated += again
+        for name, row in zip(ids, rows, strict=True):
+            fact = facts.setdefault(name, _Growing(relation=row.id("relation")))
+            fact.subject[language], fact.object[language] = row.text("sub_label"), row.text("obj_label")
     forms = read_rows(templates, required=("relation", "lang", "template"))
-    return _grown(facts, ((row["relation"], short_code(row["lang"]), row["template"]) for row in forms))
+    chosen = ((form.id("relation"), short_code(form.text("lang")), form.text("template")) for form in forms)
+    return _grown(facts, chosen, repeated)
 
 
 def _bmlama(files: Mapping[str, Path]) -> FactBook:
     facts: dict[str, _Growing] = {}
     forms: list[tuple[str, str, str]] = []
+    repeated = 0
     for language, path in files.items():
-        for row in read_rows(path, required=("id", "prompt", "subject", "answer")):
-            own = str(row["id"])  # each fact has its own sentence
-            fact = facts.setdefault(own, _Growing(relation=own))
-            fact.subject[language], fact.object[language] = row["subject"], row["answer"]
-            forms.append((own, language, row["prompt"].replace(row["subject"], "[X]", 1).replace(_MASK, "[Y]")))
-    return _grown(facts, forms)
+        rows = read_rows(path, required=("id", "prompt", "subject", "answer"))
+        ids, again = distinct([row.id("id") for row in rows])
+        repeated += again
+        for name, row in zip(ids, rows, strict=True):
+            subject, prompt = row.text("subject"), row.text("prompt")
+            fact = facts.setdefault(name, _Growing(relation=name))  # each fact has its own sentence
+            fact.subject[language], fact.object[language] = subject, row.text("answer")
+            forms.append((name, language, prompt.replace(subject, "[X]", 1).replace(_MASK, "[Y]")))
+    return _grown(facts, forms, repeated)
 
 
-def _grown(facts: Mapping[str, _Growing], forms: Iterable[tuple[str, str, str]]) -> FactBook:
+def _grown(facts: Mapping[str, _Growing], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactBook:
     return FactBook(
         facts=tuple(
             Fact(id=name, relation=fact.relation, subject=fact.subject, object=fact.object)
             for name, fact in facts.items()
         ),
         templates=_chosen(forms),
+        repeated_ids=repeated,
     )
 
 
@@ -160,8 +194,3 @@ def _chosen(forms: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]
         if before[1] and "[X]" in before[0]:
             chosen.setdefault((relation, language), template)
     return chosen
-
-
-def _there(words: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is not null: Parquet has every language in every row."""
-    return {language: word for language, word in words.items() if word is not None}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from ampsweep.errors import InvalidRequest
-from jobs.data.language_files import read_rows
+from ampsweep.folders.hashing import cached_hash
+from jobs.data.rows import Reading, Row, distinct, read_rows, repairs
 
 OPTIONS = 4
 
@@ -22,23 +22,39 @@ class IncludeItem:
     label: int
 
 
-def read_include(path: Path) -> list[IncludeItem]:
-    """Read one file; InvalidRequest names the row that is wrong.
+def read_include(path: Path) -> Reading[IncludeItem]:
+    """Read one file; InvalidRequest names what is wrong with which line.
 
     The options are `choices` and the right one is `label`, counted from 0; or, as the collection on the Hugging Face
     Hub has it, `option_a` to `option_d` and `answer`.
     """
+    return _read(path, cached_hash(path))
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, _hash: str) -> Reading[IncludeItem]:
     rows = read_rows(path, required=("question",))
-    return [_item(row, number, path.name) for number, row in enumerate(rows, 1)]
+    ids, repeated = distinct([row.id("id", default=at) for at, row in enumerate(rows)])
+    items = tuple(_item(row, name) for row, name in zip(rows, ids, strict=True))
+    decimals = sum(isinstance(row.values.get(_label(row)), float) for row in rows)
+    return Reading(items=items, repairs=repairs(repeated_ids=repeated, decimal_labels=decimals))
 
 
-def _item(row: dict[str, Any], number: int, name: str) -> IncludeItem:
-    options = row.get("choices", [row.get(f"option_{letter}") for letter in "abcd"])
-    if not isinstance(options, list) or len(options) != OPTIONS or not all(isinstance(one, str) for one in options):
-        raise InvalidRequest(f"{name}, row {number}: choices must be a list of {OPTIONS}")
-    label = row.get("label", row.get("answer"))
-    if not isinstance(label, int) or label not in range(OPTIONS):
-        raise InvalidRequest(f"{name}, row {number}: label must be 0 to {OPTIONS - 1}")
+def _label(row: Row) -> str:
+    return "label" if "label" in row.values else "answer"
+
+
+def _item(row: Row, name: str) -> IncludeItem:
+    if "choices" in row.values:
+        choices = row.values["choices"]
+        if not isinstance(choices, list) or len(choices) != OPTIONS:
+            raise row.wrong("choices", f"must be a list of {OPTIONS} texts")
+        options = tuple(row.a_text(choice, f"choices.{at}") for at, choice in enumerate(choices))
+    else:
+        options = tuple(row.text(f"option_{letter}") for letter in "abcd")
     return IncludeItem(
-        id=str(row.get("id", number - 1)), question=row["question"].strip(), options=tuple(options), label=label
+        id=name,
+        question=row.text("question").strip(),
+        options=options,
+        label=row.number_below(_label(row), OPTIONS),
     )

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.languages import short_code
-from jobs.data.jsonl import read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
@@ -52,17 +47,3 @@ def stem_of(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str | None:
     """Return a file's name without its suffix; None where it has none of these."""
     suffix = max((suffix for suffix in suffixes if path.name.endswith(suffix)), key=len, default=None)
     return None if suffix is None else path.name.removesuffix(suffix)
-
-
-def read_rows(path: Path, *, required: Iterable[str]) -> list[dict[str, Any]]:
-    """Return a file's rows in order, each with the `required` keys; InvalidRequest names the file and the row."""
-    if path.suffix != ".parquet":
-        return read_jsonl(path, required=required)
-    try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}") from error
-    if missing := [key for key in required if key not in table.column_names]:
-        raise InvalidRequest(f"{path.name} must have the columns {', '.join(missing)}")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows

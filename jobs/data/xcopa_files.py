@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ampsweep.errors import InvalidRequest
-from jobs.data.language_files import language_files, read_rows, stem_of
+from ampsweep.folders.hashing import cached_hash
+from jobs.data.language_files import language_files, stem_of
+from jobs.data.rows import Reading, Row, distinct, read_rows, repairs
 
 Question = Literal["cause", "effect"]
 
@@ -36,25 +42,57 @@ def xcopa_files(folder: Path, split: str) -> dict[str, Path]:
         raise InvalidRequest(f"xcopa has no split {split!r} in {folder.name}; splits there: {there}") from None
 
 
-def read_xcopa(path: Path, *, source: bool = False) -> list[XcopaItem]:
-    """Read one file; InvalidRequest names the row that is wrong.
+def read_xcopa(path: Path, *, source: bool = False) -> Reading[XcopaItem]:
+    """Read one file; InvalidRequest names what is wrong with which line.
 
     With `source` the question is `question_source`, where there is one: what was published, mistakes included.
     """
+    return _read(path, source, cached_hash(path))
+
+
+def questions_of_most(files: Mapping[str, Path], language: str) -> dict[str, Question]:
+    """Return, by item, the questions of a language that differ from those of more than half of the languages.
+
+    Published questions are wrong in some languages. Files vote that have the same items in their `idx` with the same
+    labels: they are translations of each other. A file that cannot be read has no vote.
+    """
+    own = {item.id: item for item in read_xcopa(files[language]).items}
+    ballots = []
+    for path in files.values():
+        with suppress(InvalidRequest):
+            items = {item.id: item for item in read_xcopa(path).items}
+            if {name: item.label for name, item in items.items()} == {name: item.label for name, item in own.items()}:
+                ballots.append(items)
+    found: dict[str, Question] = {}
+    for name, item in own.items():
+        ((question, votes),) = Counter(ballot[name].question for ballot in ballots).most_common(1)
+        if question != item.question and 2 * votes > len(ballots):
+            found[name] = question
+    return found
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, source: bool, _hash: str) -> Reading[XcopaItem]:
     rows = read_rows(path, required=("idx", "premise", "choice1", "choice2", "question", "label"))
-    return [_item(row, f"{path.name}, item {number}", source=source) for number, row in enumerate(rows, 1)]
+    ids, repeated = distinct([row.id("idx") for row in rows])
+    items = tuple(_item(row, name, source=source) for row, name in zip(rows, ids, strict=True))
+    return Reading(
+        items=items,
+        repairs=repairs(
+            repeated_ids=repeated, decimal_labels=sum(isinstance(row.values["label"], float) for row in rows)
+        ),
+    )
 
 
-def _item(row: dict[str, Any], where: str, *, source: bool) -> XcopaItem:
-    question = row.get("question_source", row["question"]) if source else row["question"]
-    if question not in get_args(Question) or row["label"] not in (0, 1):
-        raise InvalidRequest(f"{where}: question must be cause or effect, label 0 or 1")
-    if not all(row[key].strip() for key in ("premise", "choice1", "choice2")):
-        raise InvalidRequest(f"{where}: premise and choices must not be empty")
+def _item(row: Row, name: str, *, source: bool) -> XcopaItem:
+    field = "question_source" if source and row.values.get("question_source") is not None else "question"
+    question = row.values[field]
+    if question not in get_args(Question):
+        raise row.wrong(field, "must be cause or effect")
     return XcopaItem(
-        id=str(row["idx"]),
-        premise=row["premise"].strip(),
-        options=(row["choice1"].strip(), row["choice2"].strip()),
+        id=name,
+        premise=row.full_text("premise"),
+        options=(row.full_text("choice1"), row.full_text("choice2")),
         question=question,
-        label=row["label"],
+        label=row.number_below("label", 2),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from ampsweep.errors import InvalidRequest
-from jobs.data.language_files import read_rows
+from ampsweep.folders.hashing import cached_hash
+from jobs.data.rows import Reading, Row, distinct, read_rows, repairs, whole
 
 GAP = "_"
 
@@ -23,26 +23,38 @@ class XwinogradItem:
     label: int
 
 
-def read_xwinograd(path: Path) -> list[XwinogradItem]:
-    """Read one file; InvalidRequest names the row that is wrong.
+def read_xwinograd(path: Path) -> Reading[XwinogradItem]:
+    """Read one file; InvalidRequest names what is wrong with which line.
 
     The right option is `label` (0 or 1), or `answer` ("1" or "2") as the collection on the Hugging Face Hub has it.
     """
+    return _read(path, cached_hash(path))
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, _hash: str) -> Reading[XwinogradItem]:
     rows = read_rows(path, required=("sentence", "option1", "option2"))
-    return [_item(row, number, path.name) for number, row in enumerate(rows, 1)]
+    ids, repeated = distinct([row.id("id", default=at) for at, row in enumerate(rows)])
+    items = tuple(_item(row, name) for row, name in zip(rows, ids, strict=True))
+    decimals = sum(isinstance(row.values.get("label"), float) for row in rows)
+    return Reading(items=items, repairs=repairs(repeated_ids=repeated, decimal_labels=decimals))
 
 
-def _item(row: dict[str, Any], number: int, name: str) -> XwinogradItem:
-    label = row["label"] if "label" in row else {"1": 0, "2": 1}.get(str(row.get("answer")))
-    if label not in (0, 1):
-        raise InvalidRequest(f"{name}, row {number}: label must be 0 or 1 (or answer 1 or 2)")
-    before, gap, after = row["sentence"].partition(GAP)
+def _item(row: Row, name: str) -> XwinogradItem:
+    if "label" in row.values:
+        label = row.number_below("label", 2)
+    else:
+        answer = {"1": 0, "2": 1}.get(str(whole(row.values.get("answer"))))
+        if answer is None:
+            raise row.wrong("answer", "must be 1 or 2 (or label 0 or 1)")
+        label = answer
+    before, gap, after = row.text("sentence").partition(GAP)
     if not gap or GAP in after:
-        raise InvalidRequest(f"{name}, row {number}: sentence must have exactly one {GAP}")
+        raise row.wrong("sentence", f"must have exactly one {GAP}")
     return XwinogradItem(
-        id=str(row.get("id", number - 1)),
+        id=name,
         before=before,
         after=after.rstrip(),
-        options=(row["option1"], row["option2"]),
+        options=(row.text("option1"), row.text("option2")),
         label=label,
     )

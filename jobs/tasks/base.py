@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ampsweep.folders.hashing import files_hash
 from jobs.cell import TaskRef
+from jobs.data.rows import REPAIRS
 from jobs.metrics.metric import Metric
 from jobs.requests import Answer, Call
 from jobs.sample import Sample
@@ -17,11 +18,15 @@ from jobs.sample import Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question: the calls to make, and in `meta` what its task needs to score the answers."""
+    """One question: the calls to make, and in `meta` what its task needs to score the answers.
+
+    One that cannot be asked has no calls, and says in `error` why: it becomes a failed sample.
+    """
 
     doc_id: str
     calls: tuple[Call, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +117,24 @@ class OfFiles(ABC):
         """Return the files that the items of a language come from."""
 
     def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
-        """Return a reference with the hash of its files' names and bytes."""
-        return replace(ref, data_hash=files_hash(self.files(folder, ref.split, ref.data_language)))
+        """Return a reference with the hash of its files' names and bytes, and what the reader did to the data."""
+        files = files_hash(self.files(folder, ref.split, ref.data_language))
+        return replace(ref, data_hash=files, repairs=tuple(sorted(self.repairs(folder, ref).items())))
+
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the data of a reference, by kind (`jobs.data.rows.REPAIRS`)."""
+        del folder, ref
+        return {}
 
     def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
-        """Return nothing, where a task has nothing to say."""
-        del folder, refs
-        return []
+        """Return what the reader did to the data, by language."""
+        del folder
+        told = (
+            f"{ref.name} {ref.data_language}: {REPAIRS[kind].format(count=count)}"
+            for ref in refs
+            for kind, count in ref.repairs
+        )
+        return list(dict.fromkeys(told))
 
 
 def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:
@@ -134,7 +150,9 @@ def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:
 
 
 def failed(item: Item, answers: Sequence[Answer]) -> Sample | None:
-    """Return a failed sample if one of the answers failed, or has no tokens to judge by."""
+    """Return a failed sample if the item could not be asked, an answer failed, or one has no tokens to judge by."""
+    if item.error is not None:
+        return Sample(doc_id=item.doc_id, error=item.error)
     for answer in answers:
         if answer.error is not None or not answer.logprobs:
             return Sample(doc_id=item.doc_id, error=answer.error or "no tokens came back")

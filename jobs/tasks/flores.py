@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ampsweep.folders.languages import ENGLISH_NAMES
 from jobs.cell import TaskRef
-from jobs.data.texts import read_aligned, text_files
+from jobs.data.texts import Text, read_aligned, read_texts, text_files
 from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.metrics.metric import Metric
@@ -53,12 +53,17 @@ class Flores(OfFiles):
         files = self._files(folder, split)
         return [files[SOURCE], files[language]]
 
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the texts; those that are not aligned are refused."""
+        source, target = self.files(folder, ref.split, ref.data_language)
+        read_aligned(source, target)
+        return read_texts(target).repairs
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` sentences."""
         del seed
-        source, target = self.files(folder, ref.split, ref.data_language)
-        pairs = read_aligned(source, target)[: ref.limit]
-        items = [self._item(at, pair, ref.data_language) for at, pair in enumerate(pairs)]
+        pairs = read_aligned(*self.files(folder, ref.split, ref.data_language))[: ref.limit]
+        items = [self._item(source, translation, ref.data_language) for source, translation in pairs]
         return ItemSet(items=tuple(items), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
@@ -72,8 +77,8 @@ class Flores(OfFiles):
     def _files(self, folder: Path, split: str | None) -> dict[str, Path]:
         return text_files(folder, split or self.default_split, default=self.default_split)
 
-    def _item(self, at: int, pair: tuple[str, str], language: str) -> Item:
-        sentence, translation = pair
+    def _item(self, source: Text, translation: Text, language: str) -> Item:
+        sentence = source.text
         if self._targeted:
             name = ENGLISH_NAMES[language]
             prompt = f"Translate from English to {name}.\n\nEnglish: {sentence}\n{name}:"
@@ -83,4 +88,4 @@ class Flores(OfFiles):
             call = GenerateCall(prompt=prompt + ("" if self._targeted else " "), max_tokens=PAPER_TOKENS)
         else:
             call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
-        return Item(doc_id=str(at), calls=(call,), meta={"gold": translation})
+        return Item(doc_id=str(source.at), calls=(call,), meta={"gold": translation.text})

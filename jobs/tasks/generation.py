@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
@@ -56,13 +56,18 @@ class Generation(OfFiles):
         files = super().settle(folder, ref).data_hash
         return replace(ref, data_hash=content_hash([files, metadata.version(IDENTIFIER)], length=64))
 
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the texts."""
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return read_texts(path).repairs
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` texts."""
         del seed
         (path,) = self.files(folder, ref.split, ref.data_language)
         items = [
-            Item(doc_id=str(at), calls=(GenerateCall(prompt=text, max_tokens=NEW_TOKENS),))
-            for at, text in enumerate(read_texts(path)[: ref.limit])
+            Item(doc_id=str(text.at), calls=(GenerateCall(prompt=text.text, max_tokens=NEW_TOKENS),))
+            for text in read_texts(path).items[: ref.limit]
         ]
         return ItemSet(items=tuple(items), left_out=0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobs.cell import TaskRef
@@ -29,11 +29,16 @@ class Include(ByLanguage):
     metrics: tuple[Metric, ...] = (Accuracy(),)
     default_data = "include"
 
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the rows."""
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return read_include(path).repairs
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` rows."""
         del seed
         (path,) = self.files(folder, ref.split, ref.data_language)
-        return ItemSet(items=tuple(_item(row) for row in read_include(path)[: ref.limit]), left_out=0)
+        return ItemSet(items=tuple(_item(row) for row in read_include(path).items[: ref.limit]), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Predict the option with the likeliest letter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from ampsweep.errors import Conflict
@@ -9,9 +10,11 @@ from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.ports import Turn
 from jobs.requests import Call, ScoreCall
-from jobs.tasks.base import ItemSet, Task
+from jobs.tasks.base import Item, ItemSet, Task
 from jobs.tasks.harness.task import PREFIX
 from jobs.tasks.registry import task_of
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
@@ -26,6 +29,7 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
     if task.settle(folder, ref) != ref:
         raise Conflict(f"the data of {ref.name} has changed since cell {cell.id} was planned; submit the sweep again")
     found = task.items(folder, ref, seed=cell.seed)
+    found = replace(found, items=tuple(map(_checked, found.items)))
     if not ref.chat or ref.name.startswith(PREFIX):  # whose prompts lm-eval itself puts into chats
         return found
     items = (replace(item, calls=tuple(map(_in_a_chat, item.calls))) for item in found.items)
@@ -35,6 +39,31 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
 def task_of_cell(cell: Cell) -> Task:
     """Return the task that makes a cell's items and scores its answers."""
     return task_of(cell.task, steered=cell.intervention is not None)
+
+
+def _checked(item: Item) -> Item:
+    """Return an item that can be asked, scored and stored; one with half a character in it (a lone surrogate) fails.
+
+    JSON can write such a half, UTF-8 cannot; it is what is left of an emoji that was cut in two.
+    """
+    asked = (text for call in item.calls for text in _texts(call))
+    texts = [item.doc_id, *asked, *(value for value in item.meta.values() if isinstance(value, str))]
+    half = next((match for text in texts if (match := _HALF.search(text))), None)
+    if half is None:
+        return item
+    around = _written_out(half.string[max(half.start() - 20, 0) : half.end() + 20])
+    error = f"the data has half a character (a lone surrogate), which no model reads: {around}"
+    return replace(item, doc_id=_written_out(item.doc_id), calls=(), error=error)
+
+
+def _texts(call: Call) -> list[str]:
+    prompt, more = (call.context, [call.continuation]) if isinstance(call, ScoreCall) else (call.prompt, [*call.stop])
+    return [*([prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]), *more]
+
+
+def _written_out(text: str) -> str:
+    """Return a text with its lone surrogates as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _in_a_chat(call: Call) -> Call:

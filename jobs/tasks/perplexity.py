@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,15 +45,20 @@ class Perplexity(OfFiles):
         """Return the file of a language."""
         return [text_files(folder, split or self.default_split, default=self.default_split)[language]]
 
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the texts."""
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return read_texts(path).repairs
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` sentences."""
         del seed
         (path,) = self.files(folder, ref.split, ref.data_language)
         items = [
-            Item(doc_id=str(at), calls=(ScoreCall(context="", continuation=text),))
-            for at, text in enumerate(read_texts(path))
+            Item(doc_id=str(text.at), calls=(ScoreCall(context="", continuation=text.text),))
+            for text in read_texts(path).items[: ref.limit]
         ]
-        return ItemSet(items=tuple(items[: ref.limit]), left_out=0)
+        return ItemSet(items=tuple(items), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return the mean over a sentence's tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobs.cell import TaskRef
@@ -28,11 +28,16 @@ class Xwinograd(ByLanguage):
     metrics: tuple[Metric, ...] = (Accuracy(),)
     default_data = "xwinograd"
 
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return what the reader does to the rows."""
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return read_xwinograd(path).repairs
+
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
         """Make an item of each of the first `limit` rows."""
         del seed
         (path,) = self.files(folder, ref.split, ref.data_language)
-        rows = read_xwinograd(path)[: ref.limit]
+        rows = read_xwinograd(path).items[: ref.limit]
         items = [_item(row) for row in rows if row.after]
         return ItemSet(items=tuple(items), left_out=len(rows) - len(items))
 

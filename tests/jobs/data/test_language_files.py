@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.data.language_files import language_files, read_rows
+from jobs.data.language_files import language_files
+from jobs.data.rows import read_rows
 
 ROWS = [{"id": "a", "text": "un"}, {"id": "b", "text": "deux"}]
 
@@ -23,7 +24,7 @@ def test_rows_are_the_same_in_every_format(tmp_path: Path, suffix: str) -> None:
     else:
         path.write_bytes(gzip.compress(lines) if suffix.endswith(".gz") else lines)
     assert language_files(tmp_path) == {"fr": path}
-    assert read_rows(path, required=("id", "text")) == ROWS
+    assert [row.values for row in read_rows(path, required=("id", "text"))] == ROWS
     with pytest.raises(InvalidRequest, match=rf"{path.name}.* must .*label"):
         read_rows(path, required=("id", "label"))
 
@@ -51,4 +52,4 @@ def test_two_files_for_one_language_are_refused(tmp_path: Path) -> None:
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InvalidRequest, match=r"fr\.parquet cannot be read"):
-        read_rows(tmp_path / "fr.parquet", required=())
+        read_rows(tmp_path / "fr.parquet")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.data.texts import read_texts, text_files
+from jobs.data.texts import read_aligned, read_texts, text_files
 from tests.jobs.tasks.real_data import DATA, needs
 from tests.jobs.world import write_jsonl
 
@@ -33,7 +33,9 @@ def test_a_text_is_the_same_in_every_form(tmp_path: Path, name: str, column: str
     (tmp_path / "dev").mkdir()
     path = write(tmp_path / "dev" / name, column)
     assert text_files(tmp_path, "dev", default="devtest") == {"fr": path}
-    assert read_texts(path) == TEXTS
+    found = read_texts(path)
+    assert [(text.at, text.text) for text in found.items] == list(enumerate(TEXTS))
+    assert found.repairs == {}
 
 
 def test_data_without_splits_is_its_default_split_alone(tmp_path: Path) -> None:
@@ -49,17 +51,79 @@ def test_a_missing_split_lists_those_that_are_there(tmp_path: Path) -> None:
         text_files(tmp_path, "devtest", default="devtest")
 
 
-@pytest.mark.parametrize("row", [{"texte": "Bonjour."}, {"text": 1}])
-def test_a_row_without_text_is_named(tmp_path: Path, row: dict[str, object]) -> None:
-    write_jsonl(tmp_path / "fr.jsonl", [{"text": "Salut."}, row] if "text" in row else [row])
-    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, row [12]: needs a text as one of text, sentence, prompt"):
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"texte": "Bonjour."}, r"fr\.jsonl, line 1: needs a text as one of text, sentence, prompt"),
+        ({"text": 1}, r"fr\.jsonl, line 3: text must be a text; got 1"),
+        ({"text": None}, r"fr\.jsonl, line 3: text must be a text; got null"),
+    ],
+)
+def test_a_row_without_text_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    write_jsonl(tmp_path / "fr.jsonl", [{"text": "Salut."}, {"text": ""}, row] if "text" in row else [row])
+    with pytest.raises(InvalidRequest, match=message):
         read_texts(tmp_path / "fr.jsonl")
+
+
+def write_texts(path: Path, texts: list[str]) -> Path:
+    """The same lines in any form: in JSON lines and Parquet a row each, its text perhaps empty."""
+    if path.suffix == ".txt":
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        write_jsonl(path, [{"text": text} for text in texts])
+    else:
+        pq.write_table(pa.Table.from_pylist([{"text": text} for text in texts]), path)
+    return path
+
+
+FORMS = ["txt", "jsonl", "parquet"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_text_keeps_the_number_of_its_line_behind_a_blank_one(tmp_path: Path, form: str) -> None:
+    found = read_texts(write_texts(tmp_path / f"fr.{form}", ["un", "", "  ", "quatre", "", ""]))
+    assert [(text.at, text.text) for text in found.items] == [(0, "un"), (3, "quatre")]
+    assert found.repairs == {"blank_lines": 2}  # those behind the last text shift nothing
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("source", "target", "line", "lacking"),
+    [
+        (["one", "", "three"], ["un", "deux", ""], 2, "en"),
+        (["one", "two", "three"], ["un", "deux", ""], 3, "fr"),
+        (["one", "two"], ["un", "deux", "trois"], 3, "en"),
+    ],
+)
+def test_a_line_that_one_language_lacks_is_refused_by_its_number(
+    tmp_path: Path, form: str, source: list[str], target: list[str], line: int, lacking: str
+) -> None:
+    english = write_texts(tmp_path / f"en.{form}", source)
+    french = write_texts(tmp_path / "fr.txt", target)
+    lacks = english if lacking == "en" else french
+    with pytest.raises(InvalidRequest, match=rf"not aligned: line {line} of {lacks.name} is blank or missing"):
+        read_aligned(english, french)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_line_that_is_blank_in_both_is_no_pair(tmp_path: Path, form: str) -> None:
+    english = write_texts(tmp_path / f"en.{form}", ["one", "", "three"])
+    french = write_texts(tmp_path / "fr.txt", ["un", " ", "trois", ""])
+    pairs = [(source.at, source.text, target.text) for source, target in read_aligned(english, french)]
+    assert pairs == [(0, "one", "un"), (2, "three", "trois")]
+
+
+@pytest.mark.parametrize("name", ["fr.txt", "fr.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_text(tmp_path: Path, name: str) -> None:
+    path = write_texts(tmp_path / name, ["Bonjour.", "Salut."])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [text.text for text in read_texts(path).items] == ["Bonjour.", "Salut."]
 
 
 @needs("ntrex128")
 def test_the_published_corpora_without_splits_are_read() -> None:
     ntrex = text_files(DATA / "ntrex128", "devtest", default="devtest")
-    assert len(read_texts(ntrex["fr"])) == 1997
+    assert len(read_texts(ntrex["fr"]).items) == 1997
     declaration = text_files(DATA / "udhr", "devtest", default="devtest")
     assert len(declaration) == 18
-    assert len(read_texts(declaration["qu"])) == 59
+    assert len(read_texts(declaration["qu"]).items) == 59

@@ -52,8 +52,15 @@ def test_languages_are_those_with_a_file_and_a_name_but_not_the_source(folder: P
 
 def test_files_that_are_not_aligned_are_refused(folder: Path) -> None:
     (folder / "devtest" / "fra_Latn.txt").write_text("Bonjour.\n", encoding="utf-8")
-    with pytest.raises(InvalidRequest, match=r"not aligned: they have 2 and 1 lines"):
+    with pytest.raises(InvalidRequest, match=r"not aligned: line 2 of fra_Latn\.txt is blank or missing"):
         items(TASK, folder, "fr", split="devtest")
+
+
+def test_a_sentence_keeps_the_number_of_its_line(folder: Path) -> None:
+    for name, lines in (("eng_Latn", "Good morning.\n\nHow are you?\n"), ("fra_Latn", "Bonjour.\n\nÇa va ?\n")):
+        (folder / "devtest" / f"{name}.txt").write_text(lines, encoding="utf-8")
+    found = items(TASK, folder, "fr", split="devtest").items
+    assert [(item.doc_id, item.meta["gold"]) for item in found] == [("0", "Bonjour."), ("2", "Ça va ?")]
 
 
 @needs("flores200")

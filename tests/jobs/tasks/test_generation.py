@@ -83,7 +83,7 @@ def test_languages_of_real_sentences_are_told_apart() -> None:
     files = text_files(DATA / "flores200", "dev", default="devtest")
     right = {}
     for language, path in files.items():
-        answers = [Answer(text=text, token_ids=(1,), logprobs=(-1.0,)) for text in read_texts(path)[:200]]
+        answers = [Answer(text=one.text, token_ids=(1,), logprobs=(-1.0,)) for one in read_texts(path).items[:200]]
         found = [TASK.sample(ITEM, [answer]).prediction == language for answer in answers]
         right[language] = sum(found) / len(found)
     hard = {language: right.pop(language) for language in ("ms", "id", "zh")}

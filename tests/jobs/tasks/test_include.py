@@ -43,7 +43,7 @@ def test_the_likeliest_letter_is_the_answer(tmp_path: Path) -> None:
     ("key", "value"), [("choices", ["a", "b"]), ("choices", "abcd"), ("label", 4), ("label", None), ("label", "1")]
 )
 def test_a_broken_row_is_named(tmp_path: Path, key: str, value: object) -> None:
-    with pytest.raises(InvalidRequest, match=rf"fr\.jsonl, row 2: {key} must be"):
+    with pytest.raises(InvalidRequest, match=rf"fr\.jsonl, line 2: {key} must be"):
         items(TASK, folder(tmp_path, LIGHTS, {**LIGHTS, key: value}), "fr")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
 from jobs.spec import parse_spec
-from jobs.tasks.loading import load_items
-from tests.jobs.world import raw_spec
+from jobs.tasks.loading import load_items, task_of_cell
+from tests.jobs.world import raw_spec, write_jsonl
 
 
 @pytest.fixture
@@ -38,3 +39,38 @@ def test_data_that_changed_since_planning_is_refused(cell: Cell, catalog: Catalo
 def test_a_cell_of_another_version_of_its_task_is_refused(cell: Cell, catalog: Catalog) -> None:
     with pytest.raises(Conflict, match="version 99"):
         load_items(replace(cell, task=replace(cell.task, version=99)), catalog)
+
+
+HALF = "\ud83d"
+LIGHTS = {"question": "Quelle couleur ?", "choices": ["Orange", "Rouge", "Jaune", "Bleu"], "label": 0}
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "rows"),
+    [
+        ("include", "fr.jsonl", [LIGHTS, {**LIGHTS, "question": f"Un visage {HALF} ?"}, LIGHTS]),
+        ("include", "fr.jsonl", [LIGHTS, {**LIGHTS, "id": f"visage-{HALF}"}, LIGHTS]),
+        ("perplexity", "fr.jsonl", [{"text": "un"}, {"text": f"visage {HALF}"}, {"text": "trois"}]),
+        ("generation", "fr.jsonl", [{"text": "un"}, {"text": f"visage {HALF}"}, {"text": "trois"}]),
+        ("flores", "fr.jsonl", [{"text": "un"}, {"text": f"visage {HALF}"}, {"text": "trois"}]),
+    ],
+)
+def test_half_a_character_fails_its_own_item_alone(
+    catalog: Catalog, task: str, name: str, rows: list[dict[str, object]]
+) -> None:
+    assert catalog.data is not None
+    folder = catalog.data / "own"
+    folder.mkdir()
+    (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    if task == "flores":
+        write_jsonl(folder / "en.jsonl", [{"text": str(number)} for number in range(3)])
+    tasks = [{"name": task, "languages": ["fr"], "data": "own"}]
+    cell = plan(parse_spec(raw_spec(tasks=tasks)), catalog, NeuronSets(Path("nowhere")))[0]
+    found = load_items(cell, catalog).items
+    assert [(item.error is None, bool(item.calls)) for item in found] == [(True, True), (False, False), (True, True)]
+    sample = task_of_cell(cell).sample(found[1], [])
+    assert sample.error is not None
+    assert "half a character (a lone surrogate)" in sample.error
+    assert sample.error.count(r"\ud83d") == 1
+    for text in (sample.error, sample.doc_id):
+        text.encode()

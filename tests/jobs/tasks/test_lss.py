@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from jobs.tasks.lss import Lss
 from tests.jobs.world import write_facts, write_jsonl
 
 LSS = Lss()
+PUBLISHED = Lss(paper=True)
 
 
 @pytest.fixture
@@ -20,18 +25,27 @@ def folder(tmp_path: Path) -> Path:
     return write_facts(tmp_path / "facts")
 
 
-def items(folder: Path, base: str, target: str, *, limit: int | None = None, seed: int = 0) -> ItemSet:
-    ref = TaskRef(
+def reference(base: str, target: str, *, limit: int | None = None, task: Lss = LSS) -> TaskRef:
+    return TaskRef(
         name="lss",
-        version=1,
+        version=task.version,
         data_language=base,
         target_language=target,
         limit=limit,
         split=None,
-        data=None,
+        data="facts",
         data_hash="",
     )
-    return LSS.items(folder, ref, seed=seed)
+
+
+def items(folder: Path, base: str, target: str, *, limit: int | None = None, seed: int = 0, task: Lss = LSS) -> ItemSet:
+    return task.items(folder, reference(base, target, limit=limit, task=task), seed=seed)
+
+
+def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
+    change(rows)
+    write_jsonl(folder / "facts.jsonl", rows)
 
 
 def call(context: str, continuation: str) -> ScoreCall:
@@ -71,6 +85,97 @@ def test_facts_that_a_language_lacks_are_left_out_and_counted(folder: Path) -> N
     del rows[1]["object"]["en"]
     write_jsonl(folder / "facts.jsonl", rows)
     assert items(folder, "zh", "en").left_out == 2
+
+
+def test_published_code_keeps_facts_with_the_same_two_objects_as_not_shifted(folder: Path) -> None:
+    found = items(folder, "en", "fr", task=PUBLISHED)
+    assert [item.doc_id for item in found.items] == [f"capital-{code}" for code in ("FR", "GB", "PL", "GR", "TR", "CN")]
+    assert found.left_out == 0
+    noisy = [Answer(logprobs=(-1.0,)), Answer(logprobs=(-1.0 - 1e-6,))]  # the same question in two batches
+    same, different = (PUBLISHED.sample(item, noisy) for item in found.items[:2])
+    assert (same.score, same.prediction) == (0.0, "en")
+    assert different.score == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("written", ["Ankara ", "\u00a0Ankara", "Ankara"])
+def test_objects_that_differ_in_outer_space_alone_are_the_same(folder: Path, written: str) -> None:
+    rewrite(folder, lambda rows: rows[4]["object"].update(fr=written))
+    assert "capital-TR" not in [item.doc_id for item in items(folder, "en", "fr").items]
+
+
+def test_objects_that_differ_in_unicode_form_alone_are_the_same_and_that_is_told(folder: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[2]["object"].update(en="Varşova", tr=unicodedata.normalize("NFD", "Varşova"))
+
+    rewrite(folder, change)
+    assert "capital-PL" not in [item.doc_id for item in items(folder, "en", "tr").items]
+    ref = LSS.settle(folder, reference("en", "tr"))
+    assert dict(ref.repairs) == {"equal_objects": 1}
+    assert LSS.settle(folder, reference("en", "zh")).repairs == ()
+    assert LSS.warnings(folder, [ref]) == [
+        "lss en: 1 of the facts have objects that differ in Unicode form or outer space alone: all equal"
+    ]
+    assert PUBLISHED.settle(folder, reference("en", "tr", task=PUBLISHED)).repairs == ()
+
+
+def without(folder: Path, **lacking: str) -> None:
+    """Take facts, by their countries' codes, out of a language."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for language, codes in lacking.items():
+            for row in rows:
+                if row["id"].removeprefix("capital-") in codes.split():
+                    del row["object"][language]
+                    del row["subject"][language]
+
+    rewrite(folder, change)
+
+
+SHARED = (("en", "zh"), ("fr",))
+
+
+def test_with_sparse_facts_a_limit_takes_the_same_ones_in_every_pair_of_languages(folder: Path) -> None:
+    without(folder, fr="GB PL", zh="GR")
+    pairs = [("en", "zh"), ("en", "fr"), ("zh", "en"), ("zh", "fr")]
+    for seed in range(6):
+        found = [
+            LSS.items(folder, replace(reference(*pair, limit=2), shared_by=SHARED), seed=seed).items for pair in pairs
+        ]
+        drawn = [{item.doc_id for item in own} for own in found]
+        assert drawn[0] == drawn[2]
+        assert len(drawn[0]) == 2
+        assert drawn[0] <= {"capital-FR", "capital-TR", "capital-CN"}
+        assert all(drawn[0] - own <= {"capital-FR", "capital-TR"} for own in drawn)  # Paris and Ankara are equal in fr
+
+
+def test_a_reference_keeps_the_languages_only_where_a_fact_is_not_in_all_of_them(folder: Path) -> None:
+    ref = replace(reference("en", "zh"), shared_by=SHARED)
+    assert LSS.settle(folder, ref).shared_by == ()
+    without(folder, tr="GB")
+    assert LSS.settle(folder, ref).shared_by == ()
+    without(folder, fr="GB")
+    settled = LSS.settle(folder, ref)
+    assert settled.shared_by == SHARED
+    assert LSS.settle(folder, settled) == settled
+
+
+def test_a_target_needs_an_object_alone(folder: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        del rows[0]["subject"]["fr"]
+
+    rewrite(folder, change)
+    assert LSS.settle(folder, replace(reference("en", "zh"), shared_by=SHARED)).shared_by == ()
+    bases = (("en", "fr"), ("zh",))
+    assert LSS.settle(folder, replace(reference("en", "zh"), shared_by=bases)).shared_by == bases
+
+
+def test_languages_that_share_no_fact_are_refused(folder: Path) -> None:
+    without(folder, fr="FR GB PL", zh="GR TR CN")
+    with pytest.raises(
+        InvalidRequest, match=r"no fact of facts is in all of the languages en, fr, zh.* facts: any"
+    ) as no:
+        LSS.settle(folder, replace(reference("en", "zh"), shared_by=SHARED))
+    assert no.value.param == "facts"
 
 
 def test_a_limit_takes_the_same_facts_in_every_language(folder: Path) -> None:
@@ -129,7 +234,7 @@ def test_a_folder_without_facts_says_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("{", "row 1 is not JSON"), ('{"id": "x"}', "relation, subject, object")]
+    ("line", "message"), [("{", "line 1 is not JSON"), ('{"id": "x"}', "relation, subject, object")]
 )
 def test_a_broken_fact_is_named(folder: Path, line: str, message: str) -> None:
     (folder / "facts.jsonl").write_text(line + "\n")

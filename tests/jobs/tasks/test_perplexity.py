@@ -28,6 +28,11 @@ def test_each_sentence_is_scored_from_its_first_token_on(folder: Path) -> None:
     assert [item.doc_id for item in items(TASK, folder, "fr", split="dev", limit=1).items] == ["0"]
 
 
+def test_a_sentence_keeps_the_number_of_its_line(folder: Path) -> None:
+    (folder / "dev" / "fra_Latn.txt").write_text("Bonjour.\n\nÇa va ?\n", encoding="utf-8")
+    assert [item.doc_id for item in items(TASK, folder, "fr", split="dev").items] == ["0", "2"]
+
+
 def test_the_score_is_the_mean_over_a_sentences_tokens(folder: Path) -> None:
     item = items(TASK, folder, "fr", split="dev").items[0]
     assert TASK.sample(item, [Answer(logprobs=(-1.0, -2.0, -6.0))]).score == 3.0

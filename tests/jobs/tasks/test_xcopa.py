@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest
+from jobs.cell import TaskRef
+from jobs.data.xcopa_files import questions_of_most, xcopa_files
 from jobs.requests import Answer, ScoreCall
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.xcopa import CONNECTORS, Xcopa
@@ -17,10 +19,13 @@ from tests.jobs.tasks.real_data import items as items_of
 from tests.jobs.world import XCOPA_ROWS, write_jsonl, write_xcopa
 
 XCOPA = Xcopa()
+PUBLISHED = Xcopa(paper=True)
 
 
-def items(folder: Path, language: str, *, limit: int | None = None, split: str = "test") -> ItemSet:
-    return items_of(XCOPA, folder, language, limit=limit, split=split)
+def items(
+    folder: Path, language: str, *, limit: int | None = None, split: str = "test", task: Xcopa = XCOPA
+) -> ItemSet:
+    return items_of(task, folder, language, limit=limit, split=split)
 
 
 @pytest.fixture
@@ -91,8 +96,108 @@ def test_a_file_without_connectors_is_no_language(folder: Path) -> None:
 def test_a_broken_item_is_named(folder: Path, key: str, value: Any) -> None:
     rows: list[dict[str, Any]] = [{"idx": 0, **XCOPA_ROWS[0]}, {"idx": 1, **XCOPA_ROWS[1], key: value}]
     write_jsonl(folder / "test.it.jsonl", rows)
-    with pytest.raises(InvalidRequest, match=r"test\.it\.jsonl, item 2"):
+    with pytest.raises(InvalidRequest, match=rf"test\.it\.jsonl, line 2: {key} must"):
         items(folder, "it")
+
+
+@pytest.mark.parametrize(
+    ("language", "premise", "kept", "published"),
+    [
+        ("it", "Ha piovuto.", "Ha piovuto", "Ha piovuto"),
+        ("it", "Ha piovuto!", "Ha piovuto", "Ha piovuto"),
+        ("zh", "下雨了。", "下雨了", "下雨了"),
+        ("th", "แก้วแตก", "แก้วแตก", "แก้วแต"),
+        ("th", "เขาสอบตก", "เขาสอบตก", "เขาสอบต"),
+        ("ta", "மழை பெய்தது", "மழை பெய்தது", "மழை பெய்தத"),
+        ("tr", "Işık söndü", "Işık söndü", "Işık sönd"),
+    ],
+)
+def test_a_premise_loses_its_full_stop_and_no_letter(
+    tmp_path: Path, language: str, premise: str, kept: str, published: str
+) -> None:
+    write_jsonl(tmp_path / f"test.{language}.jsonl", [{"idx": 0, **XCOPA_ROWS[0], "premise": premise}])
+    connector = CONNECTORS[language]["cause"]
+    for task, expected in ((XCOPA, kept), (PUBLISHED, published)):
+        (item,) = items(tmp_path, language, task=task).items
+        assert {context for context, _ in asked(item)} == {f"{expected} {connector}"}
+
+
+@pytest.mark.parametrize(
+    ("language", "option", "corrected", "published"),
+    [
+        ("tr", "İğne battı.", " iğne battı.", " i\u0307ğne battı."),
+        ("tr", "Irmak aktı.", " ırmak aktı.", " irmak aktı."),
+        ("tr", "Şeker yedi.", " şeker yedi.", " şeker yedi."),
+        ("it", "Il gatto.", " il gatto.", " il gatto."),
+    ],
+)
+def test_a_first_letter_is_made_lower_case_by_its_language(
+    tmp_path: Path, language: str, option: str, corrected: str, published: str
+) -> None:
+    write_jsonl(tmp_path / f"test.{language}.jsonl", [{"idx": 0, **XCOPA_ROWS[0], "choice1": option}])
+    for task, expected in ((XCOPA, corrected), (PUBLISHED, published)):
+        (item,) = items(tmp_path, language, task=task).items
+        assert asked(item)[0][1] == expected
+
+
+def write_questions(folder: Path, *, label: int = 0, **questions: str) -> Path:
+    """An item a letter, c for a cause and e for an effect; the labels are the same in every language."""
+    words = {"c": "cause", "e": "effect"}
+    for language, letters in questions.items():
+        rows = [
+            {**XCOPA_ROWS[0], "idx": idx, "question": words[letter], "label": (idx + label) % 2}
+            for idx, letter in enumerate(letters)
+        ]
+        write_jsonl(folder / f"test.{language}.jsonl", rows)
+    return folder
+
+
+def ref_of(task: Xcopa, folder: Path, language: str) -> TaskRef:
+    ref = TaskRef(
+        name="xcopa",
+        version=task.version,
+        data_language=language,
+        target_language=None,
+        limit=None,
+        split="test",
+        data=None,
+        data_hash="",
+    )
+    return task.settle(folder, ref)
+
+
+def questions(folder: Path, language: str, task: Xcopa = XCOPA) -> str:
+    causes = CONNECTORS[language]["cause"]
+    found = items(folder, language, task=task).items
+    return "".join("c" if asked(item)[0][0].endswith(causes) else "e" for item in found)
+
+
+def test_a_question_that_most_languages_contradict_is_theirs(tmp_path: Path) -> None:
+    folder = write_questions(tmp_path, th="eeee", it="ceec", zh="ceec", vi="ceec", tr="ceee")
+    assert {language: questions(folder, language) for language in ("th", "it", "tr")} == dict.fromkeys(
+        ("th", "it", "tr"), "ceec"
+    )
+    assert questions(folder, "th", PUBLISHED) == "eeee"
+
+
+def test_what_was_put_right_is_part_of_the_cells_identity_and_told(tmp_path: Path) -> None:
+    folder = write_questions(tmp_path, th="eeee", it="ceec", zh="ceec", vi="ceec")
+    thai, italian = ref_of(XCOPA, folder, "th"), ref_of(XCOPA, folder, "it")
+    assert (dict(thai.repairs), dict(italian.repairs)) == ({"questions": 2}, {})
+    assert XCOPA.warnings(folder, [italian, thai]) == [
+        "xcopa th: 2 of the questions differ from those of most languages, which are asked instead"
+    ]
+    assert ref_of(PUBLISHED, folder, "th").repairs == ()
+    write_questions(folder, zh="eeec", vi="eeec", it="eeec")
+    assert ref_of(XCOPA, folder, "th").data_hash != thai.data_hash
+
+
+def test_only_translations_of_the_same_items_vote(tmp_path: Path) -> None:
+    folder = write_questions(tmp_path, th="eeee")
+    write_questions(folder, label=1, it="cccc", zh="cccc", vi="cccc")
+    (folder / "test.tr.jsonl").write_text("no JSON")
+    assert questions(folder, "th") == "eeee"
+    assert questions(write_questions(folder, it="cccc"), "th") == "eeee"  # one against one is no majority
 
 
 @needs("xcopa")
@@ -109,4 +214,24 @@ def test_the_published_files_give_all_their_items() -> None:
         assert len(found) == 500
         for item, row in zip(found, rows, strict=True):
             connector = CONNECTORS[language][row["question"]]
-            assert {context for context, _ in asked(item)} == {f"{row['premise'].strip()[:-1]} {connector}"}
+            premise = row["premise"].strip()
+            premise = premise[:-1] if premise[-1] in ".。" else premise
+            assert {context for context, _ in asked(item)} == {f"{premise} {connector}"}
+
+
+@needs("xcopa")
+def test_the_published_questions_are_right_and_stay() -> None:
+    folder = DATA / "xcopa"
+    for split in ("val", "test"):
+        files = xcopa_files(folder, split)
+        assert [questions_of_most(files, language) for language in files] == [{}] * len(files)
+
+
+@needs("xcopa")
+def test_the_wrong_questions_of_the_source_are_found_by_those_of_most_languages(tmp_path: Path) -> None:
+    for path in (DATA / "xcopa").glob("test.*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        write_jsonl(tmp_path / path.name, [{**row, "question": row["question_source"]} for row in rows])
+    files = xcopa_files(tmp_path, "test")
+    found = {language: len(questions_of_most(files, language)) for language in files}
+    assert {language: count for language, count in found.items() if count} == {"id": 4, "it": 4, "tr": 51}

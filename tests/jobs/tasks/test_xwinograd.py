@@ -49,7 +49,7 @@ def test_a_gap_at_the_end_is_left_out_and_counted(tmp_path: Path) -> None:
     [("sentence", "no gap", "exactly one _"), ("sentence", "_ and _", "exactly one _"), ("label", 2, "label must be")],
 )
 def test_a_broken_row_is_named(tmp_path: Path, key: str, value: object, message: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"fr\.jsonl, row 2: .*{message}"):
+    with pytest.raises(InvalidRequest, match=rf"fr\.jsonl, line 2: .*{message}"):
         items(TASK, folder(tmp_path, CUP, {**CUP, key: value}), "fr")
 
 

@@ -1,0 +1,155 @@
+"""Rows of JSON lines or Parquet, whose fields are read by type; what is wrong is named by file, line and field."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.text import read_all_lines
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a file. Each getter returns a field as the type its name says, else raises InvalidRequest.
+
+    `number` is that of the line, of Parquet that of the row, from 1; `where` is the file's name with it.
+    """
+
+    where: str
+    number: int
+    values: Mapping[str, Any]
+
+    def text(self, field: str) -> str:
+        """Return a text, as it is."""
+        return self.a_text(self.values.get(field), field)
+
+    def full_text(self, field: str) -> str:
+        """Return a text without the white space around it; an empty one is an error."""
+        if not (text := self.text(field).strip()):
+            raise self.wrong(field, "must not be empty")
+        return text
+
+    def texts(self, field: str) -> dict[str, str]:
+        """Return texts by language; a language whose text is null is missing (Parquet has each in every row)."""
+        found = self.values.get(field)
+        if not isinstance(found, Mapping):
+            raise self.wrong(field, "must be an object of texts by language")
+        return {str(key): self.a_text(text, f"{field}.{key}") for key, text in found.items() if text is not None}
+
+    def a_text(self, value: object, field: str) -> str:
+        """Return a value that is a text."""
+        if not isinstance(value, str):
+            raise self.wrong(field, "must be a text", value)
+        return value
+
+    def number_below(self, field: str, limit: int) -> int:
+        """Return a whole number from 0 to below `limit`; 1.0 is one, true is not."""
+        value = whole(self.values.get(field))
+        if isinstance(value, bool) or not isinstance(value, int) or value not in range(limit):
+            raise self.wrong(field, "must be " + ("0 or 1" if limit == 2 else f"a whole number from 0 to {limit - 1}"))
+        return value
+
+    def id(self, field: str, *, default: int | None = None) -> str:
+        """Return a text or a whole number as text; where there is none, the `default`."""
+        value = whole(self.values.get(field))
+        if value is None and default is not None:
+            return str(default)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise self.wrong(field, "must be a text or a whole number")
+        return str(value)
+
+    def wrong(self, field: str, wanted: str, value: object = None) -> InvalidRequest:
+        """Return the error of a field."""
+        value = self.values.get(field) if value is None else value
+        return InvalidRequest(f"{self.where}: {field} {wanted}; got {_shown(value)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Generic[T]):
+    """The items of a file, and what was done to its rows to make them, each kind with how often (see `REPAIRS`)."""
+
+    items: tuple[T, ...]
+    repairs: Mapping[str, int]
+
+
+REPAIRS = {
+    "repeated_ids": "{count} of the ids repeat an earlier one; #2, #3 and so on behind them tell the items apart",
+    "decimal_labels": "{count} of the labels are decimals such as 1.0; they are read as whole numbers",
+    "blank_lines": "{count} of the lines between texts are blank and left out; doc_id counts them",
+    "questions": "{count} of the questions differ from those of most languages, which are asked instead",
+    "equal_objects": "{count} of the facts have objects that differ in Unicode form or outer space alone: all equal",
+}
+"""What a reader does to data that is not as it should be: part of a cell's identity, told by the plan."""
+
+
+def repairs(**counts: int) -> dict[str, int]:
+    """Return the kinds of `REPAIRS` that happened."""
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def read_rows(path: Path, *, required: Iterable[str] = ()) -> list[Row]:
+    """Return a file's rows in order, each with the `required` keys; InvalidRequest names the file and the line."""
+    if path.suffix == ".parquet":
+        return [
+            Row(where=f"{path.name}, row {number}", number=number, values=values)
+            for number, values in enumerate(_parquet_rows(path, required), 1)
+        ]
+    return [_row(line, path, number, required) for number, line in enumerate(read_all_lines(path), 1) if line]
+
+
+def whole(value: Any) -> Any:
+    """Return a decimal without a fraction as the whole number it is, as pandas writes them; any other value as is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def distinct(ids: Sequence[str]) -> tuple[list[str], int]:
+    """Return ids in their order, repeats told apart by their position (`x`, `x#2`, `x#3`), and how many those are."""
+    taken, seen = set(ids), Counter[str]()
+    found: list[str] = []
+    for name in ids:
+        seen[name] += 1
+        own = name
+        while seen[name] > 1 and (own := f"{name}#{seen[name]}") in taken:
+            seen[name] += 1
+        taken.add(own)
+        found.append(own)
+    return found, len(ids) - len(set(ids))
+
+
+def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
+    where = f"{path.name}, line {number}"
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{where} is not JSON: {error}") from error
+    if not isinstance(values, dict) or (missing := [key for key in required if key not in values]):
+        lacking = missing if isinstance(values, dict) else list(required)
+        raise InvalidRequest(f"{where} must be an object with {', '.join(lacking) or 'keys and values'}")
+    return Row(where=where, number=number, values=values)
+
+
+def _parquet_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
+    try:
+        table = pq.ParquetFile(path).read()
+        if missing := [key for key in required if key not in table.column_names]:
+            raise InvalidRequest(f"{path.name} must have the columns {', '.join(missing)}")
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}") from error
+    return rows
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error shows it, halves of characters as escapes."""
+    return "null" if value is None else shortened(value).encode("utf-8", "backslashreplace").decode()

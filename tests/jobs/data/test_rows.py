@@ -1,0 +1,126 @@
+"""Rows whose fields are wrong are named; ids that repeat are told apart; what is written oddly is read all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.data.facts import read_facts
+from jobs.data.include_files import read_include
+from jobs.data.rows import Reading, Row, distinct, read_rows
+from jobs.data.xcopa_files import read_xcopa
+from jobs.data.xwinograd_files import read_xwinograd
+from tests.jobs.world import write_facts, write_jsonl
+
+XCOPA = {"idx": 4, "premise": "Piove.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 1}
+XWINOGRAD = {"sentence": "La coupe est lourde, _ est pleine.", "option1": "elle", "option2": "il", "label": 1}
+INCLUDE = {"question": "Combien ?", "choices": ["un", "deux", "trois", "quatre"], "label": 1}
+Read = Callable[[Path], Reading[Any]]
+READERS: list[tuple[Read, dict[str, Any]]] = [
+    (read_xcopa, XCOPA),
+    (read_xwinograd, XWINOGRAD),
+    (read_include, INCLUDE),
+]
+
+
+def row(**values: Any) -> Row:
+    return Row(where="fr.jsonl, line 7", number=7, values=values)
+
+
+@pytest.mark.parametrize(
+    ("read", "good", "field", "value", "message"),
+    [
+        (read_xcopa, XCOPA, "premise", None, "premise must be a text; got null"),
+        (read_xcopa, XCOPA, "choice1", ["A."], r"choice1 must be a text; got \['A.'\]"),
+        (read_xcopa, XCOPA, "question", 3, "question must be cause or effect; got 3"),
+        (read_xcopa, XCOPA, "label", 0.5, "label must be 0 or 1; got 0.5"),
+        (read_xcopa, XCOPA, "label", True, "label must be 0 or 1; got True"),
+        (read_xcopa, XCOPA, "idx", None, "idx must be a text or a whole number; got null"),
+        (read_xwinograd, XWINOGRAD, "sentence", None, "sentence must be a text; got null"),
+        (read_xwinograd, XWINOGRAD, "option2", 3, "option2 must be a text; got 3"),
+        (read_xwinograd, XWINOGRAD, "label", "1", "label must be 0 or 1; got '1'"),
+        (read_include, INCLUDE, "question", 3, "question must be a text; got 3"),
+        (read_include, INCLUDE, "choices", ["a", None, "c", "d"], "choices.1 must be a text; got null"),
+        (read_include, INCLUDE, "label", None, "label must be a whole number from 0 to 3; got null"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_with_its_file_and_line(
+    tmp_path: Path, read: Read, good: dict[str, Any], field: str, value: object, message: str
+) -> None:
+    write_jsonl(tmp_path / "fr.jsonl", [good, {**good, field: value}])
+    text = (tmp_path / "fr.jsonl").read_text("utf-8")
+    (tmp_path / "fr.jsonl").write_text(text.replace("\n", "\n\n", 1), encoding="utf-8")
+    with pytest.raises(InvalidRequest, match=rf"fr\.jsonl, line 3: {message}"):
+        read(tmp_path / "fr.jsonl")
+
+
+def test_a_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([INCLUDE, {**INCLUDE, "question": None}]), tmp_path / "fr.parquet")
+    with pytest.raises(InvalidRequest, match=r"fr\.parquet, row 2: question must be a text; got null"):
+        read_include(tmp_path / "fr.parquet")
+
+
+@pytest.mark.parametrize(("field", "value"), [("subject", "Paris"), ("object", {"fr": 3}), ("id", [1])])
+def test_a_broken_fact_is_named(tmp_path: Path, field: str, value: object) -> None:
+    folder = write_facts(tmp_path / "facts")
+    good = {"id": "x", "relation": "capital", "subject": {"fr": "a"}, "object": {"fr": "b"}}
+    write_jsonl(folder / "facts.jsonl", [good, {**good, field: value}])
+    with pytest.raises(InvalidRequest, match=rf"facts\.jsonl, line 2: {field}.* must be"):
+        read_facts(folder)
+
+
+@pytest.mark.parametrize(("read", "good"), READERS)
+def test_a_decimal_label_is_the_whole_number_it_stands_for(tmp_path: Path, read: Read, good: dict[str, Any]) -> None:
+    write_jsonl(tmp_path / "fr.jsonl", [{**good, "label": 1.0}, good])
+    found = read(tmp_path / "fr.jsonl")
+    assert [repr(item.label) for item in found.items] == ["1", "1"]
+    assert found.repairs["decimal_labels"] == 1
+
+
+@pytest.mark.parametrize(("read", "good"), READERS)
+def test_items_with_the_same_id_are_told_apart_by_their_position(
+    tmp_path: Path, read: Read, good: dict[str, Any]
+) -> None:
+    key = "idx" if "idx" in good else "id"
+    write_jsonl(tmp_path / "fr.jsonl", [{**good, key: name} for name in ("a", "b", "a", "a")])
+    found = read(tmp_path / "fr.jsonl")
+    assert [item.id for item in found.items] == ["a", "b", "a#2", "a#3"]
+    assert found.repairs == {"repeated_ids": 2}
+
+
+def test_a_made_id_is_no_other_items_own() -> None:
+    assert distinct(["a", "a#2", "a", "a"]) == (["a", "a#2", "a#3", "a#4"], 2)
+    assert distinct(["a", "b"]) == (["a", "b"], 0)
+
+
+def test_repeated_facts_of_a_file_a_language_are_kept_and_aligned_by_position(tmp_path: Path) -> None:
+    for language in ("en", "fr"):
+        rows = [
+            {"relation": "P36", "lineid": 7, "sub_label": f"{name}-{language}", "obj_label": f"{name}-{language}"}
+            for name in ("one", "two")
+        ]
+        write_jsonl(tmp_path / f"{language}.jsonl", rows)
+    write_jsonl(tmp_path / "templates.jsonl", [{"relation": "P36", "lang": "en", "template": "[X] has [Y]"}])
+    book = read_facts(tmp_path)
+    assert [(fact.id, dict(fact.object)) for fact in book.facts] == [
+        ("P36-7", {"en": "one-en", "fr": "one-fr"}),
+        ("P36-7#2", {"en": "two-en", "fr": "two-fr"}),
+    ]
+    assert book.repeated_ids == 2
+
+
+def test_a_byte_order_mark_loses_no_row(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "fr.jsonl", [INCLUDE, INCLUDE])
+    (tmp_path / "fr.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "fr.jsonl").read_bytes())
+    assert [one.values for one in read_rows(tmp_path / "fr.jsonl")] == [INCLUDE, INCLUDE]
+
+
+def test_half_a_character_can_be_shown() -> None:
+    with pytest.raises(InvalidRequest, match=r"line 7: label must be 0 or 1; got '\\ud83d'"):
+        row(label="\ud83d").number_below("label", 2)
