@@ -143,13 +143,14 @@ class _NeuronSet(TypedDict):
 
 
 class NeuronSet(_NeuronSet, total=False):
-    """A neuron set; one that is being identified has only `id`, `status` and `error`.
+    """A neuron set; one that is being identified has only `id`, `status`, `error` and `warnings`.
 
     `languages` counts the neurons of each language, `by_layer` those in each layer; `neurons` are they themselves,
     {language: {layer: [index, ...]}}, where they were asked for.
     """
 
     error: str | None
+    warnings: list[str]
     model: str
     method: str
     corpus: str | None

@@ -8,20 +8,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ampsweep.canonical import content_hash
+from ampsweep.domain.neuron_set import NeuronsRef
 
 Mode = Literal["corrected", "paper"]
 """Whether what the published code of the paper gets wrong is left out or repeated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NeuronsRef:
-    """The neuron set a cell uses: its id, its languages, how to make it where it is not there (None: it must be)."""
-
-    id: str
-    method: str | None = None
-    corpus: str | None = None
-    languages: tuple[str, ...] = ()
-    params: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ampsweep.canonical import content_hash
+from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
-from jobs.cell import NeuronsRef
 from jobs.neuron_sets import NeuronSets
 from jobs.spec import NeuronsById, NeuronsByMethod, SweepSpec
-
-MAX_TOKENS = 100_000
-"""Tokens of a language that are recorded, at most; part of a set's id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronChoice:
-    """A set by reference, the languages it has or will have, and whether it has patch values.
+    """A set by reference, the languages it has or will have, whether it has patch values, and warnings about it.
 
     `counts` are the neurons of each language, where the set is there already.
     """
@@ -29,6 +25,7 @@ class NeuronChoice:
     languages: tuple[str, ...]
     has_patch: bool
     counts: Mapping[str, int] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def choose_neurons(
@@ -59,6 +56,7 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
         languages=tuple(info.languages),
         has_patch=bool(info.patch),
         counts=info.languages,
+        warnings=_warnings(info.method, info.languages),
     )
 
 
@@ -69,24 +67,19 @@ def neurons_to_find(
 
     In the mode `paper` LAPE is `lape_paper`, whose probabilities have a chat template's tokens in their denominators.
     """
-    if neurons.method == "lape" and len(neurons.languages) < 2:
-        raise InvalidRequest("lape compares languages; give at least two", param="neurons.languages")
-    params = {{"k": "neurons"}.get(name, name): value for name, value in neurons.params().items()}
+    request = neurons.request("lape_paper" if (neurons.method, mode) == ("lape", "paper") else None)
+    request.check_languages(neurons.languages, param="neurons.languages")
     corpus = Corpus.open(catalog.corpus(neurons.corpus), languages=neurons.languages, param="neurons.languages")
-    method = "lape_paper" if (neurons.method, mode) == ("lape", "paper") else neurons.method
-    asked = {
-        "fingerprint": model.fingerprint,
-        "method": method,
-        "params": params,
-        "max_tokens": MAX_TOKENS,
-        "corpus": corpus.hash,
-        "languages": sorted(neurons.languages),
-    }
     ref = NeuronsRef(
-        id=f"ns_{content_hash(asked)}",
-        method=method,
+        id=request.neuron_set_id(fingerprint=model.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages),
+        method=request.method,
         corpus=neurons.corpus,
-        languages=tuple(sorted(neurons.languages)),
-        params=params,
+        languages=corpus.languages,
+        params=request.params,
     )
-    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True)
+    warnings = _warnings(request.method, corpus.languages)
+    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True, warnings=warnings)
+
+
+def _warnings(method: str, languages: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"neurons: {warning}" for warning in language_warnings(method, sorted(languages)))

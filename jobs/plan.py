@@ -87,6 +87,7 @@ def _plan_in(
     targets = _targets(spec, neurons)
     layers = _layers(spec.interventions, model)
     tasks = [_Planned(index, task, catalog, targets, mode) for index, task in enumerate(spec.tasks)]
+    warnings += neurons.warnings
     warnings += _unsteered_targets(spec, neurons, targets)
     warnings += [warning for task in tasks for warning in task.warnings]
     if (count := len(spec.mode) * _count(spec, search, tasks, len(layers))) > max_cells:

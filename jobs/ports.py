@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError
-from jobs.cell import NeuronsRef
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
 from jobs.cell import Mode
 from jobs.edge import Languages, Name, Strict, Unique, unique, validated
 from jobs.intervention_spec import (
@@ -25,13 +26,8 @@ from jobs.intervention_spec import (
 )
 
 Rate = Annotated[float, Field(gt=0, le=1)]
-METHOD_PARAMS: dict[str, dict[str, float]] = {
-    "lape": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95},
-    "activated": {},
-    "act_prob": {"k": 897},
-    "random": {"top_rate": 0.01, "filter_rate": 0.95, "activation_bar": 0.95, "seed": 0},
-}
-"""The parameters of each method of identification, with the published values."""
+_SPELLED = {"neurons": "k"}
+"""What a spec calls those parameters of a method that it calls otherwise."""
 
 
 class NeuronsById(Strict):
@@ -54,7 +50,7 @@ class NeuronsByMethod(Strict):
 
     @model_validator(mode="after")
     def _params_of_the_method(self) -> NeuronsByMethod:
-        own = METHOD_PARAMS[self.method]
+        own = self._names()
         for name in self._given():
             if name not in own:
                 known = ", ".join(own) or "no parameters"
@@ -65,12 +61,19 @@ class NeuronsByMethod(Strict):
                 )
         return self
 
+    def _names(self) -> dict[str, str]:
+        """Return the method's parameters: the name in the spec, and that in the request."""
+        return {_SPELLED.get(name, name): name for name in METHOD_PARAMS[self.method]}
+
     def _given(self) -> dict[str, float]:
         return self.model_dump(exclude={"method", "corpus", "languages"}, exclude_none=True)
 
-    def params(self) -> dict[str, float]:
-        """Return all parameters of the method, the published values where none is given."""
-        return {**METHOD_PARAMS[self.method], **self._given()}
+    def request(self, method: str | None = None) -> IdentificationRequest:
+        """Return the request for the set, by the spec's method or by a variant of it."""
+        names = self._names()
+        return IdentificationRequest.of(
+            method or self.method, {names[name]: value for name, value in self._given().items()}
+        )
 
 
 def _neurons_kind(raw: object) -> str:

@@ -12,13 +12,14 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
 from engine.intervention import Intervention
 from engine.protocol import Engine, GenerateRequest, Priority, Sampling, Steering
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk, LikelyToken
 from jobs.results import Results
 from jobs.storage.places import storage_at

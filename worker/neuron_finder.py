@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.folders.model import read_model_folder
 from engine.neuron_json import from_json, to_json
 from engine.neuron_set import NeuronSet
 from jobs.catalog import Catalog
-from jobs.cell import NeuronsRef
 from jobs.neuron_sets import NeuronSets
 from jobs.ports import Identifying
 from worker.pool import Pool

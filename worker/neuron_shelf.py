@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import replace
 
-from ampsweep.errors import NotFound
+from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
+from ampsweep.errors import Conflict, NotFound
 from ampsweep.folders.corpus import Corpus
 from engine.edits import resolve
-from engine.identify.identification import Identification, checkpoint_in, identify
+from engine.identify.identification import checkpoint_in, id_of, identify
 from engine.neuron_set import NeuronSet
 from engine.protocol import Engine, Steering
 from jobs.catalog import Catalog
-from jobs.cell import NeuronsRef
 from jobs.neuron_sets import NeuronSets
 
 
@@ -36,7 +35,7 @@ class NeuronShelf:
         """Make a set usable in the engine and return its id.
 
         Raises NotFound where it is not there and the reference does not say how to make it, InvalidRequest where it
-        was made for a model of another shape.
+        was made for a model of another shape, Conflict where corpus or model are not those that it was asked for with.
         """
         async with self._locks[ref.id]:
             if ref.id not in self._loaded:
@@ -58,10 +57,16 @@ class NeuronShelf:
         corpus = await asyncio.to_thread(
             Corpus.open, self._catalog.corpus(ref.corpus), languages=ref.languages, name=ref.corpus
         )
-        identification = Identification.of(ref.method, ref.params)
-        checkpoint = checkpoint_in(self._sets.folder, self._engine.info, corpus, identification)
-        found = await identify(self._engine, corpus, identification, checkpoint=checkpoint)
-        await asyncio.to_thread(self._sets.publish, ref.id, replace(found, id=ref.id).save)
+        request = IdentificationRequest.of(ref.method, ref.params)
+        if id_of(request, fingerprint=self._engine.info.fingerprint, corpus=corpus) != ref.id:
+            raise Conflict(
+                f"neuron set {ref.id} cannot be found any more: corpus {ref.corpus!r} or the model has changed since "
+                "it was asked for; send the request again"
+            )
+        checkpoint = checkpoint_in(self._sets.folder, self._engine.info, corpus, request)
+        found = await identify(self._engine, corpus, request, checkpoint=checkpoint)
+        assert found.id == ref.id, "the set has another id than the request for it"
+        await asyncio.to_thread(self._sets.publish, ref.id, found.save)
         checkpoint.discard()
         return await asyncio.to_thread(self._read, ref.id)  # where another engine was faster, it is that engine's
 

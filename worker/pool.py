@@ -15,8 +15,9 @@ from contextlib import aclosing
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk, EngineFigures
 from jobs.store.records import CellFile
 from worker.engine_slot import EngineSlot

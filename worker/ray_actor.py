@@ -12,9 +12,10 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.telemetry.context import Carried, Telemetry
 from ampsweep.telemetry.traces import span, stop_traces
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec

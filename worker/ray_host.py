@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import Carried
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 

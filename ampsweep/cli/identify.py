@@ -9,8 +9,9 @@ import typer
 import yaml
 
 from ampsweep.cli.engine_options import Dtype, Kind, Model, opened
-from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.running import run_to_end
+from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, language_warnings
 from ampsweep.errors import InvalidRequest
 
 
@@ -23,7 +24,7 @@ def identify(
     ] = None,
     method: Annotated[str, typer.Option(help="lape, activated, act_prob or random.")] = "lape",
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = 100_000,
+    max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = MAX_TOKENS,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     as_json: AsJson = False,
@@ -34,19 +35,22 @@ def identify(
     """
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
-    from engine.identify.identification import Identification, checkpoint_in
+    from engine.identify.identification import checkpoint_in
     from engine.identify.identification import identify as find
     from engine.neuron_set import NeuronSet
 
     wanted = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
-    identification = Identification.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
+    request = IdentificationRequest.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
     texts = Corpus.open(folder, languages=wanted, name=ATLAS if corpus == ATLAS else None)
+    request.check_languages(texts.languages, param="languages")
+    warnings = language_warnings(method, texts.languages)
+    warn(warnings)
 
     async def record() -> NeuronSet:
         async with opened(model, kind=engine, dtype=dtype) as loaded:
-            checkpoint = checkpoint_in(out.absolute().parent, loaded.info, texts, identification)
-            found = await find(loaded, texts, identification, checkpoint=checkpoint)
+            checkpoint = checkpoint_in(out.absolute().parent, loaded.info, texts, request)
+            found = await find(loaded, texts, request, checkpoint=checkpoint)
             found.save(out)
             checkpoint.discard()
             return found
@@ -54,7 +58,7 @@ def identify(
     found = run_to_end(record())
     languages_found = {language: len(pairs) for language, pairs in found.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in languages_found.items())
-    content = {"id": found.id, "folder": str(out), "languages": languages_found}
+    content = {"id": found.id, "folder": str(out), "languages": languages_found, "warnings": list(warnings)}
     show(content, f"{text}{found.id} in {out}", as_json=as_json)
 
 

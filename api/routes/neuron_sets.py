@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
+from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import NotFound
 from api.document import body_of
 from api.examples import NEURON_SET
@@ -17,7 +18,6 @@ from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
 from api.services import Served, Services
-from jobs.cell import NeuronsRef
 from jobs.neuron_choice import neurons_to_find
 from jobs.neuron_sets import NeuronSetInfo
 from jobs.spec import NeuronsByMethod
@@ -38,7 +38,8 @@ async def create_neuron_set(served: Served, body: JsonBody, response: Response) 
         if not await asyncio.to_thread(_is_there, served, ref.id):
             served.neuron_maker.identify(asked.model, ref)
             response.status_code = 202
-            return await _one(served, ref.id)
+            warnings = language_warnings(asked.neurons.method, asked.neurons.languages)
+            return {**await _one(served, ref.id), "warnings": warnings}
         found = ref.id
     else:
         found = await asyncio.to_thread(served.neuron_maker.bring_in, asked.model, asked.neurons)
@@ -120,4 +121,5 @@ def _counts(layers: Mapping[str, Sequence[int]], count: int) -> list[int]:
 
 
 def _neuron_set_object(info: NeuronSetInfo) -> dict[str, Any]:
-    return {"object": "neuron_set", "status": "completed", **asdict(info)}
+    warnings = language_warnings(info.method, tuple(info.languages))
+    return {"object": "neuron_set", "status": "completed", **asdict(info), "warnings": warnings}

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.stats import ActivationStats
-
-TOP_RATE = 0.01
-"""Share of all neurons that are kept, those with the smallest entropy."""
-FILTER_RATE = 0.95
-"""A candidate's probability is above this quantile of all probabilities in some language."""
-ACTIVATION_BAR = 0.95
-"""A kept neuron belongs to the languages where its probability is above this quantile."""
 
 _DECIMALS = 12  # of an entropy: equal ones must not be told apart by the last bit of a logarithm
 

@@ -11,9 +11,6 @@ from engine.identify.lape import probabilities
 from engine.identify.stats import ActivationStats
 from engine.random_neurons import draw_neurons
 
-ACT_PROB_NEURONS = 897
-"""Neurons a language in `act_prob`; the paper's number."""
-
 
 def select_activated(stats: ActivationStats) -> dict[str, NDArray[np.int32]]:
     """Return for each language the neurons whose sentence mean is above 0 in all of its patch sentences.
@@ -25,7 +22,7 @@ def select_activated(stats: ActivationStats) -> dict[str, NDArray[np.int32]]:
     return {code: np.argwhere(always[at]).astype(np.int32) for at, code in enumerate(stats.languages)}
 
 
-def select_act_prob(stats: ActivationStats, *, neurons: int = ACT_PROB_NEURONS) -> dict[str, NDArray[np.int32]]:
+def select_act_prob(stats: ActivationStats, *, neurons: int) -> dict[str, NDArray[np.int32]]:
     """Return for each language the `neurons` neurons that are active at most of its tokens (all, if there are fewer).
 
     int32 [k, 2] of (layer, index), sorted. Of equal ones those of a lower layer, then of a lower index, come first.

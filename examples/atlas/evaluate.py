@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
-from engine.identify.identification import Identification, identify
+from engine.identify.identification import identify
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 from engine.protocol import GenerateRequest, Sampling, Steering
@@ -69,9 +70,9 @@ async def find_neurons(engine: TransformersEngine) -> NeuronSet:
     return await identify(engine, Corpus.open(ATLAS / "corpus", languages=LANGUAGES), lape())
 
 
-def lape() -> Identification:
+def lape() -> IdentificationRequest:
     """The method's rule with the atlas' share of neurons."""
-    return Identification.of("lape", {"top_rate": TOP_RATE})
+    return IdentificationRequest.of("lape", {"top_rate": TOP_RATE})
 
 
 async def continuation(engine: TransformersEngine, prompt: str, steering: Steering | None) -> str:

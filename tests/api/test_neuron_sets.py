@@ -38,6 +38,7 @@ async def test_known_neurons_are_brought_in_and_read_back(house: House) -> None:
     assert (made.status_code, again.status_code) == (201, 201)
     assert again.json() == made.json()
     assert (plain["status"], plain["method"], plain["languages"]) == ("completed", "imported", {"fr": 3, "tr": 0})
+    assert plain["warnings"] == [], "nobody knows what an imported set compared"
     assert plain["by_layer"] == {"fr": [2, 0, 0, 1], "tr": [0, 0, 0, 0]}
     assert "neurons" not in plain
     assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
@@ -84,10 +85,12 @@ async def test_neurons_are_identified_in_the_background(house: House) -> None:
         asked = await server.http.post("/v1/neuron-sets", json=METHOD)
         assert asked.status_code == 202
         assert asked.json()["status"] == "in_progress"
+        assert "lape compares languages, and 3 (en, fr, tr) are few" in asked.json()["warnings"][0]
         neuron_set_id = asked.json()["id"]
         assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"] == neuron_set_id
         done = await found(server, neuron_set_id)
         assert (done["status"], done["method"], set(done["languages"])) == ("completed", "lape", {"en", "fr", "tr"})
+        assert done["warnings"] == asked.json()["warnings"]
         assert {language: sum(counts) for language, counts in done["by_layer"].items()} == done["languages"]
         again = await server.http.post("/v1/neuron-sets", json=METHOD)
         assert (again.status_code, again.json()["id"]) == (201, neuron_set_id)
@@ -179,6 +182,7 @@ async def test_wrong_neurons_are_refused_by_name(house: House, path: str, value:
         ({"languages": ["en", "xx"]}, "neurons.languages"),
         ({"corpus": "nope"}, "neurons.corpus"),
         ({"languages": ["en"]}, "neurons.languages"),
+        ({"languages": ["en"], "method": "random"}, "neurons.languages"),
     ],
 )
 async def test_a_wrong_search_is_refused_before_it_begins(house: House, change: dict[str, Any], param: str) -> None:

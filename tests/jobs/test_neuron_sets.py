@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import fingerprint
-from engine.identify.identification import Identification
+from engine.identify.identification import id_of
 from engine.neuron_set import NeuronSet, PatchValues
 from jobs.catalog import Catalog
 from jobs.neuron_choice import choose_neurons
 from jobs.neuron_sets import NeuronSets
+from jobs.plan import plan
 from jobs.spec import parse_spec
 from tests.jobs.world import raw_spec
 
@@ -111,8 +113,8 @@ def test_the_id_of_a_set_to_be_found_is_the_one_it_will_have(
     raw = raw_spec(neurons={"corpus": "small", "languages": ["tr", "en"], **neurons})
     ref = choose_neurons(parse_spec(raw), catalog.model("tiny"), catalog, sets).ref
     corpus = Corpus.open(catalog.corpora["small"], languages=["en", "tr"])
-    asked = Identification.of(str(neurons["method"]), params)
-    assert ref.id == asked.neuron_set_id(fingerprint=fingerprint(catalog.models["tiny"]), corpus=corpus)
+    asked = IdentificationRequest.of(str(neurons["method"]), params)
+    assert ref.id == id_of(asked, fingerprint=fingerprint(catalog.models["tiny"]), corpus=corpus)
     assert ref.params == asked.params
     assert (ref.corpus, ref.languages) == ("small", ("en", "tr"))
 
@@ -123,7 +125,20 @@ def test_a_language_that_the_corpus_lacks_is_named(sets: NeuronSets, catalog: Ca
     assert caught.value.param == "neurons.languages.1"
 
 
-def test_lape_needs_two_languages(sets: NeuronSets, catalog: Catalog) -> None:
+@pytest.mark.parametrize("method", ["lape", "random"])
+def test_lape_and_its_control_need_two_languages(sets: NeuronSets, catalog: Catalog, method: str) -> None:
     with pytest.raises(InvalidRequest, match="at least two") as caught:
-        choose(sets, catalog, {"method": "lape", "corpus": "small", "languages": ["en"]})
+        choose(sets, catalog, {"method": method, "corpus": "small", "languages": ["en"]})
     assert caught.value.param == "neurons.languages"
+
+
+def test_a_plan_warns_where_few_languages_are_compared(sets: NeuronSets, catalog: Catalog) -> None:
+    few = plan(parse_spec(raw_spec()), catalog, sets)
+    assert few.warnings[0].startswith("neurons: lape compares languages, and 3 (en, fr, tr) are few")
+    save_set(sets, catalog)
+    known = plan(
+        parse_spec(raw_spec(neurons={"id": "ns_1"}, interventions={"op": "scale", "factors": [2]})), catalog, sets
+    )
+    assert known.warnings[0].startswith("neurons: lape compares languages, and 2 (en, fr) are few")
+    always = parse_spec(raw_spec(neurons={"method": "activated", "corpus": "small", "languages": ["en", "fr", "tr"]}))
+    assert plan(always, catalog, sets).warnings == ()

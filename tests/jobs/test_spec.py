@@ -129,4 +129,4 @@ def test_neurons_are_told_apart_and_methods_filled_in() -> None:
     assert isinstance(parse_spec(raw_spec(neurons={"id": "ns_abc"})).neurons, NeuronsById)
     found = parse_spec(changed("neurons.top_rate", 0.5)).neurons
     assert isinstance(found, NeuronsByMethod)
-    assert found.params() == {"top_rate": 0.5, "filter_rate": 0.95, "activation_bar": 0.95}
+    assert found.request().params == {"top_rate": 0.5, "filter_rate": 0.95, "activation_bar": 0.95}

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import event
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from jobs.catalog import Catalog
-from jobs.cell import Cell, NeuronsRef, TaskRef
+from jobs.cell import Cell, TaskRef
 from jobs.clock import Clock
 from jobs.ids import Ids
 from jobs.intervention_spec import parse_intervention

@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 import ampsweep
 from api.bell import Bell
+from engine.fake import FAKE_INFO
+from engine.protocol import EngineInfo
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import Clock, SystemClock
@@ -111,6 +113,11 @@ class House:
     @property
     def setup(self) -> HostSetup:
         return HostSetup(catalog=self.catalog, neurons=self.neurons, results=self.published)
+
+    @property
+    def engine_info(self) -> EngineInfo:
+        """What an engine of the model says of itself."""
+        return replace(FAKE_INFO, model="tiny", fingerprint=self.catalog.model("tiny").fingerprint)
 
     def engine(self, *, count: int = 1, max_model_len: int | None = None, **options: Any) -> EngineSpec:
         return EngineSpec(

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall
 from jobs.store.states import SweepState
 from tests.worker.house import House, drain

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.errors import Conflict, DamagedFile, NotFound
 from ampsweep.folders.corpus import Sentence
-from engine.fake import FAKE_INFO, FakeEngine
+from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.neuron_set import NeuronSet
-from jobs.cell import NeuronsRef
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
 
@@ -20,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 class CountingEngine(FakeEngine):
-    def __init__(self) -> None:
-        super().__init__(FAKE_INFO)
+    def __init__(self, house: House) -> None:
+        super().__init__(house.engine_info)
         self.recordings = 0
 
     async def record(
@@ -43,7 +45,7 @@ def shelf(house: House, engine: FakeEngine) -> NeuronShelf:
 
 
 async def test_a_set_is_identified_once_however_many_cells_wait_for_it(house: House, ref: NeuronsRef) -> None:
-    engine = CountingEngine()
+    engine = CountingEngine(house)
     own = shelf(house, engine)
     assert await asyncio.gather(*(own.load(ref) for _ in range(5))) == [ref.id] * 5
     assert engine.recordings == 1
@@ -51,14 +53,14 @@ async def test_a_set_is_identified_once_however_many_cells_wait_for_it(house: Ho
 
 
 async def test_a_set_that_another_engine_has_finished_is_taken_from_the_disk(house: House, ref: NeuronsRef) -> None:
-    await shelf(house, CountingEngine()).load(ref)
-    engine = CountingEngine()
+    await shelf(house, CountingEngine(house)).load(ref)
+    engine = CountingEngine(house)
     await shelf(house, engine).load(ref)
     assert engine.recordings == 0
 
 
 async def test_of_two_engines_at_once_the_first_to_finish_is_kept(house: House, ref: NeuronsRef) -> None:
-    await asyncio.gather(*(shelf(house, CountingEngine()).load(ref) for _ in range(2)))
+    await asyncio.gather(*(shelf(house, CountingEngine(house)).load(ref) for _ in range(2)))
     assert [path.name for path in house.neuron_sets.folder.iterdir()] == [ref.id], "nothing is left beside it"
     NeuronSet.load(house.neuron_sets.path(ref.id))
 
@@ -69,7 +71,7 @@ async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
     def full(_self: NeuronSet, _folder: Path) -> None:
         raise OSError("no space left")
 
-    own = shelf(house, CountingEngine())
+    own = shelf(house, CountingEngine(house))
     with monkeypatch.context() as patched:
         patched.setattr(NeuronSet, "save", full)
         with pytest.raises(OSError, match="no space"):
@@ -80,13 +82,27 @@ async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
 
 async def test_a_set_that_is_not_there_and_cannot_be_made_is_not_found(house: House) -> None:
     with pytest.raises(NotFound, match="ns_gone"):
-        await shelf(house, CountingEngine()).load(NeuronsRef(id="ns_gone"))
+        await shelf(house, CountingEngine(house)).load(NeuronsRef(id="ns_gone"))
     with pytest.raises(NotFound):
-        await shelf(house, CountingEngine()).load(NeuronsRef(id="../../etc"))
+        await shelf(house, CountingEngine(house)).load(NeuronsRef(id="../../etc"))
 
 
 async def test_a_damaged_set_is_refused(house: House, ref: NeuronsRef) -> None:
-    await shelf(house, CountingEngine()).load(ref)
+    await shelf(house, CountingEngine(house)).load(ref)
     (house.neuron_sets.path(ref.id) / "neurons.safetensors").write_bytes(b"spoilt")
     with pytest.raises(DamagedFile):
-        await shelf(house, CountingEngine()).load(ref)
+        await shelf(house, CountingEngine(house)).load(ref)
+
+
+async def test_a_corpus_that_changed_after_the_plan_makes_no_set_under_the_old_id(
+    house: House, ref: NeuronsRef, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(house.catalog.corpora["atlas"], changed)
+    with (changed / "fr.txt").open("a", encoding="utf-8") as file:
+        file.write("Une phrase de plus.\n")
+    house = replace(house, catalog=replace(house.catalog, corpora={"atlas": changed}))
+    engine = CountingEngine(house)
+    with pytest.raises(Conflict, match=f"{ref.id} cannot be found any more: corpus 'atlas' or the model has changed"):
+        await shelf(house, engine).load(ref)
+    assert (engine.recordings, house.neuron_sets.infos()) == (0, [])

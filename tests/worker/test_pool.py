@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.bell import Bell
-from jobs.cell import Cell, NeuronsRef
+from jobs.cell import Cell
 from jobs.ports import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
 from tests.worker.house import House, until

@@ -86,7 +86,7 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
 
 async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: House) -> None:
     cells = [record.cell for record in house.store.list_cells(house.submit().id).data]
-    engine = FakeEngine(FAKE_INFO)
+    engine = FakeEngine(house.engine_info)
     shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
     shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
     changed = []

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus, Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
-from engine.identify.identification import Identification, checkpoint_in, identify
+from engine.identify.identification import checkpoint_in, identify
 from engine.identify.recorder import Recorder, Ticket
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
@@ -109,7 +110,10 @@ def test_an_identification_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
         lines = [f"{language} {number}" for number in range(20)]
         (tmp_path / f"{language}.txt").write_text("\n".join(lines), encoding="utf-8")
     corpus, engine = Corpus.open(tmp_path), FakeEngine()
-    identification, longer = Identification.of("act_prob"), Identification.of("act_prob", max_tokens=200_000)
+    identification, longer = (
+        IdentificationRequest.of("act_prob"),
+        IdentificationRequest.of("act_prob", max_tokens=200_000),
+    )
     checkpoint = checkpoint_in(tmp_path / "sets", engine.info, corpus, identification)
     checkpoint.save_if_due(dict)  # not due yet, so that there is nothing to discard
     checkpoint.discard()

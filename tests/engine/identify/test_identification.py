@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from engine.fake import FAKE_INFO, FakeEngine
-from engine.identify.identification import Identification, identify
+from engine.identify.identification import id_of, identify
 from engine.neuron_set import NeuronSet
 from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import HandModel
@@ -34,7 +35,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
-    return asyncio.run(identify(FakeEngine(), corpus, Identification.of(method, params)))
+    return asyncio.run(identify(FakeEngine(), corpus, IdentificationRequest.of(method, params)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,7 +46,7 @@ def test_lape_finds_the_neurons_that_stored_activations_give(
     corpus: Corpus,
 ) -> None:
     engine = oracle(family)
-    found = asyncio.run(identify(engine, corpus, Identification.of("lape", {"top_rate": 0.1})))
+    found = asyncio.run(identify(engine, corpus, IdentificationRequest.of("lape", {"top_rate": 0.1})))
     hand, tokenizer = HandModel(model_folder(family)), engine._model.tokenizer
     counts, tokens = [], []
     for lines in TEXTS.values():
@@ -74,17 +75,18 @@ def test_a_found_set_says_where_it_came_from(corpus: Corpus, tmp_path: Path) -> 
 
 
 def test_the_id_is_known_before_and_tells_requests_apart(corpus: Corpus) -> None:
-    request = Identification.of("lape")
-    known = request.neuron_set_id(fingerprint=FAKE_INFO.fingerprint, corpus=corpus)
+    request = IdentificationRequest.of("lape")
+    known = id_of(request, fingerprint=FAKE_INFO.fingerprint, corpus=corpus)
     assert _identify(corpus, "lape").id == known
     assert _identify(corpus, "lape", top_rate=0.01).id == known  # the default, spelled out
     others = [
         _identify(corpus, "lape", top_rate=0.02).id,
         _identify(corpus, "random").id,
         _identify(corpus, "random", seed=1).id,
-        Identification.of("lape", max_tokens=9).neuron_set_id(fingerprint=FAKE_INFO.fingerprint, corpus=corpus),
-        request.neuron_set_id(fingerprint="1" * 64, corpus=corpus),
-        request.neuron_set_id(
+        id_of(IdentificationRequest.of("lape", max_tokens=9), fingerprint=FAKE_INFO.fingerprint, corpus=corpus),
+        id_of(request, fingerprint="1" * 64, corpus=corpus),
+        id_of(
+            request,
             fingerprint=FAKE_INFO.fingerprint,
             corpus=Corpus.open(next(iter(corpus.files.values())).parent, languages=["en", "tr"]),
         ),
@@ -106,7 +108,7 @@ def test_every_method_gives_every_language_an_entry(corpus: Corpus) -> None:
         "tr": 7,
     }
     assert _identify(corpus, "activated").languages == ("en", "ja", "tr")
-    assert Identification.of("act_prob").params == {"neurons": 897}
+    assert IdentificationRequest.of("act_prob").params == {"neurons": 897}
 
 
 @pytest.mark.parametrize(
@@ -126,13 +128,13 @@ def test_every_method_gives_every_language_an_entry(corpus: Corpus) -> None:
 )
 def test_a_wrong_method_or_parameter_is_named(method: str, params: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Identification.of(method, params)
+        IdentificationRequest.of(method, params)
     assert caught.value.param == param
 
 
 def test_a_limit_on_tokens_is_above_zero(corpus: Corpus) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Identification.of("lape", max_tokens=0)
+        IdentificationRequest.of("lape", max_tokens=0)
     assert caught.value.param == "max_tokens"
     limited = asyncio.run(FakeEngine().record(corpus.sentences(), max_tokens=40))
     assert (limited.tokens <= 40).all()

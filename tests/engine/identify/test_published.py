@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
-from engine.identify.identification import Identification, identify
+from engine.identify.identification import identify
 from engine.identify.published import UNCOUNTED, template_tokens
 from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import HandModel
@@ -30,7 +31,7 @@ def test_lape_of_the_mode_paper_is_the_published_rule_on_stored_activations(tmp_
         (texts / f"{code}.txt").write_text("\n".join(lines), encoding="utf-8")
     engine, corpus = TransformersEngine(folder), Corpus.open(texts)
     paper, corrected = (
-        asyncio.run(identify(engine, corpus, Identification.of(method, {"top_rate": TOP})))
+        asyncio.run(identify(engine, corpus, IdentificationRequest.of(method, {"top_rate": TOP})))
         for method in ("lape_paper", "lape")
     )
     expected = published_rule(folder, engine)

@@ -19,7 +19,7 @@ def test_act_prob_takes_the_most_probable_of_each_language() -> None:
     selected = select_act_prob(make_stats(counts, [10, 10]), neurons=3)
     assert selected["a"].tolist() == [[0, 1], [1, 0], [1, 2]]
     assert selected["b"].tolist() == [[0, 0], [0, 1], [0, 2]]  # all equal: the first ones
-    assert len(select_act_prob(make_stats(counts, [10, 10]))["a"]) == 6  # no more than there are
+    assert len(select_act_prob(make_stats(counts, [10, 10]), neurons=9)["a"]) == 6  # no more than there are
 
 
 def test_random_neurons_are_as_many_a_layer_and_seeded() -> None:

@@ -1,0 +1,1 @@
+"""The types that every package shares. Imports nothing of the project but errors and hashing."""
