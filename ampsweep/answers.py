@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from ampsweep.errors import AmpsweepError, ConnectionLost, InvalidRequest, NoConnection, Unavailable, from_code
+from ampsweep.proxies import proxy_of
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _FROM_PROXIES: dict[int, type[AmpsweepError]] = {502: ConnectionLost, 503: Unavailable, 504: ConnectionLost}
@@ -23,14 +24,14 @@ def translated(url: str) -> Iterator[None]:
     """Raise what httpx raises as errors of ours; `url` is the server's."""
     try:
         yield
-    except _NOT_SENT as error:
-        raise NoConnection(f"no connection to a server at {url}: {_told(error)}") from error
+    except (*_NOT_SENT, httpx.ProxyError) as error:
+        raise NoConnection(f"no connection to a server at {url}{_through(url)}: {_told(error)}") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise InvalidRequest(f"{url!r} is not a server's URL such as http://127.0.0.1:8700", param="url") from error
     except httpx.TimeoutException as error:
         raise ConnectionLost(f"the server at {url} did not answer in time") from error
     except httpx.TransportError as error:
-        raise ConnectionLost(f"the connection to {url} broke: {_told(error)}") from error
+        raise ConnectionLost(f"the connection to {url} broke{_through(url)}: {_told(error)}") from error
 
 
 def checked(response: httpx.Response) -> None:
@@ -45,7 +46,8 @@ def checked(response: httpx.Response) -> None:
     if isinstance(content, dict):
         raise_error(content, status=response.status_code, after=after)
     kind = _FROM_PROXIES.get(response.status_code, AmpsweepError)
-    error = kind(f"the server answered {response.status_code} {response.reason_phrase} to {response.url}")
+    proxy = _through(str(response.url))
+    error = kind(f"the server answered {response.status_code} {response.reason_phrase} to {response.url}{proxy}")
     error.retry_after = after
     raise error
 
@@ -75,6 +77,12 @@ def retry_after(header: str | None, *, now: float) -> int | None:
         return max(0, ceil(parsedate_to_datetime(header).timestamp() - now))
     except ValueError:
         return None
+
+
+def _through(url: str) -> str:
+    """Return words that name the proxy on the way to a server, which may be what is wrong; none where there is none."""
+    proxy = proxy_of(url)
+    return "" if proxy is None else f" through the proxy {proxy} of the environment (NO_PROXY exempts a host)"
 
 
 def _told(error: httpx.TransportError) -> str:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.proxies import is_loopback
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +41,11 @@ class WireOptions(TypedDict):
     base_url: str
     headers: Mapping[str, str]
     timeout: httpx.Timeout | float
+
+
+def _without_proxy(options: WireOptions) -> bool:
+    """Return whether httpx must not look for a proxy in the environment."""
+    return is_loopback(urlsplit(options["base_url"]).hostname or "")
 
 
 class Wire(Protocol):
@@ -67,7 +77,10 @@ class LoopWire:
     """The wire of an event loop."""
 
     def __init__(self, options: WireOptions) -> None:
-        self._http = httpx.AsyncClient(**options)
+        # A transport of one's own keeps httpx from looking for a proxy in the environment.
+        transport = httpx.AsyncHTTPTransport() if _without_proxy(options) else None
+        with _usable_proxy():
+            self._http = httpx.AsyncClient(**options, transport=transport)
 
     async def send(self, ask: Ask) -> httpx.Response:
         """Send a request and return the answer's head."""
@@ -102,7 +115,9 @@ class BlockingWire:
     """The wire of a thread. It may be used by several."""
 
     def __init__(self, options: WireOptions) -> None:
-        self._http = httpx.Client(**options)
+        transport = httpx.HTTPTransport() if _without_proxy(options) else None
+        with _usable_proxy():
+            self._http = httpx.Client(**options, transport=transport)
 
     async def send(self, ask: Ask) -> httpx.Response:
         """Send a request and return the answer's head."""
@@ -132,6 +147,16 @@ class BlockingWire:
     async def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+@contextmanager
+def _usable_proxy() -> Iterator[None]:
+    """Raise InvalidRequest for a proxy of the environment that httpx cannot use."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:  # httpx needs a package for SOCKS, and refuses other schemes
+        message = f"the proxy of the environment (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) cannot be used: {error}"
+        raise InvalidRequest(f"{message}; unset it, or name the server in NO_PROXY", param="ALL_PROXY") from error
 
 
 def finished(work: Awaitable[T]) -> T:

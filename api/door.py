@@ -7,12 +7,12 @@ open to this machine alone: no web page may use a browser to speak to it, under 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated
+from ampsweep.proxies import is_loopback
 from api.caller import LOCAL, Caller, enter
 from api.errors import ours
 from api.keys import KeyFile, KeyScope
@@ -79,14 +79,6 @@ class DoorKeeper:
         if caller is not None:
             enter(scope, caller)
         await self._app(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; any name but `localhost` counts as one from outside."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _at_the_machine(headers: Mapping[str, str]) -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -122,8 +123,9 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
 
 
 def _lines(source: Path) -> Iterator[bytes]:
-    """Yield the lines that are not blank."""
+    """Yield the lines that are not blank, without the byte order mark that some editors put before the first."""
     with source.open("rb") as file:
-        for line in file:
+        for number, raw in enumerate(file):
+            line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
             if line.strip():
                 yield line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -22,6 +23,9 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Line(BaseModel):
@@ -92,11 +96,14 @@ def parse(text: str | bytes) -> GenerateLine | ScoreLine:
 
 
 def seen(text: str | bytes) -> dict[str, Any]:
-    """Return an empty row that names the line by its `custom_id` and `kind`, as far as the line has them."""
+    """Return an empty row that names the line by its `custom_id` and `kind`, as far as the line has them.
+
+    A lone surrogate, which no file can hold, stands there as U+FFFD.
+    """
     try:
         raw = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raw = None
     names = {key: raw.get(key) for key in ("custom_id", "kind")} if isinstance(raw, dict) else {}
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-    return row | {key: value for key, value in names.items() if isinstance(value, str)}
+    return row | {key: _LONE_SURROGATE.sub("\ufffd", value) for key, value in names.items() if isinstance(value, str)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.proxies import is_loopback
 from ampsweep.settings import Settings
-from api.door import ALWAYS_OPEN, METRICS, Door, is_loopback
+from api.door import ALWAYS_OPEN, METRICS, Door
 from api.keys import KeyFile
 from api.limits import Limits
 from api.rates import Rates

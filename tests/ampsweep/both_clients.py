@@ -20,10 +20,11 @@ def opened(kind: str, url: str, **options: Any) -> Iterator[Client]:
         with Client(url, **options) as client:
             yield client
         return
+    client = AsyncClient(url, **options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    waiting = _Waiting(AsyncClient(url, **options), loop)
+    waiting = _Waiting(client, loop)
     try:
         yield cast("Client", waiting)
     finally:

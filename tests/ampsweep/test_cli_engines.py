@@ -169,6 +169,27 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     ]
 
 
+def test_a_batch_fails_a_row_that_is_no_text_and_goes_on(model: Path, tmp_path: Path) -> None:
+    good = json.dumps({"custom_id": "good", "kind": "score", "context": "a", "continuation": "b"})
+    lines: list[object] = [
+        good.replace("good", "half \\ud83d emoji"),
+        good.replace('"b"', '"\\ude00"').replace("good", "prompt"),
+        "[" * 100_000,
+        good,
+    ]
+    result, rows = _batch(model, tmp_path, lines)
+    assert result.exit_code == 0, result.output
+    assert [row["custom_id"] for row in rows] == ["half \ufffd emoji", "prompt", None, "good"]
+    assert [row["error"] is None for row in rows] == [False, False, False, True]
+    assert "Invalid JSON" in rows[0]["error"]
+
+
+def test_a_byte_order_mark_costs_a_batch_no_row(model: Path, tmp_path: Path) -> None:
+    line = json.dumps({"custom_id": "first", "kind": "score", "context": "a", "continuation": "b"})
+    _, rows = _batch(model, tmp_path, [f"\ufeff{line}", line])
+    assert [(row["custom_id"], row["error"]) for row in rows] == [("first", None)] * 2
+
+
 def test_a_batch_takes_statistics_and_weights(model: Path, tmp_path: Path) -> None:
     (tmp_path / "neurons.json").write_text('{"en": {"0": [5]}, "fr": {"1": [3]}}')
     neurons = tmp_path / "imported"

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route
 
-from api.door import ALWAYS_OPEN, is_loopback
+from ampsweep.proxies import is_loopback
+from api.door import ALWAYS_OPEN
 from api.keys import KeyScope
 from api.limits import Limits
 from tests.api.served import Server, serving

@@ -142,7 +142,7 @@ def port(settings: Settings) -> Finding:
 def access(settings: Settings) -> Finding:
     """Look who could reach a server with these settings, and whether one would be started with them."""
     from ampsweep.cli.exposure import door_of
-    from api.door import is_loopback
+    from ampsweep.proxies import is_loopback
     from api.keys import KeyFile
 
     try:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 import httpx
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.client import API_KEY, Client
 from ampsweep.errors import AmpsweepError, Unavailable
+from ampsweep.proxies import is_loopback, proxy_of
 
 SECONDS = 10.0
 
 
 def server(url: str) -> list[Finding]:
-    """Ask a server for its models."""
+    """Ask a server for its models, through the proxy of the environment where there is one."""
+    proxy = proxy_of(url)
+    through = [] if proxy is None else [note("proxy", f"{url} is asked through {proxy}", "NO_PROXY exempts a host")]
+    return [*through, *_server(url)]
+
+
+def _server(url: str) -> list[Finding]:
     with Client(url, timeout=SECONDS, retries=0) as client:
         try:
             names = ", ".join(str(model["id"]) for model in client.models())
@@ -32,7 +40,8 @@ def server(url: str) -> list[Finding]:
 def _engines(url: str) -> list[Finding]:
     """Tell how each engine is; one that could not be started is for whoever runs the server."""
     try:
-        told = httpx.get(f"{url.rstrip('/')}/readyz", timeout=SECONDS).json()["engines"]
+        trust_env = not is_loopback(urlsplit(url).hostname or "")
+        told = httpx.get(f"{url.rstrip('/')}/readyz", timeout=SECONDS, trust_env=trust_env).json()["engines"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return [note("engines", f"the server does not tell of them: {error}", f"see {url}/readyz")]
     return [_engine(f"engine of {each['model']}", each["state"], each["error"]) for each in told]
