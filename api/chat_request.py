@@ -26,11 +26,23 @@ def _text_of_parts(value: object) -> object:
     return "".join(map(str, texts))
 
 
+NotUsed = Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None
+"""A list of something that no answer here has, as OpenAI's clients send it back: null or empty."""
+
+
 class ChatTurn(Strict):
-    """One message. Which roles it takes, and in which order, the model's chat template says."""
+    """One message. Which roles it takes, and in which order, the model's chat template says.
+
+    An answer's message can be sent back as OpenAI's clients return it, with the fields that are null or empty in it.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_text_of_parts)]
+    refusal: None = None
+    annotations: NotUsed = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: NotUsed = None
 
 
 class TextFormat(Strict):
@@ -48,7 +60,7 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: TextFormat | None = None
-    tools: Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None = None
+    tools: NotUsed = None
     tool_choice: Literal["none"] | None = None
 
     @model_validator(mode="after")

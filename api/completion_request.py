@@ -38,15 +38,15 @@ class StreamOptions(Strict):
 class GenerationRequest(Strict):
     """What completions and chats have in common: on which model, drawn how, steered by what.
 
-    `top_k`, `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers is drawn with seed + i.
-    `neurons` is the id of a neuron set; without it the newest one of the model steers.
+    `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers
+    is drawn with seed + i. `neurons` is the id of a neuron set; without it the newest one of the model steers.
     """
 
     model: Name
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=10_000_000)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
@@ -95,7 +95,7 @@ class GenerationRequest(Strict):
             n=answers,
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k or 0,
+            top_k=max(0, self.top_k or 0),
             min_p=self.min_p or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,

@@ -60,13 +60,13 @@ def error_code(scope: Scope) -> str | None:
     return cast("str | None", scope.get("state", {}).get(_STATE))
 
 
-def ours(error: AmpsweepError) -> JSONResponse:
-    """Return the response to an error of ours."""
+def ours(error: AmpsweepError, *, status: int | None = None) -> JSONResponse:
+    """Return the response to an error of ours, with its own status or another."""
     if isinstance(error, Unavailable):  # expected, while an engine starts say: there is no bug to trace
         log.warning("%s: %s", error.code, error.message)
     elif error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
-    return ErrorAnswer(error_body(error), error.status, code=error.code, headers=_headers(error))
+    return ErrorAnswer(error_body(error), status or error.status, code=error.code, headers=_headers(error))
 
 
 def _headers(error: AmpsweepError) -> dict[str, str]:
@@ -98,11 +98,15 @@ async def _on_ours(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_validation(_request: Request, error: Exception) -> JSONResponse:
-    """Answer a path, query or header value of a wrong kind."""
     assert isinstance(error, RequestValidationError)
+    return ours(invalid(error))
+
+
+def invalid(error: RequestValidationError) -> InvalidRequest:
+    """Return an error of ours for a path, query or header value of a wrong kind."""
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    return ours(InvalidRequest(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", param=name))
+    return InvalidRequest(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", param=name)
 
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:

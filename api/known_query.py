@@ -1,18 +1,18 @@
-"""A query parameter that a route does not know is refused, as an unknown key of a body is, instead of passed over."""
+"""Refuses query parameters that a route does not declare, as unknown keys of a body are refused."""
 
 from __future__ import annotations
 
 from fastapi import Depends, Request
-from fastapi.dependencies.utils import get_flat_dependant
-from fastapi.routing import APIRoute
 
 from ampsweep.errors import InvalidRequest
 
 
 async def _known_query(request: Request) -> None:
-    route = request.scope["route"]
-    assert isinstance(route, APIRoute)
-    known = [field.alias for field in get_flat_dependant(route.dependant).query_params]
+    if not request.query_params:
+        return
+    paths = request.app.openapi()["paths"]  # made once; the application keeps it
+    operation = paths.get(request.scope["route"].path_format, {}).get(request.method.lower(), {})
+    known = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
     for name in request.query_params:
         if name not in known:
             listed = ", ".join(known) or "none"

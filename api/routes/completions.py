@@ -15,6 +15,7 @@ from api.document import body_of
 from api.examples import CHAT, COMPLETION
 from api.generation import generated
 from api.json_body import JsonBody
+from api.openai_route import OpenAIRoute
 from api.services import Served
 from api.streams import one_stream
 
@@ -25,7 +26,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     }
 }
 
-router = APIRouter(tags=["completions"], dependencies=[one_stream])
+router = APIRouter(tags=["completions"], dependencies=[one_stream], route_class=OpenAIRoute)
 
 
 @router.post(

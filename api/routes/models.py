@@ -8,9 +8,10 @@ from fastapi import APIRouter
 
 from ampsweep.errors import NotFound
 from api.lists import list_of
+from api.openai_route import OpenAIRoute
 from api.services import Served
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 
 
 @router.get("")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from jobs.metrics.bootstrap import batches
 
@@ -20,7 +19,9 @@ def mcnemar(gained: int, lost: int) -> float:
         gained: Items that are right only with the intervention.
         lost: Items that are right only without it.
     """
-    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
 def mcnemar_mid(gained: int, lost: int) -> float:
@@ -29,9 +30,11 @@ def mcnemar_mid(gained: int, lost: int) -> float:
     The exact test is conservative; this one keeps its level in practice and rarely exceeds it (Fagerland et al. 2013,
     doi 10.1186/1471-2288-13-91). Arguments as for `mcnemar`.
     """
+    from scipy.stats import binom
+
     if gained == lost:
         return 1.0
-    return mcnemar(gained, lost) - float(stats.binom.pmf(gained, gained + lost, 0.5))
+    return mcnemar(gained, lost) - float(binom.pmf(gained, gained + lost, 0.5))
 
 
 def discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:

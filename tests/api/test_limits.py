@@ -19,28 +19,29 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 
 
 @pytest.mark.parametrize(
-    ("limits", "path", "body", "code", "param", "says"),
+    ("limits", "path", "body", "status", "code", "param", "says"),
     [
-        (Limits(prompt_chars=49), "/v1/completions", ASKED, "prompt_too_long", "prompt", "takes 49"),
-        (Limits(max_tokens=4), "/v1/completions", ASKED, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (Limits(prompt_chars=49), "/v1/completions", ASKED, 400, "prompt_too_long", "prompt", "takes 49"),
+        (Limits(max_tokens=4), "/v1/completions", ASKED, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
         (
             Limits(max_tokens=4),
             "/v1/chat/completions",
             CHAT,
+            400,
             "max_tokens_too_large",
             "max_completion_tokens",
             "draws 4",
         ),
-        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, "max_tokens_too_large", "max_tokens", "draws 4"),
-        (Limits(cells=9), "/v1/sweeps", SPEC, "too_many_cells", "interventions", "9 is the most"),
+        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "9 is the most"),
     ],
 )
 async def test_what_is_over_a_limit_is_refused_with_its_code(
-    house: House, limits: Limits, path: str, body: dict[str, Any], code: str, param: str, says: str
+    house: House, limits: Limits, path: str, body: dict[str, Any], status: int, code: str, param: str, says: str
 ) -> None:
     async with serving(house, working=False, limits=limits) as server:
         refused = await server.http.post(path, json=body)
-    assert refused.status_code == 422
+    assert refused.status_code == status
     error = refused.json()["error"]
     assert (error["code"], error["param"]) == (code, param)
     assert says in error["message"]
@@ -76,5 +77,5 @@ async def test_streams_are_counted_while_they_last(house: House) -> None:
         assert [answer.status_code for answer in await asyncio.gather(*events)] == [200, 200]
         assert streams.total() == 0
         assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
-        assert (await server.http.post("/v1/completions", json={**ASKED, "model": "nope"})).status_code == 422
+        assert (await server.http.post("/v1/completions", json={**ASKED, "model": "nope"})).status_code == 404
         assert streams.total() == 0, "an error ends the count as well"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
@@ -154,9 +154,9 @@ async def test_the_same_seed_draws_the_same(house: House) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "code", "param"),
     [
-        ({"echo": True}, openai.UnprocessableEntityError, "invalid_request", "echo"),
-        ({"model": "nope"}, openai.UnprocessableEntityError, "unknown_name", "model"),
-        ({"prompt": "x" * 3000}, openai.UnprocessableEntityError, "prompt_too_long", "prompt"),
+        ({"echo": True}, openai.BadRequestError, "invalid_request", "echo"),
+        ({"model": "nope"}, openai.NotFoundError, "unknown_name", "model"),
+        ({"prompt": "x" * 3000}, openai.BadRequestError, "prompt_too_long", "prompt"),
         ({"extra_body": {"neurons": "ns_x", "intervention": SCALE}}, openai.NotFoundError, "not_found", "neurons.id"),
         ({"extra_headers": {"Authorization": "Bearer x"}}, openai.AuthenticationError, "invalid_api_key", None),
         ({"prompt": "crash"}, openai.InternalServerError, "engine_failed", None),
@@ -197,8 +197,51 @@ async def test_a_chat_that_cannot_be_answered_as_asked_is_refused_by_name(house:
     async with serving(house, working=False) as server:
         body = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 2, field.partition(".")[0]: value}
         answer = await server.http.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 422, answer.text
+    assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith(field)
+
+
+async def test_an_answers_message_can_be_sent_back(house: House) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "max_completion_tokens": 3, "temperature": 0}
+    async with client(house) as (talking, _):
+        first = (await talking.chat.completions.create(messages=CHAT, **asked)).choices[0].message
+        assert first.content is not None
+        texts = set()
+        for sent in (first, first.model_dump(), {**first.model_dump(), "annotations": [], "tool_calls": []}):
+            messages = cast("list[ChatCompletionMessageParam]", [*CHAT, sent, {"role": "user", "content": "Why?"}])
+            again = await talking.chat.completions.create(messages=messages, **asked)
+            texts.add(again.choices[0].message.content)
+        plain: list[ChatCompletionMessageParam] = [
+            *CHAT,
+            {"role": "assistant", "content": first.content},
+            {"role": "user", "content": "Why?"},
+        ]
+        wanted = (await talking.chat.completions.create(messages=plain, **asked)).choices[0].message.content
+    assert texts == {wanted}
+
+
+async def test_errors_are_the_exceptions_that_the_clients_users_expect(house: House) -> None:
+    async with client(house) as (talking, _):
+        with pytest.raises(openai.NotFoundError):
+            await talking.completions.create(model="nope", prompt=PROMPT)
+        with pytest.raises(openai.NotFoundError):
+            await talking.chat.completions.create(model="nope", messages=CHAT, stream=True)
+        with pytest.raises(openai.NotFoundError):
+            await talking.models.retrieve("nope")
+        for wrong in ({"temperature": 3.0}, {"max_tokens": 0}, {"extra_query": {"colour": "1"}}):
+            with pytest.raises(openai.BadRequestError) as caught:
+                await talking.completions.create(model="tiny", prompt=PROMPT, **cast("Any", wrong))
+            assert caught.value.param in ("temperature", "max_tokens", "colour")
+
+
+async def test_all_tokens_may_be_drawn_where_top_k_is_what_vllm_calls_off(house: House) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
+    async with client(house) as (talking, _):
+        texts = [
+            (await talking.completions.create(**asked, extra_body={"top_k": top_k})).choices[0].text
+            for top_k in (-1, 0)
+        ]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("chat", [False, True])
