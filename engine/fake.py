@@ -84,6 +84,8 @@ class FakeEngine:
 
     async def _words(self, request: GenerateRequest, index: int) -> AsyncGenerator[Chunk]:
         sampling, prompt = request.sampling, _text(request.prompt)
+        if request.strip:
+            prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
         drawn = None if sampling.temperature == 0 else index
         key = ["generate", prompt, self._key(request.steering), sampling.seed, drawn]

@@ -122,25 +122,42 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """A prompt to continue, steered or (steering None) not."""
+    """A prompt to continue, steered or (steering None) not; with `strip` without the white space at its end."""
 
     prompt: Prompt
+    strip: bool = False
     sampling: Sampling = Sampling()
     steering: Steering | None = None
     priority: Priority = Priority.INTERACTIVE
+
+
+Split = Literal["aligned", "lm_eval"]
+"""How the tokens of a text are divided into context and scored ones, see `ScoreRequest`."""
+ScoreText = tuple[Prompt, str]
+"""A context and the continuation to score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
     """A continuation whose tokens' log-probabilities after `context` are asked for.
 
-    Its tokens are those of encode(context + continuation) after the first len(encode(context)). Spaces at the end of a
-    context of text move to the continuation first; an empty one is the model's BOS or EOS token. After a chat the
-    continuation is the assistant's answer.
+    White space at the end of a context of text moves to the continuation first; an empty context is the model's BOS or
+    EOS token. After a chat the continuation is the assistant's answer. Where no token spans the join, what is scored
+    are the tokens of encode(context + continuation) after the first len(encode(context)). Where one does, `split` says
+    what is scored:
+
+    - `aligned`: all of the continuation. The context is backed off to the last token border that encode(context) and
+      encode(context + continuation) share, and all that follows is scored, an end of the context included (Xu et al.
+      2026, arXiv 2601.23223). `options` are the texts of the same item: where the join of one of them is spanned, all
+      are scored from the last border that all their contexts and whole texts share.
+    - `lm_eval`: the tokens after the first len(encode(context)) all the same, as lm-evaluation-harness does. White
+      space at the end of a chat moves, too.
     """
 
     context: Prompt
     continuation: str
+    split: Split = "aligned"
+    options: tuple[ScoreText, ...] = ()
     steering: Steering | None = None
     priority: Priority = Priority.INTERACTIVE
 
@@ -178,11 +195,15 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The continuation's tokens and their log-probabilities (natural log), one each, summed nowhere."""
+    """The scored tokens and their log-probabilities (natural log), one each, summed nowhere.
+
+    `spanned_join` says that a token of the whole text lies on both sides of the join of context and continuation.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     context_tokens: int
+    spanned_join: bool = False
 
 
 class Engine(Protocol):

@@ -22,7 +22,6 @@ from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.stats import EngineStats, TokenCounts
-from engine.tokens import encode_prompt, encode_sentence, split_scored
 from engine.transformers_generation import Generation
 from engine.transformers_model import TransformersModel
 
@@ -64,7 +63,7 @@ class TransformersEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
         edits, scope = self._edits(request.steering)
-        prompt = encode_prompt(self._model.tokenizer, request.prompt, max_tokens=self.info.max_model_len - 1)
+        prompt = self._model.encoder.prompt(request.prompt, strip=request.strip, max_tokens=self.info.max_model_len - 1)
         unfinished = deque(
             Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
             for index in range(request.sampling.n)
@@ -84,9 +83,7 @@ class TransformersEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
         edits, scope = self._edits(request.steering)
-        tokens = split_scored(
-            self._model.tokenizer, request.context, request.continuation, max_tokens=self.info.max_model_len - 1
-        )
+        tokens = self._model.encoder.scored(request, max_tokens=self.info.max_model_len - 1)
         before = len(tokens.context)
 
         def run() -> tuple[float, ...]:
@@ -97,7 +94,12 @@ class TransformersEngine:
 
         logprobs = await self._run(run)
         self._tokens.prompt += before + len(tokens.continuation)
-        return Score(token_ids=tokens.continuation, logprobs=logprobs, context_tokens=before)
+        return Score(
+            token_ids=tokens.continuation,
+            logprobs=logprobs,
+            context_tokens=before,
+            spanned_join=tokens.spanned_join,
+        )
 
     async def record(
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
@@ -134,7 +136,7 @@ class TransformersEngine:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _record(self, sentence: Sentence, recorder: Recorder) -> None:
-        tokens = encode_sentence(self._model.tokenizer, sentence.text, max_tokens=self.info.max_model_len - 1)
+        tokens = self._model.encoder.sentence(sentence.text, max_tokens=self.info.max_model_len - 1)
         ticket = recorder.admit(sentence.language, tokens.counted)
         if ticket is None:
             return

@@ -17,6 +17,7 @@ from engine.edits import Edits
 from engine.hooks import Hooks
 from engine.intervention import Scope
 from engine.protocol import EngineInfo
+from engine.tokens import TextEncoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,6 +40,7 @@ class TransformersModel:
             folder, dtype=_DTYPES[dtype], attn_implementation="eager"
         )
         self.model.eval().to(device)
+        self.encoder = TextEncoder(self.tokenizer, embedding_rows=self.model.get_input_embeddings().num_embeddings)
         self.device = device
         self.hooks = Hooks(self.model)
         self.info = EngineInfo(

@@ -29,7 +29,7 @@ from engine.probe import prove_steering
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.slot_gate import SlotGate
 from engine.stats import EngineStats, TokenCounts
-from engine.tokens import SentenceTokens, encode_prompt, encode_sentence, split_scored
+from engine.tokens import SentenceTokens, TextEncoder
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop, Kept
 from engine.vllm_patch.options import table_entries
@@ -46,12 +46,19 @@ class VllmEngine:
     """An `Engine` over vLLM; made by `open`, which proves that steering works before it returns."""
 
     def __init__(
-        self, info: EngineInfo, loop: EngineLoop, tokenizer: Any, settings: VllmSettings, *, takes_statistics: bool
+        self,
+        info: EngineInfo,
+        loop: EngineLoop,
+        tokenizer: Any,
+        settings: VllmSettings,
+        *,
+        embedding_rows: int,
+        takes_statistics: bool,
     ) -> None:
         self._info = info
         self._takes_statistics = takes_statistics
         self._loop = loop
-        self._tokenizer = tokenizer
+        self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._slots = settings.slots
         self._gate = SlotGate(settings.slots, room=table_entries(info.layers, info.width, slots=settings.slots))
@@ -72,7 +79,7 @@ class VllmEngine:
         shape = await asyncio.to_thread(read_model_folder, folder, name=name)
         loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
         await loop.start()
-        tokenizer, model_class, max_model_len = await loop.call(_describe)
+        tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,
@@ -84,7 +91,14 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
-        engine = cls(info, loop, tokenizer, settings, takes_statistics=await loop.call(_takes_statistics))
+        engine = cls(
+            info,
+            loop,
+            tokenizer,
+            settings,
+            embedding_rows=embedding_rows,
+            takes_statistics=await loop.call(_takes_statistics),
+        )
         try:
             await prove_steering(engine)
         except BaseException:
@@ -104,7 +118,7 @@ class VllmEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
-        ids = encode_prompt(self._tokenizer, request.prompt, max_tokens=self._info.max_model_len - 1)
+        ids = self._encoder.prompt(request.prompt, strip=request.strip, max_tokens=self._info.max_model_len - 1)
         sampling, room = request.sampling, self._info.max_model_len - len(ids)
         orders = Orders(steer=steer_order(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
@@ -142,9 +156,7 @@ class VllmEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation; see `Engine.score`."""
-        tokens = split_scored(
-            self._tokenizer, request.context, request.continuation, max_tokens=self._info.max_model_len - 1
-        )
+        tokens = self._encoder.scored(request, max_tokens=self._info.max_model_len - 1)
         *fed, last = tokens.context + tokens.continuation
         boundary = len(tokens.context)
         key = self._name("score")
@@ -157,7 +169,12 @@ class VllmEngine:
         logprobs = next((part for part in kept.parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
-        return Score(token_ids=tokens.continuation, logprobs=tuple(logprobs.tolist()), context_tokens=boundary)
+        return Score(
+            token_ids=tokens.continuation,
+            logprobs=tuple(logprobs.tolist()),
+            context_tokens=boundary,
+            spanned_join=tokens.spanned_join,
+        )
 
     async def record(
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
@@ -170,7 +187,7 @@ class VllmEngine:
         try:
             async with asyncio.TaskGroup() as group:
                 for sentence in sentences:
-                    tokens = encode_sentence(self._tokenizer, sentence.text, max_tokens=self._info.max_model_len - 1)
+                    tokens = self._encoder.sentence(sentence.text, max_tokens=self._info.max_model_len - 1)
                     ticket = recorder.admit(sentence.language, tokens.counted)
                     if ticket is not None:
                         await room.acquire()
@@ -269,9 +286,9 @@ class VllmEngine:
         return self._gate.hold(key, size=self._entries[key], priority=priority)
 
 
-def _describe(engine: LLMEngine) -> tuple[Any, str, int]:
+def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
     config = engine.model_config
-    return engine.get_tokenizer(), config.architectures[0], config.max_model_len
+    return engine.get_tokenizer(), config.architectures[0], config.max_model_len, config.get_vocab_size()
 
 
 def _takes_statistics(engine: LLMEngine) -> bool:

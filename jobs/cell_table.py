@@ -67,6 +67,8 @@ def from_bytes(content: bytes, name: str) -> CellTable:
         versions = json.loads(metadata[_VERSIONS])
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{name} cannot be read: {error}") from error
+    for field in list(CELL)[len(table.schema) :]:  # written before the column was added
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     if table.schema.remove_metadata() != CELL:
         raise DamagedFile(f"{name} does not have the columns of a cell")
     return CellTable(cell=cell, table=table, left_out=left_out, neurons=neurons, versions=versions)

@@ -39,11 +39,13 @@ SAMPLES = pa.schema(
         ("rung", pa.int32()),
         ("mode", pa.string()),
         ("measures", pa.string()),
+        ("spanned_join", pa.bool_()),
     ]
 )
 """A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
 
-`measures` is JSON: what an lm-eval task says of each item, by metric.
+`measures` is JSON: what an lm-eval task says of each item, by metric. `spanned_join`: in one of the item's calls a
+token spans the join of context and continuation; null where nothing is scored after a context.
 
 `rung` counts the steps of a search from 1; it is null where all items that the spec asks for were asked.
 """
@@ -87,6 +89,7 @@ SUMMARY = pa.schema(
         ("signature", pa.string()),
         ("higher_is_better", pa.bool_()),
         ("no_effect", pa.float64()),
+        ("spanned_joins", pa.int64()),
     ]
 )
 """One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value, or
@@ -96,7 +99,8 @@ that the intervention changed no neuron.
 as in the samples: rows that have one are steps of a search, on few items. `p_mid` is McNemar's mid-p, of accuracies;
 `signature` is sacrebleu's, of BLEU and chrF++.
 
-`higher_is_better` and `no_effect` are the metric's own (`jobs.metrics.metric.Metric`).
+`higher_is_better` and `no_effect` are the metric's own (`jobs.metrics.metric.Metric`). `spanned_joins` counts the items
+with a `spanned_join`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

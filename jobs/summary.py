@@ -73,7 +73,12 @@ class SummaryBuilder:
             verdict = metric.alone(samples, rng) if unsteered else metric.against(steered, plain, rng)
             if verdict is not None:
                 failed = found.table.num_rows - verdict.n
-                counts = {"left_out": found.left_out, "failed": failed, "neurons": found.neurons}
+                counts = {
+                    "left_out": found.left_out,
+                    "failed": failed,
+                    "neurons": found.neurons,
+                    "spanned_joins": pc.sum(found.table["spanned_join"]).as_py(),
+                }
                 place = {"metric": metric.name, "rung": self._rung(cell.task)}
                 scale = {"higher_is_better": metric.higher_is_better, "no_effect": metric.no_effect}
                 row = {**shared, **place, **scale, **counts, **asdict(verdict)}

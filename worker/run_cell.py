@@ -106,17 +106,31 @@ async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed
 
 async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
     request = ScoreRequest(
-        context=engine_prompt(call.context), continuation=call.continuation, steering=steering, priority=Priority.BATCH
+        context=engine_prompt(call.context),
+        continuation=call.continuation,
+        split=call.split,
+        options=tuple((engine_prompt(context), continuation) for context, continuation in call.options),
+        steering=steering,
+        priority=Priority.BATCH,
     )
     score = await engine.score(request)
-    return Answer(token_ids=score.token_ids, logprobs=score.logprobs, prompt_tokens=score.context_tokens)
+    return Answer(
+        token_ids=score.token_ids,
+        logprobs=score.logprobs,
+        prompt_tokens=score.context_tokens,
+        spanned_join=score.spanned_join,
+    )
 
 
 async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = Sampling(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
     request = GenerateRequest(
-        prompt=engine_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.BATCH
+        prompt=engine_prompt(call.prompt),
+        strip=call.strip,
+        sampling=sampling,
+        steering=steering,
+        priority=Priority.BATCH,
     )
     chunks = [chunk async for chunk in engine.generate(request)]
     return Answer(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ampsweep.errors import InvalidRequest
 from engine.identify.stats import ActivationStats
-from engine.protocol import Engine, Message, ScoreRequest
+from engine.protocol import Engine, GenerateRequest, Message, Sampling, ScoreRequest
 
 UNCOUNTED = 5
 """Tokens at the end of a template, the head of the answer, that the published code does take off."""
@@ -24,9 +24,10 @@ def published_denominators(stats: ActivationStats, *, template_tokens: int) -> A
 
 async def template_tokens(engine: Engine) -> int:
     """Return how many tokens the chat template puts around a user's message, less UNCOUNTED; 0 without a template."""
+    chat = GenerateRequest(prompt=(Message(role="user", content=_PROBE),), sampling=Sampling(max_tokens=1))
     try:
-        around = await engine.score(ScoreRequest(context=(Message(role="user", content=_PROBE),), continuation=_PROBE))
+        around = [chunk.prompt_tokens async for chunk in engine.generate(chat)]
     except InvalidRequest:
         return 0
     bare = await engine.score(ScoreRequest(context="", continuation=_PROBE))
-    return max(0, around.context_tokens - len(bare.token_ids) - UNCOUNTED)
+    return max(0, around[-1] - len(bare.token_ids) - UNCOUNTED)

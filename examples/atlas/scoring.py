@@ -17,26 +17,30 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.edits import Edits
-from engine.tokens import ScoredTokens, split_scored
+from engine.protocol import ScoreRequest
+from engine.tokens import ScoredTokens, TextEncoder
 
 BATCH = 512
 MAX_TOKENS = 2048
 
 
 class Scorer:
-    """A model whose activations can be edited, and its tokenizer."""
+    """A model whose activations can be edited, and its tokenizer as the engines use it."""
 
     def __init__(self, folder: Path) -> None:
         """Load the model of a folder in float32."""
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.encoder = TextEncoder(
+            AutoTokenizer.from_pretrained(folder),
+            embedding_rows=self.model.get_input_embeddings().num_embeddings,
+        )
         self.edits: Edits | None = None
         for at, layer in enumerate(self.model.model.layers):
             layer.mlp.act_fn.register_forward_hook(self._hook(at))
 
     def tokens(self, premise: str, answer: str) -> ScoredTokens:
         """Tokens of a premise and its answer, as every engine divides them."""
-        return split_scored(self.tokenizer, premise, answer, max_tokens=MAX_TOKENS)
+        return self.encoder.scored(ScoreRequest(context=premise, continuation=answer), max_tokens=MAX_TOKENS)
 
     def score(self, items: Sequence[ScoredTokens], edits: Edits | None = None) -> NDArray[np.float64]:
         """Summed log-probability of each item's continuation given its context, in nats, ``[items]``."""

@@ -139,12 +139,14 @@ class OfFiles(ABC):
 
 def scored(item: Item, answers: Sequence[Answer], **verdict: Any) -> Sample:
     """Return a sample of scored calls, its tokens and their log-probabilities call after call."""
+    joins = [answer.spanned_join for answer in answers if answer.spanned_join is not None]
     return Sample(
         doc_id=item.doc_id,
         logprobs=tuple(value for answer in answers for value in answer.logprobs),
         call_tokens=tuple(len(answer.logprobs) for answer in answers),
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(len(answer.logprobs) for answer in answers),
+        spanned_join=any(joins) if joins else None,
         **verdict,
     )
 

@@ -32,7 +32,7 @@ class Flores(OfFiles):
     language, and BLEU is a mean over batches.
     """
 
-    version = 1
+    version = 2
     compares = False
     default_data = "flores200"
     default_split = "devtest"

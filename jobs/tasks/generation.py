@@ -35,7 +35,7 @@ class Generation(OfFiles):
     """
 
     name = "generation"
-    version = 1
+    version = 2
     metrics: tuple[Metric, ...] = (IN_TARGET, IN_DATA, REPETITION, LENGTH)
     compares = False
     default_data = "flores200"

@@ -25,7 +25,7 @@ class Include(ByLanguage):
     """
 
     name = "include"
-    version = 1
+    version = 2
     metrics: tuple[Metric, ...] = (Accuracy(),)
     default_data = "include"
 

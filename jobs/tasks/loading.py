@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ampsweep.errors import Conflict
 from jobs.catalog import Catalog
-from jobs.cell import Cell
+from jobs.cell import Cell, TaskRef
 from jobs.ports import Turn
 from jobs.requests import Call, ScoreCall
 from jobs.tasks.base import Item, ItemSet, Task
@@ -29,11 +29,24 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
     if task.settle(folder, ref) != ref:
         raise Conflict(f"the data of {ref.name} has changed since cell {cell.id} was planned; submit the sweep again")
     found = task.items(folder, ref, seed=cell.seed)
-    found = replace(found, items=tuple(map(_checked, found.items)))
-    if not ref.chat or ref.name.startswith(PREFIX):  # whose prompts lm-eval itself puts into chats
-        return found
-    items = (replace(item, calls=tuple(map(_in_a_chat, item.calls))) for item in found.items)
-    return replace(found, items=tuple(items))
+    return replace(found, items=tuple(complete(_checked(item), ref) for item in found.items))
+
+
+def complete(item: Item, ref: TaskRef) -> Item:
+    """Return an item whose calls say all that an engine needs: the chat, and how a text is divided to be scored.
+
+    The mode `paper` divides as lm-eval does. Else each scored call knows the item's others, so that all are scored
+    from the same token border.
+    """
+    calls = item.calls
+    if ref.chat and not ref.name.startswith(PREFIX):  # whose prompts lm-eval itself puts into chats
+        calls = tuple(map(_in_a_chat, calls))
+    if ref.mode == "paper":
+        calls = tuple(replace(call, split="lm_eval") if isinstance(call, ScoreCall) else call for call in calls)
+    elif sum(isinstance(call, ScoreCall) for call in calls) > 1:
+        texts = tuple((call.context, call.continuation) for call in calls if isinstance(call, ScoreCall))
+        calls = tuple(replace(call, options=texts) if isinstance(call, ScoreCall) else call for call in calls)
+    return replace(item, calls=calls)
 
 
 def task_of_cell(cell: Cell) -> Task:

@@ -51,7 +51,7 @@ class Lss(OfFiles):
 
     def __init__(self, *, paper: bool = False) -> None:
         self._paper = paper
-        self.version = 2 if paper else 1
+        self.version = 3 if paper else 2
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have templates and facts."""

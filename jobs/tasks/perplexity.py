@@ -26,7 +26,7 @@ class Perplexity(OfFiles):
     """
 
     name = "perplexity"
-    version = 1
+    version = 2
     compares = False
     chats = False
     default_data = "flores200"

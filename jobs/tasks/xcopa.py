@@ -57,7 +57,7 @@ class Xcopa(OfFiles):
 
     def __init__(self, *, paper: bool = False) -> None:
         self._paper = paper
-        self.version = 1 if paper else 2
+        self.version = 2 if paper else 3
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file and connectors."""

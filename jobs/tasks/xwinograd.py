@@ -24,7 +24,7 @@ class Xwinograd(ByLanguage):
     """
 
     name = "xwinograd"
-    version = 1
+    version = 2
     metrics: tuple[Metric, ...] = (Accuracy(),)
     default_data = "xwinograd"
 

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from ampsweep.errors import InvalidRequest
 from engine.chat import write_chat
-from engine.protocol import Message
-from engine.tokens import encode_prompt, split_scored
+from engine.protocol import Message, ScoreRequest
+from engine.tokens import TextEncoder
 from tests.engine.both_engines import CHAT_TEMPLATE
 from tests.models import tiny_model
 
@@ -26,19 +26,23 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def encoder_of(tokenizer: Any) -> TextEncoder:
+    return TextEncoder(tokenizer, embedding_rows=len(tokenizer))
+
+
 def test_a_chat_ends_where_the_answer_begins(tokenizer: Any) -> None:
     assert write_chat(tokenizer, CHAT) == WRITTEN
 
 
 def test_a_chat_brings_its_own_special_tokens(tokenizer: Any) -> None:
-    ids = encode_prompt(tokenizer, CHAT, max_tokens=100)
+    ids = encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
     assert ids == tuple(tokenizer.encode(WRITTEN, add_special_tokens=False))
     assert ids.count(tokenizer.bos_token_id) == 2
 
 
 def test_an_answer_is_scored_after_all_that_the_template_writes(tokenizer: Any) -> None:
-    tokens = split_scored(tokenizer, CHAT, "the north", max_tokens=100)
-    assert tokens.context == encode_prompt(tokenizer, CHAT, max_tokens=100)
+    tokens = encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="the north"), max_tokens=100)
+    assert tokens.context == encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
     assert tokenizer.decode(tokens.continuation) == "the north"
 
 
@@ -46,14 +50,14 @@ def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
     system = (Message(role="system", content="Be brief."),)
     for chat, why in (((), "at least one message"), (system, "refuses this chat: no system messages")):
         with pytest.raises(InvalidRequest, match=why) as caught:
-            encode_prompt(tokenizer, chat, max_tokens=100)
+            encoder_of(tokenizer).prompt(chat, max_tokens=100)
         assert caught.value.param == "messages"
     with pytest.raises(InvalidRequest, match="tokens; this engine takes 5"):
-        encode_prompt(tokenizer, CHAT, max_tokens=5)
+        encoder_of(tokenizer).prompt(CHAT, max_tokens=5)
 
 
 def test_a_model_without_a_template_says_what_to_do(tmp_path: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model("qwen2", tmp_path))
     with pytest.raises(InvalidRequest, match="send the prompt as text, or put a chat_template") as caught:
-        split_scored(tokenizer, CHAT, "x", max_tokens=100)
+        encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="x"), max_tokens=100)
     assert caught.value.param == "messages"

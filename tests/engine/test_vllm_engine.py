@@ -32,10 +32,13 @@ def _engine(*, takes_statistics: bool) -> VllmEngine:
         max_model_len=64,
     )
     tokenizer: Any = SimpleNamespace(
-        encode=lambda text, **_: list(text.encode()), decode=lambda ids, **_: bytes(ids).decode()
+        encode=lambda text, **_: list(text.encode()),
+        decode=lambda ids, **_: bytes(ids).decode(),
+        get_vocab=dict,
+        all_special_ids=[],
     )
     loop = EngineLoop(lambda: pytest.fail("vLLM is asked"), asyncio.get_running_loop())
-    return VllmEngine(info, loop, tokenizer, VllmSettings(), takes_statistics=takes_statistics)
+    return VllmEngine(info, loop, tokenizer, VllmSettings(), embedding_rows=256, takes_statistics=takes_statistics)
 
 
 def _refusal(raw: dict[str, Any], mode: Mode, *, takes_statistics: bool) -> InvalidRequest:

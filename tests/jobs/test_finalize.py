@@ -108,7 +108,7 @@ def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -
     promised = (
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
-        "control_language rung mode p_mid signature higher_is_better no_effect"
+        "control_language rung mode p_mid signature higher_is_better no_effect spanned_joins"
     )
     schema = pq.read_schema(bench.results.summary_file(sweep.id).open())
     assert " ".join(schema.names) == promised

@@ -15,6 +15,7 @@ import pytest
 
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.cell import Cell, TaskRef
+from jobs.cell_table import from_bytes, to_table
 from jobs.results import Results
 from jobs.sample import Sample
 from jobs.schema import CELL, SAMPLES
@@ -142,10 +143,10 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     path = sweep_file(results, tmp_path)
     assert results.samples_file("sweep_1").read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-9]) == COLUMNS
+    assert " ".join(table.schema.names[:-10]) == COLUMNS
     assert (
-        " ".join(table.schema.names[-9:])
-        == "patch error call_tokens statistic weights control_language rung mode measures"
+        " ".join(table.schema.names[-10:])
+        == "patch error call_tokens statistic weights control_language rung mode measures spanned_join"
     )
     assert table.schema.remove_metadata() == SAMPLES
     assert table.schema.field("factor").type == pa.float64()
@@ -261,3 +262,13 @@ def test_no_flipped_bit_and_no_cut_is_ever_taken_for_good(results: Results, tmp_
                 check()
         path.write_bytes(whole)
         check()
+
+
+def test_a_cell_from_before_a_column_was_added_has_nulls_there() -> None:
+    table = to_table(STEERED, epoch=1, samples=[a_sample("a")], left_out=0, neurons=3, versions={})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.drop_columns(["spanned_join"]), sink)
+    found = from_bytes(sink.getvalue().to_pybytes(), "old").table
+    assert found.schema.remove_metadata() == CELL
+    assert found["spanned_join"].to_pylist() == [None]
+    assert found["measures"] == table["measures"]

@@ -52,6 +52,15 @@ def test_samples_that_failed_here_or_in_the_baseline_are_counted_and_left_alone(
     assert (row["n"], row["failed"], row["value"]) == (1, 2, 1.0)
 
 
+def test_items_with_a_token_across_their_join_are_counted() -> None:
+    joins = (True, False, True, None)
+    samples = [a_sample(name, score=0.0, spanned_join=join) for name, join in zip("abcd", joins, strict=True)]
+    (row,) = rows(table(a_cell(), samples), table(a_cell(factor=2.0), samples))
+    assert row["spanned_joins"] == 2
+    (row,) = rows(table(a_cell(), scores(0.0)), table(a_cell(factor=2.0), scores(0.0)))
+    assert row["spanned_joins"] is None
+
+
 def test_a_row_says_which_direction_of_its_metric_is_better() -> None:
     shift = rows(table(a_cell(), scores(0.0)), table(a_cell(factor=2.0), scores(1.0)))
     assert [(row["metric"], row["higher_is_better"], row["no_effect"]) for row in shift] == [("lss", True, 0.5)]

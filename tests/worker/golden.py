@@ -20,6 +20,7 @@ from engine.protocol import Engine, Steering
 from engine.transformers_engine import TransformersEngine
 from jobs.cell import Mode, TaskRef
 from jobs.sample import Sample
+from jobs.tasks.loading import complete
 from jobs.tasks.registry import task_of
 from tests.engine.both_engines import random_neurons
 from tests.jobs.tasks.real_data import DATA
@@ -93,7 +94,7 @@ async def answers(case: Case, engine: Engine) -> dict[str, Any]:
 async def _samples(case: Case, engine: Engine, steering: Steering | None) -> list[dict[str, Any]]:
     task = task_of(case.ref, steered=steering is not None)
     found = []
-    for item in task.items(case.data, case.ref, seed=0).items:
+    for item in (complete(item, case.ref) for item in task.items(case.data, case.ref, seed=0).items):
         calls = (_answer(call, engine=engine, steering=steering, seed=0) for call in item.calls)
         found.append(_plain(task.sample(item, await asyncio.gather(*calls))))
     return found

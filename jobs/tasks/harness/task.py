@@ -24,6 +24,8 @@ from jobs.tasks.harness.names import for_language, languages_of
 PREFIX = "lm_eval:"
 NEW_TOKENS = 256
 """Tokens of an answer, at most, where a task does not say: lm-eval's own."""
+MOVED_TOKENS = 8
+"""Tokens, at most, of the white space that moves from the end of a context to what is scored."""
 
 
 class LmEval:
@@ -34,7 +36,7 @@ class LmEval:
     would have written, which lm-eval asks beside its log-probability, is found by letting it write.
     """
 
-    version = 1
+    version = 2
     compares = False
     chats = True
     limit_draws = False
@@ -106,17 +108,17 @@ def _item(frozen: Frozen, doc_id: int) -> Item:
 
 def _calls(request: Any, *, greedy: bool) -> list[Call]:
     if request.request_type == "loglikelihood_rolling":
-        return [ScoreCall(context="", continuation=request.args[0])]
+        return [ScoreCall(context="", continuation=request.args[0], split="lm_eval")]
     context = turns_of(request.args[0])
     if request.request_type == "generate_until":
         asked = request.args[1]
         until = asked.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(until)
         return [GenerateCall(prompt=context, max_tokens=asked.get("max_gen_toks", NEW_TOKENS), stop=stop)]
-    calls: list[Call] = [ScoreCall(context=context, continuation=request.args[1])]
+    calls: list[Call] = [ScoreCall(context=context, continuation=request.args[1], split="lm_eval")]
     if greedy:
-        prompt = context.rstrip() if isinstance(context, str) else context
-        calls.append(GenerateCall(prompt=prompt, max_tokens=len(request.args[1].encode()) + 1))
+        length = len(request.args[1].encode()) + MOVED_TOKENS
+        calls.append(GenerateCall(prompt=context, max_tokens=length, strip=True))
     return calls
 
 

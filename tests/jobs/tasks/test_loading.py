@@ -11,6 +11,7 @@ from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
+from jobs.requests import ScoreCall
 from jobs.spec import parse_spec
 from jobs.tasks.loading import load_items, task_of_cell
 from tests.jobs.world import raw_spec, write_jsonl
@@ -74,3 +75,25 @@ def test_half_a_character_fails_its_own_item_alone(
     assert sample.error.count(r"\ud83d") == 1
     for text in (sample.error, sample.doc_id):
         text.encode()
+
+
+def test_the_calls_of_an_item_are_scored_from_one_border_and_by_lm_evals_rule_in_mode_paper(catalog: Catalog) -> None:
+    for mode, split in (("corrected", "aligned"), ("paper", "lm_eval")):
+        spec = parse_spec(raw_spec(mode=mode, tasks=[{"name": "lss", "languages": ["en"], "limit": 5}]))
+        first, *_ = plan(spec, catalog, NeuronSets(Path("nowhere")))
+        (item, *_) = load_items(first, catalog).items
+        calls = [call for call in item.calls if isinstance(call, ScoreCall)]
+        assert len(calls) == 2
+        assert {call.split for call in calls} == {split}
+        texts = tuple((call.context, call.continuation) for call in calls)
+        assert all(call.options == (texts if mode == "corrected" else ()) for call in calls)
+
+
+def test_in_a_chat_the_options_are_chats_too(catalog: Catalog) -> None:
+    spec = parse_spec(raw_spec(tasks=[{"name": "lss", "languages": ["en"], "limit": 5, "chat": True}]))
+    cell, *_ = plan(spec, catalog, NeuronSets(Path("nowhere")))
+    (item, *_) = load_items(cell, catalog).items
+    for call in item.calls:
+        assert isinstance(call, ScoreCall)
+        assert (call.context, call.continuation) in call.options
+        assert not isinstance(call.context, str)
