@@ -20,11 +20,12 @@ reliability: setup  ## the tests that kill processes and fill disks, many times
 bench: setup  ## what steering, scoring and recording cost, into docs/benchmarks.md; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.throughput --docs docs/benchmarks.md $(ARGS)
 
-check: setup  ## format, lint, types, import directions
+check: setup  ## format, lint, types, import directions, declared dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
 
 docs: setup  ## the documentation as a site that opens offline: out/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
