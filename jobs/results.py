@@ -126,6 +126,7 @@ class Results:
             "ampsweep.versions": canonical_json(list(versions)),
             "ampsweep.failed_cells": canonical_json(dict(failed)),
             "ampsweep.sources": canonical_json(dict(sources)),
+            "ampsweep.warnings": canonical_json(list(sweep.warnings)),
         }
         schema = SAMPLES.with_metadata(metadata)
         target = self._file(sweep.id, RESULTS)

@@ -23,5 +23,6 @@ def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
             note("neurons", cell.neurons.id)
         ref = cell.task
         data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
-        note("data", {**data, "language": ref.data_language, "sha256": ref.data_hash})
+        more = {"repairs": dict(ref.repairs)} if ref.repairs else {}
+        note("data", {**data, "language": ref.data_language, "sha256": ref.data_hash, **more})
     return {kind: [values[key] for key in sorted(values)] for kind, values in found.items()}

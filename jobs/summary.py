@@ -18,6 +18,7 @@ import pyarrow.csv as pa_csv
 from jobs.cell import TaskRef
 from jobs.cell_table import CellTable
 from jobs.metrics.significance import holm
+from jobs.metrics.verdict import too_few
 from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
 from jobs.tasks.registry import task_of
@@ -82,8 +83,9 @@ class SummaryBuilder:
                 place = {"metric": metric.name, "rung": self._rung(cell.task)}
                 scale = {"higher_is_better": metric.higher_is_better, "no_effect": metric.no_effect}
                 row = {**shared, **place, **scale, **counts, **asdict(verdict)}
-                if not unsteered and not found.neurons:
-                    row["note"] = "; ".join(filter(None, (NOTHING_CHANGED, row["note"])))
+                nothing_changed = NOTHING_CHANGED if not unsteered and not found.neurons else None
+                few = too_few(verdict.n) if verdict.ci_low is not None and verdict.note is None else None
+                row["note"] = "; ".join(filter(None, (nothing_changed, verdict.note, few))) or None
                 self._rows.append(row)
                 if metric.name == "lss" and verdict.value is not None:
                     self.shifts[cell.id] = verdict.value

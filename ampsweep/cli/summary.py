@@ -37,7 +37,14 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
             mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
             if not any(row["neurons"] for row in found):
                 mark = "   no neurons: nothing was changed"
+            mark += _few(found)
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
+
+
+def _few(rows: Sequence[Row]) -> str:
+    """Return what to add to a line whose intervals rest on few items."""
+    counts = [row["n"] for row in rows if "the interval rests on" in (row["note"] or "")]
+    return f"   intervals rest on {min(counts)} items" if counts else ""
 
 
 def _table(row: Row) -> tuple[str, str, str]:

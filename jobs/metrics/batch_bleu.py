@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats
 from jobs.metrics.mean import mean_against, mean_alone
-from jobs.metrics.verdict import Verdict
+from jobs.metrics.verdict import Verdict, too_few
 
 BATCH = 8
 """Sentences a batch, as in most of the published commands."""
@@ -28,11 +28,17 @@ class BatchBleu:
 
     def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, on sacrebleu's scale to 100."""
-        return replace(mean_alone(_scores(samples), rng), n=len(samples))
+        return _of_batches(mean_alone(_scores(samples), rng), len(samples))
 
     def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
         """Return the mean, and its difference to the baseline's over the same batches."""
-        return replace(mean_against(_scores(steered), _scores(baseline), rng), n=len(steered))
+        return _of_batches(mean_against(_scores(steered), _scores(baseline), rng), len(steered))
+
+
+def _of_batches(verdict: Verdict, sentences: int) -> Verdict:
+    """Return a verdict over batches with the number of sentences, and a note where there are few batches."""
+    note = too_few(verdict.n, "batches") if verdict.n else None
+    return replace(verdict, n=sentences, note=note)
 
 
 def _scores(samples: pa.Table) -> Floats:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FEW = 20
+"""An interval over fewer items is noted: a percentile bootstrap of so few is too narrow."""
+
+
+def too_few(count: int, what: str = "items") -> str | None:
+    """Return the note on an interval that rests on few; None where it rests on enough."""
+    return f"the interval rests on {count} {what}" if count < FEW else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -11,7 +19,7 @@ class Verdict:
 
     `effect` is how large the difference is, on a scale that does not depend on n: see the metric. `p_mid` is a p-value
     less cautious than an exact `p_value`, where there is one; `signature` says how a library computed the value. A
-    value that could not be computed is None, and `note` says why.
+    value that could not be computed is None, and `note` says why; or it says what to mind about the value.
     """
 
     n: int

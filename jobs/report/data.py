@@ -32,7 +32,7 @@ class Provenance:
     """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256.
 
     `version` is that of Ampsweep when it put the files together; `versions` are those that computed the cells.
-    `sources` are the models, engines, neuron sets and data, as `jobs.sources` tells of them.
+    `sources` are the models, engines, neuron sets and data, as `jobs.sources` tells of them; `warnings` are the plan's.
     """
 
     sweep_id: str
@@ -42,6 +42,7 @@ class Provenance:
     failed_cells: dict[str, str]
     sources: dict[str, list[Any]]
     files: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 class ReportData:
@@ -91,6 +92,7 @@ def _provenance(paths: list[Path]) -> Provenance:
             versions=json.loads(metadata[b"ampsweep.versions"]),
             failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
             sources=json.loads(metadata[b"ampsweep.sources"]),
+            warnings=tuple(json.loads(metadata.get(b"ampsweep.warnings", b"[]"))),
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:

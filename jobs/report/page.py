@@ -12,6 +12,7 @@ import jinja2
 import pyarrow as pa
 
 from jobs.intervention_spec import Selection
+from jobs.metrics.verdict import FEW
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question
@@ -51,6 +52,11 @@ def answers(data: ReportData) -> Iterator[Answer]:
             yield Answer(question=question, table=table, figure=figure)
 
 
+_FEW_ITEMS = """
+SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the interval rests on%' AND rung IS NULL
+"""
+
+
 def render(data: ReportData, found: list[Answer]) -> str:
     """Return the page as HTML that needs nothing else: no script, no font, no network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -58,10 +64,12 @@ def render(data: ReportData, found: list[Answer]) -> str:
     samples = int(data.ask("SELECT count(*) AS n FROM samples")["n"][0].as_py())
     signed = data.ask("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
     signatures = signed["signature"].to_pylist()
+    (few,) = data.ask(_FEW_ITEMS).to_pylist()
     controls = data.provenance.spec["interventions"].get("controls", ())
     return template.render(
         provenance=data.provenance,
         methods=methods_paragraph(data.provenance, samples=samples, signatures=signatures),
+        few={**few, "below": FEW},
         has_neurons=data.has_neurons,
         missing_controls=[name for name in get_args(Selection) if name not in controls],
         views=[view.strip() for view in VIEWS],

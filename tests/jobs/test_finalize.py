@@ -44,8 +44,10 @@ class Bench:
 
     def send(self, **changes: Any) -> SweepRecord:
         spec = parse_spec(raw_spec(**{"tasks": TASKS, **changes}))
-        cells = plan(spec, self.catalog, NeuronSets(Path("nowhere")))
-        return self.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+        planned = plan(spec, self.catalog, NeuronSets(Path("nowhere")))
+        return self.store.create_sweep(
+            name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
+        )
 
     def work(self, fails: Callable[[Cell], bool] = lambda cell: False) -> int:
         """Compute all that is pending; return how many cells that were."""
@@ -309,3 +311,16 @@ def test_the_samples_metadata_say_where_the_answers_come_from(bench: Bench) -> N
         ("xcopa", "it"),
     }
     assert cell.task.data_hash in {each["sha256"] for each in sources["data"]}
+
+
+def test_the_samples_metadata_say_what_was_done_to_the_data(bench: Bench) -> None:
+    assert bench.catalog.data is not None
+    path = bench.catalog.data / "xcopa" / "test.it.jsonl"
+    path.write_text(path.read_text("utf-8").replace('"idx": 2', '"idx": 0'), encoding="utf-8")
+    sweep = _worked(bench)
+    finalize(bench.store, bench.results, sweep.id)
+    metadata = pq.read_schema(bench.results.samples_file(sweep.id).open()).metadata
+    repairs = {each["language"]: each.get("repairs") for each in json.loads(metadata[b"ampsweep.sources"])["data"]}
+    assert repairs == {"en": None, "zh": None, "it": {"repeated_ids": 1}}
+    warnings = json.loads(metadata[b"ampsweep.warnings"])
+    assert any(warning.startswith("tasks.1: xcopa it: 1 of the ids repeat an earlier one") for warning in warnings)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jobs.cell import Cell
@@ -157,3 +158,21 @@ def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None
 def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
     found = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
     assert [best["factor"] for best in best_factors(found)] == [1.0, 2.0, 3.0]
+
+
+def test_an_interval_that_rests_on_few_items_is_noted() -> None:
+    few, enough = ([a_sample(str(at), correct=True, score=1.0) for at in range(count)] for count in (19, 20))
+    cell = a_cell(task="xcopa")
+    assert [row["note"] for row in rows(table(cell, few))] == ["the interval rests on 19 items"]
+    assert [row["note"] for row in rows(table(cell, enough))] == [None]
+    steered = a_cell(task="xcopa", factor=2.0)
+    assert rows(table(cell, few), table(steered, enough))[1]["note"] == "the interval rests on 19 items"
+    assert rows(table(cell, []))[0]["note"] is None
+
+
+def test_the_mean_over_batches_rests_on_batches() -> None:
+    written = [a_sample(str(at), completion="Bonjour le monde.", gold="Bonjour le monde.") for at in range(80)]
+    plain = a_cell(task="flores")
+    cell = replace(plain, task=replace(plain.task, mode="paper"))
+    (row,) = rows(table(cell, written))
+    assert (row["metric"], row["n"], row["note"]) == ("bleu_13a", 80, "the interval rests on 10 batches")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ import yaml
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.hashing import cached_hash
-from ampsweep.folders.languages import FLORES_CODES, short_code
+from ampsweep.folders.languages import ENGLISH_NAMES, FLORES_CODES
 
 LANGUAGE, FLORES = "{language}", "{flores}"
 """In a name: the two-letter code of the data language, or FLORES's."""
+_CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-][A-Z]{2})?")
+"""A language, perhaps with its script and region."""
+_OTHER_CODES = {"ja": ("jp",), "zh": ("cn",), "ms": ("msa",), "sw": ("swa",), "et": ("est",), "qu": ("que",)}
+_FLORES_SPELLINGS = {language: (code,) for language, code in FLORES_CODES.items()} | {
+    "et": (FLORES_CODES["et"], "ekk_Latn"),
+    "zh": (FLORES_CODES["zh"], "cmn_Hans"),
+}
+"""FLORES's codes, and those of FLORES+ where they are others."""
 _TASK_LINE = re.compile(r"^task: *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
 _SHOWN = 20
 
@@ -33,15 +42,21 @@ def bundled_folder() -> Path:
     return Path(found.origin).parent / "tasks"
 
 
-def for_language(name: str, language: str) -> str:
-    """Return a task's name on a language."""
-    return name.replace(LANGUAGE, language).replace(FLORES, FLORES_CODES.get(language, language))
+def for_language(name: str, language: str, folder: Path) -> str:
+    """Return a task's name on a language, spelled as the first of its spellings that names a task."""
+    known = _known(folder)
+    names = [
+        name.replace(LANGUAGE, short).replace(FLORES, flores)
+        for short, flores in zip_longest(_spellings(language), _FLORES_SPELLINGS.get(language, ()), fillvalue=language)
+    ]
+    return next((spelled for spelled in names if spelled in known), names[0])
 
 
 def languages_of(name: str, folder: Path) -> frozenset[str]:
     """Return the languages that a name with `{language}` or `{flores}` stands for; UnknownName where there is none.
 
-    A task of one language, whose name is whole, may be called by any language of the paper.
+    What stands in the place is a language if it is written as one: `fr`, `fra`, `fra_Latn`, `french`, but not
+    `fra_prompt_1`. A task of one language, whose name is whole, may be called by any language of the paper.
     """
     if LANGUAGE not in name and FLORES not in name:
         yaml_of(name, folder)
@@ -50,10 +65,24 @@ def languages_of(name: str, folder: Path) -> frozenset[str]:
         re.escape(name).replace(re.escape(LANGUAGE), "(?P<code>.+)", 1).replace(re.escape(FLORES), "(?P<code>.+)", 1)
     )
     matches = (re.fullmatch(parts, known) for known in _known(folder))
-    found = frozenset(short_code(match["code"]) for match in matches if match)
+    found = frozenset(code for match in matches if match and (code := _language(match["code"])))
     if not found:
         raise UnknownName("task of lm-eval", name, sorted(_own(folder))[:_SHOWN], param="name")
     return found
+
+
+def _spellings(language: str) -> list[str]:
+    """Return how tasks of lm-eval spell a language: by its own code, by another one, by its English name."""
+    english = ENGLISH_NAMES.get(language, "").lower().replace(" ", "_")
+    iso = [flores.partition("_")[0] for flores in _FLORES_SPELLINGS.get(language, ())]
+    return [language, *_OTHER_CODES.get(language, ()), *iso, *([english] if english else [])]
+
+
+def _language(spelling: str) -> str | None:
+    """Return the language that a spelling means, by its two-letter code where there is one; None for any other word."""
+    meant = {spelled: language for language in FLORES_CODES for spelled in _spellings(language)}
+    meant |= {flores: language for language, spelled in _FLORES_SPELLINGS.items() for flores in spelled}
+    return meant.get(spelling, spelling if _CODE.fullmatch(spelling) else None)
 
 
 def yaml_of(name: str, folder: Path) -> Path:

@@ -245,6 +245,18 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: Repor
             ElementTree.fromstring(each.figure)  # our own
 
 
+def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: Path) -> None:
+    table = pq.read_table(folder / "results.parquet")
+    warned = {**table.schema.metadata, b"ampsweep.warnings": canonical_json(["tasks.0: few facts"]).encode()}
+    pq.write_table(table.replace_schema_metadata(warned), folder / "results.parquet")
+    rows = [each | {"note": "the interval rests on 9 items", "n": 9} for each in summary()[:2]]
+    pq.write_table(pa.Table.from_pylist([*rows, *summary()[2:]], schema=SUMMARY), folder / "summary.parquet")
+    with closing(ReportData(folder)) as data:
+        page = render(data, list(answers(data)))
+    assert "<strong>2 of the values rest on fewer than 20 items</strong> (at least 9)" in page
+    assert "<p>tasks.0: few facts</p>" in page
+
+
 def test_the_same_files_give_the_same_page(folder: Path) -> None:
     pages = []
     for _ in range(2):

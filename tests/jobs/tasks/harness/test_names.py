@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.tasks.harness.names import bundled_folder, for_language, languages_of, yaml_of
+from jobs.cell import TaskRef
+from jobs.tasks.harness.names import _known, bundled_folder, for_language, languages_of, yaml_of
+from jobs.tasks.harness.task import LmEval
 from tests.jobs.tasks.harness.tiny_tasks import NAMES, write_tasks
 
 
@@ -33,9 +35,32 @@ def test_what_is_no_task_is_answered_with_those_of_the_server(folder: Path, name
         languages_of(name, folder)
 
 
-def test_a_placeholder_is_the_data_language() -> None:
-    assert for_language("xcopa_{language}", "it") == "xcopa_it"
-    assert for_language("belebele_{flores}", "fr") == "belebele_fra_Latn"
+@pytest.mark.parametrize(
+    ("name", "language", "expected"),
+    [
+        ("xcopa_{language}", "it", "xcopa_it"),
+        ("belebele_{flores}", "fr", "belebele_fra_Latn"),
+        ("xwinograd_{language}", "ja", "xwinograd_jp"),
+        ("mgsm_direct_{language}", "ja", "mgsm_direct_ja"),
+        ("afrimmlu_direct_{language}_prompt_1", "fr", "afrimmlu_direct_fra_prompt_1"),
+        ("afrimmlu_direct_{language}_prompt_1", "sw", "afrimmlu_direct_swa_prompt_1"),
+        ("include_base_44_{language}_stem", "tr", "include_base_44_turkish_stem"),
+    ],
+)
+def test_a_placeholder_is_the_data_language_as_the_task_spells_it(
+    folder: Path, name: str, language: str, expected: str
+) -> None:
+    assert language in languages_of(name, folder)
+    assert for_language(name, language, folder) == expected
+    assert yaml_of(expected, folder).is_file()
+
+
+@pytest.mark.parametrize("name", ["belebele_{flores}", "xwinograd_{language}", "arc_{language}", "xnli_{language}"])
+def test_what_is_written_as_no_language_is_none(folder: Path, name: str) -> None:
+    languages = languages_of(name, folder)
+    assert "fr" in languages
+    assert not {"jp", "fra_prompt_1", "challenge", "easy", "es_spanish_bench", "eu_native"} & languages
+    assert all(for_language(name, language, folder) in _known(folder) for language in languages)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +87,27 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
     (folder / "linked.yaml").symlink_to(folder.parent / "elsewhere.yaml")
     with pytest.raises(InvalidRequest, match="outside the server's folder"):
         yaml_of("linked", folder)
+
+
+def test_tasks_whose_data_is_known_to_be_wrong_are_named(folder: Path) -> None:
+    def warned(name: str, *languages: str) -> list[str]:
+        refs = [
+            TaskRef(
+                name=name,
+                version=1,
+                data_language=language,
+                target_language=None,
+                limit=None,
+                split=None,
+                data=None,
+                data_hash="",
+            )
+            for language in languages
+        ]
+        return LmEval(name).warnings(folder, refs)
+
+    thai, swahili = warned("lm_eval:xcopa_{language}", "th", "zh", "sw")
+    assert thai.startswith("lm_eval:xcopa_th: 250 of XCOPA's 500 test items")
+    assert swahili.startswith("lm_eval:xcopa_sw: 37 of XCOPA's 500 test items")
+    assert warned("lm_eval:xcopa_tr", "tr")[0].startswith("lm_eval:xcopa_tr: 51 of")
+    assert warned("lm_eval:belebele_{flores}", "th") == []
