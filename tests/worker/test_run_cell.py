@@ -131,4 +131,7 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(house: Ho
     assert answers["tr", True] == answers["tr", False]
     assert answers["fr", True] != answers["fr", False]
     notes = {row["target_language"]: (row["neurons"], row["note"]) for row in summary.rows if row["factor"] is not None}
-    assert notes == {"fr": (1, None), "tr": (0, "the intervention changed no neuron")}
+    assert notes == {
+        "fr": (1, "the interval rests on 3 items"),
+        "tr": (0, "the intervention changed no neuron; the interval rests on 4 items"),
+    }
