@@ -103,7 +103,8 @@ class Settings(BaseSettings):
     """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is.
 
     `database_url` is a PostgreSQL server's, by default an SQLite file in `home`. `keep_days` is how long a sweep's
-    results stay after its end, by default for ever. `keys` is the file of API keys, by default `keys.json` in `home`.
+    results stay after its end, by default for ever; `keep_events_days` is how long the events of its cells do. `keys`
+    is the file of API keys, by default `keys.json` in `home`.
     A data set that `data` has not is fetched from the Hugging Face Hub into `hub_cache`, or read from clones in
     `hub_mirror`, unless `hub` is false. `lm_eval_tasks` is a folder of lm-eval tasks (YAML).
     A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
@@ -121,6 +122,7 @@ class Settings(BaseSettings):
     results: str | None = None
     database_url: str | None = None
     keep_days: float | None = Field(default=None, gt=0)
+    keep_events_days: float = Field(default=30.0, gt=0)
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None

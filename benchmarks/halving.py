@@ -15,6 +15,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 from engine.transformers_engine import TransformersEngine
 from examples.atlas.scoring import Scorer
+from jobs.assemble import assemble
 from jobs.finalize import finalize
 from jobs.plan import plan
 from jobs.requests import Answer, ScoreCall
@@ -67,7 +69,7 @@ class Desk:
 
     async def work(self) -> None:
         """Compute all cells, those of later rungs as they come, and finalize the sweeps."""
-        store, results = self._house.store, self._house.results
+        store = self._house.store
         while True:
             if leases := store.lease_cells("desk", models=["atlas"], limit=250, ttl=86_400.0):
                 await self._learn(leases)
@@ -76,7 +78,9 @@ class Desk:
                 return
             else:
                 for sweep_id in waiting:
-                    finalize(store, results, sweep_id)
+                    lease = store.lease_sweep(sweep_id, "desk", ttl=86_400.0)
+                    assert lease is not None, "nobody else is here"
+                    finalize(store, lease, partial(assemble, self._house.results))
 
     async def _learn(self, leases: Iterable[Lease]) -> None:
         asked: dict[str, set[Question]] = defaultdict(set)
@@ -165,7 +169,7 @@ def table(house: House, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
 
 def best_of(house: House, sweep: SweepRecord) -> str:
     """Return the best factor of each target language."""
-    rows = summary_json(house.results, sweep.id)["best_factors"]
+    rows = summary_json(house.results, house.store.get_sweep(sweep.id))["best_factors"]
     return ", ".join(f"{row['target_language']} {row['factor']:g}" for row in rows)
 
 

@@ -1,10 +1,11 @@
 """The files a sweep leaves: a Parquet a cell, and once it has ended its samples and its summary.
 
     cells/<cell id>.<epoch>.parquet
-    sweeps/<sweep id>/results.parquet, summary.parquet
+    sweeps/<sweep id>/results.<epoch>.parquet, summary.<epoch>.parquet
 
-Every file appears whole or not at all. A cell's file is named by its lease's epoch, so a late writer spoils nobody's;
-it counts once the store knows it. What is read or served is checked against what was published. Knows no store.
+Every file appears whole or not at all. It is named by the epoch of the lease under which it was written, so a late
+writer spoils nobody's; it counts once the store knows it. What is read or served is checked against what was published.
+Knows no store.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
 from ampsweep.version import __version__
 from jobs.cell import Cell, TaskRef
 from jobs.cell_table import CellTable, from_bytes, to_table
+from jobs.footer import replace_footer
 from jobs.sample import Sample
 from jobs.schema import SAMPLES, SUMMARY, WRITING
 from jobs.storage.protocol import Storage, StoredFile
 from jobs.store.records import CellFile, CellRecord, SweepRecord
 
-RESULTS = "results.parquet"
-SUMMARY_FILE = "summary.parquet"
-_SWEEP_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
+RESULTS = "results"
+SUMMARY_FILE = "summary"
+_SWEEP_FILE = re.compile(rf"sweeps/([^/]+)/(?:{RESULTS}|{SUMMARY_FILE})(?:\.(\d+))?\.parquet")
 _ROW_GROUP = 65_536
 
 
@@ -43,12 +45,26 @@ class Published:
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepFileName:
+    """A sweep's file as it lies there; no epoch is in the name of one that was written before sweeps were leased."""
+
+    name: str
+    sweep_id: str
+    epoch: int | None
+
+
 class Results:
     """The results in one storage."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._checked: dict[str, tuple[str, str]] = {}  # of each file found whole: its mark then, and its hash
+
+    @property
+    def root(self) -> str:
+        """Where they are, as `storage_at` takes it."""
+        return self._storage.root
 
     def probe(self) -> None:
         """Publish and remove a small file; Unavailable where that fails."""
@@ -110,44 +126,46 @@ class Results:
         sweep: SweepRecord,
         cells: Iterable[CellTable],
         *,
+        epoch: int,
         rung: Callable[[TaskRef], int | None],
         failed: Mapping[str, str],
-        versions: Sequence[Mapping[str, str]],
         sources: Mapping[str, object],
     ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
-        `rung` tells a cell's step of the search, as `jobs.search.Search` does.
-        The metadata have the spec, `versions` (of all that computed the cells), `failed` (the errors of the cells
-        without samples) and `sources` (see there).
+        `epoch` is that of the lease on the sweep; `rung` tells a cell's step of the search, as `jobs.search.Search`
+        does. The metadata have the spec, the distinct versions that computed the cells, `failed` (the errors of the
+        cells without samples) and `sources` (see there). Nothing is published where `cells` raises.
         """
-        metadata = {
-            **_about(sweep),
-            "ampsweep.versions": canonical_json(list(versions)),
-            "ampsweep.failed_cells": canonical_json(dict(failed)),
-            "ampsweep.sources": canonical_json(dict(sources)),
-            "ampsweep.warnings": canonical_json(list(sweep.warnings)),
-        }
-        schema = SAMPLES.with_metadata(metadata)
-        target = self._file(sweep.id, RESULTS)
+        versions: dict[str, Mapping[str, str]] = {}
+        target = self._file(sweep.id, RESULTS, epoch)
         with self._storage.writing(target.name) as path:
-            with pq.ParquetWriter(path, schema, **WRITING) as writer:
+            with pq.ParquetWriter(path, SAMPLES, **WRITING) as writer:
                 waiting: list[pa.Table] = []
                 for cell in cells:
+                    versions.setdefault(canonical_json(cell.versions), cell.versions)
                     own = {"sweep_id": sweep.id, "rung": rung(cell.cell.task)}
-                    waiting.append(_of_sweep(cell.table, own, schema))
+                    waiting.append(_of_sweep(cell.table, own, SAMPLES))
                     if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
                         writer.write_table(pa.concat_tables(waiting))
                         waiting = []
                 if waiting:
                     writer.write_table(pa.concat_tables(waiting))
+            metadata = {
+                **_about(sweep),
+                "ampsweep.versions": canonical_json(list(versions.values())),
+                "ampsweep.failed_cells": canonical_json(dict(failed)),
+                "ampsweep.sources": canonical_json(dict(sources)),
+                "ampsweep.warnings": canonical_json(list(sweep.warnings)),
+            }
+            replace_footer(path, SAMPLES.with_metadata(metadata))
             return Published(file=target, sha256=_sha256(path))
 
-    def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]]) -> Published:
+    def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]], *, epoch: int) -> Published:
         """Publish a sweep's summary, one row a cell that has a value."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
         metadata = _about(sweep)
-        target = self._file(sweep.id, SUMMARY_FILE)
+        target = self._file(sweep.id, SUMMARY_FILE, epoch)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
             return Published(file=target, sha256=_sha256(path))
@@ -160,7 +178,7 @@ class Results:
         if sweep.files is None:
             raise DamagedFile(f"the files of sweep {sweep.id} are not known")
         for name, sha256 in ((RESULTS, sweep.files.samples), (SUMMARY_FILE, sweep.files.summary)):
-            file = self._file(sweep.id, name)
+            file = self._file(sweep.id, name, sweep.files.epoch)
             try:
                 seen = file.stat().etag, sha256
                 if self._checked.get(file.name) == seen:
@@ -183,43 +201,47 @@ class Results:
         """Remove a cell's file, if it is there."""
         self._storage.delete(_cell_file(name))
 
-    def delete_sweep(self, sweep_id: str) -> None:
-        """Remove a sweep's files, if they are there."""
-        for name in (RESULTS, SUMMARY_FILE):
-            self._storage.delete(self._file(sweep_id, name).name)
+    def sweep_files(self) -> list[SweepFileName]:
+        """Return the names of all sweeps' files."""
+        return [
+            SweepFileName(name=name, sweep_id=match[1], epoch=None if match[2] is None else int(match[2]))
+            for name in self._storage.names("sweeps")
+            if (match := _SWEEP_FILE.fullmatch(name))
+        ]
 
-    def sweep_ids(self) -> list[str]:
-        """Return the ids of the sweeps that have files."""
-        return sorted({name.split("/")[1] for name in self._storage.names("sweeps")})
+    def delete_sweep_file(self, file: SweepFileName) -> None:
+        """Remove one of a sweep's files, if it is there."""
+        self._storage.delete(file.name)
 
     def drop_unfinished(self, *, older_than: float) -> int:
         """Remove what writers left unfinished that did not write for so many seconds; return how many there were."""
         return self._storage.drop_unfinished(older_than=older_than)
 
-    def samples_file(self, sweep_id: str) -> StoredFile:
+    def samples_file(self, sweep: SweepRecord) -> StoredFile:
         """Return the file of a sweep's samples; NotFound before the sweep has ended."""
-        return self._published(sweep_id, RESULTS)
+        return self._published(sweep, RESULTS)
 
-    def summary_file(self, sweep_id: str) -> StoredFile:
+    def summary_file(self, sweep: SweepRecord) -> StoredFile:
         """Return the file of a sweep's summary; NotFound before the sweep has ended."""
-        return self._published(sweep_id, SUMMARY_FILE)
+        return self._published(sweep, SUMMARY_FILE)
 
-    def read_summary(self, sweep_id: str) -> pa.Table:
+    def read_summary(self, sweep: SweepRecord) -> pa.Table:
         """Return a sweep's summary; NotFound before the sweep has ended, DamagedFile where it cannot be read."""
-        content = self.summary_file(sweep_id).read()
+        content = self.summary_file(sweep).read()
         try:
             return pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as error:
-            raise DamagedFile(f"the summary of {sweep_id} cannot be read: {error}") from error
+            raise DamagedFile(f"the summary of {sweep.id} cannot be read: {error}") from error
 
-    def _file(self, sweep_id: str, name: str) -> StoredFile:
-        return StoredFile(storage=self._storage, name=f"sweeps/{sweep_id}/{name}")
+    def _file(self, sweep_id: str, name: str, epoch: int | None) -> StoredFile:
+        ending = "parquet" if epoch is None else f"{epoch}.parquet"
+        return StoredFile(storage=self._storage, name=f"sweeps/{sweep_id}/{name}.{ending}")
 
-    def _published(self, sweep_id: str, name: str) -> StoredFile:
-        missing = NotFound(f"sweep {sweep_id} has no {name.removesuffix('.parquet')} yet")
-        if not _SWEEP_ID.fullmatch(sweep_id):
+    def _published(self, sweep: SweepRecord, name: str) -> StoredFile:
+        missing = NotFound(f"sweep {sweep.id} has no {name} yet")
+        if sweep.files is None:
             raise missing
-        file = self._file(sweep_id, name)
+        file = self._file(sweep.id, name, sweep.files.epoch)
         try:
             file.stat()
         except NotFound:

@@ -60,6 +60,11 @@ class Search:
         sizes = [rung.items for rung in self.rungs[:-1]]
         return sizes.index(ref.limit) + 1 if ref.limit in sizes else None
 
+    def rung_of(self, cells: Iterable[Cell]) -> int | None:
+        """Return the last rung that has cells, from 1; None where that is the last one of all."""
+        rungs = [self.rung(cell.task) for cell in cells if cell.intervention is not None]
+        return None if None in rungs else max((rung for rung in rungs if rung is not None), default=None)
+
     def first(self, planned: Sequence[Cell]) -> list[Cell]:
         """Return the cells to begin with, out of those of the grid: of a search all baselines, and the first rung."""
         items = self.rungs[0].items
@@ -78,13 +83,11 @@ class Search:
         `shifts` has the LSS of each steered cell that has one, by its id. A factor without any is given up.
         """
         known = list(cells)
-        own = [cell for cell in known if cell.intervention is not None]
-        at = [self.rung(cell.task) for cell in own]
-        done = [rung for rung in at if rung is not None]
-        if len(done) < len(own) or not done:
+        done = self.rung_of(known)
+        if done is None:
             return []
-        last = [cell for cell, rung in zip(own, at, strict=True) if rung == max(done)]
-        target = self.rungs[max(done)]
+        last = [cell for cell in known if cell.intervention is not None and self.rung(cell.task) == done]
+        target = self.rungs[done]
         chosen = _promising(last, shifts, target.factors)
         found = self._in_full(known, chosen) if target.items is None else _on_more(chosen, target.items)
         return list({cell.id: cell for cell in found}.values())

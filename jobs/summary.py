@@ -21,6 +21,7 @@ from jobs.metrics.significance import holm
 from jobs.metrics.verdict import too_few
 from jobs.results import Results
 from jobs.schema import SUMMARY, cell_columns
+from jobs.store.records import SweepRecord
 from jobs.tasks.registry import task_of
 
 NOTHING_CHANGED = "the intervention changed no neuron"
@@ -120,14 +121,14 @@ def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return best
 
 
-def summary_json(results: Results, sweep_id: str) -> dict[str, Any]:
+def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:
     """Return a sweep's summary as JSON: its `rows` and `best_factors`; NotFound before the sweep has ended."""
-    rows = results.read_summary(sweep_id).to_pylist()
-    return {"object": "sweep.summary", "sweep_id": sweep_id, "rows": rows, "best_factors": best_factors(rows)}
+    rows = results.read_summary(sweep).to_pylist()
+    return {"object": "sweep.summary", "sweep_id": sweep.id, "rows": rows, "best_factors": best_factors(rows)}
 
 
-def summary_csv(results: Results, sweep_id: str) -> str:
+def summary_csv(results: Results, sweep: SweepRecord) -> str:
     """Return a sweep's summary as CSV with a header; NotFound before the sweep has ended."""
     sink = pa.BufferOutputStream()
-    pa_csv.write_csv(results.read_summary(sweep_id), sink)
+    pa_csv.write_csv(results.read_summary(sweep), sink)
     return str(sink.getvalue().to_pybytes(), "utf-8")

@@ -16,10 +16,10 @@ from functools import partial
 
 import structlog
 
-from ampsweep.errors import AmpsweepError, EngineLost, Unavailable
+from ampsweep.errors import AmpsweepError, Conflict, EngineLost, Unavailable
 from ampsweep.telemetry.traces import span
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, CellFile, Ending, Lease, Report
+from jobs.store.records import Beat, CellFile, Ending, Lease, Report, SweepLease
 from jobs.tally import Tally
 from worker.pool import Pool
 
@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 FINALIZE_AGAIN = 10.0
-"""Seconds until a sweep whose results could not be written is finalized anew."""
+"""Seconds until a sweep whose results could not be written may be finalized anew, here or by another server."""
+
+FINALIZERS = 2
+"""Sweeps that are put together at once, at most."""
 
 REST = 2.0
 """Seconds without new cells after one that could not be computed or published for want of an engine or of disk."""
@@ -65,7 +68,7 @@ class _Running:
 class Dispatcher:
     """Leases cells to a pool while `start` and `stop` stand around it; tests call `turn` and `heartbeat` themselves.
 
-    `finalize` puts an ended sweep's results together, `probe` raises while results cannot be written, `tidy` is called
+    `finalize` puts a leased sweep's results together, `probe` raises while results cannot be written, `tidy` is called
     now and then to delete what nothing needs; they run in threads. `on_change` is called in the event loop after
     whatever may have made an event. Leases last `ttl` seconds and are extended six times in that span; the store is
     asked for work every `poll` seconds, and at once when `wake` is called. `tally` counts what was done.
@@ -76,7 +79,7 @@ class Dispatcher:
         *,
         store: Store,
         pool: Pool,
-        finalize: Callable[[str], object],
+        finalize: Callable[[SweepLease], object],
         owner: str,
         on_change: Callable[[], None] = _nothing,
         probe: Callable[[], object] = _nothing,
@@ -102,7 +105,7 @@ class Dispatcher:
         self._running: dict[tuple[str, int], _Running] = {}
         self._ended: list[_Running] = []
         self._teller: asyncio.Task[None] | None = None
-        self._finalizing: dict[str, asyncio.Task[None]] = {}
+        self._finalizing: dict[SweepLease, asyncio.Task[None]] = {}
         self._rests_until = 0.0
         self._suspects_at = 0.0
         pool.watch(self._work_waits.set)
@@ -132,7 +135,11 @@ class Dispatcher:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.idle()
         except TimeoutError:
-            log.warning("the store did not hear of %d aborted cells; their leases run out", len(self._running))
+            log.warning(
+                "the store did not hear of %d aborted cells, and %d sweeps are being finalized; their leases run out",
+                len(self._running),
+                len(self._finalizing),
+            )
             if self._teller is not None:
                 self._teller.cancel()
 
@@ -147,9 +154,7 @@ class Dispatcher:
             self.tally.expired += expired
             log.warning("%d leases ran out; their cells are leased again", expired)
             self._on_change()
-        for sweep_id in await asyncio.to_thread(self._store.finalizing):
-            if sweep_id not in self._finalizing:
-                self._finalizing[sweep_id] = asyncio.create_task(self._finish(sweep_id))
+        await self._lease_finalizing()
         if not await self._rested():
             return
         for model in self._pool.capacity():
@@ -162,6 +167,9 @@ class Dispatcher:
 
         A cell of which its engine gives no sign of life is left alone: its lease runs out.
         """
+        if leases := list(self._finalizing):
+            for passed in await asyncio.to_thread(self._store.extend_sweep_leases, leases, ttl=self._ttl):
+                log.warning("sweep %s: the lease to finalize it has passed", passed.sweep_id)
         samples = await self._pool.progress()
         beats = [
             Beat(lease=running.lease, samples=samples.get(key, 0))
@@ -210,6 +218,16 @@ class Dispatcher:
     def _room(self, model: str) -> int:
         running = Counter(running.lease.cell.model for running in self._running.values())
         return self._pool.capacity()[model] - running[model]
+
+    async def _lease_finalizing(self) -> None:
+        if len(self._finalizing) >= FINALIZERS or self._stopping:
+            return
+        for sweep_id in await asyncio.to_thread(self._store.finalizing):
+            lease = await asyncio.to_thread(self._store.lease_sweep, sweep_id, self._owner, ttl=self._ttl)
+            if lease is not None:
+                self._finalizing[lease] = asyncio.create_task(self._finish(lease))
+            if len(self._finalizing) >= FINALIZERS:
+                return
 
     async def _lease_suspect(self, model: str) -> None:
         """Lease a cell that must run alone, looking for one no more often than the store is polled."""
@@ -302,28 +320,33 @@ class Dispatcher:
             return Ending.SUSPECTED
         return Ending.REFUSED if isinstance(error, AmpsweepError) and error.status < 500 else Ending.FAILED
 
-    async def _finish(self, sweep_id: str) -> None:
+    async def _finish(self, lease: SweepLease) -> None:
+        """Finalize a sweep, under a lease that is extended meanwhile."""
+        sweep_id = lease.sweep_id
         structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
         since = asyncio.get_running_loop().time()
         try:
             with span("sweep.finalize", {"sweep.ids": [sweep_id]}):
-                await asyncio.to_thread(self._finalize_or_fail, sweep_id)
+                await asyncio.to_thread(self._finalize_or_fail, lease)
         except Exception:
             log.exception("sweep %s: its results cannot be written now; it is tried again", sweep_id)
-            asyncio.get_running_loop().call_later(FINALIZE_AGAIN, self._finalizing.pop, sweep_id, None)
+            with suppress(Unavailable):
+                await asyncio.to_thread(self._store.extend_sweep_leases, [lease], ttl=FINALIZE_AGAIN)
             return
-        del self._finalizing[sweep_id]
+        finally:
+            del self._finalizing[lease]
         self.tally.finalized += 1
         log.info("the sweep is finalized", extra={"seconds": round(asyncio.get_running_loop().time() - since, 3)})
         self._work_waits.set()
         self._on_change()
 
-    def _finalize_or_fail(self, sweep_id: str) -> None:
+    def _finalize_or_fail(self, lease: SweepLease) -> None:
         """Finalize a sweep, or fail it; raises where the disk or the store refuses, since that may pass."""
         try:
-            self._finalize(sweep_id)
+            self._finalize(lease)
         except (OSError, Unavailable):
             raise
         except Exception as error:
-            log.exception("sweep %s could not be finalized", sweep_id)
-            self._store.finish_sweep(sweep_id, error=f"the results could not be put together: {error}")
+            log.exception("sweep %s could not be finalized", lease.sweep_id)
+            with suppress(Conflict):  # the lease has passed: another one decides
+                self._store.finish_sweep(lease, error=f"the results could not be put together: {error}")

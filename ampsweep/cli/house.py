@@ -11,6 +11,7 @@ from pathlib import Path
 from ampsweep.bundled import ATLAS_FOLDER
 from ampsweep.errors import InvalidRequest
 from ampsweep.settings import Settings
+from jobs.assemble import Assemble
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import SystemClock
@@ -55,6 +56,7 @@ class House:
     neuron_sets: NeuronSets
     setup: HostSetup
     keep_days: float | None = None
+    keep_events_days: float | None = None
 
     @classmethod
     def open(
@@ -65,11 +67,13 @@ class House:
         results: str | None = None,
         database_url: str | None = None,
         keep_days: float | None = None,
+        keep_events_days: float | None = None,
     ) -> House:
         """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
 
         Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store. The database
-        is the one at `database_url`, else a file in the folder. Results go `keep_days` after a sweep's end, if ever.
+        is the one at `database_url`, else a file in the folder. Results go `keep_days` after a sweep's end, if ever;
+        so do, after `keep_events_days`, the events of its cells.
         What a crash left behind goes at once.
         """
         try:
@@ -89,17 +93,23 @@ class House:
             neuron_sets=neuron_sets_at(neurons),
             setup=setup,
             keep_days=keep_days,
+            keep_events_days=keep_events_days,
         )
         house.tidy(starting=True)
         return house
 
-    def dispatcher(self, pool: Pool, on_change: Callable[[], None]) -> Dispatcher:
-        """Make the one who leases this store's cells to a pool."""
+    @property
+    def owner(self) -> str:
+        """Who leases cells and sweeps here."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def dispatcher(self, pool: Pool, on_change: Callable[[], None], assemble: Assemble) -> Dispatcher:
+        """Make the one who leases this store's cells to a pool; `assemble` puts its sweeps together."""
         return Dispatcher(
             store=self.store,
             pool=pool,
-            finalize=lambda sweep_id: finalize(self.store, self.results, sweep_id),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            finalize=lambda lease: finalize(self.store, lease, assemble),
+            owner=self.owner,
             on_change=on_change,
             probe=self.results.probe,
             tidy=self.tidy,
@@ -107,13 +117,22 @@ class House:
 
     def tidy(self, *, starting: bool = False) -> None:
         """Delete what no sweep needs. The sole owner of a store has no writers yet while it is `starting`."""
-        keep = None if self.keep_days is None else SystemClock().now() - self.keep_days * 86_400
         waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
-        tidy(self.store, self.results, unfinished_after=waits, ended_before=keep)
+        tidy(
+            self.store,
+            self.results,
+            unfinished_after=waits,
+            ended_before=_days_ago(self.keep_days),
+            events_before=_days_ago(self.keep_events_days),
+        )
 
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
+
+
+def _days_ago(days: float | None) -> float | None:
+    return None if days is None else SystemClock().now() - days * 86_400
 
 
 def _resolved(results: str) -> str:

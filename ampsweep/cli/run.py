@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +25,12 @@ from ampsweep.spec_file import read_spec
 if TYPE_CHECKING:
     from ampsweep.cli.house import House
     from ampsweep.settings import Settings
+    from jobs.cell import Cell
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
+
+LEASE_SECONDS = 3600.0
+"""How long a sweep is leased while its results are put together; nobody else has the folder's store open."""
 
 
 def run(
@@ -65,13 +71,12 @@ def run(
         sweep = _enter(house, wanted)
         warn(sweep.warnings)
         sweep = run_to_end(_compute(house, sweep, settings))
-        summary = summary_json(house.results, sweep.id)
-        files = {}
-        for source in (house.results.samples_file(sweep.id), house.results.summary_file(sweep.id)):
-            target = out / Path(source.name).name
-            with atomic_write(target) as copy, source.open() as file, copy.open("wb") as sink:
+        summary = summary_json(house.results, sweep)
+        sources = {"results": house.results.samples_file(sweep), "summary": house.results.summary_file(sweep)}
+        files = {name: str(out / f"{name}.parquet") for name in sources}
+        for name, source in sources.items():
+            with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
                 shutil.copyfileobj(file, sink)
-            files[target.stem] = str(target)
         _write_neurons(house, sweep, out / "neurons.parquet")
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
@@ -111,30 +116,52 @@ def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
 
 
 def _enter(house: House, spec: SweepSpec) -> SweepRecord:
-    """Enter a sweep into the books of its folder, in the place of one that an earlier run left unfinished."""
+    """Enter a sweep into the books of its folder, in the place of one that an earlier run left unfinished.
+
+    A run that was stopped while its results were put together goes on with that.
+    """
     from jobs.plan import plan
     from jobs.store.states import SWEEP_ENDED
 
     planned = plan(spec, house.catalog, house.neuron_sets)
     before = house.store.list_sweeps(limit=1).data
+    if before and _has_only_to_end(house, before[0], spec, planned.cells):
+        return before[0]
     sweep = house.store.create_sweep(
         name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
     )
-    if before and before[0].state not in SWEEP_ENDED:
-        house.store.cancel_sweep(before[0].id)
+    if before and (unfinished := house.store.get_sweep(before[0].id)).state not in SWEEP_ENDED:
+        if lease := house.store.lease_sweep(unfinished.id, house.owner, ttl=LEASE_SECONDS):
+            house.store.finish_sweep(lease, error=f"sweep {sweep.id} took its place")
+        else:
+            house.store.cancel_sweep(unfinished.id)
     return sweep
+
+
+def _has_only_to_end(house: House, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:
+    """Whether all cells of a sweep are done, and it is what is asked for: a search may have found further ones."""
+    from ampsweep.canonical import canonical_json
+    from jobs.store.states import SweepState
+
+    if sweep.state is not SweepState.FINALIZING or sweep.request_counts.failed:
+        return False
+    begun = house.store.list_cells(sweep.id, limit=len(cells)).data
+    same = [record.id for record in begun] == [cell.id for cell in cells]
+    return same and canonical_json(sweep.spec) == canonical_json(spec.to_dict())
 
 
 async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> SweepRecord:
     """Run what is missing of a sweep to its end; the model is loaded only if something is."""
+    from jobs.assemble import assemble
     from jobs.finalize import finalize
-    from jobs.store.states import SWEEP_ENDED, SweepState
+    from jobs.store.states import SWEEP_ENDED
     from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
     from worker.supervisor import IMPATIENT
 
-    while sweep.state is SweepState.FINALIZING:
-        sweep = finalize(house.store, house.results, sweep.id)
+    here = partial(assemble, house.results)
+    while lease := house.store.lease_sweep(sweep.id, house.owner, ttl=LEASE_SECONDS):
+        sweep = finalize(house.store, lease, here)
     if sweep.state in SWEEP_ENDED:
         return sweep
     model = str(sweep.spec["model"])
@@ -149,7 +176,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
     )
     changed = asyncio.Event()
     pool = LocalPool([engine], house.setup, policy=IMPATIENT)
-    dispatcher = house.dispatcher(pool, changed.set)
+    dispatcher = house.dispatcher(pool, changed.set, here)
     try:
         with Counter(sweep.name) as counter:
             counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")

@@ -38,6 +38,10 @@ def serve(
     keep_days: Annotated[
         float | None, typer.Option(help="Delete results this many days after a sweep's end. [default: never]")
     ] = None,
+    keep_events_days: Annotated[
+        float | None,
+        typer.Option(help="Delete the events of a sweep's cells this many days after its end. [default: 30]"),
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
@@ -78,6 +82,7 @@ def serve(
         results=results,
         database_url=database_url,
         keep_days=keep_days,
+        keep_events_days=keep_events_days,
         models=model,
         corpora=corpus,
         data=data,
@@ -121,7 +126,9 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from api.app import create_app
     from api.bell import Bell
     from api.services import Services
+    from jobs.assembly_process import AssemblyProcesses
     from worker.completions import PoolCompletions
+    from worker.dispatcher import FINALIZERS
     from worker.neuron_finder import NeuronFinder
     from worker.ray_pool import RayPool
 
@@ -134,6 +141,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         results=settings.results,
         database_url=settings.database_url,
         keep_days=settings.keep_days,
+        keep_events_days=settings.keep_events_days,
     )
     pool = RayPool(
         _engines(settings),
@@ -144,7 +152,8 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     )
     bell = Bell()
     finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets)
-    dispatcher = house.dispatcher(pool, bell.ring)
+    assemblies = AssemblyProcesses(house.results, FINALIZERS)
+    dispatcher = house.dispatcher(pool, bell.ring, assemblies)
     services = Services(
         store=house.store,
         results=house.results,
@@ -159,7 +168,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         limits=limits_of(settings),
     )
     server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
-    with listening, closing(house), server.stopped_by_signals():
+    with listening, closing(house), closing(assemblies), server.stopped_by_signals():
         dispatcher.start()  # it leases nothing before there is an engine; sweeps that have only to be put together are
         engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
         try:

@@ -18,6 +18,7 @@ from api.stored_file import answer_with
 from api.table_forms import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
 from jobs.results import Results
 from jobs.storage.protocol import StoredFile
+from jobs.store.records import SweepRecord
 from jobs.store.states import SweepState
 
 _SAMPLES_AS = (PARQUET, ARROW, CSV, JSON)
@@ -35,7 +36,8 @@ async def get_results(served: Served, sweep_id: str, request: Request) -> Respon
     and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
     """
     form = best_form(request.headers.get("accept"), _SAMPLES_AS)
-    file = await asyncio.to_thread(_results, served, sweep_id)
+    sweep = await asyncio.to_thread(_checked, served, sweep_id)
+    file = await asyncio.to_thread(served.results.samples_file, sweep)
     return await _answer(file, request, form, sweep_id, lambda: table_pieces(file, form))
 
 
@@ -51,13 +53,14 @@ async def get_summary(
     `format` says how, and without it `Accept`; else it is JSON.
     """
     form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
-    file = await asyncio.to_thread(_summary, served, sweep_id)
+    sweep = await asyncio.to_thread(_checked, served, sweep_id)
+    file = await asyncio.to_thread(served.results.summary_file, sweep)
 
     def pieces() -> Iterator[bytes]:
         if form == ARROW:
             yield from table_pieces(file, form)
         else:
-            yield _written(served.results, sweep_id, form)
+            yield _written(served.results, sweep, form)
 
     return await _answer(file, request, form, f"{sweep_id}-summary", pieces)
 
@@ -73,24 +76,16 @@ async def _answer(
     return await answer_in_pieces(file, request, form=form, filename=filename, pieces=pieces)
 
 
-def _written(results: Results, sweep_id: str, form: str) -> bytes:
+def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
     from jobs.summary import summary_csv, summary_json  # here, since scipy comes with it
 
     if form == CSV:
-        return summary_csv(results, sweep_id).encode()
-    return json.dumps(summary_json(results, sweep_id), ensure_ascii=False).encode()
+        return summary_csv(results, sweep).encode()
+    return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
 
 
-def _results(served: Services, sweep_id: str) -> StoredFile:
-    return _published(served, sweep_id, served.results.samples_file)
-
-
-def _summary(served: Services, sweep_id: str) -> StoredFile:
-    return _published(served, sweep_id, served.results.summary_file)
-
-
-def _published(served: Services, sweep_id: str, find: Callable[[str], StoredFile]) -> StoredFile:
-    """Return a file of a sweep that holds what was published.
+def _checked(served: Services, sweep_id: str) -> SweepRecord:
+    """Return a sweep whose files hold what was published.
 
     Conflict where the sweep's state says that there is none, NotFound where it has expired. Where a file is lost or
     damaged the sweep's files are put together again, and Unavailable says so.
@@ -108,4 +103,4 @@ def _published(served: Services, sweep_id: str, find: Callable[[str], StoredFile
         served.store.reopen_sweep(sweep_id, error.message)
         served.wake()
         raise Unavailable(f"{error.message}; it is put together again, try again soon") from error
-    return find(sweep_id)
+    return sweep

@@ -118,6 +118,8 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
 def _create(
     served: Services, caller: Caller, spec: SweepSpec, idempotency_key: str | None, priority: int
 ) -> SweepRecord:
+    if idempotency_key is not None and (earlier := served.store.sweep_of_key(idempotency_key, spec.to_dict())):
+        return _as_created(earlier, served.store.events(earlier.id, limit=1)[0])
     planned = plan(spec, served.catalog, served.neuron_sets, max_cells=served.limits.cells)
     record = served.store.create_sweep(
         name=spec.name,

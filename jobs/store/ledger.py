@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ampsweep.errors import Conflict
-from jobs.store.records import Event, RequestCounts, SweepFiles
+from jobs.store.records import Event, RequestCounts, SweepFiles, SweepLease
 from jobs.store.states import SWEEP_ENDED, SWEEP_MOVES, SWEEP_WANTS, CellState, SweepState
 
 
@@ -30,7 +30,8 @@ class Ledger:
     """One sweep's books inside one transaction; `news` are the events it adds, `last_event` the id of the last one.
 
     `leased` counts the cells that run, `samples` those of completed and running cells. `served_at` is when a cell of
-    the sweep was last leased; of those before the place `first_pending` in its plan none can be.
+    the sweep was last leased; of those before the place `first_pending` in its plan none can be. The `finalizer` puts
+    the results of a finalizing sweep together, under an epoch of its own.
     """
 
     sweep_id: str
@@ -47,6 +48,9 @@ class Ledger:
     ended_at: float | None = None
     error: str | None = None
     files: SweepFiles | None = None
+    finalizer: str | None = None
+    finalizer_epoch: int = 0
+    finalizer_expires_at: float | None = None
     news: list[Event] = field(default_factory=list)
 
     @property
@@ -79,6 +83,7 @@ class Ledger:
         """Move the sweep and say so; Conflict for a move that is not in the table."""
         self.check(target)
         self.state = target
+        self.finalizer = self.finalizer_expires_at = None
         self.ended_at = now if target in SWEEP_ENDED else None
         self.say(f"sweep.{target.value}", now, **data)
 
@@ -121,15 +126,31 @@ class Ledger:
             raise self._cannot_become(SweepState.IN_PROGRESS)
         self._enter(SweepState.IN_PROGRESS, now)
 
-    def finish(self, files: SweepFiles | None, error: str | None, now: float) -> None:
-        """End a finalizing sweep; Conflict for any other."""
+    def lease(self, owner: str, now: float, ttl: float) -> SweepLease | None:
+        """Give a finalizing sweep to the one who puts its results together; None where another one has it."""
+        if self.state is not SweepState.FINALIZING or (self.finalizer_expires_at or 0.0) > now:
+            return None
+        self.finalizer, self.finalizer_epoch, self.finalizer_expires_at = owner, self.finalizer_epoch + 1, now + ttl
+        return SweepLease(
+            sweep_id=self.sweep_id, owner=owner, epoch=self.finalizer_epoch, expires_at=self.finalizer_expires_at
+        )
+
+    def extend_lease(self, lease: SweepLease, expires_at: float) -> bool:
+        """Extend a lease; False where it has passed."""
+        held = self._held_under(lease)
+        if held:
+            self.finalizer_expires_at = expires_at
+        return held
+
+    def finish(self, lease: SweepLease, files: SweepFiles | None, error: str | None, now: float) -> None:
+        """End a finalizing sweep; Conflict for any other, and where the lease has passed."""
+        self._check_lease(lease)
         self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
         self.error, self.files = error, files
 
-    def extend(self, cells: Iterable[Standing], now: float) -> None:
+    def extend(self, lease: SweepLease, cells: Iterable[Standing], now: float) -> None:
         """Take further cells into a finalizing sweep; those that are completed already count as reused."""
-        if self.state is not SweepState.FINALIZING:
-            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; only a finalizing one takes further cells")
+        self._check_lease(lease)
         for standing in cells:
             self.total += 1
             self.reused += standing.state is CellState.COMPLETED
@@ -142,6 +163,15 @@ class Ledger:
         self.error, self.files = None, None
         self.count(cells)
         self.move(SweepState.FINALIZING, now, reason=reason)
+
+    def _held_under(self, lease: SweepLease) -> bool:
+        return self.finalizer is not None and self.finalizer_epoch == lease.epoch
+
+    def _check_lease(self, lease: SweepLease) -> None:
+        if self.state is not SweepState.FINALIZING:
+            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; only a finalizing one ends or takes cells")
+        if not self._held_under(lease):
+            raise Conflict(f"the lease of {lease.owner} on sweep {self.sweep_id} has passed")
 
     def _enter(self, target: SweepState, now: float) -> None:
         if self.state is not target:

@@ -21,6 +21,8 @@ from jobs.store.records import (
     Page,
     Report,
     SweepFiles,
+    SweepFilesState,
+    SweepLease,
     SweepRecord,
 )
 
@@ -48,6 +50,10 @@ class Store(Protocol):
         The same key with the same spec returns the first sweep; with another spec it raises InvalidRequest (param
         `Idempotency-Key`).
         """
+        ...
+
+    def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
+        """Return the sweep that was created with a key; None if there is none, InvalidRequest if its spec differs."""
         ...
 
     def get_sweep(self, sweep_id: str) -> SweepRecord:
@@ -88,10 +94,11 @@ class Store(Protocol):
         """Take back the cells whose lease has run out; return how many."""
         ...
 
-    def reset_cell(self, cell_id: str, reason: str) -> None:
+    def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         """Make a completed cell pending again because its file is lost or damaged; finalizing sweeps go on with it.
 
-        Nothing happens to a cell that is not completed any more; NotFound if there is no such cell.
+        Nothing happens to a cell that is not completed any more, or that has another file than `file` by now; NotFound
+        if there is no such cell.
         """
         ...
 
@@ -111,19 +118,29 @@ class Store(Protocol):
         ...
 
     def finalizing(self) -> list[str]:
-        """Return the ids of sweeps whose cells have all ended and whose results wait to be put together."""
+        """Return the ids of the finalizing sweeps that nobody has leased, the oldest first."""
         ...
 
-    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
-        """Give a finalizing sweep further cells, after those it has; Conflict for one that is not finalizing.
+    def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
+        """Lease a finalizing sweep to put its results together; None where another has it, or it is not finalizing."""
+        ...
+
+    def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
+        """Let leases of sweeps end `ttl` seconds from now; return those that have passed."""
+        ...
+
+    def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
+        """Give a leased sweep further cells, after those it has; Conflict where the lease has passed.
 
         They are treated as those of a new sweep are. It is in progress then, or, where all of them are completed
         already, finalizing again.
         """
         ...
 
-    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
-        """Move a finalizing sweep to completed, or to failed with `error`; Conflict for one that is not finalizing."""
+    def finish_sweep(
+        self, lease: SweepLease, *, files: SweepFiles | None = None, error: str | None = None
+    ) -> SweepRecord:
+        """Move a leased sweep to completed, or to failed with `error`; Conflict where the lease has passed."""
         ...
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
@@ -136,12 +153,20 @@ class Store(Protocol):
     def expire_results(self, before: float) -> Sequence[str]:
         """Forget the results of sweeps that ended before a time, the first 1000; return their ids.
 
+        It writes in many short transactions, a sweep after the other; one that breaks off is taken up by the next call.
         A cell that a sweep not expired needs is kept; any other is pending again, should it ever be asked for.
         """
         ...
 
-    def has_expired(self, sweep_id: str) -> bool:
-        """Whether a sweep's results have expired; false for one that is not known."""
+    def prune_events(self, before: float) -> int:
+        """Delete what is told of single cells in the events of sweeps that ended before a time; return how many.
+
+        The events of the sweep itself stay, with their ids. It writes in many short transactions.
+        """
+        ...
+
+    def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
+        """Return what is known of the files of sweeps; those unknown are missing."""
         ...
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:

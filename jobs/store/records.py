@@ -25,10 +25,14 @@ class RequestCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFiles:
-    """The SHA-256 of a sweep's published files: of its samples and of its summary."""
+    """The SHA-256 of a sweep's published files, and the epoch of the lease under which they were written.
+
+    The epoch is part of the files' names; it is None for files that were written before sweeps were leased.
+    """
 
     samples: str
     summary: str
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,16 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepLease:
+    """The right to put a finalizing sweep's results together until `expires_at`; works as a cell's lease does."""
+
+    sweep_id: str
+    owner: str
+    epoch: int
+    expires_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellFile:
     """A published cell: its file's name (no folder), rows and SHA-256."""
 
@@ -157,6 +171,15 @@ class CellFileState:
     """What is known of a cell's files: the one that counts, and the epoch under which another may be on its way."""
 
     file: str | None
+    epoch: int
+    leased: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFilesState:
+    """What is known of a sweep's files: those that count, and the epoch under which others may be on their way."""
+
+    files: SweepFiles | None
     epoch: int
     leased: bool
 

@@ -63,6 +63,9 @@ def ledger_of(row: Row) -> Ledger:
         ended_at=row["ended_at"],
         error=row["error"],
         files=files and SweepFiles(**files),
+        finalizer=row["finalizer"],
+        finalizer_epoch=row["finalizer_epoch"],
+        finalizer_expires_at=row["finalizer_expires_at"],
     )
 
 
@@ -82,6 +85,9 @@ def ledger_columns(ledger: Ledger) -> dict[str, Any]:
         "ended_at": ledger.ended_at,
         "error": ledger.error,
         "files": ledger.files and asdict(ledger.files),
+        "finalizer": ledger.finalizer,
+        "finalizer_epoch": ledger.finalizer_epoch,
+        "finalizer_expires_at": ledger.finalizer_expires_at,
     }
 
 

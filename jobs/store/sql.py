@@ -9,8 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ampsweep.canonical import canonical_json
-from ampsweep.errors import Conflict, InvalidRequest, NotFound
+from ampsweep.errors import Conflict, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.ids import Ids
@@ -18,6 +17,15 @@ from jobs.store.cell_books import CellBooks, News
 from jobs.store.census import take_census
 from jobs.store.database import Database, open_database
 from jobs.store.ledger import Ledger
+from jobs.store.queries import (
+    PENDING_CELLS,
+    held_cells,
+    link_cells,
+    queued_sweeps,
+    suspect_cells,
+    sweep_of_key,
+    sweep_row,
+)
 from jobs.store.records import (
     Beat,
     CellFileState,
@@ -28,13 +36,18 @@ from jobs.store.records import (
     Page,
     Report,
     SweepFiles,
+    SweepFilesState,
+    SweepLease,
     SweepRecord,
 )
-from jobs.store.rows import Row, cell_books, cell_columns, event_record, ledger_columns, sweep_record
+from jobs.store.rows import cell_books, cell_columns, event_record, ledger_columns, sweep_record
 from jobs.store.states import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_WANTS, CellState, SweepState
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transaction import CHUNK, Transaction, chunks
-from jobs.store.turns import Queued, share_out
+from jobs.store.turns import share_out
+
+STEP = 500
+"""Cells that one transaction resets, at most, where others wait to write."""
 
 
 class SqlStore:
@@ -49,6 +62,8 @@ class SqlStore:
         self._ids = ids
         if self._database.sole_owner:
             self._take_back(cells.c.state == CellState.LEASED)
+            with self._database.writing() as db:
+                db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
 
     @property
     def sole_owner(self) -> bool:
@@ -75,14 +90,8 @@ class SqlStore:
         """See the protocol."""
         with self._write() as books:
             db, now = books.db, books.now
-            first = (
-                None if idempotency_key is None else db.execute(_BY_KEY, {"key": idempotency_key}).mappings().first()
-            )
-            if first is not None:
-                if canonical_json(first["spec"]) != canonical_json(spec):
-                    message = "this key was used with another spec; choose a new key for a new sweep"
-                    raise InvalidRequest(message, param="Idempotency-Key")
-                return sweep_record(first)
+            if idempotency_key is not None and (first := sweep_of_key(db, idempotency_key, spec)):
+                return first
             known = self._store_cells(books, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
             sweep_id = self._ids.new("sweep")
@@ -92,8 +101,8 @@ class SqlStore:
             sender = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
             counts = {"created_at": now, **ledger_columns(ledger)}
             db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
-            row = _sweep(db, sweep_id)
-            _link(db, row["seq"], cells, first=0)
+            row = sweep_row(db, sweep_id)
+            link_cells(db, row["seq"], cells, first=0)
             books.ledger(row).say("sweep.created", now)
         return self.get_sweep(sweep_id)
 
@@ -115,17 +124,22 @@ class SqlStore:
             books.db.execute(sa.insert(cells), rows)
         return known
 
+    def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
+        """See the protocol."""
+        with self._database.reading() as db:
+            return sweep_of_key(db, idempotency_key, spec)
+
     def get_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
         with self._database.reading() as db:
-            return sweep_record(_sweep(db, sweep_id))
+            return sweep_record(sweep_row(db, sweep_id))
 
     def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
         """See the protocol."""
         with self._database.reading() as db:
             query = sa.select(sweeps).order_by(sweeps.c.seq.desc()).limit(limit + 1)
             if after is not None:
-                query = query.where(sweeps.c.seq < _sweep(db, after)["seq"])
+                query = query.where(sweeps.c.seq < sweep_row(db, after)["seq"])
             rows = db.execute(query).mappings().all()
         return Page(data=tuple(map(sweep_record, rows[:limit])), has_more=len(rows) > limit)
 
@@ -143,36 +157,55 @@ class SqlStore:
 
     def _ask(self, sweep_id: str, ask: Callable[[Ledger, float], None]) -> SweepRecord:
         with self._write() as books:
-            ask(books.ledger(_sweep(books.db, sweep_id)), books.now)
+            ask(books.ledger(sweep_row(books.db, sweep_id)), books.now)
         return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
-        query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING).order_by(sweeps.c.seq)
+        until = sweeps.c.finalizer_expires_at
+        free = sa.or_(until.is_(None), until <= self._clock.now())
+        query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, free).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())
 
-    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
+    def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
         """See the protocol."""
         with self._write() as books:
-            row = _sweep(books.db, sweep_id)
+            return books.ledger(sweep_row(books.db, sweep_id)).lease(owner, books.now, ttl)
+
+    def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
+        """See the protocol."""
+        with self._write() as books:
+            until = books.now + ttl
+            return [
+                lease
+                for lease in leases
+                if not books.ledger(sweep_row(books.db, lease.sweep_id)).extend_lease(lease, until)
+            ]
+
+    def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
+        """See the protocol."""
+        with self._write() as books:
+            row = sweep_row(books.db, lease.sweep_id)
             known = self._store_cells(books, cells)
             old = {cell.cell.id: cell for cell in known}
             own = [old.get(cell.id) or CellBooks(cell=cell) for cell in cells]
-            books.ledger(row).extend((cell.standing for cell in own), books.now)
-            _link(books.db, row["seq"], cells, first=row["total"])
-        return self.get_sweep(sweep_id)
+            books.ledger(row).extend(lease, (cell.standing for cell in own), books.now)
+            link_cells(books.db, row["seq"], cells, first=row["total"])
+        return self.get_sweep(lease.sweep_id)
 
-    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
+    def finish_sweep(
+        self, lease: SweepLease, *, files: SweepFiles | None = None, error: str | None = None
+    ) -> SweepRecord:
         """See the protocol."""
         with self._write() as books:
-            books.ledger(_sweep(books.db, sweep_id)).finish(files, error, books.now)
-        return self.get_sweep(sweep_id)
+            books.ledger(sweep_row(books.db, lease.sweep_id)).finish(lease, files, error, books.now)
+        return self.get_sweep(lease.sweep_id)
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
         """See the protocol."""
         with self._write() as books:
-            row = _sweep(books.db, sweep_id)
+            row = sweep_row(books.db, sweep_id)
             if row["expired_at"] is not None:
                 raise Conflict(f"the results of sweep {sweep_id} have expired")
             if row["state"] not in SWEEP_ACTIVE:
@@ -182,27 +215,62 @@ class SqlStore:
     def expire_results(self, before: float) -> Sequence[str]:
         """See the protocol."""
         old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
-        with self._write() as books:
-            first = sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK)
-            gone = books.db.execute(first).all()
-            now_gone = sweeps.c.seq.in_([seq for seq, _ in gone])
-            books.db.execute(sa.update(sweeps).where(now_gone).values(expired_at=books.now, files=None))
-            links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
-            kept = links.where(sweeps.c.expired_at.is_(None)).exists()
-            needless = books.cells(sa.and_(cells.c.file.is_not(None), links.where(now_gone).exists(), ~kept))
-            books.move(needless, lambda cell: cell.reset(None))
-            return [sweep_id for _, sweep_id in gone]
-
-    def has_expired(self, sweep_id: str) -> bool:
-        """See the protocol."""
-        query = sa.select(sweeps.c.seq).where(sweeps.c.id == sweep_id, sweeps.c.expired_at.is_not(None))
         with self._database.reading() as db:
-            return db.execute(query).first() is not None
+            found = db.execute(sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK))
+            due = [(seq, sweep_id) for seq, sweep_id in found]
+        return [sweep_id for seq, sweep_id in due if self._expire(sa.and_(old, sweeps.c.seq == seq))]
+
+    def _expire(self, sweep: sa.ColumnElement[bool]) -> bool:
+        """Reset a sweep's cells a few at a time, then mark it, so that after a crash it is found again."""
+        links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
+        needed = links.where(sweeps.c.expired_at.is_(None), sa.not_(sweep)).exists()
+        needless = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
+        while True:
+            with self._write() as books:
+                found = books.cells(needless, limit=STEP)
+                books.move(found, lambda cell: cell.reset(None))
+                if len(found) < STEP:
+                    expired = sa.update(sweeps).where(sweep).values(expired_at=books.now, files=None)
+                    return books.db.execute(expired).rowcount > 0
+
+    def prune_events(self, before: float) -> int:
+        """See the protocol."""
+        old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.ended_at < before)
+        of_cells = events.c.type.startswith("cell.")
+        with self._database.reading() as db:
+            due = db.execute(
+                sa.select(sweeps.c.seq).where(old, sa.exists().where(events.c.sweep_seq == sweeps.c.seq, of_cells))
+            ).scalars()
+            seqs = list(due)
+        pruned = 0
+        for seq in seqs:
+            still_old = sa.select(sweeps.c.seq).where(old, sweeps.c.seq == seq)
+            some = sa.select(events.c.id).where(events.c.sweep_seq.in_(still_old), of_cells).limit(CHUNK)
+            gone = CHUNK
+            while gone == CHUNK:
+                with self._database.writing() as db:
+                    step = sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(some))
+                    gone = db.execute(step).rowcount
+                pruned += gone
+        return pruned
+
+    def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
+        """See the protocol."""
+        found: dict[str, SweepFilesState] = {}
+        with self._database.reading() as db:
+            for some in chunks(sweep_ids):
+                at = sweeps.c
+                query = sa.select(at.id, at.files, at.finalizer_epoch, at.finalizer).where(at.id.in_(some))
+                for sweep_id, files, epoch, finalizer in db.execute(query):
+                    found[sweep_id] = SweepFilesState(
+                        files=files and SweepFiles(**files), epoch=epoch, leased=finalizer is not None
+                    )
+        return found
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""
         with self._database.reading() as db:
-            mine = events.c.sweep_seq == _sweep(db, sweep_id)["seq"]
+            mine = events.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
             query = sa.select(events).where(mine, events.c.id > after).order_by(events.c.id).limit(limit)
             return [event_record(row, sweep_id) for row in db.execute(query).mappings()]
 
@@ -211,7 +279,7 @@ class SqlStore:
     def list_cells(self, sweep_id: str, *, after: str | None = None, limit: int = 100) -> Page[CellRecord]:
         """See the protocol."""
         with self._database.reading() as db:
-            mine = sweep_cells.c.sweep_seq == _sweep(db, sweep_id)["seq"]
+            mine = sweep_cells.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
             query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(mine)
             query = query.order_by(sweep_cells.c.position).limit(limit + 1)
             if after is not None:
@@ -236,17 +304,17 @@ class SqlStore:
     def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
-            chosen = _suspects(books.db, models, min(alone, limit))
+            chosen = suspect_cells(books.db, models, min(alone, limit))
             first: dict[int, int] = {}
 
             def pending(seq: int, room: int) -> list[str]:
                 at = {"seq": seq, "models": list(models), "at_most": room}
-                rows = books.db.execute(_PENDING, at).all()
+                rows = books.db.execute(PENDING_CELLS, at).all()
                 if rows:
                     first[seq] = rows[0].position
                 return [row.id for row in rows]
 
-            shared = share_out(_queued(books.db, models), limit - len(chosen), pending)
+            shared = share_out(queued_sweeps(books.db, models), limit - len(chosen), pending)
             found = books.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
             books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
             for ledger, at in [(books.ledger_at(seq), first[seq]) for _, seq in shared]:
@@ -257,7 +325,7 @@ class SqlStore:
     def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
-            held, lost = _held(books, [beat.lease for beat in beats])
+            held, lost = held_cells(books, [beat.lease for beat in beats])
             samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
             ledgers = books.ledgers_of(held)
             wanted = {cell_id for cell_id, own in ledgers.items() if any(at.state in SWEEP_WANTS for at in own)}
@@ -273,7 +341,7 @@ class SqlStore:
     def report(self, reports: Sequence[Report]) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
-            held, late = _held(books, [report.lease for report in reports])
+            held, late = held_cells(books, [report.lease for report in reports])
             own = {(report.lease.cell.id, report.lease.epoch): report for report in reports}
             books.move(held, lambda cell: cell.end(own[cell.cell.id, cell.epoch]))
             return late
@@ -292,13 +360,18 @@ class SqlStore:
             books.move(found, CellBooks.lapse)
             return len(found)
 
-    def reset_cell(self, cell_id: str, reason: str) -> None:
+    def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         """See the protocol."""
         with self._write() as books:
             found = books.cells_by_id([cell_id])
             if not found:
                 raise NotFound(f"no cell {cell_id}")
-            books.move([at for at in found if at.state is CellState.COMPLETED], lambda cell: cell.reset(reason))
+            damaged = [
+                cell
+                for cell in found
+                if cell.state is CellState.COMPLETED and file in (None, cell.file and cell.file.name)
+            ]
+            books.move(damaged, lambda cell: cell.reset(reason))
 
     def census(self) -> Census:
         """See the protocol."""
@@ -311,70 +384,3 @@ class SqlStore:
             books = Transaction(db, self._clock.now())
             yield books
             books.write()
-
-
-# Statements that are run for every cell or sweep are made once: to put one together takes longer than to run it.
-_BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
-_BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
-_PENDING = (
-    sa.select(cells.c.id, sweep_cells.c.position)
-    .join_from(sweeps, sweep_cells)
-    .join(cells)
-    .where(
-        sweeps.c.seq == sa.bindparam("seq"),
-        sweep_cells.c.position >= sweeps.c.first_pending,
-        cells.c.state == CellState.PENDING,
-        cells.c.suspect.is_(False),
-        cells.c.model.in_(sa.bindparam("models", expanding=True)),
-    )
-    .order_by(sweep_cells.c.position)
-    .limit(sa.bindparam("at_most", type_=sa.Integer))
-)
-
-
-def _sweep(db: sa.Connection, sweep_id: str) -> Row:
-    row = db.execute(_BY_ID, {"id": sweep_id}).mappings().first()
-    if row is None:
-        raise NotFound(f"no sweep {sweep_id}")
-    return row
-
-
-def _link(db: sa.Connection, seq: int, wanted: Sequence[Cell], *, first: int) -> None:
-    links = [{"sweep_seq": seq, "position": at, "cell_id": cell.id} for at, cell in enumerate(wanted, start=first)]
-    db.execute(sa.insert(sweep_cells), links)
-
-
-def _held(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellBooks], list[Lease]]:
-    """Return the cells whose lease counts, and the leases that have passed."""
-    known = {cell.cell.id: cell for cell in books.cells_by_id([lease.cell.id for lease in leases])}
-    held, passed = list[CellBooks](), list[Lease]()
-    for lease in leases:
-        cell = known.get(lease.cell.id)
-        if cell is not None and cell.held_under(lease):
-            held.append(cell)
-        else:
-            passed.append(lease)
-    return held, passed
-
-
-def _queued(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
-    at = sweeps.c
-    waits = sa.and_(
-        at.state == SweepState.IN_PROGRESS,
-        at.model.in_(models),
-        at.total > at.completed + at.failed + at.leased,
-    ).label("waits")
-    query = sa.select(at.seq, at.owner, at.priority, at.leased, at.served_at, waits).where(at.state.in_(SWEEP_ACTIVE))
-    return [
-        Queued(place=seq, owner=owner, priority=priority, running=leased, served_at=served_at, waits=waits)
-        for seq, owner, priority, leased, served_at, waits in db.execute(query)
-    ]
-
-
-def _suspects(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
-    if not limit:
-        return []
-    free = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(True), cells.c.model.in_(models))
-    wanted = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweeps.c.state == SweepState.IN_PROGRESS)
-    query = sa.select(cells.c.id).where(free, cells.c.id.in_(wanted)).order_by(cells.c.id).limit(limit)
-    return list(db.execute(query).scalars())

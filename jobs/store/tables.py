@@ -15,7 +15,7 @@ metadata = sa.MetaData(
 
 # The order of `seq` is that of creation. `events` is the id of the sweep's last event, `served_at` when a cell of it
 # was last leased; no cell before the position `first_pending` can be leased. `model` is that of its cells, by the name
-# it had when the sweep was sent.
+# it had when the sweep was sent. The `finalizer` has the lease of a finalizing sweep.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -43,6 +43,9 @@ sweeps = sa.Table(
     sa.Column("expired_at", sa.Float),
     sa.Column("error", sa.Text),
     sa.Column("files", sa.JSON(none_as_null=True)),
+    sa.Column("finalizer", sa.String),
+    sa.Column("finalizer_epoch", sa.Integer, nullable=False),
+    sa.Column("finalizer_expires_at", sa.Float),
 )
 
 cells = sa.Table(

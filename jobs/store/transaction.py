@@ -64,9 +64,9 @@ class Transaction:
         self._ledgers: dict[int, Ledger] = {}
         self._linked: dict[str, list[int]] = {}
 
-    def cells(self, condition: sa.ColumnElement[bool], *, order: sa.ColumnElement[Any] = cells.c.id) -> list[CellBooks]:
-        """Read the cells that meet a condition."""
-        rows = self.db.execute(sa.select(cells).where(condition).order_by(order)).mappings()
+    def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellBooks]:
+        """Read the cells that meet a condition, the first `limit` by id."""
+        rows = self.db.execute(sa.select(cells).where(condition).order_by(cells.c.id).limit(limit)).mappings()
         return [self._opened(row) for row in rows]
 
     def cells_by_id(self, ids: Sequence[str]) -> list[CellBooks]:

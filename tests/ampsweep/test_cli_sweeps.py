@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -123,6 +124,54 @@ def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model
     result = call("run", local, "--out", out, "--engine", "fake")
     assert result.exit_code == 0, result.output
     assert {path.name for path in (out / "results" / "cells").iterdir()} >= before
+
+
+KILLED = """
+import os, signal
+from jobs.results import Results
+
+Results.write_summary = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from ampsweep.cli import main
+
+main()
+"""
+
+
+def killed_while_finalizing(local: Path, out: Path) -> None:
+    arguments = ["run", str(local), "--out", str(out), "--engine", "fake"]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert sweeps_in(out) == ["finalizing"]
+
+
+def sweeps_in(out: Path) -> list[str]:
+    with closing(sqlite3.connect(out / "ampsweep.db")) as store:
+        return [state for (state,) in store.execute("SELECT state FROM sweeps ORDER BY seq")]
+
+
+def test_a_run_that_was_killed_while_finalizing_has_only_that_to_do(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed_while_finalizing(local, out)
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert "loading the model" not in result.stderr
+    assert sweeps_in(out) == ["completed"]
+    whole = call("run", local, "--out", tmp_path / "other", "--engine", "fake")
+    assert result.stdout.replace(str(out), "OUT") == whole.stdout.replace(str(tmp_path / "other"), "OUT")
+
+
+def test_a_run_on_another_model_takes_the_place_of_one_killed_while_finalizing(
+    local: Path, model: Path, tmp_path: Path
+) -> None:
+    out, changing = tmp_path / "out", tmp_path / "model"
+    shutil.copytree(model, changing)
+    local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), "model": str(changing)}))
+    killed_while_finalizing(local, out)
+    (weights,) = changing.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert sweeps_in(out) == ["failed", "completed"]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ async def test_damaged_results_are_never_served_but_put_together_again(tmp_path:
         sweep_id = await server.done()
         url = f"/v1/sweeps/{sweep_id}/results"
         whole = (await server.http.get(url)).content
-        path = tmp_path / "results" / "sweeps" / sweep_id / "results.parquet"
+        path = tmp_path / "results" / "sweeps" / sweep_id / "results.1.parquet"
         path.unlink()
         if damage == "changed":
             path.write_bytes(whole[:-1] + b"?")

@@ -72,6 +72,19 @@ async def test_the_first_answer_comes_again_whatever_has_happened_since(house: H
             assert now.json()["status"] == "completed"
 
 
+async def test_the_first_answer_comes_again_where_the_sweep_could_not_be_planned_any_more(house: House) -> None:
+    async with serving(house, working=False) as server:
+        headers = {"Idempotency-Key": "k1"}
+        first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        (house.catalog.models["tiny"] / "config.json").unlink()
+        new = await server.http.post("/v1/sweeps", json=SPEC)
+        assert new.status_code >= 400, "the model's folder is damaged"
+        again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        assert (again.status_code, again.content) == (201, first.content)
+        other = await server.http.post("/v1/sweeps", json={**SPEC, "seed": 1}, headers=headers)
+        assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
+
+
 async def test_a_key_whose_first_request_runs_is_a_conflict(house: House) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
     create = house.store.create_sweep

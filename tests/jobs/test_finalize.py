@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from ampsweep.errors import Conflict
+from jobs.assemble import Assembled, assemble
 from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.finalize import finalize
@@ -23,11 +25,12 @@ from jobs.results import Published, Results
 from jobs.schema import SUMMARY
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
-from jobs.store.records import Ending, SweepRecord
+from jobs.store.records import CellRecord, Ending, SweepLease, SweepRecord
 from jobs.store.states import SweepState
 from jobs.summary import summary_csv, summary_json
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_for
+from jobs.tidy import tidy
 from tests.jobs.world import ManualClock, completed, ended, quick_sql_store, raw_spec
 
 TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
@@ -72,6 +75,14 @@ class Bench:
             self.store.report([completed(lease, file)])
         return len(leases)
 
+    def assemble(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
+        return assemble(self.results, sweep, cells, epoch)
+
+    def end(self, sweep_id: str) -> SweepRecord:
+        """Finalize a sweep that is to be finalized."""
+        lease = self.store.lease_sweep(sweep_id, "w", ttl=9)
+        return self.store.get_sweep(sweep_id) if lease is None else finalize(self.store, lease, self.assemble)
+
 
 def _answer(cell: Cell, call: ScoreCall, at: int) -> Answer:
     asked = cell.intervention
@@ -87,11 +98,11 @@ def bench(tmp_path: Path, catalog: Catalog) -> Bench:
 def test_a_sweep_ends_with_its_samples_and_its_summary(bench: Bench) -> None:
     sweep = bench.send(interventions={"op": "scale", "factors": [2, 5], "controls": ["random"]})
     bench.work()
-    ended = finalize(bench.store, bench.results, sweep.id)
+    ended = bench.end(sweep.id)
     assert (ended.state, ended.error) == (SweepState.COMPLETED, None)
-    samples = pq.read_table(bench.results.samples_file(sweep.id).open())
+    samples = pq.read_table(bench.results.samples_file(bench.store.get_sweep(sweep.id)).open())
     assert samples["cell_id"].unique().to_pylist() == [cell.id for cell in bench.store.list_cells(sweep.id).data]
-    summary = summary_json(bench.results, sweep.id)
+    summary = summary_json(bench.results, bench.store.get_sweep(sweep.id))
     assert json.loads(json.dumps(summary)) == summary
     shifted = [row for row in summary["rows"] if row["metric"] == "lss"]
     assert {(row["selection"], row["value"]) for row in shifted} == {(None, 1.0), ("random", 0.0)}
@@ -106,19 +117,19 @@ def test_a_sweep_ends_with_its_samples_and_its_summary(bench: Bench) -> None:
 def test_the_summary_has_the_columns_promised_in_parquet_and_csv(bench: Bench) -> None:
     sweep = bench.send()
     bench.work()
-    finalize(bench.store, bench.results, sweep.id)
+    bench.end(sweep.id)
     promised = (
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
         "control_language rung mode p_mid signature higher_is_better no_effect spanned_joins"
     )
-    schema = pq.read_schema(bench.results.summary_file(sweep.id).open())
+    schema = pq.read_schema(bench.results.summary_file(bench.store.get_sweep(sweep.id)).open())
     assert " ".join(schema.names) == promised
     assert schema.remove_metadata() == SUMMARY
     assert json.loads(schema.metadata[b"ampsweep.spec"]) == sweep.spec
-    rows = list(csv.DictReader(io.StringIO(summary_csv(bench.results, sweep.id))))
+    rows = list(csv.DictReader(io.StringIO(summary_csv(bench.results, bench.store.get_sweep(sweep.id)))))
     assert " ".join(rows[0]) == promised
-    assert len(rows) == len(summary_json(bench.results, sweep.id)["rows"])
+    assert len(rows) == len(summary_json(bench.results, bench.store.get_sweep(sweep.id))["rows"])
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])
@@ -132,22 +143,22 @@ def test_a_damaged_cell_is_computed_again_before_anything_is_published(bench: Be
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
-    assert not (bench.folder / "sweeps").exists()
+    assert bench.end(sweep.id).state is SweepState.IN_PROGRESS
+    assert not list((bench.folder / "sweeps").rglob("*.*"))
     assert bench.work() == 1
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED
+    assert bench.end(sweep.id).state is SweepState.COMPLETED
     assert bench.store.list_cells(sweep.id).data[1].file != record.file
 
 
 def test_a_reused_cell_that_is_lost_is_computed_again(bench: Bench) -> None:
-    finalize(bench.store, bench.results, _worked(bench).id)
+    bench.end(_worked(bench).id)
     again = bench.send()
     assert again.state is SweepState.FINALIZING
     for path in (bench.folder / "cells").iterdir():
         path.unlink()
-    assert finalize(bench.store, bench.results, again.id).state is SweepState.IN_PROGRESS
+    assert bench.end(again.id).state is SweepState.IN_PROGRESS
     assert bench.work() == again.request_counts.total
-    assert finalize(bench.store, bench.results, again.id).state is SweepState.COMPLETED
+    assert bench.end(again.id).state is SweepState.COMPLETED
 
 
 def _worked(bench: Bench) -> SweepRecord:
@@ -159,8 +170,8 @@ def _worked(bench: Bench) -> SweepRecord:
 def test_a_reused_sweep_gives_the_same_rows(bench: Bench) -> None:
     first, second = _worked(bench), bench.send()
     for sweep in (first, second):
-        finalize(bench.store, bench.results, sweep.id)
-    rows = [summary_json(bench.results, sweep.id)["rows"] for sweep in (first, second)]
+        bench.end(sweep.id)
+    rows = [summary_json(bench.results, bench.store.get_sweep(sweep.id))["rows"] for sweep in (first, second)]
     assert rows[0] == rows[1]
     assert len(rows[0]) > 0
 
@@ -168,10 +179,10 @@ def test_a_reused_sweep_gives_the_same_rows(bench: Bench) -> None:
 def test_failed_cells_are_named_and_the_sweep_is_completed_all_the_same(bench: Bench) -> None:
     sweep = bench.send()
     bench.work(fails=lambda cell: cell.task.name == "xcopa")
-    ended = finalize(bench.store, bench.results, sweep.id)
+    ended = bench.end(sweep.id)
     assert ended.state is SweepState.COMPLETED
     assert ended.request_counts.failed > 0
-    file = bench.results.samples_file(sweep.id)
+    file = bench.results.samples_file(bench.store.get_sweep(sweep.id))
     failed = json.loads(pq.read_schema(file.open()).metadata[b"ampsweep.failed_cells"])
     assert len(failed) == ended.request_counts.failed
     assert set(failed.values()) == {"the engine died"}
@@ -181,7 +192,7 @@ def test_failed_cells_are_named_and_the_sweep_is_completed_all_the_same(bench: B
 def test_a_sweep_whose_cells_all_failed_has_failed(bench: Bench) -> None:
     sweep = bench.send()
     bench.work(fails=lambda cell: True)
-    ended = finalize(bench.store, bench.results, sweep.id)
+    ended = bench.end(sweep.id)
     assert ended.state is SweepState.FAILED
     assert ended.error is not None
     assert "the engine died" in ended.error
@@ -189,12 +200,11 @@ def test_a_sweep_whose_cells_all_failed_has_failed(bench: Bench) -> None:
 
 def test_finalizing_twice_or_too_early_changes_nothing(bench: Bench) -> None:
     sweep = bench.send()
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    assert bench.end(sweep.id).state is SweepState.IN_PROGRESS
     bench.work()
-    ended = finalize(bench.store, bench.results, sweep.id)
-    assert finalize(bench.store, bench.results, sweep.id) == ended
-    with pytest.raises(Conflict):
-        bench.store.finish_sweep(sweep.id)
+    ended = bench.end(sweep.id)
+    assert bench.end(sweep.id) == ended
+    assert bench.store.lease_sweep(sweep.id, "w", ttl=30) is None
 
 
 def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
@@ -203,15 +213,15 @@ def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     sweep = _worked(bench)
     publish = bench.results.write_summary
 
-    def interrupted(record: SweepRecord, rows: Any) -> Published:
+    def interrupted(record: SweepRecord, rows: Any, *, epoch: int) -> Published:
         bench.store.reset_cell(bench.store.list_cells(sweep.id).data[0].id, "lost")
-        return publish(record, rows)
+        return publish(record, rows, epoch=epoch)
 
     monkeypatch.setattr(bench.results, "write_summary", interrupted)
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    assert bench.end(sweep.id).state is SweepState.IN_PROGRESS
     monkeypatch.undo()
     bench.work()
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.COMPLETED
+    assert bench.end(sweep.id).state is SweepState.COMPLETED
 
 
 SEARCHED: dict[str, Any] = {
@@ -226,7 +236,7 @@ def to_the_end(bench: Bench, sweep: SweepRecord) -> list[int]:
     computed = []
     while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
         computed.append(bench.work())
-        finalize(bench.store, bench.results, sweep.id)
+        bench.end(sweep.id)
     return computed
 
 
@@ -238,7 +248,9 @@ def test_a_search_goes_on_rung_by_rung_and_ends_with_the_grids_best_factors(benc
     assert ended.request_counts.total == ended.request_counts.completed == sum(computed)
     grid = bench.send(**{**SEARCHED, "search": "grid"})
     to_the_end(bench, grid)
-    found, expected = (summary_json(bench.results, each.id)["best_factors"] for each in (sweep, grid))
+    found, expected = (
+        summary_json(bench.results, bench.store.get_sweep(each.id))["best_factors"] for each in (sweep, grid)
+    )
     assert found == expected
     assert {row["factor"] for row in found} == {0.5}
     assert sum(computed) < grid.request_counts.total
@@ -247,7 +259,7 @@ def test_a_search_goes_on_rung_by_rung_and_ends_with_the_grids_best_factors(benc
 def test_rows_and_samples_of_a_search_say_which_rung_they_are_of(bench: Bench) -> None:
     sweep = bench.send(**SEARCHED)
     to_the_end(bench, sweep)
-    rows = summary_json(bench.results, sweep.id)["rows"]
+    rows = summary_json(bench.results, bench.store.get_sweep(sweep.id))["rows"]
     tried = {
         rung: {row["factor"] for row in rows if row["rung"] == rung and row["factor"] is not None} for rung in (1, 2)
     }
@@ -255,7 +267,7 @@ def test_rows_and_samples_of_a_search_say_which_rung_they_are_of(bench: Bench) -
     final = [row for row in rows if row["rung"] is None and row["factor"] is not None]
     assert {(row["factor"], row["selection"]) for row in final} == {(0.5, None), (0.5, "random")}
     assert {row["task"] for row in final} == {"lss", "xcopa"}
-    samples = pq.read_table(bench.results.samples_file(sweep.id).open())
+    samples = pq.read_table(bench.results.samples_file(bench.store.get_sweep(sweep.id)).open())
     by_rung = {
         row["rung"]: row["doc_id_count"]
         for row in samples.group_by("rung").aggregate([("doc_id", "count")]).to_pylist()
@@ -267,10 +279,10 @@ def test_rows_and_samples_of_a_search_say_which_rung_they_are_of(bench: Bench) -
 def test_a_search_goes_on_after_a_restart_between_rungs(bench: Bench, catalog: Catalog) -> None:
     sweep = bench.send(**SEARCHED)
     bench.work()
-    assert finalize(bench.store, bench.results, sweep.id).state is SweepState.IN_PROGRESS
+    assert bench.end(sweep.id).state is SweepState.IN_PROGRESS
     bench.store.close()
     later = Bench(bench.folder, catalog)
-    assert finalize(later.store, later.results, sweep.id).state is SweepState.IN_PROGRESS
+    assert later.end(sweep.id).state is SweepState.IN_PROGRESS
     to_the_end(later, sweep)
     assert later.store.get_sweep(sweep.id).request_counts.failed == 0
 
@@ -281,7 +293,7 @@ def test_a_searched_sweep_that_is_sent_again_is_computed_from_nothing_new(bench:
     assert sum(to_the_end(bench, second)) == 0
     counts = bench.store.get_sweep(second.id).request_counts
     assert counts.total == bench.store.get_sweep(first.id).request_counts.total
-    rows = [summary_json(bench.results, each.id)["rows"] for each in (first, second)]
+    rows = [summary_json(bench.results, bench.store.get_sweep(each.id))["rows"] for each in (first, second)]
     assert rows[0] == rows[1]
 
 
@@ -292,15 +304,15 @@ def test_a_damaged_file_of_a_rung_is_computed_again_before_the_search_goes_on(be
     assert record.file is not None
     (bench.folder / "cells" / record.file).unlink()
     total = sweep.request_counts.total
-    assert finalize(bench.store, bench.results, sweep.id).request_counts.total == total
+    assert bench.end(sweep.id).request_counts.total == total
     assert bench.work() == 1
-    assert finalize(bench.store, bench.results, sweep.id).request_counts.total > total
+    assert bench.end(sweep.id).request_counts.total > total
 
 
 def test_the_samples_metadata_say_where_the_answers_come_from(bench: Bench) -> None:
     sweep = _worked(bench)
-    finalize(bench.store, bench.results, sweep.id)
-    metadata = pq.read_schema(bench.results.samples_file(sweep.id).open()).metadata
+    bench.end(sweep.id)
+    metadata = pq.read_schema(bench.results.samples_file(bench.store.get_sweep(sweep.id)).open()).metadata
     sources = json.loads(metadata[b"ampsweep.sources"])
     cell = bench.store.list_cells(sweep.id).data[0].cell
     assert sources["models"] == [{"name": "tiny", "source": None, "sha256": cell.model_hash}]
@@ -317,10 +329,81 @@ def test_the_samples_metadata_say_what_was_done_to_the_data(bench: Bench) -> Non
     assert bench.catalog.data is not None
     path = bench.catalog.data / "xcopa" / "test.it.jsonl"
     path.write_text(path.read_text("utf-8").replace('"idx": 2', '"idx": 0'), encoding="utf-8")
-    sweep = _worked(bench)
-    finalize(bench.store, bench.results, sweep.id)
-    metadata = pq.read_schema(bench.results.samples_file(sweep.id).open()).metadata
+    ended = bench.end(_worked(bench).id)
+    metadata = pq.read_schema(bench.results.samples_file(ended).open()).metadata
     repairs = {each["language"]: each.get("repairs") for each in json.loads(metadata[b"ampsweep.sources"])["data"]}
     assert repairs == {"en": None, "zh": None, "it": {"repeated_ids": 1}}
     warnings = json.loads(metadata[b"ampsweep.warnings"])
     assert any(warning.startswith("tasks.1: xcopa it: 1 of the ids repeat an earlier one") for warning in warnings)
+
+
+class CountingStorage(LocalStorage):
+    """Counts how often each file is read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.reads: Counter[str] = Counter()
+
+    def read(self, name: str) -> bytes:
+        self.reads[name] += 1
+        return super().read(name)
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_each_cells_file_is_read_once_each_time(bench: Bench, search: bool) -> None:
+    sweep = bench.send(**(SEARCHED if search else {}))
+    while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
+        bench.work()
+        storage = CountingStorage(bench.folder)
+        bench.results = Results(storage)
+        cells = bench.store.list_cells(sweep.id, limit=1000).data
+        bench.end(sweep.id)
+        assert storage.reads == {f"cells/{record.file}": 1 for record in cells}
+
+
+def test_finalizing_again_gives_the_same_bytes_under_another_name(bench: Bench) -> None:
+    sweep = _worked(bench)
+    first = bench.end(sweep.id)
+    content = [file.read() for file in (bench.results.samples_file(first), bench.results.summary_file(first))]
+    bench.store.reopen_sweep(sweep.id, "doubted")
+    second = bench.end(sweep.id)
+    assert [file.read() for file in (bench.results.samples_file(second), bench.results.summary_file(second))] == content
+    assert first.files is not None
+    assert second.files == replace(first.files, epoch=2)
+
+
+def test_one_whose_lease_has_passed_changes_nothing_however_late_it_writes(bench: Bench) -> None:
+    sweep = _worked(bench)
+    late = bench.store.lease_sweep(sweep.id, "killed", ttl=0)
+    assert late is not None
+    ended = bench.end(sweep.id)
+    assert ended.state is SweepState.COMPLETED
+    for path in (bench.folder / "cells").iterdir():
+        path.unlink()  # so that the late one finds every cell lost
+    events = bench.store.events(sweep.id)
+    for assembling in (bench.assemble, lambda *_: Assembled(further=(bench.store.list_cells(sweep.id).data[0].cell,))):
+        assert finalize(bench.store, late, assembling).files == ended.files
+    bench.results.check_sweep(ended)
+    reset = {event.type for event in bench.store.events(sweep.id)[len(events) :]}
+    assert reset == set(), "an ended sweep hears nothing of its cells"
+
+
+def test_two_that_write_at_once_have_files_of_their_own(bench: Bench) -> None:
+    sweep = _worked(bench)
+    leases: list[SweepLease | None] = [bench.store.lease_sweep(sweep.id, "late", ttl=0)]
+
+    def overtaken(record: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
+        leases.append(bench.store.lease_sweep(sweep.id, "other", ttl=9))
+        assert leases[1] is not None
+        ended = finalize(bench.store, leases[1], bench.assemble)
+        assert ended.state is SweepState.COMPLETED
+        return bench.assemble(record, cells, epoch)
+
+    assert leases[0] is not None
+    ended = finalize(bench.store, leases[0], overtaken)
+    assert ended.files is not None
+    assert ended.files.epoch == 2
+    names = sorted(path.name for path in (bench.folder / "sweeps" / sweep.id).iterdir())
+    assert names == ["results.1.parquet", "results.2.parquet", "summary.1.parquet", "summary.2.parquet"]
+    assert tidy(bench.store, bench.results, unfinished_after=60) == 2
+    bench.results.check_sweep(ended)

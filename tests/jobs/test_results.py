@@ -134,14 +134,15 @@ def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
     read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
     file = results.write_sweep(
-        SWEEP, read, rung=in_full, failed={"cell_x": "died"}, versions=[{"engine": "1"}], sources={"neurons": ["ns_1"]}
+        SWEEP, read, epoch=3, rung=in_full, failed={"cell_x": "died"}, sources={"neurons": ["ns_1"]}
     ).file
     return tmp_path / "results" / file.name
 
 
 def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(results: Results, tmp_path: Path) -> None:
     path = sweep_file(results, tmp_path)
-    assert results.samples_file("sweep_1").read() == path.read_bytes()
+    ended = replace(SWEEP, files=SweepFiles(samples="1", summary="2", epoch=3))
+    assert results.samples_file(ended).read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
     assert " ".join(table.schema.names[:-10]) == COLUMNS
     assert (
@@ -183,16 +184,28 @@ def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
-    file = results.write_sweep(SWEEP, (cell for _ in range(5)), rung=in_full, failed={}, versions=[], sources={}).file
+    file = results.write_sweep(SWEEP, (cell for _ in range(5)), epoch=3, rung=in_full, failed={}, sources={}).file
     assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
 
 
-@pytest.mark.parametrize("sweep_id", ["sweep_2", "../cells", "", "a/b"])
-def test_what_has_not_ended_has_no_results(results: Results, sweep_id: str) -> None:
+@pytest.mark.parametrize("files", [None, SweepFiles(samples="1", summary="2", epoch=4)])
+def test_what_has_not_ended_has_no_results(results: Results, files: SweepFiles | None) -> None:
+    sweep = replace(published(results), files=files)
     with pytest.raises(NotFound):
-        results.samples_file(sweep_id)
+        results.samples_file(sweep)
     with pytest.raises(NotFound):
-        results.read_summary(sweep_id)
+        results.read_summary(sweep)
+
+
+def test_files_from_before_sweeps_were_leased_are_found_under_their_old_names(results: Results, tmp_path: Path) -> None:
+    sweep = published(results)
+    assert sweep.files is not None
+    folder = tmp_path / "results" / "sweeps" / sweep.id
+    for name in ("results", "summary"):
+        (folder / f"{name}.3.parquet").rename(folder / f"{name}.parquet")
+    old = replace(sweep, files=replace(sweep.files, epoch=None))
+    results.check_sweep(old)
+    assert results.read_summary(old).num_rows == 0
 
 
 def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +225,9 @@ def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pyt
 
 def published(results: Results) -> SweepRecord:
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
-    samples = results.write_sweep(SWEEP, [cell], rung=in_full, failed={}, versions=[], sources={})
-    summary = results.write_summary(SWEEP, [])
-    return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256))
+    samples = results.write_sweep(SWEEP, [cell], epoch=3, rung=in_full, failed={}, sources={})
+    summary = results.write_summary(SWEEP, [], epoch=3)
+    return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=3))
 
 
 def test_the_files_of_a_sweep_are_those_that_were_published(results: Results) -> None:
@@ -224,14 +237,14 @@ def test_the_files_of_a_sweep_are_those_that_were_published(results: Results) ->
         results.check_sweep(replace(sweep, files=None))
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "summary.parquet"])
+@pytest.mark.parametrize("name", ["results", "summary"])
 @pytest.mark.parametrize("damage", ["lost", "cut"])
 def test_a_sweeps_damaged_file_is_found_also_after_it_was_whole(
     results: Results, tmp_path: Path, name: str, damage: str
 ) -> None:
     sweep = published(results)
     results.check_sweep(sweep)
-    path = tmp_path / "results" / "sweeps" / SWEEP.id / name
+    path = tmp_path / "results" / "sweeps" / SWEEP.id / f"{name}.3.parquet"
     content = path.read_bytes()
     path.unlink()
     if damage == "cut":
@@ -247,7 +260,7 @@ def test_no_flipped_bit_and_no_cut_is_ever_taken_for_good(results: Results, tmp_
     assert cell.file is not None
     for path, check in (
         (tmp_path / "results" / "cells" / cell.file, lambda: results.read_cell(cell)),
-        (tmp_path / "results" / "sweeps" / SWEEP.id / "results.parquet", lambda: results.check_sweep(sweep)),
+        (tmp_path / "results" / "sweeps" / SWEEP.id / "results.3.parquet", lambda: results.check_sweep(sweep)),
     ):
         whole = path.read_bytes()
         damaged = [whole[: chance.randrange(len(whole))] for _ in range(20)]

@@ -37,10 +37,12 @@ class Desk:
 
     def end(self, sweep_id: str) -> None:
         for name in ("results", "summary"):
-            path = self.folder / "sweeps" / sweep_id / f"{name}.parquet"
+            path = self.folder / "sweeps" / sweep_id / f"{name}.1.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
-        self.store.finish_sweep(sweep_id, files=SweepFiles(samples="1", summary="2"))
+        lease = self.store.lease_sweep(sweep_id, "w", ttl=30)
+        assert lease is not None
+        self.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=lease.epoch))
 
     def tidy(self, *, ended_before: float | None = None) -> int:
         return tidy(self.store, self.results, unfinished_after=60, ended_before=ended_before)
@@ -113,7 +115,26 @@ def test_old_results_go_and_with_them_the_cells_that_only_they_had(desk: Desk, c
     clock.time += 100
     desk.send(2, 3)
     assert desk.tidy(ended_before=clock.time - 200) == 0
-    assert desk.tidy(ended_before=clock.time - 50) == 2
+    assert desk.tidy(ended_before=clock.time - 50) == 3
     assert not list((desk.folder / "sweeps").rglob("*.parquet"))
     assert desk.results.cell_names() == [f"{a_cell(2).id}.1.parquet"]
     assert desk.tidy(ended_before=clock.time - 50) == 0
+
+
+def test_what_a_finalizer_left_whose_lease_had_passed_goes(desk: Desk) -> None:
+    sweep_id = desk.send(1)
+    desk.write(desk.lease(), told=True)
+    late = desk.store.lease_sweep(sweep_id, "killed", ttl=0)
+    assert late is not None
+    folder = desk.folder / "sweeps" / sweep_id
+    folder.mkdir(parents=True)
+    (folder / "results.1.parquet").write_bytes(b"of one who may still be writing")
+    assert desk.tidy() == 0
+    lease = desk.store.lease_sweep(sweep_id, "other", ttl=30)
+    assert lease is not None
+    for name in ("results.2.parquet", "summary.2.parquet", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    assert desk.tidy() == 1
+    desk.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=2))
+    assert desk.tidy() == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "results.2.parquet", "summary.2.parquet"]

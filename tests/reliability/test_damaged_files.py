@@ -60,9 +60,12 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
         assert whole
         told = house.store.events(sweep_id)[-1].id
         for damage in damages:
+            files = house.store.get_sweep(sweep_id).files
+            assert files is not None
+            current = f"*.{files.epoch}.parquet"
             cell = chance.choice([cell for cell in house.store.list_cells(sweep_id).data if cell.file])
             quietly(published / "cells" / str(cell.file), chance, damage)
-            quietly(chance.choice(sorted((published / "sweeps" / sweep_id).iterdir())), chance, damage)
+            quietly(chance.choice(sorted((published / "sweeps" / sweep_id).glob(current))), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
             news = house.store.events(sweep_id, after=told)

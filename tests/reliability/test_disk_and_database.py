@@ -69,7 +69,7 @@ def all_is_well(house: House, sweep: SweepRecord) -> None:
     assert (record.request_counts.completed, record.request_counts.failed) == (record.request_counts.total, 0)
     assert {cell.attempts for cell in house.store.list_cells(sweep.id, limit=1000).data} == {1}
     house.results.check_sweep(record)
-    table = pq.read_table(house.results.samples_file(sweep.id).open())
+    table = pq.read_table(house.results.samples_file(house.store.get_sweep(sweep.id)).open())
     rows = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
     assert len(rows) == len(set(rows)) == record.samples
 

@@ -84,7 +84,7 @@ async def test_the_dispatcher_keeps_up(tmp_path: Path, sweeps: int) -> None:
     dispatcher = Dispatcher(
         store=store,
         pool=QuickPool(64),
-        finalize=lambda sweep_id: store.finish_sweep(sweep_id, files=FILES),
+        finalize=lambda lease: store.finish_sweep(lease, files=FILES),
         owner="me",
         on_change=bell.ring,
     )

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import ampsweep
 from api.bell import Bell
 from engine.fake import FAKE_INFO
 from engine.protocol import EngineInfo
+from jobs.assemble import assemble
 from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import Clock, SystemClock
@@ -32,7 +33,7 @@ from jobs.results import Results
 from jobs.spec import parse_spec
 from jobs.storage.places import below, storage_at
 from jobs.store.protocol import Store
-from jobs.store.records import SweepRecord
+from jobs.store.records import SweepLease, SweepRecord
 from tests.jobs.world import quick_sql_store
 from worker.dispatcher import Dispatcher
 from worker.engines import EngineSpec
@@ -136,8 +137,8 @@ class House:
         return self.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
 
     def dispatcher(self, pool: Pool, **options: Any) -> Dispatcher:
-        def finish(sweep_id: str) -> None:
-            finalize(self.store, self.results, sweep_id)
+        def finish(lease: SweepLease) -> None:
+            finalize(self.store, lease, partial(assemble, self.results))
 
         return Dispatcher(store=self.store, pool=pool, finalize=finish, owner="test", **options)
 

@@ -41,7 +41,7 @@ async def main(address: str, folder: Path) -> None:
             break
         await ticket.wait()
     tries = Counter(record.attempts for record in house.store.list_cells(sweep.id, limit=1000).data)
-    rows = house.results.samples_file(sweep.id).stat().size
+    rows = house.results.samples_file(house.store.get_sweep(sweep.id)).stat().size
     await dispatcher.stop()
     await pool.stop()
     say(ended=now.state.value, failed=now.request_counts.failed, tries=dict(tries), bytes=rows)

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from ampsweep.errors import EngineFailed, EngineLost, InvalidRequest, Unavailable
 from jobs.store.cell_books import MAX_ATTEMPTS
-from jobs.store.records import CellFile, Lease
+from jobs.store.records import CellFile, Lease, SweepLease, SweepRecord
 from jobs.store.states import CellState, SweepState
 from tests.jobs.world import completed
 from tests.worker.house import House, until
 from tests.worker.stub_pool import StubPool
-from worker.dispatcher import Dispatcher
+from worker.dispatcher import FINALIZE_AGAIN, Dispatcher
 
 pytestmark = pytest.mark.anyio
 
@@ -41,9 +43,9 @@ class Scene:
             store=self.store, pool=self.pool, finalize=self.finalize, owner="me", on_change=self.changed, ttl=30.0
         )
 
-    def finalize(self, sweep_id: str) -> None:
-        self.finalized.append(sweep_id)
-        self.store.finish_sweep(sweep_id)
+    def finalize(self, lease: SweepLease) -> None:
+        self.finalized.append(lease.sweep_id)
+        self.store.finish_sweep(lease)
 
     def changed(self) -> None:
         self.changes += 1
@@ -217,7 +219,7 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
 async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
-    def finalize(_sweep_id: str) -> None:
+    def finalize(_lease: SweepLease) -> None:
         raise ZeroDivisionError("no rows")
 
     scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
@@ -237,7 +239,7 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
 ) -> None:
     scene = Scene(tmp_path)
 
-    def finalize(_sweep_id: str) -> None:
+    def finalize(_lease: SweepLease) -> None:
         raise OSError("no space left")
 
     scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
@@ -250,6 +252,66 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
         await scene.dispatcher.idle()
     assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
     assert caplog.text.count("cannot be written now") == 1
+    scene.clock.time += FINALIZE_AGAIN
+    await scene.turn()
+    await scene.dispatcher.idle()
+    assert caplog.text.count("cannot be written now") == 2
+
+
+def two_servers(scene: Scene, finalize: Callable[[SweepLease], object]) -> tuple[Dispatcher, Dispatcher]:
+    """Make two dispatchers on one store."""
+    one, other = (
+        Dispatcher(store=scene.store, pool=StubPool(0), finalize=finalize, owner=name, ttl=30.0) for name in ("a", "b")
+    )
+    return one, other
+
+
+async def ready_to_finalize(scene: Scene) -> SweepRecord:
+    sweep = scene.house.submit()
+    for cell_id in await scene.turn():
+        scene.pool.succeed(cell_id)
+    await scene.dispatcher.idle()
+    return sweep
+
+
+async def test_of_two_servers_one_puts_a_sweep_together_and_keeps_its_lease(tmp_path: Path) -> None:
+    scene, finish, finalized = Scene(tmp_path), Event(), list[SweepLease]()
+
+    def finalize(lease: SweepLease) -> None:
+        finalized.append(lease)
+        finish.wait(30)
+        scene.store.finish_sweep(lease)
+
+    sweep = await ready_to_finalize(scene)
+    servers = two_servers(scene, finalize)
+    for server in servers * 3:
+        await server.turn()
+        scene.clock.time += 20
+        await server.heartbeat()
+    finish.set()
+    for server in servers:
+        await server.idle()
+    assert [lease.owner for lease in finalized] == ["a"]
+    assert scene.store.get_sweep(sweep.id).state is SweepState.COMPLETED
+
+
+async def test_one_that_is_not_heard_of_is_followed_by_another_and_then_changes_nothing(tmp_path: Path) -> None:
+    scene, finish = Scene(tmp_path), Event()
+
+    def finalize(lease: SweepLease) -> None:
+        if lease.owner == "a":
+            finish.wait(30)
+        scene.store.finish_sweep(lease, error=f"by {lease.owner}")
+
+    sweep = await ready_to_finalize(scene)
+    stopped, other = two_servers(scene, finalize)
+    await stopped.turn()
+    scene.clock.time += 31
+    await other.turn()
+    await other.idle()
+    finish.set()
+    await stopped.idle()
+    assert scene.store.get_sweep(sweep.id).error == "by b"
 
 
 async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_end_well(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ async def test_a_sweep_becomes_parquet(house: House) -> None:
     assert (counts.completed, counts.failed) == (counts.total, 0)
     rows = [record.rows or 0 for record in house.store.list_cells(sweep.id).data]
     assert 0 < min(rows) <= max(rows) <= 4
-    table = pq.read_table(house.results.samples_file(sweep.id).open())
+    table = pq.read_table(house.results.samples_file(house.store.get_sweep(sweep.id)).open())
     assert table.num_rows == sum(rows)
     assert len(house.neuron_sets.infos()) == 1, "the set was identified once and published"
 

@@ -27,14 +27,14 @@ async def test_both_modes_are_computed_and_compared(house: House, tmp_path: Path
         await drain(house, dispatcher, until=lambda: house.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
     assert house.store.get_sweep(sweep.id).request_counts.failed == 0
     assert len(house.neuron_sets.infos()) == 2, "LAPE by both rules"
-    summary = pq.read_table(house.results.summary_file(sweep.id).open()).to_pylist()
+    summary = pq.read_table(house.results.summary_file(house.store.get_sweep(sweep.id)).open()).to_pylist()
     factors = {(row["mode"], row["factor"]) for row in summary if row["factor"] is not None}
     assert factors == {("corrected", 2.5), ("paper", 2.0)}
     folder = tmp_path / "files"
     folder.mkdir()
     for name, file in (
-        ("results.parquet", house.results.samples_file(sweep.id)),
-        ("summary.parquet", house.results.summary_file(sweep.id)),
+        ("results.parquet", house.results.samples_file(house.store.get_sweep(sweep.id))),
+        ("summary.parquet", house.results.summary_file(house.store.get_sweep(sweep.id))),
     ):
         with file.open() as source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.store.protocol import Store
-from jobs.store.records import CellFile, Lease, RequestCounts, SweepFiles, SweepRecord
+from jobs.store.records import CellFile, Lease, RequestCounts, SweepFiles, SweepLease, SweepRecord
 from jobs.store.states import CellState
 from tests.jobs.world import a_cell, completed
 
@@ -24,6 +24,16 @@ def lease(store: Store, limit: int = 1, *, owner: str = "w", ttl: float = 30.0) 
 
 def complete(store: Store, count: int = 1) -> None:
     assert store.report([completed(held, FILE) for held in lease(store, count)]) == []
+
+
+def leased(store: Store, sweep_id: str) -> SweepLease:
+    """Lease a sweep that is finalizing; of one that is not, return a lease that nobody gave."""
+    lease = store.lease_sweep(sweep_id, "w", ttl=30.0)
+    return lease or SweepLease(sweep_id=sweep_id, owner="w", epoch=1, expires_at=0.0)
+
+
+def finish(store: Store, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
+    return store.finish_sweep(leased(store, sweep_id), files=files, error=error)
 
 
 def counts(store: Store, sweep_id: str) -> tuple[int, int, int, int]:

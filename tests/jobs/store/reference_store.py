@@ -31,6 +31,8 @@ from jobs.store.records import (
     Report,
     RequestCounts,
     SweepFiles,
+    SweepFilesState,
+    SweepLease,
     SweepRecord,
 )
 from jobs.store.states import CellState, SweepState
@@ -99,6 +101,8 @@ class _Sweep:
     expired_at: float | None = None
     error: str | None = None
     files: SweepFiles | None = None
+    leases: list[SweepLease] = field(default_factory=list)  # all there ever were; the last one may count
+    lease_ends_at: float | None = None  # None where none counts
     events: list[Event] = field(default_factory=list)
     frozen: tuple[RequestCounts, int] | None = None  # counts and samples at its end
 
@@ -171,11 +175,8 @@ class ReferenceStore:
         warnings: Sequence[str] = (),
     ) -> SweepRecord:
         with self._transaction() as now:
-            for other in self._sweeps:
-                if idempotency_key is not None and other.key == idempotency_key:
-                    if other.spec != spec:
-                        raise InvalidRequest("another spec had this key", param="Idempotency-Key")
-                    return other.record()
+            if idempotency_key is not None and (earlier := self.sweep_of_key(idempotency_key, spec)):
+                return earlier
             own = self._wanted(cells)
             sweep = _Sweep(
                 id=self._ids.new("sweep"),
@@ -203,6 +204,15 @@ class ReferenceStore:
             if entry.state is CellState.PENDING:
                 entry.cell = cell  # the model may have another name today
         return known
+
+    def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
+        with self._lock:
+            for sweep in self._sweeps:
+                if sweep.key == idempotency_key:
+                    if sweep.spec != spec:
+                        raise InvalidRequest("another spec had this key", param="Idempotency-Key")
+                    return sweep.record()
+        return None
 
     def get_sweep(self, sweep_id: str) -> SweepRecord:
         with self._lock:
@@ -232,29 +242,56 @@ class ReferenceStore:
 
     def finalizing(self) -> list[str]:
         with self._lock:
-            return [sweep.id for sweep in self._sweeps if sweep.state is SweepState.FINALIZING]
+            return [sweep.id for sweep in self._sweeps if self._waits_for_a_finalizer(sweep)]
 
-    def extend_sweep(self, sweep_id: str, cells: Sequence[Cell]) -> SweepRecord:
+    def _waits_for_a_finalizer(self, sweep: _Sweep) -> bool:
+        free = sweep.lease_ends_at is None or sweep.lease_ends_at <= self._clock.now()
+        return sweep.state is SweepState.FINALIZING and free
+
+    def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
+        with self._transaction() as now:
+            sweep = self._sweep(sweep_id)
+            if not self._waits_for_a_finalizer(sweep):
+                return None
+            sweep.lease_ends_at = now + ttl
+            epoch = len(sweep.leases) + 1
+            sweep.leases.append(SweepLease(sweep_id=sweep_id, owner=owner, epoch=epoch, expires_at=now + ttl))
+            return sweep.leases[-1]
+
+    def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
+        with self._transaction() as now:
+            lost = [lease for lease in leases if not self._is_held(lease)]
+            for lease in leases:
+                if lease not in lost:
+                    self._sweep(lease.sweep_id).lease_ends_at = now + ttl
+            return lost
+
+    def _is_held(self, lease: SweepLease) -> bool:
+        sweep = self._sweep(lease.sweep_id)
+        return sweep.lease_ends_at is not None and lease == sweep.leases[-1]
+
+    def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
         with self._transaction():
-            sweep = self._finalizing(sweep_id)
+            sweep = self._leased(lease)
             further = self._wanted(cells)
             sweep.cells = [*sweep.cells, *further]
             sweep.reused += sum(cell.state is CellState.COMPLETED for cell in further)
             self._enter(sweep, SweepState.IN_PROGRESS)
-        return self.get_sweep(sweep_id)
+        return self.get_sweep(sweep.id)
 
-    def finish_sweep(self, sweep_id: str, *, files: SweepFiles | None = None, error: str | None = None) -> SweepRecord:
+    def finish_sweep(
+        self, lease: SweepLease, *, files: SweepFiles | None = None, error: str | None = None
+    ) -> SweepRecord:
         with self._transaction():
-            sweep = self._finalizing(sweep_id)
+            sweep = self._leased(lease)
             sweep.files, sweep.error = files, error
             self._enter(sweep, SweepState.COMPLETED if error is None else SweepState.FAILED, error=error)
-        return self.get_sweep(sweep_id)
+        return self.get_sweep(sweep.id)
 
-    def _finalizing(self, sweep_id: str) -> _Sweep:
-        sweep = self._sweep(sweep_id)
-        if sweep.state is not SweepState.FINALIZING:
-            raise Conflict(f"{sweep_id} is {sweep.state}; only a finalizing one will do")
-        return sweep
+    def _leased(self, lease: SweepLease) -> _Sweep:
+        if not self._is_held(lease):
+            raise Conflict("only a finalizing one will do, and whoever has its lease")
+        return self._sweep(lease.sweep_id)
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
         with self._transaction():
@@ -282,9 +319,25 @@ class ReferenceStore:
                         self._forget(entry, None)
             return [sweep.id for sweep in gone]
 
-    def has_expired(self, sweep_id: str) -> bool:
+    def prune_events(self, before: float) -> int:
+        with self._transaction():
+            pruned = 0
+            for sweep in self._sweeps:
+                if sweep.ended_at is not None and sweep.ended_at < before:
+                    kept = [event for event in sweep.events if not event.type.startswith("cell.")]
+                    pruned += len(sweep.events) - len(kept)
+                    sweep.events = kept
+            return pruned
+
+    def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
         with self._lock:
-            return any(sweep.id == sweep_id and sweep.expired_at is not None for sweep in self._sweeps)
+            return {
+                sweep.id: SweepFilesState(
+                    files=sweep.files, epoch=len(sweep.leases), leased=sweep.lease_ends_at is not None
+                )
+                for sweep in self._sweeps
+                if sweep.id in sweep_ids
+            }
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._lock:
@@ -435,12 +488,13 @@ class ReferenceStore:
                 self._tell_failure(entry)
             return len(late)
 
-    def reset_cell(self, cell_id: str, reason: str) -> None:
+    def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         with self._transaction():
             if cell_id not in self._cells:
                 raise NotFound(cell_id)
-            if self._cells[cell_id].state is CellState.COMPLETED:
-                self._forget(self._cells[cell_id], reason)
+            entry = self._cells[cell_id]
+            if entry.state is CellState.COMPLETED and (file is None or file == entry.record().file):
+                self._forget(entry, reason)
 
     def census(self) -> Census:
         with self._lock:
@@ -472,7 +526,7 @@ class ReferenceStore:
                     self._enter(sweep, SweepState.CANCELLED)
 
     def _enter(self, sweep: _Sweep, state: SweepState, **data: Any) -> None:
-        sweep.state, sweep.ended_at = state, None
+        sweep.state, sweep.ended_at, sweep.lease_ends_at = state, None, None
         if state in (SweepState.COMPLETED, SweepState.FAILED, SweepState.CANCELLED):
             sweep.ended_at, sweep.frozen = self._clock.now(), sweep.counted()
         self._tell(sweep, f"sweep.{state.value}", **data)

@@ -8,7 +8,7 @@ from ampsweep.errors import Conflict
 from jobs.store.protocol import Store
 from jobs.store.records import Beat, Ending
 from jobs.store.states import SweepState
-from tests.jobs.store.calls import FILE, complete, kinds, lease, send
+from tests.jobs.store.calls import FILE, complete, finish, kinds, lease, send
 from tests.jobs.world import ManualClock, completed, ended
 
 
@@ -47,7 +47,7 @@ def test_a_sweep_that_has_ended_or_is_finalizing_cannot_be_cancelled(store: Stor
     complete(store)
     with pytest.raises(Conflict):
         store.cancel_sweep(sweep.id)
-    store.finish_sweep(sweep.id)
+    finish(store, sweep.id)
     with pytest.raises(Conflict):
         store.cancel_sweep(sweep.id)
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from ampsweep.errors import AmpsweepError
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, CellFile, Ending, Lease, SweepFiles
+from jobs.store.records import Beat, CellFile, Ending, Lease, SweepFiles, SweepLease
 from jobs.store.states import SWEEP_ACTIVE, SWEEP_WANTS, CellState, SweepState
 from tests.jobs.store.reference_store import ReferenceStore
 from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
@@ -46,8 +46,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.stores: list[Store] = [self.open_sql(), ReferenceStore(self.clock, CountingIds())]
         self.leases: list[Lease] = []
+        self.sweep_leases: list[SweepLease] = []
         self.sweeps: list[str] = []
         self.published = 0
+        self.pruned = False
 
     def both(self, method: str, *args: object, **more: object) -> object:
         """Call both stores; what they return, or how they refuse, must be the same."""
@@ -109,9 +111,33 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(what, data.draw(st.sampled_from(self.sweeps)))
 
     @precondition(lambda self: self.sweeps)
+    @rule(data=st.data(), owner=st.sampled_from("ab"))
+    def lease_sweep(self, data: st.DataObject, owner: str) -> None:
+        """Lease one that is finalizing, if there is one; any other is refused."""
+        some = self.both("finalizing") or self.sweeps
+        assert isinstance(some, list)
+        found = self.both("lease_sweep", data.draw(st.sampled_from(some)), owner, ttl=10.0)
+        if isinstance(found, SweepLease):
+            assert found.epoch == 1 + sum(lease.sweep_id == found.sweep_id for lease in self.sweep_leases)
+            self.sweep_leases.append(found)
+
+    @precondition(lambda self: self.sweep_leases)
     @rule(data=st.data(), error=st.sampled_from([None, "no"]))
     def finish(self, data: st.DataObject, error: str | None) -> None:
-        self.both("finish_sweep", data.draw(st.sampled_from(self.sweeps)), files=FILES, error=error)
+        self.both("finish_sweep", data.draw(st.sampled_from(self.sweep_leases)), files=FILES, error=error)
+
+    @precondition(lambda self: self.sweep_leases)
+    @rule(data=st.data(), at=st.sampled_from(range(len(CELLS))))
+    def extend_sweep(self, data: st.DataObject, at: int) -> None:
+        lease = data.draw(st.sampled_from(self.sweep_leases))
+        known = [record.id for record in self.stores[1].list_cells(lease.sweep_id).data]
+        if CELLS[at].id not in known:
+            self.both("extend_sweep", lease, [CELLS[at]])
+
+    @precondition(lambda self: self.sweep_leases)
+    @rule(data=st.data(), ttl=st.sampled_from([0.0, 10.0]))
+    def extend_leases(self, data: st.DataObject, ttl: float) -> None:
+        self.both("extend_sweep_leases", data.draw(st.permutations(self.sweep_leases))[:2], ttl=ttl)
 
     @precondition(lambda self: self.sweeps)
     @rule(data=st.data())
@@ -122,6 +148,11 @@ class StoreMachine(RuleBasedStateMachine):
     def expire(self, age: float) -> None:
         self.both("expire_results", self.clock.time - age)
         self.both("cell_files", [cell.id for cell in CELLS])
+        self.both("sweep_files", self.sweeps)
+
+    @rule(age=st.sampled_from([0.0, 5.0]))
+    def prune(self, age: float) -> None:
+        self.pruned |= bool(self.both("prune_events", self.clock.time - age))
 
     @precondition(lambda self: self.sweeps)
     @rule(at=st.sampled_from(range(len(CELLS))))
@@ -134,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
             for question in ("get_sweep", "list_cells", "events"):
                 self.both(question, sweep_id)
             ids = [event.id for event in self.stores[1].events(sweep_id)]
-            assert ids == list(range(1, len(ids) + 1))
+            assert ids == (sorted(ids) if self.pruned else list(range(1, len(ids) + 1)))
             record = self.stores[1].get_sweep(sweep_id)
             cells = self.stores[1].list_cells(sweep_id).data
             states = [cell.state for cell in cells]

@@ -9,7 +9,7 @@ from jobs.cell import Cell
 from jobs.store.protocol import Store
 from jobs.store.records import Ending
 from jobs.store.states import CellState, SweepState
-from tests.jobs.store.calls import FILE, complete, counts, kinds, lease, send
+from tests.jobs.store.calls import FILE, complete, counts, finish, kinds, lease, send
 from tests.jobs.world import ManualClock, a_cell, ended
 
 
@@ -47,12 +47,12 @@ def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
     assert ([sweep.id for sweep in second.data], second.has_more) == ([ids[0]], False)
 
 
-@pytest.mark.parametrize(
-    "ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "finish_sweep", "pause_sweep", "resume_sweep"]
-)
+@pytest.mark.parametrize("ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "pause_sweep", "resume_sweep"])
 def test_what_is_not_there_is_not_found(store: Store, ask: str) -> None:
     with pytest.raises(NotFound):
         getattr(store, ask)("sweep_none")
+    with pytest.raises(NotFound):
+        finish(store, "sweep_none")
 
 
 def test_an_unknown_place_in_a_list_is_not_found(store: Store) -> None:
@@ -77,6 +77,15 @@ def test_the_same_key_with_another_spec_is_refused(store: Store) -> None:
     with pytest.raises(InvalidRequest) as caught:
         store.create_sweep(name="n", spec={"a": 2}, cells=[a_cell()], idempotency_key="k")
     assert caught.value.param == "Idempotency-Key"
+    with pytest.raises(InvalidRequest) as caught:
+        store.sweep_of_key("k", {"a": 2})
+    assert caught.value.param == "Idempotency-Key"
+
+
+def test_a_sweep_is_found_by_its_key(store: Store) -> None:
+    first = send(store, idempotency_key="k")
+    assert store.sweep_of_key("k", {"a": 1}) == first
+    assert store.sweep_of_key("other", {"a": 1}) is None
 
 
 def test_a_completed_sweep_goes_through_finalizing(store: Store, clock: ManualClock) -> None:
@@ -86,7 +95,7 @@ def test_a_completed_sweep_goes_through_finalizing(store: Store, clock: ManualCl
     complete(store)
     assert store.finalizing() == [sweep.id]
     clock.time += 5
-    ended = store.finish_sweep(sweep.id)
+    ended = finish(store, sweep.id)
     assert (ended.state, ended.ended_at) == (SweepState.COMPLETED, clock.time)
     assert store.finalizing() == []
     record = store.list_cells(sweep.id).data[0]
@@ -101,7 +110,7 @@ def test_a_completed_sweep_goes_through_finalizing(store: Store, clock: ManualCl
 def test_events_have_ids_without_gaps_and_carry_the_counts(store: Store) -> None:
     sweep = send(store, 2)
     complete(store, 2)
-    store.finish_sweep(sweep.id)
+    finish(store, sweep.id)
     events = store.events(sweep.id)
     assert [event.id for event in events] == [1, 2, 3, 4, 5]
     assert kinds(store, sweep.id) == [
@@ -121,7 +130,7 @@ def test_events_have_ids_without_gaps_and_carry_the_counts(store: Store) -> None
 def test_a_sweep_can_end_failed_with_its_reason(store: Store) -> None:
     sweep = send(store, 1)
     complete(store)
-    ended = store.finish_sweep(sweep.id, error="the disk is full")
+    ended = finish(store, sweep.id, error="the disk is full")
     assert (ended.state, ended.error) == (SweepState.FAILED, "the disk is full")
     assert store.events(sweep.id)[-1].data["error"] == "the disk is full"
 
@@ -130,14 +139,14 @@ def test_a_sweep_can_end_failed_with_its_reason(store: Store) -> None:
 def test_a_sweep_in_progress_cannot_be_finished(store: Store, error: str | None) -> None:
     sweep = send(store)
     with pytest.raises(Conflict):
-        store.finish_sweep(sweep.id, error=error)
+        finish(store, sweep.id, error=error)
     assert store.get_sweep(sweep.id).state is SweepState.IN_PROGRESS
 
 
 def test_a_sweep_that_has_ended_keeps_its_counts(store: Store) -> None:
     first = send(store, 1)
     store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
-    store.finish_sweep(first.id)
+    finish(store, first.id)
     send(store, 1)
     complete(store)
     assert counts(store, first.id) == (1, 0, 1, 0)
