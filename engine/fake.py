@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
+from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
@@ -137,9 +139,20 @@ class FakeEngine:
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
     ) -> ActivationStats:
         """Return statistics in which each language has neurons that are more often active in it than in others."""
-        recorder = Recorder(
-            layers=self._info.layers, width=self._info.width, max_tokens=max_tokens, checkpoint=checkpoint
-        )
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
+        loop = asyncio.get_running_loop()
+        shape = {"layers": self._info.layers, "width": self._info.width}
+        try:
+            recorder = await loop.run_in_executor(
+                thread, partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint)
+            )
+            async for _ in in_batches(thread, sentences, self._recording_in(recorder)):
+                pass
+            return await loop.run_in_executor(thread, recorder.finish)
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def _recording_in(self, recorder: Recorder) -> Callable[[Sentence], None]:
 
         @cache
         def likely_of(language: str) -> NDArray[np.float64]:
@@ -148,17 +161,20 @@ class FakeEngine:
             shape = (self._info.layers, self._info.width)
             return np.where(own.random(shape) < _SHARE, 0.9, 0.1 * own.random(shape))
 
-        for sentence in sentences:
+        def record(sentence: Sentence) -> None:
+            if recorder.is_full(sentence.language):
+                return
             self._check(sentence.text, 0, "corpus")
             ticket = recorder.admit(sentence.language, len(sentence.text.encode()))
             if ticket is None:
-                continue
+                return
             likely = likely_of(sentence.language)
             noise = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
             swing = noise.random(likely.shape)
             counts = (ticket.tokens * likely + swing).astype(np.int64)
             recorder.add(ticket, counts=counts, mean=(likely + 0.4 * swing - 0.7).astype(np.float32))
-        return recorder.finish()
+
+        return record
 
     def stats(self) -> EngineStats:
         """Return what it has done: a step an answer a token, and no cache."""

@@ -14,8 +14,9 @@ import torch
 
 from ampsweep.folders.corpus import Sentence
 from engine.edits import Edits
+from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
-from engine.identify.recorder import Recorder
+from engine.identify.recorder import Recorder, Ticket
 from engine.identify.stats import ActivationStats
 from engine.intervention import Scope
 from engine.loaded_neurons import LoadedNeurons
@@ -105,12 +106,11 @@ class TransformersEngine:
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
     ) -> ActivationStats:
         """Count activations, a sentence at a time; a sentence longer than the model takes is cut."""
-        recorder = Recorder(
-            layers=self.info.layers, width=self.info.width, max_tokens=max_tokens, checkpoint=checkpoint
-        )
-        for sentence in sentences:
-            await self._run(partial(self._record, sentence, recorder))
-        return recorder.finish()
+        shape = {"layers": self.info.layers, "width": self.info.width}
+        recorder = await self._run(partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint))
+        async for _ in in_batches(self._thread, sentences, partial(self._record, recorder)):
+            self._steps += 1
+        return await self._run(recorder.finish)
 
     def stats(self) -> EngineStats:
         """Return what it has done: one request a step, no cache between requests, no slots."""
@@ -135,15 +135,18 @@ class TransformersEngine:
         self._closed.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _record(self, sentence: Sentence, recorder: Recorder) -> None:
+    def _record(self, recorder: Recorder, sentence: Sentence) -> Ticket | None:
+        if recorder.is_full(sentence.language):
+            return None
         tokens = self._model.encoder.sentence(sentence.text, max_tokens=self.info.max_model_len - 1)
         ticket = recorder.admit(sentence.language, tokens.counted)
         if ticket is None:
-            return
+            return None
         activations = [layer[tokens.special :].float() for layer in self._model.activations(tokens.ids)]
         counts = torch.stack([(layer > 0).sum(dim=0) for layer in activations])
         mean = torch.stack([layer.mean(dim=0) for layer in activations])
         recorder.add(ticket, counts=counts.cpu().numpy(), mean=mean.cpu().numpy())
+        return ticket
 
     def _edits(self, steering: Steering | None) -> tuple[Edits | None, Scope]:
         return (None, "all") if steering is None else (self._neurons.resolve(steering), steering.intervention.scope)

@@ -21,7 +21,7 @@ from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import read_model_folder
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
-from engine.identify.recorder import Recorder, Ticket
+from engine.identify.recorder import Ticket
 from engine.identify.stats import ActivationStats
 from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
@@ -33,9 +33,9 @@ from engine.tokens import SentenceTokens, TextEncoder
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop, Kept
 from engine.vllm_patch.options import table_entries
-from engine.vllm_patch.recorded_part import join_parts
 from engine.vllm_patch.recording import recording_rows
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
+from engine.vllm_recording import RecordingThread
 from engine.vllm_requests import answer_params, cache_salt, one_pass_params, read_chunk, token_prompt
 
 if TYPE_CHECKING:
@@ -180,21 +180,25 @@ class VllmEngine:
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
     ) -> ActivationStats:
         """Count activations over a corpus; see `Engine.record`."""
-        recorder = Recorder(
-            layers=self._info.layers, width=self._info.width, max_tokens=max_tokens, checkpoint=checkpoint
+        recording = RecordingThread(
+            self._encoder,
+            layers=self._info.layers,
+            width=self._info.width,
+            max_tokens=max_tokens,
+            max_sentence_tokens=self._info.max_model_len - 1,
+            checkpoint=checkpoint,
         )
         room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
         try:
             async with asyncio.TaskGroup() as group:
-                for sentence in sentences:
-                    tokens = self._encoder.sentence(sentence.text, max_tokens=self._info.max_model_len - 1)
-                    ticket = recorder.admit(sentence.language, tokens.counted)
-                    if ticket is not None:
-                        await room.acquire()
-                        group.create_task(self._record_one(recorder, ticket, tokens, room))
+                async for ticket, tokens in recording.admitted(sentences):
+                    await room.acquire()
+                    group.create_task(self._record_one(recording, ticket, tokens, room))
+            return await recording.finish()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return recorder.finish()
+        finally:
+            recording.close()
 
     async def slots_in_use(self) -> int:
         """Return how many distinct interventions the workers hold for requests that have not ended."""
@@ -228,17 +232,16 @@ class VllmEngine:
         await self._loop.stop()
 
     async def _record_one(
-        self, recorder: Recorder, ticket: Ticket, tokens: SentenceTokens, room: asyncio.Semaphore
+        self, recording: RecordingThread, ticket: Ticket, tokens: SentenceTokens, room: asyncio.Semaphore
     ) -> None:
         key = self._name("record")
         kept = Kept(what="recording", key=key)
         orders = Orders(record=RecordOrder(key=key, skip=tokens.special, sums=ticket.mean_wanted))
         try:
             await self._run(token_prompt(tokens.ids, None), one_pass_params(orders), Priority.BATCH, kept)
+            await recording.add(ticket, kept.parts)
         finally:
-            room.release()
-        counts, sums = join_parts(kept.parts, layers=self._info.layers, width=self._info.width)
-        recorder.add(ticket, counts=counts, mean=None if sums is None else sums / np.float32(ticket.tokens))
+            room.release()  # once the parts are added up: those that wait for it are in memory
 
     async def _run(self, prompt: Any, params: SamplingParams, priority: Priority, kept: Kept) -> RequestOutput:
         """Send one request, return its last output once `kept` has its parts; cancelling aborts it."""

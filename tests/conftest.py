@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.loop_stalls import watched_loops
 from tests.postgres import postgres_server
 
 if not Path("/dev/nvidiactl").exists():
@@ -28,3 +29,12 @@ def postgres_url() -> Iterator[str]:
     """The database of a PostgreSQL server that the tests of a process share."""
     with postgres_server() as url:
         yield url
+
+
+@pytest.fixture
+def no_loop_stalls() -> Iterator[None]:
+    """Fail a test that keeps an event loop from turning for more than 200 ms."""
+    with watched_loops() as watch:
+        yield
+    if watch.stalls:
+        pytest.fail("an event loop stalled for " + "\n".join(map(str, watch.stalls)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class EngineSpec:
 async def open_engine(spec: EngineSpec) -> Engine:
     """Load a model; raises UnknownName for an unknown kind, and what the engine raises for a model it cannot steer."""
     if spec.kind == "vllm":
+        await asyncio.to_thread(importlib.import_module, "engine.vllm_engine")  # seconds, for which the loop turns
         from engine.vllm_engine import VllmEngine
         from engine.vllm_patch.launch import VllmSettings
 
@@ -54,6 +56,7 @@ async def open_engine(spec: EngineSpec) -> Engine:
         if getattr(spec, param) > 1:
             raise InvalidRequest(f"{param} above 1 needs the vllm engine; this one is {spec.kind}", param=param)
     if spec.kind == "transformers":
+        await asyncio.to_thread(importlib.import_module, "engine.transformers_engine")
         from engine.transformers_engine import TransformersEngine
 
         return await asyncio.to_thread(

@@ -67,7 +67,7 @@ class NeuronShelf:
         found = await identify(self._engine, corpus, request, checkpoint=checkpoint)
         assert found.id == ref.id, "the set has another id than the request for it"
         await asyncio.to_thread(self._sets.publish, ref.id, found.save)
-        checkpoint.discard()
+        await asyncio.to_thread(checkpoint.discard)
         return await asyncio.to_thread(self._read, ref.id)  # where another engine was faster, it is that engine's
 
     def _read(self, neuron_set_id: str) -> NeuronSet:

@@ -1,13 +1,15 @@
 """From a cell to its published file: the task's items become requests, the engine's answers become samples.
 
-All requests of a cell are handed to the engine together, as far as the limit that the cells of an engine share allows.
+Requests are handed to the engine as far as the limit that its cells share allows, and no task waits beyond it. The
+samples are scored in a thread: metrics take milliseconds an item, and an event loop serves other cells meanwhile.
 A request that the engine refuses (too long a prompt, say) is a failed sample; an engine that dies fails the cell.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,12 +22,18 @@ from jobs.catalog import Catalog
 from jobs.cell import Cell
 from jobs.requests import Answer, Call, ScoreCall
 from jobs.results import Results
+from jobs.sample import Sample
 from jobs.store.records import CellFile
+from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
 from worker.neuron_shelf import NeuronShelf
 from worker.prompts import engine_prompt
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+_SCORING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
+"""One cell at a time: the libraries of metrics do not all bear several threads."""
 
 
 @dataclass(kw_only=True)
@@ -63,16 +71,17 @@ async def run_cell(
 
     waiting = [len(item.calls) for item in found.items]
 
-    async def ask(at: int, call: Call) -> Answer:
-        async with requests:
-            answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed)
+    async def ask(asked: tuple[int, Call]) -> Answer:
+        at, call = asked
+        answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed)
         waiting[at] -= 1
         done.value += not waiting[at]
         return answer
 
-    answers = iter(await _together([ask(at, call) for at, item in enumerate(found.items) for call in item.calls]))
-    task = task_of_cell(cell)
-    samples = [task.sample(item, [next(answers) for _ in item.calls]) for item in found.items]
+    calls = ((at, call) for at, item in enumerate(found.items) for call in item.calls)
+    answers = await in_window(calls, ask, window=requests)
+    loop = asyncio.get_running_loop()
+    samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), found.items, answers)
     with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
         return await asyncio.to_thread(
             results.write_cell,
@@ -141,11 +150,29 @@ async def _generated(call: Call, *, engine: Engine, steering: Steering | None, s
     )
 
 
-async def _together(asked: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """Run all at once; the first error cancels the others and is raised as it is."""
+def _samples(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Sample]:
+    left = iter(answers)
+    return [task.sample(item, [next(left) for _ in item.calls]) for item in items]
+
+
+async def in_window(
+    asked: Iterable[T], answer: Callable[[T], Coroutine[None, None, R]], *, window: asyncio.Semaphore
+) -> list[R]:
+    """Return the answers to all that is asked, in its order, computed by tasks for which there is room in the window.
+
+    There are never more tasks than that. The first error cancels the others and is raised as it is.
+    """
+    answers: dict[int, R] = {}
+
+    async def put(place: int, one: T) -> None:
+        answers[place] = await answer(one)
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in asked]
+            for place, one in enumerate(asked):
+                await window.acquire()
+                task = group.create_task(put(place, one))
+                task.add_done_callback(lambda _: window.release())  # also of a task that is cancelled before it begins
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return [answers[place] for place in range(len(answers))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ async def identify(
     """
     stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, checkpoint=checkpoint)
     if request.method == "lape_paper":
-        stats = published_denominators(stats, template_tokens=await template_tokens(engine))
-    return neuron_set_of(stats, request, corpus=corpus, info=engine.info)
+        tokens = await template_tokens(engine)
+        stats = await asyncio.to_thread(published_denominators, stats, template_tokens=tokens)
+    return await asyncio.to_thread(neuron_set_of, stats, request, corpus=corpus, info=engine.info)
 
 
 def neuron_set_of(

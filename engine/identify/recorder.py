@@ -4,6 +4,8 @@ An engine asks `admit` for each sentence in the corpus's order, runs those that 
 what it measured to `add`. Of a language the sentence means of at most PATCH_SENTENCES sentences are held, and only
 until the last of them is in or the recording ends; so a corpus that is read language by language costs the means of
 one language, however long it is.
+
+A recorder is used by one thread at a time, and never by an event loop's: it writes files.
 """
 
 from __future__ import annotations
@@ -134,6 +136,11 @@ class Recorder:
                 prefix = f"{at}."
                 own = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
                 self._languages[language] = _Language.restored(self._shape, own)
+
+    def is_full(self, language: str) -> bool:
+        """Whether a language takes no more sentences, so that they need not be tokenized."""
+        own = self._languages.get(language)
+        return own is not None and own.full
 
     def admit(self, language: str, tokens: int) -> Ticket | None:
         """Take the next sentence of a language in, or return None: it has no tokens, or the language is full.

@@ -9,6 +9,11 @@ import pytest
 from tests.worker.house import House
 
 
+@pytest.fixture(autouse=True)
+def _loops_turn(no_loop_stalls: None) -> None:
+    """Hold every test to it."""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

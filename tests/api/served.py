@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ async def serving(
             event_poll=60.0,
         )
         rates = Rates(limits.requests_a_minute, now=lambda: 0.0)
-        app = create_app(services, Door(keys, exposed=exposed, rates=rates, open_paths=open_paths))
+        door = Door(keys, exposed=exposed, rates=rates, open_paths=open_paths)
+        app = await asyncio.to_thread(create_app, services, door)  # what it imports takes its time
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:
             dispatcher.start()

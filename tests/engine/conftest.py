@@ -12,6 +12,11 @@ from engine.transformers_engine import TransformersEngine
 from tests.models import Family, tiny_model
 
 
+@pytest.fixture(autouse=True)
+def _loops_turn(no_loop_stalls: None) -> None:
+    """Hold every test to it."""
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
     """Return the folder of a tiny model of a family, made at the first call."""

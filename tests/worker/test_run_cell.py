@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from ampsweep.errors import EngineFailed
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neuron_json import from_json
 from engine.protocol import Score, ScoreRequest
 from jobs.cell import Cell
-from jobs.requests import GenerateCall, ScoreCall
+from jobs.requests import Answer, GenerateCall, ScoreCall
+from jobs.sample import Sample
 from jobs.store.records import CellFile, CellRecord
 from jobs.store.states import CellState
 from jobs.summary import SummaryBuilder
+from jobs.tasks.base import Item, Task
+from jobs.tasks.loading import task_of_cell
+from tests.loop_stalls import watched_loops
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
-from worker.run_cell import Count, _answer, run_cell
+from worker.run_cell import Count, _answer, in_window, run_cell
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +89,68 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
         files = await asyncio.gather(*map(run, plain))
     assert engine.most == 10
     assert done.value == sum(file.rows for file in files) > 0
+
+
+async def test_scoring_that_takes_long_holds_up_no_loop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def __init__(self, task: Task) -> None:
+            self.task = task
+
+        def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
+            time.sleep(0.1)
+            return self.task.sample(item, answers)
+
+    cell = next(record.cell for record in house.store.list_cells(house.submit().id).data if record.cell.neurons is None)
+    monkeypatch.setattr("worker.run_cell.task_of_cell", lambda cell: Slow(task_of_cell(cell)))
+    engine = FakeEngine(FAKE_INFO)
+    with watched_loops() as watch:
+        file = await run_cell(
+            cell,
+            engine=engine,
+            catalog=house.catalog,
+            results=house.results,
+            shelf=NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog),
+            requests=asyncio.Semaphore(4),
+            epoch=1,
+            done=Count(),
+        )
+    assert file.rows > 2
+    assert watch.stalls == []
+
+
+async def test_there_are_no_more_tasks_than_requests_in_flight() -> None:
+    window, most = asyncio.Semaphore(5), 0
+
+    async def answer(number: int) -> int:
+        nonlocal most
+        await asyncio.sleep(0)
+        most = max(most, len(asyncio.all_tasks()))
+        return number * 2
+
+    before = len(asyncio.all_tasks())
+    assert await in_window(iter(range(2000)), answer, window=window) == [number * 2 for number in range(2000)]
+    assert most <= before + 5
+    assert window._value == 5
+
+
+@pytest.mark.parametrize("fails", [0, 3, 50])
+async def test_an_error_ends_the_others_and_leaves_the_window_as_it_was(fails: int) -> None:
+    window, ended = asyncio.Semaphore(5), 0
+
+    async def answer(number: int) -> int:
+        nonlocal ended
+        try:
+            if number == fails:
+                raise EngineFailed("it died")
+            await asyncio.sleep(0.001 if number < fails else 60)
+            return number
+        finally:
+            ended += 1
+
+    with pytest.raises(EngineFailed, match="it died"):
+        await in_window(iter(range(2000)), answer, window=window)
+    assert ended <= fails + 5
+    assert window._value == 5
 
 
 async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: House) -> None:

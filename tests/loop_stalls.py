@@ -1,0 +1,110 @@
+"""A watch over event loops: which callback kept a loop from turning, for how long, and where it was meanwhile.
+
+Measured is the time for which the loop's thread ran or slept within one callback. Two waits are left out, which are no
+fault of the code under test: for a processor while other processes have them (Linux tells it), and for the garbage
+collector, which has all objects of a test session to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LIMIT = 0.2
+"""Seconds for which no callback may keep an event loop."""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A callback that took `seconds`; `where` is its stack while it did."""
+
+    seconds: float
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s\n{self.where}"
+
+
+class LoopWatch:
+    """The stalls seen so far, and the `longest` time that any callback took."""
+
+    def __init__(self, limit: float) -> None:
+        self.stalls: list[Stall] = []
+        self.longest = 0.0
+        self._limit = limit
+        self._running: dict[int, float] = {}  # threads that run a callback, since when
+        self._stacks: dict[int, str] = {}
+        self._collecting = 0.0  # seconds of garbage collection so far
+        self._collection_began = 0.0
+        self._ends = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        run: Any = asyncio.Handle._run
+
+        def timed(handle: asyncio.Handle) -> None:
+            thread, waited, collecting = threading.get_ident(), _waited(), self._collecting
+            began = self._running[thread] = time.monotonic()
+            try:
+                run(handle)
+            finally:
+                del self._running[thread]
+                where = self._stacks.pop(thread, None) or repr(handle)
+                seconds = time.monotonic() - began
+                if seconds > self._limit:
+                    seconds -= _waited() - waited + self._collecting - collecting
+                self.longest = max(self.longest, seconds)
+                if seconds > self._limit:
+                    self.stalls.append(Stall(seconds, where))
+
+        sampler = threading.Thread(target=self._sample, daemon=True)
+        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment]
+        gc.callbacks.append(self._on_collection)
+        sampler.start()
+        try:
+            yield
+        finally:
+            self._ends.set()
+            sampler.join()
+            gc.callbacks.remove(self._on_collection)
+            asyncio.Handle._run = run  # type: ignore[method-assign]
+
+    def _sample(self) -> None:
+        """Note where a thread is whose callback takes long."""
+        while not self._ends.wait(self._limit / 4):
+            for thread, began in list(self._running.items()):
+                frame = sys._current_frames().get(thread)
+                if frame is not None and time.monotonic() - began > self._limit / 2 and thread not in self._stacks:
+                    self._stacks[thread] = "".join(traceback.format_stack(frame)[-12:])
+
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collection_began = time.monotonic()
+        else:
+            self._collecting += time.monotonic() - self._collection_began
+
+
+@contextmanager
+def watched_loops(limit: float = LIMIT) -> Iterator[LoopWatch]:
+    """Watch all event loops of this process meanwhile; a callback of more than `limit` seconds is a stall."""
+    watch = LoopWatch(limit)
+    with watch.watching():
+        yield watch
+
+
+def _waited() -> float:
+    """Return the seconds for which this thread has been ready without a processor, since it began."""
+    try:
+        told = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return int(told.split()[1]) / 1e9
