@@ -1,8 +1,9 @@
 """A watch over event loops: which callback kept a loop from turning, for how long, and where it was meanwhile.
 
-Measured is the time for which the loop's thread ran or slept within one callback. Two waits are left out, which are no
-fault of the code under test: for a processor while other processes have them (Linux tells it), and for the garbage
-collector, which has all objects of a test session to look at.
+Measured is the time for which the loop's thread computed or slept within one callback. Left out is what is no fault of
+the code under test: the garbage collector, which has all objects of a test session to look at, and of the time without
+computing as much as somebody on this machine waited for a processor (Linux tells it), since that may have been the
+loop's thread, or one that it waited for.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class LoopWatch:
         run: Any = asyncio.Handle._run
 
         def timed(handle: asyncio.Handle) -> None:
-            thread, waited, collecting = threading.get_ident(), _waited(), self._collecting
+            thread, pressure, collecting = threading.get_ident(), _pressure(), self._collecting
+            computed = time.thread_time()
             began = self._running[thread] = time.monotonic()
             try:
                 run(handle)
@@ -61,7 +63,9 @@ class LoopWatch:
                 where = self._stacks.pop(thread, None) or repr(handle)
                 seconds = time.monotonic() - began
                 if seconds > self._limit:
-                    seconds -= _waited() - waited + self._collecting - collecting
+                    computed = time.thread_time() - computed
+                    slept = max(0.0, seconds - computed - (_pressure() - pressure))
+                    seconds = computed + slept - (self._collecting - collecting)
                 self.longest = max(self.longest, seconds)
                 if seconds > self._limit:
                     self.stalls.append(Stall(seconds, where))
@@ -101,10 +105,10 @@ def watched_loops(limit: float = LIMIT) -> Iterator[LoopWatch]:
         yield watch
 
 
-def _waited() -> float:
-    """Return the seconds for which this thread has been ready without a processor, since it began."""
+def _pressure() -> float:
+    """Return the seconds for which anybody on this machine was ready without a processor, since it started."""
     try:
-        told = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text(encoding="ascii")
+        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").split("\n")[0]
     except OSError:
         return 0.0
-    return int(told.split()[1]) / 1e9
+    return int(some.rpartition("=")[2]) / 1e6
