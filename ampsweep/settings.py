@@ -53,6 +53,8 @@ def _named(raw: object) -> object:
         name, equals, path = str(pair).strip().partition("=")
         if not (equals and name and path):
             raise ValueError(f"{pair!r} is not NAME=PATH")
+        if name in named:
+            raise ValueError(f"{name} is given twice, as {named[name]} and as {path}")
         named[name] = path
     return named
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ampsweep.documents import parse_yaml
 from ampsweep.errors import InvalidRequest
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML or JSON file; InvalidRequest where there is no such file or no mapping in it."""
+    """Return the mapping in a YAML or JSON file; InvalidRequest where there is none, or a key stands twice."""
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param="spec")
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param="spec") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
+from ampsweep.documents import unique_keys
 from ampsweep.errors import InvalidRequest
 
 MAX_DEPTH = 32
@@ -30,7 +30,7 @@ def parse_json(body: bytes) -> object:
     object, text with lone surrogates, and nesting deeper than MAX_DEPTH.
     """
     try:
-        value: object = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+        value: object = json.loads(body, object_pairs_hook=unique_keys, parse_constant=_no_constant)
     except InvalidRequest:
         raise
     except RecursionError:
@@ -39,14 +39,6 @@ def parse_json(body: bytes) -> object:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     _check(value)
     return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise InvalidRequest(f"the key {twice!r} stands twice in one object", param=twice)
-    return found
 
 
 def _no_constant(name: str) -> object:

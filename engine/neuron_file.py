@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
 from engine.neuron_json import from_json
 from engine.neuron_set import NeuronSet
-from engine.tensor_file import is_tensor_file
+from engine.tensor_file import FileKind, file_kind
+
+_INSTEAD = (
+    "write JSON {language: {layer: [index, ...]}}, or save lists over languages of lists over layers of index tensors "
+    "with torch.save"
+)
+_REFUSED: Mapping[FileKind, str] = {
+    "pickle": "is a Python pickle, which can run code when it is read, and was not read",
+    "numpy": "is a NumPy array, which does not say what its axes are",
+    "safetensors": "is a safetensors file, whose tensors have no agreed form for neurons (of a neuron set of Ampsweep "
+    "give the folder)",
+}
 
 
 def read_neuron_file(path: Path, *, model: ModelFolder, languages: Sequence[str] | None) -> NeuronSet:
-    """Read lists of tensors (a file of `torch.save`) or JSON `{language: {layer: [index, ...]}}` for a model.
+    """Read a file of `torch.save` or JSON for a model: by language and layer, see `from_lape_lists` and `from_json`.
 
-    `languages` names the languages of lists of tensors, in their order; JSON names its own, so there it is None.
-    Raises InvalidRequest naming what is wrong and the remedy.
+    `languages` names the languages of a file that is a list over them, in its order; otherwise it is None. Raises
+    InvalidRequest naming what is wrong and the remedy.
     """
-    if is_tensor_file(path):
-        if languages is None:
-            raise InvalidRequest(
-                f"{path.name} does not name its languages: give their codes in its order as --languages, or the file "
-                "that names them as --languages-from",
-                param="languages",
-            )
+    kind = file_kind(path)
+    if kind in _REFUSED:
+        raise InvalidRequest(f"{path.name} {_REFUSED[kind]}; {_INSTEAD}", param="file")
+    if kind == "torch":
         from engine.lape_lists import from_lape_lists
 
         return from_lape_lists(path, languages=languages, model=model)
+    content = _json(path)
     if languages is not None:
-        raise InvalidRequest(f"{path.name} is JSON and names its languages itself; leave them out", param="languages")
-    return from_json(_json(path), model=model)
+        raise InvalidRequest(f"{path.name} names its languages itself; leave them out", param="languages")
+    return from_json(content, model=model)
 
 
 def _json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes(), source=path.name, param="file")
     except ValueError as error:
         raise InvalidRequest(
             f"{path.name} is neither JSON {{language: {{layer: [index, ...]}}}} nor a file of torch.save: {error}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from engine.neuron_set import NeuronSet
 def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
     """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
 
-    A layer that is not there has no neurons. The order of indices does not matter. Raises InvalidRequest, with `param`
+    A layer that is not there has no neurons. A language may also have a list of lists, one for every layer of the
+    model. The order of indices does not matter. Raises InvalidRequest, with `param`
     naming language and layer, for an empty set or language code, and for indices that are no whole numbers, negative,
     duplicate or out of range.
     """
@@ -55,12 +57,14 @@ def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) 
 def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) -> NDArray[np.int32]:
     """Return int32 [k, 2] of (layer, index), sorted, for the indices of one layer; raises as `from_json` does."""
     if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
-        raise InvalidRequest(f"{param} must be a list of neuron indices; got {indices!r}", param=param)
+        raise InvalidRequest(f"{param} must be a list of neuron indices; got {shortened(indices)}", param=param)
     if not 0 <= layer < model.layers:
         raise InvalidRequest(f"{param}: the model has layers 0 to {model.layers - 1}", param=param)
     for index in indices:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
-            raise InvalidRequest(f"{param}: an index must be from 0 to {model.width - 1}; got {index!r}", param=param)
+            raise InvalidRequest(
+                f"{param}: an index must be a whole number from 0 to {model.width - 1}; got {index!r}", param=param
+            )
     if len(set(indices)) != len(indices):
         (repeated, _), *_ = Counter(indices).most_common(1)
         raise InvalidRequest(f"{param}: neuron {repeated} is there twice", param=param)
@@ -70,13 +74,37 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
 def _language(code: Any) -> str:
     if not isinstance(code, str) or not code:
         raise InvalidRequest(f"a language code must be a text that is not empty; got {code!r}", param="neurons")
+    if code.isdigit():
+        raise InvalidRequest(
+            f"a language code cannot be a number; got {code!r}. Languages stand outside, layers inside: "
+            "{language: {layer: [index, ...]}}",
+            param="neurons",
+        )
     return code
+
+
+def _by_layer(lists: Sequence[Sequence[object]], param: str, model: ModelFolder) -> dict[int, Sequence[object]]:
+    """Return lists, one for each layer of the model, by layer; refuse what may be a list of (layer, index)."""
+    if lists and all(isinstance(pair, list) and len(pair) == 2 for pair in lists):
+        raise InvalidRequest(
+            f"{param} may be a list of [layer, index] or of two neurons for each layer, which it does not say; "
+            "write {layer: [index, ...]}",
+            param=param,
+        )
+    if len(lists) != model.layers:
+        raise InvalidRequest(
+            f"{param} has {len(lists)} layers, {model.name} has {model.layers}; give the model it was made for",
+            param=param,
+        )
+    return dict(enumerate(lists))
 
 
 def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.int32]:
     param = f"neurons.{code}"
+    if isinstance(layers, list | tuple) and all(isinstance(indices, list | tuple) for indices in layers):
+        layers = _by_layer(layers, param, model)
     if not isinstance(layers, Mapping):
-        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {layers!r}", param=param)
+        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {shortened(layers)}", param=param)
     numbered: dict[int, object] = {}
     for name, indices in layers.items():
         text = str(name)

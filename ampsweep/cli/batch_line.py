@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 from engine.intervention import Intervention
 from engine.protocol import GenerateRequest, Sampling, ScoreRequest, Steering
@@ -87,6 +89,8 @@ _LINE: TypeAdapter[GenerateLine | ScoreLine] = TypeAdapter(
 
 def parse(text: str | bytes) -> GenerateLine | ScoreLine:
     """Read a line; InvalidRequest with `param` naming the field."""
+    with suppress(ValueError):  # what is not JSON the validation refuses, with its place
+        parse_json(text)
     try:
         return _LINE.validate_json(text)
     except ValidationError as error:

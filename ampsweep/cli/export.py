@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from ampsweep.cli.engine_options import Model, model_folder
 from ampsweep.cli.json_option import json_object
 from ampsweep.cli.output import AsJson, show
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _neuron_set(given: str, folder: Path, model: str) -> NeuronSet:
     path = Path(given)
     if path.is_file():
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = parse_json(path.read_bytes(), source=str(path), param="neurons")
         except ValueError as error:
             raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
         return from_json(raw, model=read_model_folder(folder, name=model))

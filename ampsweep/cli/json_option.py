@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 
 
 def json_object(text: str, *, param: str) -> dict[str, Any]:
     """Read an option's value; InvalidRequest naming it where that is no object."""
     try:
-        content = json.loads(text)
+        content = parse_json(text, source="--" + param, param=param)
     except ValueError as error:
         raise InvalidRequest(f"is not JSON: {error}", param=param) from error
     if not isinstance(content, dict):

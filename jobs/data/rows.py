@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_all_lines
 
@@ -130,7 +131,7 @@ def distinct(ids: Sequence[str]) -> tuple[list[str], int]:
 def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
     where = f"{path.name}, line {number}"
     try:
-        values = json.loads(line)
+        values = parse_json(line, source=where)
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}") from error
     if not isinstance(values, dict) or (missing := [key for key in required if key not in values]):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
@@ -47,3 +50,29 @@ def test_a_file_of_neither_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no neurons")
     with pytest.raises(InvalidRequest, match=r"notes\.txt is neither JSON"):
         read_neuron_file(tmp_path / "notes.txt", model=MODEL, languages=None)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_json_is_read_in_the_encodings_of_windows(tmp_path: Path, text: Path, encoding: str) -> None:
+    (tmp_path / "windows").write_text(text.read_text(), encoding=encoding)
+    known = read_neuron_file(text, model=MODEL, languages=None)
+    assert read_neuron_file(tmp_path / "windows", model=MODEL, languages=None).id == known.id
+
+
+@pytest.mark.parametrize(
+    ("content", "key"), [('{"fr": {"0": [3]}, "fr": {"0": [4]}}', "fr"), ('{"fr": {"0": [3], "0": [4]}}', "0")]
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, key: str) -> None:
+    (tmp_path / "twice.json").write_text(content)
+    with pytest.raises(InvalidRequest, match=rf"twice\.json: the key '{key}' stands twice"):
+        read_neuron_file(tmp_path / "twice.json", model=MODEL, languages=None)
+
+
+def test_files_of_other_libraries_are_refused_as_what_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([1, 2]))
+    save_file({"fr": torch.tensor([[0, 3]])}, tmp_path / "a.safetensors")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([[[3], [1]]], protocol=4))
+    for name, reason in {"a.npy": "a NumPy array", "a.safetensors": "no agreed form", "a.pkl": "can run code"}.items():
+        for languages in (None, ["fr"]):
+            with pytest.raises(InvalidRequest, match=rf"{name} is .*{reason}.*; write JSON \{{language"):
+                read_neuron_file(tmp_path / name, model=MODEL, languages=languages)

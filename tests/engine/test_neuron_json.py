@@ -23,6 +23,11 @@ def test_layers_may_be_numbers() -> None:
     assert from_json({"fr": {1: [2]}}, model=MODEL).id == from_json({"fr": {"1": [2]}}, model=MODEL).id
 
 
+def test_a_list_for_each_layer_is_read() -> None:
+    by_number = from_json({"fr": {"0": [1, 3], "2": [7]}}, model=MODEL)
+    assert from_json({"fr": [[3, 1], [], [7]]}, model=MODEL).id == by_number.id
+
+
 @pytest.mark.parametrize(
     ("raw", "param", "message"),
     [
@@ -30,6 +35,9 @@ def test_layers_may_be_numbers() -> None:
         ([], "neurons", "must be an object"),
         ({"": {}}, "neurons", "language code"),
         ({"fr": [1]}, "neurons.fr", "must be an object"),
+        ({"fr": [[1], [2]]}, "neurons.fr", "has 2 layers, made-up has 3"),
+        ({"fr": [[0, 3], [0, 5], [2, 4]]}, "neurons.fr", r"\[layer, index\] or of two neurons for each layer"),
+        ({"0": {"fr": [1]}, "1": {"fr": [2]}}, "neurons", "Languages stand outside, layers inside"),
         ({"fr": {"one": [1]}}, "neurons.fr", "got 'one'"),
         ({"fr": {"-1": [1]}}, "neurons.fr", "got '-1'"),
         ({"fr": {"1": [1], "01": [2]}}, "neurons.fr", "layer 1 is there twice"),

@@ -1,32 +1,51 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ampsweep.errors import InvalidRequest
-from engine.tensor_file import is_tensor_file, read_tensors
+from engine.tensor_file import file_kind, read_tensors
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_of_every_torch_are_known_by_their_content(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "llama-3.1-1"
     torch.save([[torch.tensor([3])]], path, _use_new_zipfile_serialization=zipped)
-    assert is_tensor_file(path)
+    assert file_kind(path) == "torch"
     content: Any = read_tensors(path)
     assert content[0][0].tolist() == [3]
 
 
-def test_text_is_none(tmp_path: Path) -> None:
-    (tmp_path / "neurons.pt").write_text('{"fr": {}}')
-    assert not is_tensor_file(tmp_path / "neurons.pt")
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_plain_pickle_is_none_of_torch(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "neurons.pt").write_bytes(pickle.dumps([[[3]]], protocol=protocol))
+    assert file_kind(tmp_path / "neurons.pt") == "pickle"
+
+
+def test_other_files_are_known_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "json").write_text('{"fr": {}}')
+    np.save(tmp_path / "array.npy", np.array([1]))
+    np.savez(tmp_path / "arrays.npz", fr=np.array([1]))
+    save_file({f"layer{index}": torch.tensor([1]) for index in range(2000)}, tmp_path / "long.safetensors")
+    found = {path.name: file_kind(path) for path in tmp_path.iterdir()}
+    assert found == {"json": "text", "array.npy": "numpy", "arrays.npz": "numpy", "long.safetensors": "safetensors"}
+
+
+def test_arrays_of_numpy_are_refused_as_what_they_are(tmp_path: Path) -> None:
+    torch.save([[np.array([3])]], tmp_path / "numpy.pt")
+    with pytest.raises(InvalidRequest, match=r"it holds NumPy arrays, not tensors; .* torch\.from_numpy"):
+        read_tensors(tmp_path / "numpy.pt")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="No such file"):
-        is_tensor_file(tmp_path / "missing.pt")
+        file_kind(tmp_path / "missing.pt")
 
 
 class _Code:

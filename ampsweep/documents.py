@@ -1,0 +1,64 @@
+"""JSON and YAML that people write: parsed so that a key that stands twice is an error, not the last one's value."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+from ampsweep.errors import InvalidRequest
+
+
+def parse_json(text: str | bytes, *, source: str | None = None, param: str | None = None) -> Any:
+    """Parse JSON; bytes may be UTF-8, with or without a byte order mark, UTF-16 or UTF-32.
+
+    Args:
+        text: The whole document.
+        source: The file and line it is from, for the error.
+        param: The field that names the source.
+
+    Raises:
+        ValueError: The text is not JSON.
+        InvalidRequest: An object has a key twice; `param` is that of the source, else the key.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except InvalidRequest as error:
+        raise _located(error, source, param) from None
+
+
+def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
+    """Parse YAML, of which JSON is a part; as `parse_json`, but that it raises yaml.YAMLError for what is not YAML."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a mapping whose keys repeat. A key that a merge (`<<`) brings may be given anew."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) != len(keys):
+                raise _doubled(keys)
+            return super().construct_mapping(node, deep=deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506  (a SafeLoader)
+    except InvalidRequest as error:
+        raise _located(error, source, param) from None
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict: an `object_pairs_hook` that raises InvalidRequest for a doubled key."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise _doubled(("", key) for key, _ in pairs)
+    return content
+
+
+def _doubled(keys: Iterable[tuple[str, str]]) -> InvalidRequest:
+    (((_, twice), _),) = Counter(keys).most_common(1)
+    return InvalidRequest(f"the key {twice!r} stands twice in one object; keep one of them", param=twice)
+
+
+def _located(error: InvalidRequest, source: str | None, param: str | None) -> InvalidRequest:
+    return error if source is None else InvalidRequest(f"{source}: {error.message}", param=param)

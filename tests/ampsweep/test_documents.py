@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.cli.batch_line import parse
+from ampsweep.cli.json_option import json_object
+from ampsweep.documents import parse_json, parse_yaml
+from ampsweep.errors import InvalidRequest
+from ampsweep.settings import read_settings
+from ampsweep.spec_file import read_spec
+from jobs.data.rows import read_rows
+
+
+@pytest.mark.parametrize("parse_text", [parse_json, parse_yaml])
+def test_a_key_that_stands_twice_is_refused_by_name(parse_text: Any) -> None:
+    assert parse_text('{"fr": {"0": [1]}, "tr": {"0": [1]}}') == {"fr": {"0": [1]}, "tr": {"0": [1]}}
+    for text in ('{"fr": 1, "fr": 2}', '{"tr": [{"fr": 1, "fr": 2}]}'):
+        with pytest.raises(InvalidRequest, match="the key 'fr' stands twice in one object") as caught:
+            parse_text(text)
+        assert caught.value.param == "fr"
+        with pytest.raises(InvalidRequest, match=r"neurons\.json: the key 'fr'") as caught:
+            parse_text(text, source="neurons.json", param="file")
+        assert caught.value.param == "file"
+
+
+def test_yaml_keys_of_two_types_are_two_and_a_merged_one_may_be_given_anew() -> None:
+    assert parse_yaml("1: a\n'1': b\n") == {1: "a", "1": "b"}
+    assert parse_yaml("base: &base {limit: 1}\ntask: {<<: *base, limit: 2}\n")["task"] == {"limit": 2}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_is_read_in_any_of_its_encodings(encoding: str) -> None:
+    assert parse_json('{"a": "é"}'.encode(encoding)) == {"a": "é"}
+
+
+def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
+    spec, rows = tmp_path / "spec.yaml", tmp_path / "fr.jsonl"
+    spec.write_text("name: a\nmodel: tiny\nname: b\n")
+    rows.write_text('{"text": "un"}\n{"text": "deux", "text": "trois"}\n')
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml: the key 'name' stands twice") as caught:
+        read_spec(spec)
+    assert caught.value.param == "spec"
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 2: the key 'text' stands twice"):
+        read_rows(rows)
+    with pytest.raises(InvalidRequest, match="the key 'factor' stands twice") as caught:
+        json_object('{"op": "scale", "factor": 1, "factor": 2}', param="intervention")
+    assert caught.value.param == "intervention"
+    with pytest.raises(InvalidRequest, match="the key 'prompt' stands twice"):
+        parse('{"kind": "generate", "custom_id": "1", "prompt": "a", "prompt": "b"}')
+    with pytest.raises(InvalidRequest, match="a is given twice"):
+        read_settings(corpora=["a=one", "a=two"])
+
+
+def test_a_doubled_language_of_export_is_refused(model: Path, tmp_path: Path) -> None:
+    neurons = tmp_path / "neurons.json"
+    neurons.write_text('{"fr": {"0": [3]}, "fr": {"0": [4, 5]}}')
+    intervention = '{"languages": ["fr"], "op": "scale", "factor": 2}'
+    command = ["export", "--model", str(model), "--neurons", str(neurons), "--intervention", intervention]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "the key 'fr' stands twice" in result.stderr
