@@ -85,9 +85,10 @@ class Calls:
             async for each in found:
                 yield _sweep(each)
 
-    async def cells(self, sweep_id: str) -> AsyncGenerator[Cell]:
-        """Yield a sweep's cells in the plan's order."""
-        async with aclosing(self._server.pages(f"/sweeps/{_id(sweep_id)}/cells")) as found:
+    async def cells(self, sweep_id: str, *, failures: bool = False) -> AsyncGenerator[Cell]:
+        """Yield a sweep's cells in the plan's order; with `failures` those that failed or have failed samples."""
+        asked = {"failures": "true"} if failures else {}
+        async with aclosing(self._server.pages(f"/sweeps/{_id(sweep_id)}/cells", **asked)) as found:
             async for each in found:
                 yield cast("Cell", each)
 

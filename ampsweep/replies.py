@@ -29,6 +29,7 @@ class RequestCounts(_Reply):
 class Sweep(_Reply):
     """A sweep as it stood when the server answered. Times are seconds since the epoch.
 
+    `samples` counts the items done, `failed_samples` those among them that have an error in the place of an answer.
     `warnings` say what its results cannot show: data that was put right or is incomplete, ids that repeat.
     """
 
@@ -42,6 +43,7 @@ class Sweep(_Reply):
     expired_at: float | None = None
     error: Any = None
     samples: int = 0
+    failed_samples: int = 0
     priority: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -123,7 +125,10 @@ class Engine(TypedDict):
 
 
 class Cell(TypedDict):
-    """A cell of a sweep; `rows` and `samples` count what is written and what is done of it."""
+    """A cell of a sweep; `rows` and `samples` count what is written and what is done of it.
+
+    `error` says why the cell failed, `sample_error` why the first of its `failed_samples` did.
+    """
 
     id: str
     status: str
@@ -135,6 +140,8 @@ class Cell(TypedDict):
     error: str | None
     rows: int | None
     samples: int
+    failed_samples: int
+    sample_error: str | None
 
 
 class _NeuronSet(TypedDict):

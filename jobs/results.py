@@ -99,7 +99,14 @@ class Results:
         except OSError as error:
             reason = error.strerror or error
             raise Unavailable(f"results cannot be written below {self._storage.root}: {reason}") from error
-        return CellFile(name=name, rows=table.num_rows, sha256=hashlib.sha256(content).hexdigest())
+        errors = [sample.error for sample in samples if sample.error is not None]
+        return CellFile(
+            name=name,
+            rows=table.num_rows,
+            sha256=hashlib.sha256(content).hexdigest(),
+            failed_samples=len(errors),
+            sample_error=next(iter(errors), None),
+        )
 
     def read_cell(self, record: CellRecord) -> CellTable:
         """Return a completed cell's samples.

@@ -16,9 +16,14 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
 @router.get("/{sweep_id}/cells")
-async def list_cells(served: Served, sweep_id: str, after: After = None, limit: Limit = 100) -> dict[str, Any]:
-    """List a sweep's cells in the order of its plan."""
-    page = await asyncio.to_thread(served.store.list_cells, sweep_id, after=after, limit=limit)
+async def list_cells(
+    served: Served, sweep_id: str, after: After = None, limit: Limit = 100, failures: bool = False
+) -> dict[str, Any]:
+    """List a sweep's cells in the order of its plan; with `failures` those alone that failed or have failed samples.
+
+    `error` says why a cell failed, `sample_error` why the first of its `failed_samples` did.
+    """
+    page = await asyncio.to_thread(served.store.list_cells, sweep_id, after=after, limit=limit, only_failures=failures)
     return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
 
 
@@ -36,4 +41,6 @@ def _cell_object(record: CellRecord) -> dict[str, Any]:
         "error": record.error,
         "rows": record.rows,
         "samples": record.samples,
+        "failed_samples": record.failed_samples,
+        "sample_error": record.sample_error,
     }

@@ -55,12 +55,20 @@ class CellBooks:
             rows=None if file is None else file.rows,
             sha256=None if file is None else file.sha256,
             samples=self.samples,
+            failed_samples=0 if file is None else file.failed_samples,
+            sample_error=None if file is None else file.sample_error,
         )
 
     @property
     def standing(self) -> Standing:
         """What of it counts in its sweeps' books."""
-        return Standing(state=self.state, samples=self.samples)
+        failed_samples = 0 if self.file is None else self.file.failed_samples
+        return Standing(state=self.state, samples=self.samples, failed_samples=failed_samples)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it holds no answer at all, so that a sweep that asks for it computes it anew."""
+        return self.state is CellState.FAILED or (self.file is not None and self.file.has_no_answer)
 
     def held_under(self, lease: Lease) -> bool:
         """Whether the lease is the one that counts."""

@@ -23,6 +23,7 @@ class Standing:
 
     state: CellState
     samples: int
+    failed_samples: int = 0
 
 
 @dataclass(kw_only=True)
@@ -42,6 +43,7 @@ class Ledger:
     leased: int = 0
     reused: int = 0
     samples: int = 0
+    failed_samples: int = 0
     served_at: float = 0.0
     first_pending: int = 0
     last_event: int = 0
@@ -70,6 +72,7 @@ class Ledger:
             "status": self.state.value,
             "request_counts": vars(self.counts),
             "samples": self.samples,
+            "failed_samples": self.failed_samples,
             **data,
         }
         self.news.append(Event(id=self.last_event, sweep_id=self.sweep_id, type=kind, data=full, created_at=now))
@@ -89,7 +92,7 @@ class Ledger:
 
     def count(self, cells: Iterable[Standing]) -> None:
         """Count all cells anew."""
-        self.completed = self.failed = self.leased = self.samples = self.first_pending = 0
+        self.completed = self.failed = self.leased = self.samples = self.failed_samples = self.first_pending = 0
         for standing in cells:
             self._add(standing, 1)
 
@@ -185,3 +188,4 @@ class Ledger:
         self.failed += sign * (standing.state is CellState.FAILED)
         self.leased += sign * (standing.state is CellState.LEASED)
         self.samples += sign * standing.samples
+        self.failed_samples += sign * standing.failed_samples

@@ -46,7 +46,8 @@ class Store(Protocol):
     ) -> SweepRecord:
         """Store a planned sweep and link its cells, those known already included; it is in progress at once.
 
-        `warnings` are those of its plan. Cells that failed in an earlier sweep are pending again.
+        `warnings` are those of its plan. A cell that failed in an earlier sweep, or all of whose samples failed, is
+        pending again.
         The same key with the same spec returns the first sweep; with another spec it raises InvalidRequest (param
         `Idempotency-Key`).
         """
@@ -64,8 +65,13 @@ class Store(Protocol):
         """Return sweeps, newest first, those after the id `after`."""
         ...
 
-    def list_cells(self, sweep_id: str, *, after: str | None = None, limit: int = 100) -> Page[CellRecord]:
-        """Return a sweep's cells in the plan's order; NotFound if there is no such sweep."""
+    def list_cells(
+        self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
+    ) -> Page[CellRecord]:
+        """Return a sweep's cells in the plan's order; NotFound if there is no such sweep.
+
+        With `only_failures` those alone that failed or have failed samples.
+        """
         ...
 
     def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:

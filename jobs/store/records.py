@@ -39,7 +39,8 @@ class SweepFiles:
 class SweepRecord:
     """A sweep as it stands. Times are seconds since the epoch.
 
-    `samples` counts those of its completed cells and, as far as they are known, of its running ones. `owner` is who
+    `samples` counts those of its completed cells and, as far as they are known, of its running ones; `failed_samples`
+    counts those of completed cells that have an error instead of an answer. `owner` is who
     sent it, empty where nobody is told from anybody else. `files` are there once it has ended and until `expired_at`.
     `warnings` are the plan's (`jobs.plan.Plan`).
     """
@@ -55,6 +56,7 @@ class SweepRecord:
     owner: str = ""
     priority: int = 0
     samples: int = 0
+    failed_samples: int = 0
     files: SweepFiles | None = None
     expired_at: float | None = None
     warnings: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class CellRecord:
     """A cell as it stands. `file` is the committed Parquet's name in the cells folder, with its row count and hash.
 
     `samples` is how many of its samples are there: all of a completed cell, those reported so far of a running one.
+    `failed_samples` counts the failed ones of a completed cell, and `sample_error` is the reason of the first of them.
     """
 
     cell: Cell
@@ -75,6 +78,8 @@ class CellRecord:
     rows: int | None
     sha256: str | None
     samples: int = 0
+    failed_samples: int = 0
+    sample_error: str | None = None
 
     @property
     def id(self) -> str:
@@ -112,11 +117,21 @@ class SweepLease:
 
 @dataclass(frozen=True, kw_only=True)
 class CellFile:
-    """A published cell: its file's name (no folder), rows and SHA-256."""
+    """A published cell: its file's name (no folder), rows and SHA-256.
+
+    `failed_samples` counts the rows with an error, and `sample_error` is the first of these errors.
+    """
 
     name: str
     rows: int
     sha256: str
+    failed_samples: int = 0
+    sample_error: str | None = None
+
+    @property
+    def has_no_answer(self) -> bool:
+        """Whether every sample failed."""
+        return 0 < self.rows == self.failed_samples
 
 
 class Ending(StrEnum):

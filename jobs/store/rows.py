@@ -39,6 +39,7 @@ def sweep_record(row: Row) -> SweepRecord:
         owner=row["owner"],
         priority=row["priority"],
         samples=books.samples,
+        failed_samples=books.failed_samples,
         files=books.files,
         expired_at=row["expired_at"],
         warnings=tuple(row["warnings"]),
@@ -57,6 +58,7 @@ def ledger_of(row: Row) -> Ledger:
         leased=row["leased"],
         reused=row["reused"],
         samples=row["samples"],
+        failed_samples=row["failed_samples"],
         served_at=row["served_at"],
         first_pending=row["first_pending"],
         last_event=row["events"],
@@ -79,6 +81,7 @@ def ledger_columns(ledger: Ledger) -> dict[str, Any]:
         "failed": ledger.failed,
         "leased": ledger.leased,
         "samples": ledger.samples,
+        "failed_samples": ledger.failed_samples,
         "served_at": ledger.served_at,
         "first_pending": ledger.first_pending,
         "events": ledger.last_event,
@@ -95,7 +98,13 @@ def cell_books(row: Row) -> CellBooks:
     """Open the books of a row of `cells`."""
     file = None
     if row["file"] is not None:
-        file = CellFile(name=row["file"], rows=row["rows"], sha256=row["sha256"])
+        file = CellFile(
+            name=row["file"],
+            rows=row["rows"],
+            sha256=row["sha256"],
+            failed_samples=row["failed_samples"],
+            sample_error=row["sample_error"],
+        )
     return CellBooks(
         cell=Cell.from_dict(row["body"]),
         state=CellState(row["state"]),
@@ -127,6 +136,8 @@ def cell_columns(books: CellBooks) -> dict[str, Any]:
         "rows": None if file is None else file.rows,
         "sha256": None if file is None else file.sha256,
         "samples": books.samples,
+        "failed_samples": 0 if file is None else file.failed_samples,
+        "sample_error": None if file is None else file.sample_error,
     }
 
 

@@ -109,7 +109,7 @@ class SqlStore:
     def _store_cells(self, books: Transaction, wanted: Sequence[Cell]) -> list[CellBooks]:
         """Insert the cells that are new, give failed ones a new chance; return those that were known."""
         known = books.cells_by_id([cell.id for cell in wanted])
-        books.move([cell for cell in known if cell.state is CellState.FAILED], lambda cell: cell.reset(None))
+        books.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
         old = {cell.cell.id: cell for cell in known}
         for cell in wanted:
             found = old.get(cell.id)
@@ -276,12 +276,16 @@ class SqlStore:
 
     # --- cells
 
-    def list_cells(self, sweep_id: str, *, after: str | None = None, limit: int = 100) -> Page[CellRecord]:
+    def list_cells(
+        self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
+    ) -> Page[CellRecord]:
         """See the protocol."""
         with self._database.reading() as db:
             mine = sweep_cells.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
             query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(mine)
             query = query.order_by(sweep_cells.c.position).limit(limit + 1)
+            if only_failures:
+                query = query.where(sa.or_(cells.c.state == CellState.FAILED, cells.c.failed_samples > 0))
             if after is not None:
                 at = sa.select(sweep_cells.c.position).where(mine, sweep_cells.c.cell_id == after)
                 found = db.execute(at).scalar()

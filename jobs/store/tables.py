@@ -35,6 +35,7 @@ sweeps = sa.Table(
     sa.Column("leased", sa.Integer, nullable=False),
     sa.Column("reused", sa.Integer, nullable=False),
     sa.Column("samples", sa.BigInteger, nullable=False),
+    sa.Column("failed_samples", sa.BigInteger, nullable=False),
     sa.Column("served_at", sa.Float, nullable=False),
     sa.Column("first_pending", sa.Integer, nullable=False),
     sa.Column("events", sa.Integer, nullable=False),
@@ -66,6 +67,8 @@ cells = sa.Table(
     sa.Column("rows", sa.Integer),
     sa.Column("sha256", sa.String),
     sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("failed_samples", sa.Integer, nullable=False),
+    sa.Column("sample_error", sa.Text),
     sa.Index("ix_cells_state_suspect", "state", "suspect"),
 )
 

@@ -103,9 +103,11 @@ class Transaction:
 
     def standings(self, seq: int) -> list[Standing]:
         """Return how all cells of a sweep stand."""
-        query = sa.select(cells.c.state, cells.c.samples).join(sweep_cells).where(sweep_cells.c.sweep_seq == seq)
-        rows = self.db.execute(query)
-        return [Standing(state=CellState(state), samples=samples) for state, samples in rows]
+        query = sa.select(cells.c.state, cells.c.samples, cells.c.failed_samples).join(sweep_cells)
+        rows = self.db.execute(query.where(sweep_cells.c.sweep_seq == seq))
+        return [
+            Standing(state=CellState(state), samples=samples, failed_samples=failed) for state, samples, failed in rows
+        ]
 
     def write(self) -> None:
         """Settle the sweeps whose books are open, and write everything that was changed."""

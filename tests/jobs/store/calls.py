@@ -9,6 +9,8 @@ from jobs.store.records import CellFile, Lease, RequestCounts, SweepFiles, Sweep
 from jobs.store.states import CellState
 from tests.jobs.world import a_cell, completed
 
+HALF_FAILED = CellFile(name="half.1.parquet", rows=2, sha256="h", failed_samples=1, sample_error="too long")
+ALL_FAILED = CellFile(name="none.1.parquet", rows=2, sha256="n", failed_samples=2, sample_error="no chat template")
 FILE = CellFile(name="cell.1.parquet", rows=2, sha256="f" * 64)
 FILES = SweepFiles(samples="1", summary="2")
 
@@ -22,8 +24,8 @@ def lease(store: Store, limit: int = 1, *, owner: str = "w", ttl: float = 30.0) 
     return store.lease_cells(owner, models=["tiny"], limit=limit, ttl=ttl)
 
 
-def complete(store: Store, count: int = 1) -> None:
-    assert store.report([completed(held, FILE) for held in lease(store, count)]) == []
+def complete(store: Store, count: int = 1, file: CellFile = FILE) -> None:
+    assert store.report([completed(held, file) for held in lease(store, count)]) == []
 
 
 def leased(store: Store, sweep_id: str) -> SweepLease:

@@ -65,6 +65,10 @@ class _Cell:
         return self.progress if self.state is CellState.LEASED else 0
 
     @property
+    def failed_samples(self) -> int:
+        return self.file.failed_samples if self.file is not None else 0
+
+    @property
     def attempts(self) -> int:
         return self.failures + (self.state in (CellState.LEASED, CellState.COMPLETED))
 
@@ -79,6 +83,8 @@ class _Cell:
             rows=None if file is None else file.rows,
             sha256=None if file is None else file.sha256,
             samples=self.samples,
+            failed_samples=self.failed_samples,
+            sample_error=None if file is None else file.sample_error,
         )
 
 
@@ -104,7 +110,7 @@ class _Sweep:
     leases: list[SweepLease] = field(default_factory=list)  # all there ever were; the last one may count
     lease_ends_at: float | None = None  # None where none counts
     events: list[Event] = field(default_factory=list)
-    frozen: tuple[RequestCounts, int] | None = None  # counts and samples at its end
+    frozen: tuple[RequestCounts, int, int] | None = None  # counts, samples and failed samples at its end
 
     @property
     def ended(self) -> bool:
@@ -117,7 +123,7 @@ class _Sweep:
     def number(self, state: CellState) -> int:
         return sum(cell.state is state for cell in self.cells)
 
-    def counted(self) -> tuple[RequestCounts, int]:
+    def counted(self) -> tuple[RequestCounts, int, int]:
         if self.frozen is not None:
             return self.frozen
         counts = RequestCounts(
@@ -126,10 +132,11 @@ class _Sweep:
             failed=self.number(CellState.FAILED),
             reused=self.reused,
         )
-        return counts, sum(cell.samples for cell in self.cells)
+        samples = sum(cell.samples for cell in self.cells)
+        return counts, samples, sum(cell.failed_samples for cell in self.cells)
 
     def record(self) -> SweepRecord:
-        counts, samples = self.counted()
+        counts, samples, failed_samples = self.counted()
         return SweepRecord(
             id=self.id,
             name=self.name,
@@ -142,6 +149,7 @@ class _Sweep:
             owner=self.owner,
             priority=self.priority,
             samples=samples,
+            failed_samples=failed_samples,
             files=self.files,
             expired_at=self.expired_at,
             warnings=self.warnings,
@@ -198,7 +206,8 @@ class ReferenceStore:
     def _wanted(self, cells: Sequence[Cell]) -> list[_Cell]:
         known = [self._cells.setdefault(cell.id, _Cell(cell=cell)) for cell in cells]
         for entry in known:
-            if entry.state is CellState.FAILED:
+            unanswered = entry.file is not None and 0 < entry.file.rows == entry.file.failed_samples
+            if entry.state is CellState.FAILED or unanswered:
                 self._forget(entry, None)
         for entry, cell in zip(known, cells, strict=True):
             if entry.state is CellState.PENDING:
@@ -345,9 +354,14 @@ class ReferenceStore:
 
     # --- cells
 
-    def list_cells(self, sweep_id: str, *, after: str | None = None, limit: int = 100) -> Page[CellRecord]:
+    def list_cells(
+        self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
+    ) -> Page[CellRecord]:
         with self._lock:
-            return _page([entry.record() for entry in self._sweep(sweep_id).cells], after, limit)
+            found = [entry.record() for entry in self._sweep(sweep_id).cells]
+            if only_failures:
+                found = [cell for cell in found if cell.state is CellState.FAILED or cell.failed_samples]
+            return _page(found, after, limit)
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         with self._lock:
@@ -532,8 +546,14 @@ class ReferenceStore:
         self._tell(sweep, f"sweep.{state.value}", **data)
 
     def _tell(self, sweep: _Sweep, kind: str, **data: Any) -> None:
-        counts, samples = sweep.counted()
-        full = {"status": sweep.state.value, "request_counts": vars(counts), "samples": samples, **data}
+        counts, samples, failed_samples = sweep.counted()
+        full = {
+            "status": sweep.state.value,
+            "request_counts": vars(counts),
+            "samples": samples,
+            "failed_samples": failed_samples,
+            **data,
+        }
         last = sweep.events[-1].id if sweep.events else 0
         event = Event(id=last + 1, sweep_id=sweep.id, type=kind, data=full, created_at=self._clock.now())
         sweep.events.append(event)

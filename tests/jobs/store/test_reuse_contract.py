@@ -5,8 +5,8 @@ from __future__ import annotations
 from jobs.store.protocol import Store
 from jobs.store.records import Beat, Ending
 from jobs.store.states import SweepState
-from tests.jobs.store.calls import FILE, complete, counts, kinds, lease, send
-from tests.jobs.world import completed, ended
+from tests.jobs.store.calls import ALL_FAILED, FILE, HALF_FAILED, complete, counts, kinds, lease, send
+from tests.jobs.world import a_cell, completed, ended
 
 
 def test_a_cell_that_two_sweeps_need_is_leased_once(store: Store) -> None:
@@ -58,3 +58,52 @@ def test_a_cell_that_another_sweep_wants_goes_on_when_one_is_cancelled(store: St
     store.report([completed(held, FILE)])
     assert store.get_sweep(first.id).state is SweepState.CANCELLED
     assert store.get_sweep(second.id).state is SweepState.FINALIZING
+
+
+def test_a_new_sweep_computes_a_cell_anew_all_of_whose_samples_failed(store: Store) -> None:
+    first = send(store, 1)
+    complete(store, file=ALL_FAILED)
+    assert store.get_sweep(first.id).failed_samples == 2
+    second = send(store, 1)
+    assert counts(store, second.id) == (1, 0, 0, 0)
+    assert counts(store, first.id) == (1, 0, 0, 0), "it is not at its end yet, and goes on with the new answer"
+    (record,) = store.list_cells(second.id).data
+    assert (record.file, record.attempts, record.failed_samples, record.sample_error) == (None, 0, 0, None)
+    complete(store)
+    assert [store.get_sweep(sweep.id).failed_samples for sweep in (first, second)] == [0, 0]
+
+
+def test_a_cell_some_of_whose_samples_failed_is_reused_and_says_so(store: Store) -> None:
+    send(store, 2)
+    complete(store, file=HALF_FAILED)
+    second = send(store, 2)
+    assert counts(store, second.id) == (2, 1, 0, 1)
+    assert second.failed_samples == 1
+    first, other = store.list_cells(second.id).data
+    assert (first.failed_samples, first.sample_error, other.failed_samples) == (1, "too long", 0)
+
+
+def test_a_search_computes_a_further_cell_anew_all_of_whose_samples_failed(store: Store) -> None:
+    send(store, 1, start=5)
+    complete(store, file=ALL_FAILED)
+    searched = send(store, 1)
+    complete(store)
+    extended = store.extend_sweep(searched.id, [a_cell(5)])
+    assert (extended.request_counts.completed, extended.request_counts.reused) == (1, 0)
+
+
+def test_the_cells_that_failed_or_have_failed_samples_can_be_listed_alone(store: Store) -> None:
+    sweep = send(store, 5)
+    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
+    complete(store)
+    complete(store, 2, file=HALF_FAILED)
+    failing = store.list_cells(sweep.id, only_failures=True)
+    assert [(cell.error, cell.failed_samples) for cell in failing.data] == [("died", 0), (None, 1), (None, 1)]
+    page = store.list_cells(sweep.id, only_failures=True, after=failing.data[0].id, limit=1)
+    assert (page.data, page.has_more) == (failing.data[1:2], True)
+
+
+def test_events_count_failed_samples(store: Store) -> None:
+    sweep = send(store, 1)
+    complete(store, file=HALF_FAILED)
+    assert [event.data["failed_samples"] for event in store.events(sweep.id)] == [0, 1, 1]

@@ -85,7 +85,9 @@ class StoreMachine(RuleBasedStateMachine):
         reports = []
         for lease, ending in zip(data.draw(st.permutations(self.leases)), endings, strict=False):
             self.published += 1
-            done = completed(lease, CellFile(name=f"{self.published}", rows=self.published, sha256="s"))
+            failed = self.published % 3  # of the first two all samples, of others some or none
+            file = CellFile(name=f"{self.published}", rows=self.published, sha256="s", failed_samples=failed)
+            done = completed(lease, file)
             reports.append(done if ending is Ending.COMPLETED else ended(lease, ending, "no"))
         late = self.both("report", reports)
         assert isinstance(late, list)
