@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.store.protocol import Store
 from jobs.store.records import Beat, Ending
 from jobs.store.states import SweepState
-from tests.jobs.store.calls import ALL_FAILED, FILE, HALF_FAILED, complete, counts, kinds, lease, send
+from tests.jobs.store.calls import ALL_FAILED, FILE, HALF_FAILED, complete, counts, kinds, lease, leased, send
 from tests.jobs.world import a_cell, completed, ended
 
 
@@ -88,7 +88,7 @@ def test_a_search_computes_a_further_cell_anew_all_of_whose_samples_failed(store
     complete(store, file=ALL_FAILED)
     searched = send(store, 1)
     complete(store)
-    extended = store.extend_sweep(searched.id, [a_cell(5)])
+    extended = store.extend_sweep(leased(store, searched.id), [a_cell(5)])
     assert (extended.request_counts.completed, extended.request_counts.reused) == (1, 0)
 
 
