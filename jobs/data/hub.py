@@ -106,8 +106,15 @@ def _write(folder: Path, source: HubSource, rows: Mapping[str, Mapping[str, Sequ
 
 
 def _write_facts(folder: Path, by_language: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """Write rows that are the same fact in every language: `sub_<language>`, `obj_<language>`, the own `template`."""
+    """Write rows that are the same fact in every language: `sub_<language>`, `obj_<language>`, the own `template`.
+
+    Raises ValueError where a language's row is about another fact than the one in the same place elsewhere.
+    """
     longest = max(by_language.values(), key=len)
+    for language, rows in by_language.items():
+        for at, (row, fact) in enumerate(zip(rows, longest, strict=False), 1):
+            if any(row.get(key) != fact.get(key) for key in (f"sub_{language}", f"obj_{language}")):
+                raise ValueError(f"row {at} of {language} is another fact than row {at} elsewhere; they do not align")
     facts = [
         {
             "id": str(at),

@@ -35,6 +35,12 @@ def test_what_is_in_a_file_decides_how_it_is_read(lists: Path, text: Path) -> No
     assert tensors.id == read_neuron_file(text, model=MODEL, languages=None).id
 
 
+def test_a_byte_order_mark_at_the_head_of_json_changes_nothing(text: Path) -> None:
+    plain = read_neuron_file(text, model=MODEL, languages=None)
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    assert read_neuron_file(text, model=MODEL, languages=None).id == plain.id
+
+
 def test_lists_need_the_names_of_their_languages(lists: Path) -> None:
     with pytest.raises(InvalidRequest, match="--languages-from") as caught:
         read_neuron_file(lists, model=MODEL, languages=None)

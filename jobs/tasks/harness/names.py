@@ -115,7 +115,7 @@ def _own(folder: Path) -> dict[str, Path]:
 def _in_folder(folder: Path, _stamp: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.yaml")):
-        for name in _TASK_LINE.findall(path.read_text(encoding="utf-8", errors="replace")):
+        for name in _TASK_LINE.findall(path.read_text(encoding="utf-8-sig", errors="replace")):
             found.setdefault(name, path)
     return found
 
@@ -146,7 +146,7 @@ def _reached(path: Path) -> tuple[list[str], list[str]]:
 
     Loader.add_constructor("!function", collect)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506  # a subclass of the safe one
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506  # a subclass of the safe one
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}", param="name") from error
     return functions, list(_includes(raw))

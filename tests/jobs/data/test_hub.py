@@ -168,3 +168,18 @@ def test_the_newest_commit_is_taken_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert {revision for *_, revision in asked} == {commit}
     (repo / "refs" / "main").write_text("f" * 40)
     assert HubData(cache=tmp_path / "hub").folder("include_lite") == folder
+
+
+def test_parallel_facts_that_do_not_stand_in_the_same_rows_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greece = ROWS["mlama_dod"]
+    china = {**greece, "sub_en": "CN-en", "obj_en": "Beijing", "sub_fr": "CN-fr", "obj_fr": "Pékin"}
+
+    def load(path: str, config: str, *, split: str) -> list[dict[str, Any]]:
+        del path, split
+        return [china, greece] if config == "fr" else [greece, china]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(InvalidRequest, match="row 1 of fr is another fact than row 1 elsewhere; they do not align"):
+        HubData(cache=tmp_path / "hub", mirror=tmp_path).folder("mlama_dod")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from http.client import IncompleteRead
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
+from jobs.metrics.corpus_metrics import Bleu, ChrfPlus, CorpusMetric, counts_of
 from jobs.metrics.corpus_score import BLEU_13A, CHRF_PLUS, CorpusScore
 
 RNG = np.random.default_rng(7)
@@ -46,7 +48,7 @@ def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> 
     assert verdict.delta_ci_high is not None
     assert verdict.delta == pytest.approx(steered.score - baseline.score)
     assert verdict.delta_ci_low < steered.score - baseline.score < verdict.delta_ci_high
-    assert verdict.signature == metric.signature == str(signatures[name])
+    assert verdict.signature == str(signatures[name])
 
 
 def test_without_items_there_is_no_value() -> None:
@@ -54,13 +56,62 @@ def test_without_items_there_is_no_value() -> None:
     assert (verdict.n, verdict.value, verdict.note) == (0, None, None)
 
 
-def test_a_tokenizer_that_cannot_be_had_leaves_a_note_and_no_value() -> None:
-    def unreachable() -> Any:
-        raise OSError("no route to host")
+class Unreachable:
+    """A tokenizer's model that cannot be fetched `failures` times."""
 
-    metric = CorpusScore("bleu_far", unreachable)
+    def __init__(self, error: BaseException, failures: int) -> None:
+        self.error, self.failures = error, failures
+
+    def __call__(self) -> Bleu:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise self.error
+        return Bleu("13a")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("no route to host"), IncompleteRead(b"no route to host"), RuntimeError("no route to host"), SystemExit(1)],
+)
+def test_a_tokenizer_that_cannot_be_had_leaves_a_note_and_no_value(error: BaseException) -> None:
+    metric = CorpusScore("bleu_far", Unreachable(error, failures=2))
     for verdict in (metric.alone(samples(PLAIN), RNG), metric.against(samples(STEERED), samples(PLAIN), RNG)):
         assert (verdict.n, verdict.value, verdict.delta) == (40, None, None)
         assert verdict.note is not None
         assert "bleu_far" in verdict.note
-        assert "no route to host" in verdict.note
+        assert str(error) in verdict.note
+    assert metric.alone(samples(PLAIN), RNG).value is not None, "it is tried again, and was there the third time"
+
+
+ODD = [
+    "",
+    "a",
+    "!",
+    "(hi) there,",
+    "ね。 すごい",
+    "x  y\u00a0z",
+    "...",
+    "word",
+    "ab ab ab ab ab",
+    "don't stop-now 'quoted'",
+]
+
+
+@pytest.mark.parametrize(
+    ("metric", "theirs"),
+    [
+        (Bleu("13a"), BLEU(force=True)),
+        (Bleu("char"), BLEU(tokenize="char", force=True)),
+        (ChrfPlus(), CHRF(word_order=2)),
+    ],
+    ids=["bleu", "bleu of characters", "chrf"],
+)
+def test_the_score_of_added_counts_is_sacrebleus(metric: CorpusMetric, theirs: Any) -> None:
+    rng = np.random.default_rng(3)
+    corpora = [(STEERED, GOLD), (GOLD, GOLD), (ODD, list(reversed(ODD))), ([""], ["a"]), (["b c"], ["a"])]
+    for _ in range(20):
+        drawn = rng.choice(len(ODD), size=(2, 5))
+        corpora.append(([ODD[at] for at in drawn[0]], [ODD[at] for at in drawn[1]]))
+    for written, gold in corpora:
+        counts = counts_of(metric, written, gold)
+        assert metric.score(counts.sum(axis=0)) == pytest.approx(theirs.corpus_score(written, [gold]).score)

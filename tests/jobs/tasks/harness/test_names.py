@@ -20,6 +20,12 @@ def test_tasks_of_the_server_are_found_by_name(folder: Path) -> None:
     assert [yaml_of(name, folder).name for name in NAMES] == [f"{name}.yaml" for name in NAMES]
 
 
+def test_a_task_behind_a_byte_order_mark_is_found(folder: Path) -> None:
+    path = folder / f"{NAMES[0]}.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert yaml_of(NAMES[0], folder) == path
+
+
 def test_tasks_that_come_with_lm_eval_are_found_beside_them(folder: Path) -> None:
     assert yaml_of("xcopa_it", folder).is_relative_to(bundled_folder())
     assert {"et", "it", "zh"} <= languages_of("xcopa_{language}", folder)
