@@ -25,11 +25,11 @@ import torch
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.files import sync_folder
 from ampsweep.folders.model import CONFIG, fingerprint
+from ampsweep.folders.weights import read_header, weight_files
 from engine.edits import Edits, require_neurons, resolve
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 
-INDEX = "model.safetensors.index.json"
 CARD = "README.md"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
@@ -86,7 +86,7 @@ def export(folder: Path, neurons: NeuronSet, intervention: Intervention, out: Pa
     if out.exists():
         raise InvalidRequest(f"{out} is there already; name a folder that is not", param="out")
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    files = _weight_files(folder)
+    files = {path.name for path in weight_files(folder)}
     tensors, axis = _projections(folder, files, config, neurons)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -132,14 +132,10 @@ def _foldable(intervention: Intervention, neurons: NeuronSet) -> Edits:
     return edits
 
 
-def _weight_files(folder: Path) -> set[str]:
-    if (folder / INDEX).is_file():
-        return set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    return {path.name for path in folder.glob("*.safetensors")}
-
-
 def _goes_along(name: str) -> bool:
-    return name.endswith(_COPIED) or name.upper().startswith(_LICENSES)
+    """Whether a file is copied: not the config and index of weights in Mistral's own format, which are not scaled."""
+    other = name == "params.json" or name.startswith("consolidated")
+    return not other and (name.endswith(_COPIED) or name.upper().startswith(_LICENSES))
 
 
 def _projections(
@@ -154,7 +150,7 @@ def _projections(
     axis = 0 if kind in _TRANSPOSED else 1
     found: dict[int, _Tensor] = {}
     for file in sorted(files):
-        start, header = _header(folder / file)
+        start, header = read_header(folder / file)
         for name, entry in header.items():
             if match := path.search(name):
                 if entry["dtype"] not in _DTYPES:
@@ -174,15 +170,6 @@ def _projections(
             param="neurons",
         )
     return found, axis
-
-
-def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return where a safetensors file's tensors begin, and what it says of each by name."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(size))
-    header.pop("__metadata__", None)
-    return 8 + size, header
 
 
 def _scale(path: Path, tensor: _Tensor, axis: int, indices: np.ndarray, factors: np.ndarray) -> None:

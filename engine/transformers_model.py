@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
+from engine.checkpoint import check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.edits import Edits
 from engine.hooks import Hooks
@@ -34,7 +35,9 @@ class TransformersModel:
         if dtype not in _DTYPES:
             raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}", param="dtype")
         mark = fingerprint(folder)
+        check_checkpoint(folder)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        check_tokenizer(self.tokenizer, name)
         self.texts = TokenTexts(self.tokenizer)
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=_DTYPES[dtype], attn_implementation="eager"

@@ -18,7 +18,8 @@ import numpy as np
 
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
-from ampsweep.folders.model import read_model_folder
+from ampsweep.folders.model import ModelFolder, read_model_folder
+from engine.checkpoint import check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Ticket
@@ -77,9 +78,24 @@ class VllmEngine:
         """
         settings = settings or VllmSettings()
         shape = await asyncio.to_thread(read_model_folder, folder, name=name)
+        await asyncio.to_thread(check_checkpoint, folder)
         loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
         await loop.start()
+        try:
+            engine = await cls._described(loop, shape, dtype=dtype, settings=settings)
+            await prove_steering(engine)
+        except BaseException:
+            await loop.stop()
+            raise
+        return engine
+
+    @classmethod
+    async def _described(
+        cls, loop: EngineLoop, shape: ModelFolder, *, dtype: str, settings: VllmSettings
+    ) -> VllmEngine:
+        """Return the engine over a started loop, with what vLLM says of the model."""
         tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
+        check_tokenizer(tokenizer, shape.name)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,
@@ -91,7 +107,7 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
-        engine = cls(
+        return cls(
             info,
             loop,
             tokenizer,
@@ -99,12 +115,6 @@ class VllmEngine:
             embedding_rows=embedding_rows,
             takes_statistics=await loop.call(_takes_statistics),
         )
-        try:
-            await prove_steering(engine)
-        except BaseException:
-            await engine.close()
-            raise
-        return engine
 
     @property
     def info(self) -> EngineInfo:

@@ -19,6 +19,10 @@ def _hash(path: Path, _size: int, _time: int, _inode: int) -> str:
     return file_hash(path)
 
 
-def files_hash(files: list[Path]) -> str:
-    """Return one hash (64 hex digits) over the names and bytes of some files, whatever their order."""
-    return content_hash([[path.name, cached_hash(path)] for path in sorted(files)], length=64)
+def files_hash(files: list[Path], *, root: Path | None = None) -> str:
+    """Return one hash (64 hex digits) over the names and bytes of some files, whatever their order.
+
+    With a `root` their names are the paths below it.
+    """
+    named = [(path.name if root is None else path.relative_to(root).as_posix(), path) for path in sorted(files)]
+    return content_hash([[name, cached_hash(path)] for name, path in named], length=64)

@@ -11,6 +11,8 @@ from ampsweep.errors import InvalidRequest
 _HUB_NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?")
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """What is fetched: no code, and no weights but safetensors."""
+_OTHER_FORMATS = ("consolidated*", "params.json", "original/*")
+"""Weights in other formats, beside those in the Hugging Face one."""
 
 
 def is_hub_name(name: str) -> bool:
@@ -35,7 +37,14 @@ def fetch_model(name: str) -> Path:
             f"{name} is on the Hub: install huggingface-hub, or give a folder", param="model"
         ) from error
     try:
-        return Path(snapshot_download(found["repo"], revision=found["revision"], allow_patterns=list(_FILES)))
+        return Path(
+            snapshot_download(
+                found["repo"],
+                revision=found["revision"],
+                allow_patterns=list(_FILES),
+                ignore_patterns=list(_OTHER_FORMATS),
+            )
+        )
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise InvalidRequest(
             f"the model {name} could not be fetched from the Hub: {error}; check the name and the revision, set "

@@ -14,12 +14,19 @@ from typing import Any
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hashing import files_hash
 from ampsweep.folders.hub_model import source_of
+from ampsweep.folders.weights import safetensors_files, weight_files
 
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
 _FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # what a model of this type has that says nothing else
-_TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens")
+_TEMPLATES = "additional_chat_templates"
+_OTHER_WEIGHTS = (
+    *(".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".msgpack", ".h5", ".tflite", ".mlmodel", ".npz"),
+)
+_ABOUT = (".md", ".rst", ".pdf", ".html", ".ipynb", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".mp4", ".log")
+_LEGAL = ("license", "licence", "notice", "copying", "use_policy", "usage_policy")
+_OF_TRAINING = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +44,20 @@ class ModelFolder:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 64 hex digits over the bytes of all that decides a model's answers: configs, tokenizer and weights.
+    """Return 64 hex digits over the bytes of all that can change a model's answers.
 
-    The weights are read whole (about 2 GB a second): two models may differ in one row only, when neurons were edited.
-    Files that have not changed since are not read again. Raises InvalidRequest where the folder holds no model.
+    That is every file of the folder and of its chat templates' folder, but for weights in other formats, texts about
+    the model, and hidden files. The weights are read whole (about 2 GB a second): two models may differ in one row
+    only, when neurons were edited. Files that have not changed since are not read again. Raises InvalidRequest where
+    the folder holds no model.
     """
-    if not (folder / CONFIG).is_file() or not any(folder.glob("*.safetensors")):
+    if not (folder / CONFIG).is_file():
         raise InvalidRequest(f"{folder.name} is no model folder: it needs {CONFIG} and *.safetensors", param="model")
-    return files_hash([path for path in folder.iterdir() if _decides_answers(path.name)])
+    if not safetensors_files(folder):
+        weight_files(folder)  # which says what the folder has instead
+    templates = folder / _TEMPLATES
+    paths = [*folder.iterdir(), *(templates.rglob("*") if templates.is_dir() else ())]
+    return files_hash([path for path in paths if path.is_file() and _can_change_answers(path.name)], root=folder)
 
 
 def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
@@ -78,5 +91,10 @@ def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:
     return layers, width
 
 
-def _decides_answers(name: str) -> bool:
-    return name in (CONFIG, "generation_config.json") or name.startswith(_TOKENIZER) or name.endswith(".safetensors")
+def _can_change_answers(name: str) -> bool:
+    lower = name.lower()
+    return not (
+        lower.startswith((".", "consolidated", *_LEGAL))
+        or lower.endswith((*_OTHER_WEIGHTS, *_ABOUT))
+        or lower in _OF_TRAINING
+    )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ampsweep.folders.weights import weight_files
 from engine.vllm_patch.options import PathName, SteeringOptions
 from engine.vllm_patch.versions import check_version
 
@@ -91,7 +93,10 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     path = settings.path or ("host" if on_cpu else "device")
     arguments: dict[str, Any] = {
-        "model": str(folder),
+        # One format for all engines, whatever others the folder has.
+        "config_format": "hf",
+        "load_format": "safetensors",
+        "tokenizer_mode": "hf",
         "dtype": dtype,
         "worker_cls": _WORKERS[on_cpu],
         "distributed_executor_backend": "uni" if settings.workers == 1 else "mp",
@@ -111,8 +116,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "disable_log_stats": True,
         "seed": 0,
     }
-    with _hidden_from_vllm():
-        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    with _hidden_from_vllm(), _without_other_weights(folder) as shown:
+        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     limit_prefix_reads(engine)
     return engine
 
@@ -121,6 +126,20 @@ def _choose_runner(runner: RunnerName | None) -> None:
     """Make vLLM take this model runner; None leaves it to vLLM, and to the environment that the user has set."""
     if runner is not None:
         os.environ[_V2_RUNNER] = str(int(runner == "v2"))
+
+
+@contextmanager
+def _without_other_weights(folder: Path) -> Iterator[Path]:
+    """Yield a folder in which vLLM finds the model's weights and no others: it reads every safetensors file."""
+    others = set(folder.glob("*.safetensors")) - set(weight_files(folder))
+    if not others:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="ampsweep-model-") as shown:
+        for path in folder.iterdir():
+            if path not in others:
+                (Path(shown) / path.name).symlink_to(path.resolve())
+        yield Path(shown)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
+from ampsweep.folders.weights import INDEX
 from engine.edits import resolve
-from engine.export import CARD, INDEX, export
+from engine.export import CARD, export
 from engine.intervention import Intervention
 from engine.neuron_set import NeuronSet
 from engine.protocol import Score, ScoreRequest, Steering

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint, read_model_folder, read_shape
 
@@ -20,8 +21,21 @@ def folder(tmp_path: Path) -> Path:
     return model
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"),
+        *("chat_template.jinja", "chat_template.json", "additional_chat_templates/tools.jinja", "spiece.model"),
+        *("sentencepiece.bpe.model", "params.json", "tekken.json", "qwen.tiktoken", "vocab.txt", "modeling_own.py"),
+        "model.safetensors.index.json",
+    ],
+)
 def test_the_fingerprint_is_of_every_byte_that_decides(folder: Path, name: str) -> None:
+    without = fingerprint(folder)
+    if not (folder / name).exists():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+        assert fingerprint(folder) != without, "a file that was not there can change answers too"
     before = fingerprint(folder)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -31,14 +45,25 @@ def test_the_fingerprint_is_of_every_byte_that_decides(folder: Path, name: str) 
 
 def test_the_fingerprint_is_not_of_the_place_or_the_readme(folder: Path, tmp_path: Path) -> None:
     before = fingerprint(folder)
-    (folder / "README.md").write_text("about")
+    for name in (
+        *("README.md", "LICENSE", "LICENSE.txt", "Notice", ".gitattributes", "USE_POLICY.md", "picture.PNG"),
+        *("pytorch_model.bin", "model.gguf", "consolidated.safetensors", "consolidated.00.pth", "trainer_state.json"),
+    ):
+        (folder / name).write_text("about")
+    for name in ("onnx/model.onnx", "original/params.json", ".cache/huggingface/download.lock"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("beside")
     assert fingerprint(folder.rename(tmp_path / "elsewhere")) == before
+
+
+def test_the_fingerprint_of_the_bundled_model_is_what_its_cells_were_computed_with() -> None:
+    assert fingerprint(ATLAS_MODEL) == "ddcb37db800117fc03a2244c048d3b788c09290a588697e002207846b34fe3c9"
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_a_folder_without_a_model_is_refused(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
-    with pytest.raises(InvalidRequest, match="no model folder") as caught:
+    with pytest.raises(InvalidRequest, match=r"no (complete )?model folder") as caught:
         fingerprint(folder)
     assert caught.value.param == "model"
 

@@ -1,0 +1,104 @@
+"""The files of a model's weights: which of a folder's files they are, and whether they are whole.
+
+Weights are read in the Hugging Face format alone, by every engine. Others (`consolidated.safetensors`, *.bin, *.gguf)
+may lie beside them, and may hold other numbers: nothing reads them. Knows no tensor's meaning and imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ampsweep.errors import InvalidRequest
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_LFS_POINTER = b"version https://git-lfs"
+_MISTRAL = "consolidated"
+_AGAIN = "download the model again, all of its files"
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """Return the folder's safetensors files, in order, without those of Mistral's own format."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith(_MISTRAL))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a model's weights, in order.
+
+    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, a file that its index
+    names is missing, or several files have no index.
+    """
+    files = safetensors_files(folder)
+    if (folder / INDEX).is_file():
+        names = sorted(set(_index(folder).values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise _wrong(folder, f"{INDEX} names {', '.join(missing)}, which is not there; {_AGAIN}")
+        return [folder / name for name in names]
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if files:
+        names = [path.name for path in files]
+        raise _wrong(folder, f"there is no {SINGLE}, and no {INDEX} to say what {', '.join(names)} hold; {_AGAIN}")
+    raise _wrong(folder, _no_weights(folder))
+
+
+def check_weight_files(folder: Path) -> None:
+    """Raise InvalidRequest (param "model") where a file of the weights is missing, cut short or a placeholder."""
+    for path in weight_files(folder):
+        read_header(path)
+
+
+def read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return where a safetensors file's tensors begin, and what its header says of each by name.
+
+    Raises InvalidRequest (param "model") for a file that is not whole.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+        if start == _LFS_POINTER:
+            raise _wrong(path.parent, f"{path.name} is a pointer of Git LFS, not the weights; run: git lfs pull")
+        length = int.from_bytes(start[:8], "little")
+        file.seek(8)
+        try:
+            header = json.loads(file.read(length)) if 8 + length <= size else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise _wrong(path.parent, f"{path.name} is no safetensors file, or is cut short; {_AGAIN}")
+    header.pop("__metadata__", None)
+    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if end > size:
+        raise _wrong(path.parent, f"{path.name} has {size} bytes where its header says {end}: cut short; {_AGAIN}")
+    return 8 + length, header
+
+
+def _index(folder: Path) -> Mapping[str, str]:
+    try:
+        found: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _wrong(folder, f"{INDEX} cannot be read: {error}; {_AGAIN}") from error
+    return found
+
+
+def _no_weights(folder: Path) -> str:
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".gguf"))
+    if any(folder.glob(f"{_MISTRAL}*.safetensors")):
+        return (
+            "its weights are in Mistral's own format (consolidated.safetensors) alone; download the Hugging Face "
+            "files of the same model too (model*.safetensors)"
+        )
+    if others:
+        return (
+            f"its weights are in {others[0]}; only safetensors are read: load it with transformers and save it with "
+            "save_pretrained"
+        )
+    return "it has no *.safetensors file"
+
+
+def _wrong(folder: Path, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{folder.name} is no complete model folder: {message}", param="model")

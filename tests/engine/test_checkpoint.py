@@ -1,0 +1,174 @@
+"""Incomplete model folders are refused by what they lack, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.weights import weight_files
+from engine.checkpoint import check_checkpoint, check_tokenizer
+from engine.transformers_engine import TransformersEngine
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ATLAS_MODEL, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = load_file(ATLAS_MODEL / WEIGHTS)
+    return tensors
+
+
+Break = Callable[[Path, dict[str, Tensor]], None]
+
+
+def write(folder: Path, tensors: dict[str, Tensor], name: str = WEIGHTS) -> None:
+    save_file(tensors, folder / name, metadata={"format": "pt"})
+
+
+def shard(folder: Path, weights: dict[str, Tensor], *, files: int = 2, index: bool = True) -> None:
+    (folder / WEIGHTS).unlink()
+    names = sorted(weights)
+    parts = [names[::2], names[1::2]]
+    for part, file in list(zip(parts, SHARDS, strict=True))[:files]:
+        write(folder, {name: weights[name] for name in part}, file)
+    if index:
+        whole = {name: file for part, file in zip(parts, SHARDS, strict=True) for name in part}
+        (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": whole}))
+
+
+def without_head(folder: Path, _: dict[str, Tensor]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+
+
+def without_layer(folder: Path, weights: dict[str, Tensor]) -> None:
+    write(folder, {name: tensor for name, tensor in weights.items() if ".layers.3.mlp." not in name})
+
+
+def renamed(folder: Path, weights: dict[str, Tensor]) -> None:
+    write(folder, {name.replace("model.layers", "model.decoder.layers"): tensor for name, tensor in weights.items()})
+
+
+def with_another(folder: Path, weights: dict[str, Tensor]) -> None:
+    write(folder, {**weights, "model.layers.0.mlp.more.weight": torch.zeros(2)})
+
+
+def of_another_shape(folder: Path, weights: dict[str, Tensor]) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    write(folder, {**weights, name: weights[name][:, :-1].contiguous()})
+
+
+def cut_short(folder: Path, _: dict[str, Tensor]) -> None:
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: len(content) // 2])
+
+
+def cut_in_its_header(folder: Path, _: dict[str, Tensor]) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
+
+
+def a_pointer(folder: Path, _: dict[str, Tensor]) -> None:
+    (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9713312\n")
+
+
+def without_tokenizer(folder: Path, _: dict[str, Tensor]) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def pickled(folder: Path, weights: dict[str, Tensor]) -> None:
+    (folder / WEIGHTS).unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def of_mistral(folder: Path, _: dict[str, Tensor]) -> None:
+    (folder / WEIGHTS).rename(folder / "consolidated.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (without_head, "lacks weights of its model: lm_head.weight;"),
+        (without_layer, "lacks weights of its model: model.layers.3.mlp.down_proj.weight, "),
+        (renamed, "lacks weights of its model: .* and [0-9]+ more"),
+        (with_another, "no place for: model.layers.0.mlp.more.weight;"),
+        (of_another_shape, "another shape than its config.json says: model.layers.1.mlp.down_proj.weight;"),
+        (cut_short, "model.safetensors has [0-9]+ bytes where its header says [0-9]+: cut short"),
+        (cut_in_its_header, "model.safetensors is no safetensors file, or is cut short"),
+        (a_pointer, "git lfs pull"),
+        (without_tokenizer, "has no tokenizer; add the tokenizer's files"),
+        (pickled, "pytorch_model.bin; only safetensors are read"),
+        (of_mistral, "consolidated.safetensors.* download the Hugging Face files"),
+        (lambda folder, weights: shard(folder, weights, files=1), f"{INDEX} names {SHARDS[1]}, which is not there"),
+        (lambda folder, weights: shard(folder, weights, index=False), f"no {INDEX} to say what"),
+        (lambda folder, weights: shard(folder, weights, files=1, index=False), f"no {INDEX} to say what"),
+    ],
+)
+def test_an_incomplete_folder_is_refused_by_what_it_lacks(
+    folder: Path, weights: dict[str, Tensor], spoil: Break, complaint: str
+) -> None:
+    spoil(folder, weights)
+    with pytest.raises(InvalidRequest) as caught:
+        TransformersEngine(folder)
+    assert re.search(complaint, caught.value.message), caught.value.message
+    assert caught.value.param == "model"
+
+
+def test_a_complete_folder_passes_in_one_file_or_several(folder: Path, weights: dict[str, Tensor]) -> None:
+    check_checkpoint(folder)
+    shard(folder, weights)
+    check_checkpoint(folder)
+    assert [path.name for path in weight_files(folder)] == list(SHARDS)
+
+
+def test_weights_in_another_format_beside_them_are_no_matter(folder: Path, weights: dict[str, Tensor]) -> None:
+    write(folder, {"tok_embeddings.weight": torch.zeros(2)}, "consolidated.safetensors")
+    check_checkpoint(folder)
+    assert [path.name for path in weight_files(folder)] == [WEIGHTS]
+
+
+class Same:
+    """A tokenizer without its files: whatever the text, the same tokens."""
+
+    def encode(self, _text: str, *, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        return [1, 2]
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        assert skip_special_tokens
+        return "a" * len(ids)
+
+
+class Lower:
+    """A tokenizer that changes case and spaces."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        return [ord(letter) for letter in text.lower()]
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        assert skip_special_tokens
+        return " ".join(map(chr, ids))
+
+
+def test_a_tokenizer_must_tell_texts_apart() -> None:
+    check_tokenizer(Lower(), "tiny")
+    with pytest.raises(InvalidRequest, match="does not tell texts apart: 'The capital"):
+        check_tokenizer(Same(), "tiny")
