@@ -24,7 +24,22 @@ _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".msgpack", ".h5", ".tflite", ".mlmodel", ".npz"),
 )
-_ABOUT = (".md", ".rst", ".pdf", ".html", ".ipynb", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".mp4", ".log")
+_ABOUT = (
+    ".index.json",
+    ".md",
+    ".rst",
+    ".pdf",
+    ".html",
+    ".ipynb",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".svg",
+    ".webp",
+    ".mp4",
+    ".log",
+)
 _LEGAL = ("license", "licence", "notice", "copying", "use_policy", "usage_policy")
 _OF_TRAINING = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 
@@ -47,7 +62,7 @@ def fingerprint(folder: Path) -> str:
     """Return 64 hex digits over the bytes of all that can change a model's answers.
 
     That is every file of the folder and of its chat templates' folder, but for weights in other formats, texts about
-    the model, and hidden files. The weights are read whole (about 2 GB a second): two models may differ in one row
+    the model, the index of its weights (which may only say what they hold) and hidden files. The weights are read whole (about 2 GB a second): two models may differ in one row
     only, when neurons were edited. Files that have not changed since are not read again. Raises InvalidRequest where
     the folder holds no model.
     """

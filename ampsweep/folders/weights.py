@@ -28,11 +28,14 @@ def safetensors_files(folder: Path) -> list[Path]:
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a model's weights, in order.
 
-    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, a file that its index
-    names is missing, or several files have no index.
+    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, or two sets of them; where
+    a file that its index names is missing, or several files have no index.
     """
     files = safetensors_files(folder)
     if (folder / INDEX).is_file():
+        if (folder / SINGLE).is_file():
+            message = f"it has two sets of weights, {SINGLE} and the shards of {INDEX}, of which engines read different"
+            raise _wrong(folder, f"{message} ones; remove one of them")
         names = sorted(set(_index(folder).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
@@ -47,9 +50,22 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_weight_files(folder: Path) -> None:
-    """Raise InvalidRequest (param "model") where a file of the weights is missing, cut short or a placeholder."""
+    """Check that the files of the weights are whole, and that the index says what they hold.
+
+    Raises InvalidRequest (param "model") where a file is missing, cut short or a placeholder, or a tensor stands in
+    another file than the index says or in several.
+    """
+    found: dict[str, str] = {}
     for path in weight_files(folder):
-        read_header(path)
+        for tensor in read_header(path)[1]:
+            if tensor in found:
+                raise _wrong(folder, f"{tensor} stands in {found[tensor]} and in {path.name}; {_AGAIN}")
+            found[tensor] = path.name
+    if (folder / INDEX).is_file():
+        index = _index(folder)
+        wrong = sorted(tensor for tensor in {*found, *index} if found.get(tensor) != index.get(tensor))
+        if wrong:
+            raise _wrong(folder, f"{INDEX} does not say where {wrong[0]} stands, or says it wrongly; {_AGAIN}")
 
 
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:

@@ -131,6 +131,26 @@ def test_an_incomplete_folder_is_refused_by_what_it_lacks(
     assert caught.value.param == "model"
 
 
+def test_an_index_that_says_otherwise_than_the_files_is_refused(folder: Path, weights: dict[str, Tensor]) -> None:
+    shard(folder, weights)
+    name = sorted(weights)[0]
+    told = json.loads((folder / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps({"weight_map": {**told["weight_map"], name: SHARDS[1]}}))
+    with pytest.raises(InvalidRequest, match=f"where {name} stands, or says it wrongly"):
+        check_checkpoint(folder)
+    (folder / INDEX).write_text(json.dumps(told))
+    write(folder, {**load_file(folder / SHARDS[1]), name: weights[name]}, SHARDS[1])
+    with pytest.raises(InvalidRequest, match=f"{name} stands in {SHARDS[0]} and in {SHARDS[1]}"):
+        check_checkpoint(folder)
+
+
+def test_two_sets_of_weights_are_refused(folder: Path, weights: dict[str, Tensor]) -> None:
+    shard(folder, weights)
+    write(folder, weights)
+    with pytest.raises(InvalidRequest, match="two sets of weights"):
+        check_checkpoint(folder)
+
+
 def test_a_complete_folder_passes_in_one_file_or_several(folder: Path, weights: dict[str, Tensor]) -> None:
     check_checkpoint(folder)
     shard(folder, weights)

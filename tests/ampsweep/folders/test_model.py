@@ -27,7 +27,6 @@ def folder(tmp_path: Path) -> Path:
         *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"),
         *("chat_template.jinja", "chat_template.json", "additional_chat_templates/tools.jinja", "spiece.model"),
         *("sentencepiece.bpe.model", "params.json", "tekken.json", "qwen.tiktoken", "vocab.txt", "modeling_own.py"),
-        "model.safetensors.index.json",
     ],
 )
 def test_the_fingerprint_is_of_every_byte_that_decides(folder: Path, name: str) -> None:
@@ -48,6 +47,7 @@ def test_the_fingerprint_is_not_of_the_place_or_the_readme(folder: Path, tmp_pat
     for name in (
         *("README.md", "LICENSE", "LICENSE.txt", "Notice", ".gitattributes", "USE_POLICY.md", "picture.PNG"),
         *("pytorch_model.bin", "model.gguf", "consolidated.safetensors", "consolidated.00.pth", "trainer_state.json"),
+        "model.safetensors.index.json",
     ):
         (folder / name).write_text("about")
     for name in ("onnx/model.onnx", "original/params.json", ".cache/huggingface/download.lock"):
