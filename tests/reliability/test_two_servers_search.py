@@ -1,0 +1,160 @@
+"""Two servers on one PostgreSQL and a search: each is killed twice, also while it finalizes a rung."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ampsweep import Client
+from jobs.clock import SystemClock
+from jobs.ids import RandomIds
+from jobs.store.sql import SqlStore
+from jobs.store.states import SWEEP_ENDED
+from jobs.store.tables import sweeps
+from tests.ampsweep.served import Served, served
+from tests.postgres import postgres_server
+from tests.reliability.test_killed_processes import rows, spec
+
+pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
+
+RUNGS = 4
+SECONDS = 600
+
+
+@pytest.fixture
+def store() -> Iterator[tuple[SqlStore, str]]:
+    """The servers' database, looked at beside them."""
+    with postgres_server() as url:
+        made = SqlStore(url, SystemClock(), RandomIds())
+        yield made, url
+        made.close()
+
+
+def search() -> dict[str, Any]:
+    """A search of 4 rungs and about 500 cells."""
+    task = {"name": "lss", "languages": ["en"], "limit": 16}
+    return {**spec(122, "random"), "tasks": [task], "search": {"method": "halving", "items": 2, "keep": 15}}
+
+
+class Server:
+    """A server that is started again after it was killed."""
+
+    def __init__(self, model: Path, home: Path, *arguments: str) -> None:
+        self._make = partial(served, model, home, *arguments)
+        self._context: AbstractContextManager[Served] | None = None
+        self.killed_while: list[str] = []
+        self.served: Served | None = None
+
+    def __enter__(self) -> Server:
+        self._context = self._make()
+        self.served = self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._context is not None
+        self._context.__exit__(kind, error, trace)
+
+    @property
+    def pid(self) -> int:
+        assert self.served is not None
+        return self.served.process.pid
+
+    def kill(self, doing: str) -> None:
+        """Kill it and start it again."""
+        assert self.served is not None
+        os.kill(self.pid, signal.SIGKILL)
+        self.served.process.wait()
+        self.killed_while.append(doing)
+        self.__exit__(None, None, None)
+        self.__enter__()
+
+
+def quiet_run(model: Path, folder: Path) -> tuple[list[str], list[dict[str, Any]], int]:
+    """Return samples, summary and cells of the same search on a server that nobody kills."""
+    with served(model, folder / "quiet") as server, Client(server.url) as client:
+        sweep = client.submit(search())
+        *_, last = client.watch(sweep.id)
+        assert last.status == "completed"
+        total = client.sweep(sweep.id).request_counts.total
+        return rows(client.results(sweep.id)), summary_rows(client, sweep.id), total
+
+
+def summary_rows(client: Client, sweep_id: str) -> list[dict[str, Any]]:
+    return client.summary(sweep_id)["rows"]
+
+
+def finalizer(store: SqlStore) -> int | None:
+    """Return the process that has the lease on the finalizing sweep."""
+    with store._database.reading() as db:
+        owner = db.execute(sa.select(sweeps.c.finalizer)).scalar()
+    return None if owner is None else int(owner.rpartition(":")[2])
+
+
+def kill_each_twice(store: SqlStore, sweep_id: str, servers: list[Server], total: int) -> None:
+    """Kill each at a random point of the work, and once while it finalizes, or at another point if it never does."""
+    chance = random.Random(3)
+    points = sorted(chance.sample(range(20, total - 60), 4))
+    order = [*servers, *servers]
+    chance.shuffle(order)
+    until = time.monotonic() + SECONDS
+    while store.get_sweep(sweep_id).state not in SWEEP_ENDED:
+        assert time.monotonic() < until, store.get_sweep(sweep_id)
+        owner = finalizer(store)
+        for server in servers:
+            if server.pid == owner and len(server.killed_while) < 2 and "finalizing" not in server.killed_while:
+                server.kill("finalizing")
+                order.remove(server)
+        if order and store.get_sweep(sweep_id).request_counts.completed >= points[4 - len(order)]:
+            order.pop(0).kill("computing")
+        time.sleep(0.002)
+
+
+def test_every_rung_is_finalized_once_though_each_server_is_killed_twice(
+    model: Path, tmp_path: Path, store: tuple[SqlStore, str]
+) -> None:
+    samples, summary, total = quiet_run(model, tmp_path)
+    books, url = store
+    shared = ("--database-url", url, "--results", str(tmp_path / "published"))
+    begun = time.monotonic()
+    with (
+        Server(model, tmp_path / "one", *shared) as one,
+        Server(model, tmp_path / "other", *shared) as other,
+    ):
+        assert one.served is not None
+        with Client(one.served.url) as client:
+            sweep = client.submit(search())
+        kill_each_twice(books, sweep.id, [one, other], total)
+        took = time.monotonic() - begun
+        with Client(other.served.url if other.served else "") as client:
+            assert rows(client.results(sweep.id)) == samples
+            assert summary_rows(client, sweep.id) == summary
+    assert (len(one.killed_while), len(other.killed_while)) == (2, 2), "the search is too short for so many kills"
+
+    ended = books.get_sweep(sweep.id)
+    assert (ended.request_counts.total, ended.request_counts.failed) == (total, 0)
+    events = books.events(sweep.id, limit=100_000)
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    kinds = Counter(event.type for event in events)
+    assert kinds["sweep.finalizing"] == RUNGS
+    assert kinds["sweep.in_progress"] == RUNGS - 1
+    assert kinds["sweep.completed"] == 1
+    assert kinds["cell.completed"] == total
+    assert ended.files is not None
+    print(
+        f"{total} cells, {RUNGS} rungs, {took:.0f} s; killed while {one.killed_while} and {other.killed_while};"
+        f" {ended.files.epoch} leases to finalize; {kinds['cell.retrying']} cells leased again"
+    )
