@@ -131,7 +131,7 @@ def distinct(ids: Sequence[str]) -> tuple[list[str], int]:
 def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
     where = f"{path.name}, line {number}"
     try:
-        values = parse_json(line, source=where)
+        values = parse_json(line, source=where, param="data")
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}") from error
     if not isinstance(values, dict) or (missing := [key for key in required if key not in values]):

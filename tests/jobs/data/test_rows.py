@@ -124,3 +124,9 @@ def test_a_byte_order_mark_loses_no_row(tmp_path: Path) -> None:
 def test_half_a_character_can_be_shown() -> None:
     with pytest.raises(InvalidRequest, match=r"line 7: label must be 0 or 1; got '\\ud83d'"):
         row(label="\ud83d").number_below("label", 2)
+
+
+def test_a_key_that_stands_twice_in_a_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fr.jsonl").write_text('{"question": "a", "question": "b"}\n')
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 1.* 'question' stands twice"):
+        read_rows(tmp_path / "fr.jsonl")
