@@ -62,9 +62,9 @@ def fingerprint(folder: Path) -> str:
     """Return 64 hex digits over the bytes of all that can change a model's answers.
 
     That is every file of the folder and of its chat templates' folder, but for weights in other formats, texts about
-    the model, the index of its weights (which may only say what they hold) and hidden files. The weights are read whole (about 2 GB a second): two models may differ in one row
-    only, when neurons were edited. Files that have not changed since are not read again. Raises InvalidRequest where
-    the folder holds no model.
+    the model, the index of its weights (which may only say what they hold) and hidden files. The weights are read whole
+    (about 2 GB a second): two models may differ in one row only, when neurons were edited. Files that have not changed
+    since are not read again. Raises InvalidRequest where the folder holds no model.
     """
     if not (folder / CONFIG).is_file():
         raise InvalidRequest(f"{folder.name} is no model folder: it needs {CONFIG} and *.safetensors", param="model")

@@ -28,8 +28,8 @@ def safetensors_files(folder: Path) -> list[Path]:
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a model's weights, in order.
 
-    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, or two sets of them; where
-    a file that its index names is missing, or several files have no index.
+    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, or two sets of them;
+    where a file that its index names is missing, or several files have no index.
     """
     files = safetensors_files(folder)
     if (folder / INDEX).is_file():
