@@ -24,6 +24,8 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
     """
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     except InvalidRequest as error:
         raise _located(error, source, param) from None
 

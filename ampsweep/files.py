@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ampsweep.errors import InvalidRequest
+
 
 @contextmanager
 def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
@@ -30,6 +32,23 @@ def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def check_folder(folder: Path, *, param: str) -> None:
+    """Refuse a folder that cannot be written to, before anything is computed for it.
+
+    One that is not there yet is judged by the nearest that is. Raises InvalidRequest at `param`.
+    """
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot write to {there}: {error.strerror}; give a folder that this user may write to", param=param
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

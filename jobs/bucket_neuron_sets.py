@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
-from jobs.neuron_sets import METADATA, NeuronSetInfo, NeuronSets
+from jobs.neuron_sets import METADATA, NeuronSetInfo, NeuronSets, cannot_save, damaged
 from jobs.storage.places import is_object_store, storage_at
 from jobs.storage.protocol import Storage
 
@@ -48,17 +48,20 @@ class BucketNeuronSets(NeuronSets):
         self.path(neuron_set_id)
         if self._fetch_metadata(neuron_set_id):
             return
-        with tempfile.TemporaryDirectory(prefix="ampsweep-") as made:
-            folder = Path(made)
-            write(folder)
-            digest = _digest(folder)
-            others = [path for path in sorted(folder.iterdir()) if path.name != METADATA]
-            for path in others:
-                self._put(path, f"{neuron_set_id}/{digest}/{path.name}")
-            self._put(folder / METADATA, f"{neuron_set_id}/{METADATA}")
+        try:
+            with tempfile.TemporaryDirectory(prefix="ampsweep-") as made:
+                folder = Path(made)
+                write(folder)
+                digest = _digest(folder)
+                others = [path for path in sorted(folder.iterdir()) if path.name != METADATA]
+                for path in others:
+                    self._put(path, f"{neuron_set_id}/{digest}/{path.name}")
+                self._put(folder / METADATA, f"{neuron_set_id}/{METADATA}")
+        except OSError as error:
+            raise cannot_save(neuron_set_id, self._storage.root, error) from error
 
     def infos(self) -> list[NeuronSetInfo]:
-        """Return all sets, oldest first."""
+        """Return all sets, oldest first, but those whose metadata cannot be read: the log names them."""
         for name in self._storage.names():
             neuron_set_id, _, file = name.partition("/")
             if file == METADATA:
@@ -68,7 +71,11 @@ class BucketNeuronSets(NeuronSets):
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
         """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""
         self._fetch_metadata(neuron_set_id)
-        return super().get(neuron_set_id)
+        try:
+            return super().get(neuron_set_id)
+        except DamagedFile:
+            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)  # it may be mended in the bucket
+            raise
 
     def _fetch_metadata(self, neuron_set_id: str) -> bool:
         """Fetch what says that a set is there; return whether it is."""
@@ -98,7 +105,7 @@ def _digest(folder: Path) -> str:
     try:
         return str(json.loads((folder / METADATA).read_bytes())["sha256"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(f"{METADATA} of neuron set {folder.name} cannot be read: {error}") from error
+        raise damaged(folder.name, error) from error
 
 
 def neuron_sets_at(address: str) -> NeuronSets:

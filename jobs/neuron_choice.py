@@ -42,10 +42,11 @@ def choose_neurons(
 
 
 def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
-    known = {info.id: info for info in neuron_sets.infos()}
-    if neurons.id not in known:
-        raise UnknownName("neuron set", neurons.id, known, param="neurons.id")
-    info = known[neurons.id]
+    try:
+        info = neuron_sets.get(neurons.id)
+    except NotFound:
+        known = [info.id for info in neuron_sets.infos()]
+        raise UnknownName("neuron set", neurons.id, known, param="neurons.id") from None
     if info.fingerprint != model.fingerprint:
         raise InvalidRequest(
             f"neuron set {info.id} was made for another model ({info.model}); choose one of this model's",

@@ -17,7 +17,7 @@ from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.errors import AmpsweepError, InvalidRequest
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, check_folder
 
 if TYPE_CHECKING:
     from engine.protocol import Engine
@@ -44,6 +44,7 @@ def batch(
         raise InvalidRequest(f"there is no file {source}", param="IN.jsonl")
     if not target.parent.is_dir():
         raise InvalidRequest(f"there is no folder {target.parent}", param="OUT.parquet")
+    check_folder(target.parent, param="OUT.parquet")
     failed, lines = run_to_end(_batch(source, target, model=model, neurons=neurons, kind=engine, dtype=dtype))
     text = f"{lines} rows in {target}, {failed} with an error"
     show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)

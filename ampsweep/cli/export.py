@@ -13,6 +13,7 @@ from ampsweep.cli.json_option import json_object
 from ampsweep.cli.output import AsJson, show
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
 
 if TYPE_CHECKING:
     from engine.neuron_set import NeuronSet
@@ -33,6 +34,7 @@ def export(
     from engine.export import export as write
     from engine.intervention import Intervention
 
+    check_folder(out.parent, param="out")
     folder = model_folder(model)
     wanted = Intervention.from_dict(json_object(intervention, param="intervention"))
     written = write(folder, _neuron_set(neurons, folder, model), wanted, out)

@@ -2,10 +2,10 @@
 
 0   done
 1   it failed: an engine, cells of a sweep, a check of `doctor`, a defect of ours
-2   the input is wrong: an option, a field, a file, a name
+2   the input is wrong: an option, a field, a file that cannot be read or written, a name
 3   there is no such thing, or its state does not allow it
 4   the server asks for an API key, or for one that opens more
-5   not now: no server there, none that answers, one that is too busy or still starting
+5   not now: a full disk, no server there, none that answers, one that is too busy or still starting
 130 stopped by Ctrl-C, 143 by SIGTERM
 
 With `--json` among the arguments the line is the object that the server answers errors with.
@@ -13,10 +13,12 @@ With `--json` among the arguments the line is the object that the server answers
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -52,6 +54,15 @@ _CODES: Sequence[tuple[type[AmpsweepError], int]] = (
 _REMEDIES: Sequence[tuple[type[AmpsweepError], str]] = (
     (NoConnection, "start one with `ampsweep serve`, or name another with --server or AMPSWEEP_URL"),
     (Unauthenticated, "set AMPSWEEP_API_KEY to one that `ampsweep keys create` made on the server"),
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FILE_REMEDIES: Sequence[tuple[type[OSError], str]] = (
+    (PermissionError, "give a path that this user may use, or change its permissions"),
+    (FileNotFoundError, "give a path that is there"),
+    (NotADirectoryError, "give a path whose parents are folders"),
+    (IsADirectoryError, "give the path of a file"),
+    (FileExistsError, "give another path"),
 )
 
 _ENDS = (typer.Exit, typer.Abort, BrokenPipeError)
@@ -110,11 +121,27 @@ def _fail(error: Exception, *, as_json: bool) -> None:
             return
         _say(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
+    if isinstance(error, OSError) and error.filename is not None:
+        full = error.errno in _FULL
+        kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
+        _say(_of_file(error), kind, None, code, as_json=as_json)
+        raise typer.Exit(NOT_NOW if full else WRONG_INPUT) from error
     if os.environ.get(TRACEBACK):
         return
     text = f"{type(error).__name__}: {' '.join(str(error).split())} ({TRACEBACK}=1 shows where)"
     _say(text, "server_error", None, "internal_error", as_json=as_json)
     raise typer.Exit(FAILED) from error
+
+
+def _of_file(error: OSError) -> str:
+    """Return what the system refuses about a file or folder, as one line with the path and the remedy."""
+    path = Path(os.fsdecode(error.filename))
+    if path.name.startswith(".") and path.suffix == ".tmp":
+        path = path.parent  # of a file that was to be published there, see `atomic_write`
+    remedy = next((text for kind, text in _FILE_REMEDIES if isinstance(error, kind)), "look at the disk")
+    if error.errno in _FULL:
+        remedy = "make room on that disk, and send the same command again"
+    return f"{path}: {(error.strerror or type(error).__name__).lower()}; {remedy}"
 
 
 def _usage(error: Any) -> str:

@@ -13,6 +13,7 @@ from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.running import run_to_end
 from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, language_warnings
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
 
 
 def identify(
@@ -39,6 +40,7 @@ def identify(
     from engine.identify.identification import identify as find
     from engine.neuron_set import NeuronSet
 
+    check_folder(out, param="out")
     wanted = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
     request = IdentificationRequest.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)

@@ -14,7 +14,7 @@ from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.server import Server, client_of
 from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, check_folder
 
 
 def report(
@@ -33,6 +33,9 @@ def report(
     """Answer the paper's questions from a sweep's Parquet files, in one HTML file without anything outside it."""
     if not out.parent.is_dir():
         raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+    check_folder(out.parent, param="out")
+    if tables is not None:
+        check_folder(tables, param="tables")
     if Path(sweep).is_dir():
         _write(Path(sweep), out, tables, low_resource)
     else:

@@ -11,6 +11,7 @@ from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.server import Server, SweepId, client_of
 from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
 
 
 def results(
@@ -24,6 +25,7 @@ def results(
 
     if out is not None and not out.parent.is_dir():
         raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+    check_folder(Path() if out is None else out.parent, param="out")
     with client_of(server) as client:
         target = out or Path(f"{client.sweep(sweep).id}.parquet")
         client.download(sweep, target)

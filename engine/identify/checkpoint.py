@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.files import atomic_write
+
+log = logging.getLogger(__name__)
 
 SECONDS = 30.0
 """Between two savings: what a recording that is stopped may lose."""
@@ -49,10 +52,13 @@ class Checkpoint:
         """Save `arrays()` if the last saving, or the start, is long enough ago."""
         if self._now() - self._saved_at < self._every:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole: dict[str, Any] = {_IDENTITY: np.array(self.identity), **arrays()}
-        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **whole)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **whole)
+        except OSError as error:  # a full disk, say: the recording itself needs no file
+            log.warning("the recording goes on, but cannot be saved to %s: %s", self.path, error.strerror or error)
         self._saved_at = self._now()
 
     def discard(self) -> None:

@@ -38,6 +38,11 @@ def test_json_is_read_in_any_of_its_encodings(encoding: str) -> None:
     assert parse_json('{"a": "é"}'.encode(encoding)) == {"a": "é"}
 
 
+def test_nesting_without_end_is_no_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
+
+
 def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
     spec, rows = tmp_path / "spec.yaml", tmp_path / "fr.jsonl"
     spec.write_text("name: a\nmodel: tiny\nname: b\n")

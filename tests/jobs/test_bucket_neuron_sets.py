@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.bucket_neuron_sets import BucketNeuronSets, neuron_sets_at
 from jobs.neuron_sets import NeuronSets
 from jobs.storage.places import storage_at
@@ -86,7 +86,7 @@ def test_a_writer_that_fails_publishes_nothing(address: str) -> None:
         (folder / ARRAYS).write_bytes(b"half")
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(Unavailable, match=r"neuron set ns_1 cannot be saved below .*no space"):
         neuron_sets_at(address).publish("ns_1", fail)
     assert neuron_sets_at(address).infos() == []
     with pytest.raises(NotFound):
@@ -144,6 +144,33 @@ def test_damaged_metadata_is_said_to_be(bucket: str) -> None:
         neuron_sets_at(bucket).get("ns_1")
     with pytest.raises(DamagedFile, match="ns_1"):
         neuron_sets_at(bucket).fetch("ns_1")
+
+
+def test_one_damaged_set_leaves_the_others_usable_and_can_be_mended(address: str) -> None:
+    sets, writing = neuron_sets_at(address), storage_at(address)
+    sets.publish("ns_1", writer(b"one"))
+    sets.publish("ns_2", writer(b"two"))
+    assert len(sets.infos()) == 2
+    good = writing.read("ns_1/metadata.json")
+    for other in (sets, neuron_sets_at(address)) if sets.folder == Path(address) else (neuron_sets_at(address),):
+        for damage in (b"{", b"[]", b'{"model": "tiny"}', b"\xff"):
+            with writing.writing("ns_1/metadata.json") as path:
+                path.write_bytes(damage)
+            assert [info.id for info in other.infos()] == ["ns_2"]
+            with pytest.raises(DamagedFile, match=r"ns_1 cannot be read: .*; remove the set, and make it again"):
+                other.get("ns_1")
+        with writing.writing("ns_1/metadata.json") as path:
+            path.write_bytes(good)
+        assert (other.get("ns_1").model, len(other.infos())) == ("tiny", 2)
+
+
+def test_metadata_are_read_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = neuron_sets_at(address)
+    sets.publish("ns_1", writer(b"one"))
+    first = sets.get("ns_1")
+    monkeypatch.setattr(Path, "read_text", None)
+    assert sets.get("ns_1") is first
+    assert sets.infos()[0] is first
 
 
 def test_its_folder_ends_with_it(bucket: str) -> None:

@@ -142,3 +142,14 @@ def test_a_plan_warns_where_few_languages_are_compared(sets: NeuronSets, catalog
     assert known.warnings[0].startswith("neurons: lape compares languages, and 2 (en, fr) are few")
     always = parse_spec(raw_spec(neurons={"method": "activated", "corpus": "small", "languages": ["en", "fr", "tr"]}))
     assert plan(always, catalog, sets).warnings == ()
+
+
+def test_a_damaged_set_is_refused_only_where_it_is_asked_for(sets: NeuronSets, catalog: Catalog) -> None:
+    save_set(sets, catalog)
+    (sets.folder / "ns_2").mkdir()
+    (sets.folder / "ns_2" / "metadata.json").write_text("{")
+    assert choose_neurons(parse_spec(raw_spec(neurons={"id": "ns_1"})), catalog.model("tiny"), catalog, sets).has_patch
+    with pytest.raises(DamagedFile, match=r"metadata\.json of neuron set ns_2 cannot be read"):
+        choose(sets, catalog, {"id": "ns_2"})
+    with pytest.raises(UnknownName, match=r"known: ns_1$"):
+        choose(sets, catalog, {"id": "ns_3"})

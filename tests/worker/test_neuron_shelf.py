@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.errors import Conflict, DamagedFile, NotFound
+from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
@@ -74,7 +74,7 @@ async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
     own = shelf(house, CountingEngine(house))
     with monkeypatch.context() as patched:
         patched.setattr(NeuronSet, "save", full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(Unavailable, match=r"cannot be saved below .*no space"):
             await own.load(ref)
     assert list(house.neuron_sets.folder.iterdir()) == []
     assert await own.load(ref) == ref.id

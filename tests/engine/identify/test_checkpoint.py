@@ -130,3 +130,11 @@ def test_an_identification_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     record_and_die(Path(sys.argv[1]), int(sys.argv[2]))
+
+
+def test_a_recording_goes_on_where_it_cannot_be_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way of the folder")
+    checkpoint = Checkpoint(tmp_path / "file" / "recording", identity="x", every=0.0)
+    checkpoint.save_if_due(dict)
+    assert "the recording goes on" in caplog.text
+    assert checkpoint.read() is None
