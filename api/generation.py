@@ -6,16 +6,18 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
 from sse_starlette.event import ServerSentEvent
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.answer import Answer
 from api.errors import error_body
 from api.event_stream import EventStream
+from api.json_answer import json_answer
 from api.services import Services
 from jobs.ports import CompletionCall, CompletionChunk
 
@@ -33,7 +35,7 @@ async def generated(
     chunks = served.completions.stream(call)
     if not stream:
         whole = await _unless_gone(request, _collected(chunks))
-        return Response(status_code=CLIENT_GONE) if whole is None else JSONResponse(answer.whole(whole))
+        return Response(status_code=CLIENT_GONE) if whole is None else await json_answer(partial(answer.whole, whole))
     first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
     if first is None:
         return Response(status_code=CLIENT_GONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Annotated
@@ -13,11 +14,14 @@ from ampsweep.errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64
+_LARGE = 64 * 1024
+"""Bytes from which on a body is read in a thread: one of megabytes takes a second."""
 
 
 async def json_body(request: Request) -> object:
     """Read the body; InvalidRequest for anything that is not plain JSON."""
-    return parse_json(await request.body())
+    body = await request.body()
+    return parse_json(body) if len(body) < _LARGE else await asyncio.to_thread(parse_json, body)
 
 
 JsonBody = Annotated[object, Depends(json_body)]

@@ -7,11 +7,12 @@ prompt goes on. A chat is written out by the model's template, which puts its sp
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.chat import Templated, write_chat
@@ -19,7 +20,10 @@ from engine.protocol import Prompt, ScoreRequest, ScoreText, Split
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _PROBES = ("a", "1", "\u3042")
+_LONG = 20_000  # characters, some 100 ms of a slow tokenizer; the change of threads costs a short text more
 _CACHED = 1024  # texts to score, so that the options of an item, which come together, are encoded once
 
 
@@ -179,6 +183,12 @@ class TextEncoder:
                     "(resize_token_embeddings) and train it",
                     param=param,
                 )
+
+
+async def encoded(text: Prompt, encode: Callable[[], T]) -> T:
+    """Return what `encode` makes of a text: in a thread where it is long, since an event loop would stand still."""
+    characters = len(text) if isinstance(text, str) else sum(len(message.content) for message in text)
+    return encode() if characters < _LONG else await asyncio.to_thread(encode)
 
 
 def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:

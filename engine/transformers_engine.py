@@ -23,6 +23,7 @@ from engine.loaded_neurons import LoadedNeurons
 from engine.neuron_set import NeuronSet
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.stats import EngineStats, TokenCounts
+from engine.tokens import encoded
 from engine.transformers_generation import Generation
 from engine.transformers_model import TransformersModel
 
@@ -64,7 +65,9 @@ class TransformersEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
         edits, scope = self._edits(request.steering)
-        prompt = self._model.encoder.prompt(request.prompt, strip=request.strip, max_tokens=self.info.max_model_len - 1)
+        limit = self.info.max_model_len - 1
+        encode = partial(self._model.encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        prompt = await encoded(request.prompt, encode)
         unfinished = deque(
             Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
             for index in range(request.sampling.n)
@@ -84,7 +87,8 @@ class TransformersEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
         edits, scope = self._edits(request.steering)
-        tokens = self._model.encoder.scored(request, max_tokens=self.info.max_model_len - 1)
+        encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
+        tokens = await encoded(request.context, encode)
         before = len(tokens.context)
 
         def run() -> tuple[float, ...]:

@@ -30,7 +30,7 @@ from engine.probe import prove_steering
 from engine.protocol import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.slot_gate import SlotGate
 from engine.stats import EngineStats, TokenCounts
-from engine.tokens import SentenceTokens, TextEncoder
+from engine.tokens import SentenceTokens, TextEncoder, encoded
 from engine.vllm_patch.launch import VllmSettings, start_llm_engine
 from engine.vllm_patch.loop import EngineLoop, Kept
 from engine.vllm_patch.options import table_entries
@@ -128,7 +128,9 @@ class VllmEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
-        ids = self._encoder.prompt(request.prompt, strip=request.strip, max_tokens=self._info.max_model_len - 1)
+        limit = self._info.max_model_len - 1
+        encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        ids = await encoded(request.prompt, encode)
         sampling, room = request.sampling, self._info.max_model_len - len(ids)
         orders = Orders(steer=steer_order(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
@@ -166,7 +168,8 @@ class VllmEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation; see `Engine.score`."""
-        tokens = self._encoder.scored(request, max_tokens=self._info.max_model_len - 1)
+        encode = partial(self._encoder.scored, request, max_tokens=self._info.max_model_len - 1)
+        tokens = await encoded(request.context, encode)
         *fed, last = tokens.context + tokens.continuation
         boundary = len(tokens.context)
         key = self._name("score")

@@ -2,8 +2,8 @@
 
 Measured is the time for which the loop's thread computed or slept within one callback. Left out is what is no fault of
 the code under test: the garbage collector, which has all objects of a test session to look at, and of the time without
-computing as much as somebody on this machine waited for a processor (Linux tells it), since that may have been the
-loop's thread, or one that it waited for.
+computing as much as the threads of this process waited for a processor (Linux tells it), since that may have been the
+loop's own, or one that it waited for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class LoopWatch:
         self._limit = limit
         self._running: dict[int, float] = {}  # threads that run a callback, since when
         self._stacks: dict[int, str] = {}
+        self._waits: deque[tuple[float, float]] = deque(maxlen=1000)  # when, and how long threads had waited by then
         self._collecting = 0.0  # seconds of garbage collection so far
         self._collection_began = 0.0
         self._ends = threading.Event()
@@ -53,7 +55,7 @@ class LoopWatch:
         run: Any = asyncio.Handle._run
 
         def timed(handle: asyncio.Handle) -> None:
-            thread, pressure, collecting = threading.get_ident(), _pressure(), self._collecting
+            thread, collecting = threading.get_ident(), self._collecting
             computed = time.thread_time()
             began = self._running[thread] = time.monotonic()
             try:
@@ -64,12 +66,13 @@ class LoopWatch:
                 seconds = time.monotonic() - began
                 if seconds > self._limit:
                     computed = time.thread_time() - computed
-                    slept = max(0.0, seconds - computed - (_pressure() - pressure))
+                    slept = max(0.0, seconds - computed - self._waited_since(began))
                     seconds = computed + slept - (self._collecting - collecting)
                 self.longest = max(self.longest, seconds)
                 if seconds > self._limit:
                     self.stalls.append(Stall(seconds, where))
 
+        self._waits.append((time.monotonic(), _waited()))
         sampler = threading.Thread(target=self._sample, daemon=True)
         asyncio.Handle._run = timed  # type: ignore[method-assign,assignment]
         gc.callbacks.append(self._on_collection)
@@ -85,10 +88,15 @@ class LoopWatch:
     def _sample(self) -> None:
         """Note where a thread is whose callback takes long."""
         while not self._ends.wait(self._limit / 4):
+            self._waits.append((time.monotonic(), _waited()))
             for thread, began in list(self._running.items()):
                 frame = sys._current_frames().get(thread)
                 if frame is not None and time.monotonic() - began > self._limit / 2 and thread not in self._stacks:
                     self._stacks[thread] = "".join(traceback.format_stack(frame)[-12:])
+
+    def _waited_since(self, began: float) -> float:
+        before = [waited for at, waited in list(self._waits) if at <= began]
+        return max(0.0, _waited() - (before[-1] if before else self._waits[0][1]))
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
@@ -105,10 +113,10 @@ def watched_loops(limit: float = LIMIT) -> Iterator[LoopWatch]:
         yield watch
 
 
-def _pressure() -> float:
-    """Return the seconds for which anybody on this machine was ready without a processor, since it started."""
-    try:
-        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").split("\n")[0]
-    except OSError:
-        return 0.0
-    return int(some.rpartition("=")[2]) / 1e6
+def _waited() -> float:
+    """Return the seconds for which the threads of this process were ready without a processor, all added up."""
+    waited = 0
+    for told in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # a thread that has ended
+            waited += int(told.read_text(encoding="ascii").split()[1])
+    return waited / 1e9

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.responses import JSONResponse
 
+from api.json_answer import json_answer
 from api.lists import After, Limit, list_of
 from api.services import Served
 from jobs.store.records import CellRecord
@@ -15,16 +16,20 @@ from jobs.store.records import CellRecord
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.get("/{sweep_id}/cells")
+@router.get("/{sweep_id}/cells", response_model=dict[str, Any])
 async def list_cells(
     served: Served, sweep_id: str, after: After = None, limit: Limit = 100, failures: bool = False
-) -> dict[str, Any]:
+) -> JSONResponse:
     """List a sweep's cells in the order of its plan; with `failures` those alone that failed or have failed samples.
 
     `error` says why a cell failed, `sample_error` why the first of its `failed_samples` did.
     """
-    page = await asyncio.to_thread(served.store.list_cells, sweep_id, after=after, limit=limit, only_failures=failures)
-    return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
+
+    def cells() -> dict[str, Any]:
+        page = served.store.list_cells(sweep_id, after=after, limit=limit, only_failures=failures)
+        return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
+
+    return await json_answer(cells)
 
 
 def _cell_object(record: CellRecord) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from starlette.responses import JSONResponse
 
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import NotFound
 from api.document import body_of
 from api.examples import NEURON_SET
+from api.json_answer import json_answer
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
@@ -32,7 +34,7 @@ async def create_neuron_set(served: Served, body: JsonBody, response: Response) 
     The id says what the set is made of, so the same request gives the same set. One that is being identified is
     `in_progress` until `GET` finds it `completed`, or `failed` with its error; the same request then tries again.
     """
-    asked = parse_neuron_set(body)
+    asked = await asyncio.to_thread(parse_neuron_set, body)
     if isinstance(asked.neurons, NeuronsByMethod):
         ref = await asyncio.to_thread(_to_find, served, asked.model, asked.neurons)
         if not await asyncio.to_thread(_is_there, served, ref.id):
@@ -64,20 +66,23 @@ async def list_neuron_sets(
     return list_of([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
 
 
-@router.get("/{neuron_set_id}")
+@router.get("/{neuron_set_id}", response_model=dict[str, Any])
 async def get_neuron_set(
     served: Served,
     neuron_set_id: str,
     include: Annotated[Literal["neurons"] | None, Query(description="`neurons`: the neurons themselves too.")] = None,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Return one neuron set: where it came from, and how many neurons each language has, in all and in each layer."""
     found = await _one(served, neuron_set_id)
-    if found["status"] == "completed":
-        neurons = await asyncio.to_thread(served.neuron_maker.neurons, neuron_set_id)
-        found["by_layer"] = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
-        if include == "neurons":
-            found["neurons"] = neurons
-    return found
+
+    def whole() -> dict[str, Any]:
+        if found["status"] != "completed":
+            return found
+        neurons = served.neuron_maker.neurons(neuron_set_id)
+        by_layer = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
+        return {**found, "by_layer": by_layer, **({"neurons": neurons} if include == "neurons" else {})}
+
+    return await json_answer(whole)
 
 
 def _infos(served: Services, model: str | None) -> list[NeuronSetInfo]:

@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from starlette.responses import JSONResponse
 
 from ampsweep.errors import Forbidden
 from api.caller import CalledBy, Caller
 from api.document import body_of
 from api.examples import SWEEP
 from api.idempotency import IdempotencyKey
+from api.json_answer import json_answer
 from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.log_ids import log_sweep
@@ -40,17 +42,22 @@ async def create_sweep(
     another spec it is 422, and 409 while the first call is being answered. Cells of a sweep of higher `priority` go
     first; among equals, engines are shared between callers, then between a caller's sweeps.
     """
-    record = await asyncio.to_thread(_create, served, caller, parse_spec(body), idempotency_key, priority)
+    spec = await asyncio.to_thread(parse_spec, body)
+    record = await asyncio.to_thread(_create, served, caller, spec, idempotency_key, priority)
     log_sweep(record.id)
     _changed(served)
     return sweep_object(record)
 
 
-@router.get("")
-async def list_sweeps(served: Served, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+@router.get("", response_model=dict[str, Any])
+async def list_sweeps(served: Served, after: After = None, limit: Limit = 20) -> JSONResponse:
     """List sweeps, the newest first."""
-    page = await asyncio.to_thread(served.store.list_sweeps, after=after, limit=limit)
-    return list_of([sweep_object(record) for record in page.data], has_more=page.has_more)
+
+    def sweeps() -> dict[str, Any]:
+        page = served.store.list_sweeps(after=after, limit=limit)
+        return list_of([sweep_object(record) for record in page.data], has_more=page.has_more)
+
+    return await json_answer(sweeps)
 
 
 @router.get("/{sweep_id}")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ampsweep.errors import PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
-from engine.protocol import Engine
+from engine.protocol import Engine, GenerateRequest, ScoreRequest
 from tests.engine.stub_vllm import stub_engine
 from tests.loop_stalls import watched_loops
 
@@ -83,6 +84,25 @@ async def test_selecting_at_the_end_is_not_done_in_the_loop(engine: Engine, monk
 
     monkeypatch.setattr(Recorder, "finish", slow)
     await engine.record(corpus(2), max_tokens=1000)
+
+
+async def test_a_long_prompt_is_not_tokenized_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, tokenizer = stub_engine(monkeypatch)
+    encode = tokenizer.encode
+
+    def slow(text: str, **options: bool) -> list[int]:
+        computed = time.thread_time()
+        while time.thread_time() - computed < 0.3:
+            pass
+        ids: list[int] = encode(text, **options)
+        return ids
+
+    monkeypatch.setattr(tokenizer, "encode", slow)
+    long = "word " * 20_000
+    with pytest.raises(PromptTooLong):
+        await engine.score(ScoreRequest(context=long, continuation="word"))
+    with pytest.raises(PromptTooLong):
+        await anext(engine.generate(GenerateRequest(prompt=long)))
 
 
 async def test_few_sentences_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
