@@ -43,8 +43,9 @@ def write_corpus(folder: Path) -> Corpus:
 def test_a_large_corpus_holds_up_no_loop_and_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     engine, loop, tokenizer = stub_engine(monkeypatch)
+    tokenizer.encoded = 0
     request = IdentificationRequest.of("lape", max_tokens=MAX_TOKENS)
-    checkpoint = Checkpoint(tmp_path / "recording", identity="this one", every=1.0)
+    checkpoint = Checkpoint(tmp_path / "recording", identity="this one", every=10.0)
     most = 0.0
 
     async def sample_memory() -> None:
@@ -63,11 +64,11 @@ def test_a_large_corpus_holds_up_no_loop_and_costs_no_memory(tmp_path: Path, mon
     with watched_loops() as watch:
         languages = asyncio.run(find())
     seconds = time.monotonic() - since
-    assert languages == LANGUAGES
-    assert watch.stalls == [], f"an event loop stalled for more than {LIMIT} s"
-    assert tokenizer.encoded < LANGUAGES * (MAX_TOKENS // WORDS + 1) + 2, "the rest of a full language is not tokenized"
-    assert most - before < 64
     print(
         f"{LANGUAGES} languages of {SENTENCES:,} sentences: identified in {seconds:.0f} s, longest stall "
         f"{watch.longest * 1000:.0f} ms, {loop.most} sentences in flight, memory grew by {most - before:.0f} MiB"
     )
+    assert languages == LANGUAGES
+    assert watch.stalls == [], f"an event loop stalled for more than {LIMIT} s"
+    assert tokenizer.encoded <= LANGUAGES * (MAX_TOKENS // WORDS + 1), "the rest of a full language is not tokenized"
+    assert most - before < 64
