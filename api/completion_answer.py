@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,20 +19,26 @@ class CompletionAnswer(Answer):
     def __init__(self, asked: CompletionRequest) -> None:
         super().__init__(asked)
         self._logprobs = asked.logprobs
-        self._offsets: Counter[int] = Counter()
 
     def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        choice = self._part(index, chunks)
+        if choice["logprobs"] is not None:  # tokens of a stop string begin behind the text, which ends before it
+            end = len(choice["text"])
+            choice["logprobs"]["text_offset"] = [min(offset, end) for offset in choice["logprobs"]["text_offset"]]
+        return choice
+
+    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+        yield self._part(chunk.index, [chunk])
+
+    def _part(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
         return {
             "index": index,
             "text": "".join(chunk.text for chunk in chunks),
-            "logprobs": None if self._logprobs is None else self._told(index, chunks),
+            "logprobs": None if self._logprobs is None else self._told(chunks),
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
-        yield self._choice(chunk.index, [chunk])
-
-    def _told(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _told(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
         told: dict[str, Any] = {
             "tokens": [],
             "token_ids": [],
@@ -45,8 +50,7 @@ class CompletionAnswer(Answer):
             told["tokens"].append(token.drawn.text)
             told["token_ids"].append(token.drawn.token_id)
             told["token_logprobs"].append(token.drawn.logprob)
-            told["text_offset"].append(self._offsets[index])
-            self._offsets[index] += len(token.drawn.text)
+            told["text_offset"].append(token.offset)
             if self._logprobs:
                 told["top_logprobs"].append(_by_text([*token.likely, token.drawn]))
         return told

@@ -107,6 +107,7 @@ class FakeEngine:
                 text=text[len(before) : min(ends, default=None)],
                 token_ids=(token,),
                 token_texts=(f" {_WORDS[token]}",),
+                text_offsets=(len(before),),
                 logprobs=(_logprob(number),),
                 top_logprobs=(
                     tuple(

@@ -176,8 +176,10 @@ class Chunk:
 
     `index` says which of the request's `n` answers it belongs to; the last chunk of each has a `finish_reason`.
     `prompt_tokens` is the same in all. Log-probabilities are those before penalties, temperature and the like.
-    `token_texts` has each token's own text, whatever it is (U+FFFD for a part of a character), and `top_logprobs` each
-    token's likeliest alternatives, the likeliest first, as many as were asked for; the drawn token may be among them.
+    `token_texts` has each token's own text, whatever it is (U+FFFD for a part of a character, nothing for an id that
+    the tokenizer does not know), and `text_offsets` where it begins in the answer's text, in characters. `top_logprobs`
+    are each token's likeliest alternatives, the likeliest first, as many as were asked for; the drawn token may be
+    among them.
 
     In `text`, a token's text may come with a later chunk, or not at all: that of the end-of-sequence token, of a stop
     string and what follows it, and of bytes that never became a character. Those tokens are listed all the same.
@@ -187,6 +189,7 @@ class Chunk:
     text: str
     token_ids: tuple[int, ...]
     token_texts: tuple[str, ...]
+    text_offsets: tuple[int, ...]
     logprobs: tuple[float, ...]
     top_logprobs: tuple[tuple[Alternative, ...], ...]
     prompt_tokens: int

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.detokenizer import TextStream
+from engine.detokenizer import TextOffsets, TextStream
 from engine.edits import Edits
 from engine.intervention import Scope
 from engine.protocol import Alternative, Chunk, FinishReason, Sampling
@@ -38,6 +38,7 @@ class Generation:
         self._done = 0
         self._cache: Any = None
         self._text = TextStream(model.tokenizer, prompt, sampling.stop)
+        self._offsets = TextOffsets(model.texts, prompt)
         self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
         self._draw = Draw(sampling, prompt, index=index)
 
@@ -61,6 +62,7 @@ class Generation:
             text=text,
             token_ids=(token,),
             token_texts=(self._model.texts[token],),
+            text_offsets=(self._offsets.push(token),),
             logprobs=(float(logprobs[token]),),
             top_logprobs=(self._alternatives(logprobs),),
             prompt_tokens=self._prompt_tokens,

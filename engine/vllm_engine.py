@@ -37,7 +37,7 @@ from engine.vllm_patch.options import table_entries
 from engine.vllm_patch.recording import recording_rows
 from engine.vllm_patch.wire import Orders, RecordOrder, ScoreOrder, steer_order, steering_key
 from engine.vllm_recording import RecordingThread
-from engine.vllm_requests import answer_params, cache_salt, one_pass_params, read_chunk, token_prompt
+from engine.vllm_requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -138,6 +138,7 @@ class VllmEngine:
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
             unfinished: dict[int, str] = {}
             begun: set[int] = set()
+            readers = [AnswerReader(sampling, self._texts, index=index, prompt=ids) for index in range(sampling.n)]
             for index in range(sampling.n):
                 params = answer_params(sampling, index=index, room=room, orders=orders)
                 unfinished[index] = self._loop.submit(
@@ -153,13 +154,7 @@ class VllmEngine:
                         begun.add(index)
                         self._tokens.prompt += len(ids)
                     self._count(output)
-                    chunk = read_chunk(
-                        output,
-                        index=index,
-                        prompt_tokens=len(ids),
-                        alternatives=sampling.top_logprobs,
-                        texts=self._texts,
-                    )
+                    chunk = readers[index].read(output)
                     self._tokens.generated += len(chunk.token_ids)
                     yield chunk
             finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.detokenizer import TokenTexts
-from engine.protocol import Alternative, Chunk, Sampling, Steering
+from engine.detokenizer import TextOffsets, TokenTexts, first_stop
+from engine.protocol import Alternative, Chunk, FinishReason, Sampling, Steering
 from engine.vllm_patch.wire import Orders, steering_key
 
 if TYPE_CHECKING:
@@ -69,22 +70,50 @@ def one_pass_params(orders: Orders) -> SamplingParams:
     )
 
 
-def read_chunk(output: RequestOutput, *, index: int, prompt_tokens: int, alternatives: int, texts: TokenTexts) -> Chunk:
-    """Return a piece of the answer number `index`."""
-    (part,) = output.outputs
-    tokens = tuple(part.token_ids)
-    steps = list(zip(tokens, part.logprobs or [], strict=True))
-    reason = part.finish_reason
-    return Chunk(
-        index=index,
-        text=part.text,
-        token_ids=tokens,
-        token_texts=tuple(texts[token] for token in tokens),
-        logprobs=tuple(entries[token].logprob for token, entries in steps),
-        top_logprobs=tuple(_likeliest(entries, alternatives, texts) for _, entries in steps),
-        prompt_tokens=prompt_tokens,
-        finish_reason=reason if reason in ("stop", "length", "abort") else None,
-    )
+class AnswerReader:
+    """Makes chunks of vLLM's outputs for one answer."""
+
+    def __init__(self, sampling: Sampling, texts: TokenTexts, *, index: int, prompt: Sequence[int]) -> None:
+        """Read the answer number `index` to the tokens of `prompt`."""
+        self._sampling = sampling
+        self._texts = texts
+        self._index = index
+        self._prompt_tokens = len(prompt)
+        self._offsets = TextOffsets(texts, prompt)
+        self._text = ""
+
+    def read(self, output: RequestOutput) -> Chunk:
+        """Return the answer's next piece."""
+        (part,) = output.outputs
+        tokens = tuple(part.token_ids)
+        steps = list(zip(tokens, part.logprobs or [], strict=True))
+        reason: FinishReason | None = part.finish_reason if part.finish_reason in ("stop", "length", "abort") else None
+        ends_answer = reason == "stop" and not isinstance(part.stop_reason, str)  # the last token, which has no text
+        spoken = tokens[:-1] if ends_answer else tokens
+        offsets = tuple(self._offsets.push(token) for token in spoken)
+        text = part.text
+        if reason is not None and not isinstance(part.stop_reason, str):
+            text, reason = self._ended(text, reason)
+        self._text += text
+        return Chunk(
+            index=self._index,
+            text=text,
+            token_ids=tokens,
+            token_texts=tuple(self._texts[token] for token in tokens),
+            text_offsets=offsets + (self._offsets.length,) * (len(tokens) - len(spoken)),
+            logprobs=tuple(entries[token].logprob for token, entries in steps),
+            top_logprobs=tuple(_likeliest(entries, self._sampling.top_logprobs, self._texts) for _, entries in steps),
+            prompt_tokens=self._prompt_tokens,
+            finish_reason=reason,
+        )
+
+    def _ended(self, text: str, reason: FinishReason) -> tuple[str, FinishReason]:
+        """Return the last text and why it ends: vLLM drops a token's whole character with the half behind it."""
+        whole = text + self._offsets.unfinished
+        stop = first_stop(self._text + whole, self._sampling.stop) if self._offsets.unfinished else None
+        if stop is None:
+            return whole, reason
+        return (self._text + whole)[len(self._text) : stop], "stop"
 
 
 def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[Alternative, ...]:

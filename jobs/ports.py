@@ -57,10 +57,14 @@ class LikelyToken(NamedTuple):
 
 
 class DrawnToken(NamedTuple):
-    """A token of an answer, and its likeliest alternatives, the likeliest first; it may be among them."""
+    """A token of an answer, and its likeliest alternatives, the likeliest first; it may be among them.
+
+    `offset` is where it begins in the answer's text, in characters.
+    """
 
     drawn: LikelyToken
     likely: tuple[LikelyToken, ...]
+    offset: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ class CompletionChunk:
     text: str
     token_ids: tuple[int, ...]
     token_texts: tuple[str, ...]
+    text_offsets: tuple[int, ...]
     logprobs: tuple[float, ...]
     top_logprobs: tuple[tuple[LikelyToken, ...], ...]
     prompt_tokens: int
@@ -82,10 +87,10 @@ class CompletionChunk:
 
     def tokens(self) -> Iterator[DrawnToken]:
         """Yield the tokens, each with its alternatives."""
-        for token, logprob, text, likely in zip(
-            self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, strict=True
+        for token, logprob, text, likely, offset in zip(
+            self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, self.text_offsets, strict=True
         ):
-            yield DrawnToken(LikelyToken(token, logprob, text), likely)
+            yield DrawnToken(LikelyToken(token, logprob, text), likely, offset)
 
 
 class Completions(Protocol):

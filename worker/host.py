@@ -159,6 +159,7 @@ class EngineHost:
                     text=chunk.text,
                     token_ids=chunk.token_ids,
                     token_texts=chunk.token_texts,
+                    text_offsets=chunk.text_offsets,
                     logprobs=chunk.logprobs,
                     top_logprobs=tuple(tuple(LikelyToken(*one) for one in likely) for likely in chunk.top_logprobs),
                     prompt_tokens=chunk.prompt_tokens,

@@ -86,6 +86,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
+    from engine.vllm_patch.likely_tokens import leave_likely_tokens_unwritten
     from engine.vllm_patch.prefix_reads import limit_prefix_reads
 
     check_version(vllm.__version__)
@@ -119,6 +120,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     with _hidden_from_vllm(), _without_other_weights(folder) as shown:
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     limit_prefix_reads(engine)
+    leave_likely_tokens_unwritten()
     return engine
 
 

@@ -207,6 +207,7 @@ class Dying:
             text="so",
             token_ids=(1,),
             token_texts=("so",),
+            text_offsets=(0,),
             logprobs=(-1.0,),
             top_logprobs=((),),
             prompt_tokens=1,

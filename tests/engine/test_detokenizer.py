@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine.detokenizer import TextStream, TokenTexts
+from engine.detokenizer import TextOffsets, TextStream, TokenTexts
+from engine.protocol import Sampling
+from engine.vllm_requests import AnswerReader
+from tests.engine.tokenizers import EOS, byte_level, sentence_piece
 from tests.models import Family
 
 
@@ -81,3 +85,98 @@ def test_a_tokens_own_text_keeps_a_space_that_the_tokenizer_drops_in_front() -> 
     words.decoder = decoders.Metaspace()
     texts = TokenTexts(PreTrainedTokenizerFast(tokenizer_object=words))
     assert (texts[1], texts[2]) == (" b", "a")
+
+
+def test_an_id_that_the_tokenizer_does_not_know_has_no_text() -> None:
+    padded = sentence_piece()
+    unknown = len(padded) + 7
+    the, end = padded.encode("the end", add_special_tokens=False)
+    assert TokenTexts(padded)[unknown] == ""
+    stream = TextStream(padded, [the], ())
+    assert [stream.push(token) for token in (unknown, end, unknown)] == ["", " end", ""]
+    offsets = TextOffsets(TokenTexts(padded), [the])
+    assert [offsets.push(token) for token in (unknown, end, unknown, the)] == [0, 0, 4, 4]
+
+
+def test_the_first_token_of_a_text_may_lose_its_space() -> None:
+    tokenizer = sentence_piece()
+    the, end = tokenizer.encode("the end", add_special_tokens=False)
+    for prompt, text, starts in (([EOS], "the end", [0, 3]), ([the], " the end", [0, 4])):
+        stream, offsets = TextStream(tokenizer, prompt, ()), TextOffsets(TokenTexts(tokenizer), prompt)
+        assert "".join(stream.push(token) for token in (the, end)) == text
+        assert [offsets.push(token) for token in (the, end)] == starts
+
+
+@given(text=st.text(st.characters(blacklist_categories=["Cs"]), max_size=20))
+def test_a_token_begins_behind_the_whole_characters_before_it(tokenizer: Any, text: str) -> None:
+    offsets, ids = TextOffsets(TokenTexts(tokenizer), ()), tokenizer.encode(text, add_special_tokens=False)
+    starts = [offsets.push(token) for token in ids]
+    assert starts == [len(tokenizer.decode(ids[:at]).rstrip("\ufffd")) for at in range(len(ids))]
+    assert offsets.length == len(text.rstrip("\ufffd"))
+    assert (starts or [0])[0] == 0
+
+
+def test_special_tokens_take_no_room_in_the_text(tokenizer: Any) -> None:
+    offsets = TextOffsets(TokenTexts(tokenizer), ())
+    assert [offsets.push(token) for token in (0, *tokenizer.encode("an", add_special_tokens=False)[-1:], 1, 0)] == [
+        0,
+        0,
+        2,
+        2,
+    ]
+
+
+def test_a_token_of_a_whole_character_and_half_of_the_next_gives_the_whole_one() -> None:
+    halves = byte_level("大", "大" + "日"[:1])
+    token = halves.convert_tokens_to_ids("å¤§æ")
+    assert TokenTexts(halves)[token] == "大\ufffd"
+    stream = TextStream(halves, (), ())
+    assert [stream.push(token), stream.finish()] == ["大", ""]
+    offsets = TextOffsets(TokenTexts(halves), ())
+    rest = halves.encode("日x", add_special_tokens=False)[1:]
+    assert [offsets.push(each) for each in (token, *rest)] == [0, 1, 1, 2]
+
+
+class Answered:
+    """An answer of vLLM's, one token a step, with vLLM's own way of writing text."""
+
+    def __init__(self, tokenizer: Any, ids: list[int]) -> None:
+        self._stream = decoders.DecodeStream(ids=[], skip_special_tokens=True)
+        self._tokenizer = tokenizer._tokenizer
+        self._ids = ids
+
+    def outputs(self, reason: str) -> Iterator[Any]:
+        for at, token in enumerate(self._ids):
+            last = at + 1 == len(self._ids)
+            ended = last and reason == "stop"
+            part = SimpleNamespace(
+                token_ids=[token],
+                text="" if ended else self._stream.step(self._tokenizer, token) or "",
+                logprobs=[{token: SimpleNamespace(logprob=-1.0, rank=1)}],
+                finish_reason=reason if last else None,
+                stop_reason=None,
+            )
+            yield SimpleNamespace(outputs=[part])
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop", "text", "ends"),
+    [
+        ("length", (), "x大", "length"),
+        ("stop", (), "x大", "stop"),
+        ("length", ("大",), "x", "stop"),
+        ("length", ("y",), "x大", "length"),
+    ],
+)
+def test_an_answer_of_vllm_keeps_the_whole_character_of_its_last_token(
+    reason: str, stop: tuple[str, ...], text: str, ends: str
+) -> None:
+    halves = byte_level("大", "大" + "日"[:1])
+    ids = [*halves.encode("x", add_special_tokens=False), halves.convert_tokens_to_ids("å¤§æ")]
+    ids += [EOS] if reason == "stop" else []
+    reader = AnswerReader(Sampling(stop=stop), TokenTexts(halves), index=0, prompt=())
+    chunks = [reader.read(output) for output in Answered(halves, ids).outputs(reason)]
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert chunks[-1].finish_reason == ends
+    assert [token for chunk in chunks for token in chunk.token_ids] == ids
+    assert [at for chunk in chunks for at in chunk.text_offsets] == [0, 1, 2][: len(ids)]

@@ -66,6 +66,7 @@ async def generate(engine: Engine, request: GenerateRequest) -> Chunk:
         text="".join(chunk.text for chunk in chunks),
         token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
         token_texts=tuple(text for chunk in chunks for text in chunk.token_texts),
+        text_offsets=tuple(offset for chunk in chunks for offset in chunk.text_offsets),
         logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
         top_logprobs=tuple(entry for chunk in chunks for entry in chunk.top_logprobs),
         prompt_tokens=chunks[-1].prompt_tokens,

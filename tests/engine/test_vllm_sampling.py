@@ -79,6 +79,9 @@ def test_what_changes_the_choice_of_tokens_changes_it_as_in_the_oracle(both: Bot
         assert [text for chunk in mine for text in chunk.token_texts] == [
             text for chunk in oracle for text in chunk.token_texts
         ]
+        assert [at for chunk in mine for at in chunk.text_offsets] == [
+            at for chunk in oracle for at in chunk.text_offsets
+        ]
 
 
 def test_alternatives_are_those_of_the_oracle(both: Both) -> None:
@@ -169,6 +172,9 @@ def test_a_stop_string_ends_a_steered_answer_as_in_the_oracle(both: Both) -> Non
         )
         assert text(mine) == text(oracle) == text(whole)[: text(whole).find(stop)]
         assert tokens(mine) == tokens(oracle)
+        assert [at for chunk in mine for at in chunk.text_offsets] == [
+            at for chunk in oracle for at in chunk.text_offsets
+        ]
         assert mine[-1].finish_reason == oracle[-1].finish_reason == "stop"
 
 

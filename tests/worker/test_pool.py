@@ -58,6 +58,7 @@ class StubHost:
                 text="",
                 token_ids=(),
                 token_texts=(),
+                text_offsets=(),
                 logprobs=(),
                 top_logprobs=(),
                 prompt_tokens=1,

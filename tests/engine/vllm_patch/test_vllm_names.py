@@ -45,6 +45,7 @@ def find(path: str) -> Any:
             ["self", "block_hashes", "max_cache_hit_length"],
         ),
         ("vllm.v1.core.sched.scheduler:Scheduler.get_request_counts", ["self"]),
+        ("vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request", ["tokenizer", "request"]),
         ("vllm.v1.worker.gpu_worker:Worker.load_model", ["self"]),
         ("vllm.v1.worker.cpu_worker:CPUWorker.load_model", ["self"]),
     ],
