@@ -26,6 +26,19 @@ class RequestCounts(_Reply):
     reused: int = 0
 
 
+class SweepError(_Reply):
+    """What the results of an ended sweep lack; `code` is `completed_with_failures` or `sweep_failed`.
+
+    `first_reason` is that of the first failed cell or sample; the list of sweeps does not look for it.
+    """
+
+    code: str
+    message: str
+    failed_cells: int = 0
+    failed_samples: int = 0
+    first_reason: str | None = None
+
+
 class Sweep(_Reply):
     """A sweep as it stood when the server answered. Times are seconds since the epoch.
 
@@ -42,6 +55,7 @@ class Sweep(_Reply):
     ended_at: float | None = None
     expired_at: float | None = None
     error: Any = None
+    errors: tuple[SweepError, ...] = ()
     samples: int = 0
     failed_samples: int = 0
     priority: int = 0

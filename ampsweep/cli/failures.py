@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typer.core import TyperGroup
 from ampsweep.errors import (
     AmpsweepError,
     Conflict,
+    EngineFailed,
     Forbidden,
     NoConnection,
     NotFound,
@@ -100,6 +101,12 @@ def describe(error: AmpsweepError) -> str:
     """Return an error as one line that names its field."""
     named = error.param is None or error.message.startswith(error.param)
     return " ".join((error.message if named else f"{error.param}: {error.message}").split())
+
+
+def fail_where_incomplete(messages: Iterable[str]) -> None:
+    """End a command with what its sweep's results lack, if they lack something; they are printed by then."""
+    for message in messages:
+        raise EngineFailed(message)
 
 
 def exit_code(error: AmpsweepError) -> int:

@@ -13,7 +13,7 @@ from ampsweep.cli.completion import sweeps
 from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.server import Server, client_of
 from ampsweep.client import DEFAULT_URL
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder
 
 
@@ -40,11 +40,20 @@ def report(
         _write(Path(sweep), out, tables, low_resource)
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
-            client.download(sweep, Path(folder) / "results.parquet")
+            try:
+                client.download(sweep, Path(folder) / "results.parquet")
+            except (NoConnection, NotFound) as error:
+                raise type(error)(_neither(sweep, server, error)) from error
             client.download_summary(sweep, Path(folder) / "summary.parquet")
             _write(Path(folder), out, tables, low_resource)
     written = {"report": str(out), "tables": None if tables is None else str(tables)}
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
+
+
+def _neither(sweep: str, server: str, error: AmpsweepError) -> str:
+    found = f"{sweep} is a file" if Path(sweep).is_file() else f"there is no folder {sweep}"
+    other = f"no server at {server}" if isinstance(error, NoConnection) else error.message
+    return f"{found}, and {other}; name the folder that `ampsweep run --out` wrote to, or a sweep of the server's"
 
 
 def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ampsweep.cli.failures import fail_where_incomplete
 from ampsweep.cli.output import AsJson, show
 from ampsweep.cli.server import Server, SweepId, client_of
 from ampsweep.client import DEFAULT_URL
@@ -30,6 +31,8 @@ def results(
         target = out or Path(f"{client.sweep(sweep).id}.parquet")
         client.download(sweep, target)
         summary = client.summary(sweep)
+        errors = client.sweep(sweep).errors
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
     show({"id": sweep, "samples": str(target), "summary": summary}, f"samples: {target}", as_json=as_json)
+    fail_where_incomplete(error.message for error in errors)

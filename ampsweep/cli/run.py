@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.engine_options import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.failures import fail_where_incomplete
 from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.progress import Counter
 from ampsweep.cli.running import run_to_end
 from ampsweep.cli.summary import show_summary
-from ampsweep.errors import EngineFailed
+from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 from ampsweep.spec_file import read_spec
 
@@ -45,12 +46,16 @@ def run(
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of another sweep that the folder holds.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
     from ampsweep.cli.house import House, catalog_of
     from ampsweep.settings import read_settings
     from engine.neuron_set import NeuronSet
+    from jobs.failures import find_errors
     from jobs.spec import parse_spec
     from jobs.summary import summary_json
 
@@ -68,6 +73,8 @@ def run(
         if neurons is not None:
             given = NeuronSet.load(neurons)
             house.neuron_sets.publish(given.id, given.save)
+        if not overwrite:
+            _check_same_sweep(house, out, wanted)
         sweep = _enter(house, wanted)
         warn(sweep.warnings)
         sweep = run_to_end(_compute(house, sweep, settings))
@@ -78,19 +85,21 @@ def run(
             with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
                 shutil.copyfileobj(file, sink)
         _write_neurons(house, sweep, out / "neurons.parquet")
+        errors = find_errors(house.store, sweep)
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
     text = "\n".join(f"{name}: {path}" for name, path in files.items())
     content = {
         "id": sweep.id,
         "request_counts": asdict(sweep.request_counts),
+        "failed_samples": sweep.failed_samples,
+        "errors": [asdict(error) for error in errors],
         "warnings": list(sweep.warnings),
         "files": files,
         "summary": summary,
     }
     show(content, text, as_json=as_json)
-    if sweep.request_counts.failed:
-        raise EngineFailed(f"{sweep.request_counts.failed} of {sweep.request_counts.total} cells failed: {_why(sweep)}")
+    fail_where_incomplete(f"{error.message}; the same command tries again what has no answer" for error in errors)
 
 
 def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
@@ -113,6 +122,20 @@ def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
     ]
     with atomic_write(target) as path:
         pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+
+
+def _check_same_sweep(house: House, out: Path, spec: SweepSpec) -> None:
+    """Raise InvalidRequest where a folder holds the results of another sweep, which this one would replace."""
+    from ampsweep.canonical import canonical_json
+
+    earlier = next((sweep for sweep in house.store.list_sweeps(limit=1).data), None)
+    if earlier is not None and canonical_json(earlier.spec) == canonical_json(spec.to_dict()):
+        return
+    if earlier is None and not any((out / f"{name}.parquet").exists() for name in ("results", "summary")):
+        return
+    named = "results that no run in it has written" if earlier is None else f"another sweep, {earlier.name!r}"
+    remedy = "choose another folder, or replace them with --overwrite (cells that both need are not computed again)"
+    raise InvalidRequest(f"{out} holds {named}; {remedy}", param="out")
 
 
 def _enter(house: House, spec: SweepSpec) -> SweepRecord:
@@ -194,7 +217,3 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
         await dispatcher.stop()
         await pool.stop()
     return sweep
-
-
-def _why(sweep: SweepRecord) -> str:
-    return sweep.error or "the samples' metadata say why; the same command tries them again"

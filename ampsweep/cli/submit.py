@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.failures import FAILED
+from ampsweep.cli.failures import FAILED, fail_where_incomplete
 from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.server import Server, client_of, follow
 from ampsweep.client import DEFAULT_URL
@@ -32,5 +32,6 @@ def submit(
             return
         sweep = follow(client, sweep)
     show(sweep.model_dump(), f"{sweep.id} {sweep.status}", as_json=as_json)
+    fail_where_incomplete(error.message for error in sweep.errors)
     if sweep.status != "completed" or sweep.request_counts.failed:
         raise typer.Exit(FAILED)

@@ -2,8 +2,8 @@
 
 import { complaint, h, languageName } from "./dom.js";
 import { heatMaps } from "./heat_maps.js";
-import { ask, events, json } from "./rest.js";
-import { progress, status } from "./sweep_parts.js";
+import { ask, events, json, listed } from "./rest.js";
+import { hasFailures, progress, status } from "./sweep_parts.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const CALLS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
@@ -25,6 +25,8 @@ export async function sweepView(main, { signal, id }) {
       h("h2", {}, sweep.name),
       h("p", {}, status(sweep), progress(sweep), ...calls),
       sweep.error ? complaint({ message: sweep.error }) : "",
+      ...sweep.errors.filter(({ code }) => code === "completed_with_failures").map(({ message }) => failure(message)),
+      hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, signal) : "",
       h("details", {}, h("summary", {}, "Spec"), h("pre", {}, JSON.stringify(sweep.spec, null, 2))),
     );
     return sweep;
@@ -64,6 +66,35 @@ export async function sweepView(main, { signal, id }) {
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN));
   }
+}
+
+const failure = (message) => h("p", { class: "failures", role: "alert" }, message);
+
+/** The cells that failed or have failed samples, with their reasons; fetched when it is opened. */
+function failedCells(path, signal) {
+  const list = h("tbody");
+  const titles = ["Cell", "Task", "Steered to", "Failed", "Reason"];
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ...titles.map((title) => h("th", {}, title)))), list);
+  const details = h("details", { class: "failures" }, h("summary", {}, "What failed, and why"), table);
+  details.addEventListener("toggle", async () => {
+    if (!details.open) return;
+    try {
+      const cells = await listed(`${path}/cells`, { failures: true }, { signal });
+      list.replaceChildren(
+        ...cells.map((cell) => {
+          const asked = cell.intervention;
+          const steered = asked ? `${[asked.languages].flat().join(" + ")} ${asked.op} × ${asked.factor}` : "";
+          const count = cell.error ? "the cell" : `${cell.failed_samples} of ${cell.samples} samples`;
+          const reason = cell.error ?? cell.sample_error;
+          const texts = [cell.id, `${cell.task.name} ${cell.task.data_language}`, steered, count, reason];
+          return h("tr", {}, ...texts.map((text) => h("td", {}, text)));
+        }),
+      );
+    } catch (error) {
+      if (!signal.aborted) details.append(complaint(error));
+    }
+  });
+  return details;
 }
 
 async function outcome(path, sweep, signal) {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -20,6 +20,7 @@ from api.json_body import JsonBody
 from api.lists import After, Limit, list_of
 from api.log_ids import log_sweep
 from api.services import Served, Services
+from jobs.failures import SweepError, errors_of, find_errors
 from jobs.plan import plan
 from jobs.spec import SweepSpec, parse_spec
 from jobs.store.records import Event, RequestCounts, SweepRecord
@@ -63,7 +64,7 @@ async def list_sweeps(served: Served, after: After = None, limit: Limit = 20) ->
 @router.get("/{sweep_id}")
 async def get_sweep(served: Served, sweep_id: str) -> dict[str, Any]:
     """Return a sweep as it stands."""
-    return sweep_object(await asyncio.to_thread(served.store.get_sweep, sweep_id))
+    return await asyncio.to_thread(_with_reason, served, sweep_id)
 
 
 @router.post("/{sweep_id}/pause")
@@ -96,8 +97,16 @@ async def _steered(
     return sweep_object(record)
 
 
-def sweep_object(record: SweepRecord) -> dict[str, Any]:
-    """Return a sweep's public form. Times are seconds since the epoch."""
+def _with_reason(served: Services, sweep_id: str) -> dict[str, Any]:
+    record = served.store.get_sweep(sweep_id)
+    return sweep_object(record, find_errors(served.store, record))
+
+
+def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None) -> dict[str, Any]:
+    """Return a sweep's public form. Times are seconds since the epoch.
+
+    `errors` are what its results lack, by default without the first reason.
+    """
     counts = record.request_counts
     return {
         "id": record.id,
@@ -118,6 +127,7 @@ def sweep_object(record: SweepRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "expired_at": record.expired_at,
         "error": record.error,
+        "errors": [asdict(error) for error in (errors_of(record) if errors is None else errors)],
         "warnings": list(record.warnings),
         "spec": record.spec,
     }

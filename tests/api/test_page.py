@@ -228,3 +228,35 @@ def test_a_key_opens_what_the_page_shows(house: House, tab: Browser) -> None:
         tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
         tab.until("document.querySelector('form.steer')")
         tab.run("sessionStorage.clear()")
+
+
+@pytest.mark.processes
+def test_failures_are_amber_and_named(house: House, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(house, max_model_len=55) as (url, _):
+        tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
+        sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
+        tab.open(f"{url}/#sweeps/{sweep['id']}")
+        tab.until("document.querySelector('.map td') && document.querySelector('details.failures')")
+        said = httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()
+        failing = httpx.get(f"{url}/v1/sweeps/{sweep['id']}/cells?failures=true").json()["data"]
+        assert tab.run("document.querySelector('.status').textContent") == "completed with failures"
+        assert tab.run("document.querySelector('p.failures').textContent") == said["errors"][0]["message"]
+        amber, red, green = (
+            tab.run(f"""(() => {{
+                const probe = document.createElement('span');
+                probe.className = 'status'; probe.dataset.status = '{status}'; probe.dataset.failures = '{failures}';
+                document.querySelector('main').append(probe);
+                return getComputedStyle(probe).color;
+            }})()""")
+            for status, failures in (("completed", "true"), ("failed", "true"), ("completed", "false"))
+        )
+        assert tab.run("getComputedStyle(document.querySelector('.status')).color") == amber
+        assert len({amber, red, green}) == 3
+        tab.click("details.failures summary")
+        tab.until("document.querySelector('details.failures tbody tr')")
+        shown = tab.run(
+            "[...document.querySelectorAll('details.failures tbody tr')].map((row) => row.lastChild.textContent)"
+        )
+        assert shown == [cell["sample_error"] for cell in failing]
+    assert tab.complaints == []
