@@ -44,7 +44,10 @@ def _named(raw: object) -> object:
     """Read NAME=PATH pairs, in a list or with commas, or the name of a YAML file with a mapping."""
     if isinstance(raw, str):
         if raw.endswith((".yaml", ".yml", ".json")) and "=" not in raw:
-            return read_spec(Path(raw))
+            try:
+                return read_spec(Path(raw))
+            except InvalidRequest as error:
+                raise ValueError(error.message) from error  # `read_settings` knows which setting named the file
         raw = [pair for pair in raw.split(",") if pair.strip()]
     if not isinstance(raw, list | tuple):
         return raw

@@ -9,16 +9,20 @@ from ampsweep.documents import parse_yaml
 from ampsweep.errors import InvalidRequest
 
 
-def read_spec(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML or JSON file; InvalidRequest where there is none, or a key stands twice."""
+def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file.
+
+    Raises InvalidRequest, at the `param` that named the file, where there is no such file, no mapping in it or
+    a key that stands twice.
+    """
     import yaml
 
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param="spec")
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param=param)
     except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}", param="spec") from error
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param="spec") from error
+        raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param=param) from error
     if not isinstance(content, dict):
-        raise InvalidRequest(f"{path} must hold a mapping of keys to values", param="spec")
+        raise InvalidRequest(f"{path} must hold a mapping of keys to values", param=param)
     return content

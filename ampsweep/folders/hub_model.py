@@ -11,8 +11,9 @@ from ampsweep.errors import InvalidRequest
 _HUB_NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?")
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """What is fetched: no code, and no weights but safetensors."""
-_OTHER_FORMATS = ("consolidated*", "params.json", "original/*")
+_OTHER_FORMATS = ("consolidated*", "params.json", "original/*", "onnx/*")
 """Weights in other formats, beside those in the Hugging Face one."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_hub_name(name: str) -> bool:
@@ -54,8 +55,16 @@ def fetch_model(name: str) -> Path:
 
 
 def source_of(folder: Path) -> str | None:
-    """Return `organization/name@commit` for a folder of the Hub's cache, None for any other."""
+    """Return `organization/name@commit` for a folder of the Hub's cache, None for any other.
+
+    None too where one of its files is not a link into the cache's `blobs`: somebody has put it there, and the folder
+    is no longer that commit.
+    """
     *_, repo, snapshots, commit = ("", "", *folder.absolute().parts)
-    if snapshots != "snapshots" or not repo.startswith("models--"):
+    if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):
+        return None
+    blobs = (folder.absolute().parents[1] / "blobs").resolve()
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not all(path.is_symlink() and path.resolve().parent == blobs for path in files):
         return None
     return f"{repo.removeprefix('models--').replace('--', '/', 1)}@{commit}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
+from jobs.data.clone import commit_of
 from jobs.data.hub_sources import SOURCES, HubSource
+
+log = logging.getLogger(__name__)
 
 SOURCE_FILE = "source.json"
 """Beside the files: the repository and commit that they were made of."""
+UNKNOWN = "mirror"
+"""The revision recorded where a mirror's copy does not say which it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubData:
     """The data sets of `SOURCES`, kept in folders of `cache`.
 
-    With a `mirror`, a folder of clones `<organization>/<name>`, nothing is fetched: it says which commit there is.
+    With a `mirror`, a folder of clones `<organization>/<name>`, nothing is fetched. A clone at another commit than the
+    pinned one is refused; of a copy that does not say its commit, `UNKNOWN` is recorded as the revision.
     """
 
     cache: Path
@@ -34,8 +41,9 @@ class HubData:
         Raises InvalidRequest where the Hub is out of reach, or does not let one in, with what to do about it.
         """
         source = SOURCES[name]
-        pattern = f"{name}-{(source.revision or '*')[:12]}"
-        if there := sorted(path for path in self.cache.glob(pattern) if (path / SOURCE_FILE).is_file()):
+        patterns = [f"{name}-{(source.revision or '*')[:12]}", *([f"{name}-{UNKNOWN}"] if self.mirror else [])]
+        there = [path for pattern in patterns for path in sorted(self.cache.glob(pattern))]
+        if there := [path for path in there if (path / SOURCE_FILE).is_file()]:
             return there[0]
         try:
             import datasets  # noqa: F401
@@ -69,15 +77,28 @@ class HubData:
         return target
 
     def _revision(self, source: HubSource) -> str:
-        """Return the commit to read, the newest one where none is given."""
+        """Return the commit to read: the pinned one, or the newest where none is; of a mirror, the clone's."""
+        if self.mirror is not None:
+            return self._mirrored(source, self.mirror / source.repo)
         if source.revision is not None:
             return source.revision
-        if self.mirror is not None:
-            return "mirror"
         from huggingface_hub import snapshot_download
 
         found = snapshot_download(source.repo, repo_type="dataset", allow_patterns=["README.md"])
         return Path(found).name  # the cache's folder of a commit
+
+    def _mirrored(self, source: HubSource, clone: Path) -> str:
+        """Return the commit of a clone, or `UNKNOWN`; raises ValueError where it is not the pinned one."""
+        commit = commit_of(clone)
+        if commit is None:
+            log.warning("%s does not say its commit; the revision of its data is recorded as unknown", clone)
+            return UNKNOWN
+        if source.revision not in (None, commit):
+            raise ValueError(
+                f"the clone is at commit {commit}, not at {source.revision}, which this data set is pinned to; run: "
+                f"git -C {clone} checkout {source.revision}"
+            )
+        return commit
 
     def _rows(self, source: HubSource, split: str, revision: str) -> dict[str, list[dict[str, Any]]]:
         from datasets import load_dataset

@@ -103,6 +103,18 @@ def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
     assert "loading the model" not in again.stderr
 
 
+def test_a_run_after_the_models_template_was_changed_reuses_no_cell(
+    spec: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(own)}))
+    arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake", "--json")
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == CELLS
+    (own / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
+
+
 def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     factors = {"factors": list(range(36))}  # so many cells that the run is in their midst when it is told to stop

@@ -64,6 +64,29 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
 
 
+@pytest.mark.parametrize("setting", ["models", "corpora"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), ("a: [", "is not YAML or JSON"), ("- a", "must hold a mapping")],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named_with_its_setting(
+    setting: str, content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "list.yaml"
+    if content is not None:
+        file.write_text(content)
+    variable = f"AMPSWEEP_{setting.upper()}"
+    monkeypatch.setenv(variable, str(file))
+    with pytest.raises(InvalidRequest, match=rf"{variable}: .*{message}|{variable}: .*list\.yaml {message}") as refused:
+        read_settings()
+    assert refused.value.param == variable
+    assert str(file) in refused.value.message
+    monkeypatch.delenv(variable)
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        read_settings(**{setting: str(file)})
+    assert refused.value.param == setting
+
+
 def test_a_secret_may_be_a_file_and_everything_else_wins_over_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,14 @@ def test_data_engine_and_dtype_are_part_of_the_id_and_the_models_name_is_not(cat
     assert planned(catalog)[0].id != before
 
 
+def test_a_chat_template_in_a_file_of_its_own_is_part_of_the_id(catalog: Catalog) -> None:
+    ids = [planned(catalog)[0].id]
+    for template in ("{{ messages }}", "User: {{ messages }}"):
+        (catalog.models["tiny"] / "chat_template.jinja").write_text(template)
+        ids.append(planned(catalog)[0].id)
+    assert len(set(ids)) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "param", "message"),
     [

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name, source_of
@@ -66,6 +68,33 @@ def test_a_revision_is_resolved_once(cached: Path) -> None:
 def test_what_cannot_be_fetched_says_what_to_do(name: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"the model {name} could not be fetched .* or give a folder"):
         fetch_model(name)
+
+
+def test_a_snapshot_in_which_a_file_was_replaced_is_not_that_commit(cached: Path) -> None:
+    (cached / "tokenizer.json").unlink()
+    (cached / "tokenizer.json").write_text('{"mine": true}')
+    assert source_of(cached) is None
+
+
+def test_a_folder_named_as_a_snapshot_is_no_commit(cached: Path) -> None:
+    assert source_of(cached.rename(cached.parent / "main")) is None
+
+
+def test_only_one_form_of_a_model_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    published = [
+        *("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json"),
+        *("consolidated.safetensors", "consolidated.safetensors.index.json", "params.json"),
+        *("original/params.json", "onnx/config.json", "modeling.py", "additional_chat_templates/tools.jinja"),
+    ]
+    fetched: list[str] = []
+
+    def download(repo: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        fetched.extend(filter_repo_objects(published, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    fetch_model("org/mistral")
+    assert fetched == [*published[:4], "additional_chat_templates/tools.jinja"]
 
 
 def test_a_server_offers_it_by_a_name_of_its_own(cached: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.catalog import Catalog
+from jobs.data.clone import commit_of
 from jobs.data.hub import HubData
 from jobs.data.hub_sources import SOURCES, HubSource
 from jobs.tasks.registry import task_for
@@ -105,7 +106,7 @@ def test_a_data_set_of_the_hub_feeds_its_task(
         assert len(items(task_for(task), folder, language, split=split).items) == 2
     described = json.loads((folder / "source.json").read_text())
     assert described["repo"] == SOURCES[name].repo
-    assert described["revision"] == (SOURCES[name].revision or "mirror")
+    assert described["revision"] == "mirror", "the copy does not say which commit it is"
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith(".")]
 
 
@@ -116,6 +117,48 @@ def test_what_was_fetched_is_not_fetched_again_and_is_the_same_bytes(tmp_path: P
     again = HubData(cache=tmp_path / "other", mirror=tmp_path / "mirror").folder("flores200")
     name = "devtest/zh.jsonl.gz"
     assert (first / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_a_clone_at_another_commit_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    clone(tmp_path / "mirror", "xcopa")
+    git = tmp_path / "mirror" / SOURCES["xcopa"].repo / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "refs" / "heads" / "main").write_text("f" * 40 + "\n")
+    hub = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")
+    pinned = SOURCES["xcopa"].revision
+    assert pinned is not None
+    with pytest.raises(InvalidRequest, match=f"at commit {'f' * 40}, not at {pinned}.* checkout {pinned}"):
+        hub.folder("xcopa")
+    assert list((tmp_path / "hub").iterdir()) == []
+    (git / "HEAD").write_text(f"{pinned}\n")
+    folder = hub.folder("xcopa")
+    assert folder.name == f"xcopa-{pinned[:12]}"
+    assert json.loads((folder / "source.json").read_text())["revision"] == pinned
+
+
+def test_a_clone_of_what_is_not_pinned_is_recorded_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(tmp_path / "mirror", "xcopa")
+    sources = cast("dict[str, HubSource]", SOURCES)
+    monkeypatch.setitem(sources, "xcopa", replace(sources["xcopa"], revision=None))
+    git = tmp_path / "mirror" / SOURCES["xcopa"].repo / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "packed-refs").write_text(f"# pack-refs with: peeled\n{'e' * 40} refs/heads/main\n")
+    folder = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror").folder("xcopa")
+    assert json.loads((folder / "source.json").read_text())["revision"] == "e" * 40
+
+
+def test_a_copy_that_the_hubs_tool_made_says_its_commit(tmp_path: Path) -> None:
+    records = tmp_path / ".cache" / "huggingface" / "download"
+    records.mkdir(parents=True)
+    assert commit_of(tmp_path) is None
+    (records / "a.metadata").write_text(f"{'a' * 40}\netag\n0\n")
+    assert commit_of(tmp_path) == "a" * 40
+    (records / "b.metadata").write_text(f"{'b' * 40}\netag\n0\n")
+    assert commit_of(tmp_path) is None, "files of two commits"
 
 
 def test_a_data_set_out_of_reach_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
