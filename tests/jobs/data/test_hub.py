@@ -62,7 +62,9 @@ def few_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = ("fr", "it", "th", "ja", "et", "zh", "en")
     for name, source in SOURCES.items():
         some = [code for code in chosen if code in source.configs and source.configs[code] not in ("en", "fr")][-3:]
-        configs = {code: source.configs[code] for code in {*some, *(("en", "fr") if name == "mlama_dod" else ())}}
+        configs = {
+            code: source.configs[code] for code in sorted({*some, *(("en", "fr") if name == "mlama_dod" else ())})
+        }
         monkeypatch.setitem(cast("dict[str, HubSource]", SOURCES), name, replace(source, configs=configs))
 
 
