@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
-from huggingface_hub.utils import filter_repo_objects
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name, source_of
@@ -89,7 +89,12 @@ def test_only_one_form_of_a_model_is_fetched(monkeypatch: pytest.MonkeyPatch, tm
     fetched: list[str] = []
 
     def download(repo: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        fetched.extend(filter_repo_objects(published, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        fetched.extend(
+            name
+            for name in published
+            if any(fnmatch(name, pattern) for pattern in allow_patterns)
+            and not any(fnmatch(name, pattern) for pattern in ignore_patterns)
+        )
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
