@@ -109,7 +109,7 @@ class Identifying:
 
 
 class NeuronMaker(Protocol):
-    """Neuron sets that a client sends or asks for. The calls but `identify` and `identifying` may take their time."""
+    """Neuron sets that a client sends or asks for. The calls that are not coroutines may take their time."""
 
     def bring_in(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
         """Publish the set of known neurons, {language: {layer: [index, ...]}}, and return its id.
@@ -122,8 +122,8 @@ class NeuronMaker(Protocol):
         """Return a set's neurons, {language: {layer: [index, ...]}}; NotFound if there is none."""
         ...
 
-    def identify(self, model: str, ref: NeuronsRef) -> None:
-        """Begin to find a set, unless it is being found; Unavailable where too many are."""
+    async def identify(self, model: str, ref: NeuronsRef) -> None:
+        """Begin to find a set, unless it is being found here or by another server; Unavailable where too many are."""
         ...
 
     def identifying(self, neuron_set_id: str) -> Identifying | None:

@@ -17,6 +17,7 @@ from jobs.catalog import Catalog
 from jobs.clock import SystemClock
 from jobs.data.hub import HubData
 from jobs.finalize import finalize
+from jobs.identifications import IDENTIFYING, Identifications
 from jobs.ids import RandomIds
 from jobs.neuron_sets import NeuronSets
 from jobs.results import Results
@@ -54,6 +55,7 @@ class House:
     store: SqlStore
     results: Results
     neuron_sets: NeuronSets
+    identifications: Identifications
     setup: HostSetup
     keep_days: float | None = None
     keep_events_days: float | None = None
@@ -91,6 +93,7 @@ class House:
             store=SqlStore(database_url or f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
             results=Results(storage),
             neuron_sets=neuron_sets_at(neurons),
+            identifications=Identifications(storage_at(below(neurons, IDENTIFYING)), SystemClock()),
             setup=setup,
             keep_days=keep_days,
             keep_events_days=keep_events_days,

@@ -151,7 +151,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         telemetry=telemetry,
     )
     bell = Bell()
-    finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets)
+    finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets, identifications=house.identifications)
     assemblies = AssemblyProcesses(house.results, FINALIZERS)
     dispatcher = house.dispatcher(pool, bell.ring, assemblies)
     services = Services(

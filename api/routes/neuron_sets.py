@@ -38,7 +38,7 @@ async def create_neuron_set(served: Served, body: JsonBody, response: Response) 
     if isinstance(asked.neurons, NeuronsByMethod):
         ref = await asyncio.to_thread(_to_find, served, asked.model, asked.neurons)
         if not await asyncio.to_thread(_is_there, served, ref.id):
-            served.neuron_maker.identify(asked.model, ref)
+            await served.neuron_maker.identify(asked.model, ref)
             response.status_code = 202
             warnings = language_warnings(asked.neurons.method, asked.neurons.languages)
             return {**await _one(served, ref.id), "warnings": warnings}
@@ -92,14 +92,12 @@ def _infos(served: Services, model: str | None) -> list[NeuronSetInfo]:
 
 
 async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:
-    identifying = served.neuron_maker.identifying(
-        neuron_set_id
-    )  # before the look at the disk: it ends with a set there
     try:
         return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
     except NotFound:
-        if identifying is None:
-            raise
+        identifying = await asyncio.to_thread(served.neuron_maker.identifying, neuron_set_id)
+    if identifying is None:  # unknown, or found between the two looks
+        return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
     error = identifying.error
     return {
         "id": neuron_set_id,

@@ -76,7 +76,12 @@ async def serving(
     keys = KeyFile(house.data / "keys.json")
     async with house.pool(**engine) as pool:
         dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
-        finder = NeuronFinder(pool, catalog=house.catalog, neuron_sets=house.neuron_sets)
+        finder = NeuronFinder(
+            pool,
+            catalog=house.catalog,
+            neuron_sets=house.neuron_sets,
+            identifications=house.identifications,
+        )
         services = Services(
             store=house.store,
             results=house.results,

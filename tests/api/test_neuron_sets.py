@@ -110,6 +110,42 @@ async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(house
         assert (await found(server, neuron_set_id))["status"] == "completed"
 
 
+async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(house: House) -> None:
+    async with serving(house, working=False, fail_on="e") as first, serving(house, working=False) as second:
+        finder: Any = first.app.state.services.neuron_maker
+        find, waiting = finder._pool.find_neurons, asyncio.Event()
+
+        async def when_told(model: str, ref: Any) -> None:
+            await waiting.wait()
+            await find(model, ref)
+
+        finder._pool.find_neurons = when_told
+        neuron_set_id = (await first.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+        path = f"/v1/neuron-sets/{neuron_set_id}"
+        assert (await second.http.get(path)).json()["status"] == "in_progress"
+        again = await second.http.post("/v1/neuron-sets", json=METHOD)
+        assert (again.status_code, again.json()["status"]) == (202, "in_progress")
+        assert second.app.state.services.neuron_maker._tasks == {}, "it is not searched for twice"
+        waiting.set()
+        failed = await found(first, neuron_set_id)
+        assert failed["status"] == "failed"
+        assert (await second.http.get(path)).json() == failed
+        await second.http.post("/v1/neuron-sets", json=METHOD)
+        assert (await found(second, neuron_set_id))["status"] == "completed"
+        assert (await first.http.get(path)).json()["status"] == "completed"
+        assert house.identifications.get(neuron_set_id) is None
+
+
+async def test_a_server_that_stops_says_that_its_identification_ended(house: House) -> None:
+    async with serving(house, working=False) as server:
+        finder: Any = server.app.state.services.neuron_maker
+        finder._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
+        neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+    async with serving(house, working=False) as server:
+        after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
+    assert (after["status"], after["error"]) == ("failed", "the server was stopped; ask again")
+
+
 async def test_too_many_identifications_wait(house: House) -> None:
     async with serving(house) as server:
         finder: Any = server.app.state.services.neuron_maker

@@ -26,6 +26,7 @@ from jobs.bucket_neuron_sets import neuron_sets_at
 from jobs.catalog import Catalog
 from jobs.clock import Clock, SystemClock
 from jobs.finalize import finalize
+from jobs.identifications import IDENTIFYING, Identifications
 from jobs.ids import RandomIds
 from jobs.neuron_sets import NeuronSets
 from jobs.plan import plan
@@ -79,6 +80,7 @@ class House:
     neurons: str
     published: str
     neuron_sets: NeuronSets
+    identifications: Identifications
     results: Results
 
     @classmethod
@@ -105,6 +107,7 @@ class House:
             neurons=neurons,
             published=results,
             neuron_sets=neuron_sets_at(neurons),
+            identifications=Identifications(storage_at(below(neurons, IDENTIFYING)), clock or SystemClock()),
             results=Results(storage_at(results)),
         )
         if own_store is not None:
