@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,11 @@ from jobs.results import Published, Results
 from jobs.schema import SUMMARY
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
-from jobs.store.records import CellRecord, Ending, SweepLease, SweepRecord
+from jobs.store.records import CellRecord, Ending, SweepRecord
 from jobs.store.states import SweepState
 from jobs.summary import summary_csv, summary_json
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_for
-from jobs.tidy import tidy
 from tests.jobs.world import ManualClock, completed, ended, quick_sql_store, raw_spec
 
 TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
@@ -151,7 +148,7 @@ def test_a_damaged_cell_is_computed_again_before_anything_is_published(bench: Be
 
 
 def test_a_reused_cell_that_is_lost_is_computed_again(bench: Bench) -> None:
-    bench.end(_worked(bench).id)
+    bench.end(worked(bench).id)
     again = bench.send()
     assert again.state is SweepState.FINALIZING
     for path in (bench.folder / "cells").iterdir():
@@ -161,14 +158,14 @@ def test_a_reused_cell_that_is_lost_is_computed_again(bench: Bench) -> None:
     assert bench.end(again.id).state is SweepState.COMPLETED
 
 
-def _worked(bench: Bench) -> SweepRecord:
+def worked(bench: Bench) -> SweepRecord:
     sweep = bench.send()
     bench.work()
     return sweep
 
 
 def test_a_reused_sweep_gives_the_same_rows(bench: Bench) -> None:
-    first, second = _worked(bench), bench.send()
+    first, second = worked(bench), bench.send()
     for sweep in (first, second):
         bench.end(sweep.id)
     rows = [summary_json(bench.results, bench.store.get_sweep(sweep.id))["rows"] for sweep in (first, second)]
@@ -210,7 +207,7 @@ def test_finalizing_twice_or_too_early_changes_nothing(bench: Bench) -> None:
 def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = _worked(bench)
+    sweep = worked(bench)
     publish = bench.results.write_summary
 
     def interrupted(record: SweepRecord, rows: Any, *, epoch: int) -> Published:
@@ -310,7 +307,7 @@ def test_a_damaged_file_of_a_rung_is_computed_again_before_the_search_goes_on(be
 
 
 def test_the_samples_metadata_say_where_the_answers_come_from(bench: Bench) -> None:
-    sweep = _worked(bench)
+    sweep = worked(bench)
     bench.end(sweep.id)
     metadata = pq.read_schema(bench.results.samples_file(bench.store.get_sweep(sweep.id)).open()).metadata
     sources = json.loads(metadata[b"ampsweep.sources"])
@@ -329,81 +326,9 @@ def test_the_samples_metadata_say_what_was_done_to_the_data(bench: Bench) -> Non
     assert bench.catalog.data is not None
     path = bench.catalog.data / "xcopa" / "test.it.jsonl"
     path.write_text(path.read_text("utf-8").replace('"idx": 2', '"idx": 0'), encoding="utf-8")
-    ended = bench.end(_worked(bench).id)
+    ended = bench.end(worked(bench).id)
     metadata = pq.read_schema(bench.results.samples_file(ended).open()).metadata
     repairs = {each["language"]: each.get("repairs") for each in json.loads(metadata[b"ampsweep.sources"])["data"]}
     assert repairs == {"en": None, "zh": None, "it": {"repeated_ids": 1}}
     warnings = json.loads(metadata[b"ampsweep.warnings"])
     assert any(warning.startswith("tasks.1: xcopa it: 1 of the ids repeat an earlier one") for warning in warnings)
-
-
-class CountingStorage(LocalStorage):
-    """Counts how often each file is read."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.reads: Counter[str] = Counter()
-
-    def read(self, name: str) -> bytes:
-        self.reads[name] += 1
-        return super().read(name)
-
-
-@pytest.mark.parametrize("search", [False, True])
-def test_each_cells_file_is_read_once_each_time(bench: Bench, search: bool) -> None:
-    sweep = bench.send(**(SEARCHED if search else {}))
-    while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
-        bench.work()
-        storage = CountingStorage(bench.folder)
-        bench.results = Results(storage)
-        cells = bench.store.list_cells(sweep.id, limit=1000).data
-        bench.end(sweep.id)
-        assert storage.reads == {f"cells/{record.file}": 1 for record in cells}
-
-
-def test_finalizing_again_gives_the_same_bytes_under_another_name(bench: Bench) -> None:
-    sweep = _worked(bench)
-    first = bench.end(sweep.id)
-    content = [file.read() for file in (bench.results.samples_file(first), bench.results.summary_file(first))]
-    bench.store.reopen_sweep(sweep.id, "doubted")
-    second = bench.end(sweep.id)
-    assert [file.read() for file in (bench.results.samples_file(second), bench.results.summary_file(second))] == content
-    assert first.files is not None
-    assert second.files == replace(first.files, epoch=2)
-
-
-def test_one_whose_lease_has_passed_changes_nothing_however_late_it_writes(bench: Bench) -> None:
-    sweep = _worked(bench)
-    late = bench.store.lease_sweep(sweep.id, "killed", ttl=0)
-    assert late is not None
-    ended = bench.end(sweep.id)
-    assert ended.state is SweepState.COMPLETED
-    for path in (bench.folder / "cells").iterdir():
-        path.unlink()  # so that the late one finds every cell lost
-    events = bench.store.events(sweep.id)
-    for assembling in (bench.assemble, lambda *_: Assembled(further=(bench.store.list_cells(sweep.id).data[0].cell,))):
-        assert finalize(bench.store, late, assembling).files == ended.files
-    bench.results.check_sweep(ended)
-    reset = {event.type for event in bench.store.events(sweep.id)[len(events) :]}
-    assert reset == set(), "an ended sweep hears nothing of its cells"
-
-
-def test_two_that_write_at_once_have_files_of_their_own(bench: Bench) -> None:
-    sweep = _worked(bench)
-    leases: list[SweepLease | None] = [bench.store.lease_sweep(sweep.id, "late", ttl=0)]
-
-    def overtaken(record: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
-        leases.append(bench.store.lease_sweep(sweep.id, "other", ttl=9))
-        assert leases[1] is not None
-        ended = finalize(bench.store, leases[1], bench.assemble)
-        assert ended.state is SweepState.COMPLETED
-        return bench.assemble(record, cells, epoch)
-
-    assert leases[0] is not None
-    ended = finalize(bench.store, leases[0], overtaken)
-    assert ended.files is not None
-    assert ended.files.epoch == 2
-    names = sorted(path.name for path in (bench.folder / "sweeps" / sweep.id).iterdir())
-    assert names == ["results.1.parquet", "results.2.parquet", "summary.1.parquet", "summary.2.parquet"]
-    assert tidy(bench.store, bench.results, unfinished_after=60) == 2
-    bench.results.check_sweep(ended)
