@@ -27,6 +27,7 @@ export async function sweepView(main, { signal, id }) {
       sweep.error ? complaint({ message: sweep.error }) : "",
       ...sweep.errors.filter(({ code }) => code === "completed_with_failures").map(({ message }) => failure(message)),
       hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, signal) : "",
+      ...sweep.warnings.map((text) => h("p", { class: "warning" }, text)),
       h("details", {}, h("summary", {}, "Spec"), h("pre", {}, JSON.stringify(sweep.spec, null, 2))),
     );
     return sweep;

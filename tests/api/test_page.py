@@ -178,6 +178,8 @@ def test_a_sweep_is_sent_watched_and_shown(house: House, tab: Browser) -> None:
         sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
         assert tab.run("document.querySelector('main h2').textContent") == "<i>mine</i>"
         assert tab.run("document.querySelector('.status').textContent") == "completed"
+        warnings = httpx.get(f"{url}/v1/sweeps/{sweep_id}").json()["warnings"]
+        assert tab.run("[...document.querySelectorAll('.warning')].map((each) => each.textContent)") == warnings
         tab.fill("select[name=shape]", "scale 2")
         tab.fill("select[name=selection]", "random")
         rows = httpx.get(f"{url}/v1/sweeps/{sweep_id}/summary").json()["rows"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import threading
 import time
 from typing import Any
@@ -29,6 +30,22 @@ async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(house: House) -> N
     assert got["status"] == "completed"
     assert got["request_counts"] == {**sent["request_counts"], "completed": got["request_counts"]["total"]}
     assert got["ended_at"] >= got["created_at"]
+
+
+async def test_a_sweep_says_what_its_plan_warns_of(house: House) -> None:
+    assert house.catalog.atlas is not None
+    path = house.catalog.atlas / "facts.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    del rows[0]["object"]["fr"]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    async with serving(house, working=False) as server:
+        sent = await server.submit()
+        got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
+    assert got["warnings"] == sent["warnings"]
+    assert (
+        f"tasks.0: lss: of {len(rows)} facts {len(rows) - 1} are in all of the languages en, fr, tr; these are asked"
+        in (got["warnings"])
+    )
 
 
 async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
