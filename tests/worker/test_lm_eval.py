@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def theirs(folder: Path) -> dict[str, Any]:
     return found
 
 
-def ours(name: str, folder: Path) -> tuple[TaskRef, list[Sample]]:
+def ours(name: str, folder: Path, *, model: Path = ATLAS_MODEL, chat: bool = False) -> tuple[TaskRef, list[Sample]]:
     ref = TaskRef(
         name=f"lm_eval:{name}",
         version=LmEval.version,
@@ -60,12 +61,13 @@ def ours(name: str, folder: Path) -> tuple[TaskRef, list[Sample]]:
         split=None,
         data="lm_eval",
         data_hash="",
+        chat=chat,
     )
     ref = LmEval(ref.name).settle(folder, ref)
     task = task_of(ref)
 
     async def all_samples() -> list[Sample]:
-        engine = TransformersEngine(ATLAS_MODEL)
+        engine = TransformersEngine(model)
         items = task.items(folder, ref, seed=0).items
         answered = [
             [await _answer(call, engine=engine, steering=None, seed=0) for call in item.calls] for item in items
@@ -101,6 +103,32 @@ def test_the_numbers_are_those_of_lm_eval(name: str, folder: Path, theirs: dict[
         sums = sums_of(sample, pairs=name in ("tiny_choice", "tiny_likelihood"))
         expected_sums = [resp[0][0] if isinstance(resp[0], tuple) else resp[0] for resp in entry["resps"]]
         assert sums == pytest.approx([float(value) for value in expected_sums], abs=1e-3)
+
+
+def test_a_chat_whose_template_ends_with_a_space_is_scored_as_lm_eval_scores_it(folder: Path, tmp_path: Path) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    model = tmp_path / "model"
+    shutil.copytree(ATLAS_MODEL, model)
+    template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}Assistant: "
+    (model / "chat_template.jinja").write_text(template)
+    theirs: Any = simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "dtype": "float32"},
+        device="cpu",
+        tasks=["tiny_choice"],
+        limit=LIMIT,
+        bootstrap_iters=0,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+    )
+    _, samples = ours("tiny_choice", folder, model=model, chat=True)
+    assert [sample.error for sample in samples] == [None] * LIMIT
+    for sample, entry in zip(samples, theirs["samples"]["tiny_choice"], strict=True):
+        expected = [float(value) for ((value, _),) in entry["resps"]]
+        assert sums_of(sample, pairs=True) == pytest.approx(expected, abs=1e-3)
 
 
 def sums_of(sample: Sample, *, pairs: bool) -> list[float]:
