@@ -64,7 +64,7 @@ class LoopWatch:
                 del self._running[thread]
                 where = self._stacks.pop(thread, None) or repr(handle)
                 seconds = time.monotonic() - began
-                if seconds > self._limit:
+                if seconds > self._limit / 4:
                     computed = time.thread_time() - computed
                     slept = max(0.0, seconds - computed - self._waited_since(began))
                     seconds = computed + slept - (self._collecting - collecting)
