@@ -19,6 +19,8 @@ from jobs.tasks.choice import chosen
 class Xwinograd(ByLanguage):
     """The sentence up to the gap with each option in it; scored is what follows the gap, the same for both.
 
+    Where a token spans the end of an option and what follows it, both options are scored with it.
+
     A limit takes the first items of the file. Sentences that end with the gap say nothing: they are left out and
     counted.
     """
