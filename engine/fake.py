@@ -78,6 +78,10 @@ class FakeEngine:
         """Make a neuron set usable; raises InvalidRequest where it does not fit the made-up shape."""
         self._neurons.add(neurons)
 
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set."""
+        self._neurons.drop(neuron_set_id)
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream `max_tokens` words for each answer, one answer after the other, fewer where a stop string comes."""
         for index in range(request.sampling.n):

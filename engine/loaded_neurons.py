@@ -25,6 +25,10 @@ class LoadedNeurons:
         self._sets.setdefault(neurons.id, neurons)
         return new
 
+    def drop(self, neuron_set_id: str) -> bool:
+        """Forget a set; False where it is not here."""
+        return self._sets.pop(neuron_set_id, None) is not None
+
     def resolve(self, steering: Steering) -> Edits:
         """Work out a steering's edits.
 

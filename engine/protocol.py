@@ -224,6 +224,10 @@ class Engine(Protocol):
         """
         ...
 
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set, which no request under way may name; nothing happens where it is not known."""
+        ...
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, in pieces that may alternate between them. Closing the iterator aborts all.
 

@@ -62,6 +62,10 @@ class TransformersEngine:
         """Make a neuron set usable by its id."""
         self._neurons.add(neurons)
 
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set."""
+        self._neurons.drop(neuron_set_id)
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
         edits, scope = self._edits(request.steering)

@@ -126,6 +126,11 @@ class VllmEngine:
         if self._neurons.add(neurons):
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set, here and on the workers; see `Engine.drop_neurons`."""
+        if self._neurons.drop(neuron_set_id):
+            self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
         limit = self._info.max_model_len - 1

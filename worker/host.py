@@ -105,7 +105,10 @@ class EngineHost:
         engine, shelf = self._opened()
         samples = self._samples[cell.id, epoch] = Count()
         try:
-            with span("cell.run", {"cell.id": cell.id, "task": cell.task.name, "model": cell.model}):
+            with (
+                span("cell.run", {"cell.id": cell.id, "task": cell.task.name, "model": cell.model}),
+                shelf.holding(None if cell.neurons is None else cell.neurons.id),
+            ):
                 return await run_cell(
                     cell,
                     engine=engine,
@@ -130,6 +133,13 @@ class EngineHost:
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""
+        _, shelf = self._opened()
+        with shelf.holding(call.neurons):
+            async with aclosing(self._stream(call)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         engine, shelf = self._opened()
         steering = None
         if call.intervention is not None and call.neurons is not None:

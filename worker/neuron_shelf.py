@@ -8,7 +8,9 @@ time, and the first to finish is kept. An identification that was stopped goes o
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
 from ampsweep.errors import Conflict, NotFound
@@ -20,16 +22,37 @@ from engine.protocol import Engine, Steering
 from jobs.catalog import Catalog
 from jobs.neuron_sets import NeuronSets
 
+CAPACITY = 8
+"""Sets of one engine that are kept loaded; the patch values of one take some hundred megabytes with a large model."""
+
 
 class NeuronShelf:
     """Makes neuron sets usable in an engine, by their ids."""
 
-    def __init__(self, sets: NeuronSets, *, engine: Engine, catalog: Catalog) -> None:
+    def __init__(self, sets: NeuronSets, *, engine: Engine, catalog: Catalog, capacity: int = CAPACITY) -> None:
+        """Keep at most `capacity` sets loaded, and those besides that are held."""
         self._sets = sets
         self._engine = engine
         self._catalog = catalog
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._loaded: dict[str, NeuronSet] = {}
+        self._loaded: OrderedDict[str, NeuronSet] = OrderedDict()  # the longest unused first
+        self._capacity = capacity
+        self._holders = Counter[str]()
+
+    @contextmanager
+    def holding(self, neuron_set_id: str | None) -> Iterator[None]:
+        """Keep a set, once it is loaded, for the time of the block; of None keep nothing."""
+        if neuron_set_id is None:
+            yield
+            return
+        self._holders[neuron_set_id] += 1
+        try:
+            yield
+        finally:
+            self._holders[neuron_set_id] -= 1
+            if not self._holders[neuron_set_id]:
+                del self._holders[neuron_set_id]
+            self._evict()
 
     async def load(self, ref: NeuronsRef) -> str:
         """Make a set usable in the engine and return its id.
@@ -42,7 +65,18 @@ class NeuronShelf:
                 found = await self._get(ref)
                 self._engine.add_neurons(found)
                 self._loaded[ref.id] = found
+            self._loaded.move_to_end(ref.id)
+        self._evict()
         return ref.id
+
+    def _evict(self) -> None:
+        """Drop the longest unused sets that are too many; never one that is held, or the one used last."""
+        idle = [name for name in list(self._loaded)[:-1] if name not in self._holders]
+        for name in idle[: max(0, len(self._loaded) - self._capacity)]:
+            del self._loaded[name]
+            self._engine.drop_neurons(name)
+            if name in self._locks and not self._locks[name].locked():
+                del self._locks[name]
 
     def count(self, steering: Steering) -> int:
         """Return how many neurons a steering with a loaded set changes."""

@@ -113,6 +113,10 @@ class WorkerSteering:
         """Keep a neuron set for the requests that name it."""
         self._neuron_sets[neurons.id] = neurons
 
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set; slots that it filled stay as they are."""
+        self._neuron_sets.pop(neuron_set_id, None)
+
     def start(self, request_id: str, extra_args: Mapping[str, Any] | None, tokens: Sequence[int]) -> None:
         """Take note of a new request with its prompt's token ids; one that is known starts over."""
         orders = Orders.read(extra_args)

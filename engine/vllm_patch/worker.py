@@ -92,6 +92,10 @@ class SteeringWorkerMixin:
         """Keep a neuron set for the requests that name it."""
         self._steering.add_neurons(neurons)
 
+    def steering_drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set that no request names any more."""
+        self._steering.drop_neurons(neuron_set_id)
+
     def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return scored requests' log-probabilities, float32, one a scored token; see `Scoring.take`."""
         return list(map(self._steering.take_score, keys))

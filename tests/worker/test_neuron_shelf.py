@@ -14,6 +14,7 @@ from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
+from engine.neuron_json import from_json
 from engine.neuron_set import NeuronSet
 from tests.worker.house import House
 from worker.neuron_shelf import NeuronShelf
@@ -106,3 +107,30 @@ async def test_a_corpus_that_changed_after_the_plan_makes_no_set_under_the_old_i
     with pytest.raises(Conflict, match=f"{ref.id} cannot be found any more: corpus 'atlas' or the model has changed"):
         await shelf(house, engine).load(ref)
     assert (engine.recordings, house.neuron_sets.infos()) == (0, [])
+
+
+async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(house: House) -> None:
+    engine = FakeEngine(house.engine_info)
+    own = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog, capacity=2)
+    refs = []
+    for index in range(5):
+        neurons = from_json({"fr": {"0": [index]}}, model=house.catalog.model("tiny"))
+        house.neuron_sets.publish(neurons.id, neurons.save)
+        refs.append(NeuronsRef(id=neurons.id))
+
+    def loaded() -> list[int]:
+        return [index for index, ref in enumerate(refs) if ref.id in engine._neurons._sets]
+
+    with own.holding(refs[0].id):
+        for ref in refs[:4]:
+            await own.load(ref)
+        assert loaded() == [0, 3]
+        await own.load(refs[4])
+        assert loaded() == [0, 4]
+        with own.holding(refs[4].id):
+            await own.load(refs[1])
+            assert loaded() == [0, 1, 4], "what is in use is kept beyond the capacity"
+    assert len(loaded()) == 2
+    await own.load(refs[2])
+    assert len(loaded()) == 2
+    assert await own.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
