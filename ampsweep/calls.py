@@ -146,37 +146,42 @@ class Calls:
         return await self.sweep(sweep_id)
 
     @overload
-    async def results(self, sweep_id: str, *, as_: Literal["arrow"] = "arrow") -> pa.Table: ...
+    async def results(self, sweep_id: str, *, as_: Literal["arrow"] = "arrow", partial: bool = False) -> pa.Table: ...
     @overload
-    async def results(self, sweep_id: str, *, as_: Literal["pandas"]) -> pd.DataFrame: ...
+    async def results(self, sweep_id: str, *, as_: Literal["pandas"], partial: bool = False) -> pd.DataFrame: ...
     @overload
-    async def results(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
-    async def results(self, sweep_id: str, *, as_: TableForm = "arrow") -> Any:
+    async def results(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
+    async def results(self, sweep_id: str, *, as_: TableForm = "arrow", partial: bool = False) -> Any:
         """Return all samples of a sweep as one table. For more than fits in memory use `download`."""
-        return await self._server.table(f"/sweeps/{_id(sweep_id)}/results", as_)
+        return await self._server.table(f"/sweeps/{_id(sweep_id)}/results", as_, **_asked(partial))
 
-    async def download(self, sweep_id: str, path: Path | str) -> Path:
-        """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path."""
-        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/results"), Path(path))
+    async def download(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
+        """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path.
 
-    async def download_summary(self, sweep_id: str, path: Path | str) -> Path:
-        """Write the Parquet of a sweep's summary to `path`, whole or not at all, and return the path."""
-        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/summary", format="parquet"), Path(path))
+        With `partial` it is that of the cells completed by now (metadata `ampsweep.partial`), before the sweep's end.
+        """
+        asked = _asked(partial)
+        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/results", **asked), Path(path))
+
+    async def download_summary(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
+        """Write the Parquet of a sweep's summary to `path`, as `download` does with the samples."""
+        asked = {"format": "parquet", **_asked(partial)}
+        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/summary", **asked), Path(path))
 
     @overload
-    async def summary(self, sweep_id: str, *, as_: None = None) -> Summary: ...
+    async def summary(self, sweep_id: str, *, as_: None = None, partial: bool = False) -> Summary: ...
     @overload
-    async def summary(self, sweep_id: str, *, as_: Literal["arrow"]) -> pa.Table: ...
+    async def summary(self, sweep_id: str, *, as_: Literal["arrow"], partial: bool = False) -> pa.Table: ...
     @overload
-    async def summary(self, sweep_id: str, *, as_: Literal["pandas"]) -> pd.DataFrame: ...
+    async def summary(self, sweep_id: str, *, as_: Literal["pandas"], partial: bool = False) -> pd.DataFrame: ...
     @overload
-    async def summary(self, sweep_id: str, *, as_: Literal["polars"]) -> pl.DataFrame: ...
-    async def summary(self, sweep_id: str, *, as_: TableForm | None = None) -> Any:
+    async def summary(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
+    async def summary(self, sweep_id: str, *, as_: TableForm | None = None, partial: bool = False) -> Any:
         """Return the metrics of a finished sweep: as a dict with the best factors, or the rows as a table."""
         path = f"/sweeps/{_id(sweep_id)}/summary"
         if as_ is None:
-            return await self._server.json(get(path, format="json"))
-        return await self._server.table(path, as_, format="parquet")
+            return await self._server.json(get(path, format="json", **_asked(partial)))
+        return await self._server.table(path, as_, format="parquet", **_asked(partial))
 
     async def models(self) -> list[Model]:
         """Return the models the server offers."""
@@ -293,6 +298,10 @@ class Calls:
 def _id(given: str) -> str:
     """Return an id as a part of a path, whatever it holds."""
     return quote(given, safe="") or "-"
+
+
+def _asked(partial: bool) -> dict[str, str]:
+    return {"partial": "true"} if partial else {}
 
 
 def _post(path: str) -> Ask:

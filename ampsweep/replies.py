@@ -5,7 +5,7 @@ Objects of which only some fields are always there are plain dicts, with types f
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -181,7 +181,12 @@ class NeuronSet(_NeuronSet, total=False):
 
 
 class Summary(TypedDict):
-    """The metrics of a sweep: `rows`, one a steered cell, and `best_factors`, one a target language."""
+    """The metrics of a sweep: `rows`, one a steered cell, and `best_factors`, one a target language.
+
+    One asked for with `partial` before the sweep's end has `partial`: how many cells are `included` of the `total`.
+    """
+
+    partial: NotRequired[dict[str, Any]]
 
     rows: list[dict[str, Any]]
     best_factors: list[dict[str, Any]]

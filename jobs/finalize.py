@@ -22,7 +22,7 @@ def finalize(store: Store, lease: SweepLease, assemble: Assemble) -> SweepRecord
     finalizing.
     """
     sweep_id = lease.sweep_id
-    found = assemble(store.get_sweep(sweep_id), list(_cells(store, sweep_id)), lease.epoch)
+    found = assemble(store.get_sweep(sweep_id), list(cells_of(store, sweep_id)), lease.epoch)
     for damaged in found.damaged:
         store.reset_cell(damaged.cell_id, damaged.reason, file=damaged.file)
     try:
@@ -35,7 +35,8 @@ def finalize(store: Store, lease: SweepLease, assemble: Assemble) -> SweepRecord
     return store.get_sweep(sweep_id)
 
 
-def _cells(store: Store, sweep_id: str) -> Iterator[CellRecord]:
+def cells_of(store: Store, sweep_id: str) -> Iterator[CellRecord]:
+    """Yield all cells of a sweep in the plan's order."""
     after: str | None = None
     while True:
         page = store.list_cells(sweep_id, after=after, limit=1000)

@@ -137,12 +137,14 @@ class Results:
         rung: Callable[[TaskRef], int | None],
         failed: Mapping[str, str],
         sources: Mapping[str, object],
+        mark: Callable[[], Mapping[str, str]] = dict,
     ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
         `epoch` is that of the lease on the sweep; `rung` tells a cell's step of the search, as `jobs.search.Search`
         does. The metadata have the spec, the distinct versions that computed the cells, `failed` (the errors of the
-        cells without samples) and `sources` (see there). Nothing is published where `cells` raises.
+        cells without samples), `sources` (see there) and what `mark` adds once all cells are read. Nothing is
+        published where `cells` raises.
         """
         versions: dict[str, Mapping[str, str]] = {}
         target = self._file(sweep.id, RESULTS, epoch)
@@ -160,6 +162,7 @@ class Results:
                     writer.write_table(pa.concat_tables(waiting))
             metadata = {
                 **_about(sweep),
+                **mark(),
                 "ampsweep.versions": canonical_json(list(versions.values())),
                 "ampsweep.failed_cells": canonical_json(dict(failed)),
                 "ampsweep.sources": canonical_json(dict(sources)),
@@ -168,10 +171,17 @@ class Results:
             replace_footer(path, SAMPLES.with_metadata(metadata))
             return Published(file=target, sha256=_sha256(path))
 
-    def write_summary(self, sweep: SweepRecord, rows: Sequence[Mapping[str, object]], *, epoch: int) -> Published:
+    def write_summary(
+        self,
+        sweep: SweepRecord,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        epoch: int,
+        mark: Callable[[], Mapping[str, str]] = dict,
+    ) -> Published:
         """Publish a sweep's summary, one row a cell that has a value."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
-        metadata = _about(sweep)
+        metadata = {**_about(sweep), **mark()}
         target = self._file(sweep.id, SUMMARY_FILE, epoch)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)

@@ -5,6 +5,7 @@ Cells are fed in the plan's order, a baseline before those compared with it; of 
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -123,8 +124,16 @@ def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:
     """Return a sweep's summary as JSON: its `rows` and `best_factors`; NotFound before the sweep has ended."""
-    rows = results.read_summary(sweep).to_pylist()
-    return {"object": "sweep.summary", "sweep_id": sweep.id, "rows": rows, "best_factors": best_factors(rows)}
+    table = results.read_summary(sweep)
+    rows = table.to_pylist()
+    partial = (table.schema.metadata or {}).get(b"ampsweep.partial")
+    return {
+        "object": "sweep.summary",
+        "sweep_id": sweep.id,
+        **({} if partial is None else {"partial": json.loads(partial)}),
+        "rows": rows,
+        "best_factors": best_factors(rows),
+    }
 
 
 def summary_csv(results: Results, sweep: SweepRecord) -> str:

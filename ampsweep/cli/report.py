@@ -27,6 +27,9 @@ def report(
     low_resource: Annotated[
         str | None, typer.Option(help="Languages that count as low-resource, by comma; default: ht,qu,ta.")
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of a server's sweep before its end: the cells completed by now.")
+    ] = False,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -41,10 +44,10 @@ def report(
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
             try:
-                client.download(sweep, Path(folder) / "results.parquet")
+                client.download(sweep, Path(folder) / "results.parquet", partial=partial)
             except (NoConnection, NotFound) as error:
                 raise type(error)(_neither(sweep, server, error)) from error
-            client.download_summary(sweep, Path(folder) / "summary.parquet")
+            client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
             _write(Path(folder), out, tables, low_resource)
     written = {"report": str(out), "tables": None if tables is None else str(tables)}
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ampsweep.cli.failures import fail_where_incomplete
-from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.output import AsJson, show, warn
 from ampsweep.cli.server import Server, SweepId, client_of
 from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
@@ -18,6 +18,9 @@ from ampsweep.files import check_folder
 def results(
     sweep: SweepId,
     out: Annotated[Path | None, typer.Option(help="The Parquet file to write; default: <id>.parquet.")] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Before the sweep's end: the results of the cells completed by now.")
+    ] = False,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -29,9 +32,11 @@ def results(
     check_folder(Path() if out is None else out.parent, param="out")
     with client_of(server) as client:
         target = out or Path(f"{client.sweep(sweep).id}.parquet")
-        client.download(sweep, target)
-        summary = client.summary(sweep)
+        client.download(sweep, target, partial=partial)
+        summary = client.summary(sweep, partial=partial)
         errors = client.sweep(sweep).errors
+    if cells := summary.get("partial"):
+        warn([f"partial results: {cells['included']} of {cells['total']} cells"])
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
     show({"id": sweep, "samples": str(target), "summary": summary}, f"samples: {target}", as_json=as_json)

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +78,11 @@ def run(
             _check_same_sweep(house, out, wanted)
         sweep = _enter(house, wanted)
         warn(sweep.warnings)
-        sweep = run_to_end(_compute(house, sweep, settings))
+        try:
+            sweep = run_to_end(_compute(house, sweep, settings))
+        except (KeyboardInterrupt, typer.Exit):
+            _write_partial(house, sweep, out)
+            raise
         summary = summary_json(house.results, sweep)
         sources = {"results": house.results.samples_file(sweep), "summary": house.results.summary_file(sweep)}
         files = {name: str(out / f"{name}.parquet") for name in sources}
@@ -85,6 +90,8 @@ def run(
             with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
                 shutil.copyfileobj(file, sink)
         _write_neurons(house, sweep, out / "neurons.parquet")
+        for name in files:
+            (out / f"partial-{name}.parquet").unlink(missing_ok=True)
         errors = find_errors(house.store, sweep)
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
@@ -122,6 +129,24 @@ def _write_neurons(house: House, sweep: SweepRecord, target: Path) -> None:
     ]
     with atomic_write(target) as path:
         pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+
+
+def _write_partial(house: House, sweep: SweepRecord, out: Path) -> None:
+    """Write what a run that was stopped has found by now, in files that nobody takes for its results."""
+    from jobs.partial import write_partial
+
+    with TemporaryDirectory() as folder:
+        found = write_partial(house.store, house.results, house.store.get_sweep(sweep.id), Path(folder))
+        sources = {
+            "results": found.results.samples_file(found.sweep),
+            "summary": found.results.summary_file(found.sweep),
+        }
+        for name, source in sources.items():
+            with atomic_write(out / f"partial-{name}.parquet") as copy:
+                copy.write_bytes(source.read())
+    cells = found.cells
+    text = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
+    warn([f"{text}; the same command goes on"])
 
 
 def _check_same_sweep(house: House, out: Path, spec: SweepSpec) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from api.accepted import best_form
 from api.document import answered_as
+from api.partial_answer import FoundResults, partial_results
 from api.services import Served, Services
 from api.stored_file import answer_with
 from api.table_forms import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
@@ -29,16 +30,23 @@ router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
 @router.get("/{sweep_id}/results", response_class=Response, responses=answered_as(*_SAMPLES_AS))
-async def get_results(served: Served, sweep_id: str, request: Request) -> Response:
+async def get_results(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
+
+    With `partial` those of the cells that are completed by now, also of a sweep that was cancelled; the header
+    `Ampsweep-Partial` says of how many, unless the sweep is completed.
 
     Parquet, unless another is liked better, comes whole or in the ranges that `Range` asks for; an Arrow stream, CSV
     and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
     """
     form = best_form(request.headers.get("accept"), _SAMPLES_AS)
-    sweep = await asyncio.to_thread(_checked, served, sweep_id)
-    file = await asyncio.to_thread(served.results.samples_file, sweep)
-    return await _answer(file, request, form, sweep_id, lambda: table_pieces(file, form))
+    found = await asyncio.to_thread(_found, served, sweep_id, partial)
+    try:
+        file = await asyncio.to_thread(found.results.samples_file, found.sweep)
+        return found.marked(await _answer(file, request, form, sweep_id, lambda: table_pieces(file, form)))
+    except BaseException:
+        found.delete()
+        raise
 
 
 @router.get("/{sweep_id}/summary", response_class=Response, responses=answered_as(*_SUMMARY_AS.values()))
@@ -47,22 +55,28 @@ async def get_summary(
     sweep_id: str,
     request: Request,
     format: Literal["json", "csv", "parquet", "arrow"] | None = None,  # noqa: A002  (the public name)
+    partial: bool = False,
 ) -> Response:
     """Return the summary: a row a steered cell, with its difference to the baseline. 409 before the sweep's end.
 
-    `format` says how, and without it `Accept`; else it is JSON.
+    `format` says how, and without it `Accept`; else it is JSON. `partial` is as for the samples; the JSON then has
+    `partial`, with the cells that are in it and those that are missing.
     """
     form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
-    sweep = await asyncio.to_thread(_checked, served, sweep_id)
-    file = await asyncio.to_thread(served.results.summary_file, sweep)
+    found = await asyncio.to_thread(_found, served, sweep_id, partial)
 
     def pieces() -> Iterator[bytes]:
         if form == ARROW:
             yield from table_pieces(file, form)
         else:
-            yield _written(served.results, sweep, form)
+            yield _written(found.results, found.sweep, form)
 
-    return await _answer(file, request, form, f"{sweep_id}-summary", pieces)
+    try:
+        file = await asyncio.to_thread(found.results.summary_file, found.sweep)
+        return found.marked(await _answer(file, request, form, f"{sweep_id}-summary", pieces))
+    except BaseException:
+        found.delete()
+        raise
 
 
 async def _answer(
@@ -84,6 +98,14 @@ def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
     return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
 
 
+def _found(served: Services, sweep_id: str, partial: bool) -> FoundResults:
+    if partial:
+        sweep = served.store.get_sweep(sweep_id)
+        if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
+            return partial_results(served, sweep_id)
+    return FoundResults(sweep=_checked(served, sweep_id), results=served.results)
+
+
 def _checked(served: Services, sweep_id: str) -> SweepRecord:
     """Return a sweep whose files hold what was published.
 
@@ -94,7 +116,10 @@ def _checked(served: Services, sweep_id: str) -> SweepRecord:
     if sweep.expired_at is not None:
         raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
     if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
-        raise Conflict(f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed")
+        raise Conflict(
+            f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed; "
+            f"partial=true gives those there are"
+        )
     if sweep.state is SweepState.FAILED and sweep.files is None:
         raise Conflict(f"sweep {sweep_id} has failed without results: {sweep.error}")
     try:

@@ -128,14 +128,20 @@ def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model
             if "in_progress" in line:
                 process.send_signal(signal.SIGINT)
                 break
-        process.stderr.read()
+        said = process.stderr.read()
         assert process.wait(60) == 130
+    assert "partial results of" in said
+    for name in ("results", "summary"):
+        partial = json.loads(pq.read_schema(out / f"partial-{name}.parquet").metadata[b"ampsweep.partial"])
+        assert partial["included"] + partial["missing"] == partial["total"]
+    assert not (out / "results.parquet").exists()
     with closing(sqlite3.connect(out / "ampsweep.db")) as store:  # a file that the store was not told of may go
         before = {name for (name,) in store.execute("SELECT file FROM cells WHERE file IS NOT NULL")}
     assert before
     result = call("run", local, "--out", out, "--engine", "fake")
     assert result.exit_code == 0, result.output
     assert {path.name for path in (out / "results" / "cells").iterdir()} >= before
+    assert not list(out.glob("partial-*"))
 
 
 KILLED = """
