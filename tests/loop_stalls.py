@@ -45,7 +45,7 @@ class LoopWatch:
         self._limit = limit
         self._running: dict[int, float] = {}  # threads that run a callback, since when
         self._stacks: dict[int, str] = {}
-        self._waits: deque[tuple[float, float]] = deque(maxlen=1000)  # when, and how long threads had waited by then
+        self._waits: deque[tuple[float, dict[str, float]]] = deque(maxlen=1000)  # when, how long each thread had waited
         self._collecting = 0.0  # seconds of garbage collection so far
         self._collection_began = 0.0
         self._ends = threading.Event()
@@ -96,7 +96,8 @@ class LoopWatch:
 
     def _waited_since(self, began: float) -> float:
         before = [waited for at, waited in list(self._waits) if at <= began]
-        return max(0.0, _waited() - (before[-1] if before else self._waits[0][1]))
+        known = before[-1] if before else self._waits[0][1]
+        return sum(waited - known.get(thread, 0.0) for thread, waited in _waited().items())
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
@@ -113,10 +114,10 @@ def watched_loops(limit: float = LIMIT) -> Iterator[LoopWatch]:
         yield watch
 
 
-def _waited() -> float:
-    """Return the seconds for which the threads of this process were ready without a processor, all added up."""
-    waited = 0
+def _waited() -> dict[str, float]:
+    """Return the seconds for which each thread of this process was ready without a processor, since it began."""
+    waited = {}
     for told in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # a thread that has ended
-            waited += int(told.read_text(encoding="ascii").split()[1])
-    return waited / 1e9
+            waited[told.parent.name] = int(told.read_text(encoding="ascii").split()[1]) / 1e9
+    return waited
