@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, EngineFailed
@@ -25,6 +25,13 @@ from jobs.store.records import CellFile
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = (
+    "It was probably killed because memory ran out: choose --dtype bfloat16, offer fewer models or engines, or give "
+    "the machine more memory."
+)
+_OUT_OF_MEMORY = re.compile(r"SIGKILL|OOM|running low on memory|out of memory", re.IGNORECASE)
+_GUESSES = re.compile(r" (?:Some common causes include|There are some potential root causes).*")
 
 CLOSE_SECONDS = 10.0
 """How long an engine may take to free what it holds before its process is killed."""
@@ -75,7 +82,7 @@ class RayHost:
         """Wait until the actor's host is closed or its process has died."""
         try:
             return str(await self._actor.ended.remote())
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:
             return _reason(error)
 
     async def close(self) -> None:
@@ -103,7 +110,7 @@ def _ours(error: RayError) -> AmpsweepError:
     if isinstance(error, RayTaskError):
         log.error("a defect in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
         return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}; the server's log says where")
-    if isinstance(error, RayActorError):
+    if isinstance(error, RayActorError | OutOfMemoryError):
         return EngineFailed(f"the engine's process died: {_reason(error)}")
     return EngineFailed(f"the engine's process cannot be reached: {_reason(error)}")
 
@@ -114,7 +121,9 @@ def _places(traceback: str) -> str:
 
 
 def _reason(error: RayError) -> str:
-    """Return Ray's own account of a death, without its ids and the causes that it can only guess at."""
+    """Return Ray's own account of a death without its ids; of the causes that it guesses at, the likeliest."""
     text = " ".join(str(error).split())
     text = re.sub(r"\b(?:class_name|actor_id|namespace): \S+ ", "", text)
-    return re.sub(r" Some common causes include:.*", " Was it killed for want of memory?", text)[:500]
+    text, guesses = _GUESSES.subn("", text)
+    killed = guesses or isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY.search(text)
+    return f"{text[:500]} {OUT_OF_MEMORY}" if killed else text[:500]

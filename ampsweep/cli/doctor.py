@@ -48,8 +48,9 @@ def examine(server: str | None) -> Sequence[Finding]:
 
 
 def _house() -> list[Finding]:
-    from ampsweep.cli.checks.installation import installation, weights
+    from ampsweep.cli.checks.installation import installation
     from ampsweep.cli.checks.machine import gpus, machine
+    from ampsweep.cli.engine_options import served_engines
     from ampsweep.settings import read_settings
 
     findings = [software.vllm(), software.compiler()]
@@ -59,5 +60,5 @@ def _house() -> list[Finding]:
         settings = read_settings()
     except InvalidRequest as error:
         remedy = f"set {error.param} to what docs/cli.md says, or unset it"
-        return [*findings, *machine(0), bad("settings", error.message, remedy)]
-    return [*findings, *machine(weights(settings)), *installation(settings)]
+        return [*findings, *machine([]), bad("settings", error.message, remedy)]
+    return [*findings, *machine(served_engines(settings)), *installation(settings)]

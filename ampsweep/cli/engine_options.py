@@ -14,8 +14,10 @@ from ampsweep.bundled import ATLAS, ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from ampsweep.settings import Settings
     from engine.neuron_set import NeuronSet
     from engine.protocol import Engine
+    from worker.engines import EngineSpec
 
 Model = Annotated[str, typer.Option(help="A local folder in Hugging Face's form, or `atlas`, the bundled model.")]
 Kind = Annotated[str, typer.Option(help="vllm, or transformers: slow and obvious.")]
@@ -39,15 +41,38 @@ def model_folder(model: str) -> Path:
 async def opened(model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None) -> AsyncIterator[Engine]:
     """Load a model, and a neuron set into it, for the time of the block; raises what the engine raises."""
     from worker.engines import EngineSpec, open_engine
+    from worker.memory import require_memory
 
     quiet_libraries()
-    engine = await open_engine(EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype))
+    spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype)
+    require_memory([spec])
+    engine = await open_engine(spec)
     try:
         if neurons is not None:
             engine.add_neurons(neurons)
         yield engine
     finally:
         await engine.close()
+
+
+def served_engines(settings: Settings) -> list[EngineSpec]:
+    """Return the engines of a server with these settings, an entry a model."""
+    from worker.engines import EngineSpec
+
+    return [
+        EngineSpec(
+            model=name,
+            folder=model.path.resolve(),
+            kind=settings.engine,
+            dtype=settings.dtype,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            pipeline_parallel_size=settings.pipeline_parallel_size,
+            count=model.engines,
+            cpus=model.cpus,
+            gpus=model.gpus,
+        )
+        for name, model in settings.served().items()
+    ]
 
 
 def read_neurons(folder: Path | None) -> NeuronSet | None:

@@ -205,6 +205,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
     from jobs.store.states import SWEEP_ENDED
     from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
+    from worker.memory import require_memory
     from worker.supervisor import IMPATIENT
 
     here = partial(assemble, house.results)
@@ -222,6 +223,7 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
     )
+    require_memory([engine])
     changed = asyncio.Event()
     pool = LocalPool([engine], house.setup, policy=IMPATIENT)
     dispatcher = house.dispatcher(pool, changed.set, here)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.engine_options import PipelineParallel, TensorParallel, quiet_libraries, served_engines
 from ampsweep.cli.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ampsweep.cli.http_server import HttpServer
     from ampsweep.settings import Settings
     from ampsweep.telemetry.context import Telemetry
-    from worker.engines import EngineSpec
     from worker.pool import Pool
 
 
@@ -74,6 +73,7 @@ def serve(
     from ampsweep.telemetry.context import Telemetry
     from ampsweep.telemetry.logs import LogSettings
     from ampsweep.telemetry.traces import stop_traces
+    from worker.memory import require_memory
 
     settings = read_settings(
         host=host,
@@ -105,6 +105,8 @@ def serve(
     )
     if not settings.served():
         raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
+    if settings.ray_address is None:  # else the engines load on other machines
+        require_memory(served_engines(settings))
     quiet_libraries()
     telemetry = Telemetry(
         logs=LogSettings(format=settings.log_format, level=settings.log_level), otlp_endpoint=settings.otlp_endpoint
@@ -144,7 +146,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         keep_events_days=settings.keep_events_days,
     )
     pool = RayPool(
-        _engines(settings),
+        served_engines(settings),
         house.setup,
         address=settings.ray_address,
         cells_per_engine=settings.cells_per_engine,
@@ -180,25 +182,6 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     if not engines.cancelled() and (error := engines.exception()):
         raise error
     return server.stopped_by
-
-
-def _engines(settings: Settings) -> list[EngineSpec]:
-    from worker.engines import EngineSpec
-
-    return [
-        EngineSpec(
-            model=name,
-            folder=model.path.resolve(),
-            kind=settings.engine,
-            dtype=settings.dtype,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            pipeline_parallel_size=settings.pipeline_parallel_size,
-            count=model.engines,
-            cpus=model.cpus,
-            gpus=model.gpus,
-        )
-        for name, model in settings.served().items()
-    ]
 
 
 async def _bring_up(

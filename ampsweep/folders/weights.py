@@ -7,6 +7,7 @@ may lie beside them, and may hold other numbers: nothing reads them. Knows no te
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _LFS_POINTER = b"version https://git-lfs"
 _MISTRAL = "consolidated"
+_CONVERTED = ("F64", "F32", "F16", "BF16")
 _AGAIN = "download the model again, all of its files"
 
 
@@ -66,6 +68,22 @@ def check_weight_files(folder: Path) -> None:
         wrong = sorted(tensor for tensor in {*found, *index} if found.get(tensor) != index.get(tensor))
         if wrong:
             raise _wrong(folder, f"{INDEX} does not say where {wrong[0]} stands, or says it wrongly; {_AGAIN}")
+
+
+def weight_bytes(folder: Path, *, dtype: str) -> int:
+    """Return the bytes of a model's weights once loaded in `dtype` ("float32", "bfloat16" or "float16").
+
+    Read from the files' headers. Numbers of 16, 32 and 64 bits take that dtype, others (quantised) stay as they are
+    stored. Raises InvalidRequest as `weight_files` and `read_header` do.
+    """
+    size = 4 if dtype == "float32" else 2
+    return sum(
+        math.prod(entry["shape"]) * size
+        if entry["dtype"] in _CONVERTED
+        else entry["data_offsets"][1] - entry["data_offsets"][0]
+        for path in weight_files(folder)
+        for entry in read_header(path)[1].values()
+    )
 
 
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:

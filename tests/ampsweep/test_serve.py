@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from ampsweep import AsyncClient, Client
-from ampsweep.cli.serve import _engines, _serve
+from ampsweep.cli.engine_options import served_engines
+from ampsweep.cli.serve import _serve
 from ampsweep.errors import Unavailable
 from ampsweep.settings import read_settings
 from ampsweep.telemetry.context import Telemetry
@@ -47,7 +48,7 @@ def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
 
 def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_TENSOR_PARALLEL_SIZE", "4")
-    engines = _engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
+    engines = served_engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
     assert {(each.tensor_parallel_size, each.pipeline_parallel_size) for each in engines} == {(4, 2)}
     assert len(engines) == 2
 

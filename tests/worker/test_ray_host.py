@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from ray.exceptions import RayError
+import pytest
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
-from worker.ray_host import _reason
+from ampsweep.errors import EngineFailed
+from worker.ray_host import _ours, _reason
 
 
 def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
@@ -16,5 +18,25 @@ def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
     assert _reason(said) == (
         "The actor died unexpectedly before finishing this task. pid: 29979 ip: 127.0.0.1 The actor is dead because "
         "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits "
-        "with a connection error code 2. End of file. Was it killed for want of memory?"
+        "with a connection error code 2. End of file. It was probably killed because memory ran out: choose --dtype "
+        "bfloat16, offer fewer models or engines, or give the machine more memory."
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("Memory on the node was 31.2GB / 32GB; the task was killed"),
+        RayActorError(error_msg="The actor died: worker killed due to the node running low on memory."),
+        RayActorError(error_msg="The worker was killed by signal SIGKILL."),
+    ],
+)
+def test_a_process_that_was_killed_probably_ran_out_of_memory(error: RayError) -> None:
+    failure = _ours(error)
+    assert isinstance(failure, EngineFailed)
+    assert failure.message.startswith("the engine's process died: ")
+    assert "probably killed because memory ran out: choose --dtype bfloat16" in failure.message
+
+
+def test_another_death_is_not_blamed_on_memory() -> None:
+    assert "memory" not in _reason(RayActorError(error_msg="The actor is dead because its owner has died."))

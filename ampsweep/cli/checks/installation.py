@@ -33,13 +33,16 @@ def installation(settings: Settings) -> list[Finding]:
 
 
 def models(settings: Settings) -> list[Finding]:
-    """Look at each model on the list: whether it can be read, and its config gives what steering needs."""
+    """Look at each model on the list: whether its files are whole, and its config gives what steering needs."""
     from ampsweep.folders.model import read_model_folder
+    from ampsweep.folders.weights import check_weight_files
 
     findings = []
     for name, model in settings.served().items():
         try:
             found = read_model_folder(model.path, name=name)
+            if settings.engine != "fake":  # which reads no weights
+                check_weight_files(model.path)
             findings.append(ok(f"model {name}", f"{found.layers} layers of {found.width} neurons"))
         except (AmpsweepError, OSError) as error:
             findings.append(bad(f"model {name}", str(error), f"mend the folder {model.path}, or take it off the list"))
@@ -58,15 +61,6 @@ def corpora(settings: Settings) -> list[Finding]:
         except (AmpsweepError, OSError) as error:
             findings.append(bad(f"corpus {name}", str(error), f"mend the folder {folder}, or take it off the list"))
     return findings
-
-
-def weights(settings: Settings) -> int:
-    """Return the bytes of the weights of all models on the list, as often as there are engines of each."""
-    return sum(
-        path.stat().st_size * model.engines
-        for model in settings.served().values()
-        for path in model.path.glob("*.safetensors")
-    )
 
 
 def home(settings: Settings) -> Finding:

@@ -7,11 +7,14 @@ import os
 import resource
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
+from worker.engines import EngineSpec
+from worker.memory import HALF, EngineMemory, available_memory, remedy
 
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
@@ -88,27 +91,31 @@ def processor_flags() -> set[str]:
     return set()
 
 
-def memory(available: int, weights: int) -> Finding:
-    """Compare the memory that is free with the models' weights, in bytes."""
-    detail = f"{available / GIB:.1f} GiB free, the models' weights are {weights / GIB:.1f} GiB"
-    if available < weights + 2 * GIB:
-        return bad("memory", detail, "free memory, offer fewer models, or choose --dtype bfloat16")
+def memory(available: int, needed: Sequence[EngineMemory]) -> Finding:
+    """Compare the bytes of memory that are free with what the engines will allocate."""
+    total = sum(each.total for each in needed)
+    detail = f"{available / GIB:.1f} GiB free, the engines will allocate {total / GIB:.1f} GiB"
+    if available < total:
+        parts = "; ".join(str(each) for each in needed if each.total)
+        return bad("memory", f"{detail} ({parts})", remedy({each.spec.dtype for each in needed}))
     return ok("memory", detail)
 
 
-def available_memory() -> int:
-    """Return the bytes that can be had without swapping: of the machine, or of this container where that is less."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, limit - used)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def gpu_memory(found: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Finding]:
+    """Compare each vllm model's weights on one device with the memory of the smallest GPU, of which vLLM takes 90 %."""
+    findings = []
+    room = int(min((one.total for one in found), default=0) * 1024**2 * 0.9)
+    for spec in specs if found else ():
+        weights = EngineMemory.of(replace(spec, kind="transformers", count=1)).weights if spec.kind == "vllm" else 0
+        share = weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)
+        if share > room:
+            detail = (
+                f"model {spec.model}: {share / GIB:.1f} GiB of weights in {spec.dtype} for a GPU's {room / GIB:.1f}"
+            )
+            other = "raise --tensor-parallel-size, or load a smaller model"
+            half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
+            findings.append(bad("GPU memory", detail, f"{half}{other}"))
+    return findings
 
 
 def shared_memory(size: int) -> Finding:
@@ -125,13 +132,14 @@ def open_files(limit: int) -> Finding:
     return ok("open files", f"at most {limit} a process")
 
 
-def machine(weights: int) -> list[Finding]:
-    """Look at all of it; `weights` are the bytes of the models on the list."""
+def machine(specs: Sequence[EngineSpec]) -> list[Finding]:
+    """Look at all of it; `specs` are the engines of a server here."""
     found = gpus()
     return [
         processor(processor_flags(), os.cpu_count() or 1),
         *gpu(found, cuda_release()),
-        memory(available_memory(), 0 if found else weights),
+        *gpu_memory(found, specs),
+        memory(available_memory(), [EngineMemory.of(spec, gpu=bool(found)) for spec in specs]),
         shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     ]

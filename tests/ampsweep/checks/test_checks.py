@@ -7,15 +7,19 @@ import json
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks import installation, machine, server, software
 from ampsweep.cli.checks.machine import GIB, Gpu
 from ampsweep.settings import Settings
 from api.keys import KeyFile, KeyScope
+from worker.engines import EngineSpec
+from worker.memory import EngineMemory, available_memory
 
 GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
 
@@ -88,17 +92,35 @@ def test_processor_memory_and_shared_memory() -> None:
     assert machine.processor({"sse2"}, 2).state == "bad"
     assert machine.processor({"avx2"}, 2).state == "note"
     assert machine.processor({"avx2", "avx512f"}, 2).state == "ok"
-    assert [machine.memory(free * GIB, 8 * GIB).state for free in (9, 11)] == ["bad", "ok"]
     assert [machine.shared_memory(size).state for size in (64 * 1024**2, GIB)] == ["bad", "ok"]
     assert "avx2" in machine.processor_flags() or "sse2" in machine.processor_flags()
-    assert 0 < machine.available_memory() < 2**50
+    assert 0 < available_memory() < 2**50
+
+
+def test_memory_is_compared_with_what_will_be_allocated() -> None:
+    spec = EngineSpec(model="m", folder=Path("m"), dtype="float32")
+    needed = [EngineMemory(spec=spec, weights=8 * GIB, kv_cache=GIB)]
+    assert [machine.memory(free * GIB, needed).state for free in (9, 10)] == ["bad", "ok"]
+    assert "--dtype bfloat16" in machine.memory(0, needed).remedy
+    assert machine.memory(GIB, []).state == "ok"
+
+
+def test_weights_are_compared_with_the_memory_of_one_gpu() -> None:
+    small = replace(GPU, total=8)  # MiB
+    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL)  # 9.3 MiB of weights in bfloat16, 18.5 in float32
+    (finding,) = machine.gpu_memory([GPU, small], [spec])
+    assert finding.state == "bad"
+    assert "--dtype bfloat16" in finding.remedy
+    assert machine.gpu_memory([small], [replace(spec, tensor_parallel_size=4)]) == []
+    assert machine.gpu_memory([], [spec]) == machine.gpu_memory([GPU], [spec]) == []
 
 
 def test_a_model_must_be_readable_and_have_a_shape(model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(model, tmp_path / "tiny")  # the tests share the model
-    settings = Settings(models={"tiny": str(folder)}, atlas=False)
+    settings = Settings(models={"tiny": str(folder)}, atlas=False, engine="fake")
     assert [finding.state for finding in installation.models(settings)] == ["ok"]
-    assert installation.weights(settings) == sum(path.stat().st_size for path in folder.glob("*.safetensors")) > 0
+    (finding,) = installation.models(settings.model_copy(update={"engine": "vllm"}))
+    assert "model.safetensors is no safetensors file" in finding.detail, "the fake engine alone reads no weights"
     config = json.loads((folder / "config.json").read_text())
     del config["intermediate_size"]
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,0 +1,102 @@
+"""What engines will allocate, counted from their files' headers, and the refusal of what cannot fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.errors import InvalidRequest
+from worker import memory
+from worker.engines import EngineSpec
+from worker.memory import EngineMemory, page_cache, require_memory
+
+GIB = 1024**3
+BFLOAT16_FILE = 64 * 1024 * 2 + 3 * 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint of 65,536 bfloat16 numbers and three whole ones."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "intermediate_size": 8}))
+    tensors = {"a": torch.zeros(64, 1024, dtype=torch.bfloat16), "b": torch.zeros(3, dtype=torch.int32)}
+    save_file(tensors, model / "model.safetensors")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("float32", 2 * BFLOAT16_FILE - 3 * 4), ("bfloat16", BFLOAT16_FILE), ("float16", BFLOAT16_FILE)],
+)
+def test_weights_are_counted_in_the_dtype_that_is_loaded(folder: Path, dtype: str, size: int) -> None:
+    spec = EngineSpec(model="m", folder=folder, kind="transformers", dtype=dtype, count=3)
+    found = EngineMemory.of(spec)
+    assert (found.weights, found.kv_cache) == (3 * size, 0)
+    assert found.total == 3 * (size + memory.PROCESS_BYTES)
+
+
+def test_vllm_on_a_cpu_has_a_cache_too_and_on_a_gpu_takes_nothing_here(folder: Path) -> None:
+    spec = EngineSpec(model="m", folder=folder, options={"kv_cache_bytes": 5})
+    assert EngineMemory.of(spec, gpu=False).kv_cache == 5
+    assert EngineMemory.of(EngineSpec(model="m", folder=folder), gpu=False).kv_cache == GIB
+    assert EngineMemory.of(spec, gpu=True).total == 0
+    assert EngineMemory.of(EngineSpec(model="m", folder=folder, kind="fake")).total == 0
+
+
+def test_what_does_not_fit_is_refused_with_its_parts_and_the_remedy(folder: Path) -> None:
+    specs = [EngineSpec(model="m", folder=folder, count=2)]
+    needed = EngineMemory.of(specs[0], gpu=False).total
+    require_memory(specs, available=needed, gpu=False)
+    with pytest.raises(
+        InvalidRequest,
+        match=r"not enough memory: 3\.0 GiB .*m x 2 engines: weights in float32 0\.0 GiB, KV cache 2\.0 GiB.*bfloat16",
+    ) as refused:
+        require_memory(specs, available=needed - 1, gpu=False)
+    assert refused.value.param == "dtype"
+    half = [EngineSpec(model="m", folder=folder, dtype="bfloat16")]
+    with pytest.raises(InvalidRequest, match=r"load a smaller model or fewer engines") as refused:
+        require_memory(half, available=0, gpu=False)
+    assert "--dtype" not in refused.value.message
+
+
+def test_files_that_a_container_has_read_are_no_memory_in_use() -> None:
+    assert page_cache("anon 100\nfile 40\nactive_file 10\ninactive_file 25\nshmem 5\n") == 35
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "Hello", "--model", "{model}"),
+        ("batch", "{rows}", "{out}.parquet", "--model", "{model}"),
+        ("identify", "--model", "{model}", "--corpus", "atlas", "--out", "{out}"),
+        ("run", "{spec}", "--out", "{out}"),
+        ("serve", "--model", "m={model}", "--no-atlas", "--home", "{out}", "--port", "0"),
+    ],
+)
+def test_every_command_refuses_before_it_loads(
+    command: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    spec: dict[str, Any] = {
+        "name": "s",
+        "model": str(folder),
+        "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+        "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+        "tasks": [{"name": "lss", "languages": ["en"], "limit": 1}],
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    paths = {"model": folder, "rows": tmp_path / "in.jsonl", "spec": tmp_path / "spec.json", "out": tmp_path / "out"}
+    monkeypatch.setattr(memory, "available_memory", lambda: 1024)
+    arguments = [part.format(**paths) for part in command]
+    result = CliRunner().invoke(app, [*arguments, "--engine", "transformers"])
+    assert result.exit_code == 2, result.output
+    assert "not enough memory" in result.stderr
+    assert "choose --dtype bfloat16" in result.stderr
