@@ -26,7 +26,8 @@ class Answer(ABC):
             "created": int(time.time()),
             "model": asked.model,
         }
-        self._prompt_tokens = 0
+        self._answers = asked.answers
+        self._prompt_tokens: dict[int, int] = {}  # by the number of the prompt
         self._completion_tokens = 0
 
     @abstractmethod
@@ -61,12 +62,13 @@ class Answer(ABC):
         return {**self._head, "object": self.piece_object, "choices": choices}
 
     def _count(self, chunk: CompletionChunk) -> None:
-        self._prompt_tokens = chunk.prompt_tokens
+        self._prompt_tokens[chunk.index // self._answers] = chunk.prompt_tokens
         self._completion_tokens += len(chunk.token_ids)
 
     def _usage(self) -> dict[str, int]:
+        prompt_tokens = sum(self._prompt_tokens.values())
         return {
-            "prompt_tokens": self._prompt_tokens,
+            "prompt_tokens": prompt_tokens,
             "completion_tokens": self._completion_tokens,
-            "total_tokens": self._prompt_tokens + self._completion_tokens,
+            "total_tokens": prompt_tokens + self._completion_tokens,
         }

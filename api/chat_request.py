@@ -79,13 +79,10 @@ class ChatRequest(GenerationRequest):
             for turn in self.messages
         )
         max_tokens = self.max_completion_tokens or self.max_tokens or min(DEFAULT_TOKENS, limits.max_tokens)
-        return self.call(
-            turns,
-            max_tokens=max_tokens,
-            logprobs=self.top_logprobs or 0,
-            limits=limits,
-            tokens_param="max_tokens" if self.max_completion_tokens is None else "max_completion_tokens",
-        )
+        limits.check_prompt(sum(len(turn.content) for turn in turns), param="messages")
+        tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        limits.check_tokens(max_tokens * self.answers, param=tokens_param)
+        return self.call(turns, max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
 
 
 def parse_chat(raw: object) -> ChatRequest:

@@ -5,11 +5,13 @@ A field of OpenAI's that would change nothing here is accepted only with the val
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.prompt import TokenIds
 from api.limits import Limits
 from jobs.edge import Name, Strict, validated
 from jobs.intervention_spec import InterventionSpec, Seed
@@ -20,6 +22,9 @@ def _one_or_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+MAX_PROMPTS = 1024
+"""Prompts of one request."""
+
 Stop = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
     Field(strict=False, max_length=16),
@@ -27,6 +32,23 @@ Stop = Annotated[
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+def _prompt_kind(value: object) -> str:
+    """Tell a text, a list of token ids and a list of prompts apart, so that an error speaks of what was meant."""
+    if isinstance(value, str):
+        return "text"
+    return "tokens" if isinstance(value, list | tuple) and value and isinstance(value[0], int) else "prompts"
+
+
+Text = Annotated[str, Tag("text")]
+Tokens = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, min_length=1, max_length=1_000_000)
+]
+OnePrompt = Annotated[
+    Text | Annotated[Tokens, Tag("tokens")] | Annotated[Tokens, Tag("prompts")], Discriminator(_prompt_kind)
+]
+Prompts = Annotated[tuple[OnePrompt, ...], Field(strict=False, min_length=1, max_length=MAX_PROMPTS)]
 
 
 class StreamOptions(Strict):
@@ -72,27 +94,20 @@ class GenerationRequest(Strict):
         """Whether a stream tells the token counts at its end."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def call(
-        self, prompt: Prompt, *, max_tokens: int, logprobs: int, limits: Limits, tokens_param: str = "max_tokens"
-    ) -> CompletionCall:
-        """Return what the engines are asked.
+    @property
+    def answers(self) -> int:
+        """How many answers each prompt gets."""
+        return 1 if self.n is None else self.n
 
-        Raises PromptTooLong or MaxTokensTooLarge for more than the server takes; `tokens_param` is what the request
-        calls `max_tokens`.
-        """
-        if isinstance(prompt, str):
-            limits.check_prompt(len(prompt), param="prompt")
-        else:
-            limits.check_prompt(sum(len(turn.content) for turn in prompt), param="messages")
-        answers = 1 if self.n is None else self.n
-        limits.check_tokens(max_tokens * answers, param=tokens_param)
+    def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
+        """Return what the engines are asked."""
         return CompletionCall(
             model=self.model,
             prompt=prompt,
             intervention=None if self.intervention is None else self.intervention.to_dict(),
             neurons=self.neurons,
             max_tokens=max_tokens,
-            n=answers,
+            n=self.answers,
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             top_k=max(0, self.top_k or 0),
@@ -107,19 +122,39 @@ class GenerationRequest(Strict):
 
 
 class CompletionRequest(GenerationRequest):
-    """Text to continue. `logprobs` alternatives to each token are told; with 0 the log-probabilities alone."""
+    """Text to continue. `logprobs` alternatives to each token are told; with 0 the log-probabilities alone.
 
-    prompt: str
+    `prompt` is a text, a list of token ids, or a list of several of these; the answers to the i-th of several prompts
+    are the choices from i times `n` on.
+    """
+
+    prompt: Annotated[
+        Text | Annotated[Tokens, Tag("tokens")] | Annotated[Prompts, Tag("prompts")], Discriminator(_prompt_kind)
+    ]
     max_tokens: MaxTokens | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
 
-    def to_call(self, limits: Limits) -> CompletionCall:
-        """Return what the engines are asked; raises as `call` does."""
+    def to_calls(self, limits: Limits) -> list[CompletionCall]:
+        """Return what the engines are asked, a call a prompt.
+
+        Raises PromptTooLong or MaxTokensTooLarge for more than the server takes.
+        """
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if one else self.prompt)
         max_tokens = 16 if self.max_tokens is None else self.max_tokens
-        return self.call(self.prompt, max_tokens=max_tokens, logprobs=self.logprobs or 0, limits=limits)
+        limits.check_prompt(sum(map(len, prompts)), param="prompt")
+        limits.check_tokens(max_tokens * self.answers * len(prompts), param="max_tokens")
+        return [
+            self.call(
+                prompt if isinstance(prompt, str) else TokenIds(prompt),
+                max_tokens=max_tokens,
+                logprobs=self.logprobs or 0,
+            )
+            for prompt in prompts
+        ]
 
 
 def parse_completion(raw: object) -> CompletionRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import TypeVar
@@ -19,6 +19,7 @@ from api.errors import error_body
 from api.event_stream import EventStream
 from api.json_answer import json_answer
 from api.services import Services
+from api.several_prompts import numbered
 from jobs.ports import CompletionCall, CompletionChunk
 
 T = TypeVar("T")
@@ -29,10 +30,11 @@ CLIENT_GONE = 499
 
 
 async def generated(
-    served: Services, request: Request, call: CompletionCall, answer: Answer, *, stream: bool
+    served: Services, request: Request, calls: Sequence[CompletionCall], answer: Answer, *, stream: bool
 ) -> Response:
-    """Return the answer to a call. A client that goes away ends its generation."""
-    chunks = served.completions.stream(call)
+    """Return the answer to a request's calls, one a prompt. A client that goes away ends its generation."""
+    streams = [served.completions.stream(call) for call in calls]
+    chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].n)
     if not stream:
         whole = await _unless_gone(request, _collected(chunks))
         return Response(status_code=CLIENT_GONE) if whole is None else await json_answer(partial(answer.whole, whole))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.canonical import canonical_json
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from engine.identify.batches import in_batches
@@ -231,10 +232,12 @@ class FakeEngine:
             raise EngineFailed("the fake engine fails on this text, as it was told to")
 
 
-def _text(prompt: Prompt) -> str:
+def _text(prompt: Prompt | TokenIds) -> str:
     """Return a chat as text, by a template of its own."""
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, TokenIds):
+        return " ".join(map(str, prompt.ids))
     return "".join(f"{message.role}: {message.content}\n" for message in prompt) + "assistant:"
 
 

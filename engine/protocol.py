@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, NamedTuple, Protocol
 
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
@@ -124,7 +125,7 @@ class Priority(IntEnum):
 class GenerateRequest:
     """A prompt to continue, steered or (steering None) not; with `strip` without the white space at its end."""
 
-    prompt: Prompt
+    prompt: Prompt | TokenIds
     strip: bool = False
     sampling: Sampling = Sampling()
     steering: Steering | None = None

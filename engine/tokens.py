@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.chat import Templated, write_chat
 from engine.protocol import Prompt, ScoreRequest, ScoreText, Split
@@ -95,15 +96,20 @@ class TextEncoder:
                 ", ".join(f"{text!r}: {token}" for token, text in without_row[:5]),
             )
 
-    def prompt(self, prompt: Prompt, *, max_tokens: int, strip: bool = False) -> tuple[int, ...]:
+    def prompt(self, prompt: Prompt | TokenIds, *, max_tokens: int, strip: bool = False) -> tuple[int, ...]:
         """Return a prompt's tokens, with `strip` without white space at its end; no text is the BOS or EOS token.
+
+        Token ids are taken as they are.
 
         Raises PromptTooLong (param "prompt") for more than `max_tokens` of them, InvalidRequest for a token without a
         row in the embedding, and as `write_chat` does.
         """
-        text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt)
-        ids = (self._text if isinstance(prompt, str) else self._plain)(text.rstrip() if strip else text)
-        ids = ids or (self._first_token("prompt"),)
+        if isinstance(prompt, TokenIds):
+            ids = prompt.ids
+        else:
+            text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt)
+            ids = (self._text if isinstance(prompt, str) else self._plain)(text.rstrip() if strip else text)
+            ids = ids or (self._first_token("prompt"),)
         self._check(ids, "prompt")
         _refuse_long(len(ids), max_tokens, "prompt")
         return ids
@@ -185,8 +191,10 @@ class TextEncoder:
                 )
 
 
-async def encoded(text: Prompt, encode: Callable[[], T]) -> T:
+async def encoded(text: Prompt | TokenIds, encode: Callable[[], T]) -> T:
     """Return what `encode` makes of a text: in a thread where it is long, since an event loop would stand still."""
+    if isinstance(text, TokenIds):
+        return encode()
     characters = len(text) if isinstance(text, str) else sum(len(message.content) for message in text)
     return encode() if characters < _LONG else await asyncio.to_thread(encode)
 

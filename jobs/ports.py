@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import AmpsweepError
 
 
@@ -31,7 +32,7 @@ class CompletionCall:
     """
 
     model: str
-    prompt: Prompt
+    prompt: Prompt | TokenIds
     intervention: Mapping[str, Any] | None
     neurons: str | None
     max_tokens: int

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import overload
+
+from ampsweep.domain.prompt import TokenIds
 from engine.protocol import Message, Prompt
 from jobs import ports
 
 
-def engine_prompt(prompt: ports.Prompt) -> Prompt:
-    """Return a text as it is, and a chat's turns as messages."""
-    if isinstance(prompt, str):
+@overload
+def engine_prompt(prompt: ports.Prompt) -> Prompt: ...
+@overload
+def engine_prompt(prompt: ports.Prompt | TokenIds) -> Prompt | TokenIds: ...
+def engine_prompt(prompt: ports.Prompt | TokenIds) -> Prompt | TokenIds:
+    """Return a text and tokens as they are, and a chat's turns as messages."""
+    if isinstance(prompt, str | TokenIds):
         return prompt
     return tuple(Message(role=turn.role, content=turn.content) for turn in prompt)

@@ -38,8 +38,8 @@ async def create_completion(served: Served, request: Request, body: JsonBody) ->
     A client that goes away ends its generation.
     """
     asked = parse_completion(body)
-    call = asked.to_call(served.limits)
-    return await generated(served, request, call, CompletionAnswer(asked), stream=bool(asked.stream))
+    calls = asked.to_calls(served.limits)
+    return await generated(served, request, calls, CompletionAnswer(asked), stream=bool(asked.stream))
 
 
 @router.post("/chat/completions", openapi_extra=body_of(ChatRequest, CHAT), response_class=Response, responses=_ANSWERS)
@@ -49,4 +49,5 @@ async def create_chat_completion(served: Served, request: Request, body: JsonBod
     A client that goes away ends its generation.
     """
     asked = parse_chat(body)
-    return await generated(served, request, asked.to_call(served.limits), ChatAnswer(asked), stream=bool(asked.stream))
+    call = asked.to_call(served.limits)
+    return await generated(served, request, [call], ChatAnswer(asked), stream=bool(asked.stream))

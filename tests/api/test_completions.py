@@ -139,7 +139,7 @@ async def test_a_stop_string_ends_a_completion(house: House) -> None:
         ("temperature", 3),
         ("top_p", 0),
         ("max_tokens", 0),
-        ("prompt", ["a", "b"]),
+        ("prompt", {"text": "a"}),
         ("prompt", None),
         ("seed", -1),
         ("stop.0", [""]),

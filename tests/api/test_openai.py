@@ -234,6 +234,54 @@ async def test_errors_are_the_exceptions_that_the_clients_users_expect(house: Ho
             assert caught.value.param in ("temperature", "max_tokens", "colour")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_prompts_are_answered_in_their_order_as_each_alone(house: House, stream: bool) -> None:
+    prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
+    asked: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
+    alone, together = dict[int, str](), dict[int, str]()
+    async with client(house) as (talking, _):
+        single = [await talking.completions.create(prompt=prompt, **asked) for prompt in prompts]
+        for place, answer in enumerate(single):
+            alone |= {2 * place + choice.index: choice.text for choice in answer.choices}
+        if stream:
+            options: dict[str, Any] = {"stream_options": {"include_usage": True}}
+            usage = None
+            async for piece in await talking.completions.create(prompt=prompts, stream=True, **asked, **options):
+                usage = piece.usage
+                for choice in piece.choices:
+                    together[choice.index] = together.get(choice.index, "") + choice.text
+        else:
+            whole = await talking.completions.create(prompt=prompts, **asked)
+            usage = whole.usage
+            assert [choice.index for choice in whole.choices] == list(range(6))
+            together = {choice.index: choice.text for choice in whole.choices}
+    assert together == alone
+    assert len(set(alone.values())) > 3
+    totals = [answer.usage for answer in single if answer.usage is not None]
+    assert usage is not None
+    assert usage.prompt_tokens == sum(each.prompt_tokens for each in totals)
+    assert usage.completion_tokens == sum(each.completion_tokens for each in totals)
+
+
+async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_others(house: House) -> None:
+    async with client(house, seconds_per_step=0.01) as (talking, server):
+        engine = Watched(server)
+        with pytest.raises(openai.BadRequestError) as caught:
+            await talking.completions.create(model="tiny", prompt=[PROMPT, "x" * 3000], max_tokens=2000)
+        assert caught.value.param == "prompt"
+        await asyncio.wait_for(engine.until(begun=2, aborted=2), 10)
+
+
+@pytest.mark.parametrize(
+    ("param", "prompt"),
+    [("prompt", []), ("prompt.1.0", [[1], ["a"]]), ("prompt.1", ["a", 3]), ("prompt.0", [-1]), ("prompt.0", [[]])],
+)
+async def test_a_prompt_that_is_none_is_refused_by_name(house: House, param: str, prompt: Any) -> None:
+    async with serving(house, working=False) as server:
+        answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": prompt})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+
+
 async def test_all_tokens_may_be_drawn_where_top_k_is_what_vllm_calls_off(house: House) -> None:
     asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
     async with client(house) as (talking, _):

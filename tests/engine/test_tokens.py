@@ -9,7 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ampsweep.errors import InvalidRequest, UnsupportedModel
+from ampsweep.domain.prompt import TokenIds
+from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.protocol import Message, ScoreRequest, ScoreText, Split
 from engine.tokens import ScoredTokens, TextEncoder
 from tests.engine.tokenizers import BOS, EOS, byte_level, sentence_piece, word_piece
@@ -237,3 +238,13 @@ def test_a_tokenizer_without_tokens_is_refused() -> None:
     empty = Tokenizer(models.BPE(vocab={}, merges=[]))
     with pytest.raises(UnsupportedModel, match="no tokens of any text"):
         encoder_of(PreTrainedTokenizerFast(tokenizer_object=empty))
+
+
+def test_token_ids_are_taken_as_they_are_if_the_model_has_them(plain: Any) -> None:
+    encoder = encoder_of(plain, rows=200)
+    assert encoder.prompt(TokenIds((97, 98, 3)), max_tokens=3) == (97, 98, 3)
+    with pytest.raises(PromptTooLong):
+        encoder.prompt(TokenIds((97, 98, 3)), max_tokens=2)
+    with pytest.raises(InvalidRequest, match="has 200 rows") as caught:
+        encoder.prompt(TokenIds((97, 200)), max_tokens=3)
+    assert caught.value.param == "prompt"
