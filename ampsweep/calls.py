@@ -17,7 +17,19 @@ from urllib.parse import quote
 from ampsweep.answers import raise_error
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.exchange import Exchange, get
-from ampsweep.replies import Cell, Choice, Completion, Engine, Event, Message, Model, NeuronSet, Summary, Sweep
+from ampsweep.replies import (
+    Cell,
+    Choice,
+    Completion,
+    DefaultNeuronSet,
+    Engine,
+    Event,
+    Message,
+    Model,
+    NeuronSet,
+    Summary,
+    Sweep,
+)
 from ampsweep.spec_file import read_spec
 from ampsweep.tables import TableForm
 from ampsweep.wire import Ask
@@ -223,6 +235,21 @@ class Calls:
             await self._server.json(Ask(method="POST", path="/neuron-sets", json=body, repeatable=True)),
         )
 
+    async def default_neuron_set(self, model: str) -> DefaultNeuronSet:
+        """Return which neuron set steers requests to a model that name none: the default, or the only set it has."""
+        return cast("DefaultNeuronSet", await self._server.json(get(_default_of(model))))
+
+    async def set_default_neuron_set(self, model: str, neuron_set_id: str) -> DefaultNeuronSet:
+        """Make a set the default of a model; Forbidden without the scope admin."""
+        body = {"neuron_set": neuron_set_id}
+        asked = Ask(method="PUT", path=_default_of(model), json=body, repeatable=True)
+        return cast("DefaultNeuronSet", await self._server.json(asked))
+
+    async def clear_default_neuron_set(self, model: str) -> DefaultNeuronSet:
+        """Take the default of a model back, and return what holds without it; Forbidden without the scope admin."""
+        asked = Ask(method="DELETE", path=_default_of(model), repeatable=True)
+        return cast("DefaultNeuronSet", await self._server.json(asked))
+
     async def wait_for_neurons(self, neuron_set_id: str, *, interval: float = 1.0) -> NeuronSet:
         """Ask every `interval` seconds until a neuron set is there, and return it; EngineFailed where none is found."""
         while (found := await self.neuron_set(neuron_set_id))["status"] == "in_progress":
@@ -237,7 +264,7 @@ class Calls:
         """Continue a prompt, steered by `intervention` or not.
 
         `options` are the further fields of `POST /v1/completions`: OpenAI's (max_tokens, temperature, top_p, n, seed,
-        stop, logprobs) and `neurons`, the id of a neuron set (default: the newest of the model).
+        stop, logprobs) and `neurons`, the id of a neuron set (without it the model's default, or its only one).
         """
         body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
         return _completion(await self._server.json(_generation("/completions", body)))
@@ -284,8 +311,9 @@ class Calls:
             async for event in events:
                 if event.data == "[DONE]":
                     return
-                for choice in raise_error(json.loads(event.data))["choices"]:
-                    yield _choice(choice)
+                piece = raise_error(json.loads(event.data))
+                for choice in piece["choices"]:
+                    yield _choice(choice, piece)
 
     async def _event_stream(self, sweep_id: str, after: int) -> AsyncGenerator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}
@@ -308,6 +336,10 @@ def _post(path: str) -> Ask:
     return Ask(method="POST", path=path, repeatable=False)
 
 
+def _default_of(model: str) -> str:
+    return f"/models/{quote(model) or '-'}/default-neuron-set"
+
+
 def _generation(path: str, body: Mapping[str, Any]) -> Ask:
     return Ask(method="POST", path=path, json=body, repeatable=False)
 
@@ -317,12 +349,13 @@ def _sweep(content: Mapping[str, Any]) -> Sweep:
 
 
 def _completion(content: Mapping[str, Any]) -> Completion:
-    choices = tuple(map(_choice, content["choices"]))
-    return Completion.model_validate({"choices": choices, "usage": content["usage"]})
+    choices = tuple(_choice(choice, content) for choice in content["choices"])
+    own = {"usage": content["usage"], "neuron_set": content.get("neuron_set")}
+    return Completion.model_validate({"choices": choices, **own})
 
 
-def _choice(content: Mapping[str, Any]) -> Choice:
-    """Read a choice of a completion, of a chat, or of the stream of either."""
+def _choice(content: Mapping[str, Any], whole: Mapping[str, Any]) -> Choice:
+    """Read a choice of `whole`: a completion, a chat, or an event of the stream of either."""
     told = content.get("message") or content.get("delta")
     text = content.get("text") if told is None else told.get("content")
-    return Choice.model_validate({**content, "text": text or ""})
+    return Choice.model_validate({**content, "text": text or "", "neuron_set": whole.get("neuron_set")})

@@ -86,20 +86,26 @@ class Usage(_Reply):
 class Choice(_Reply):
     """One answer to a prompt or a chat or, in a stream, its next piece; only the last has a `finish_reason`.
 
-    `index` says which of `n` answers it is; `logprobs` is what was asked for, in OpenAI's shape.
+    `index` says which of `n` answers it is; `logprobs` is what was asked for, in OpenAI's shape; `neuron_set` the id of
+    the set that steered, None where nothing did.
     """
 
     index: int = 0
     text: str
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None
+    neuron_set: str | None = None
 
 
 class Completion(_Reply):
-    """A continued prompt or an answered chat: `n` answers, of which `text` and `finish_reason` are the first's."""
+    """A continued prompt or an answered chat: `n` answers, of which `text` and `finish_reason` are the first's.
+
+    `neuron_set` is the id of the set that steered, None where nothing did.
+    """
 
     choices: tuple[Choice, ...]
     usage: Usage
+    neuron_set: str | None = None
 
     @property
     def text(self) -> str:
@@ -178,6 +184,14 @@ class NeuronSet(_NeuronSet, total=False):
     languages: dict[str, int]
     by_layer: dict[str, list[int]]
     neurons: dict[str, dict[str, list[int]]]
+
+
+class DefaultNeuronSet(TypedDict):
+    """The neuron set that steers a model's requests which name none, and its `source`; both None where none does."""
+
+    model: str
+    neuron_set: str | None
+    source: Literal["operator", "only_set"] | None
 
 
 class Summary(TypedDict):

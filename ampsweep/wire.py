@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Ask:
     """A request. `repeatable` says that it does the same when it is done twice."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     repeatable: bool
     params: Mapping[str, str | int] | None = None

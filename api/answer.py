@@ -13,7 +13,10 @@ from jobs.ports import CompletionChunk
 
 
 class Answer(ABC):
-    """Writes the answer to one request in OpenAI's shape, as one object or as the events of a stream."""
+    """Writes the answer to one request in OpenAI's shape, as one object or as the events of a stream.
+
+    Beside OpenAI's fields each object has `neuron_set`: the id of the set that steered, null where nothing did.
+    """
 
     prefix: ClassVar[str]
     whole_object: ClassVar[str]
@@ -29,6 +32,7 @@ class Answer(ABC):
         self._answers = asked.answers
         self._prompt_tokens: dict[int, int] = {}  # by the number of the prompt
         self._completion_tokens = 0
+        self._neuron_set: str | None = None
 
     @abstractmethod
     def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
@@ -45,7 +49,7 @@ class Answer(ABC):
             self._count(chunk)
             by_index.setdefault(chunk.index, []).append(chunk)
         choices = [self._choice(index, own) for index, own in sorted(by_index.items())]
-        return {**self._head, "object": self.whole_object, "choices": choices, "usage": self._usage()}
+        return {**self._object(self.whole_object, choices), "usage": self._usage()}
 
     def pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream that tell of a chunk."""
@@ -59,10 +63,14 @@ class Answer(ABC):
             yield {**self._event([]), "usage": self._usage()}
 
     def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self._head, "object": self.piece_object, "choices": choices}
+        return self._object(self.piece_object, choices)
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self._head, "object": kind, "choices": choices, "neuron_set": self._neuron_set}
 
     def _count(self, chunk: CompletionChunk) -> None:
         self._prompt_tokens[chunk.index // self._answers] = chunk.prompt_tokens
+        self._neuron_set = chunk.neuron_set
         self._completion_tokens += len(chunk.token_ids)
 
     def _usage(self) -> dict[str, int]:

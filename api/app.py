@@ -21,10 +21,23 @@ from api.idempotency import Unanswered
 from api.known_query import known_query
 from api.log_ids import log_ids
 from api.meters.http import HttpMeters
-from api.neuron_set_request import NeuronSetRequest
+from api.neuron_set_request import DefaultNeuronSetRequest, NeuronSetRequest
 from api.observed import Observed
 from api.request_ids import RequestIds
-from api.routes import cells, completions, engines, events, health, metrics, models, neuron_sets, page, results, sweeps
+from api.routes import (
+    cells,
+    completions,
+    default_neuron_set,
+    engines,
+    events,
+    health,
+    metrics,
+    models,
+    neuron_sets,
+    page,
+    results,
+    sweeps,
+)
 from api.services import Services
 from api.streams import Streams
 from jobs.spec import SweepSpec
@@ -67,10 +80,10 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
         redoc_url=None,
         dependencies=[log_ids, known_query],
     )
-    for noun in (sweeps, cells, events, results, models, engines, neuron_sets, completions):
+    for noun in (sweeps, cells, events, results, default_neuron_set, models, engines, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(page.router)
-    describe(app, SweepSpec, NeuronSetRequest, CompletionRequest, ChatRequest)
+    describe(app, SweepSpec, NeuronSetRequest, DefaultNeuronSetRequest, CompletionRequest, ChatRequest)
     return app

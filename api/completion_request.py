@@ -61,7 +61,8 @@ class GenerationRequest(Strict):
     """What completions and chats have in common: on which model, drawn how, steered by what.
 
     `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers
-    is drawn with seed + i. `neurons` is the id of a neuron set; without it the newest one of the model steers.
+    is drawn with seed + i. `neurons` is the id of a neuron set; without it the model's default steers, or its only
+    one.
     """
 
     model: Name

@@ -12,6 +12,7 @@ SWEEP: dict[str, Any] = {
     "tasks": [{"name": "lss", "languages": ["en"], "limit": 100}],
 }
 NEURON_SET: dict[str, Any] = {"model": "atlas", "neurons": {"fr": {"0": [12, 40], "3": [7]}, "tr": {"1": [5]}}}
+DEFAULT_NEURON_SET: dict[str, Any] = {"neuron_set": "ns_0123456789abcdef0123456789abcdef"}
 COMPLETION: dict[str, Any] = {
     "model": "atlas",
     "prompt": "In Egypt, the currency is",

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/neuron-sets`: neurons that are known already, or how to find them."""
+"""The bodies about neuron sets: neurons that are known already, or how to find them; which set is a model's default."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ class NeuronSetRequest(Strict):
 def parse_neuron_set(raw: object) -> NeuronSetRequest:
     """Read the body; raises InvalidRequest whose `param` is the first wrong field."""
     return validated(NeuronSetRequest, raw)
+
+
+class DefaultNeuronSetRequest(Strict):
+    """The neuron set that steers a model's requests which name none."""
+
+    neuron_set: Name
+
+
+def parse_default(raw: object) -> str:
+    """Read the body and return the id in it; raises InvalidRequest whose `param` is the first wrong field."""
+    return validated(DefaultNeuronSetRequest, raw).neuron_set

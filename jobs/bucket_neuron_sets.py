@@ -2,9 +2,11 @@
 
     <id>/metadata.json
     <id>/<sha256>/neurons.safetensors
+    defaults/<fingerprint>.json
 
 The metadata come last and name the arrays by their hash, so engines that publish the same set at the same time never
 leave one's metadata beside the other's arrays. A set never changes, so what has been fetched is never asked for again.
+A model's default does change, so it is read each time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
-from jobs.neuron_sets import METADATA, NeuronSetInfo, NeuronSets, cannot_save, damaged
+from jobs.neuron_sets import METADATA, NeuronSetInfo, NeuronSets, cannot_save, damaged, default_name
 from jobs.storage.places import is_object_store, storage_at
 from jobs.storage.protocol import Storage
 
@@ -67,6 +69,21 @@ class BucketNeuronSets(NeuronSets):
             if file == METADATA:
                 self._fetch_metadata(neuron_set_id)
         return super().infos()
+
+    def read_default(self, fingerprint: str) -> bytes | None:
+        """Return what was written as the default of the model with a fingerprint; None where there is none."""
+        try:
+            return self._storage.read(default_name(fingerprint))
+        except NotFound:
+            return None
+
+    def write_default(self, fingerprint: str, content: bytes | None) -> None:
+        """Write the default of the model with a fingerprint, or (None) remove it."""
+        if content is None:
+            self._storage.delete(default_name(fingerprint))
+            return
+        with self._storage.writing(default_name(fingerprint)) as path:
+            path.write_bytes(content)
 
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
         """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""

@@ -58,7 +58,10 @@ def to_table(
 
 
 def from_bytes(content: bytes, name: str) -> CellTable:
-    """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell."""
+    """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell.
+
+    An earlier version's file lacks columns at its end: they get what the cell tells, else null.
+    """
     try:
         table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
         metadata = table.schema.metadata
@@ -67,8 +70,10 @@ def from_bytes(content: bytes, name: str) -> CellTable:
         versions = json.loads(metadata[_VERSIONS])
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{name} cannot be read: {error}") from error
+    shared = cell_columns(cell)
     for field in list(CELL)[len(table.schema) :]:  # written before the column was added
-        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        value = pa.scalar(shared.get(field.name), field.type)
+        table = table.append_column(field, pa.repeat(value, table.num_rows))
     if table.schema.remove_metadata() != CELL:
         raise DamagedFile(f"{name} does not have the columns of a cell")
     return CellTable(cell=cell, table=table, left_out=left_out, neurons=neurons, versions=versions)

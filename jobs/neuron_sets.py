@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
-from ampsweep.files import sync_folder
+from ampsweep.files import atomic_write, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,23 @@ class NeuronSets:
         """Return the sets that can steer the model with a fingerprint, oldest first."""
         return [info for info in self.infos() if info.fingerprint == fingerprint]
 
+    def read_default(self, fingerprint: str) -> bytes | None:
+        """Return what was written as the default of the model with a fingerprint; None where there is none."""
+        try:
+            return (self.folder / default_name(fingerprint)).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write_default(self, fingerprint: str, content: bytes | None) -> None:
+        """Write the default of the model with a fingerprint, or (None) remove it."""
+        path = self.folder / default_name(fingerprint)
+        if content is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
         """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""
         return self._info(neuron_set_id)
@@ -145,3 +162,8 @@ def damaged(neuron_set_id: str, error: Exception) -> DamagedFile:
     return DamagedFile(
         f"{METADATA} of neuron set {neuron_set_id} cannot be read: {reason}; remove the set, and make it again"
     )
+
+
+def default_name(fingerprint: str) -> str:
+    """Return the name, below the folder of all sets, of the file that holds a model's default."""
+    return f"defaults/{fingerprint}.json"

@@ -27,7 +27,8 @@ Prompt = str | tuple[Turn, ...]
 class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` (public JSON form) or not.
 
-    `neurons` is the id of a neuron set; None takes the newest one of the model. The rest is how `n` answers are drawn;
+    `neurons` is the id of a neuron set; None takes the model's default (`jobs.default_neuron_set`). The rest is how `n`
+    answers are drawn;
     `top_logprobs` alternatives are told for each token.
     """
 
@@ -73,7 +74,7 @@ class CompletionChunk:
     """A piece of the answer `index`: new text, and its tokens, whose own texts and alternatives come beside them.
 
     A token's text may come with a later chunk, or not at all (a stop string's, say). The last chunk of each answer has
-    a `finish_reason` (stop, length or abort).
+    a `finish_reason` (stop, length or abort). `neuron_set` is the id of the set that steered; None where none did.
     """
 
     index: int = 0
@@ -85,6 +86,7 @@ class CompletionChunk:
     top_logprobs: tuple[tuple[LikelyToken, ...], ...]
     prompt_tokens: int
     finish_reason: str | None
+    neuron_set: str | None = None
 
     def tokens(self) -> Iterator[DrawnToken]:
         """Yield the tokens, each with its alternatives."""

@@ -40,12 +40,14 @@ SAMPLES = pa.schema(
         ("mode", pa.string()),
         ("measures", pa.string()),
         ("spanned_join", pa.bool_()),
+        ("neuron_set", pa.string()),
     ]
 )
 """A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
 
 `measures` is JSON: what an lm-eval task says of each item, by metric. `spanned_join`: in one of the item's calls a
 token spans the join of context and continuation; null where nothing is scored after a context.
+`neuron_set` is the id of the set that steered, null in baselines.
 
 `rung` counts the steps of a search from 1; it is null where all items that the spec asks for were asked.
 """
@@ -133,4 +135,5 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "mode": cell.task.mode,
         "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
         "control_language": asked.get("other"),
+        "neuron_set": None if cell.neurons is None else cell.neurons.id,
     }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from ampsweep.errors import InvalidRequest
 from jobs.catalog import Catalog
+from jobs.default_neuron_set import chosen_neuron_set
 from jobs.neuron_sets import NeuronSets
 from jobs.ports import CompletionCall, CompletionChunk
 from worker.pool import Pool
 
+log = logging.getLogger(__name__)
+
 
 class PoolCompletions:
-    """Completions out of a pool; a steered call that names no neuron set takes the newest one of its model."""
+    """Completions out of a pool; a steered call that names no neuron set takes the default of its model."""
 
     def __init__(self, pool: Pool, *, catalog: Catalog, neuron_sets: NeuronSets) -> None:
         self._pool = pool
@@ -26,11 +29,13 @@ class PoolCompletions:
         """Stream a completion; closing the generator aborts it.
 
         Before the first chunk: UnknownName for a model, language or layer that is not there, NotFound for a neuron
-        set, InvalidRequest for too long a prompt, Unavailable while the engine starts.
+        set, InvalidRequest for too long a prompt or where it is not clear which neuron set is meant, Unavailable while
+        the engine starts.
         """
         self._catalog.model_path(call.model)
         if call.intervention is not None:
             call = replace(call, neurons=await asyncio.to_thread(self._neurons, call))
+            log.info("a completion is steered", extra={"model": call.model, "neuron_set": call.neurons})
         async with aclosing(self._pool.stream(call)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -38,9 +43,5 @@ class PoolCompletions:
     def _neurons(self, call: CompletionCall) -> str:
         if call.neurons is not None:
             return self._neuron_sets.get(call.neurons).id
-        made_for_it = self._neuron_sets.made_for(self._catalog.model(call.model).fingerprint)
-        if not made_for_it:
-            raise InvalidRequest(
-                f"model {call.model!r} has no neuron set yet; identify one, or name one by `neurons`", param="neurons"
-            )
-        return made_for_it[-1].id
+        fingerprint = self._catalog.model(call.model).fingerprint
+        return chosen_neuron_set(fingerprint, self._neuron_sets, model=call.model)

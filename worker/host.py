@@ -142,7 +142,8 @@ class EngineHost:
     async def _stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         engine, shelf = self._opened()
         steering = None
-        if call.intervention is not None and call.neurons is not None:
+        if call.intervention is not None:
+            assert call.neurons is not None, "whoever asks has chosen the neuron set"
             neurons = await shelf.load(NeuronsRef(id=call.neurons))
             steering = Steering(intervention=Intervention.from_dict(call.intervention), neurons=neurons)
         sampling = Sampling(
@@ -174,6 +175,7 @@ class EngineHost:
                     top_logprobs=tuple(tuple(LikelyToken(*one) for one in likely) for likely in chunk.top_logprobs),
                     prompt_tokens=chunk.prompt_tokens,
                     finish_reason=chunk.finish_reason,
+                    neuron_set=None if steering is None else steering.neurons,
                 )
 
     async def find_neurons(self, ref: NeuronsRef) -> None:

@@ -110,6 +110,7 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
     row: Row = seen(line)
     try:
         request = parse(line)
+        row["neuron_set"] = neurons_id if request.intervention is not None else None
         if isinstance(request, ScoreLine):
             score = await engine.score(request.request(neurons_id))
             return {**row, "token_ids": score.token_ids, "logprobs": score.logprobs}

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("logprobs", pa.list_(pa.float64())),
         ("error", pa.string()),
+        ("neuron_set", pa.string()),
     ]
 )
 

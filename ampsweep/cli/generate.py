@@ -54,7 +54,7 @@ def generate(
         told = _Told(as_json=as_json)
         with client_of(server) as client:
             for piece in client.stream(model, prompt, intervention=steering, **given):
-                told.piece(piece.text, piece.finish_reason)
+                told.piece(piece.text, piece.finish_reason, piece.neuron_set)
         told.end()
         return
     if steering is not None and neurons is None:
@@ -74,28 +74,36 @@ def generate(
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
             told = _Told(as_json=as_json)
             async for chunk in loaded.generate(request):
-                told.piece(chunk.text, chunk.finish_reason)
+                told.piece(chunk.text, chunk.finish_reason, None if use is None else use.neurons)
             told.end()
 
     run_to_end(stream())
 
 
 class _Told:
-    """A text, printed piece by piece or, as JSON, when it is whole."""
+    """A text, printed piece by piece or, as JSON, when it is whole.
+
+    The neuron set that steers is printed before it, to the standard error; as JSON it is a field.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._text = ""
         self._finish_reason: str | None = None
+        self._neuron_set: str | None = None
 
-    def piece(self, text: str, finish_reason: str | None) -> None:
+    def piece(self, text: str, finish_reason: str | None, neuron_set: str | None) -> None:
+        if neuron_set != self._neuron_set and not self._as_json:
+            typer.echo(f"steered by neuron set {neuron_set}", err=True)
+        self._neuron_set = neuron_set
         self._text += text
         self._finish_reason = finish_reason
         if not self._as_json:
             typer.echo(text, nl=False)
 
     def end(self) -> None:
-        show({"text": self._text, "finish_reason": self._finish_reason}, "", as_json=self._as_json)
+        content = {"text": self._text, "finish_reason": self._finish_reason, "neuron_set": self._neuron_set}
+        show(content, "", as_json=self._as_json)
 
 
 def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:

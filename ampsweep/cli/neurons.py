@@ -1,4 +1,4 @@
-"""`ampsweep neurons import|show|export`: neuron sets from other tools, to other tools, and for the eye."""
+"""`ampsweep neurons import|show|export|default`: neuron sets from other tools, to other tools, and by default."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from ampsweep.cli.completion import models
 from ampsweep.cli.engine_options import Model, model_folder
 from ampsweep.cli.output import AsJson, show
+from ampsweep.cli.server import Server, client_of
+from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
@@ -101,6 +104,33 @@ def export(
     with atomic_write(out) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     show({"id": neurons.id, "file": str(out)}, f"{neurons.id} in {out}", as_json=as_json)
+
+
+@app.command()
+def default(
+    model: Annotated[str, typer.Argument(help="A model on the server's list.", autocompletion=models)],
+    neuron_set: Annotated[
+        str | None, typer.Argument(metavar="SET", help="The id of the set to make the default; without it, show it.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take the default back.")] = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Show, set or clear the neuron set that steers a server's requests which name none. Needs a key of an admin."""
+    if clear and neuron_set is not None:
+        raise InvalidRequest("give a set or --clear, not both", param="clear")
+    with client_of(server) as client:
+        if clear:
+            found = client.clear_default_neuron_set(model)
+        elif neuron_set is not None:
+            found = client.set_default_neuron_set(model, neuron_set)
+        else:
+            found = client.default_neuron_set(model)
+    text = "no default: requests that steer must name a neuron set"
+    if found["neuron_set"] is not None:
+        why = "set by an operator" if found["source"] == "operator" else "the model's only neuron set"
+        text = f"{found['neuron_set']}  {why}"
+    show(found, f"{model}  {text}", as_json=as_json)
 
 
 def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] | None:

@@ -32,6 +32,7 @@ FIELDS = (
     "epoch",
     "method",
     "model",
+    "neuron_set",
     "route",
     "samples",
     "seconds",

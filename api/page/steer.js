@@ -34,18 +34,32 @@ export async function steerView(main, { signal }) {
   signal.addEventListener("abort", () => running.abort());
 
   async function showSets() {
+    const model = form.model.value;
+    let byDefault;
     try {
-      sets = await listed("v1/neuron-sets", { model: form.model.value }, { signal });
+      sets = (await listed("v1/neuron-sets", { model }, { signal })).reverse();
+      byDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
       if (!signal.aborted) lanes.replaceChildren(complaint(error));
       return;
     }
-    form.neurons.replaceChildren(...sets.reverse().map((set) => h("option", { value: set.id }, titleOf(set))));
+    const choices = sets.map((set) =>
+      h("option", { value: set.id }, titleOf(set) + (set.id === byDefault.neuron_set ? ", the default" : "")),
+    );
+    const known = sets.some((set) => set.id === byDefault.neuron_set);
+    form.neurons.replaceChildren(known ? "" : h("option", { value: "" }, "choose a neuron set"), ...choices);
+    form.neurons.value = known ? byDefault.neuron_set : "";
     showLanguages();
   }
 
   function showLanguages() {
     const set = sets.find((one) => one.id === form.neurons.value);
+    if (set === undefined && sets.length) {
+      const message = "the model has several neuron sets and no default; choose one";
+      languages.replaceChildren(h("legend", {}, "Languages"), complaint({ param: "neurons", message }));
+      showCode();
+      return;
+    }
     if (set === undefined) {
       languages.replaceChildren(h("legend", {}, "Languages"), findNeurons(form.model.value, signal, showSets));
       return;
@@ -137,6 +151,11 @@ export async function steerView(main, { signal }) {
   showSets();
 }
 
+/** A model's name as a part of a path. */
+function pathOf(model) {
+  return model.split("/").map(encodeURIComponent).join("/");
+}
+
 function titleOf(set) {
   return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 }
@@ -209,6 +228,7 @@ async function draw(text, note, card, body, signal) {
       body: { ...body, stream: true, stream_options: { include_usage: true } },
     });
     let usage = null;
+    let steeredBy = null;
     for await (const { data } of events(answer)) {
       if (data === "[DONE]") break;
       const piece = JSON.parse(data);
@@ -216,9 +236,11 @@ async function draw(text, note, card, body, signal) {
       const drawn = piece.choices[0]?.text ?? "";
       text.append(text.textContent ? drawn : drawn.trimStart());
       usage = piece.usage ?? usage;
+      steeredBy = piece.neuron_set;
     }
     const seconds = (performance.now() - begun) / 1000;
-    note.replaceChildren(`${usage?.completion_tokens ?? "?"} tokens in ${seconds.toFixed(1)} s`);
+    const by = steeredBy === null ? "" : `, by ${steeredBy}`;
+    note.replaceChildren(`${usage?.completion_tokens ?? "?"} tokens in ${seconds.toFixed(1)} s${by}`);
   } catch (error) {
     note.replaceChildren(signal.aborted ? "stopped" : complaint(error));
   } finally {

@@ -154,13 +154,15 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     assert result.exit_code == 0, result.output
     assert "8 rows" in result.stdout
     assert "5 with an error" in result.stdout
-    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error"]
+    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error", "neuron_set"]
     assert [row["custom_id"] for row in rows] == ["g", "s", "t", None, "m", "u", "x", "e"]
     generated, scored, steered, *wrong = rows
     assert (len(generated["token_ids"]), len(generated["logprobs"]), generated["error"]) == (3, 3, None)
     assert generated["completion"].split()
     assert (scored["completion"], scored["token_ids"], len(scored["logprobs"])) == (None, list(b" you"), 4)
     assert steered["logprobs"] != scored["logprobs"]
+    assert steered["neuron_set"] == NeuronSet.load(neurons).id
+    assert (generated["neuron_set"], scored["neuron_set"]) == (None, None)
     assert all(row["error"] and row["token_ids"] is None for row in wrong)
     assert [row["error"].partition(":")[0] for row in wrong[1:4]] == [
         "continuation",
@@ -250,7 +252,7 @@ def test_what_comes_of_local_commands_as_json(model: Path, corpus: Path, tmp_pat
     taken = call("neurons", "import", written["file"], "--model", model, "--out", tmp_path / "taken", "--json")
     assert json.loads(taken.stdout)["languages"] == found["languages"]
     told = json.loads(call("generate", "Hello", "--max-tokens", 3, *local).stdout)
-    assert (len(told["text"].split()), told["finish_reason"]) == (3, "length")
+    assert (len(told["text"].split()), told["finish_reason"], told["neuron_set"]) == (3, "length", None)
     (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "kind": "generate", "prompt": "Hello"}\nno json\n')
     done = json.loads(call("batch", tmp_path / "in.jsonl", tmp_path / "out.parquet", *local).stdout)
     assert done == {"rows": 2, "failed": 1, "file": str(tmp_path / "out.parquet")}
@@ -264,6 +266,8 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
     short = call(*options, "--neurons", neurons, "--languages", "fr", "--factor", 5)
     whole = call(*options, "--neurons", neurons, "--intervention", json.dumps(STEERED))
     assert short.stdout == whole.stdout != plain.stdout
+    assert f"steered by neuron set {NeuronSet.load(neurons).id}\n" in short.stderr
+    assert "neuron set" not in plain.stderr
 
 
 @pytest.mark.parametrize(

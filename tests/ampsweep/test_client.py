@@ -23,7 +23,7 @@ from tests.ampsweep.served import Served
 
 pytestmark = pytest.mark.processes
 
-STEERED = {"languages": ["fr"], "op": "set", "patch": "max", "factor": 2.0}
+STEERED = {"languages": ["tr"], "op": "set", "patch": "max", "factor": 2.0}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -199,12 +199,13 @@ def test_a_stream_that_is_closed_ends(client: Client) -> None:
     assert list(pieces) == []
 
 
-def test_a_wrong_intervention_is_named(client: Client) -> None:
+def test_a_wrong_intervention_is_named(client: Client, done: Sweep) -> None:
     with pytest.raises(InvalidRequest) as refused:
         client.complete("tiny", "Hello", intervention={**STEERED, "op": "square"})
     assert refused.value.param == "intervention.op"
+    steered = {**_steered(client, done), "intervention": {**STEERED, "languages": ["xx"]}}
     with pytest.raises(UnknownName):
-        list(client.stream("tiny", "Hello", intervention={**STEERED, "languages": ["xx"]}))
+        list(client.stream("tiny", "Hello", **steered))
 
 
 def test_the_models_are_listed(client: Client) -> None:
@@ -283,7 +284,7 @@ def test_both_clients_offer_the_same_calls() -> None:
 
 
 def _steered(client: Client, sweep: Sweep) -> dict[str, Any]:
-    """Steering by the neurons of a sweep; the newest of the model are another test's."""
+    """Steering by the neurons of a sweep; other tests bring more sets in."""
     (used,) = {cell["neurons"] for cell in client.cells(sweep.id)} - {None}
     return {"intervention": STEERED, "neurons": used}
 

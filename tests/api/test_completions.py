@@ -66,7 +66,7 @@ async def test_a_stream_says_the_same_in_pieces(house: House) -> None:
     assert json.loads(usage)["choices"] == []
 
 
-async def test_an_intervention_steers_with_the_newest_neuron_set_or_a_named_one(house: House) -> None:
+async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_and_says_which(house: House) -> None:
     async with serving(house) as server:
         await server.done()
         (neurons,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
@@ -75,6 +75,7 @@ async def test_an_intervention_steers_with_the_newest_neuron_set_or_a_named_one(
         named = await complete(server, intervention=SCALE, neurons=neurons["id"])
     assert steered["choices"][0]["text"] != plain["choices"][0]["text"]
     assert named["choices"][0]["text"] == steered["choices"][0]["text"]
+    assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
 
 
 async def test_steering_that_would_change_nothing_is_refused(house: House) -> None:

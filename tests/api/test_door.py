@@ -20,7 +20,11 @@ from tests.worker.house import House
 
 pytestmark = pytest.mark.anyio
 
-FOR_ADMINS = {"POST /v1/engines/x/retry"}
+FOR_ADMINS = {
+    "POST /v1/engines/x/retry",
+    "PUT /v1/models/x/default-neuron-set",
+    "DELETE /v1/models/x/default-neuron-set",
+}
 LOOKING = {"GET", "HEAD"}
 
 

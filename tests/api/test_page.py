@@ -115,6 +115,7 @@ def test_a_prompt_is_steered_side_by_side(house: House, tab: Browser) -> None:
             steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
             assert text == complete(url, asked | steered).lstrip(), language
             assert note.startswith("40 tokens in ")
+            assert note.endswith(f", by {neurons['id']}") is bool(language)
         steered_to = [language for language, _, _ in shown]
         known = [code for code, count in neurons["languages"].items() if count and code != "en"]
         assert steered_to == ["", *[code for code in known for _ in range(2)]]
@@ -167,6 +168,29 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
     difference = f"{delta:+.3f} (95 % {delta - 0.05:.3f} to {delta + 0.05:.3f})"
     assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); to unsteered {difference}; 40 items"]
     assert "difference to the unsteered model" in cell[2]
+
+
+@pytest.mark.processes
+def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_be_chosen(
+    house: House, tab: Browser
+) -> None:
+    with in_a_thread(house) as (url, _):
+        first, second = (
+            httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
+            for index in (1, 2)
+        )
+        tab.open(f"{url}/#steer")
+        tab.complaints.clear()  # those of an earlier test's page, whose server is gone
+        tab.until("document.querySelector('.languages .error')")
+        assert "choose one" in tab.run("document.querySelector('.languages .error').textContent")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == ""
+        tab.fill("select[name=neurons]", second)
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        httpx.put(f"{url}/v1/models/tiny/default-neuron-set", json={"neuron_set": first}).raise_for_status()
+        tab.open(f"{url}/?#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == first
+    assert tab.complaints == []
 
 
 @pytest.mark.processes

@@ -1,0 +1,74 @@
+"""The neuron set that steers a model's requests which name none: shown, set and cleared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from ampsweep.errors import NotFound
+from api.caller import CalledBy
+from api.document import body_of
+from api.examples import DEFAULT_NEURON_SET
+from api.json_body import JsonBody
+from api.keys import KeyScope
+from api.neuron_set_request import DefaultNeuronSetRequest, parse_default
+from api.services import Served, Services
+from jobs.default_neuron_set import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/models", tags=["neuron sets"])
+
+
+def _only_admins(caller: CalledBy) -> None:
+    caller.need(KeyScope.ADMIN)
+
+
+@router.get("/{model:path}/default-neuron-set")
+async def get_default(served: Served, model: str) -> dict[str, Any]:
+    """Return the neuron set that steers requests to a model which name none.
+
+    `source` is `operator` where it was set, `only_set` where the model has no other. Both are null where a request has
+    to name one.
+    """
+    fingerprint = await asyncio.to_thread(_fingerprint, served, model)
+    return _default_object(model, await asyncio.to_thread(default_neuron_set, fingerprint, served.neuron_sets))
+
+
+@router.put(
+    "/{model:path}/default-neuron-set",
+    dependencies=[Depends(_only_admins)],  # before the body is read
+    openapi_extra=body_of(DefaultNeuronSetRequest, DEFAULT_NEURON_SET),
+)
+async def set_default(served: Served, model: str, body: JsonBody) -> dict[str, Any]:
+    """Make a neuron set the default of a model, for all servers on this storage; needs the scope `admin`."""
+    return await _set_default(served, model, parse_default(body))
+
+
+@router.delete("/{model:path}/default-neuron-set", dependencies=[Depends(_only_admins)])
+async def clear_default(served: Served, model: str) -> dict[str, Any]:
+    """Take a model's default back, and return what holds without it; needs the scope `admin`."""
+    return await _set_default(served, model, None)
+
+
+async def _set_default(served: Services, model: str, neuron_set_id: str | None) -> dict[str, Any]:
+    fingerprint = await asyncio.to_thread(_fingerprint, served, model)
+    default = await asyncio.to_thread(
+        set_default_neuron_set, fingerprint, neuron_set_id, served.neuron_sets, model=model
+    )
+    log.info("the default neuron set was changed", extra={"model": model, "neuron_set": neuron_set_id})
+    return _default_object(model, default)
+
+
+def _fingerprint(served: Services, model: str) -> str:
+    if model not in served.catalog.models:
+        raise NotFound(f"no model {model!r}", param="model")
+    return served.catalog.model(model).fingerprint
+
+
+def _default_object(model: str, default: DefaultNeuronSet) -> dict[str, Any]:
+    return {"object": "default_neuron_set", "model": model, **asdict(default)}
