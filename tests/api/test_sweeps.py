@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import shutil
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from jobs.clock import SystemClock
 from jobs.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import serving
+from tests.jobs.world import write_jsonl
 from tests.worker.house import SPEC, House
 
 pytestmark = pytest.mark.anyio
@@ -32,20 +36,19 @@ async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(house: House) -> N
     assert got["ended_at"] >= got["created_at"]
 
 
-async def test_a_sweep_says_what_its_plan_warns_of(house: House) -> None:
+async def test_a_sweep_says_what_its_plan_warns_of(house: House, tmp_path: Path) -> None:
     assert house.catalog.atlas is not None
-    path = house.catalog.atlas / "facts.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    folder = Path(shutil.copytree(house.catalog.atlas, tmp_path / "atlas"))
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
     del rows[0]["object"]["fr"]
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    write_jsonl(folder / "facts.jsonl", rows)
+    house = replace(house, catalog=replace(house.catalog, atlas=folder))
     async with serving(house, working=False) as server:
         sent = await server.submit()
         got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
     assert got["warnings"] == sent["warnings"]
-    assert (
-        f"tasks.0: lss: of {len(rows)} facts {len(rows) - 1} are in all of the languages en, fr, tr; these are asked"
-        in (got["warnings"])
-    )
+    shared = f"of {len(rows)} facts {len(rows) - 1} are in all of the languages en, fr, tr; these are asked"
+    assert f"tasks.0: lss: {shared}" in got["warnings"]
 
 
 async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:

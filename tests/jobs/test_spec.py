@@ -103,7 +103,7 @@ def test_a_sweep_without_any_magnitude_is_refused() -> None:
 
 
 def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InvalidRequest, match="use one of: chat, data, languages, limit, name, split"):
+    with pytest.raises(InvalidRequest, match="use one of: chat, data, facts, languages, limit, name, split"):
         parse_spec(changed("tasks.0.lmit", 3))
 
 

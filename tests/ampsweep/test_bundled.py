@@ -1,0 +1,13 @@
+"""The bundled files are what the bundled cells were computed with: their bytes are part of the cells' ids."""
+
+from __future__ import annotations
+
+from ampsweep.bundled import ATLAS_FOLDER
+from ampsweep.canonical import file_hash
+
+
+def test_the_bundled_facts_are_what_they_were() -> None:
+    assert {name: file_hash(ATLAS_FOLDER / name)[:16] for name in ("facts.jsonl", "templates.jsonl")} == {
+        "facts.jsonl": "e9e68c68f752c34e",
+        "templates.jsonl": "48880c91951db973",
+    }
