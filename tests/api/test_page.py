@@ -71,9 +71,17 @@ async def test_it_can_be_open_to_anybody_and_nothing_else_is(house: House) -> No
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
+def opened() -> Iterator[Browser]:
+    with browser() as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(opened: Browser) -> Browser:
+    """The tab without an earlier test's page, which goes on asking a server that is gone, and without its complaints."""
+    opened.open("about:blank")
+    opened.complaints.clear()
+    return opened
 
 
 def send(tab: Browser, url: str, **changes: str) -> None:
