@@ -78,7 +78,7 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(opened: Browser) -> Browser:
-    """The tab without an earlier test's page, which goes on asking a server that is gone, and without its complaints."""
+    """The tab without an earlier test's page, which goes on asking a server that is gone, and its complaints."""
     opened.open("about:blank")
     opened.complaints.clear()
     return opened
