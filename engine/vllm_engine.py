@@ -66,7 +66,9 @@ class VllmEngine:
         self._neurons = LoadedNeurons(info)
         self._tokens = TokenCounts()
         self._names = 0
-        self._entries: dict[str, int] = {}  # of the keys known to resolve, so that no bad one reaches a worker
+        # By neuron set and key: how many entries a slot's key takes, of those known to resolve, so that no bad one
+        # reaches a worker.
+        self._entries: dict[str, dict[str, int]] = {}
 
     @classmethod
     async def open(
@@ -95,7 +97,7 @@ class VllmEngine:
     ) -> VllmEngine:
         """Return the engine over a started loop, with what vLLM says of the model."""
         tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
-        check_tokenizer(tokenizer, shape.name)
+        await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,
@@ -107,7 +109,8 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
-        return cls(
+        return await asyncio.to_thread(  # the whole vocabulary is read
+            cls,
             info,
             loop,
             tokenizer,
@@ -129,6 +132,7 @@ class VllmEngine:
     def drop_neurons(self, neuron_set_id: str) -> None:
         """Forget a neuron set, here and on the workers; see `Engine.drop_neurons`."""
         if self._neurons.drop(neuron_set_id):
+            self._entries.pop(neuron_set_id, None)
             self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
@@ -144,12 +148,12 @@ class VllmEngine:
             unfinished: dict[int, str] = {}
             begun: set[int] = set()
             readers = [AnswerReader(sampling, self._texts, index=index, prompt=ids) for index in range(sampling.n)]
-            for index in range(sampling.n):
-                params = answer_params(sampling, index=index, room=room, orders=orders)
-                unfinished[index] = self._loop.submit(
-                    prompt, params, partial(_put, outputs, index), priority=request.priority
-                )
             try:
+                for index in range(sampling.n):
+                    params = answer_params(sampling, index=index, room=room, orders=orders)
+                    unfinished[index] = self._loop.submit(
+                        prompt, params, partial(_put, outputs, index), priority=request.priority
+                    )
                 while unfinished:
                     index, item = await outputs.get()
                     output = _output(item)
@@ -293,13 +297,15 @@ class VllmEngine:
             message = "mode paper takes a statistic of a whole pass, which other requests share here"
             raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
         key = steering_key(steering)
-        if key not in self._entries:
+        entries = self._entries.get(steering.neurons, {})
+        if key not in entries:
             edits = self._neurons.resolve(steering)
             if edits.statistic is not None and not self._takes_statistics:
                 message = "of a layer that several GPUs share no statistic is taken; use one GPU, or the path `host`"
                 raise InvalidRequest(message, param="intervention.statistic")
-            self._entries[key] = len(edits.indices)
-        return self._gate.hold(key, size=self._entries[key], priority=priority)
+            entries = self._entries.setdefault(steering.neurons, {})
+            entries[key] = len(edits.indices)
+        return self._gate.hold(key, size=entries[key], priority=priority)
 
 
 def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:

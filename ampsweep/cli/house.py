@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,17 +89,20 @@ class House:
         storage = storage_at(published)
         storage.check()
         setup = HostSetup(catalog=catalog, neurons=neurons, results=published)
-        house = cls(
-            catalog=catalog,
-            store=SqlStore(database_url or f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds()),
-            results=Results(storage),
-            neuron_sets=neuron_sets_at(neurons),
-            identifications=Identifications(storage_at(below(neurons, IDENTIFYING)), SystemClock()),
-            setup=setup,
-            keep_days=keep_days,
-            keep_events_days=keep_events_days,
-        )
-        house.tidy(starting=True)
+        database_url = database_url or f"sqlite:///{home / 'ampsweep.db'}"
+        with ExitStack() as opened:
+            house = cls(
+                catalog=catalog,
+                store=opened.enter_context(closing(SqlStore(database_url, SystemClock(), RandomIds()))),
+                results=Results(storage),
+                neuron_sets=neuron_sets_at(neurons),
+                identifications=Identifications(storage_at(below(neurons, IDENTIFYING)), SystemClock()),
+                setup=setup,
+                keep_days=keep_days,
+                keep_events_days=keep_events_days,
+            )
+            house.tidy(starting=True)
+            opened.pop_all()  # nothing has failed: the store stays open
         return house
 
     @property

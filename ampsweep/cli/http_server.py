@@ -32,7 +32,11 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --port"
         raise InvalidRequest(message, param="port") from error
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)  # connections inherit it
+    try:  # connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
+    except BaseException:
+        listening.close()
+        raise
     return listening
 
 

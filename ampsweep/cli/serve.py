@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,50 +135,52 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from worker.ray_pool import RayPool
 
     door = door_of(settings)
-    listening = listen(settings.host, settings.port)
-    catalog = catalog_of(settings)
-    house = House.open(
-        settings.home,
-        catalog,
-        results=settings.results,
-        database_url=settings.database_url,
-        keep_days=settings.keep_days,
-        keep_events_days=settings.keep_events_days,
-    )
-    pool = RayPool(
-        served_engines(settings),
-        house.setup,
-        address=settings.ray_address,
-        cells_per_engine=settings.cells_per_engine,
-        telemetry=telemetry,
-    )
-    bell = Bell()
-    finder = NeuronFinder(pool, catalog=catalog, neuron_sets=house.neuron_sets, identifications=house.identifications)
-    assemblies = AssemblyProcesses(house.results, FINALIZERS)
-    dispatcher = house.dispatcher(pool, bell.ring, assemblies)
-    services = Services(
-        store=house.store,
-        results=house.results,
-        catalog=catalog,
-        neuron_sets=house.neuron_sets,
-        completions=PoolCompletions(pool, catalog=catalog, neuron_sets=house.neuron_sets),
-        neuron_maker=finder,
-        muscle=pool,
-        bell=bell,
-        wake=dispatcher.wake,
-        tally=dispatcher.tally,
-        limits=limits_of(settings),
-    )
-    server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
-    with listening, closing(house), closing(assemblies), server.stopped_by_signals():
-        dispatcher.start()  # it leases nothing before there is an engine; sweeps that have only to be put together are
+    async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
+        listening = opened.enter_context(listen(settings.host, settings.port))
+        catalog = catalog_of(settings)
+        house = House.open(
+            settings.home,
+            catalog,
+            results=settings.results,
+            database_url=settings.database_url,
+            keep_days=settings.keep_days,
+            keep_events_days=settings.keep_events_days,
+        )
+        opened.enter_context(closing(house))
+        pool = RayPool(
+            served_engines(settings),
+            house.setup,
+            address=settings.ray_address,
+            cells_per_engine=settings.cells_per_engine,
+            telemetry=telemetry,
+        )
+        bell = Bell()
+        finder = NeuronFinder(
+            pool, catalog=catalog, neuron_sets=house.neuron_sets, identifications=house.identifications
+        )
+        assemblies = opened.enter_context(closing(AssemblyProcesses(house.results, FINALIZERS)))
+        dispatcher = house.dispatcher(pool, bell.ring, assemblies)
+        services = Services(
+            store=house.store,
+            results=house.results,
+            catalog=catalog,
+            neuron_sets=house.neuron_sets,
+            completions=PoolCompletions(pool, catalog=catalog, neuron_sets=house.neuron_sets),
+            neuron_maker=finder,
+            muscle=pool,
+            bell=bell,
+            wake=dispatcher.wake,
+            tally=dispatcher.tally,
+            limits=limits_of(settings),
+        )
+        server = HttpServer(create_app(services, door), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
+        opened.enter_context(server.stopped_by_signals())
+        dispatcher.start()  # before there is an engine it leases no cells, but finalizes sweeps whose cells are done
         engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
-        try:
-            await server.serve([listening])
-        finally:
-            await finder.stop()
-            await dispatcher.stop()
-            await _take_down(engines, pool)
+        opened.push_async_callback(_take_down, engines, pool)
+        opened.push_async_callback(dispatcher.stop)
+        opened.push_async_callback(finder.stop)
+        await server.serve([listening])
     if not engines.cancelled() and (error := engines.exception()):
         raise error
     return server.stopped_by

@@ -117,10 +117,14 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "disable_log_stats": True,
         "seed": 0,
     }
+    leave_likely_tokens_unwritten()
     with _hidden_from_vllm(), _without_other_weights(folder) as shown:
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
-    limit_prefix_reads(engine)
-    leave_likely_tokens_unwritten()
+    try:
+        limit_prefix_reads(engine)
+    except BaseException:
+        engine.engine_core.shutdown()
+        raise
     return engine
 
 

@@ -77,9 +77,16 @@ class EngineLoop:
         self.scheduled = SchedulerStats(running=0, waiting=0, kv_use=0.0, batch_size=0)
 
     async def start(self) -> None:
-        """Make the engine; returns when it is ready, raises what making it raised."""
+        """Make the engine; returns when it is ready, raises what making it raised.
+
+        When cancelled, it returns at once; the thread ends, with the engine, as soon as the engine is made.
+        """
         self._thread.start()
-        await asyncio.wrap_future(self._started)
+        try:
+            await asyncio.wrap_future(self._started)
+        except asyncio.CancelledError:
+            self._commands.put(None)
+            raise
 
     def submit(
         self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, kept: Kept | None = None
@@ -159,13 +166,13 @@ class EngineLoop:
             self._refuse_waiting(self._failure)
 
     def _run(self) -> None:
+        self._started.set_running_or_notify_cancel()  # from here on, a cancelled `start` cannot cancel the future
         try:
-            engine = self._make()
+            engine = self._open()
         except BaseException as error:  # noqa: BLE001  # handed to the caller
+            self._fail(EngineFailed(f"the engine did not start: {type(error).__name__}: {error}"))
             self._started.set_exception(error)
             return
-        engine.model_executor.register_failure_callback(self._worker_died)
-        self.scheduled = read_scheduler(engine)
         self._started.set_result(None)
         try:
             while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
@@ -173,10 +180,21 @@ class EngineLoop:
                     self._step(engine)
                 self.scheduled = read_scheduler(engine)
             self._fail(EngineFailed("the engine was stopped"))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the engine is gone
+        except BaseException as error:  # noqa: BLE001  # whatever it is, SystemExit too, the engine is gone
             self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
         finally:
             engine.engine_core.shutdown()
+
+    def _open(self) -> LLMEngine:
+        """Make the engine and prepare to run it; shut it down if the preparation fails."""
+        engine = self._make()
+        try:
+            engine.model_executor.register_failure_callback(self._worker_died)
+            self.scheduled = read_scheduler(engine)
+        except BaseException:
+            engine.engine_core.shutdown()
+            raise
+        return engine
 
     def _do_commands(self, engine: LLMEngine, *, wait: bool) -> bool:
         """Do what is in the queue, waiting for a first command if `wait`; False when it is time to stop.

@@ -67,9 +67,11 @@ class Database:
 
     def close(self) -> None:
         """Let go of it."""
-        self._engine.dispose()
-        if self._owned is not None:
-            self._owned.release()
+        try:
+            self._engine.dispose()
+        finally:
+            if self._owned is not None:
+                self._owned.release()
 
 
 class OwnedFile:

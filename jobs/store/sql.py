@@ -61,9 +61,13 @@ class SqlStore:
         self._clock = clock
         self._ids = ids
         if self._database.sole_owner:
-            self._take_back(cells.c.state == CellState.LEASED)
-            with self._database.writing() as db:
-                db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
+            try:
+                self._take_back(cells.c.state == CellState.LEASED)
+                with self._database.writing() as db:
+                    db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
+            except BaseException:
+                self._database.close()
+                raise
 
     @property
     def sole_owner(self) -> bool:

@@ -24,7 +24,7 @@ class Output:
 class StandIn:
     """Stands in for an LLMEngine: finishes each request in one step, or dies at it."""
 
-    def __init__(self, *, dies: bool = False) -> None:
+    def __init__(self, *, dies_of: BaseException | None = None) -> None:
         self.engine_core = self
         self.scheduler = self
         self.kv_cache_manager = self
@@ -34,7 +34,7 @@ class StandIn:
         self.lose_a_worker: Callable[[], None]
         self.stepping, self.released = threading.Event(), threading.Event()
         self.released.set()
-        self.dies = dies
+        self.dies_of = dies_of
         self.waiting: list[str] = []
         self.log: list[str] = []
         self.steps: list[int] = []
@@ -55,8 +55,8 @@ class StandIn:
         return bool(self.waiting)
 
     def step(self) -> list[Output]:
-        if self.dies:
-            raise MemoryError("out of it")
+        if self.dies_of is not None:
+            raise self.dies_of
         self.stepping.set()
         self.released.wait(10)
         done, self.waiting = self.waiting, []
@@ -182,12 +182,13 @@ def test_steps_and_those_who_took_part_are_counted_and_who_waits_is_seen() -> No
     run(check())
 
 
-def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later() -> None:
+@pytest.mark.parametrize("cause", [MemoryError("out of it"), SystemExit("out of it")])
+def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later(cause: BaseException) -> None:
     async def check() -> None:
-        loop = make(StandIn(dies=True))
+        loop = make(StandIn(dies_of=cause))
         await loop.start()
         for _ in range(2):
-            with pytest.raises(EngineFailed, match="the engine died: MemoryError: out of it"):
+            with pytest.raises(EngineFailed, match=f"the engine died: {type(cause).__name__}: out of it"):
                 await ask(loop, "good")
         with pytest.raises(EngineFailed):
             await loop.call(lambda _: None)
@@ -239,6 +240,55 @@ def test_what_making_the_engine_raises_comes_out_of_start() -> None:
     async def check() -> None:
         with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
             await EngineLoop(refuse, asyncio.get_running_loop()).start()
+
+    run(check())
+
+
+@pytest.mark.parametrize("step", ["register_failure_callback", "get_request_counts"])
+def test_an_engine_that_cannot_be_prepared_is_shut_down_and_start_raises(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Any:
+        raise AttributeError("vLLM has changed")
+
+    async def check() -> None:
+        engine = StandIn()
+        monkeypatch.setattr(engine, step, fail)
+        loop = make(engine)
+        with pytest.raises(AttributeError, match="vLLM has changed"):
+            await asyncio.wait_for(loop.start(), 5)
+        assert engine.log == ["shutdown"]
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive()
+        with pytest.raises(EngineFailed, match="the engine did not start: AttributeError: vLLM has changed"):
+            await asyncio.wait_for(loop.call(lambda _: None), 5)
+        assert "did not start" in await asyncio.wait_for(loop.ended(), 5)
+
+    run(check())
+
+
+def test_a_start_that_is_cancelled_ends_the_engine_once_it_is_made() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loads, loaded = threading.Event(), threading.Event()
+
+        def load() -> Any:
+            loads.set()
+            assert loaded.wait(10)
+            return engine
+
+        loop = EngineLoop(load, asyncio.get_running_loop())
+        start = asyncio.create_task(loop.start())
+        assert await asyncio.to_thread(loads.wait, 10)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(start, 5)
+        assert engine.log == [], "the event loop did not wait for the load"
+        loaded.set()
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive()
+        assert engine.log == ["shutdown"]
+        assert await loop.ended() == "the engine was stopped"
 
     run(check())
 

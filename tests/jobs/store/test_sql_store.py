@@ -102,6 +102,19 @@ def test_a_second_store_in_this_process_is_refused_too(url: str, clock: ManualCl
     store.close()
 
 
+def test_a_store_that_cannot_take_leases_back_lets_go_of_its_file(
+    url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise Unavailable("the database cannot be used now: disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlStore, "_take_back", fail)
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            SqlStore(url, clock, CountingIds())
+    SqlStore(url, clock, CountingIds()).close()
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db", "nonsense"])
 def test_only_an_sqlite_file_or_postgresql_will_do(url: str, clock: ManualClock) -> None:
     with pytest.raises(InvalidRequest, match="sqlite:///PATH"):
