@@ -85,11 +85,17 @@ class _AssemblyProcess:
                 raise EOFError
             if self._process is None or self._connection is None or not self._process.is_alive():
                 context = multiprocessing.get_context("spawn")
-                self._connection, other = context.Pipe()
+                connection, other = context.Pipe()
                 arguments = (self._root, other)
-                self._process = context.Process(target=_serve, args=arguments, name="ampsweep-assembly", daemon=True)
-                self._process.start()
-                other.close()  # its only holder is the process now, so that its death is heard
+                process = context.Process(target=_serve, args=arguments, name="ampsweep-assembly", daemon=True)
+                try:
+                    process.start()
+                except BaseException:
+                    connection.close()
+                    raise
+                finally:
+                    other.close()  # its only holder is the process now, so that its death is heard
+                self._connection, self._process = connection, process
             return self._connection
 
     def assemble(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:

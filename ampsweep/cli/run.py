@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -227,20 +227,19 @@ async def _compute(house: House, sweep: SweepRecord, settings: Settings) -> Swee
     changed = asyncio.Event()
     pool = LocalPool([engine], house.setup, policy=IMPATIENT)
     dispatcher = house.dispatcher(pool, changed.set, here)
-    try:
-        with Counter(sweep.name) as counter:
-            counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")
-            await pool.start()
-            await pool.ready()
-            dispatcher.start()
-            while sweep.state not in SWEEP_ENDED:
-                changed.clear()
-                sweep = house.store.get_sweep(sweep.id)
-                counts = sweep.request_counts
-                counter.show(counts.completed + counts.failed, counts.total, f"cells, {sweep.state.value}")
-                if sweep.state not in SWEEP_ENDED:
-                    await changed.wait()
-    finally:
-        await dispatcher.stop()
-        await pool.stop()
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(pool.stop)
+        opened.push_async_callback(dispatcher.stop)
+        counter = opened.enter_context(Counter(sweep.name))
+        counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")
+        await pool.start()
+        await pool.ready()
+        dispatcher.start()
+        while sweep.state not in SWEEP_ENDED:
+            changed.clear()
+            sweep = house.store.get_sweep(sweep.id)
+            counts = sweep.request_counts
+            counter.show(counts.completed + counts.failed, counts.total, f"cells, {sweep.state.value}")
+            if sweep.state not in SWEEP_ENDED:
+                await changed.wait()
     return sweep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,23 @@ def test_it_comes_to_the_same_as_here(bench: Bench, processes: AssemblyProcesses
         bench.end(sweep.id)
         rungs += 1
     assert rungs == 3
+
+
+def test_a_process_that_cannot_be_started_is_started_the_next_time(
+    bench: Bench, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: SpawnProcess) -> None:
+        raise OSError(errno.EAGAIN, "too many processes")
+
+    (process,) = processes._processes
+    with monkeypatch.context() as patched:
+        patched.setattr(SpawnProcess, "start", fail)
+        with pytest.raises(OSError, match="too many processes"):
+            process.start()
+        process._end()  # there is none to end
+    sweep = bench.send()
+    bench.work()
+    assert processes(sweep, bench.store.list_cells(sweep.id).data, 1).files is not None
 
 
 def test_a_small_sweep_needs_no_process(bench: Bench) -> None:
