@@ -11,7 +11,8 @@ async def _known_query(request: Request) -> None:
     if not request.query_params:
         return
     paths = request.app.openapi()["paths"]  # made once; the application keeps it
-    operation = paths.get(request.scope["route"].path_format, {}).get(request.method.lower(), {})
+    method = "get" if request.method == "HEAD" else request.method.lower()  # HEAD takes what GET takes
+    operation = paths.get(request.scope["route"].path_format, {}).get(method, {})
     known = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
     for name in request.query_params:
         if name not in known:

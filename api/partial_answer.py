@@ -29,6 +29,11 @@ class FoundResults:
     folder: Path | None = None
     included: str | None = None
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the files were made for one answer."""
+        return self.folder is not None
+
     def marked(self, answer: Response) -> Response:
         """Return an answer made of these files, which marks partial ones and deletes them once it was sent."""
         if self.folder is None or self.included is None:

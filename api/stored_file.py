@@ -1,7 +1,7 @@
 """A published file as an answer: whole, or the one range that was asked for, from wherever it lies.
 
 The rules are those of RFC 9110: `Range` with one range (several are answered with the whole file), `If-Range`,
-`If-None-Match`. The file is read piece by piece, and no longer than the client reads.
+`If-None-Match`; HEAD. The file is read piece by piece, and no longer than the client reads.
 """
 
 from __future__ import annotations
@@ -30,21 +30,29 @@ class _Part:
     partial: bool = True
 
 
-async def answer_with(file: StoredFile, request: Request, *, media_type: str, filename: str) -> Response:
-    """Answer a GET with a stored file: 200, 206, 304 or 416. NotFound where it is lost."""
+async def answer_with(
+    file: StoredFile, request: Request, *, media_type: str, filename: str, in_ranges: bool = True
+) -> Response:
+    """Answer a GET or HEAD with a stored file: 200, 206, 304 or 416. NotFound where it is lost.
+
+    Without `in_ranges` it is sent whole whatever is asked for.
+    """
     stored = await asyncio.to_thread(file.stat)
     headers = {
         "ETag": f'"{stored.etag}"',
         "Last-Modified": formatdate(stored.modified, usegmt=True),
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "bytes" if in_ranges else "none",
     }
     if _known(request.headers.get("if-none-match"), stored):
         return Response(status_code=304, headers=headers)
-    part = _part(request, stored, headers)
+    ranges = in_ranges and request.method != "HEAD"  # a range is defined for GET alone (RFC 9110, 14.2)
+    part = _part(request, stored, headers) if ranges else _Part(0, stored.size, partial=False)
     if part is None:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{stored.size}"})
     headers["Content-Length"] = str(part.end - part.start)
     headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=media_type)
     if part.partial:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{stored.size}"
     return StreamingResponse(

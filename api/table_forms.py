@@ -39,7 +39,7 @@ def table_pieces(file: StoredFile, form: str) -> Iterator[bytes]:
 async def answer_in_pieces(
     file: StoredFile, request: Request, *, form: str, filename: str, pieces: Callable[[], Iterable[bytes]]
 ) -> Response:
-    """Answer a GET with what `pieces` makes of a file, as gzip where the client takes it; 304 where it has it."""
+    """Answer a GET or HEAD with what `pieces` makes of a file, as gzip where the client takes it, or with 304."""
     stored = await asyncio.to_thread(file.stat)
     gzip = takes_gzip(request.headers.get("accept-encoding"))
     kind = form.rpartition("/")[2].rpartition(".")[2]
@@ -51,6 +51,8 @@ async def answer_in_pieces(
     if gzip:
         headers["Content-Encoding"] = "gzip"
     headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    if request.method == "HEAD":  # streams, since a plain Response would say that the content has length 0
+        return StreamingResponse(_in_threads(()), headers=headers, media_type=form)
     made = pieces()
     return StreamingResponse(_in_threads(_gzipped(made) if gzip else made), headers=headers, media_type=form)
 

@@ -29,6 +29,7 @@ _ENDINGS = {PARQUET: "parquet", ARROW: "arrow", CSV: "csv", JSON: "json"}
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
+@router.head("/{sweep_id}/results", include_in_schema=False)
 @router.get("/{sweep_id}/results", response_class=Response, responses=answered_as(*_SAMPLES_AS))
 async def get_results(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
@@ -40,15 +41,20 @@ async def get_results(served: Served, sweep_id: str, request: Request, partial: 
     and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
     """
     form = best_form(request.headers.get("accept"), _SAMPLES_AS)
-    found = await asyncio.to_thread(_found, served, sweep_id, partial)
-    try:
-        file = await asyncio.to_thread(found.results.samples_file, found.sweep)
-        return found.marked(await _answer(file, request, form, sweep_id, lambda: table_pieces(file, form)))
-    except BaseException:
-        found.delete()
-        raise
+    return _varying(await _samples(served, sweep_id, request, form, partial))
 
 
+@router.head("/{sweep_id}/results.parquet", include_in_schema=False)
+@router.get("/{sweep_id}/results.parquet", response_class=Response, responses=answered_as(PARQUET))
+async def get_results_file(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
+    """Return the samples as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
+
+    Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/results`.
+    """
+    return await _samples(served, sweep_id, request, PARQUET, partial)
+
+
+@router.head("/{sweep_id}/summary", include_in_schema=False)
 @router.get("/{sweep_id}/summary", response_class=Response, responses=answered_as(*_SUMMARY_AS.values()))
 async def get_summary(
     served: Served,
@@ -63,6 +69,30 @@ async def get_summary(
     `partial`, with the cells that are in it and those that are missing.
     """
     form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
+    return _varying(await _summary(served, sweep_id, request, form, partial))
+
+
+@router.head("/{sweep_id}/summary.parquet", include_in_schema=False)
+@router.get("/{sweep_id}/summary.parquet", response_class=Response, responses=answered_as(PARQUET))
+async def get_summary_file(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
+    """Return the summary as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
+
+    Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/summary`.
+    """
+    return await _summary(served, sweep_id, request, PARQUET, partial)
+
+
+async def _samples(served: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
+    found = await asyncio.to_thread(_found, served, sweep_id, partial)
+    try:
+        file = await asyncio.to_thread(found.results.samples_file, found.sweep)
+        return await _answer(found, file, request, form, sweep_id, lambda: table_pieces(file, form))
+    except BaseException:
+        found.delete()
+        raise
+
+
+async def _summary(served: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
     found = await asyncio.to_thread(_found, served, sweep_id, partial)
 
     def pieces() -> Iterator[bytes]:
@@ -73,21 +103,34 @@ async def get_summary(
 
     try:
         file = await asyncio.to_thread(found.results.summary_file, found.sweep)
-        return found.marked(await _answer(file, request, form, f"{sweep_id}-summary", pieces))
+        return await _answer(found, file, request, form, f"{sweep_id}-summary", pieces)
     except BaseException:
         found.delete()
         raise
 
 
 async def _answer(
-    file: StoredFile, request: Request, form: str, name: str, pieces: Callable[[], Iterator[bytes]]
+    found: FoundResults,
+    file: StoredFile,
+    request: Request,
+    form: str,
+    name: str,
+    pieces: Callable[[], Iterator[bytes]],
 ) -> Response:
     filename = f"{name}.{_ENDINGS[form]}"
     if form == PARQUET:
-        answer = await answer_with(file, request, media_type=PARQUET, filename=filename)
-        answer.headers["Vary"] = "Accept"
-        return answer
-    return await answer_in_pieces(file, request, form=form, filename=filename, pieces=pieces)
+        # partial results are written anew for each request: ranges of several would be of different files
+        in_ranges = not found.is_partial
+        answer = await answer_with(file, request, media_type=PARQUET, filename=filename, in_ranges=in_ranges)
+    else:
+        answer = await answer_in_pieces(file, request, form=form, filename=filename, pieces=pieces)
+    return found.marked(answer)
+
+
+def _varying(answer: Response) -> Response:
+    """Say of an answer that `Accept` chose its form."""
+    answer.headers.setdefault("Vary", "Accept")
+    return answer
 
 
 def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
