@@ -81,6 +81,7 @@ class EngineLoop:
 
         When cancelled, it returns at once; the thread ends, with the engine, as soon as the engine is made.
         """
+        self._started.set_running_or_notify_cancel()  # so that a cancelled `start` leaves the future to the thread
         self._thread.start()
         try:
             await asyncio.wrap_future(self._started)
@@ -166,7 +167,6 @@ class EngineLoop:
             self._refuse_waiting(self._failure)
 
     def _run(self) -> None:
-        self._started.set_running_or_notify_cancel()  # from here on, a cancelled `start` cannot cancel the future
         try:
             engine = self._open()
         except BaseException as error:  # noqa: BLE001  # handed to the caller

@@ -271,3 +271,18 @@ def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker
     worker.steering.end_step(hidden[2:])
     expected = [float(torch.log_softmax(head(hidden[at]), 0)[token]) for at, token in ((1, 1), (2, 9), (3, 3))]
     np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)
+
+
+def test_a_neuron_set_that_was_dropped_steers_on_where_it_has_a_slot_and_again_once_it_is_loaded_again(
+    worker: Worker,
+) -> None:
+    worker.steering.start("a", steer(1), [0])
+    worker.steering.drop_neurons("ns_test")
+    worker.steering.drop_neurons("never loaded")
+    worker.steering.start("b", steer(1), [0])  # the same intervention: its slot is filled
+    with pytest.raises(KeyError):
+        worker.steering.start("c", steer(1, scope="prompt"), [0])
+    worker.steering.add_neurons(NEURONS)
+    worker.steering.start("d", steer(1, scope="prompt"), [0])
+    worker.steering.begin_step(["a", "b", "d"], [1, 1, 1], [0, 0, 0])
+    assert steered_tokens(run_layer(worker, 3)) == [True, True, True]
