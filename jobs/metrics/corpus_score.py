@@ -7,7 +7,7 @@ default seed and 1000 resamples, so they are the numbers its own command line gi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from http.client import HTTPException
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.metrics.bootstrap import Floats, interval
+from jobs.metrics.bootstrap import Floats, batches, interval
 from jobs.metrics.corpus_metrics import Bleu, ChrfPlus, CorpusMetric, counts_of
 from jobs.metrics.verdict import Verdict
 
@@ -94,13 +94,15 @@ def _counts(metric: CorpusMetric, samples: pa.Table) -> Floats:
 
 def _resampled(metric: CorpusMetric, counts: Floats) -> Floats:
     """Return the scores of RESAMPLES corpora drawn from the sentences with these counts, [n, k]."""
-    return np.array([metric.score(totals) for totals in _drawn(len(counts)) @ counts])
+    return np.array([metric.score(totals) for drawn in _draws(len(counts)) for totals in drawn @ counts])
 
 
-def _drawn(sentences: int) -> NDArray[np.int64]:
-    """Return how often each sentence stands in each resampled corpus, [RESAMPLES, sentences]."""
-    chosen = np.random.default_rng(SEED).choice(sentences, size=(RESAMPLES, sentences), replace=True)
-    return np.stack([np.bincount(row, minlength=sentences) for row in chosen])
+def _draws(sentences: int) -> Iterator[NDArray[np.int64]]:
+    """Yield, for some resampled corpora at a time, how often each sentence stands in them, [resamples, sentences]."""
+    rng = np.random.default_rng(SEED)
+    for resamples in batches(RESAMPLES, sentences):
+        chosen = rng.choice(sentences, size=(resamples, sentences), replace=True)
+        yield np.stack([np.bincount(row, minlength=sentences) for row in chosen])
 
 
 def _p_value(differences: Floats, seen: float) -> float:

@@ -15,6 +15,10 @@ from jobs.tasks.registry import task_for
 
 _DIGITS = 12
 """Of a SHA-256, so many stand in the paragraph; the page lists them whole."""
+_FACTS = {
+    "shared": "on the facts that all of its languages have",
+    "any": "on all facts, each pair of languages without those that it lacks",
+}
 _CONTROLS = {"random": "as many neurons of each layer drawn at random", "other": "another language's neurons"}
 
 _STATISTICS = (
@@ -127,7 +131,8 @@ def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     hashed = f" (data SHA-256 {digest[:_DIGITS]}{'' if len(hashes) == 1 else ' over all languages'})" if own else ""
     targets = f", steered to {', '.join(task['targets'])}" if task.get("targets") else ""
     chat = ", asked through the model's chat template" if task.get("chat") else ""
-    return f"{task['name']} in {', '.join(task['languages'])}{targets}{split}{limit}{chat}{hashed}"
+    facts = f", {_FACTS[task.get('facts') or 'shared']}" if task["name"] == "lss" else ""
+    return f"{task['name']} in {', '.join(task['languages'])}{targets}{split}{facts}{limit}{chat}{hashed}"
 
 
 def _items(task: dict[str, Any]) -> str:

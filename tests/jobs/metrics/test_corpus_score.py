@@ -9,6 +9,7 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
+from jobs.metrics import bootstrap
 from jobs.metrics.corpus_metrics import Bleu, ChrfPlus, CorpusMetric, counts_of
 from jobs.metrics.corpus_score import BLEU_13A, CHRF_PLUS, CorpusScore
 
@@ -49,6 +50,12 @@ def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> 
     assert verdict.delta == pytest.approx(steered.score - baseline.score)
     assert verdict.delta_ci_low < steered.score - baseline.score < verdict.delta_ci_high
     assert verdict.signature == str(signatures[name])
+
+
+def test_resamples_are_drawn_in_batches_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = BLEU_13A.against(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
+    monkeypatch.setattr(bootstrap, "BATCH_VALUES", 40 * 24)
+    assert BLEU_13A.against(samples(STEERED), samples(PLAIN), np.random.default_rng(0)) == at_once
 
 
 def test_without_items_there_is_no_value() -> None:

@@ -88,15 +88,16 @@ def test_what_was_not_asked_is_not_mentioned() -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({}, "Tasks: lss in en, fr (data SHA-256 bbbbbbbbbbbb)."),
-        ({"limit": 24}, "lss in en, fr, 24 items drawn at random with the sweep's seed (data"),
+        ({}, "Tasks: lss in en, fr, on the facts that all of its languages have (data SHA-256 bbbbbbbbbbbb)."),
+        ({"facts": "any"}, "lss in en, fr, on all facts, each pair of languages without those that it lacks (data"),
+        ({"limit": 24}, "that all of its languages have, 24 items drawn at random with the sweep's seed (data"),
         ({"name": "xcopa", "limit": 24}, "Tasks: xcopa in en, fr, the first 24 items."),
         (
             {"name": "lm_eval:belebele_{flores}", "limit": 5},
             "Tasks: lm_eval:belebele_{flores} in en, fr, the first 5 items.",
         ),
-        ({"targets": ["ht"]}, "lss in en, fr, steered to ht (data"),
-        ({"split": "test"}, "lss in en, fr, split test (data"),
+        ({"targets": ["ht"]}, "lss in en, fr, steered to ht, on the facts"),
+        ({"split": "test"}, "lss in en, fr, split test, on the facts"),
         ({"name": "include", "chat": True}, "include in en, fr, asked through the model's chat template."),
     ],
 )
