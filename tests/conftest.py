@@ -32,11 +32,16 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def no_loop_stalls() -> Iterator[None]:
+def no_loop_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that keeps an event loop from turning for more than 200 ms.
 
+    Tests of the tiers `engine` and `processes` are left out: there a loop waits for the interpreter's lock, which a
+    compiler in another thread holds for long, or for a processor that a process of the test's has.
     AMPSWEEP_STALL_FACTOR multiplies the limit, for machines whose processors are shared with others.
     """
+    if {"engine", "processes"} & {marker.name for marker in request.node.iter_markers()}:
+        yield
+        return
     with watched_loops(LIMIT * float(os.environ.get("AMPSWEEP_STALL_FACTOR", "1"))) as watch:
         yield
     if watch.stalls:
