@@ -78,13 +78,16 @@ class InvalidRequest(AmpsweepError):
 
 
 class UnknownName(InvalidRequest):
-    """A name that nothing here answers to; the message lists the names that would do."""
+    """A name that nothing here answers to; the message lists the names that would do, and which was probably meant."""
 
     code = "unknown_name"
 
-    def __init__(self, what: str, name: str, known: Iterable[str], *, param: str | None = None) -> None:
+    def __init__(
+        self, what: str, name: str, known: Iterable[str], *, param: str | None = None, meant: str | None = None
+    ) -> None:
         listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"unknown {what} {name!r}; known: {listed}", param=param)
+        hint = "" if meant is None else f". Did you mean {meant!r}?"
+        super().__init__(f"unknown {what} {name!r}; known: {listed}{hint}", param=param)
 
 
 class NoNeurons(InvalidRequest):

@@ -13,7 +13,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
+from ampsweep.errors import InvalidRequest, NoNeurons
+from ampsweep.folders.languages import unknown_language
 from engine.intervention import Intervention, Op, Patch
 from engine.kernels.statistic import Statistic
 from engine.neuron_set import NeuronSet
@@ -59,10 +60,10 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
     """
     for code in intervention.languages:
         if code not in neuron_set.neurons:
-            raise UnknownName("language", code, neuron_set.languages, param="intervention.languages")
+            raise unknown_language("language", code, neuron_set.languages, param="intervention.languages")
     if intervention.other is not None:
         if intervention.other not in neuron_set.neurons:
-            raise UnknownName("language", intervention.other, neuron_set.languages, param="intervention.other")
+            raise unknown_language("language", intervention.other, neuron_set.languages, param="intervention.other")
         weights = intervention.weights and (fmean(intervention.weights),)
         intervention = replace(
             intervention, languages=(intervention.other,), weights=weights, selection=None, other=None

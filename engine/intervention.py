@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import wrong_code
 from engine.kernels.statistic import Statistic
 
 Op = Literal["scale", "add", "set"]
@@ -139,6 +140,9 @@ class Intervention:
 
 def _languages(raw: object, param: str) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
     """Return the languages in order, each once, and their weights: None where all are 1."""
+    for code in raw if isinstance(raw, list | tuple | Mapping) else ():
+        if wrong := wrong_code(code):
+            raise InvalidRequest(wrong, param=param)
     if (
         not isinstance(raw, list | tuple | Mapping)
         or not raw

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import wrong_code
 from ampsweep.folders.model import ModelFolder
 from engine.neuron_set import NeuronSet
 
@@ -72,6 +73,8 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
 
 
 def _language(code: Any) -> str:
+    if isinstance(code, bool) and (wrong := wrong_code(code)):
+        raise InvalidRequest(wrong, param="neurons")
     if not isinstance(code, str) or not code:
         raise InvalidRequest(f"a language code must be a text that is not empty; got {code!r}", param="neurons")
     if code.isdigit():

@@ -25,7 +25,10 @@ class DefaultNeuronSet:
 
 
 def default_neuron_set(fingerprint: str, neuron_sets: NeuronSets) -> DefaultNeuronSet:
-    """Return the default of the model with a fingerprint; DamagedFile where it cannot be read."""
+    """Return the default of the model with a fingerprint; DamagedFile where it cannot be read.
+
+    While any set's metadata cannot be read, no set counts as the only one.
+    """
     if (content := neuron_sets.read_default(fingerprint)) is not None:
         try:
             return DefaultNeuronSet(neuron_set=str(json.loads(content)["neuron_set"]), source="operator")
@@ -33,7 +36,7 @@ def default_neuron_set(fingerprint: str, neuron_sets: NeuronSets) -> DefaultNeur
             message = f"the default neuron set of the model cannot be read ({error}); set it again, or clear it"
             raise DamagedFile(message, param="neurons") from error
     made_for_it = neuron_sets.made_for(fingerprint)
-    if len(made_for_it) == 1:
+    if len(made_for_it) == 1 and not neuron_sets.damaged_ids():  # a damaged one may be this model's second
         return DefaultNeuronSet(neuron_set=made_for_it[0].id, source="only_set")
     return DefaultNeuronSet(neuron_set=None, source=None)
 
@@ -60,8 +63,8 @@ def set_default_neuron_set(
 def chosen_neuron_set(fingerprint: str, neuron_sets: NeuronSets, *, model: str) -> str:
     """Return the id of the set that steers a request to a model which names none.
 
-    Raises InvalidRequest where the model has no set, several (which it lists) and no default, or a default that is not
-    there any more.
+    Raises InvalidRequest where the model has no set; where it has no default and several sets (which it lists), or one
+    while another set cannot be read; and where the default is not there any more.
     """
     default = default_neuron_set(fingerprint, neuron_sets).neuron_set
     if default is None:
@@ -69,7 +72,11 @@ def chosen_neuron_set(fingerprint: str, neuron_sets: NeuronSets, *, model: str) 
         if not listed:
             message = f"model {model!r} has no neuron set yet; identify one, or name one by `neurons`"
             raise InvalidRequest(message, param="neurons")
-        message = f"model {model!r} has several neuron sets and no default; name one by `neurons`: {listed}"
+        if damaged := ", ".join(neuron_sets.damaged_ids()):
+            message = f"{damaged} cannot be read and may be model {model!r}'s too, so there is no only set"
+            message = f"{message}; name one by `neurons`: {listed}"
+        else:
+            message = f"model {model!r} has several neuron sets and no default; name one by `neurons`: {listed}"
         raise InvalidRequest(f"{message}; `ampsweep neurons default` sets a default", param="neurons")
     try:
         return neuron_sets.get(default).id

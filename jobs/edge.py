@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import wrong_code
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Strict")
@@ -57,7 +58,16 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
 
 Unique = Annotated[tuple[T, ...], Field(strict=False, min_length=1, max_length=1000), AfterValidator(unique)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Languages = Unique[Name]
+
+
+def _code(value: object) -> object:
+    if wrong := wrong_code(value):
+        raise PydanticCustomError("language_code", "{wrong}", {"wrong": wrong})
+    return value
+
+
+Language = Annotated[Name, BeforeValidator(_code)]
+Languages = Unique[Language]
 
 
 def validated(model: type[M], raw: object, *, param: str | None = None) -> M:
@@ -101,6 +111,6 @@ def _message(error: ErrorDetails, path: str) -> str:
         return f"{path} is required"
     text = error["msg"][0].lower() + error["msg"][1:]
     text = text.replace("tuple", "list").replace(" after validation", "")
-    if "key" in error.get("ctx", {}) or error["type"] == "not_unique":
+    if "key" in error.get("ctx", {}) or error["type"] in ("not_unique", "language_code"):
         return f"{path}: {text}"
     return f"{path}: {text}; got {_shown(error['input'])}"

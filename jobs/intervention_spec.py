@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.edge import Languages, Name, Strict, Unique, validated
+from jobs.edge import Language, Languages, Strict, Unique, validated
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
@@ -40,7 +40,7 @@ def _statistic(word: str) -> str:
 
 
 StatisticWord = Annotated[str, AfterValidator(_statistic)]
-Weights = Annotated[dict[Name, Factor], Field(min_length=1, max_length=1000)]
+Weights = Annotated[dict[Language, Factor], Field(min_length=1, max_length=1000)]
 
 
 def _languages_kind(value: object) -> str:
@@ -84,7 +84,7 @@ class InterventionSpec(Strict):
     selection: Selection | None = None
     seed: Seed = 0
     non_target: NonTargetSpec | None = None
-    other: Name | None = None
+    other: Language | None = None
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionSpec:

@@ -91,6 +91,19 @@ class NeuronSets:
         """Return the sets that can steer the model with a fingerprint, oldest first."""
         return [info for info in self.infos() if info.fingerprint == fingerprint]
 
+    def damaged_ids(self) -> list[str]:
+        """Return the ids of the sets whose metadata cannot be read: for which model they were made is unknown."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        ids = []
+        for name in sorted(path.name for path in found if _ID.fullmatch(path.name)):
+            try:
+                self._info(name)
+            except NotFound:
+                continue
+            except DamagedFile:
+                ids.append(name)
+        return ids
+
     def read_default(self, fingerprint: str) -> bytes | None:
         """Return what was written as the default of the model with a fingerprint; None where there is none."""
         try:

@@ -13,7 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, overload
 
-from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge, UnknownName
+from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge
+from ampsweep.folders.languages import unknown_language
 from ampsweep.folders.model import ModelFolder
 from jobs.catalog import Catalog
 from jobs.cell import Cell, Mode, TaskRef
@@ -134,12 +135,12 @@ class _Planned:
         for at, language in enumerate(spec.languages):
             if language not in known:
                 what = f"language of task {task.name}"
-                raise UnknownName(what, language, known, param=f"{self.param}.languages.{at}")
+                raise unknown_language(what, language, known, param=f"{self.param}.languages.{at}")
         for language in self.targets if task.compares else ():
             if language not in known:
                 what = f"target language for task {task.name}"
                 param = "interventions.languages" if spec.targets is None else f"{self.param}.targets"
-                raise UnknownName(what, language, known, param=param)
+                raise unknown_language(what, language, known, param=param)
         self.refs = [self._settled(task, folder, ref) for ref in self._refs(spec, task, mode, split)]
         if not self.refs:
             raise InvalidRequest(
@@ -180,7 +181,9 @@ class _Planned:
     def _chosen(self, asked: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
         for at, language in enumerate(asked):
             if language not in targets:
-                raise UnknownName("target language of the sweep", language, targets, param=f"{self.param}.targets.{at}")
+                raise unknown_language(
+                    "target language of the sweep", language, targets, param=f"{self.param}.targets.{at}"
+                )
         return asked
 
     def _split(self, spec: TaskSpec, task: Task) -> str | None:
@@ -194,7 +197,7 @@ def _targets(spec: SweepSpec, neurons: NeuronChoice) -> tuple[str, ...]:
     for index, language in enumerate(asked or ()):
         if language not in neurons.languages:
             what, at = "language of the neuron set", language if isinstance(asked, dict) else index
-            raise UnknownName(what, language, neurons.languages, param=f"interventions.languages.{at}")
+            raise unknown_language(what, language, neurons.languages, param=f"interventions.languages.{at}")
     if spec.interventions.patch is not None and not neurons.has_patch:
         raise InvalidRequest("this neuron set has no patch values; give factors alone", param="interventions.patch")
     if "other" in spec.interventions.controls and len(neurons.languages) < 2:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.canonical import content_hash
-from ampsweep.errors import InvalidRequest, UnknownName
-from ampsweep.folders.languages import short_code
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import short_code, unknown_language
 from ampsweep.folders.text import read_lines
 
 _SUFFIXES = (".txt", ".txt.gz")
@@ -55,7 +55,7 @@ class Corpus:
         asked = sorted(found) if languages is None else languages
         for index, code in enumerate(asked):
             if short_code(code) not in found:
-                raise UnknownName("corpus language", code, found, param=f"{param}.{index}")
+                raise unknown_language("corpus language", code, found, param=f"{param}.{index}")
         chosen = sorted(set(asked))
         if not chosen or len({short_code(code) for code in chosen}) < len(chosen):
             raise InvalidRequest(f"languages must be at least one, each under one code; got {chosen}", param=param)

@@ -153,3 +153,10 @@ def test_no_torch_is_imported() -> None:
     )
     other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("languages", [[False], {False: 1.0}])
+def test_a_code_that_yaml_reads_as_a_boolean_is_named(languages: Any) -> None:
+    with pytest.raises(InvalidRequest, match='YAML reads no as false; quote it: "no"') as refused:
+        Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2})
+    assert refused.value.param == "intervention.languages"

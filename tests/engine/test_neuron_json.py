@@ -34,6 +34,7 @@ def test_a_list_for_each_layer_is_read() -> None:
         ({}, "neurons", "must be an object"),
         ([], "neurons", "must be an object"),
         ({"": {}}, "neurons", "language code"),
+        ({False: {}}, "neurons", "YAML reads no as false"),
         ({"fr": [1]}, "neurons.fr", "must be an object"),
         ({"fr": [[1], [2]]}, "neurons.fr", "has 2 layers, made-up has 3"),
         ({"fr": [[0, 3], [0, 5], [2, 4]]}, "neurons.fr", r"\[layer, index\] or of two neurons for each layer"),

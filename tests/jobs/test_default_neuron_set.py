@@ -52,6 +52,17 @@ def test_the_only_set_is_taken_and_a_second_one_makes_it_ambiguous(address: str,
     assert second in caught.value.message
 
 
+def test_a_damaged_second_set_does_not_make_the_other_the_only_one(tmp_path: Path, catalog: Catalog) -> None:
+    sets, mark = NeuronSets(tmp_path / "neurons"), catalog.model("tiny").fingerprint
+    first, second = (publish(sets, catalog, neuron=index) for index in (1, 2))
+    (sets.path(second) / "metadata.json").write_text("{", encoding="utf-8")
+    assert default_neuron_set(mark, sets).neuron_set is None
+    with pytest.raises(InvalidRequest, match=f"{second} cannot be read .* name one by `neurons`: {first}"):
+        chosen_neuron_set(mark, sets, model="tiny")
+    set_default_neuron_set(mark, first, sets, model="tiny")
+    assert chosen_neuron_set(mark, sets, model="tiny") == first
+
+
 def test_a_default_is_shared_by_all_on_one_storage_and_moves_only_when_it_is_moved(
     address: str, catalog: Catalog
 ) -> None:

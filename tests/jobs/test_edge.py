@@ -27,3 +27,17 @@ def test_an_error_shows_a_little_of_what_was_given(given: Any, said: str) -> Non
         validated(Asked, given)
     assert refused.value.message.startswith(said)
     assert len(refused.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["fr", False], 'languages.1: a language must be a code; got false. YAML reads no as false; quote it: "no"'),
+        ([True], 'languages.0: a language must be a code; got true. YAML reads yes as true; quote it: "yes"'),
+        ([3], "languages.0: a language must be a code, such as fr; got the number 3"),
+    ],
+)
+def test_a_language_that_yaml_reads_as_something_else_is_named(given: list[Any], said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validated(Asked, {"languages": given})
+    assert refused.value.message == said
