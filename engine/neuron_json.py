@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import wrong_code
+from ampsweep.folders.languages import one_language_twice, wrong_code
 from ampsweep.folders.model import ModelFolder
 from engine.neuron_set import NeuronSet
 
@@ -24,12 +24,16 @@ def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
 
     A layer that is not there has no neurons. A language may also have a list of lists, one for every layer of the
     model. The order of indices does not matter. Raises InvalidRequest, with `param`
-    naming language and layer, for an empty set or language code, and for indices that are no whole numbers, negative,
+    naming language and layer, for an empty set or language code, for two codes of
+    one language, and for indices that are no whole numbers, negative,
     duplicate or out of range.
     """
     if not isinstance(raw, Mapping) or not raw:
         raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
-    return import_set({_language(code): _of_language(code, layers, model) for code, layers in raw.items()}, model=model)
+    neurons = {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
+    if twice := one_language_twice(neurons):
+        raise InvalidRequest(f"{twice[0]} and {twice[1]} are one language; give it under one code", param="neurons")
+    return import_set(neurons, model=model)
 
 
 def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:

@@ -103,6 +103,16 @@ def meant_code(code: str, known: Iterable[str]) -> str | None:
     return None if found == code else found
 
 
+def one_language_twice(codes: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two codes that mean one language, such as `fr` and `fra_Latn`; None where there are none."""
+    by_meaning: dict[str, str] = {}
+    for code in codes:
+        first = by_meaning.setdefault(_meaning(code), code)
+        if first != code:
+            return first, code
+    return None
+
+
 def unknown_language(what: str, code: str, known: Iterable[str], *, param: str | None = None) -> UnknownName:
     """Return the error of a language that is not known, which names the known one that was probably meant."""
     names = tuple(known)

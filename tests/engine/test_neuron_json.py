@@ -19,6 +19,10 @@ def test_neurons_come_in_and_go_out() -> None:
     assert (neurons.model, neurons.fingerprint, neurons.patch) == ("made-up", "f" * 64, None)
 
 
+def test_another_script_is_another_language() -> None:
+    assert from_json({"zh": {}, "zho_Hant": {}}, model=MODEL).languages == ("zh", "zho_Hant")
+
+
 def test_layers_may_be_numbers() -> None:
     assert from_json({"fr": {1: [2]}}, model=MODEL).id == from_json({"fr": {"1": [2]}}, model=MODEL).id
 
@@ -35,6 +39,8 @@ def test_a_list_for_each_layer_is_read() -> None:
         ([], "neurons", "must be an object"),
         ({"": {}}, "neurons", "language code"),
         ({False: {}}, "neurons", "YAML reads no as false"),
+        ({"fr": {}, "fra_Latn": {}}, "neurons", "fr and fra_Latn are one language"),
+        ({"cmn_Hans": {}, "zho_Hans": {}}, "neurons", "cmn_Hans and zho_Hans are one language"),
         ({"fr": [1]}, "neurons.fr", "must be an object"),
         ({"fr": [[1], [2]]}, "neurons.fr", "has 2 layers, made-up has 3"),
         ({"fr": [[0, 3], [0, 5], [2, 4]]}, "neurons.fr", r"\[layer, index\] or of two neurons for each layer"),
