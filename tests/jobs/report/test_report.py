@@ -237,7 +237,7 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: Repor
     assert "no control <code>other</code>" in page
     assert "no control <code>random</code>" not in page
     assert f"SHA-256 {'a' * 12}" in page, "the model's hash, in the methods"
-    assert f"lss in en, fr (data SHA-256 {'b' * 12})" in page
+    assert f"on the facts that all of its languages have (data SHA-256 {'b' * 12})" in page
     assert "d" * 64 in page, "and every file's, among the sources"
     for each in found:
         assert f'download="{each.question.key}.csv"' in page
