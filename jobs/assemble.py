@@ -12,7 +12,7 @@ from ampsweep.errors import DamagedFile
 from jobs.cell import Cell, TaskRef
 from jobs.cell_table import CellTable
 from jobs.results import Results
-from jobs.search import Search
+from jobs.search import Search, no_rung
 from jobs.sources import sources_of
 from jobs.spec import parse_spec
 from jobs.store.records import CellRecord, SweepFiles, SweepRecord
@@ -58,7 +58,7 @@ def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], 
             if further := _next_rung(search, cells, reader):
                 return Assembled(further=tuple(further))
             reader = _Reader(results, cells)  # no factor has an LSS: the search ends here
-        return _publish(results, sweep, cells, epoch, reader, _in_full if search is None else search.rung)
+        return _publish(results, sweep, cells, epoch, reader, no_rung if search is None else search.rung)
     except _FoundDamaged:
         return Assembled(damaged=tuple(reader.damaged))
 
@@ -94,10 +94,6 @@ def _next_rung(search: Search, cells: Sequence[CellRecord], reader: _Reader) -> 
         if search.rung(found.cell.task) is not None:
             builder.add(found)
     return search.next((record.cell for record in cells), builder.shifts)
-
-
-def _in_full(_ref: TaskRef) -> None:
-    """Tell no cell of a grid to be of a rung."""
 
 
 class _FoundDamaged(Exception):

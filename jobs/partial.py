@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile
-from jobs.cell import TaskRef
 from jobs.cell_table import CellTable
 from jobs.finalize import cells_of
 from jobs.results import Results
-from jobs.search import Search
+from jobs.search import Search, no_rung
 from jobs.sources import sources_of
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
@@ -48,7 +47,7 @@ def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Pa
     A cell whose file is lost or damaged is left out. Nothing changes for the sweep.
     """
     cells = list(cells_of(store, sweep.id))
-    rung = Search(parse_spec(sweep.spec)).rung if sweep.spec.get("search") else _no_rung
+    rung = Search(parse_spec(sweep.spec)).rung if sweep.spec.get("search") else no_rung
     failed = {record.id: record.error or "" for record in cells if record.state is CellState.FAILED}
     builder = SummaryBuilder(rung)
     included: list[str] = []
@@ -83,7 +82,3 @@ def _whole(results: Results, cells: Sequence[CellRecord]) -> Iterator[CellTable]
                 yield results.read_cell(record)
             except DamagedFile:
                 continue
-
-
-def _no_rung(_ref: TaskRef) -> None:
-    """Tell no cell of a grid to be of a rung."""

@@ -25,6 +25,10 @@ from jobs.spec import SweepSpec
 from jobs.tasks.registry import task_for, task_of
 
 
+def no_rung(_ref: TaskRef) -> None:
+    """Return None: no cell of a grid is part of a rung."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rung:
     """A step of the search: how many factors are tried on how many items (None: on all that the spec asks for)."""

@@ -28,7 +28,10 @@ def report(
         str | None, typer.Option(help="Languages that count as low-resource, by comma; default: ht,qu,ta.")
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Of a server's sweep before its end: the cells completed by now.")
+        bool,
+        typer.Option(
+            "--partial", help="Before the sweep's end, or of a run that was stopped: the cells completed by now."
+        ),
     ] = False,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
@@ -40,7 +43,7 @@ def report(
     if tables is not None:
         check_folder(tables, param="tables")
     if Path(sweep).is_dir():
-        _write(Path(sweep), out, tables, low_resource)
+        _write(Path(sweep), out, tables, low_resource, partial=partial)
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
             try:
@@ -59,12 +62,12 @@ def _neither(sweep: str, server: str, error: AmpsweepError) -> str:
     return f"{found}, and {other}; name the folder that `ampsweep run --out` wrote to, or a sweep of the server's"
 
 
-def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None) -> None:
+def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None, *, partial: bool = False) -> None:
     from jobs.report.data import ReportData
     from jobs.report.page import answers, render
 
     codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
-    with closing(ReportData(folder, low_resource=codes)) as data:
+    with closing(ReportData(folder, low_resource=codes, partial=partial)) as data:
         found = list(answers(data))
         page = render(data, found)
     with atomic_write(out) as path:

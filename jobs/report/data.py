@@ -25,6 +25,7 @@ from jobs.report.views import VIEWS
 NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
 """`neurons.parquet`: a row a language and neuron of the sweep's neuron set."""
 _FILES = ("results.parquet", "summary.parquet")
+_PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Provenance:
 
     `version` is that of Ampsweep when it put the files together; `versions` are those that computed the cells.
     `sources` are the models, engines, neuron sets and data, as `jobs.sources` tells of them; `warnings` are the plan's.
+    `partial` counts the cells of partial results, as `jobs.partial` does; None where the results are whole.
     """
 
     sweep_id: str
@@ -43,19 +45,32 @@ class Provenance:
     sources: dict[str, list[Any]]
     files: dict[str, str]
     warnings: tuple[str, ...] = ()
+    partial: dict[str, Any] | None = None
 
 
 class ReportData:
-    """The files of one folder: `results.parquet`, `summary.parquet` and, where it is there, `neurons.parquet`."""
+    """The files of one folder: `results.parquet`, `summary.parquet` and, where it is there, `neurons.parquet`.
 
-    def __init__(self, folder: Path, *, low_resource: Collection[str] | None = None) -> None:
+    With `partial` they are `partial-results.parquet` and `partial-summary.parquet`, which a stopped run leaves; the
+    whole ones where there are none.
+    """
+
+    def __init__(self, folder: Path, *, low_resource: Collection[str] | None = None, partial: bool = False) -> None:
         """Open them; NotFound where one is missing, DamagedFile where one is not what a sweep leaves."""
-        for name in _FILES:
+        stopped = any((folder / name).is_file() for name in _PARTIAL_FILES)
+        names = _PARTIAL_FILES if partial and stopped else _FILES
+        for name in names:
             if not (folder / name).is_file():
-                raise NotFound(f"{folder} has no {name}; is it the folder of a finished sweep?", param="sweep")
+                if stopped:
+                    remedy = (
+                        "its run was stopped: finish it with the same command, or read what there is with --partial"
+                    )
+                else:
+                    remedy = "is it the folder of a finished sweep?"
+                raise NotFound(f"{folder} has no {name}; {remedy}", param="sweep")
         neurons = folder / "neurons.parquet"
         self.has_neurons = neurons.is_file()
-        paths = [folder / name for name in _FILES] + ([neurons] if self.has_neurons else [])
+        paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
         self._connection.register("samples", _table(paths[0]))
@@ -93,6 +108,7 @@ def _provenance(paths: list[Path]) -> Provenance:
             failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
             sources=json.loads(metadata[b"ampsweep.sources"]),
             warnings=tuple(json.loads(metadata.get(b"ampsweep.warnings", b"[]"))),
+            partial=json.loads(metadata.get(b"ampsweep.partial", b"null")),
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:

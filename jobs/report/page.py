@@ -61,14 +61,15 @@ def render(data: ReportData, found: list[Answer]) -> str:
     """Return the page as HTML that needs nothing else: no script, no font, no network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("jobs.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    samples = int(data.ask("SELECT count(*) AS n FROM samples")["n"][0].as_py())
+    (counts,) = data.ask("SELECT count(*) AS samples, count(error) AS failed FROM samples").to_pylist()
     signed = data.ask("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
     signatures = signed["signature"].to_pylist()
     (few,) = data.ask(_FEW_ITEMS).to_pylist()
     controls = data.provenance.spec["interventions"].get("controls", ())
     return template.render(
         provenance=data.provenance,
-        methods=methods_paragraph(data.provenance, samples=samples, signatures=signatures),
+        methods=methods_paragraph(data.provenance, samples=counts["samples"], signatures=signatures),
+        counts=counts,
         few={**few, "below": FEW},
         has_neurons=data.has_neurons,
         missing_controls=[name for name in get_args(Selection) if name not in controls],

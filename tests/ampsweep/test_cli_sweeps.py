@@ -135,6 +135,11 @@ def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model
         partial = json.loads(pq.read_schema(out / f"partial-{name}.parquet").metadata[b"ampsweep.partial"])
         assert partial["included"] + partial["missing"] == partial["total"]
     assert not (out / "results.parquet").exists()
+    page = tmp_path / "page.html"
+    refused = call("report", out, "--out", page)
+    assert (refused.exit_code, "--partial" in refused.stderr) == (3, True)
+    assert call("report", out, "--out", page, "--partial").exit_code == 0
+    assert "<strong>Partial results: " in page.read_text()
     with closing(sqlite3.connect(out / "ampsweep.db")) as store:  # a file that the store was not told of may go
         before = {name for (name,) in store.execute("SELECT file FROM cells WHERE file IS NOT NULL")}
     assert before

@@ -257,6 +257,38 @@ def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: 
     assert "<p>tasks.0: few facts</p>" in page
 
 
+def test_the_page_counts_the_samples_that_failed(folder: Path, data: ReportData) -> None:
+    assert "samples failed" not in render(data, [])
+    metadata = pq.read_schema(folder / "results.parquet").metadata
+    rows = samples()
+    rows[3]["error"] = "too long"
+    table = pa.Table.from_pylist(rows, schema=SAMPLES).replace_schema_metadata(metadata)
+    pq.write_table(table, folder / "results.parquet")
+    with closing(ReportData(folder)) as failed:
+        assert f"<strong>1 of {len(rows)} samples failed</strong>" in render(failed, [])
+
+
+def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportData) -> None:
+    assert "Partial results" not in render(data, list(answers(data)))
+    table = pq.read_table(folder / "results.parquet")
+    counts = {"status": "paused", "total": 9, "included": 5, "failed": 1, "missing": 3}
+    marked = {**table.schema.metadata, b"ampsweep.partial": canonical_json(counts).encode()}
+    pq.write_table(table.replace_schema_metadata(marked), folder / "partial-results.parquet")
+    (folder / "summary.parquet").rename(folder / "partial-summary.parquet")
+    with pytest.raises(NotFound, match="--partial"):
+        ReportData(folder)
+    with closing(ReportData(folder, partial=True)) as partial:
+        page = render(partial, list(answers(partial)))
+    told = page.index("<strong>Partial results: 5 of 9 cells</strong>; 3 are missing (the sweep was paused)")
+    assert page.index("<h1>") < told < page.index("cells failed")
+    assert "<td>partial-results.parquet</td>" in page
+
+
+def test_partial_results_are_the_whole_ones_where_a_run_has_ended(folder: Path) -> None:
+    with closing(ReportData(folder, partial=True)) as data:
+        assert "Partial results" not in render(data, list(answers(data)))
+
+
 def test_the_same_files_give_the_same_page(folder: Path) -> None:
     pages = []
     for _ in range(2):
