@@ -205,7 +205,10 @@ def test_a_run_on_another_model_takes_the_place_of_one_killed_while_finalizing(
         ({"tasks": [{"name": "xcopa", "languages": ["it"]}]}, "xcopa"),
     ],
 )
-def test_a_run_names_what_is_wrong(change: dict[str, Any], complaint: str, local: Path, tmp_path: Path) -> None:
+def test_a_run_names_what_is_wrong(
+    change: dict[str, Any], complaint: str, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it would try for half a minute
     local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), **change}))
     result = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
     assert result.exit_code == 2
