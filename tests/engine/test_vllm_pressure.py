@@ -10,17 +10,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
 from engine.protocol import Engine, GenerateRequest, Priority, Sampling, Score, ScoreRequest, Steering
 from engine.vllm_patch.launch import VllmSettings
 from engine.vllm_patch.wire import Orders
+from jobs.neuron_sets import NeuronSets
 from tests.engine.both_engines import Both, both_engines
 from tests.engine.test_stats import since, worked
+from worker.neuron_shelf import NeuronShelf
 
 pytestmark = pytest.mark.engine
 
@@ -257,3 +262,39 @@ def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both)
     both.run(both.vllm._loop.call(lambda _: None))  # whatever step was under way has ended
     idle = both.vllm.stats()
     assert (idle.running, idle.waiting, idle.slots_used, idle.slots_waiting) == (0, 0, 0, 0)
+
+
+def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded_again(
+    both: Both, tmp_path: Path
+) -> None:
+    """Of four sets two are kept: the workers keep no others, and each steers as in the oracle."""
+    sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
+    names = [f"ns_{index}" for index in range(4)]
+    for index, name in enumerate(names):
+        pairs = np.argwhere(np.arange(np.prod(shape)).reshape(shape) % 4 == index).astype(np.int32)
+        neurons = replace(both.neurons, id=name, neurons={"fr": pairs}, patch=None)
+        sets.publish(name, neurons.save)
+        both.oracle.add_neurons(neurons)
+    catalog: Any = None  # nothing is identified
+    shelf = NeuronShelf(sets, engine=both.vllm, catalog=catalog, capacity=2)
+
+    def scoring(name: str) -> ScoreRequest:
+        steering = replace(both.steering(["fr"], "set", 2.0), neurons=name)
+        return ScoreRequest(context="the thing", continuation=" in the end", steering=steering)
+
+    def kept(worker: Any) -> set[str]:
+        return set(worker._steering._neuron_sets) & set(names)
+
+    async def check() -> None:
+        told = set()
+        for name in [*names, names[0]]:
+            await shelf.load(NeuronsRef(id=name))
+            ours, oracle = await both.vllm.score(scoring(name)), await both.oracle.score(scoring(name))
+            np.testing.assert_allclose(ours.logprobs, oracle.logprobs, rtol=0, atol=1e-4)
+            told.add(oracle.logprobs)
+        assert len(told) == 4, "sets that steer alike prove nothing"
+        assert await both.vllm._loop.call(lambda engine: engine.collective_rpc(kept)) == [{names[0], names[3]}]
+        with pytest.raises(UnknownName, match=names[1]):
+            await both.vllm.score(scoring(names[1]))
+
+    both.run(check())
