@@ -161,5 +161,5 @@ async def test_no_small_body_takes_long(house: House, body: bytes) -> None:
     async with serving(house, working=False) as server:
         begun = time.process_time()
         answer = await server.http.post("/v1/neuron-sets", content=body)
-        assert time.process_time() - begun < 1.0
+        assert time.process_time() - begun < 5.0, "what is quadratic in the body takes minutes"
     assert answer.status_code == 422
