@@ -16,7 +16,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host.rstrip(".").lower() == "localhost"
+        return host.lower() == "localhost"
 
 
 def proxy_of(url: str) -> str | None:

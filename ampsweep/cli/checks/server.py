@@ -51,6 +51,6 @@ def _engine(name: str, state: str, error: str | None) -> Finding:
     if state == "ready":
         return ok(name, state)
     if state == "failed":
-        return bad(name, f"failed: {error}", "mend what the error names, then `ampsweep engines retry` with the model")
+        return bad(name, f"failed: {error}", "fix what the error names, then `ampsweep engines retry` with the model")
     why = f" after it failed: {error}" if error else ""
     return note(name, f"{state}{why}; sweeps can be sent, and wait for it")
