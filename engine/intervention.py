@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import wrong_code
+from ampsweep.folders.languages import one_language_twice, short_code, wrong_code
 from engine.kernels.statistic import Statistic
 
 Op = Literal["scale", "add", "set"]
@@ -86,7 +86,9 @@ class Intervention:
 
     @classmethod
     def from_dict(cls, raw: object, *, param: str = "intervention") -> Intervention:
-        """Read the public JSON form; equal requests give equal interventions, whatever their order of languages.
+        """Read the public JSON form; equal requests give equal interventions, whatever the order of their languages.
+
+        Languages are named by `short_code`; two codes of one language are refused.
 
         Raises InvalidRequest with `param` naming the field.
         """
@@ -150,10 +152,13 @@ def _languages(raw: object, param: str) -> tuple[tuple[str, ...], tuple[float, .
     ):
         message = "languages must be a list of at least one language code, or an object of codes and weights"
         raise InvalidRequest(message, param=param)
-    codes = tuple(sorted(set(cast("list[str]", raw))))
+    if twice := one_language_twice(raw):
+        raise InvalidRequest(twice, param=param)
+    given = {short_code(code): code for code in cast("list[str]", raw)}
+    codes = tuple(sorted(given))
     if not isinstance(raw, Mapping):
         return codes, None
-    weights = tuple(_number(raw[code], f"{param}.{code}") for code in codes)
+    weights = tuple(_number(raw[given[code]], f"{param}.{given[code]}") for code in codes)
     return codes, None if set(weights) == {1.0} else weights
 
 
@@ -187,7 +192,7 @@ def _other(raw: object, selection: object, param: str) -> str | None:
         raise InvalidRequest("other names a language where selection is other, and only there", param=param)
     if raw is not None and (not isinstance(raw, str) or not raw):
         raise InvalidRequest(f"other must be a language code; got {raw!r}", param=param)
-    return raw
+    return None if raw is None else short_code(raw)
 
 
 def _non_target(raw: object, param: str) -> NonTarget | None:

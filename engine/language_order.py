@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import short_code
+from ampsweep.folders.languages import one_language_twice, short_code
 from engine.tensor_file import read_tensors
 
 
 def read_language_order(path: Path) -> tuple[str, ...]:
-    """Return the languages of `{0: code, 1: code, ...}` in order, by two-letter code where FLORES's is in the table.
+    """Return the languages of `{0: code, 1: code, ...}` in order, each by the code that `short_code` returns.
 
-    Raises InvalidRequest where the file holds anything else.
+    Raises InvalidRequest where the file holds anything else, and where two of its codes mean one language.
     """
     content = read_tensors(path)
     if not isinstance(content, dict) or sorted(map(str, content)) != sorted(map(str, range(len(content)))):
@@ -22,4 +22,6 @@ def read_language_order(path: Path) -> tuple[str, ...]:
     codes = [content[position] for position in range(len(content))]
     if not codes or not all(isinstance(code, str) and code for code in codes):
         raise InvalidRequest(f"{path.name}: each language must be a code; got {codes}", param="languages_from")
+    if twice := one_language_twice(codes):
+        raise InvalidRequest(f"{path.name}: {twice}", param="languages_from")
     return tuple(short_code(code) for code in codes)

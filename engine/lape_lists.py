@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import one_language_twice
 from ampsweep.folders.model import ModelFolder
 from engine.neuron_json import from_json
 from engine.neuron_set import NeuronSet
@@ -57,6 +58,8 @@ def _named(name: str, lists: Sequence[object], languages: Sequence[str] | None) 
         )
     if len(set(languages)) != len(languages):
         raise InvalidRequest(f"each language must be named once; got {', '.join(languages)}", param="languages")
+    if twice := one_language_twice(languages):
+        raise InvalidRequest(twice, param="languages")
     return dict(zip(languages, lists, strict=True))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import one_language_twice, wrong_code
+from ampsweep.folders.languages import one_language_twice, short_code, wrong_code
 from ampsweep.folders.model import ModelFolder
 from engine.neuron_set import NeuronSet
 
@@ -23,16 +23,16 @@ def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
     """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
 
     A layer that is not there has no neurons. A language may also have a list of lists, one for every layer of the
-    model. The order of indices does not matter. Raises InvalidRequest, with `param`
-    naming language and layer, for an empty set or language code, for two codes of
-    one language, and for indices that are no whole numbers, negative,
-    duplicate or out of range.
+    model. The order of indices does not matter. The set's languages are named by `short_code`.
+
+    Raises InvalidRequest, with `param` naming language and layer, for an empty set or language code, for two codes of
+    one language, and for indices that are no whole numbers, negative, duplicate or out of range.
     """
     if not isinstance(raw, Mapping) or not raw:
         raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
+    if twice := one_language_twice(raw):
+        raise InvalidRequest(twice, param="neurons")
     neurons = {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
-    if twice := one_language_twice(neurons):
-        raise InvalidRequest(f"{twice[0]} and {twice[1]} are one language; give it under one code", param="neurons")
     return import_set(neurons, model=model)
 
 
@@ -87,7 +87,7 @@ def _language(code: Any) -> str:
             "{language: {layer: [index, ...]}}",
             param="neurons",
         )
-    return code
+    return short_code(code)
 
 
 def _by_layer(lists: Sequence[Sequence[object]], param: str, model: ModelFolder) -> dict[int, Sequence[object]]:

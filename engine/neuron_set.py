@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from ampsweep.canonical import content_hash, file_hash
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
+from ampsweep.folders.languages import with_short_codes
 from engine.intervention import Patch
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class NeuronSet:
 
     @classmethod
     def load(cls, folder: Path) -> NeuronSet:
-        """Read a set from the folder it was saved to.
+        """Read a set from the folder it was saved to, its languages named by `short_code`, whatever it was saved with.
 
         Raises NotFound where there is none, DamagedFile where the files are not those that were saved.
         """
@@ -155,7 +156,7 @@ class NeuronSet:
             own = ("id", "model", "fingerprint", "layers", "width", "method", "params", "corpus", "corpus_hash")
             return cls(
                 **{key: meta[key] for key in own},
-                neurons={code: arrays[f"neurons.{code}"] for code in meta["languages"]},
+                neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in meta["languages"]}),
                 patch=PatchValues(**patch) if patch else None,
             )
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:

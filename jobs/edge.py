@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import wrong_code
+from ampsweep.folders.languages import one_language_twice, short_code, wrong_code
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Strict")
@@ -66,8 +66,17 @@ def _code(value: object) -> object:
     return value
 
 
-Language = Annotated[Name, BeforeValidator(_code)]
-Languages = Unique[Language]
+def _each_language_once(value: object) -> object:
+    if isinstance(value, list | tuple | dict) and (wrong := one_language_twice(value)):
+        raise PydanticCustomError("language_code", "{wrong}", {"wrong": wrong})
+    return value
+
+
+EachLanguageOnce = BeforeValidator(_each_language_once)
+"""Of a list, or an object, of codes: refuses two that mean one language, as long as both can be named."""
+Language = Annotated[Name, BeforeValidator(_code), AfterValidator(short_code)]
+"""A code; of an ISO 639-3 or FLORES code what is kept is the two-letter code that it stands for."""
+Languages = Annotated[Unique[Language], EachLanguageOnce]
 
 
 def validated(model: type[M], raw: object, *, param: str | None = None) -> M:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.edge import Language, Languages, Strict, Unique, validated
+from jobs.edge import EachLanguageOnce, Language, Languages, Strict, Unique, validated
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
@@ -40,7 +40,7 @@ def _statistic(word: str) -> str:
 
 
 StatisticWord = Annotated[str, AfterValidator(_statistic)]
-Weights = Annotated[dict[Language, Factor], Field(min_length=1, max_length=1000)]
+Weights = Annotated[dict[Language, Factor], Field(min_length=1, max_length=1000), EachLanguageOnce]
 
 
 def _languages_kind(value: object) -> str:

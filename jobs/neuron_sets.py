@@ -15,6 +15,7 @@ from typing import Any
 
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from ampsweep.files import atomic_write, sync_folder
+from ampsweep.folders.languages import with_short_codes
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo
             method=raw["method"],
             params=raw["params"],
             corpus=raw["corpus"],
-            languages=dict(raw["languages"]),
+            languages=with_short_codes(raw["languages"]),
             layers=raw["layers"],
             width=raw["width"],
             patch=tuple(raw["patch"]),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import short_code, unknown_language
+from ampsweep.folders.languages import one_language_twice, short_code, unknown_language
 from ampsweep.folders.text import read_lines
 
 _SUFFIXES = (".txt", ".txt.gz")
@@ -45,7 +45,7 @@ class Corpus:
         name: str | None = None,
         param: str = "languages",
     ) -> Corpus:
-        """Find the languages' files (default: every file's, by two-letter code where there is one) and hash them.
+        """Find the languages' files (default: every file's) and hash them; languages are named by `short_code`.
 
         Raises InvalidRequest for a folder without text, a file that is no UTF-8 text or without sentences, and two
         files or two codes for one language; UnknownName (at `param`.<index>) for a language without a file, listing
@@ -56,10 +56,11 @@ class Corpus:
         for index, code in enumerate(asked):
             if short_code(code) not in found:
                 raise unknown_language("corpus language", code, found, param=f"{param}.{index}")
-        chosen = sorted(set(asked))
-        if not chosen or len({short_code(code) for code in chosen}) < len(chosen):
-            raise InvalidRequest(f"languages must be at least one, each under one code; got {chosen}", param=param)
-        files = {code: found[short_code(code)] for code in chosen}
+        if twice := one_language_twice(asked):
+            raise InvalidRequest(twice, param=param)
+        if not asked:
+            raise InvalidRequest("languages must be at least one", param=param)
+        files = {code: found[code] for code in sorted({short_code(code) for code in asked})}
         return cls(
             name=name or folder.name,
             hash=content_hash({code: _text_hash(path) for code, path in files.items()}, length=64),

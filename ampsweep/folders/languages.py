@@ -1,10 +1,19 @@
-"""Codes of languages: those of the paper with their FLORES codes and English names, and which code other ones mean."""
+"""Codes of languages: those of the paper with their FLORES codes and English names, and which code other ones mean.
+
+Inside the project a language has one code, the one that `short_code` returns; whatever reads a code from outside, be it
+a request, an option, a file or a file's name, passes it through there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TypeVar
 
 from ampsweep.errors import UnknownName
+
+T = TypeVar("T")
 
 FLORES_CODES = {
     "en": "eng_Latn",
@@ -48,21 +57,13 @@ ENGLISH_NAMES = {
     "tr": "Turkish",
 }
 
-_SHORT_CODES = {flores: short for short, flores in FLORES_CODES.items()}
-
-
-def short_code(code: str) -> str:
-    """Return the two-letter code for a FLORES code of the table; any other code as it is."""
-    return _SHORT_CODES.get(code, code)
-
-
 _LONG_CODES = """
 af Latn afr|ak Latn aka|am Ethi amh|ar Arab ara arb|as Beng asm|ay Latn aym ayr|az Latn aze azj|ba Cyrl bak
 be Cyrl bel|bg Cyrl bul|bm Latn bam|bn Beng ben|bo Tibt bod|bs Latn bos|ca Latn cat|cs Latn ces|cy Latn cym
 da Latn dan|de Latn deu|dz Tibt dzo|ee Latn ewe|el Grek ell|en Latn eng|eo Latn epo|es Latn spa|et Latn est ekk
 eu Latn eus|fa Arab fas pes|fi Latn fin|fj Latn fij|fo Latn fao|fr Latn fra|ga Latn gle|gd Latn gla|gl Latn glg
-gn Latn grn|gu Gujr guj|ha Latn hau|he Hebr heb|hi Deva hin|hr Latn hrv|ht Latn hat|hu Latn hun|hy Armn hye
-id Latn ind|ig Latn ibo|is Latn isl|it Latn ita|ja Jpan jpn|jv Latn jav|ka Geor kat|ki Latn kik|kk Cyrl kaz
+gn Latn grn gug|gu Gujr guj|ha Latn hau|he Hebr heb|hi Deva hin|hr Latn hrv|ht Latn hat|hu Latn hun|hy Armn hye
+id Latn ind|ig Latn ibo|is Latn isl|it Latn ita|ja Jpan jpn|jv Latn jav|ka Geor kat|kg Latn kon|ki Latn kik|kk Cyrl kaz
 km Khmr khm|kn Knda kan|ko Hang kor|ks Arab kas|ky Cyrl kir|lb Latn ltz|lg Latn lug|li Latn lim|ln Latn lin
 lo Laoo lao|lt Latn lit|lv Latn lav lvs|mg Latn mlg plt|mi Latn mri|mk Cyrl mkd|ml Mlym mal|mn Cyrl mon khk
 mr Deva mar|ms Latn msa zsm|mt Latn mlt|my Mymr mya|nb Latn nob|ne Deva nep npi|nl Latn nld|nn Latn nno|no Latn nor
@@ -73,7 +74,11 @@ st Latn sot|su Latn sun|sv Latn swe|sw Latn swa swh|ta Taml tam|te Telu tel|tg C
 tk Latn tuk|tl Latn tgl|tn Latn tsn|tr Latn tur|ts Latn tso|tt Cyrl tat|tw Latn twi|ug Arab uig|uk Cyrl ukr
 ur Arab urd|uz Latn uzb uzn|vi Latn vie|wo Latn wol|xh Latn xho|yi Hebr yid ydd|yo Latn yor|zh Hans zho cmn|zu Latn zul
 """
-"""Of each two-letter code (ISO 639-1): its default script in FLORES-200, and the ISO 639-3 codes that mean it."""
+"""Of each two-letter code (ISO 639-1): its default script in FLORES-200, and the ISO 639-3 codes that mean it.
+
+Of a macrolanguage (ISO 639-3's `zho`) that is its own code and that of the member which FLORES-200 or FLORES+ has for
+it (`cmn`). Other members (`yue`) are other languages, and so is any language in another script than its default one.
+"""
 
 _OTHER_NAMES = {"jp": "ja", "cn": "zh", "in": "id", "iw": "he", "ji": "yi"}
 """Codes of countries taken for languages, and codes that ISO 639-1 has withdrawn."""
@@ -93,6 +98,38 @@ _SPELLINGS = {spelled.lower(): short for spelled, short in (_MEANT | _OTHER_NAME
 _OWN_SCRIPT = {"zh_cn": "zh", "zh_sg": "zh", "zh_hans": "zh"}
 
 
+def short_code(code: str) -> str:
+    """Return the two-letter code that an ISO 639-3 or FLORES code stands for; any other code as it is.
+
+    Example:
+        >>> short_code("fra_Latn"), short_code("cmn"), short_code("zho_Hant")
+        ('fr', 'zh', 'zho_Hant')
+    """
+    return _MEANT.get(code, code)
+
+
+@cache
+def flores_codes(code: str) -> tuple[str, ...]:
+    """Return the codes of FLORES-200 and FLORES+ that may stand for a two-letter code; none where there are none.
+
+    Of the languages of the paper the one that FLORES-200 has comes first.
+    """
+    usual = (FLORES_CODES[code],) if code in FLORES_CODES else ()
+    long = (spelled for spelled, short in _MEANT.items() if short == code and "_" in spelled)
+    return tuple(dict.fromkeys((*usual, *long)))
+
+
+def with_short_codes(stored: Mapping[str, T]) -> dict[str, T]:
+    """Return what was stored by language with each code as `short_code` returns it.
+
+    Where two of the codes stand for one language all stay as they are.
+    """
+    short = {code: short_code(code) for code in stored}
+    if max(Counter(short.values()).values(), default=1) > 1:
+        return dict(stored)
+    return {short[code]: value for code, value in stored.items()}
+
+
 def meant_code(code: str, known: Iterable[str]) -> str | None:
     """Return which of the known codes an unknown one surely means: `jp` is `ja`, `FR` is `fr`, `deu_Latn` is `de`.
 
@@ -103,13 +140,12 @@ def meant_code(code: str, known: Iterable[str]) -> str | None:
     return None if found == code else found
 
 
-def one_language_twice(codes: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two codes that mean one language, such as `fr` and `fra_Latn`; None where there are none."""
+def one_language_twice(codes: Iterable[object]) -> str | None:
+    """Return what is wrong with codes of which two mean one language, such as `fr` and `fra_Latn`; None for others."""
     by_meaning: dict[str, str] = {}
     for code in codes:
-        first = by_meaning.setdefault(_meaning(code), code)
-        if first != code:
-            return first, code
+        if isinstance(code, str) and (first := by_meaning.setdefault(_meaning(code), code)) != code:
+            return f"{first} and {code} are one language; give it under one code"
     return None
 
 

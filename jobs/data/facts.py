@@ -128,7 +128,7 @@ def _in_one_file(facts: Path, templates: Path) -> FactBook:
             for name, row in zip(ids, rows, strict=True)
         ),
         templates=_chosen(
-            (form.id("relation"), form.text("language"), form.text("template"))
+            (form.id("relation"), short_code(form.text("language")), form.text("template"))
             for form in sorted(forms, key=lambda form: not form.values.get("held_out", False))
         ),
         repeated_ids=repeated,

@@ -15,7 +15,7 @@ TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
 def language_files(
     folder: Path, *, split: str | None = None, suffixes: Sequence[str] = SUFFIXES, other: Iterable[str] = ()
 ) -> dict[str, Path]:
-    """Return the files `<language>.<suffix>`, with a split `<split>.<language>.<suffix>`, by two-letter code.
+    """Return the files `<language>.<suffix>`, with a split `<split>.<language>.<suffix>`, named by `short_code`.
 
     Names in `other` (without suffix) are no languages. Raises InvalidRequest where there is none, listing what there
     is, and where a language has two.

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.languages import one_language_twice, short_code
 from ampsweep.folders.text import read_all_lines
 
 T = TypeVar("T")
@@ -42,11 +43,17 @@ class Row:
         return text
 
     def texts(self, field: str) -> dict[str, str]:
-        """Return texts by language; a language whose text is null is missing (Parquet has each in every row)."""
+        """Return texts by language, named by `short_code`.
+
+        A language whose text is null is missing (Parquet has each in every row).
+        """
         found = self.values.get(field)
         if not isinstance(found, Mapping):
             raise self.wrong(field, "must be an object of texts by language")
-        return {str(key): self.a_text(text, f"{field}.{key}") for key, text in found.items() if text is not None}
+        texts = {str(key): self.a_text(text, f"{field}.{key}") for key, text in found.items() if text is not None}
+        if twice := one_language_twice(texts):
+            raise self.wrong(field, f"has a language twice: {twice}", list(texts))
+        return {short_code(code): text for code, text in texts.items()}
 
     def a_text(self, value: object, field: str) -> str:
         """Return a value that is a text."""

@@ -46,7 +46,7 @@ def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None
 
 
 def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Path, tmp_path: Path) -> None:
-    options = ("--languages", "fr", "--method", "act_prob", "--param", "neurons=7", "--engine", "fake")
+    options = ("--languages", "fra_Latn", "--method", "act_prob", "--param", "neurons=7", "--engine", "fake")
     result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert len(NeuronSet.load(tmp_path / "out").neurons["fr"]) == 7
@@ -122,6 +122,10 @@ def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Pa
     assert "not both" in call(*arguments, "--languages", "fr,en", "--languages-from", order).stderr
     assert call(*arguments, "--languages-from", order).exit_code == 0
     assert {code: len(pairs) for code, pairs in NeuronSet.load(tmp_path / "out").neurons.items()} == {"fr": 4, "en": 0}
+    by_file = NeuronSet.load(tmp_path / "out").id
+    assert call(*arguments, "--languages", "fra_Latn, eng").exit_code == 0
+    assert NeuronSet.load(tmp_path / "out").id == by_file
+    assert "fr and fra_Latn are one language" in call(*arguments, "--languages", "fr,fra_Latn").stderr
 
 
 LINES: list[object] = [
@@ -264,6 +268,7 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
     assert plain.exit_code == 0, plain.output
     assert len(plain.stdout.split()) == 4
     short = call(*options, "--neurons", neurons, "--languages", "fr", "--factor", 5)
+    assert call(*options, "--neurons", neurons, "--languages", "fra_Latn", "--factor", 5).stdout == short.stdout
     whole = call(*options, "--neurons", neurons, "--intervention", json.dumps(STEERED))
     assert short.stdout == whole.stdout != plain.stdout
     assert f"steered by neuron set {NeuronSet.load(neurons).id}\n" in short.stderr

@@ -33,6 +33,20 @@ def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers:
     assert one.hash == two.hash
 
 
+def test_a_language_has_its_two_letter_code_however_it_is_asked_for() -> None:
+    asked = {**MINIMAL, "selection": "other"}
+    long = Intervention.from_dict({**asked, "languages": {"fra_Latn": 0.5, "cmn_Hans": 2}, "other": "zsm_Latn"})
+    assert long == Intervention.from_dict({**asked, "languages": {"zh": 2, "fr": 0.5}, "other": "ms"})
+    assert (long.languages, long.weights, long.other) == (("fr", "zh"), (0.5, 2.0), "ms")
+
+
+@pytest.mark.parametrize("languages", [["fr", "fra_Latn"], {"fr": 1, "fra_Latn": 2}])
+def test_one_language_under_two_codes_is_refused_by_both(languages: Any) -> None:
+    with pytest.raises(InvalidRequest, match="fr and fra_Latn are one language") as refused:
+        Intervention.from_dict({**MINIMAL, "languages": languages})
+    assert refused.value.param == "intervention.languages"
+
+
 def test_the_hash_is_the_same_in_another_process() -> None:
     command = f"from engine.intervention import Intervention as I; print(I.from_dict({MINIMAL!r}).hash)"
     other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)

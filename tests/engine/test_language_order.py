@@ -11,8 +11,8 @@ from engine.language_order import read_language_order
 
 
 def test_languages_come_in_the_order_of_their_numbers_by_short_code(tmp_path: Path) -> None:
-    torch.save({1: "eng_Latn", 0: "fra_Latn", 2: "deu_Latn"}, tmp_path / "ld_flores200")
-    assert read_language_order(tmp_path / "ld_flores200") == ("fr", "en", "deu_Latn")
+    torch.save({1: "eng_Latn", 0: "fra_Latn", 2: "deu_Latn", 3: "zho_Hant"}, tmp_path / "ld_flores200")
+    assert read_language_order(tmp_path / "ld_flores200") == ("fr", "en", "de", "zho_Hant")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def test_languages_come_in_the_order_of_their_numbers_by_short_code(tmp_path: Pa
         (["eng_Latn"], "must hold {0: code"),
         ({1: "eng_Latn"}, "must hold {0: code"),
         ({}, "must be a code"),
+        ({0: "cmn_Hans", 1: "zh"}, "ld: cmn_Hans and zh are one language"),
         ({0: 3}, r"must be a code; got \[3\]"),
     ],
 )

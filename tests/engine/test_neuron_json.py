@@ -23,6 +23,12 @@ def test_another_script_is_another_language() -> None:
     assert from_json({"zh": {}, "zho_Hant": {}}, model=MODEL).languages == ("zh", "zho_Hant")
 
 
+def test_a_long_code_is_its_two_letter_code() -> None:
+    long, short = {"fra_Latn": {"0": [1]}, "zsm_Latn": {}}, {"fr": {"0": [1]}, "ms": {}}
+    assert from_json(long, model=MODEL).languages == ("fr", "ms")
+    assert from_json(long, model=MODEL).id == from_json(short, model=MODEL).id
+
+
 def test_layers_may_be_numbers() -> None:
     assert from_json({"fr": {1: [2]}}, model=MODEL).id == from_json({"fr": {"1": [2]}}, model=MODEL).id
 

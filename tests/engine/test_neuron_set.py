@@ -31,6 +31,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path, patch: bool) -> None:
             np.testing.assert_array_equal(one, two)
 
 
+def test_a_set_that_was_saved_under_long_codes_is_loaded_under_short_ones(tmp_path: Path) -> None:
+    saved = make_neuron_set({"eng_Latn": [(0, 1)], "fra_Latn": [], "zho_Hant": [(1, 0)]}, patch=True)
+    saved.save(tmp_path)
+    loaded = NeuronSet.load(tmp_path)
+    assert loaded.id == saved.id
+    assert {code: pairs.tolist() for code, pairs in loaded.neurons.items()} == {
+        "en": [[0, 1]],
+        "fr": [],
+        "zho_Hant": [[1, 0]],
+    }
+
+
 def test_the_metadata_is_readable_without_the_arrays(tmp_path: Path) -> None:
     saved = make_neuron_set(PAIRS)
     saved.save(tmp_path)

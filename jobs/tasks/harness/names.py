@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,13 @@ import yaml
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.hashing import cached_hash
-from ampsweep.folders.languages import ENGLISH_NAMES, FLORES_CODES
+from ampsweep.folders.languages import ENGLISH_NAMES, FLORES_CODES, flores_codes, short_code
 
 LANGUAGE, FLORES = "{language}", "{flores}"
 """In a name: the two-letter code of the data language, or FLORES's."""
 _CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-][A-Z]{2})?")
 """A language, perhaps with its script and region."""
-_OTHER_CODES = {"ja": ("jp",), "zh": ("cn",), "ms": ("msa",), "sw": ("swa",), "et": ("est",), "qu": ("que",)}
-_FLORES_SPELLINGS = {language: (code,) for language, code in FLORES_CODES.items()} | {
-    "et": (FLORES_CODES["et"], "ekk_Latn"),
-    "zh": (FLORES_CODES["zh"], "cmn_Hans"),
-}
-"""FLORES's codes, and those of FLORES+ where they are others."""
+_OTHER_CODES = {"ja": ("jp",), "zh": ("cn",)}
 _TASK_LINE = re.compile(r"^task: *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
 _SHOWN = 20
 
@@ -45,10 +39,9 @@ def bundled_folder() -> Path:
 def for_language(name: str, language: str, folder: Path) -> str:
     """Return a task's name on a language, spelled as the first of its spellings that names a task."""
     known = _known(folder)
-    names = [
-        name.replace(LANGUAGE, short).replace(FLORES, flores)
-        for short, flores in zip_longest(_spellings(language), _FLORES_SPELLINGS.get(language, ()), fillvalue=language)
-    ]
+    flores, others = flores_codes(language), _spellings(language)
+    spellings = [*flores, *others] if FLORES in name else [*others, *flores]
+    names = [name.replace(LANGUAGE, spelled).replace(FLORES, spelled) for spelled in spellings]
     return next((spelled for spelled in names if spelled in known), names[0])
 
 
@@ -61,9 +54,9 @@ def languages_of(name: str, folder: Path) -> frozenset[str]:
     if LANGUAGE not in name and FLORES not in name:
         yaml_of(name, folder)
         return frozenset(FLORES_CODES)
-    parts = (
-        re.escape(name).replace(re.escape(LANGUAGE), "(?P<code>.+)", 1).replace(re.escape(FLORES), "(?P<code>.+)", 1)
-    )
+    if name.count(LANGUAGE) + name.count(FLORES) > 1:
+        raise InvalidRequest(f"{name} has more than one place for a language; write the others out", param="name")
+    parts = re.escape(name.replace(FLORES, LANGUAGE)).replace(re.escape(LANGUAGE), "(?P<code>.+)")
     matches = (re.fullmatch(parts, known) for known in _known(folder))
     found = frozenset(code for match in matches if match and (code := _language(match["code"])))
     if not found:
@@ -74,15 +67,18 @@ def languages_of(name: str, folder: Path) -> frozenset[str]:
 def _spellings(language: str) -> list[str]:
     """Return how tasks of lm-eval spell a language: by its own code, by another one, by its English name."""
     english = ENGLISH_NAMES.get(language, "").lower().replace(" ", "_")
-    iso = [flores.partition("_")[0] for flores in _FLORES_SPELLINGS.get(language, ())]
+    iso = dict.fromkeys(flores.partition("_")[0] for flores in flores_codes(language))
     return [language, *_OTHER_CODES.get(language, ()), *iso, *([english] if english else [])]
 
 
 def _language(spelling: str) -> str | None:
     """Return the language that a spelling means, by its two-letter code where there is one; None for any other word."""
-    meant = {spelled: language for language in FLORES_CODES for spelled in _spellings(language)}
-    meant |= {flores: language for language, spelled in _FLORES_SPELLINGS.items() for flores in spelled}
-    return meant.get(spelling, spelling if _CODE.fullmatch(spelling) else None)
+    return _papers_spellings().get(spelling) or (short_code(spelling) if _CODE.fullmatch(spelling) else None)
+
+
+@cache
+def _papers_spellings() -> dict[str, str]:
+    return {spelled: language for language in FLORES_CODES for spelled in _spellings(language)}
 
 
 def yaml_of(name: str, folder: Path) -> Path:

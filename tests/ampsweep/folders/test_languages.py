@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ampsweep.folders.languages import FLORES_CODES, meant_code, unknown_language
+from ampsweep.folders.languages import (
+    FLORES_CODES,
+    flores_codes,
+    meant_code,
+    short_code,
+    unknown_language,
+    with_short_codes,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +55,43 @@ def test_the_error_asks_whether_the_likely_code_was_meant() -> None:
     assert (error.code, error.param) == ("unknown_name", "languages.0")
     assert error.message == "unknown language 'jp'; known: fr, ja. Did you mean 'ja'?"
     assert unknown_language("language", "xx", ["ja"]).message == "unknown language 'xx'; known: ja"
+
+
+@pytest.mark.parametrize(
+    ("code", "short"),
+    [
+        ("fra_Latn", "fr"),
+        ("fra", "fr"),
+        ("zho_Hans", "zh"),
+        ("cmn_Hans", "zh"),
+        ("zsm_Latn", "ms"),
+        ("est_Latn", "et"),
+        ("ekk_Latn", "et"),
+        ("deu_Latn", "de"),
+        ("arb_Arab", "ar"),
+        ("srp_Cyrl", "sr"),
+        ("nob_Latn", "nb"),
+        ("nno_Latn", "nn"),
+    ],
+)
+def test_a_long_code_is_its_two_letter_code(code: str, short: str) -> None:
+    assert short_code(code) == short_code(short) == short
+
+
+@pytest.mark.parametrize(
+    "code", ["zho_Hant", "yue_Hant", "arb_Latn", "srp_Latn", "kas_Deva", "ace_Arab", "azb_Arab", "ckb_Arab", "jp", "FR"]
+)
+def test_another_script_another_language_and_a_slip_stay_as_they_are(code: str) -> None:
+    assert short_code(code) == code
+
+
+def test_a_two_letter_code_has_the_flores_codes_that_stand_for_it() -> None:
+    assert {short: flores_codes(short)[0] for short in FLORES_CODES} == FLORES_CODES
+    assert flores_codes("zh") == ("zho_Hans", "cmn_Hans")
+    assert flores_codes("ar") == ("ara_Arab", "arb_Arab")
+    assert flores_codes("zho_Hant") == ()
+
+
+def test_what_is_stored_under_two_codes_of_a_language_keeps_them() -> None:
+    assert with_short_codes({"deu_Latn": 1, "en": 2}) == {"de": 1, "en": 2}
+    assert with_short_codes({"fr": 1, "fra_Latn": 2, "deu": 3}) == {"fr": 1, "fra_Latn": 2, "deu": 3}

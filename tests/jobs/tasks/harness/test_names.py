@@ -46,6 +46,13 @@ def test_what_is_no_task_is_answered_with_those_of_the_server(folder: Path, name
     [
         ("xcopa_{language}", "it", "xcopa_it"),
         ("belebele_{flores}", "fr", "belebele_fra_Latn"),
+        ("belebele_{flores}", "de", "belebele_deu_Latn"),
+        ("belebele_{flores}", "ar", "belebele_arb_Arab"),
+        ("belebele_{flores}", "zho_Hant", "belebele_zho_Hant"),
+        ("belebele_{language}", "fr", "belebele_fra_Latn"),
+        ("belebele_{language}", "de", "belebele_deu_Latn"),
+        ("xcopa_{flores}", "it", "xcopa_it"),
+        ("ntrex_eng_Latn-{flores}_prompt_1", "ms", "ntrex_eng_Latn-msa_Latn_prompt_1"),
         ("xwinograd_{language}", "ja", "xwinograd_jp"),
         ("mgsm_direct_{language}", "ja", "mgsm_direct_ja"),
         ("afrimmlu_direct_{language}_prompt_1", "fr", "afrimmlu_direct_fra_prompt_1"),
@@ -61,7 +68,14 @@ def test_a_placeholder_is_the_data_language_as_the_task_spells_it(
     assert yaml_of(expected, folder).is_file()
 
 
-@pytest.mark.parametrize("name", ["belebele_{flores}", "xwinograd_{language}", "arc_{language}", "xnli_{language}"])
+def test_a_name_has_one_place_for_a_language(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match="more than one place"):
+        languages_of("flores_{flores}-{language}_prompt_1", folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["belebele_{flores}", "belebele_{language}", "xwinograd_{language}", "arc_{language}", "xnli_{language}"]
+)
 def test_what_is_written_as_no_language_is_none(folder: Path, name: str) -> None:
     languages = languages_of(name, folder)
     assert "fr" in languages
