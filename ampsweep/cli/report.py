@@ -15,7 +15,6 @@ from ampsweep.cli.server import Server, client_of
 from ampsweep.client import DEFAULT_URL
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder
-from ampsweep.folders.languages import short_code
 
 
 def report(
@@ -67,7 +66,7 @@ def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | Non
     from jobs.report.data import ReportData
     from jobs.report.page import answers, render
 
-    codes = None if low_resource is None else {short_code(code.strip()) for code in low_resource.split(",")}
+    codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
     with closing(ReportData(folder, low_resource=codes, partial=partial)) as data:
         found = list(answers(data))
         page = render(data, found)

@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
+from ampsweep.folders.languages import short_code
+
 CLASSES = {
     **dict.fromkeys(("en", "et", "fr", "id", "it", "ja", "ms", "nl", "pt", "ru", "sw", "th", "tr", "vi", "zh"), "high"),
     **dict.fromkeys(("ht", "qu", "ta"), "low"),
@@ -18,6 +20,8 @@ def resource_classes(low: Collection[str] | None = None) -> pa.Table:
 
     With `low` those are the low-resource languages, and the paper's other ones are high.
     """
-    known = CLASSES if low is None else {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(low, "low")}
+    known = CLASSES
+    if low is not None:
+        known = {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(map(short_code, low), "low")}
     rows = [{"language": code, "class": known[code]} for code in sorted(known)]
     return pa.Table.from_pylist(rows, schema=pa.schema([("language", pa.string()), ("class", pa.string())]))

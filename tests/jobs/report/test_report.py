@@ -22,6 +22,7 @@ from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.page import answers, render
 from jobs.report.questions import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
+from jobs.report.resources import resource_classes
 from jobs.schema import SAMPLES, SUMMARY
 
 SPEC = {
@@ -310,6 +311,10 @@ def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None
         resources = next(each for each in answers(data) if each.question.key == "resources")
     own = [line for line in resources.table.to_pylist() if line["panel"] == "xcopa: accuracy"]
     assert {line["class"]: round(line["y"], 9) for line in own} == {"low": 0.2, "high": 0.3}
+
+
+def test_languages_with_few_resources_are_meant_by_any_of_their_codes() -> None:
+    assert resource_classes({"fra_Latn", "zho_Hant"}).equals(resource_classes({"fr", "zho_Hant"}))
 
 
 def test_without_neurons_the_page_says_so(folder: Path) -> None:
