@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ampsweep.version import __version__
 
 if TYPE_CHECKING:
-    from ampsweep.client import AsyncClient, Client
+    from ampsweep.client.clients import AsyncClient, Client
 
 __all__ = ["AsyncClient", "Client", "__version__"]
 
@@ -19,7 +19,7 @@ __all__ = ["AsyncClient", "Client", "__version__"]
 def __getattr__(name: str) -> object:
     """Import the clients when they are first asked for: jobs and engine import this package, and need no HTTP."""
     if name in ("AsyncClient", "Client"):
-        from ampsweep import client
+        from ampsweep.client import clients
 
-        return getattr(client, name)
+        return getattr(clients, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

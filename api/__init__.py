@@ -1,1 +1,1 @@
-"""HTTP: what a server answers. Knows jobs; reaches the engines only through the protocols of `jobs.ports`."""
+"""HTTP: what a server answers. Knows jobs; reaches the engines only through the protocols of `jobs.execution`."""

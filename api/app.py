@@ -12,18 +12,19 @@ from prometheus_client.process_collector import ProcessCollector
 
 from ampsweep.version import __version__
 from api import errors
-from api.body_limit import BodyLimit
-from api.chat_request import ChatRequest
-from api.completion_request import CompletionRequest
-from api.document import describe
-from api.door import Door, DoorKeeper
-from api.idempotency import Unanswered
-from api.known_query import known_query
-from api.log_ids import log_ids
-from api.meters.http import HttpMeters
+from api.auth.authentication import AuthMiddleware, AuthPolicy
+from api.auth.stream_limit import StreamLimiter
+from api.http.idempotency import InFlightKeys
+from api.http.query import known_query
+from api.metrics.http import HttpMeters
+from api.middleware.access_log import Observed
+from api.middleware.body_limit import BodyLimit
+from api.middleware.log_context import log_ids
+from api.middleware.request_id import RequestIds
 from api.neuron_set_request import DefaultNeuronSetRequest, NeuronSetRequest
-from api.observed import Observed
-from api.request_ids import RequestIds
+from api.openai.chat_request import ChatRequest
+from api.openai.completion_request import CompletionRequest
+from api.openapi import describe
 from api.routes import (
     cells,
     completions,
@@ -34,31 +35,30 @@ from api.routes import (
     metrics,
     models,
     neuron_sets,
-    page,
     results,
     sweeps,
+    webui,
 )
 from api.services import Services
-from api.streams import Streams
 from jobs.spec import SweepSpec
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(services: Services, door: Door, *, lifespan: Lifespan | None = None) -> FastAPI:
-    """Make the application; `door` says who gets in.
+def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """Make the application; `policy` says who gets in.
 
     `lifespan` is entered in the server's event loop before the first request is answered.
     """
     app = _routes(lifespan)
     app.state.services = services
-    app.state.unanswered = Unanswered()
-    app.state.streams = Streams(services.limits.streams)
+    app.state.unanswered = InFlightKeys()
+    app.state.streams = StreamLimiter(services.limits.streams)
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     errors.install(app)
     app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
-    app.add_middleware(DoorKeeper, door=door)
+    app.add_middleware(AuthMiddleware, policy=policy)
     app.add_middleware(Observed, meters=HttpMeters(app.state.registry))
     app.add_middleware(RequestIds)  # added last, so it is the outermost
     return app
@@ -84,6 +84,6 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(page.router)
+    app.include_router(webui.router)
     describe(app, SweepSpec, NeuronSetRequest, DefaultNeuronSetRequest, CompletionRequest, ChatRequest)
     return app

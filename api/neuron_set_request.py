@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from jobs.edge import Name, Strict, validated
 from jobs.spec import NeuronsByMethod
+from jobs.validation import Name, StrictModel, validate
 
 KnownNeurons = Annotated[
     dict[Name, dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], list[Annotated[int, Field(ge=0, lt=2**31)]]]],
@@ -21,7 +21,7 @@ def _kind(raw: Any) -> str:
     return "by method" if by_method else "known"
 
 
-class NeuronSetRequest(Strict):
+class NeuronSetRequest(StrictModel):
     """A model, and its neurons: as lists, or (as in a sweep's spec) by method, corpus and languages."""
 
     model: Name
@@ -32,10 +32,10 @@ class NeuronSetRequest(Strict):
 
 def parse_neuron_set(raw: object) -> NeuronSetRequest:
     """Read the body; raises InvalidRequest whose `param` is the first wrong field."""
-    return validated(NeuronSetRequest, raw)
+    return validate(NeuronSetRequest, raw)
 
 
-class DefaultNeuronSetRequest(Strict):
+class DefaultNeuronSetRequest(StrictModel):
     """The neuron set that steers a model's requests which name none."""
 
     neuron_set: Name
@@ -43,4 +43,4 @@ class DefaultNeuronSetRequest(Strict):
 
 def parse_default(raw: object) -> str:
     """Read the body and return the id in it; raises InvalidRequest whose `param` is the first wrong field."""
-    return validated(DefaultNeuronSetRequest, raw).neuron_set
+    return validate(DefaultNeuronSetRequest, raw).neuron_set

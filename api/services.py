@@ -8,15 +8,15 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from api.bell import Bell
-from api.limits import Limits
-from jobs.catalog import Catalog
+from api.auth.limits import Limits
+from api.http.change_notifier import ChangeNotifier
 from jobs.clock import Clock, SystemClock
-from jobs.neuron_sets import NeuronSets
-from jobs.ports import Completions, Muscle, NeuronMaker
-from jobs.results import Results
+from jobs.dispatcher_stats import DispatcherStats
+from jobs.execution import Completions, EngineMonitor, NeuronSetService
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.results.writer import Results
 from jobs.store.protocol import Store
-from jobs.tally import Tally
 
 
 def _nobody() -> None:
@@ -27,10 +27,10 @@ def _nobody() -> None:
 class Services:
     """The parts of a server, as the routes see them.
 
-    `bell` is rung in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was sent or
-    cancelled, so that whoever computes need not wait for its next look. `event_poll` is how many seconds an event
+    `notifier` is rung in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was sent
+    or cancelled, so that whoever computes need not wait for its next look. `event_poll` is how many seconds an event
     stream waits for the bell before it looks by itself; `send_timeout` how many it waits for a client that does not
-    read. `tally` is what this server's dispatcher counts.
+    read. `dispatcher_stats` is what this server's dispatcher counts.
     """
 
     store: Store
@@ -38,11 +38,11 @@ class Services:
     catalog: Catalog
     neuron_sets: NeuronSets
     completions: Completions
-    neuron_maker: NeuronMaker
-    muscle: Muscle
-    bell: Bell
+    neuron_maker: NeuronSetService
+    muscle: EngineMonitor
+    notifier: ChangeNotifier
     wake: Callable[[], None] = _nobody
-    tally: Tally = field(default_factory=Tally)
+    dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0
@@ -53,4 +53,4 @@ def _services(request: Request) -> Services:
     return cast("Services", request.app.state.services)
 
 
-Served = Annotated[Services, Depends(_services)]
+ServicesDep = Annotated[Services, Depends(_services)]

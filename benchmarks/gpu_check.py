@@ -28,10 +28,10 @@ from benchmarks.random_model import random_model
 from benchmarks.rounds import ratio, time_rounds
 from benchmarks.vllm_runs import VllmRuns
 from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
-from engine.transformers_engine import TransformersEngine
-from engine.vllm_engine import VllmEngine
-from engine.vllm_patch.launch import RunnerName, VllmSettings
-from tests.engine.mixed_load import SETTINGS, assert_same, run_load
+from engine.hf.engine import TransformersEngine
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import RunnerName, VllmSettings
+from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
 from tests.models import tiny_model
 
 DISTINCT = (0, 1, 16, 256)
@@ -41,9 +41,9 @@ REQUESTS = 512
 async def check_answers(folder: Path, runner: RunnerName | None) -> None:
     """Answer the mixed load on the tiny model in `folder`, compiled, with CUDA graphs; raise where an answer is off."""
     settings = replace(SETTINGS, runner=runner, compile=True, path=None, kv_cache_bytes=64 * 1024**2)
-    oracle = TransformersEngine(folder)
-    expected = await run_load(oracle)
-    await oracle.close()
+    reference = TransformersEngine(folder)
+    expected = await run_load(reference)
+    await reference.close()
     engine = await VllmEngine.open(folder, settings=settings)
     found = await run_load(engine)
     await engine.close()

@@ -19,25 +19,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ampsweep.canonical import canonical_json
-from ampsweep.cli.house import House, catalog_of
-from ampsweep.settings import read_settings
-from engine.edits import Edits, resolve
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet
-from engine.transformers_engine import TransformersEngine
+from ampsweep.cli.server.runtime import Runtime, catalog_of
+from ampsweep.cli.server.settings import read_settings
+from ampsweep.domain.intervention import Intervention
+from ampsweep.hashing import canonical_json
+from engine.hf.engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet
+from engine.steering.edits import Edits, resolve
 from examples.atlas.scoring import Scorer
-from jobs.assemble import assemble
-from jobs.finalize import finalize
-from jobs.plan import plan
-from jobs.requests import Answer, ScoreCall
+from jobs.planning.planner import plan
+from jobs.results.assembly import assemble
+from jobs.results.finalization import finalize
+from jobs.results.summary import summary_json
 from jobs.spec import parse_spec
-from jobs.store.records import Ending, Lease, Report, SweepRecord
-from jobs.store.states import SWEEP_ENDED
-from jobs.summary import summary_json
+from jobs.store.records import CellOutcome, CellReport, Lease, SweepRecord
+from jobs.store.transitions import SWEEP_ENDED
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_for
-from worker.neuron_shelf import NeuronShelf
+from jobs.tasks.requests import Answer, ScoreCall
+from worker.neuron_set_cache import NeuronSetCache
 
 FACTORS = (-1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 8, 12)
 HALVING = {"method": "halving", "items": 4, "keep": 3}
@@ -59,10 +59,10 @@ Question = tuple[str, str, str]
 class Desk:
     """Computes what a house's sweeps wait for, until none waits."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         """Load the model."""
-        self._house = house
-        self._folder = house.catalog.model_path("atlas")
+        self._house = runtime
+        self._folder = runtime.catalog.model_path("atlas")
         self._scorer = Scorer(self._folder)
         self._known: dict[Question, float] = {}
         self._neurons: dict[str, NeuronSet] = {}
@@ -104,13 +104,13 @@ class Desk:
         if ref.id not in self._neurons:
             if ref.id not in {info.id for info in self._house.neuron_sets.infos()}:
                 engine = TransformersEngine(self._folder)
-                await NeuronShelf(self._house.neuron_sets, engine=engine, catalog=self._house.catalog).load(ref)
+                await NeuronSetCache(self._house.neuron_sets, engine=engine, catalog=self._house.catalog).load(ref)
             self._neurons[ref.id] = NeuronSet.load(self._house.neuron_sets.fetch(ref.id))
 
     def _edits(self, steering: str, neurons: str) -> Edits:
         return resolve(Intervention.from_dict(json.loads(steering)), self._neurons[neurons])
 
-    def _computed(self, lease: Lease) -> Report:
+    def _computed(self, lease: Lease) -> CellReport:
         cell = lease.cell
         steering, task = canonical_json(cell.intervention), task_for(cell.task.name)
         found = load_items(cell, self._house.catalog)
@@ -126,7 +126,7 @@ class Desk:
             neurons=0 if cell.neurons is None else len(self._edits(steering, cell.neurons.id).indices),
             versions={"engine": "plain hooks"},
         )
-        return Report(lease=lease, ending=Ending.COMPLETED, file=file)
+        return CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)
 
     def _answer(self, question: Question) -> Answer:
         return Answer(token_ids=(0,), logprobs=(self._known[question],), prompt_tokens=0)
@@ -139,27 +139,30 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="a folder to keep the neuron set and the cells in")
     options = parser.parse_args()
     catalog = catalog_of(read_settings(engine="transformers"))
-    with tempfile.TemporaryDirectory() as folder, closing(House.open(options.home or Path(folder), catalog)) as house:
-        pairs = [(send(house, seed, "grid"), send(house, seed, HALVING)) for seed in range(options.seeds)]
-        asyncio.run(Desk(house).work())
-        print(table(house, pairs))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Runtime.open(options.home or Path(folder), catalog)) as runtime,
+    ):
+        pairs = [(send(runtime, seed, "grid"), send(runtime, seed, HALVING)) for seed in range(options.seeds)]
+        asyncio.run(Desk(runtime).work())
+        print(table(runtime, pairs))
 
 
-def send(house: House, seed: int, search: object) -> SweepRecord:
+def send(runtime: Runtime, seed: int, search: object) -> SweepRecord:
     """Enter a sweep."""
     spec = parse_spec({**SPEC, "name": f"seed {seed}", "seed": seed, "search": search})
-    cells = plan(spec, house.catalog, house.neuron_sets)
-    return house.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
+    cells = plan(spec, runtime.catalog, runtime.neuron_sets)
+    return runtime.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
 
 
-def table(house: House, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
+def table(runtime: Runtime, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
     """Return both answers of each seed and what they took, as Markdown."""
     lines = ["| seed | best by the grid | best by halving | facts asked | share |", "|---|---|---|---|---|"]
     same = asked = of = 0
     for seed, (grid, search) in enumerate(pairs):
-        full, few = (house.store.get_sweep(sweep.id) for sweep in (grid, search))
+        full, few = (runtime.store.get_sweep(sweep.id) for sweep in (grid, search))
         assert {full.state, few.state} <= SWEEP_ENDED
-        best, found = (best_of(house, sweep) for sweep in (grid, search))
+        best, found = (best_of(runtime, sweep) for sweep in (grid, search))
         same, asked, of = same + (best == found), asked + few.samples, of + full.samples
         share = few.samples / full.samples
         lines.append(f"| {seed} | {best} | {found} | {few.samples:,} of {full.samples:,} | {share:.1%} |")
@@ -167,9 +170,9 @@ def table(house: House, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
     return "\n".join(lines)
 
 
-def best_of(house: House, sweep: SweepRecord) -> str:
+def best_of(runtime: Runtime, sweep: SweepRecord) -> str:
     """Return the best factor of each target language."""
-    rows = summary_json(house.results, house.store.get_sweep(sweep.id))["best_factors"]
+    rows = summary_json(runtime.results, runtime.store.get_sweep(sweep.id))["best_factors"]
     return ", ".join(f"{row['target_language']} {row['factor']:g}" for row in rows)
 
 

@@ -25,7 +25,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks import kernel_timing
-from engine.kernels.device_table import DeviceRow, DeviceTable
+from engine.kernels.device_table import DeviceTable, SlotEntries
 
 WIDTHS = (4864, 11008, 18944)
 TOKENS = (64, 512, 8192)
@@ -48,9 +48,9 @@ def fill(width: int, share: float, block: int, *, slots: int, layers: int, devic
     return table
 
 
-def _row(rng: np.random.Generator, width: int, each: int, layers: int) -> DeviceRow:
+def _row(rng: np.random.Generator, width: int, each: int, layers: int) -> SlotEntries:
     drawn = [np.sort(rng.choice(width, each, replace=False)) for _ in range(layers)]
-    return DeviceRow(
+    return SlotEntries(
         offsets=np.arange(layers + 1, dtype=np.int64) * each,
         indices=np.concatenate(drawn).astype(np.int32),
         mult=rng.uniform(0.5, 5.0, layers * each).astype(np.float32),

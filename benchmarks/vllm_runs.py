@@ -10,8 +10,8 @@ from typing import Any
 from ampsweep.folders.corpus import Sentence
 from benchmarks.plain_requests import run_plain
 from benchmarks.workload import GeneratedItem, ScoredItem, steering
-from engine.protocol import GenerateRequest, Sampling, ScoreRequest
-from engine.vllm_engine import VllmEngine
+from engine.base import GenerateRequest, Sampling, ScoreRequest
+from engine.vllm.engine import VllmEngine
 
 IN_FLIGHT = 256
 """Requests in the engine at once; a worker's default."""

@@ -8,9 +8,9 @@ from string import ascii_lowercase
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet
-from engine.protocol import EngineInfo, Steering
+from ampsweep.domain.intervention import Intervention
+from engine.base import EngineInfo, Steering
+from engine.neurons.neuron_set import NeuronSet
 
 SHARE = 0.01
 """Of each layer's neurons, changed by an intervention."""

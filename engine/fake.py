@@ -11,17 +11,17 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.canonical import canonical_json
 from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
+from ampsweep.hashing import canonical_json
+from engine.base import Alternative, Chunk, EngineInfo, GenerateRequest, Prompt, Score, ScoreRequest, Steering
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
-from engine.loaded_neurons import LoadedNeurons
-from engine.neuron_set import NeuronSet
-from engine.protocol import Alternative, Chunk, EngineInfo, GenerateRequest, Prompt, Score, ScoreRequest, Steering
+from engine.neurons.loaded import LoadedNeurons
+from engine.neurons.neuron_set import NeuronSet
 from engine.stats import EngineStats, TokenCounts
 
 FAKE_INFO = EngineInfo(
@@ -171,14 +171,14 @@ class FakeEngine:
             if recorder.is_full(sentence.language):
                 return
             self._check(sentence.text, 0, "corpus")
-            ticket = recorder.admit(sentence.language, len(sentence.text.encode()))
-            if ticket is None:
+            admission = recorder.admit(sentence.language, len(sentence.text.encode()))
+            if admission is None:
                 return
             likely = likely_of(sentence.language)
             noise = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
             swing = noise.random(likely.shape)
-            counts = (ticket.tokens * likely + swing).astype(np.int64)
-            recorder.add(ticket, counts=counts, mean=(likely + 0.4 * swing - 0.7).astype(np.float32))
+            counts = (admission.tokens * likely + swing).astype(np.int64)
+            recorder.add(admission, counts=counts, mean=(likely + 0.4 * swing - 0.7).astype(np.float32))
 
         return record
 

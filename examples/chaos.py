@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep import Client
-from ampsweep.cli.progress import Counter
-from ampsweep.replies import Sweep
+from ampsweep.cli.terminal.progress import Counter
+from ampsweep.client.models import Sweep
 
 KILL_AT = 0.4
 """The share of the sweep's cells that are done when the engine is killed."""
@@ -65,7 +65,7 @@ def engines(server: int) -> list[int]:
         pid = pending.pop()
         pending += parents.get(pid, [])
         with suppress(OSError):
-            if b"EngineHost" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"LocalEngineSession" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep import Client
-from ampsweep.cli.server import follow
+from ampsweep.cli.options.client import follow
+from ampsweep.client.models import Sweep
 from ampsweep.errors import AmpsweepError
-from ampsweep.replies import Sweep
 from examples.chaos import compare, follow_and_kill
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from ampsweep.canonical import content_hash
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.hashing import content_hash
 
 Mode = Literal["corrected", "paper"]
 """Whether what the published code of the paper gets wrong is left out or repeated."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.edge import EachLanguageOnce, Language, Languages, Strict, Unique, validated
+from jobs.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]
@@ -64,14 +64,14 @@ Layers = Annotated[
 ]
 
 
-class NonTargetSpec(Strict):
+class NonTargetSpec(StrictModel):
     """A second op, for the neurons of all other languages of the set."""
 
     op: Op
     factor: Factor
 
 
-class InterventionSpec(Strict):
+class InterventionSpec(StrictModel):
     """One intervention in the public JSON form: `languages`, `op` and a magnitude, the rest optional."""
 
     languages: WeightedLanguages
@@ -163,4 +163,4 @@ def complete_intervention(
 
 def parse_intervention(raw: object, *, param: str = "intervention") -> InterventionSpec:
     """Read one intervention; raises InvalidRequest whose `param` is the dotted path of the first wrong field."""
-    return validated(InterventionSpec, raw, param=param)
+    return validate(InterventionSpec, raw, param=param)

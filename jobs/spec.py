@@ -1,4 +1,4 @@
-"""The spec of a sweep, as users write it in YAML or JSON. Knows nothing of what is installed: see `jobs.plan`."""
+"""The spec of a sweep, as users write it in YAML or JSON. Which names exist is checked by `jobs.planning.planner`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
 from jobs.cell import Mode
-from jobs.edge import Languages, Name, Strict, Unique, unique, validated
 from jobs.intervention_spec import (
     Factor,
     LayerList,
@@ -24,19 +23,20 @@ from jobs.intervention_spec import (
     by_kind,
     check_magnitude,
 )
+from jobs.validation import Languages, Name, StrictModel, Unique, unique, validate
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 _SPELLED = {"neurons": "k"}
 """What a spec calls those parameters of a method that it calls otherwise."""
 
 
-class NeuronsById(Strict):
+class NeuronsById(StrictModel):
     """A neuron set that is there already."""
 
     id: Annotated[str, Field(pattern=r"^ns_[0-9A-Za-z_-]{1,100}$")]
 
 
-class NeuronsByMethod(Strict):
+class NeuronsByMethod(StrictModel):
     """A neuron set to be found, unless the same has been found before."""
 
     method: Literal["lape", "activated", "act_prob", "random"]
@@ -95,7 +95,7 @@ def _one_or_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class InterventionsSpec(Strict):
+class InterventionsSpec(StrictModel):
     """The interventions of a sweep: every target language with every magnitude, layer choice and control.
 
     `languages` may give each target a weight. `layers: each` makes one of each layer. Without `patch` or `statistic`
@@ -119,7 +119,7 @@ class InterventionsSpec(Strict):
         return self
 
 
-class TaskSpec(Strict):
+class TaskSpec(StrictModel):
     """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.
 
     `targets` are those of the sweep's target languages that the task is asked with; all without them. `facts` (lss)
@@ -136,8 +136,8 @@ class TaskSpec(Strict):
     facts: Literal["shared", "any"] | None = None
 
 
-class HalvingSpec(Strict):
-    """Many factors on few items first, the promising ones on all; see `jobs.search`.
+class HalvingSpec(StrictModel):
+    """Many factors on few items first, the promising ones on all; see `jobs.planning.search`.
 
     All factors are tried on `items` items, then the better half on twice as many, and so on, until `keep` are left.
     """
@@ -159,7 +159,7 @@ def _search(value: object) -> object:
 _Search = Literal["grid", "halving"] | HalvingSpec | None
 
 
-class SweepSpec(Strict):
+class SweepSpec(StrictModel):
     """What a user asks for: one model, one neuron set, interventions, tasks.
 
     `mode: paper` repeats what the published code gets wrong; with both modes everything is computed in each.
@@ -181,4 +181,4 @@ class SweepSpec(Strict):
 
 def parse_spec(raw: object) -> SweepSpec:
     """Read a sweep's spec; raises InvalidRequest whose `param` is the dotted path of the first wrong field."""
-    return validated(SweepSpec, raw)
+    return validate(SweepSpec, raw)

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.clock import Clock
-from jobs.ids import Ids
+from jobs.store.ids import Ids
 from jobs.store.sql import SqlStore
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": "''"}

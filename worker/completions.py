@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from jobs.catalog import Catalog
-from jobs.default_neuron_set import chosen_neuron_set
-from jobs.neuron_sets import NeuronSets
-from jobs.ports import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall, CompletionChunk
+from jobs.neuron_sets.default import chosen_neuron_set
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ import structlog
 
 from ampsweep.errors import AmpsweepError, Conflict, EngineLost, Unavailable
 from ampsweep.telemetry.traces import span
+from jobs.dispatcher_stats import DispatcherStats
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, CellFile, Ending, Lease, Report, SweepLease
-from jobs.tally import Tally
+from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lease, SweepLease
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Dispatcher:
     `finalize` puts a leased sweep's results together, `probe` raises while results cannot be written, `tidy` is called
     now and then to delete what nothing needs; they run in threads. `on_change` is called in the event loop after
     whatever may have made an event. Leases last `ttl` seconds and are extended six times in that span; the store is
-    asked for work every `poll` seconds, and at once when `wake` is called. `tally` counts what was done.
+    asked for work every `poll` seconds, and at once when `wake` is called. `dispatcher_stats` counts what was done.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Dispatcher:
         self._tidy = tidy
         self._ttl = ttl
         self._poll = poll
-        self.tally = Tally()
+        self.dispatcher_stats = DispatcherStats()
         self._work_waits = asyncio.Event()
         self._leases_doubted = asyncio.Event()
         self._stops = asyncio.Event()
@@ -104,9 +104,9 @@ class Dispatcher:
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[tuple[str, int], _Running] = {}
         self._ended: list[_Running] = []
-        self._teller: asyncio.Task[None] | None = None
+        self._reporter: asyncio.Task[None] | None = None
         self._finalizing: dict[SweepLease, asyncio.Task[None]] = {}
-        self._rests_until = 0.0
+        self._backoff_until = 0.0
         self._suspects_at = 0.0
         pool.watch(self._work_waits.set)
 
@@ -140,8 +140,8 @@ class Dispatcher:
                 len(self._running),
                 len(self._finalizing),
             )
-            if self._teller is not None:
-                self._teller.cancel()
+            if self._reporter is not None:
+                self._reporter.cancel()
 
     async def idle(self) -> None:
         """Wait until every cell leased and every sweep being finalized by now has ended and the store knows it."""
@@ -151,7 +151,7 @@ class Dispatcher:
     async def turn(self) -> None:
         """Free the leases that ran out, begin to finalize what has ended, and lease what the pool has room for."""
         if expired := await asyncio.to_thread(self._store.expire_leases):
-            self.tally.expired += expired
+            self.dispatcher_stats.expired += expired
             log.warning("%d leases ran out; their cells are leased again", expired)
             self._on_change()
         await self._lease_finalizing()
@@ -172,7 +172,7 @@ class Dispatcher:
                 log.warning("sweep %s: the lease to finalize it has passed", passed.sweep_id)
         samples = await self._pool.progress()
         beats = [
-            Beat(lease=running.lease, samples=samples.get(key, 0))
+            Heartbeat(lease=running.lease, samples=samples.get(key, 0))
             for key, running in self._running.items()
             if key in samples or running.work.done()
         ]
@@ -202,17 +202,17 @@ class Dispatcher:
     async def _rested(self) -> bool:
         """Whether cells may be leased: after one found no engine or no disk, not before results can be written."""
         now = asyncio.get_running_loop().time()
-        if not self._rests_until:
+        if not self._backoff_until:
             return True
-        if now < self._rests_until:
+        if now < self._backoff_until:
             return False
         try:
             await asyncio.to_thread(self._probe)
         except (OSError, Unavailable) as error:
             log.warning("no cell is leased while results cannot be written: %s", error)
-            self._rests_until = now + REST
+            self._backoff_until = now + REST
             return False
-        self._rests_until = 0.0
+        self._backoff_until = 0.0
         return True
 
     def _room(self, model: str) -> int:
@@ -232,18 +232,18 @@ class Dispatcher:
     async def _lease_suspect(self, model: str) -> None:
         """Lease a cell that must run alone, looking for one no more often than the store is polled."""
         now = asyncio.get_running_loop().time()
-        if now < self._suspects_at or self._room(model) <= 0 or not self._pool.takes_one_alone(model):
+        if now < self._suspects_at or self._room(model) <= 0 or not self._pool.can_run_exclusive(model):
             return
         self._suspects_at = now + self._poll
-        await self._lease(model, 1, alone=1)
+        await self._lease(model, 1, exclusive=1)
 
-    async def _lease(self, model: str, room: int, *, alone: int = 0) -> None:
+    async def _lease(self, model: str, room: int, *, exclusive: int = 0) -> None:
         leases = await asyncio.to_thread(
-            self._store.lease_cells, self._owner, models=[model], limit=room, ttl=self._ttl, alone=alone
+            self._store.lease_cells, self._owner, models=[model], limit=room, ttl=self._ttl, exclusive=exclusive
         )
         for lease in leases:
-            self.tally.leased += 1
-            self.tally.retried += lease.tries > 1
+            self.dispatcher_stats.leased += 1
+            self.dispatcher_stats.retried += lease.tries > 1
             work = asyncio.create_task(self._compute(lease))
             since = asyncio.get_running_loop().time()
             running = _Running(lease=lease, work=work, known=asyncio.Event(), since=since)
@@ -257,12 +257,12 @@ class Dispatcher:
         structlog.contextvars.bind_contextvars(cell_id=cell.id, sweep_ids=sweep_ids, epoch=lease.epoch)
         log.debug("the cell is leased", extra={"model": cell.model, "tries": lease.tries})
         with span("cell", {"cell.id": cell.id, "sweep.ids": sweep_ids, "cell.epoch": lease.epoch, "model": cell.model}):
-            return await self._pool.run_cell(cell, lease.epoch, alone=lease.alone)
+            return await self._pool.run_cell(cell, lease.epoch, exclusive=lease.exclusive)
 
     def _has_ended(self, running: _Running, _work: asyncio.Task[CellFile]) -> None:
         self._ended.append(running)
-        if self._teller is None or self._teller.done():
-            self._teller = asyncio.create_task(self._tell())
+        if self._reporter is None or self._reporter.done():
+            self._reporter = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
         """Tell the store what became of cells, all that have ended by now at once, until it hears."""
@@ -279,20 +279,20 @@ class Dispatcher:
             except Exception:
                 log.exception("the store could not be told of %d cells; their leases run out", len(ended))
                 late = []
-            self.tally.late += len(late)
+            self.dispatcher_stats.late += len(late)
             for lease in late:
                 log.warning("cell %s: a late write is dropped (epoch %d)", lease.cell.id, lease.epoch)
             for report, running in zip(reports, ended, strict=True):
-                self.tally.endings[report.ending] += 1
-                self.tally.samples += 0 if report.file is None else report.file.rows
-                if report.lease.alone or report.ending is Ending.SUSPECTED:
+                self.dispatcher_stats.endings[report.ending] += 1
+                self.dispatcher_stats.samples += 0 if report.file is None else report.file.rows
+                if report.lease.exclusive or report.ending is CellOutcome.SUSPECT:
                     self._suspects_at = 0.0
                 del self._running[running.key]
                 running.known.set()
             self._work_waits.set()
             self._on_change()
 
-    def _reported(self, running: _Running) -> Report:
+    def _reported(self, running: _Running) -> CellReport:
         seconds = round(asyncio.get_running_loop().time() - running.since, 3)
         with structlog.contextvars.bound_contextvars(**running.ids):
             report = self._report(running)
@@ -300,25 +300,25 @@ class Dispatcher:
             log.info("the cell ended", extra=said | ({} if report.file is None else {"samples": report.file.rows}))
         return report
 
-    def _report(self, running: _Running) -> Report:
+    def _report(self, running: _Running) -> CellReport:
         lease, work = running.lease, running.work
         if work.cancelled():
-            return Report(lease=lease, ending=Ending.RETURNED)
+            return CellReport(lease=lease, ending=CellOutcome.RELEASED)
         error = work.exception()
         if error is None:
-            return Report(lease=lease, ending=Ending.COMPLETED, file=work.result())
+            return CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=work.result())
         known = isinstance(error, AmpsweepError)
         shown = error if known else type(error).__name__  # another's message may repeat a prompt
         log.warning("cell %s failed: %s", lease.cell.id, shown, exc_info=None if known else error)
-        return Report(lease=lease, ending=self._ending(error), error=str(error) or type(error).__name__)
+        return CellReport(lease=lease, ending=self._ending(error), error=str(error) or type(error).__name__)
 
-    def _ending(self, error: BaseException) -> Ending:
+    def _ending(self, error: BaseException) -> CellOutcome:
         if isinstance(error, Unavailable):
-            self._rests_until = asyncio.get_running_loop().time() + REST
-            return Ending.RETURNED
+            self._backoff_until = asyncio.get_running_loop().time() + REST
+            return CellOutcome.RELEASED
         if isinstance(error, EngineLost):
-            return Ending.SUSPECTED
-        return Ending.REFUSED if isinstance(error, AmpsweepError) and error.status < 500 else Ending.FAILED
+            return CellOutcome.SUSPECT
+        return CellOutcome.REJECTED if isinstance(error, AmpsweepError) and error.status < 500 else CellOutcome.FAILED
 
     async def _finish(self, lease: SweepLease) -> None:
         """Finalize a sweep, under a lease that is extended meanwhile."""
@@ -335,7 +335,7 @@ class Dispatcher:
             return
         finally:
             del self._finalizing[lease]
-        self.tally.finalized += 1
+        self.dispatcher_stats.finalized += 1
         log.info("the sweep is finalized", extra={"seconds": round(asyncio.get_running_loop().time() - since, 3)})
         self._work_waits.set()
         self._on_change()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ampsweep.errors import AmpsweepError
+from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
-from worker.host import Host
 
 EngineState = Literal["starting", "ready", "failed"]
 
@@ -28,7 +28,7 @@ class EngineSlot:
     index: int = 0
     state: EngineState = "starting"
     error: AmpsweepError | None = None
-    host: Host | None = None
+    host: EngineSession | None = None
     supervised: bool = True
     streams: int = 0
     cells: int = 0
@@ -82,7 +82,7 @@ class EngineSlot:
             self.left.set()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """Reserve the engine for one cell: no other is given to it, and those in flight are waited for."""
         self.reserved = True
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.model import read_model_folder
-from engine.protocol import Engine
+from engine.base import Engine
 
 KINDS = ("vllm", "transformers", "fake")
 
@@ -41,9 +41,9 @@ class EngineSpec:
 async def open_engine(spec: EngineSpec) -> Engine:
     """Load a model; raises UnknownName for an unknown kind, and what the engine raises for a model it cannot steer."""
     if spec.kind == "vllm":
-        await asyncio.to_thread(importlib.import_module, "engine.vllm_engine")  # seconds, for which the loop turns
-        from engine.vllm_engine import VllmEngine
-        from engine.vllm_patch.launch import VllmSettings
+        await asyncio.to_thread(importlib.import_module, "engine.vllm.engine")  # seconds, for which the loop turns
+        from engine.vllm.engine import VllmEngine
+        from engine.vllm.launch import VllmSettings
 
         settings = VllmSettings(
             max_model_len=spec.max_model_len,
@@ -56,8 +56,8 @@ async def open_engine(spec: EngineSpec) -> Engine:
         if getattr(spec, param) > 1:
             raise InvalidRequest(f"{param} above 1 needs the vllm engine; this one is {spec.kind}", param=param)
     if spec.kind == "transformers":
-        await asyncio.to_thread(importlib.import_module, "engine.transformers_engine")
-        from engine.transformers_engine import TransformersEngine
+        await asyncio.to_thread(importlib.import_module, "engine.hf.engine")
+        from engine.hf.engine import TransformersEngine
 
         return await asyncio.to_thread(
             lambda: TransformersEngine(

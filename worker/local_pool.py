@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from worker.engine_session import EngineSession, LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
-from worker.host import EngineHost, Host, HostSetup
 from worker.pool import Pool
 from worker.supervisor import PATIENT, RestartPolicy
 
@@ -16,7 +16,7 @@ class LocalPool(Pool):
     def __init__(
         self,
         specs: Sequence[EngineSpec],
-        setup: HostSetup,
+        setup: WorkerConfig,
         *,
         cells_per_engine: int = 8,
         policy: RestartPolicy = PATIENT,
@@ -27,8 +27,8 @@ class LocalPool(Pool):
     async def _begin(self) -> None:
         """Nothing: the process is there."""
 
-    def _make_host(self, spec: EngineSpec) -> Host:
-        return EngineHost(spec, self._setup)
+    def _make_host(self, spec: EngineSpec) -> EngineSession:
+        return LocalEngineSession(spec, self._setup)
 
     async def _end(self) -> None:
         """Nothing: the process stays."""

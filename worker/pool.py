@@ -18,11 +18,11 @@ from weakref import WeakKeyDictionary
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
-from jobs.ports import CompletionCall, CompletionChunk, EngineFigures
+from jobs.execution import CompletionCall, CompletionChunk, EngineMetrics
 from jobs.store.records import CellFile
+from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot
 from worker.engines import EngineSpec
-from worker.host import Host
 from worker.supervisor import PATIENT, REAL_TIME, RestartPolicy, Supervisor, Timing
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,10 @@ class Pool(ABC):
         ]
         self._slots = [supervisor.slot for supervisor in self._supervisors]
         self._cells_per_engine = cells_per_engine
-        self._checks: dict[Host, asyncio.Task[bool]] = {}
-        self._crowds: WeakKeyDictionary[Host, int] = WeakKeyDictionary()  # cells in flight when a host first failed
+        self._checks: dict[EngineSession, asyncio.Task[bool]] = {}
+        self._inflight_at_failure: WeakKeyDictionary[EngineSession, int] = (
+            WeakKeyDictionary()
+        )  # cells in flight when a host first failed
         self._waiting: set[tuple[str, int]] = set()  # cells that wait for an engine of their own
         self._settled = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
@@ -72,7 +74,7 @@ class Pool(ABC):
         """Make the place where hosts live."""
 
     @abstractmethod
-    def _make_host(self, spec: EngineSpec) -> Host:
+    def _make_host(self, spec: EngineSpec) -> EngineSession:
         """Make a host, not opened yet; whatever this raises counts as a failed start."""
 
     @abstractmethod
@@ -135,7 +137,7 @@ class Pool(ABC):
                 room[slot.spec.model] += slot.cells if slot.reserved else self._cells_per_engine
         return room
 
-    def takes_one_alone(self, model: str) -> bool:
+    def can_run_exclusive(self, model: str) -> bool:
         """Whether an engine of the model can be kept for one cell alone: one at a time, so that others go on."""
         slots = [slot for slot in self._slots if slot.spec.model == model]
         return any(slot.host is not None for slot in slots) and not any(slot.reserved for slot in slots)
@@ -165,18 +167,18 @@ class Pool(ABC):
                 str(error) if known and str(error) else type(error).__name__,
                 exc_info=None if known else error,
             )
-            self._doubt(supervisor, host)
+            self._health_check(supervisor, host)
             return {}
 
     def engines(self) -> list[Mapping[str, Any]]:
-        """Return the engines, as `Muscle.engines` says."""
+        """Return the engines, as `EngineMonitor.engines` says."""
         return [slot.describe() for slot in self._slots]
 
-    async def figures(self) -> list[EngineFigures]:
+    async def metrics(self) -> list[EngineMetrics]:
         """Return every engine's numbers; an engine that does not answer in time has no stats."""
         stats = await asyncio.gather(*map(self._stats, self._slots))
         return [
-            EngineFigures(
+            EngineMetrics(
                 model=slot.spec.model,
                 place=slot.index,
                 state=slot.state,
@@ -204,20 +206,20 @@ class Pool(ABC):
             log.exception("an engine of model %s tells no numbers", slot.spec.model)
             return None
 
-    async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
+    async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
         """Compute a cell on the least busy engine of its model and return its published file.
 
-        `alone` keeps the engine for it: the cells in flight there end first, no other is begun. Raises EngineFailed
+        `exclusive` keeps the engine for it: the cells in flight there end first, no other is begun. Raises EngineFailed
         where the engine died of this cell, or lives on and failed it; EngineLost where it died with other cells in
         flight; Unavailable where none is ready.
         """
         supervisor, host = self._choose(cell.model)
         slot = supervisor.slot
         with slot.computing():
-            if alone:
+            if exclusive:
                 self._waiting.add((cell.id, epoch))
                 try:
-                    async with slot.alone():
+                    async with slot.exclusive():
                         self._waiting.discard((cell.id, epoch))
                         if slot.host is not host:
                             raise Unavailable(f"the engine of model {cell.model!r} ended; try again soon")
@@ -226,12 +228,12 @@ class Pool(ABC):
                     self._waiting.discard((cell.id, epoch))
             return await self._computed(supervisor, host, cell, epoch)
 
-    async def _computed(self, supervisor: Supervisor, host: Host, cell: Cell, epoch: int) -> CellFile:
+    async def _computed(self, supervisor: Supervisor, host: EngineSession, cell: Cell, epoch: int) -> CellFile:
         try:
             return await host.run_cell(cell, epoch)
         except EngineFailed as error:
-            crowd = self._crowds.setdefault(host, supervisor.slot.cells)
-            lives = await asyncio.shield(self._doubt(supervisor, host))
+            crowd = self._inflight_at_failure.setdefault(host, supervisor.slot.cells)
+            lives = await asyncio.shield(self._health_check(supervisor, host))
             if lives or crowd == 1:
                 raise
             message = f"the engine died with {crowd} cells in flight: {error.message}"
@@ -244,7 +246,7 @@ class Pool(ABC):
             try:
                 await host.find_neurons(ref)
             except EngineFailed:
-                self._doubt(supervisor, host)
+                self._health_check(supervisor, host)
                 raise
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
@@ -256,10 +258,10 @@ class Pool(ABC):
                     async for chunk in chunks:
                         yield chunk
             except EngineFailed:
-                self._doubt(supervisor, host)
+                self._health_check(supervisor, host)
                 raise
 
-    def _choose(self, model: str) -> tuple[Supervisor, Host]:
+    def _choose(self, model: str) -> tuple[Supervisor, EngineSession]:
         if model not in self._models():
             raise UnknownName("model", model, self._models(), param="model")
         if error := self._broken(model):
@@ -291,13 +293,13 @@ class Pool(ABC):
             except Exception:
                 log.exception("somebody who watches the engines failed")
 
-    def _doubt(self, supervisor: Supervisor, host: Host) -> asyncio.Task[bool]:
+    def _health_check(self, supervisor: Supervisor, host: EngineSession) -> asyncio.Task[bool]:
         """Have a host replaced that no longer answers at all. The task's result says whether it still answers."""
         if host not in self._checks:
             self._checks[host] = asyncio.create_task(self._check(supervisor, host))
         return self._checks[host]
 
-    async def _check(self, supervisor: Supervisor, host: Host) -> bool:
+    async def _check(self, supervisor: Supervisor, host: EngineSession) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await host.check()
@@ -307,7 +309,7 @@ class Pool(ABC):
             supervisor.replace(host, "it no longer answers")
             return False
         else:
-            self._crowds.pop(host, None)
+            self._inflight_at_failure.pop(host, None)
             return True
         finally:
             del self._checks[host]

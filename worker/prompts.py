@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import overload
 
 from ampsweep.domain.prompt import TokenIds
-from engine.protocol import Message, Prompt
-from jobs import ports
+from engine.base import Message, Prompt
+from jobs import execution as ports
 
 
 @overload

@@ -13,27 +13,27 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.telemetry.context import Carried, Telemetry
+from ampsweep.telemetry.context import Telemetry, TelemetryContext
 from ampsweep.telemetry.traces import span, stop_traces
 from jobs.cell import Cell
-from jobs.ports import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
+from worker.engine_session import LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
-from worker.host import EngineHost, HostSetup
 
 log = logging.getLogger(__name__)
 
-NOTHING = Carried()
+NOTHING = TelemetryContext()
 
 
-class RayEngineHost(EngineHost):
-    """An `EngineHost` alone in its process."""
+class RayEngineActor(LocalEngineSession):
+    """An `LocalEngineSession` alone in its process."""
 
-    def __init__(self, spec: EngineSpec, setup: HostSetup, telemetry: Telemetry) -> None:
+    def __init__(self, spec: EngineSpec, setup: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
         super().__init__(spec, setup)
 
-    async def run_cell(self, cell: Cell, epoch: int, carried: Carried = NOTHING) -> CellFile:
+    async def run_cell(self, cell: Cell, epoch: int, carried: TelemetryContext = NOTHING) -> CellFile:
         """Compute and publish a cell."""
         carried.enter()
         log.debug("the cell is begun", extra={"model": cell.model})
@@ -42,7 +42,9 @@ class RayEngineHost(EngineHost):
             log.info("the cell is published", extra={"model": cell.model, "samples": file.rows})
             return file
 
-    async def stream(self, call: CompletionCall, carried: Carried = NOTHING) -> AsyncGenerator[CompletionChunk]:
+    async def stream(
+        self, call: CompletionCall, carried: TelemetryContext = NOTHING
+    ) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""
         carried.enter()
         with span("engine.completion", {"model": call.model}, parent=carried.trace, current=False):
@@ -50,7 +52,7 @@ class RayEngineHost(EngineHost):
                 async for chunk in chunks:
                     yield chunk
 
-    async def find_neurons(self, ref: NeuronsRef, carried: Carried = NOTHING) -> None:
+    async def find_neurons(self, ref: NeuronsRef, carried: TelemetryContext = NOTHING) -> None:
         """Identify a neuron set and publish it, unless it is there."""
         carried.enter()
         with span("engine.neurons", {"neurons.id": ref.id}, parent=carried.trace):

@@ -15,8 +15,8 @@ from typing import Any
 
 from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry
+from worker.engine_session import EngineSession, WorkerConfig
 from worker.engines import EngineSpec
-from worker.host import Host, HostSetup
 from worker.pool import Pool
 
 _CALLS_AT_ONCE = 10_000
@@ -34,7 +34,7 @@ class RayPool(Pool):
     def __init__(
         self,
         specs: Sequence[EngineSpec],
-        setup: HostSetup,
+        setup: WorkerConfig,
         *,
         address: str | None = None,
         cells_per_engine: int = 8,
@@ -84,11 +84,11 @@ class RayPool(Pool):
             ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
         return ray
 
-    def _make_host(self, spec: EngineSpec) -> Host:
-        from worker.ray_actor import RayEngineHost
-        from worker.ray_host import RayHost
+    def _make_host(self, spec: EngineSpec) -> EngineSession:
+        from worker.ray_actor import RayEngineActor
+        from worker.ray_session import RayEngineSession
 
-        actor = self._ray.remote(RayEngineHost).options(
+        actor = self._ray.remote(RayEngineActor).options(
             num_cpus=spec.cpus,
             num_gpus=spec.gpus,
             max_concurrency=_CALLS_AT_ONCE,
@@ -96,7 +96,7 @@ class RayPool(Pool):
             max_task_retries=0,  # the store says what runs again
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         )
-        return RayHost(actor.remote(spec, self._setup, self._telemetry))
+        return RayEngineSession(actor.remote(spec, self._setup, self._telemetry))
 
     async def _end(self) -> None:
         if self._ray is not None:

@@ -13,20 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
-from engine.intervention import Intervention
-from engine.protocol import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
-from jobs.catalog import Catalog
+from engine.base import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
 from jobs.cell import Cell
-from jobs.requests import Answer, Call, ScoreCall
-from jobs.results import Results
+from jobs.planning.catalog import Catalog
+from jobs.results.writer import Results
 from jobs.sample import Sample
 from jobs.store.records import CellFile
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
-from worker.neuron_shelf import NeuronShelf
+from jobs.tasks.requests import Answer, Call, ScoreCall
+from worker.neuron_set_cache import NeuronSetCache
 from worker.prompts import engine_prompt
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ async def run_cell(
     engine: Engine,
     catalog: Catalog,
     results: Results,
-    shelf: NeuronShelf,
+    neuron_set_cache: NeuronSetCache,
     requests: asyncio.Semaphore,
     epoch: int,
     done: Count,
@@ -63,8 +63,8 @@ async def run_cell(
     A cell whose intervention changes no neuron (LAPE may find none for a language) is asked unsteered, and its file
     says that no neuron was changed: a sweep over all languages of a set does not fail because of one.
     """
-    steering = await _steering(cell, shelf)
-    neurons = 0 if steering is None else await asyncio.to_thread(shelf.count, steering)
+    steering = await _steering(cell, neuron_set_cache)
+    neurons = 0 if steering is None else await asyncio.to_thread(neuron_set_cache.count, steering)
     if not neurons:
         steering = None
     found = await asyncio.to_thread(load_items, cell, catalog)
@@ -94,11 +94,11 @@ async def run_cell(
         )
 
 
-async def _steering(cell: Cell, shelf: NeuronShelf) -> Steering | None:
+async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | None:
     if cell.intervention is None:
         return None
     assert cell.neurons is not None, "a steered cell names its neurons"
-    neurons = await shelf.load(cell.neurons)
+    neurons = await neuron_set_cache.load(cell.neurons)
     return Steering(intervention=Intervention.from_dict(cell.intervention), neurons=neurons, mode=cell.task.mode)
 
 

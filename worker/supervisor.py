@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ampsweep.errors import AmpsweepError, EngineFailed, SteeringNotInstalled
+from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot, EngineState
 from worker.engines import EngineSpec
-from worker.host import Host
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Supervisor:
         self,
         slot: EngineSlot,
         *,
-        make_host: Callable[[EngineSpec], Host],
+        make_host: Callable[[EngineSpec], EngineSession],
         on_change: Callable[[], None],
         policy: RestartPolicy,
         timing: Timing,
@@ -120,7 +120,7 @@ class Supervisor:
             self.start()
         return True
 
-    def replace(self, host: Host, reason: str) -> None:
+    def replace(self, host: EngineSession, reason: str) -> None:
         """End `host`, unless it has ended already, and start another."""
         if self.slot.host is host and self._replaced is not None and not self._replaced.done():
             self._replaced.set_result(reason)
@@ -140,7 +140,7 @@ class Supervisor:
     async def _run(self) -> AmpsweepError:
         """Start the engine, wait for its end, free it, and return why it ended."""
         slot = self.slot
-        host: Host | None = None
+        host: EngineSession | None = None
         begun, finished, ready_at = slot.begun, slot.finished, None
         try:
             host = self._make_host(slot.spec)
@@ -179,7 +179,7 @@ class Supervisor:
             self._count(surely_its_own=slot.begun == begun)
         return error
 
-    async def _end_of(self, host: Host) -> str:
+    async def _end_of(self, host: EngineSession) -> str:
         """Wait until a host has ended, or is to be replaced; return why."""
         self._replaced = asyncio.get_running_loop().create_future()
         ended = asyncio.ensure_future(host.ended())
@@ -250,7 +250,7 @@ def _unknown(raised: BaseException, what: str) -> EngineFailed:
     return error
 
 
-async def _close(host: Host, model: str) -> None:
+async def _close(host: EngineSession, model: str) -> None:
     try:
         await host.close()
     except Exception:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ampsweep.cli.commands import app, main
+from ampsweep.cli.app import app, main
 
 __all__ = ["app", "main"]

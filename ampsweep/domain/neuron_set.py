@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
+from ampsweep.hashing import content_hash
 
 Method = Literal["lape", "lape_paper", "activated", "act_prob", "random"]
 MAX_TOKENS = 100_000

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.canonical import content_hash
+from ampsweep.domain.languages import one_language_twice, short_code, unknown_language
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import one_language_twice, short_code, unknown_language
 from ampsweep.folders.text import read_lines
+from ampsweep.hashing import content_hash
 
 _SUFFIXES = (".txt", ".txt.gz")
 

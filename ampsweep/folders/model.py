@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hashing import files_hash
+from ampsweep.folders.file_hashes import files_hash
 from ampsweep.folders.hub_model import source_of
 from ampsweep.folders.weights import safetensors_files, weight_files
 

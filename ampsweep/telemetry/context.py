@@ -13,14 +13,14 @@ from ampsweep.telemetry.traces import collector, trace_headers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
+class TelemetryContext:
     """The context of a call: `ids` stand in the log's lines, `trace` are the headers that name the caller's span."""
 
     ids: Mapping[str, Any] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def now(cls) -> Carried:
+    def now(cls) -> TelemetryContext:
         """Return the context as it is."""
         return cls(ids=structlog.contextvars.get_contextvars(), trace=trace_headers())
 

@@ -13,13 +13,12 @@ import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 from ampsweep.errors import AmpsweepError
-from ampsweep.settings import LogFormat, LogLevel
 from ampsweep.telemetry.traces import current_ids
 
 OURS = ("ampsweep", "api", "engine", "jobs", "worker")
@@ -41,6 +40,9 @@ FIELDS = (
     "tries",
 )
 """What a line may say besides its message and the ids in its context: `log.info(..., extra={...})`."""
+
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 Event = MutableMapping[str, Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from api.json_answer import json_answer
-from api.lists import After, Limit, list_of
-from api.services import Served
+from api.http.json_response import json_answer
+from api.http.pagination import After, Limit, list_of
+from api.services import ServicesDep
 from jobs.store.records import CellRecord
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 @router.get("/{sweep_id}/cells", response_model=dict[str, Any])
 async def list_cells(
-    served: Served, sweep_id: str, after: After = None, limit: Limit = 100, failures: bool = False
+    services: ServicesDep, sweep_id: str, after: After = None, limit: Limit = 100, failures: bool = False
 ) -> JSONResponse:
     """List a sweep's cells in the order of its plan; with `failures` those alone that failed or have failed samples.
 
@@ -26,7 +26,7 @@ async def list_cells(
     """
 
     def cells() -> dict[str, Any]:
-        page = served.store.list_cells(sweep_id, after=after, limit=limit, only_failures=failures)
+        page = services.store.list_cells(sweep_id, after=after, limit=limit, only_failures=failures)
         return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
 
     return await json_answer(cells)

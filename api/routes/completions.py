@@ -7,17 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.chat_answer import ChatAnswer
-from api.chat_request import ChatRequest, parse_chat
-from api.completion_answer import CompletionAnswer
-from api.completion_request import CompletionRequest, parse_completion
-from api.document import body_of
-from api.examples import CHAT, COMPLETION
-from api.generation import generated
-from api.json_body import JsonBody
-from api.openai_route import OpenAIRoute
-from api.services import Served
-from api.streams import one_stream
+from api.auth.stream_limit import one_stream
+from api.http.json_body import JsonBody
+from api.openai.chat_request import ChatRequest, parse_chat
+from api.openai.chat_response import ChatAnswer
+from api.openai.completion_request import CompletionRequest, parse_completion
+from api.openai.completion_response import CompletionAnswer
+from api.openai.route import OpenAIRoute
+from api.openai.streaming import generated
+from api.openapi import body_of
+from api.openapi_examples import CHAT, COMPLETION
+from api.services import ServicesDep
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -32,22 +32,22 @@ router = APIRouter(tags=["completions"], dependencies=[one_stream], route_class=
 @router.post(
     "/completions", openapi_extra=body_of(CompletionRequest, COMPLETION), response_class=Response, responses=_ANSWERS
 )
-async def create_completion(served: Served, request: Request, body: JsonBody) -> Response:
+async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
 
     A client that goes away ends its generation.
     """
     asked = parse_completion(body)
-    calls = asked.to_calls(served.limits)
-    return await generated(served, request, calls, CompletionAnswer(asked), stream=bool(asked.stream))
+    calls = asked.to_calls(services.limits)
+    return await generated(services, request, calls, CompletionAnswer(asked), stream=bool(asked.stream))
 
 
 @router.post("/chat/completions", openapi_extra=body_of(ChatRequest, CHAT), response_class=Response, responses=_ANSWERS)
-async def create_chat_completion(served: Served, request: Request, body: JsonBody) -> Response:
+async def create_chat_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Answer a chat, written out by the model's chat template. With `stream: true` as deltas, then `data: [DONE]`.
 
     A client that goes away ends its generation.
     """
     asked = parse_chat(body)
-    call = asked.to_call(served.limits)
-    return await generated(served, request, [call], ChatAnswer(asked), stream=bool(asked.stream))
+    call = asked.to_call(services.limits)
+    return await generated(services, request, [call], ChatAnswer(asked), stream=bool(asked.stream))

@@ -10,33 +10,33 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from ampsweep.errors import NotFound
-from api.caller import CalledBy
-from api.document import body_of
-from api.examples import DEFAULT_NEURON_SET
-from api.json_body import JsonBody
-from api.keys import KeyScope
+from api.auth.api_keys import KeyScope
+from api.auth.principal import CurrentPrincipal
+from api.http.json_body import JsonBody
 from api.neuron_set_request import DefaultNeuronSetRequest, parse_default
-from api.services import Served, Services
-from jobs.default_neuron_set import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
+from api.openapi import body_of
+from api.openapi_examples import DEFAULT_NEURON_SET
+from api.services import Services, ServicesDep
+from jobs.neuron_sets.default import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/models", tags=["neuron sets"])
 
 
-def _only_admins(caller: CalledBy) -> None:
-    caller.need(KeyScope.ADMIN)
+def _only_admins(principal: CurrentPrincipal) -> None:
+    principal.need(KeyScope.ADMIN)
 
 
 @router.get("/{model:path}/default-neuron-set")
-async def get_default(served: Served, model: str) -> dict[str, Any]:
+async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return the neuron set that steers requests to a model which name none.
 
     `source` is `operator` where it was set, `only_set` where the model has no other. Both are null where a request has
     to name one.
     """
-    fingerprint = await asyncio.to_thread(_fingerprint, served, model)
-    return _default_object(model, await asyncio.to_thread(default_neuron_set, fingerprint, served.neuron_sets))
+    fingerprint = await asyncio.to_thread(_fingerprint, services, model)
+    return _default_object(model, await asyncio.to_thread(default_neuron_set, fingerprint, services.neuron_sets))
 
 
 @router.put(
@@ -44,30 +44,30 @@ async def get_default(served: Served, model: str) -> dict[str, Any]:
     dependencies=[Depends(_only_admins)],  # before the body is read
     openapi_extra=body_of(DefaultNeuronSetRequest, DEFAULT_NEURON_SET),
 )
-async def set_default(served: Served, model: str, body: JsonBody) -> dict[str, Any]:
+async def set_default(services: ServicesDep, model: str, body: JsonBody) -> dict[str, Any]:
     """Make a neuron set the default of a model, for all servers on this storage; needs the scope `admin`."""
-    return await _set_default(served, model, parse_default(body))
+    return await _set_default(services, model, parse_default(body))
 
 
 @router.delete("/{model:path}/default-neuron-set", dependencies=[Depends(_only_admins)])
-async def clear_default(served: Served, model: str) -> dict[str, Any]:
+async def clear_default(services: ServicesDep, model: str) -> dict[str, Any]:
     """Take a model's default back, and return what holds without it; needs the scope `admin`."""
-    return await _set_default(served, model, None)
+    return await _set_default(services, model, None)
 
 
-async def _set_default(served: Services, model: str, neuron_set_id: str | None) -> dict[str, Any]:
-    fingerprint = await asyncio.to_thread(_fingerprint, served, model)
+async def _set_default(services: Services, model: str, neuron_set_id: str | None) -> dict[str, Any]:
+    fingerprint = await asyncio.to_thread(_fingerprint, services, model)
     default = await asyncio.to_thread(
-        set_default_neuron_set, fingerprint, neuron_set_id, served.neuron_sets, model=model
+        set_default_neuron_set, fingerprint, neuron_set_id, services.neuron_sets, model=model
     )
     log.info("the default neuron set was changed", extra={"model": model, "neuron_set": neuron_set_id})
     return _default_object(model, default)
 
 
-def _fingerprint(served: Services, model: str) -> str:
-    if model not in served.catalog.models:
+def _fingerprint(services: Services, model: str) -> str:
+    if model not in services.catalog.models:
         raise NotFound(f"no model {model!r}", param="model")
-    return served.catalog.model(model).fingerprint
+    return services.catalog.model(model).fingerprint
 
 
 def _default_object(model: str, default: DefaultNeuronSet) -> dict[str, Any]:

@@ -11,32 +11,32 @@ from fastapi import APIRouter, Header
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
-from api.bell import Bell
-from api.event_stream import EventStream
-from api.services import Served, Services
-from api.streams import one_stream
-from jobs.store.states import SWEEP_ENDED
+from api.auth.stream_limit import one_stream
+from api.http.change_notifier import ChangeNotifier
+from api.http.event_stream import EventStream
+from api.services import Services, ServicesDep
+from jobs.store.transitions import SWEEP_ENDED
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
 @router.get("/{sweep_id}/events", response_class=EventSourceResponse, dependencies=[one_stream])
 async def stream_events(
-    served: Served, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
+    services: ServicesDep, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
 ) -> EventStream:
     """Stream a sweep's events from the first one, or from behind `Last-Event-ID`, until the sweep has ended.
 
     Ids grow by one, so a client that comes back misses nothing and sees nothing twice.
     """
-    await asyncio.to_thread(served.store.get_sweep, sweep_id)  # an unknown id is a 404, not an empty stream
-    return EventStream(_follow(served, sweep_id, last_event_id), send_timeout=served.send_timeout)
+    await asyncio.to_thread(services.store.get_sweep, sweep_id)  # an unknown id is a 404, not an empty stream
+    return EventStream(_follow(services, sweep_id, last_event_id), send_timeout=services.send_timeout)
 
 
-async def _follow(served: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
+async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
     while True:
-        ticket = served.bell.ticket()
-        sweep = await asyncio.to_thread(served.store.get_sweep, sweep_id)
-        news = await asyncio.to_thread(served.store.events, sweep_id, after=after)
+        subscribe = services.notifier.subscribe()
+        sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
+        news = await asyncio.to_thread(services.store.events, sweep_id, after=after)
         for event in news:
             data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
             yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id), sep="\n")
@@ -45,4 +45,4 @@ async def _follow(served: Services, sweep_id: str, after: int) -> AsyncGenerator
             continue
         if sweep.state in SWEEP_ENDED:
             return
-        await Bell.wait(ticket, seconds=served.event_poll)
+        await ChangeNotifier.wait(subscribe, seconds=services.event_poll)

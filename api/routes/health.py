@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from api.services import Served
+from api.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -19,13 +19,13 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(served: Served) -> JSONResponse:
+async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 once every model has an engine that is ready, else 503; both list the engines.
 
     `missing` has the models without a ready engine; `unsupervised` those of which an engine has lost its supervisor, so
     that nobody starts it again: 503 too, since only a retry or a restart of the server helps.
     """
-    engines = [dict(engine) for engine in served.muscle.engines()]
+    engines = [dict(engine) for engine in services.muscle.engines()]
     ready = {engine["model"] for engine in engines if engine["state"] == "ready"}
     missing = {engine["model"] for engine in engines} - ready
     unsupervised = {engine["model"] for engine in engines if not engine["supervised"]}

@@ -15,11 +15,11 @@ from starlette.responses import PlainTextResponse
 
 from ampsweep.errors import Unavailable
 from ampsweep.version import __version__
-from api.meters.engines import engine_families
-from api.meters.families import gauge
-from api.meters.queue import queue_families, tally_families
-from api.services import Served
-from api.streams import Streams
+from api.auth.stream_limit import StreamLimiter
+from api.metrics.collectors import gauge
+from api.metrics.engines import engine_families
+from api.metrics.queue import queue_families, tally_families
+from api.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -40,22 +40,22 @@ class _Page(Collector):
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(request: Request, served: Served) -> PlainTextResponse:
+async def metrics(request: Request, services: ServicesDep) -> PlainTextResponse:
     """Say how queue, engines and HTTP fare, for Prometheus; a key with the scope `read` opens it."""
-    engines = await served.muscle.figures()
-    census, now = None, served.clock.now()
+    engines = await services.muscle.metrics()
+    stats, now = None, services.clock.now()
     with suppress(Unavailable, TimeoutError):  # it is said below, and the rest is needed all the more
         async with asyncio.timeout(STORE_SECONDS):
-            census = await asyncio.to_thread(served.store.census)
+            stats = await asyncio.to_thread(services.store.stats)
 
     def families() -> Iterator[Metric]:
         yield gauge("ampsweep_build_info", "1; the version is its label.", {(__version__,): 1.0}, ("version",))
-        yield gauge("ampsweep_store_up", "Whether the database answers.", float(census is not None))
-        if census is not None:
-            yield from queue_families(census, now=now)
-        yield from tally_families(served.tally)
+        yield gauge("ampsweep_store_up", "Whether the database answers.", float(stats is not None))
+        if stats is not None:
+            yield from queue_families(stats, now=now)
+        yield from tally_families(services.dispatcher_stats)
         yield from engine_families(engines)
-        streams = cast("Streams", request.app.state.streams)
+        streams = cast("StreamLimiter", request.app.state.streams)
         yield gauge("ampsweep_http_streams", "Completions and event streams under way.", streams.total())
         yield from cast("CollectorRegistry", request.app.state.registry).collect()
 

@@ -7,23 +7,23 @@ from typing import Any
 from fastapi import APIRouter
 
 from ampsweep.errors import NotFound
-from api.lists import list_of
-from api.openai_route import OpenAIRoute
-from api.services import Served
+from api.http.pagination import list_of
+from api.openai.route import OpenAIRoute
+from api.services import ServicesDep
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 
 
 @router.get("")
-async def list_models(served: Served) -> dict[str, Any]:
+async def list_models(services: ServicesDep) -> dict[str, Any]:
     """List the models that sweeps and completions may name."""
-    return list_of([_model_object(name) for name in sorted(served.catalog.models)])
+    return list_of([_model_object(name) for name in sorted(services.catalog.models)])
 
 
 @router.get("/{model:path}")
-async def get_model(served: Served, model: str) -> dict[str, Any]:
+async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return one model of the list."""
-    if model not in served.catalog.models:
+    if model not in services.catalog.models:
         raise NotFound(f"no model {model!r}", param="model")
     return _model_object(model)
 

@@ -13,22 +13,22 @@ from starlette.responses import JSONResponse
 
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import NotFound
-from api.document import body_of
-from api.examples import NEURON_SET
-from api.json_answer import json_answer
-from api.json_body import JsonBody
-from api.lists import After, Limit, list_of
+from api.http.json_body import JsonBody
+from api.http.json_response import json_answer
+from api.http.pagination import After, Limit, list_of
 from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
-from api.services import Served, Services
-from jobs.neuron_choice import neurons_to_find
-from jobs.neuron_sets import NeuronSetInfo
+from api.openapi import body_of
+from api.openapi_examples import NEURON_SET
+from api.services import Services, ServicesDep
+from jobs.neuron_sets.registry import NeuronSetInfo
+from jobs.planning.neuron_choice import neurons_to_find
 from jobs.spec import NeuronsByMethod
 
 router = APIRouter(prefix="/neuron-sets", tags=["neuron sets"])
 
 
 @router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest, NEURON_SET), responses={202: {}})
-async def create_neuron_set(served: Served, body: JsonBody, response: Response) -> dict[str, Any]:
+async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Response) -> dict[str, Any]:
     """Bring a neuron set in (201), or have it identified on the model's engine (202).
 
     The id says what the set is made of, so the same request gives the same set. One that is being identified is
@@ -36,27 +36,27 @@ async def create_neuron_set(served: Served, body: JsonBody, response: Response) 
     """
     asked = await asyncio.to_thread(parse_neuron_set, body)
     if isinstance(asked.neurons, NeuronsByMethod):
-        ref = await asyncio.to_thread(_to_find, served, asked.model, asked.neurons)
-        if not await asyncio.to_thread(_is_there, served, ref.id):
-            await served.neuron_maker.identify(asked.model, ref)
+        ref = await asyncio.to_thread(_to_find, services, asked.model, asked.neurons)
+        if not await asyncio.to_thread(_is_there, services, ref.id):
+            await services.neuron_maker.identify(asked.model, ref)
             response.status_code = 202
             warnings = language_warnings(asked.neurons.method, asked.neurons.languages)
-            return {**await _one(served, ref.id), "warnings": warnings}
+            return {**await _one(services, ref.id), "warnings": warnings}
         found = ref.id
     else:
-        found = await asyncio.to_thread(served.neuron_maker.bring_in, asked.model, asked.neurons)
-    return await _one(served, found)
+        found = await asyncio.to_thread(services.neuron_maker.import_set, asked.model, asked.neurons)
+    return await _one(services, found)
 
 
 @router.get("")
 async def list_neuron_sets(
-    served: Served,
+    services: ServicesDep,
     after: After = None,
     limit: Limit = 100,
     model: Annotated[str | None, Query(description="Only those made for this model of the list.")] = None,
 ) -> dict[str, Any]:
     """List the neuron sets that are there, the oldest first; of a `model` those that can steer it."""
-    infos = await asyncio.to_thread(_infos, served, model)
+    infos = await asyncio.to_thread(_infos, services, model)
     start = 0
     if after is not None:
         start = next((at for at, info in enumerate(infos, 1) if info.id == after), 0)
@@ -68,37 +68,37 @@ async def list_neuron_sets(
 
 @router.get("/{neuron_set_id}", response_model=dict[str, Any])
 async def get_neuron_set(
-    served: Served,
+    services: ServicesDep,
     neuron_set_id: str,
     include: Annotated[Literal["neurons"] | None, Query(description="`neurons`: the neurons themselves too.")] = None,
 ) -> JSONResponse:
     """Return one neuron set: where it came from, and how many neurons each language has, in all and in each layer."""
-    found = await _one(served, neuron_set_id)
+    found = await _one(services, neuron_set_id)
 
     def whole() -> dict[str, Any]:
         if found["status"] != "completed":
             return found
-        neurons = served.neuron_maker.neurons(neuron_set_id)
+        neurons = services.neuron_maker.neurons(neuron_set_id)
         by_layer = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
         return {**found, "by_layer": by_layer, **({"neurons": neurons} if include == "neurons" else {})}
 
     return await json_answer(whole)
 
 
-def _infos(served: Services, model: str | None) -> list[NeuronSetInfo]:
+def _infos(services: Services, model: str | None) -> list[NeuronSetInfo]:
     if model is None:
-        return served.neuron_sets.infos()
-    return served.neuron_sets.made_for(served.catalog.model(model).fingerprint)
+        return services.neuron_sets.infos()
+    return services.neuron_sets.made_for(services.catalog.model(model).fingerprint)
 
 
-async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:
+async def _one(services: Services, neuron_set_id: str) -> dict[str, Any]:
     try:
-        return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
+        return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     except NotFound:
-        identifying = await asyncio.to_thread(served.neuron_maker.identifying, neuron_set_id)
-    if identifying is None:  # unknown, or found between the two looks
-        return _neuron_set_object(await asyncio.to_thread(served.neuron_sets.get, neuron_set_id))
-    error = identifying.error
+        identification_status = await asyncio.to_thread(services.neuron_maker.identification_status, neuron_set_id)
+    if identification_status is None:  # unknown, or found between the two looks
+        return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
+    error = identification_status.error
     return {
         "id": neuron_set_id,
         "object": "neuron_set",
@@ -107,13 +107,13 @@ async def _one(served: Services, neuron_set_id: str) -> dict[str, Any]:
     }
 
 
-def _to_find(served: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
-    return neurons_to_find(neurons, served.catalog.model(model), served.catalog).ref
+def _to_find(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
+    return neurons_to_find(neurons, services.catalog.model(model), services.catalog).ref
 
 
-def _is_there(served: Services, neuron_set_id: str) -> bool:
+def _is_there(services: Services, neuron_set_id: str) -> bool:
     try:
-        served.neuron_sets.get(neuron_set_id)
+        services.neuron_sets.get(neuron_set_id)
     except NotFound:
         return False
     return True

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
-from api.accepted import best_form
-from api.document import answered_as
-from api.partial_answer import FoundResults, partial_results
-from api.services import Served, Services
-from api.stored_file import answer_with
-from api.table_forms import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
-from jobs.results import Results
+from api.http.negotiation import best_form
+from api.http.range_response import answer_with
+from api.http.table_stream import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
+from api.openapi import answered_as
+from api.partial_results import FoundResults, partial_results
+from api.services import Services, ServicesDep
+from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
 from jobs.store.records import SweepRecord
-from jobs.store.states import SweepState
+from jobs.store.transitions import SweepState
 
 _SAMPLES_AS = (PARQUET, ARROW, CSV, JSON)
 _SUMMARY_AS = {"json": JSON, "csv": CSV, "parquet": PARQUET, "arrow": ARROW}
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/sweeps", tags=["results"])
 
 @router.head("/{sweep_id}/results", include_in_schema=False)
 @router.get("/{sweep_id}/results", response_class=Response, responses=answered_as(*_SAMPLES_AS))
-async def get_results(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
+async def get_results(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
 
     With `partial` those of the cells that are completed by now, also of a sweep that was cancelled; the header
@@ -41,23 +41,23 @@ async def get_results(served: Served, sweep_id: str, request: Request, partial: 
     and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
     """
     form = best_form(request.headers.get("accept"), _SAMPLES_AS)
-    return _varying(await _samples(served, sweep_id, request, form, partial))
+    return _varying(await _samples(services, sweep_id, request, form, partial))
 
 
 @router.head("/{sweep_id}/results.parquet", include_in_schema=False)
 @router.get("/{sweep_id}/results.parquet", response_class=Response, responses=answered_as(PARQUET))
-async def get_results_file(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
+async def get_results_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
 
     Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/results`.
     """
-    return await _samples(served, sweep_id, request, PARQUET, partial)
+    return await _samples(services, sweep_id, request, PARQUET, partial)
 
 
 @router.head("/{sweep_id}/summary", include_in_schema=False)
 @router.get("/{sweep_id}/summary", response_class=Response, responses=answered_as(*_SUMMARY_AS.values()))
 async def get_summary(
-    served: Served,
+    services: ServicesDep,
     sweep_id: str,
     request: Request,
     format: Literal["json", "csv", "parquet", "arrow"] | None = None,  # noqa: A002  (the public name)
@@ -69,21 +69,21 @@ async def get_summary(
     `partial`, with the cells that are in it and those that are missing.
     """
     form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
-    return _varying(await _summary(served, sweep_id, request, form, partial))
+    return _varying(await _summary(services, sweep_id, request, form, partial))
 
 
 @router.head("/{sweep_id}/summary.parquet", include_in_schema=False)
 @router.get("/{sweep_id}/summary.parquet", response_class=Response, responses=answered_as(PARQUET))
-async def get_summary_file(served: Served, sweep_id: str, request: Request, partial: bool = False) -> Response:
+async def get_summary_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the summary as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
 
     Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/summary`.
     """
-    return await _summary(served, sweep_id, request, PARQUET, partial)
+    return await _summary(services, sweep_id, request, PARQUET, partial)
 
 
-async def _samples(served: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
-    found = await asyncio.to_thread(_found, served, sweep_id, partial)
+async def _samples(services: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
+    found = await asyncio.to_thread(_found, services, sweep_id, partial)
     try:
         file = await asyncio.to_thread(found.results.samples_file, found.sweep)
         return await _answer(found, file, request, form, sweep_id, lambda: table_pieces(file, form))
@@ -92,8 +92,8 @@ async def _samples(served: Services, sweep_id: str, request: Request, form: str,
         raise
 
 
-async def _summary(served: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
-    found = await asyncio.to_thread(_found, served, sweep_id, partial)
+async def _summary(services: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
+    found = await asyncio.to_thread(_found, services, sweep_id, partial)
 
     def pieces() -> Iterator[bytes]:
         if form == ARROW:
@@ -134,28 +134,28 @@ def _varying(answer: Response) -> Response:
 
 
 def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
-    from jobs.summary import summary_csv, summary_json  # here, since scipy comes with it
+    from jobs.results.summary import summary_csv, summary_json  # here, since scipy comes with it
 
     if form == CSV:
         return summary_csv(results, sweep).encode()
     return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
 
 
-def _found(served: Services, sweep_id: str, partial: bool) -> FoundResults:
+def _found(services: Services, sweep_id: str, partial: bool) -> FoundResults:
     if partial:
-        sweep = served.store.get_sweep(sweep_id)
+        sweep = services.store.get_sweep(sweep_id)
         if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
-            return partial_results(served, sweep_id)
-    return FoundResults(sweep=_checked(served, sweep_id), results=served.results)
+            return partial_results(services, sweep_id)
+    return FoundResults(sweep=_checked(services, sweep_id), results=services.results)
 
 
-def _checked(served: Services, sweep_id: str) -> SweepRecord:
+def _checked(services: Services, sweep_id: str) -> SweepRecord:
     """Return a sweep whose files hold what was published.
 
     Conflict where the sweep's state says that there is none, NotFound where it has expired. Where a file is lost or
     damaged the sweep's files are put together again, and Unavailable says so.
     """
-    sweep = served.store.get_sweep(sweep_id)
+    sweep = services.store.get_sweep(sweep_id)
     if sweep.expired_at is not None:
         raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
     if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
@@ -166,9 +166,9 @@ def _checked(served: Services, sweep_id: str) -> SweepRecord:
     if sweep.state is SweepState.FAILED and sweep.files is None:
         raise Conflict(f"sweep {sweep_id} has failed without results: {sweep.error}")
     try:
-        served.results.check_sweep(sweep)
+        services.results.check_sweep(sweep)
     except DamagedFile as error:
-        served.store.reopen_sweep(sweep_id, error.message)
-        served.wake()
+        services.store.reopen_sweep(sweep_id, error.message)
+        services.wake()
         raise Unavailable(f"{error.message}; it is put together again, try again soon") from error
     return sweep

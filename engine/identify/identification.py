@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.canonical import content_hash
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
+from ampsweep.hashing import content_hash
+from engine.base import Engine, EngineInfo
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import select_lape
 from engine.identify.published import published_denominators, template_tokens
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from engine.identify.stats import ActivationStats
-from engine.neuron_set import NeuronSet, PatchValues
-from engine.protocol import Engine, EngineInfo
+from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 
 def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: IdentificationRequest) -> Checkpoint:

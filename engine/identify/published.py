@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ampsweep.errors import InvalidRequest
+from engine.base import Engine, GenerateRequest, Message, Sampling, ScoreRequest
 from engine.identify.stats import ActivationStats
-from engine.protocol import Engine, GenerateRequest, Message, Sampling, ScoreRequest
 
 UNCOUNTED = 5
 """Tokens at the end of a template, the head of the answer, that the published code does take off."""

@@ -22,7 +22,7 @@ from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
+class AdmittedSentence:
     """A sentence that takes part: the `place`-th (from 0) of its language, with its number of counted tokens."""
 
     language: str
@@ -142,7 +142,7 @@ class Recorder:
         own = self._languages.get(language)
         return own is not None and own.full
 
-    def admit(self, language: str, tokens: int) -> Ticket | None:
+    def admit(self, language: str, tokens: int) -> AdmittedSentence | None:
         """Take the next sentence of a language in, or return None: it has no tokens, or the language is full.
 
         None, too, is the answer for a sentence whose measurements the checkpoint had.
@@ -156,21 +156,23 @@ class Recorder:
             return None
         own.tokens += tokens
         own.sentences += 1
-        ticket = Ticket(language=language, place=own.sentences - 1, tokens=tokens)
-        return None if ticket.place in own.done else ticket
+        admission = AdmittedSentence(language=language, place=own.sentences - 1, tokens=tokens)
+        return None if admission.place in own.done else admission
 
-    def add(self, ticket: Ticket, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None) -> None:
+    def add(
+        self, admission: AdmittedSentence, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None
+    ) -> None:
         """Add a sentence's measurements, once a ticket.
 
         `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens; it is
         not looked at, and may be None, where the ticket does not want it.
         """
-        own = self._languages[ticket.language]
+        own = self._languages[admission.language]
         own.counts += counts
-        if ticket.mean_wanted:
+        if admission.mean_wanted:
             assert mean is not None, "one of the first sentences came without its mean"
-            own.keep(ticket.place, mean)
-        own.done.add(ticket.place)
+            own.keep(admission.place, mean)
+        own.done.add(admission.place)
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
 

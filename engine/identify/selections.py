@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.identify.lape import probabilities
 from engine.identify.stats import ActivationStats
-from engine.random_neurons import draw_neurons
+from engine.neurons.random_selection import draw_neurons
 
 
 def select_activated(stats: ActivationStats) -> dict[str, NDArray[np.int32]]:

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ampsweep.domain.statistic import NONE, Statistic
 from ampsweep.errors import Unavailable
-from engine.kernels.statistic import NONE, Statistic
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DeviceRow:
+class SlotEntries:
     """What a slot changes: a' = mult * a + add + coef * (the statistic of the token's activations).
 
     Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates) and
@@ -129,7 +129,7 @@ class DeviceTable:
         """How many entries the pool has left; `write` needs as many as its row has, before the old row's are free."""
         return self._capacity - sum(size for _, size in self._extents.values())
 
-    def write(self, slot: int, row: DeviceRow) -> None:
+    def write(self, slot: int, row: SlotEntries) -> None:
         """Make `row` the entries of a slot, from the next step on.
 
         Raises Unavailable, the slot being as it was, if the pool has fewer entries left than the row needs.
@@ -157,7 +157,7 @@ class DeviceTable:
         self.buffers.offsets[slot].zero_()
         self._extents.pop(slot, None)
 
-    def _block_starts(self, slot: int, row: DeviceRow) -> NDArray[np.int64]:
+    def _block_starts(self, slot: int, row: SlotEntries) -> NDArray[np.int64]:
         """Return where each block begins among the row's entries, int64 [L * B + 1], having looked the row over.
 
         A neuron that is out of range or out of order would be written outside its token: hence the assertions.

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.statistic import DEVIATION, MAX, MEAN, QUANTILE, SPREAD, STD
+from ampsweep.domain.statistic import DEVIATION, MAX, MEAN, QUANTILE, SPREAD, STD
 
 
 def take_statistics(

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engine.kernels import statistic as kinds
+from ampsweep.domain import statistic as kinds
 from engine.kernels.activation import ActivationName
 from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers

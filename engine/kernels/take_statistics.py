@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ampsweep.domain.statistic import DEVIATION, MAX, MEAN, NONE, QUANTILE, SPREAD, STD
 from engine.kernels import statistic_numba
-from engine.kernels.statistic import DEVIATION, MAX, MEAN, NONE, QUANTILE, SPREAD, STD
 
 
 def take_statistics(activations: torch.Tensor, plan: NDArray[np.int32], weights: NDArray[np.float32]) -> torch.Tensor:

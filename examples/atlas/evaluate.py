@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
+from engine.base import GenerateRequest, Sampling, Steering
+from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet
-from engine.protocol import GenerateRequest, Sampling, Steering
-from engine.transformers_engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet
 from examples.atlas.documents import ATLAS, is_held_out, read_rows
 from examples.atlas.labels import LANGUAGES
 from examples.atlas.report import Report

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.files import atomic_write
-from engine.protocol import EngineInfo
+from engine.base import EngineInfo
 from examples.atlas.labels import LANGUAGES
 from examples.atlas.shift import Shift
 

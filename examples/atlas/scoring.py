@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.edits import Edits
-from engine.protocol import ScoreRequest
-from engine.tokens import ScoredTokens, TextEncoder
+from engine.base import ScoreRequest
+from engine.steering.edits import Edits
+from engine.tokenization import ScoredTokens, TextEncoder
 
 BATCH = 512
 MAX_TOKENS = 2048

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.edits import resolve
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet
-from engine.tokens import ScoredTokens
+from ampsweep.domain.intervention import Intervention
+from engine.neurons.neuron_set import NeuronSet
+from engine.steering.edits import resolve
+from engine.tokenization import ScoredTokens
 from examples.atlas.documents import UNSPACED
 from examples.atlas.labels import LANGUAGES
 from examples.atlas.scoring import Scorer
-from jobs.data.facts import FactBook
+from jobs.data.facts import FactSet
 
 Pairs = dict[tuple[str, str], float]
 
@@ -47,7 +47,7 @@ class Shift:
 class ShiftMeter:
     """LSS over all ordered pairs of languages, the unsteered side computed once."""
 
-    def __init__(self, scorer: Scorer, neurons: NeuronSet, book: FactBook, *, limit: int, seed: int) -> None:
+    def __init__(self, scorer: Scorer, neurons: NeuronSet, book: FactSet, *, limit: int, seed: int) -> None:
         """Draw ``limit`` facts a pair (seeded) of those whose two objects differ; ``left_out`` counts the others."""
         self.scorer = scorer
         self.neurons = neurons

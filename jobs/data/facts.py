@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hashing import files_hash
-from ampsweep.folders.languages import short_code
+from ampsweep.folders.file_hashes import files_hash
 from jobs.data.language_files import language_files, stem_of
 from jobs.data.rows import distinct, read_rows
 
@@ -36,7 +36,7 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FactBook:
+class FactSet:
     """Facts in file order, and for each (relation, language) the one template that is used.
 
     That is the first one held out from training, else the first; templates whose subject does not come before the
@@ -99,13 +99,13 @@ def fact_files(folder: Path) -> list[Path]:
         ) from None
 
 
-def read_facts(folder: Path) -> FactBook:
+def read_facts(folder: Path) -> FactSet:
     """Read a folder of facts; InvalidRequest names what is wrong in which file."""
     return _read(folder, files_hash(fact_files(folder)))
 
 
 @lru_cache(maxsize=8)
-def _read(folder: Path, _hash: str) -> FactBook:
+def _read(folder: Path, _hash: str) -> FactSet:
     named = _named(folder)
     if FACTS in named:
         return _in_one_file(named[FACTS], named[TEMPLATES])
@@ -118,11 +118,11 @@ def _named(folder: Path) -> dict[str, Path]:
     return {stem: path for path in entries if (stem := stem_of(path)) in (FACTS, TEMPLATES)}
 
 
-def _in_one_file(facts: Path, templates: Path) -> FactBook:
+def _in_one_file(facts: Path, templates: Path) -> FactSet:
     rows = read_rows(facts, required=("id", "relation", "subject", "object"))
     forms = read_rows(templates, required=("relation", "language", "template"))
     ids, repeated = distinct([row.id("id") for row in rows])
-    return FactBook(
+    return FactSet(
         facts=tuple(
             Fact(id=name, relation=row.id("relation"), subject=row.texts("subject"), object=row.texts("object"))
             for name, row in zip(ids, rows, strict=True)
@@ -136,7 +136,7 @@ def _in_one_file(facts: Path, templates: Path) -> FactBook:
 
 
 @dataclass(kw_only=True)
-class _Growing:
+class _FactBuilder:
     """A fact to which each language adds its words."""
 
     relation: str
@@ -144,23 +144,23 @@ class _Growing:
     object: dict[str, str] = field(default_factory=dict)
 
 
-def _mlama(files: Mapping[str, Path], templates: Path) -> FactBook:
-    facts: dict[str, _Growing] = {}
+def _mlama(files: Mapping[str, Path], templates: Path) -> FactSet:
+    facts: dict[str, _FactBuilder] = {}
     repeated = 0
     for language, path in files.items():
         rows = read_rows(path, required=("relation", "lineid", "sub_label", "obj_label"))
         ids, again = distinct([f"{row.id('relation')}-{row.id('lineid')}" for row in rows])
         repeated += again
         for name, row in zip(ids, rows, strict=True):
-            fact = facts.setdefault(name, _Growing(relation=row.id("relation")))
+            fact = facts.setdefault(name, _FactBuilder(relation=row.id("relation")))
             fact.subject[language], fact.object[language] = row.text("sub_label"), row.text("obj_label")
     forms = read_rows(templates, required=("relation", "lang", "template"))
     chosen = ((form.id("relation"), short_code(form.text("lang")), form.text("template")) for form in forms)
     return _grown(facts, chosen, repeated)
 
 
-def _bmlama(files: Mapping[str, Path]) -> FactBook:
-    facts: dict[str, _Growing] = {}
+def _bmlama(files: Mapping[str, Path]) -> FactSet:
+    facts: dict[str, _FactBuilder] = {}
     forms: list[tuple[str, str, str]] = []
     repeated = 0
     for language, path in files.items():
@@ -169,14 +169,14 @@ def _bmlama(files: Mapping[str, Path]) -> FactBook:
         repeated += again
         for name, row in zip(ids, rows, strict=True):
             subject, prompt = row.text("subject"), row.text("prompt")
-            fact = facts.setdefault(name, _Growing(relation=name))  # each fact has its own sentence
+            fact = facts.setdefault(name, _FactBuilder(relation=name))  # each fact has its own sentence
             fact.subject[language], fact.object[language] = subject, row.text("answer")
             forms.append((name, language, prompt.replace(subject, "[X]", 1).replace(_MASK, "[Y]")))
     return _grown(facts, forms, repeated)
 
 
-def _grown(facts: Mapping[str, _Growing], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactBook:
-    return FactBook(
+def _grown(facts: Mapping[str, _FactBuilder], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactSet:
+    return FactSet(
         facts=tuple(
             Fact(id=name, relation=fact.relation, subject=fact.subject, object=fact.object)
             for name, fact in facts.items()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ampsweep.folders.languages import ENGLISH_NAMES, FLORES_CODES
+from ampsweep.domain.languages import ENGLISH_NAMES, FLORES_CODES
 
 Layout = Literal["split.language", "language", "split/language", "parallel facts"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.folders.hashing import cached_hash
+from ampsweep.folders.file_hashes import cached_hash
 from jobs.data.rows import Reading, Row, distinct, read_rows, repairs
 
 OPTIONS = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import short_code
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.documents import parse_json
+from ampsweep.domain.languages import one_language_twice, short_code
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.languages import one_language_twice, short_code
 from ampsweep.folders.text import read_all_lines
 
 T = TypeVar("T")

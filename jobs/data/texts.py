@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hashing import cached_hash
+from ampsweep.folders.file_hashes import cached_hash
 from ampsweep.folders.text import read_all_lines
 from jobs.data.language_files import TEXT_SUFFIXES, language_files
 from jobs.data.rows import Reading, Row, read_rows, repairs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.share import Truths, share_against, share_alone
-from jobs.metrics.verdict import Verdict
+from jobs.metrics.result import MetricResult
+from jobs.metrics.share import Truths, compare_shares, evaluate_share
 
 
 class Accuracy:
@@ -17,13 +17,13 @@ class Accuracy:
     higher_is_better = True
     no_effect = None
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the share, between 0 and 1."""
-        return share_alone(_correct(samples), rng)
+        return evaluate_share(_correct(samples), rng)
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the share, and its difference to the baseline's over the same items."""
-        return share_against(_correct(steered), _correct(baseline), rng)
+        return compare_shares(_correct(steered), _correct(baseline), rng)
 
 
 def _correct(samples: pa.Table) -> Truths:

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats
-from jobs.metrics.mean import mean_against, mean_alone
-from jobs.metrics.verdict import Verdict, too_few
+from jobs.metrics.mean import compare_means, evaluate_mean
+from jobs.metrics.result import MetricResult, too_few
 
 BATCH = 8
 """Sentences a batch, as in most of the published commands."""
@@ -26,16 +26,16 @@ class BatchBleu:
     higher_is_better = True
     no_effect = None
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean, on sacrebleu's scale to 100."""
-        return _of_batches(mean_alone(_scores(samples), rng), len(samples))
+        return _of_batches(evaluate_mean(_scores(samples), rng), len(samples))
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean, and its difference to the baseline's over the same batches."""
-        return _of_batches(mean_against(_scores(steered), _scores(baseline), rng), len(steered))
+        return _of_batches(compare_means(_scores(steered), _scores(baseline), rng), len(steered))
 
 
-def _of_batches(verdict: Verdict, sentences: int) -> Verdict:
+def _of_batches(verdict: MetricResult, sentences: int) -> MetricResult:
     """Return a verdict over batches with the number of sentences, and a note where there are few batches."""
     note = too_few(verdict.n, "batches") if verdict.n else None
     return replace(verdict, n=sentences, note=note)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import Floats, batches, interval
 from jobs.metrics.corpus_metrics import Bleu, ChrfPlus, CorpusMetric, counts_of
-from jobs.metrics.verdict import Verdict
+from jobs.metrics.result import MetricResult
 
 RESAMPLES = 1000
 SEED = 12345
@@ -40,24 +40,24 @@ class CorpusScore:
     higher_is_better: bool | None = True
     no_effect: float | None = None
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the corpus' score."""
         del rng
         if not len(samples):
-            return Verdict(n=0)
+            return MetricResult(n=0)
         try:
             metric = self._metric
         except _NOT_TO_BE_HAD as error:
             reason = str(error) or type(error).__name__
             note = f"sacrebleu could not get what {self.name} needs into its folder (SACREBLEU): {reason}"
-            return Verdict(n=len(samples), note=note)
+            return MetricResult(n=len(samples), note=note)
         value, signature = self._of_corpus(samples)
         low, high = interval(_resampled(metric, _counts(metric, samples)))
-        return Verdict(n=len(samples), value=value, ci_low=low, ci_high=high, signature=signature)
+        return MetricResult(n=len(samples), value=value, ci_low=low, ci_high=high, signature=signature)
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the corpus' score, and its difference to the baseline's over the same sentences."""
-        own = self.alone(steered, rng)
+        own = self.evaluate(steered, rng)
         if own.value is None:
             return own
         metric = self._metric

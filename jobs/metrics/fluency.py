@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats
-from jobs.metrics.mean import mean_against, mean_alone
-from jobs.metrics.verdict import Verdict
+from jobs.metrics.mean import compare_means, evaluate_mean
+from jobs.metrics.result import MetricResult
 
 NGRAM = 4
 _UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"  # Thai, kana, Han: no spaces between words, a character counts
@@ -44,13 +44,13 @@ class Fluency:
         """The column it reads."""
         return (self.column,)
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean."""
-        return mean_alone(self._values(samples), rng)
+        return evaluate_mean(self._values(samples), rng)
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean, and its difference to the baseline's over the same items."""
-        return mean_against(self._values(steered), self._values(baseline), rng)
+        return compare_means(self._values(steered), self._values(baseline), rng)
 
     def _values(self, samples: pa.Table) -> Floats:
         return np.array([self.of(value) for value in samples[self.column].to_pylist()], dtype=np.float64)

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats, bootstrap_mean
+from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
-from jobs.metrics.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +26,26 @@ class Mean:
     no_effect: float | None = None
     columns: tuple[str, ...] = ("score",)
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> Verdict:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean."""
-        return mean_alone(self.of(samples["score"].to_numpy()), rng)
+        return evaluate_mean(self.of(samples["score"].to_numpy()), rng)
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean, and its difference to the baseline's over the same items."""
-        return mean_against(self.of(steered["score"].to_numpy()), self.of(baseline["score"].to_numpy()), rng)
+        return compare_means(self.of(steered["score"].to_numpy()), self.of(baseline["score"].to_numpy()), rng)
 
 
-def mean_alone(values: Floats, rng: np.random.Generator) -> Verdict:
+def evaluate_mean(values: Floats, rng: np.random.Generator) -> MetricResult:
     """Return the mean of `values` [n] with its interval."""
     if not len(values):
-        return Verdict(n=0)
+        return MetricResult(n=0)
     low, high = bootstrap_mean(values, rng)
-    return Verdict(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
+    return MetricResult(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
 
 
-def mean_against(values: Floats, plain: Floats, rng: np.random.Generator) -> Verdict:
+def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> MetricResult:
     """Return the mean of `values` [n] and its difference to that of `plain` [n], the same items' in the same order."""
-    own = mean_alone(values, rng)
+    own = evaluate_mean(values, rng)
     if not own.n:
         return own
     difference = values - plain

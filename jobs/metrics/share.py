@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
-from jobs.metrics.verdict import Verdict
 
 Truths = NDArray[np.bool_]
 
 
-def share_alone(true: Truths, rng: np.random.Generator) -> Verdict:
+def evaluate_share(true: Truths, rng: np.random.Generator) -> MetricResult:
     """Return the share, between 0 and 1, of those of `true` [n] that are."""
     if not len(true):
-        return Verdict(n=0)
+        return MetricResult(n=0)
     low, high = bootstrap_mean(true.astype(np.float64), rng)
-    return Verdict(n=len(true), value=float(true.mean()), ci_low=low, ci_high=high)
+    return MetricResult(n=len(true), value=float(true.mean()), ci_low=low, ci_high=high)
 
 
-def share_against(true: Truths, plain: Truths, rng: np.random.Generator) -> Verdict:
+def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> MetricResult:
     """Return the share, and its difference to that of `plain` [n], the same items', by McNemar's exact test."""
-    own = share_alone(true, rng)
+    own = evaluate_share(true, rng)
     if not own.n:
         return own
     low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import bootstrap_mean
-from jobs.metrics.verdict import Verdict
+from jobs.metrics.result import MetricResult
 
 
 class Shift:
@@ -20,14 +20,14 @@ class Shift:
     higher_is_better = True
     no_effect = 0.5
 
-    def alone(self, samples: pa.Table, rng: np.random.Generator) -> None:
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> None:
         """Undefined without a baseline; return None."""
         del samples, rng
 
-    def against(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> Verdict:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the share, between 0 and 1."""
         if not len(steered):
-            return Verdict(n=0)
+            return MetricResult(n=0)
         shifted = (steered["score"].to_numpy() > baseline["score"].to_numpy()).astype(np.float64)
         low, high = bootstrap_mean(shifted, rng)
-        return Verdict(n=len(shifted), value=float(shifted.mean()), ci_low=low, ci_high=high)
+        return MetricResult(n=len(shifted), value=float(shifted.mean()), ci_low=low, ci_high=high)

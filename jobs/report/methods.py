@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ampsweep.canonical import content_hash
+from ampsweep.hashing import content_hash
 from jobs.metrics.bootstrap import RESAMPLES
 from jobs.metrics.corpus_score import RESAMPLES as CORPUS_RESAMPLES
 from jobs.metrics.corpus_score import SEED as CORPUS_SEED

@@ -12,7 +12,7 @@ import jinja2
 import pyarrow as pa
 
 from jobs.intervention_spec import Selection
-from jobs.metrics.verdict import FEW
+from jobs.metrics.result import FEW
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from ampsweep.folders.languages import short_code
+from ampsweep.domain.languages import short_code
 
 CLASSES = {
     **dict.fromkeys(("en", "et", "fr", "id", "it", "ja", "ms", "nl", "pt", "ru", "sw", "th", "tr", "vi", "zh"), "high"),

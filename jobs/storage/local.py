@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.files import atomic_write, sync_folder
-from jobs.storage.protocol import Stored, checked_name
+from jobs.storage.protocol import FileInfo, checked_name
 
 PROBE = "writable-probe"
 """The name of the file that `check` publishes and removes."""
@@ -50,19 +50,19 @@ class LocalStorage:
         except FileNotFoundError:
             raise _missing(name) from None
 
-    def stat(self, name: str) -> Stored:
+    def stat(self, name: str) -> FileInfo:
         """Look at a file; its `etag` has the time of its last change, which a copy that keeps dates cannot set back."""
         path = self._path(name)
         if not path.is_file():
             raise _missing(name)
         found = path.stat()
         etag = f"{found.st_ctime_ns:x}-{found.st_size:x}"
-        return Stored(size=found.st_size, modified=found.st_mtime, etag=etag)
+        return FileInfo(size=found.st_size, modified=found.st_mtime, etag=etag)
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of all files; what is being written does not count."""
-        below = self._path(folder) if folder else self._folder
-        found = (path.relative_to(self._folder) for path in below.rglob("*") if path.is_file())
+        join = self._path(folder) if folder else self._folder
+        found = (path.relative_to(self._folder) for path in join.rglob("*") if path.is_file())
         return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
 
     def delete(self, name: str) -> None:

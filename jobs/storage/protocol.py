@@ -21,7 +21,7 @@ _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]*(/[0-9A-Za-z_-][0-9A-Za-z_.-]*)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class FileInfo:
     """A file as it lies there: its bytes, when it was published (seconds since 1970), and a mark of its content.
 
     `etag` has no quotes; another content under the same name has another one.
@@ -37,7 +37,7 @@ class Storage(Protocol):
 
     @property
     def root(self) -> str:
-        """Where it is, as `storage_at` takes it: for messages, and to open the same storage in another process."""
+        """Where it is, as `open_storage` takes it: for messages, and to open the same storage in another process."""
         ...
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
@@ -52,7 +52,7 @@ class Storage(Protocol):
         """Return a file's content; NotFound if there is none."""
         ...
 
-    def stat(self, name: str) -> Stored:
+    def stat(self, name: str) -> FileInfo:
         """Look at a file; NotFound if there is none."""
         ...
 
@@ -83,7 +83,7 @@ class StoredFile:
     storage: Storage
     name: str
 
-    def stat(self) -> Stored:
+    def stat(self) -> FileInfo:
         """Look at it; NotFound if it is lost."""
         return self.storage.stat(self.name)
 

@@ -23,8 +23,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import event
 
-from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
+from ampsweep.hashing import canonical_json
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCKED_SECONDS = 20

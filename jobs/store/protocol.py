@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 from jobs.cell import Cell
 from jobs.store.records import (
-    Beat,
     CellFileState,
     CellRecord,
-    Census,
+    CellReport,
     Event,
+    Heartbeat,
     Lease,
     Page,
-    Report,
+    StoreStats,
     SweepFiles,
     SweepFilesState,
     SweepLease,
@@ -74,14 +74,16 @@ class Store(Protocol):
         """
         ...
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+    def lease_cells(
+        self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
+    ) -> list[Lease]:
         """Lease up to `limit` pending cells of sweeps in progress on one of `models`, shared out as `turns` says.
 
-        Among them, and first, are at most `alone` of those that must run alone.
+        Among them, and first, are at most `exclusive` of those that must run alone.
         """
         ...
 
-    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """Extend leases and note their progress; return those that are lost.
 
         A lease is lost when it has passed to another, or when no sweep wants the cell any more. In the second case the
@@ -89,7 +91,7 @@ class Store(Protocol):
         """
         ...
 
-    def report(self, reports: Sequence[Report]) -> list[Lease]:
+    def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         """Say how work under leases has ended; return the leases that had passed, of which nothing was written.
 
         The cells' sweeps get events and, with their last cell, become finalizing.
@@ -183,7 +185,7 @@ class Store(Protocol):
         """Return a sweep's events with an id above `after`, in order; NotFound if there is no such sweep."""
         ...
 
-    def census(self) -> Census:
+    def stats(self) -> StoreStats:
         """Count what there is, for those who watch."""
         ...
 

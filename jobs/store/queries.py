@@ -7,16 +7,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ampsweep.canonical import canonical_json
 from ampsweep.errors import InvalidRequest, NotFound
+from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
-from jobs.store.cell_books import CellBooks
+from jobs.store.cell_state import CellStateMachine
+from jobs.store.fair_share import Queued
 from jobs.store.records import Lease, SweepRecord
 from jobs.store.rows import Row, sweep_record
-from jobs.store.states import SWEEP_ACTIVE, CellState, SweepState
 from jobs.store.tables import cells, sweep_cells, sweeps
 from jobs.store.transaction import Transaction
-from jobs.store.turns import Queued
+from jobs.store.transitions import SWEEP_ACTIVE, CellState, SweepState
 
 # Statements that are run for every cell or sweep are made once: to put one together takes longer than to run it.
 _BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
@@ -62,10 +62,10 @@ def link_cells(db: sa.Connection, seq: int, wanted: Sequence[Cell], *, first: in
     db.execute(sa.insert(sweep_cells), links)
 
 
-def held_cells(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellBooks], list[Lease]]:
+def held_cells(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellStateMachine], list[Lease]]:
     """Return the cells whose lease counts, and the leases that have passed."""
     known = {cell.cell.id: cell for cell in books.cells_by_id([lease.cell.id for lease in leases])}
-    held, passed = list[CellBooks](), list[Lease]()
+    held, passed = list[CellStateMachine](), list[Lease]()
     for lease in leases:
         cell = known.get(lease.cell.id)
         if cell is not None and cell.held_under(lease):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from jobs.cell import Cell
-from jobs.store.states import CellState, SweepState
+from jobs.store.transitions import CellState, SweepState
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class SweepRecord:
     `samples` counts those of its completed cells and, as far as they are known, of its running ones; `failed_samples`
     counts those of completed cells that have an error instead of an answer. `owner` is who
     sent it, empty where nobody is told from anybody else. `files` are there once it has ended and until `expired_at`.
-    `warnings` are the plan's (`jobs.plan.Plan`).
+    `warnings` are the plan's (`jobs.planning.planner.Plan`).
     """
 
     id: str
@@ -91,8 +91,8 @@ class CellRecord:
 class Lease:
     """The right to compute a cell until `expires_at`. Every write under it names its epoch; an old one is refused.
 
-    A cell that is `alone` is to run with no other cell on its engine: an engine died with it and others in flight, and
-    whose fault that was is found out now. `tries` counts this lease and those that failed or ran out before it;
+    A cell that is `exclusive` is to run with no other cell on its engine: an engine died with it and others in flight,
+    and whose fault that was is found out now. `tries` counts this lease and those that failed or ran out before it;
     `sweep_ids` are the active sweeps that need the cell, the oldest first.
     """
 
@@ -100,7 +100,7 @@ class Lease:
     owner: str
     epoch: int
     expires_at: float
-    alone: bool = False
+    exclusive: bool = False
     tries: int = 1
     sweep_ids: tuple[str, ...] = ()
 
@@ -134,28 +134,28 @@ class CellFile:
         return 0 < self.rows == self.failed_samples
 
 
-class Ending(StrEnum):
-    """How the work under a lease ended; what it makes of the cell stands in `jobs.store.cell_books`."""
+class CellOutcome(StrEnum):
+    """How the work under a lease ended; what it makes of the cell stands in `jobs.store.cell_state`."""
 
     COMPLETED = "completed"
-    RETURNED = "returned"  # untried: no engine was ready, nobody wants it any more, the disk is full
-    SUSPECTED = "suspected"  # its engine died, with other cells in flight
+    RELEASED = "returned"  # untried: no engine was ready, nobody wants it any more, the disk is full
+    SUSPECT = "suspected"  # its engine died, with other cells in flight
     FAILED = "failed"  # by its own fault, which may pass
-    REFUSED = "refused"  # by its own fault, and would again
+    REJECTED = "refused"  # by its own fault, and would again
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CellReport:
     """What became of a leased cell: `file` comes with COMPLETED, `error` with whatever has a reason."""
 
     lease: Lease
-    ending: Ending
+    ending: CellOutcome
     file: CellFile | None = None
     error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beat:
+class Heartbeat:
     """A sign of life of a leased cell: how many of its samples are done."""
 
     lease: Lease
@@ -200,7 +200,7 @@ class SweepFilesState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Census:
+class StoreStats:
     """How much there is of everything: sweeps and cells by state, leases by who has them.
 
     `cells_asked` are those of all sweeps together, `cells_reused` those among them that were done when they were asked

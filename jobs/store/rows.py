@@ -8,11 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs.cell import Cell
-from jobs.store.cell_books import CellBooks
-from jobs.store.ledger import Ledger
+from jobs.store.cell_state import CellStateMachine
 from jobs.store.records import CellFile, Event, SweepFiles, SweepRecord
-from jobs.store.states import CellState, SweepState
+from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import sweeps
+from jobs.store.transitions import CellState, SweepState
 
 Row = sa.RowMapping
 
@@ -46,10 +46,10 @@ def sweep_record(row: Row) -> SweepRecord:
     )
 
 
-def ledger_of(row: Row) -> Ledger:
+def ledger_of(row: Row) -> SweepStateMachine:
     """Open the books of a row of `sweeps`."""
     files = row["files"]
-    return Ledger(
+    return SweepStateMachine(
         sweep_id=row["id"],
         state=SweepState(row["state"]),
         total=row["total"],
@@ -71,7 +71,7 @@ def ledger_of(row: Row) -> Ledger:
     )
 
 
-def ledger_columns(ledger: Ledger) -> dict[str, Any]:
+def ledger_columns(ledger: SweepStateMachine) -> dict[str, Any]:
     """Return the columns of `sweeps` that a ledger may have changed."""
     return {
         "state": ledger.state.value,
@@ -94,7 +94,7 @@ def ledger_columns(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def cell_books(row: Row) -> CellBooks:
+def cell_books(row: Row) -> CellStateMachine:
     """Open the books of a row of `cells`."""
     file = None
     if row["file"] is not None:
@@ -105,7 +105,7 @@ def cell_books(row: Row) -> CellBooks:
             failed_samples=row["failed_samples"],
             sample_error=row["sample_error"],
         )
-    return CellBooks(
+    return CellStateMachine(
         cell=Cell.from_dict(row["body"]),
         state=CellState(row["state"]),
         attempts=row["attempts"],
@@ -120,7 +120,7 @@ def cell_books(row: Row) -> CellBooks:
     )
 
 
-def cell_columns(books: CellBooks) -> dict[str, Any]:
+def cell_columns(books: CellStateMachine) -> dict[str, Any]:
     """Return the columns of `cells` that change."""
     file = books.file
     return {

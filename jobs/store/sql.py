@@ -12,11 +12,10 @@ import sqlalchemy as sa
 from ampsweep.errors import Conflict, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
-from jobs.ids import Ids
-from jobs.store.cell_books import CellBooks, News
-from jobs.store.census import take_census
+from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
-from jobs.store.ledger import Ledger
+from jobs.store.fair_share import allocate
+from jobs.store.ids import Ids
 from jobs.store.queries import (
     PENDING_CELLS,
     held_cells,
@@ -27,24 +26,25 @@ from jobs.store.queries import (
     sweep_row,
 )
 from jobs.store.records import (
-    Beat,
     CellFileState,
     CellRecord,
-    Census,
+    CellReport,
     Event,
+    Heartbeat,
     Lease,
     Page,
-    Report,
+    StoreStats,
     SweepFiles,
     SweepFilesState,
     SweepLease,
     SweepRecord,
 )
 from jobs.store.rows import cell_books, cell_columns, event_record, ledger_columns, sweep_record
-from jobs.store.states import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_WANTS, CellState, SweepState
+from jobs.store.stats import collect_stats
+from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transaction import CHUNK, Transaction, chunks
-from jobs.store.turns import share_out
+from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_WANTS, CellState, SweepState
 
 STEP = 500
 """Cells that one transaction resets, at most, where others wait to write."""
@@ -99,7 +99,7 @@ class SqlStore:
             known = self._store_cells(books, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
             sweep_id = self._ids.new("sweep")
-            ledger = Ledger(sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused)
+            ledger = SweepStateMachine(sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused)
             ledger.count(cell.standing for cell in known)
             values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
             sender = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
@@ -107,10 +107,10 @@ class SqlStore:
             db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
             row = sweep_row(db, sweep_id)
             link_cells(db, row["seq"], cells, first=0)
-            books.ledger(row).say("sweep.created", now)
+            books.ledger(row).emit("sweep.created", now)
         return self.get_sweep(sweep_id)
 
-    def _store_cells(self, books: Transaction, wanted: Sequence[Cell]) -> list[CellBooks]:
+    def _store_cells(self, books: Transaction, wanted: Sequence[Cell]) -> list[CellStateMachine]:
         """Insert the cells that are new, give failed ones a new chance; return those that were known."""
         known = books.cells_by_id([cell.id for cell in wanted])
         books.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
@@ -123,7 +123,7 @@ class SqlStore:
                 for ledger in books.ledgers_of([found])[cell.id]:
                     ledger.first_pending = 0
         if new := [cell for cell in wanted if cell.id not in old]:
-            same = cell_columns(CellBooks(cell=new[0]))
+            same = cell_columns(CellStateMachine(cell=new[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **same} for cell in new]
             books.db.execute(sa.insert(cells), rows)
         return known
@@ -149,17 +149,17 @@ class SqlStore:
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, Ledger.cancel)
+        return self._ask(sweep_id, SweepStateMachine.cancel)
 
     def pause_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, Ledger.pause)
+        return self._ask(sweep_id, SweepStateMachine.pause)
 
     def resume_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, Ledger.resume)
+        return self._ask(sweep_id, SweepStateMachine.resume)
 
-    def _ask(self, sweep_id: str, ask: Callable[[Ledger, float], None]) -> SweepRecord:
+    def _ask(self, sweep_id: str, ask: Callable[[SweepStateMachine, float], None]) -> SweepRecord:
         with self._write() as books:
             ask(books.ledger(sweep_row(books.db, sweep_id)), books.now)
         return self.get_sweep(sweep_id)
@@ -193,7 +193,7 @@ class SqlStore:
             row = sweep_row(books.db, lease.sweep_id)
             known = self._store_cells(books, cells)
             old = {cell.cell.id: cell for cell in known}
-            own = [old.get(cell.id) or CellBooks(cell=cell) for cell in cells]
+            own = [old.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
             books.ledger(row).extend(lease, (cell.standing for cell in own), books.now)
             link_cells(books.db, row["seq"], cells, first=row["total"])
         return self.get_sweep(lease.sweep_id)
@@ -309,10 +309,12 @@ class SqlStore:
                     found[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
         return found
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+    def lease_cells(
+        self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
+    ) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
-            chosen = suspect_cells(books.db, models, min(alone, limit))
+            chosen = suspect_cells(books.db, models, min(exclusive, limit))
             first: dict[int, int] = {}
 
             def pending(seq: int, room: int) -> list[str]:
@@ -322,7 +324,7 @@ class SqlStore:
                     first[seq] = rows[0].position
                 return [row.id for row in rows]
 
-            shared = share_out(queued_sweeps(books.db, models), limit - len(chosen), pending)
+            shared = allocate(queued_sweeps(books.db, models), limit - len(chosen), pending)
             found = books.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
             books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
             for ledger, at in [(books.ledger_at(seq), first[seq]) for _, seq in shared]:
@@ -330,7 +332,7 @@ class SqlStore:
             needed = {cell_id: tuple(at.sweep_id for at in own) for cell_id, own in books.ledgers_of(found).items()}
             return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
 
-    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
             held, lost = held_cells(books, [beat.lease for beat in beats])
@@ -338,7 +340,7 @@ class SqlStore:
             ledgers = books.ledgers_of(held)
             wanted = {cell_id for cell_id, own in ledgers.items() if any(at.state in SWEEP_WANTS for at in own)}
 
-            def change(cell: CellBooks) -> News | None:
+            def change(cell: CellStateMachine) -> CellEvent | None:
                 if cell.cell.id in wanted:
                     return cell.beat(samples[cell.cell.id, cell.epoch], books.now + ttl)
                 return cell.abandon()
@@ -346,7 +348,7 @@ class SqlStore:
             books.move(held, change)
             return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in wanted]
 
-    def report(self, reports: Sequence[Report]) -> list[Lease]:
+    def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         """See the protocol."""
         with self._write() as books:
             held, late = held_cells(books, [report.lease for report in reports])
@@ -365,7 +367,7 @@ class SqlStore:
     def _take_back(self, condition: sa.ColumnElement[bool]) -> int:
         with self._write() as books:
             found = books.cells(condition)
-            books.move(found, CellBooks.lapse)
+            books.move(found, CellStateMachine.expire)
             return len(found)
 
     def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
@@ -381,10 +383,10 @@ class SqlStore:
             ]
             books.move(damaged, lambda cell: cell.reset(reason))
 
-    def census(self) -> Census:
+    def stats(self) -> StoreStats:
         """See the protocol."""
         with self._database.reading() as db:
-            return take_census(db)
+            return collect_stats(db)
 
     @contextmanager
     def _write(self) -> Iterator[Transaction]:

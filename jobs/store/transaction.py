@@ -13,11 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs.store.cell_books import CellBooks, News
-from jobs.store.ledger import Ledger, Standing
+from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.rows import LEDGER, Row, cell_books, cell_columns, ledger_columns, ledger_of
-from jobs.store.states import SWEEP_ACTIVE, CellState
+from jobs.store.sweep_state import CellCounts, SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
+from jobs.store.transitions import SWEEP_ACTIVE, CellState
 
 CHUNK = 1000
 """Values in one condition, at most."""
@@ -58,55 +58,56 @@ class Transaction:
     def __init__(self, db: sa.Connection, now: float) -> None:
         self.db = db
         self.now = now
-        self._cells: dict[str, CellBooks] = {}
+        self._cells: dict[str, CellStateMachine] = {}
         self._read_as: dict[str, dict[str, Any]] = {}
-        self._moved: dict[str, CellBooks] = {}
-        self._ledgers: dict[int, Ledger] = {}
+        self._moved: dict[str, CellStateMachine] = {}
+        self._ledgers: dict[int, SweepStateMachine] = {}
         self._linked: dict[str, list[int]] = {}
 
-    def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellBooks]:
+    def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellStateMachine]:
         """Read the cells that meet a condition, the first `limit` by id."""
         rows = self.db.execute(sa.select(cells).where(condition).order_by(cells.c.id).limit(limit)).mappings()
         return [self._opened(row) for row in rows]
 
-    def cells_by_id(self, ids: Sequence[str]) -> list[CellBooks]:
+    def cells_by_id(self, ids: Sequence[str]) -> list[CellStateMachine]:
         """Read cells, in the order of `ids`; those unknown are left out."""
         new = [cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._cells]
         for some in chunks(new):
             self.cells(cells.c.id.in_(some))
         return [self._cells[cell_id] for cell_id in ids if cell_id in self._cells]
 
-    def ledger(self, row: Row) -> Ledger:
+    def ledger(self, row: Row) -> SweepStateMachine:
         """Open the books of a sweep; `row` has at least the columns LEDGER."""
         return self._ledgers.setdefault(row["seq"], ledger_of(row))
 
-    def ledger_at(self, seq: int) -> Ledger:
+    def ledger_at(self, seq: int) -> SweepStateMachine:
         """Return the books of a sweep that are open."""
         return self._ledgers[seq]
 
-    def ledgers_of(self, moving: Iterable[CellBooks]) -> dict[str, list[Ledger]]:
+    def ledgers_of(self, moving: Iterable[CellStateMachine]) -> dict[str, list[SweepStateMachine]]:
         """Return for each cell the books of the active sweeps that need it, the oldest first."""
         ids = [books.cell.id for books in moving]
         for some in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._linked]):
             self._link(some)
         return {cell_id: [self._ledgers[seq] for seq in self._linked[cell_id]] for cell_id in ids}
 
-    def move(self, moving: Sequence[CellBooks], change: Callable[[CellBooks], News | None]) -> None:
+    def move(self, moving: Sequence[CellStateMachine], change: Callable[[CellStateMachine], CellEvent | None]) -> None:
         """Change the books of cells, and let every sweep that needs them follow."""
         ledgers = self.ledgers_of(moving)
         for books in moving:
-            before, news = books.standing, change(books)
-            kind, data = news or (None, {})
+            before, pending_events = books.standing, change(books)
+            kind, data = pending_events or (None, {})
             self._moved[books.cell.id] = books
             for ledger in ledgers[books.cell.id]:
                 ledger.cell_moved(before, books.standing, kind, self.now, cell_id=books.cell.id, **data)
 
-    def standings(self, seq: int) -> list[Standing]:
+    def standings(self, seq: int) -> list[CellCounts]:
         """Return how all cells of a sweep stand."""
         query = sa.select(cells.c.state, cells.c.samples, cells.c.failed_samples).join(sweep_cells)
         rows = self.db.execute(query.where(sweep_cells.c.sweep_seq == seq))
         return [
-            Standing(state=CellState(state), samples=samples, failed_samples=failed) for state, samples, failed in rows
+            CellCounts(state=CellState(state), samples=samples, failed_samples=failed)
+            for state, samples, failed in rows
         ]
 
     def write(self) -> None:
@@ -115,17 +116,17 @@ class Transaction:
         _rewrite(self.db, cells, moved)
         ledgers = sorted(self._ledgers.items())
         for _, ledger in ledgers:
-            ledger.settle(self.now)
+            ledger.advance(self.now)
         _rewrite(self.db, sweeps, [({"seq": seq}, ledger_columns(ledger)) for seq, ledger in ledgers])
-        news = [
+        pending_events = [
             {"sweep_seq": seq, "id": event.id, "type": event.type, "data": event.data, "created_at": event.created_at}
             for seq, ledger in ledgers
-            for event in ledger.news
+            for event in ledger.pending_events
         ]
-        if news:
-            self.db.execute(sa.insert(events), news)
+        if pending_events:
+            self.db.execute(sa.insert(events), pending_events)
 
-    def _opened(self, row: Row) -> CellBooks:
+    def _opened(self, row: Row) -> CellStateMachine:
         if row["id"] not in self._cells:
             self._cells[row["id"]] = cell_books(row)
             self._read_as[row["id"]] = {name: row[name] for name in ("id", "state", "epoch")}

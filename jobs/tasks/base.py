@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ampsweep.folders.hashing import files_hash
+from ampsweep.folders.file_hashes import files_hash
 from jobs.cell import TaskRef
 from jobs.data.rows import REPAIRS
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, Call
+from jobs.metrics.base import Metric
 from jobs.sample import Sample
+from jobs.tasks.requests import Answer, Call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class ItemSet:
 class Task(Protocol):
     """A way to ask and to score. It holds no state; `folder` is that of the data set a TaskRef names.
 
-    `version` is part of a cell's id: it grows with every change to what is asked or how it is scored. `compares` says
-    that a cell needs a second language (`TaskRef.target_language`), the one being steered to. `chats` says that there
-    is something to ask in a chat.
+    `version` is part of a cell's id: it grows with every change to what is asked or how it is scored.
+    `needs_target_language` says that a cell needs a second language (`TaskRef.target_language`), the one being steered
+    to. `supports_chat` says that there is something to ask in a chat.
     """
 
     @property
@@ -61,12 +61,12 @@ class Task(Protocol):
         ...
 
     @property
-    def compares(self) -> bool:
+    def needs_target_language(self) -> bool:
         """Whether a cell needs a second language."""
         ...
 
     @property
-    def chats(self) -> bool:
+    def supports_chat(self) -> bool:
         """Whether the model can be asked through its chat template."""
         ...
 
@@ -89,7 +89,7 @@ class Task(Protocol):
         """Return the languages the data has; InvalidRequest where it is not there."""
         ...
 
-    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+    def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with what only the data can tell, the hash of all that its items come from."""
         ...
 
@@ -106,17 +106,17 @@ class Task(Protocol):
         ...
 
 
-class OfFiles(ABC):
+class FileTask(ABC):
     """What tasks have in common whose items come from files that can be named."""
 
-    chats = True
+    supports_chat = True
     limit_draws = False
 
     @abstractmethod
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
         """Return the files that the items of a language come from."""
 
-    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+    def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its files' names and bytes, and what the reader did to the data."""
         files = files_hash(self.files(folder, ref.split, ref.data_language))
         return replace(ref, data_hash=files, repairs=tuple(sorted(self.repairs(folder, ref).items())))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.data.language_files import language_files
-from jobs.tasks.base import OfFiles
+from jobs.tasks.base import FileTask
 
 
-class ByLanguage(OfFiles):
+class ByLanguage(FileTask):
     """The files of a data set that `jobs.data.language_files` finds, each the whole of a language."""
 
-    compares = False
+    needs_target_language = False
     default_split = None
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:

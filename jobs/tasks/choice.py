@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.requests import Answer
 from jobs.sample import Sample
 from jobs.tasks.base import Item, failed, scored
+from jobs.tasks.requests import Answer
 
 
 def chosen(item: Item, answers: Sequence[Answer], *, label: int) -> Sample:

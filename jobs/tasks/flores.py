@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ampsweep.folders.languages import ENGLISH_NAMES
+from ampsweep.domain.languages import ENGLISH_NAMES
 from jobs.cell import TaskRef
 from jobs.data.texts import Text, read_aligned, read_texts, text_files
+from jobs.metrics.base import Metric
 from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, GenerateCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
+from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.requests import Answer, GenerateCall
 
 SOURCE = "en"
 NEW_TOKENS = 256
@@ -22,7 +22,7 @@ PAPER_TOKENS = 50
 """So many the published code writes, whatever comes; nothing but the end-of-sequence token stops it."""
 
 
-class Flores(OfFiles):
+class Flores(FileTask):
     """An English sentence to be translated into the data's language; `gold` is the translation there is.
 
     `targeted` tells whether the prompt names the language: where it does not, only the steering can. A limit takes the
@@ -33,7 +33,7 @@ class Flores(OfFiles):
     """
 
     version = 2
-    compares = False
+    needs_target_language = False
     default_data = "flores200"
     default_split = "devtest"
 

@@ -10,23 +10,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ampsweep.canonical import content_hash
 from ampsweep.errors import InvalidRequest
+from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts, text_files
+from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
-from jobs.metrics.identified import IN_DATA, IN_TARGET
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, GenerateCall
+from jobs.metrics.language_share import IN_DATA, IN_TARGET
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
+from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.requests import Answer, GenerateCall
 
 NEW_TOKENS = 64
 """Tokens of a continuation, at most."""
 IDENTIFIER = "py3langid"
 
 
-class Generation(OfFiles):
+class Generation(FileTask):
     """Each text is gone on from, greedily; `completion` is what came, `prediction` the language it is in.
 
     Languages are told apart by py3langid, whose model lies in its package; `score` is how sure it is, from 0 to 1. A
@@ -37,7 +37,7 @@ class Generation(OfFiles):
     name = "generation"
     version = 2
     metrics: tuple[Metric, ...] = (IN_TARGET, IN_DATA, REPETITION, LENGTH)
-    compares = False
+    needs_target_language = False
     default_data = "flores200"
     default_split = "devtest"
 
@@ -49,11 +49,11 @@ class Generation(OfFiles):
         """Return the file of a language."""
         return [text_files(folder, split or self.default_split, default=self.default_split)[language]]
 
-    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+    def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its file, and of what tells languages apart."""
         if find_spec(IDENTIFIER) is None:
             raise InvalidRequest(f"the task {self.name} needs {IDENTIFIER}: install ampsweep[tasks]", param="name")
-        files = super().settle(folder, ref).data_hash
+        files = super().resolve(folder, ref).data_hash
         return replace(ref, data_hash=content_hash([files, metadata.version(IDENTIFIER)], length=64))
 
     def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:

@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 
 from ampsweep.errors import Conflict
-from jobs.catalog import Catalog
 from jobs.cell import Cell, TaskRef
-from jobs.ports import Turn
-from jobs.requests import Call, ScoreCall
+from jobs.execution import Turn
+from jobs.planning.catalog import Catalog
 from jobs.tasks.base import Item, ItemSet, Task
-from jobs.tasks.harness.task import PREFIX
+from jobs.tasks.lm_eval.task import PREFIX
 from jobs.tasks.registry import task_of
+from jobs.tasks.requests import Call, ScoreCall
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -26,7 +26,7 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
     if task.version != ref.version:
         raise Conflict(f"cell {cell.id} is for version {ref.version} of {ref.name}, here is {task.version}; plan anew")
     folder = catalog.data_set(ref.data or task.default_data)
-    if task.settle(folder, ref) != ref:
+    if task.resolve(folder, ref) != ref:
         raise Conflict(f"the data of {ref.name} has changed since cell {cell.id} was planned; submit the sweep again")
     found = task.items(folder, ref, seed=cell.seed)
     return replace(found, items=tuple(complete(_checked(item), ref) for item in found.items))

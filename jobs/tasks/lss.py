@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hashing import files_hash
+from ampsweep.folders.file_hashes import files_hash
 from jobs.cell import TaskRef
-from jobs.data.facts import Fact, FactBook, fact_files, plain, read_facts
+from jobs.data.facts import Fact, FactSet, fact_files, plain, read_facts
 from jobs.data.rows import repairs
-from jobs.metrics.metric import Metric
+from jobs.metrics.base import Metric
 from jobs.metrics.shift import Shift
-from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
+from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.requests import Answer, ScoreCall
 
 UNSPACED = frozenset({"ja", "th", "zh"})
 """Languages written without spaces between words: no space stands before an object there."""
 
 
-class Lss(OfFiles):
+class Lss(FileTask):
     """A sample's `score` is d(T|L); its calls are the object of T, then that of L, both after the premise of L.
 
     `prediction` is the language of the likelier object; there is no gold answer. Where the data is not the same in all
@@ -44,7 +44,7 @@ class Lss(OfFiles):
 
     name = "lss"
     metrics: tuple[Metric, ...] = (Shift(),)
-    compares = True
+    needs_target_language = True
     limit_draws = True
     default_data = "atlas"
     default_split = None
@@ -63,12 +63,12 @@ class Lss(OfFiles):
         del split, language
         return fact_files(folder)
 
-    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+    def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its files; `shared_by` stays only where a fact is not in all of them.
 
         Raises InvalidRequest where no fact is.
         """
-        settled = super().settle(folder, ref)
+        settled = super().resolve(folder, ref)
         if not ref.shared_by:
             return settled
         bases, targets = ref.shared_by
@@ -128,7 +128,7 @@ class Lss(OfFiles):
         likelier = item.meta["target" if target > base else "base"]
         return scored(item, answers, score=target - base, prediction=likelier)
 
-    def _item(self, book: FactBook, fact: Fact, ref: TaskRef) -> Item | None:
+    def _item(self, book: FactSet, fact: Fact, ref: TaskRef) -> Item | None:
         premise = book.premise(fact, ref.data_language)
         target, base = self._objects(fact, ref)
         if premise is None or target is None or base is None or (_same(target, base) and not self._paper):

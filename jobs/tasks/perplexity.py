@@ -10,14 +10,14 @@ import numpy as np
 
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts, text_files
+from jobs.metrics.base import Metric
 from jobs.metrics.mean import Mean
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, ScoreCall
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, OfFiles, failed, scored
+from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.requests import Answer, ScoreCall
 
 
-class Perplexity(OfFiles):
+class Perplexity(FileTask):
     """Each sentence alone, after the token that begins a text; `score` is the mean negative log-probability, in nats.
 
     `perplexity` is the mean over sentences of exp(score); `nll` that of the score itself, which is what the mode
@@ -27,8 +27,8 @@ class Perplexity(OfFiles):
 
     name = "perplexity"
     version = 2
-    compares = False
-    chats = False
+    needs_target_language = False
+    supports_chat = False
     default_data = "flores200"
     default_split = "devtest"
 

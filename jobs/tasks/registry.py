@@ -9,8 +9,8 @@ from jobs.cell import TaskRef
 from jobs.tasks.base import Task
 from jobs.tasks.flores import Flores
 from jobs.tasks.generation import Generation
-from jobs.tasks.harness.task import PREFIX, LmEval
 from jobs.tasks.include import Include
+from jobs.tasks.lm_eval.task import PREFIX, LmEval
 from jobs.tasks.lss import Lss
 from jobs.tasks.perplexity import Perplexity
 from jobs.tasks.xcopa import Xcopa

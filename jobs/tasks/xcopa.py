@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ampsweep.canonical import content_hash
+from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef
 from jobs.data.rows import Reading, repairs
 from jobs.data.xcopa_files import Question, XcopaItem, questions_of_most, read_xcopa, xcopa_files
 from jobs.metrics.accuracy import Accuracy
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, ScoreCall
+from jobs.metrics.base import Metric
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, OfFiles
+from jobs.tasks.base import FileTask, Item, ItemSet
 from jobs.tasks.choice import chosen
+from jobs.tasks.requests import Answer, ScoreCall
 
 CONNECTORS = {
     "et": {"cause": "sest", "effect": "seetõttu"},
@@ -38,7 +38,7 @@ DOTLESS = frozenset({"az", "tr"})
 _IN_LOWER_CASE = {"I": "ı", "İ": "i"}
 
 
-class Xcopa(OfFiles):
+class Xcopa(FileTask):
     """The premise without its full stop, a connector, then each option with a lower-case first letter.
 
     `prediction` and `gold` are "0" or "1"; `score` is the predicted option's log-probability (the sum over its tokens,
@@ -51,7 +51,7 @@ class Xcopa(OfFiles):
 
     name = "xcopa"
     metrics: tuple[Metric, ...] = (Accuracy(),)
-    compares = False
+    needs_target_language = False
     default_data = "xcopa"
     default_split = "test"
 
@@ -69,9 +69,9 @@ class Xcopa(OfFiles):
         assert split is not None
         return [xcopa_files(folder, split)[language]]
 
-    def settle(self, folder: Path, ref: TaskRef) -> TaskRef:
+    def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its file, and of the questions that other files put right."""
-        settled = super().settle(folder, ref)
+        settled = super().resolve(folder, ref)
         questions = self._questions_of_most(folder, ref)
         if not questions:
             return settled

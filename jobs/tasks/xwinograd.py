@@ -8,12 +8,12 @@ from pathlib import Path
 from jobs.cell import TaskRef
 from jobs.data.xwinograd_files import XwinogradItem, read_xwinograd
 from jobs.metrics.accuracy import Accuracy
-from jobs.metrics.metric import Metric
-from jobs.requests import Answer, ScoreCall
+from jobs.metrics.base import Metric
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.by_language import ByLanguage
 from jobs.tasks.choice import chosen
+from jobs.tasks.requests import Answer, ScoreCall
 
 
 class Xwinograd(ByLanguage):

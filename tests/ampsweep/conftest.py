@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.ampsweep.served import Served, served
+from tests.ampsweep.client.served import Served, served
 
 SPEC: dict[str, Any] = {
     "name": "first-look",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ampsweep.bundled import ATLAS_FOLDER
-from ampsweep.canonical import file_hash
+from ampsweep.hashing import file_hash
 
 
 def test_the_bundled_facts_are_what_they_were() -> None:

@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
-from ampsweep.cli.batch_line import parse
-from ampsweep.cli.json_option import json_object
+from ampsweep.cli.commands.batch_line import parse
+from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.server.settings import read_settings
 from ampsweep.documents import parse_json, parse_yaml
 from ampsweep.errors import InvalidRequest
-from ampsweep.settings import read_settings
 from ampsweep.spec_file import read_spec
 from jobs.data.rows import read_rows
 

@@ -13,7 +13,7 @@ import pytest
 from ampsweep.cli.checks.server import server as check_server
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection
 from ampsweep.proxies import proxy_of
-from tests.ampsweep.both_clients import KINDS, opened
+from tests.ampsweep.client.both_clients import KINDS, opened
 
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens

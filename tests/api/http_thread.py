@@ -11,17 +11,17 @@ from typing import Any
 
 from tests.api.live import listening
 from tests.api.served import Server, serving
-from tests.worker.house import House
+from tests.worker.server_stack import ServerStack
 
 
 @contextmanager
-def in_a_thread(house: House, **options: Any) -> Iterator[tuple[str, Server]]:
+def in_a_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
     """Serve; yield the URL, and the server itself, whose parts belong to the other thread's event loop."""
     told: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with serving(house, **options) as server, listening(server) as url:
+        async with serving(stack, **options) as server, listening(server) as url:
             told.put((url, server, asyncio.get_running_loop(), stop))
             await stop.wait()
 

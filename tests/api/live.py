@@ -9,8 +9,8 @@ from contextlib import aclosing, asynccontextmanager, closing
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
-from ampsweep.cli import http_server
-from engine.protocol import Chunk, GenerateRequest
+from ampsweep.cli.server import http_server
+from engine.base import Chunk, GenerateRequest
 from tests.api.served import Server
 
 

@@ -12,18 +12,18 @@ import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.bell import Bell
-from api.door import ALWAYS_OPEN, Door
-from api.keys import ApiKey, KeyFile, KeyScope
-from api.limits import Limits
-from api.rates import Rates
+from api.auth.api_keys import ApiKey, KeyFile, KeyScope
+from api.auth.authentication import ALWAYS_OPEN, AuthPolicy
+from api.auth.limits import Limits
+from api.auth.rate_limit import Rates
+from api.http.change_notifier import ChangeNotifier
 from api.services import Services
-from jobs.store.states import SWEEP_ENDED
-from tests.worker.house import SPEC, House, until
+from jobs.store.transitions import SWEEP_ENDED
+from tests.worker.server_stack import SPEC, ServerStack, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
 from worker.local_pool import LocalPool
-from worker.neuron_finder import NeuronFinder
+from worker.neuron_set_service import PoolNeuronSetService
 
 LIMITS = Limits(body_bytes=100_000, requests_a_minute=None)
 
@@ -34,8 +34,8 @@ class Server:
 
     app: FastAPI
     http: httpx.AsyncClient
-    house: House
-    bell: Bell
+    stack: ServerStack
+    notifier: ChangeNotifier
     pool: LocalPool
     dispatcher: Dispatcher
     keys: KeyFile
@@ -53,7 +53,7 @@ class Server:
         return body
 
     async def ended(self, sweep_id: str) -> None:
-        await until(self.bell, lambda: self.house.store.get_sweep(sweep_id).state in SWEEP_ENDED)
+        await until(self.notifier, lambda: self.stack.store.get_sweep(sweep_id).state in SWEEP_ENDED)
 
     async def done(self, **changes: Any) -> str:
         sweep_id: str = (await self.submit(**changes))["id"]
@@ -63,7 +63,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    house: House,
+    stack: ServerStack,
     *,
     working: bool = True,
     limits: Limits = LIMITS,
@@ -72,39 +72,41 @@ async def serving(
     **engine: Any,
 ) -> AsyncIterator[Server]:
     """Serve; `working` False leaves the dispatcher still, so that sweeps stay as they were sent."""
-    bell = Bell()
-    keys = KeyFile(house.data / "keys.json")
-    async with house.pool(**engine) as pool:
-        dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
-        finder = NeuronFinder(
+    notifier = ChangeNotifier()
+    keys = KeyFile(stack.data / "keys.json")
+    async with stack.pool(**engine) as pool:
+        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+        finder = PoolNeuronSetService(
             pool,
-            catalog=house.catalog,
-            neuron_sets=house.neuron_sets,
-            identifications=house.identifications,
+            catalog=stack.catalog,
+            neuron_sets=stack.neuron_sets,
+            identifications=stack.identifications,
         )
         services = Services(
-            store=house.store,
-            results=house.results,
-            catalog=house.catalog,
-            neuron_sets=house.neuron_sets,
-            completions=PoolCompletions(pool, catalog=house.catalog, neuron_sets=house.neuron_sets),
+            store=stack.store,
+            results=stack.results,
+            catalog=stack.catalog,
+            neuron_sets=stack.neuron_sets,
+            completions=PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets),
             neuron_maker=finder,
             muscle=pool,
-            bell=bell,
+            notifier=notifier,
             wake=dispatcher.wake,
-            tally=dispatcher.tally,
+            dispatcher_stats=dispatcher.dispatcher_stats,
             limits=limits,
             event_poll=60.0,
         )
         rates = Rates(limits.requests_a_minute, now=lambda: 0.0)
-        door = Door(keys, exposed=exposed, rates=rates, open_paths=open_paths)
-        app = await asyncio.to_thread(create_app, services, door)  # what it imports takes its time
+        policy = AuthPolicy(keys, exposed=exposed, rates=rates, open_paths=open_paths)
+        app = await asyncio.to_thread(create_app, services, policy)  # what it imports takes its time
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:
             dispatcher.start()
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-                yield Server(app=app, http=http, house=house, bell=bell, pool=pool, dispatcher=dispatcher, keys=keys)
+                yield Server(
+                    app=app, http=http, stack=stack, notifier=notifier, pool=pool, dispatcher=dispatcher, keys=keys
+                )
         finally:
             await finder.stop()
             await dispatcher.stop()

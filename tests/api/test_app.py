@@ -10,7 +10,7 @@ import pytest
 
 from api.app import openapi_document
 from tests.api.served import serving
-from tests.worker.house import House
+from tests.worker.server_stack import ServerStack
 
 HEAVY = (
     "torch",
@@ -33,8 +33,8 @@ def test_the_http_layer_brings_nothing_heavy_and_no_engine() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_document_lists_every_route(house: House) -> None:
-    async with serving(house, working=False) as server:
+async def test_the_document_lists_every_route(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
         document = (await server.http.get("/v1/openapi.json")).json()
     assert {"/v1/sweeps", "/v1/sweeps/{sweep_id}/events", "/v1/completions", "/healthz", "/readyz"} <= set(
         document["paths"]

@@ -18,12 +18,12 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from api.keys import KeyScope
+from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.http_thread import in_a_thread
-from tests.worker.house import SPEC, House
+from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.processes
 
@@ -45,8 +45,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("house")
-    house = House.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock(), RandomIds()))
-    with in_a_thread(house) as (url, server):
+    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock(), RandomIds()))
+    with in_a_thread(stack) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         with httpx.Client(base_url=url, headers=headers) as client:
             sweep = client.post("/v1/sweeps", json=SPEC).json()
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             (neurons,) = client.get("/v1/neuron-sets").json()["data"]
         schema = schemathesis.openapi.from_url(f"{url}/v1/openapi.json", headers=headers)
         yield Served(schema=schema, headers=headers, sweep_id=sweep["id"], neurons=neurons["id"])
-    house.store.close()
+    stack.store.close()
 
 
 def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import pytest
 
-from api.keys import KeyScope
+from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import serving
-from tests.worker.house import SPEC, House
+from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
 
@@ -82,10 +82,10 @@ async def test_no_name_leads_out_of_the_house(tmp_path: Path, outside: Path, ope
     home = tmp_path / "home"
     home.mkdir()
     store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds())
-    house = House.build(home, store=store)
+    stack = ServerStack.build(home, store=store)
     names = payloads()
     assert len(set(names)) == 300
-    async with serving(house, working=False) as server:
+    async with serving(stack, working=False) as server:
         server.http.headers.update(server.key(KeyScope.ADMIN)[1])
         before = everything(outside)
         opened.clear()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ampsweep.settings import PREFIX, Settings, read_settings
+from ampsweep.cli.server.settings import PREFIX, Settings, read_settings
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT, read_stages
 

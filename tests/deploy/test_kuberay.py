@@ -12,7 +12,7 @@ import pytest
 import ray
 import yaml
 
-from ampsweep.settings import PREFIX, Settings
+from ampsweep.cli.server.settings import PREFIX, Settings
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT
 

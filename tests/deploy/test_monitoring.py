@@ -14,12 +14,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.keys import KeyScope
+from api.auth.api_keys import KeyScope
 from tests.api.http_thread import in_a_thread
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.test_compose import SERVICES
 from tests.deploy.test_kuberay import SERVER
-from tests.worker.house import SPEC, House
+from tests.worker.server_stack import SPEC, ServerStack
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "ampsweep.json").read_text("utf-8"))
@@ -39,8 +39,8 @@ MONITOR: dict[str, Any] = yaml.safe_load((DEPLOY / "kuberay-monitoring" / "podmo
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a server that has done a sweep answers a Prometheus which asks as the one in compose.yaml does."""
-    house = House.build(tmp_path_factory.mktemp("house"))
-    with in_a_thread(house) as (url, server), httpx.Client(base_url=url) as client:
+    stack = ServerStack.build(tmp_path_factory.mktemp("house"))
+    with in_a_thread(stack) as (url, server), httpx.Client(base_url=url) as client:
         _, submits = server.key(KeyScope.SUBMIT)
         sweep = client.post("/v1/sweeps", json=SPEC, headers=submits).json()
         _, reads = server.key(KeyScope.READ)

@@ -11,7 +11,7 @@ import typer
 
 import api.routes
 from ampsweep.cli import app
-from ampsweep.settings import Settings
+from ampsweep.cli.server.settings import Settings
 from tests.docs.pages import DOCS
 
 

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
-from jobs.schema import SAMPLES, SUMMARY
+from jobs.results.schema import SAMPLES, SUMMARY
 from tests.docs.pages import DOCS, blocks, prose
 
 PAGE = DOCS / "results.md"

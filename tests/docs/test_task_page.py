@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from jobs.requests import Answer
+from jobs.tasks.requests import Answer
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "bring-a-task.md"

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.intervention import Intervention
-from engine.neuron_set import NeuronSet, PatchValues
-from engine.protocol import Engine, EngineInfo, Steering
-from engine.transformers_engine import TransformersEngine
-from engine.vllm_engine import VllmEngine
-from engine.vllm_patch.launch import VllmSettings
+from ampsweep.domain.intervention import Intervention
+from engine.base import Engine, EngineInfo, Steering
+from engine.hf.engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings
 from tests.models import Family, tiny_model
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Both:
     """The engines, with the same neuron set loaded, and the loop they live in."""
 
     vllm: VllmEngine
-    oracle: TransformersEngine
+    reference: TransformersEngine
     neurons: NeuronSet
     runner: asyncio.Runner
 
@@ -54,14 +54,14 @@ def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterat
     """Open the two engines on a tiny model of `family` that has a chat template; close them after."""
     tiny_model(family, folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    oracle = TransformersEngine(folder)
-    neurons = random_neurons(oracle.info)
+    reference = TransformersEngine(folder)
+    neurons = random_neurons(reference.info)
     with asyncio.Runner() as runner:
         vllm = runner.run(VllmEngine.open(folder, settings=settings))
-        engines: tuple[Engine, ...] = (vllm, oracle)
+        engines: tuple[Engine, ...] = (vllm, reference)
         for engine in engines:
             engine.add_neurons(neurons)
-        yield Both(vllm=vllm, oracle=oracle, neurons=neurons, runner=runner)
+        yield Both(vllm=vllm, reference=reference, neurons=neurons, runner=runner)
         for engine in engines:
             runner.run(engine.close())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.transformers_engine import TransformersEngine
+from engine.hf.engine import TransformersEngine
 from tests.models import Family, tiny_model
 
 
@@ -31,7 +31,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family],
 
 
 @pytest.fixture(scope="session")
-def oracle(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Family], TransformersEngine]]:
+def reference(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Family], TransformersEngine]]:
     """Return the transformers engine on a tiny model, loaded at the first call."""
     loaded: dict[Family, TransformersEngine] = {}
 

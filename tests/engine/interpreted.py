@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.vllm_patch.launch import RunnerName
+    from engine.vllm.launch import RunnerName
 
 _version = importlib.metadata.version
 
@@ -40,8 +40,8 @@ def allow_triton() -> None:
 
 async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
     """Open the engine, run the load, close it."""
-    from engine.vllm_engine import VllmEngine
-    from tests.engine.mixed_load import SETTINGS, run_load
+    from engine.vllm.engine import VllmEngine
+    from tests.engine.vllm.mixed_load import SETTINGS, run_load
 
     preempted: list[str] = []
 

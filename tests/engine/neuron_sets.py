@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from engine.neuron_set import NeuronSet, PatchValues
+from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 
 def make_neuron_set(

@@ -17,7 +17,7 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_files
 from engine.checkpoint import check_checkpoint, check_tokenizer
-from engine.transformers_engine import TransformersEngine
+from engine.hf.engine import TransformersEngine
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

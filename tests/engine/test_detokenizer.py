@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from engine.base import Sampling
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts
-from engine.protocol import Sampling
-from engine.vllm_requests import AnswerReader
+from engine.vllm.requests import AnswerReader
 from tests.engine.tokenizers import EOS, byte_level, sentence_piece
 from tests.models import Family
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
+from engine.base import Chunk, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
-from engine.intervention import Intervention
-from engine.protocol import Chunk, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
 from tests.engine.neuron_sets import make_neuron_set
 
 NEURONS = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)

@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from engine.transformers_engine import TransformersEngine
-from engine.vllm_engine import VllmEngine
-from tests.engine.mixed_load import SETTINGS, assert_same, run_load
+from engine.hf.engine import TransformersEngine
+from engine.vllm.engine import VllmEngine
+from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
 from tests.models import Family
 
 pytestmark = pytest.mark.engine
@@ -34,12 +34,12 @@ def _vllm_in_one_process_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("family", get_args(Family))
 def test_a_family_answers_as_the_oracle_does(
-    family: Family, model_folder: Callable[[Family], Path], oracle: Callable[[Family], TransformersEngine]
+    family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
     """Generated, scored and recorded in one batch, steered by several interventions and not at all."""
 
     async def check() -> None:
-        expected = await run_load(oracle(family))
+        expected = await run_load(reference(family))
         engine = await VllmEngine.open(model_folder(family), settings=SMALL)
         try:
             assert_same(await run_load(engine), expected)

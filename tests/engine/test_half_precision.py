@@ -20,12 +20,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ampsweep.bundled import ATLAS_MODEL
-from engine.intervention import Intervention
-from engine.protocol import Engine, ScoreRequest, Steering
-from engine.transformers_engine import TransformersEngine
-from engine.vllm_engine import VllmEngine
+from ampsweep.domain.intervention import Intervention
+from engine.base import Engine, ScoreRequest, Steering
+from engine.hf.engine import TransformersEngine
+from engine.vllm.engine import VllmEngine
 from tests.engine.both_engines import random_neurons
-from tests.engine.mixed_load import SETTINGS
+from tests.engine.vllm.mixed_load import SETTINGS
 from tests.models import Family
 
 pytestmark = pytest.mark.engine
@@ -85,12 +85,12 @@ def test_the_engines_differ_by_rounding_alone(
             await scored(await VllmEngine.open(folder, dtype=dtype, settings=HOST)),
         )
 
-    exact, oracle, ours = asyncio.run(check())
-    unsteered = ours[0] - oracle[0]
+    exact, reference, ours = asyncio.run(check())
+    unsteered = ours[0] - reference[0]
     assert rms(unsteered) > 0, "nothing was rounded"
     for at, raw in enumerate(INTERVENTIONS, start=1):
         assert rms(exact[at] - exact[0]) > 5 * RMS_FACTOR * rms(unsteered), f"{raw} hardly does anything"
-        difference = ours[at] - oracle[at]
+        difference = ours[at] - reference[at]
         assert rms(difference) <= RMS_FACTOR * rms(unsteered), raw
         assert np.abs(difference).max() <= LARGEST_FACTOR * np.abs(unsteered).max(), raw
-        assert rms(ours[at] - exact[at]) <= RMS_FACTOR * rms(oracle[at] - exact[at]), raw
+        assert rms(ours[at] - exact[at]) <= RMS_FACTOR * rms(reference[at] - exact[at]), raw

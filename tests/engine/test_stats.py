@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from engine.base import Engine, GenerateRequest, Sampling, ScoreRequest
 from engine.fake import FakeEngine
-from engine.protocol import Engine, GenerateRequest, Sampling, ScoreRequest
+from engine.hf.engine import TransformersEngine
 from engine.stats import EngineStats
-from engine.transformers_engine import TransformersEngine
 from tests.models import Family
 
 TEXT = "in the beginning there was the sea and the wind"
@@ -47,9 +47,9 @@ def test_the_fake_engine_counts_bytes_and_words() -> None:
 
 
 def test_the_oracle_counts_each_answer_and_gives_way_a_step_at_a_time(
-    oracle: Callable[[Family], TransformersEngine],
+    reference: Callable[[Family], TransformersEngine],
 ) -> None:
-    engine = oracle("llama")
+    engine = reference("llama")
     before, during, after = asyncio.run(worked(engine))
     counted = since(before, after)
     assert (counted["generated_tokens"], counted["steps"]) == (12, 13)

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
-from engine.protocol import Chunk, GenerateRequest, Sampling, Score, ScoreRequest
-from engine.transformers_engine import TransformersEngine
+from engine.base import Chunk, GenerateRequest, Sampling, Score, ScoreRequest
+from engine.hf.engine import TransformersEngine
 from tests.models import tiny_model
 
 Ask = Callable[[TransformersEngine], Any]

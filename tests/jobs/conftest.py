@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog import Catalog
-from tests.jobs.world import ManualClock, write_world
+from jobs.planning.catalog import Catalog
+from tests.jobs.cluster import ManualClock, write_world
 
 
 @pytest.fixture(autouse=True)

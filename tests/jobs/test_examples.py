@@ -10,9 +10,9 @@ import pytest
 
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_FOLDER, ATLAS_MODEL
 from ampsweep.spec_file import read_spec
-from jobs.catalog import Catalog
-from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.planner import plan
 from jobs.spec import SweepSpec, parse_spec
 from tests.jobs.tasks.real_data import DATA, needs
 

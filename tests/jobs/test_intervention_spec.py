@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from engine.intervention import Intervention
 from jobs.intervention_spec import parse_intervention
 
 CODES = st.sampled_from(["en", "fr", "tr"])

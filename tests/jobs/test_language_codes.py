@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.catalog import Catalog
 from jobs.data.facts import read_facts
 from jobs.intervention_spec import parse_intervention
-from jobs.neuron_choice import choose_neurons
-from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.neuron_choice import choose_neurons
+from jobs.planning.planner import plan
 from jobs.spec import parse_spec
-from tests.jobs.world import raw_spec, write_facts, write_jsonl
+from tests.jobs.cluster import raw_spec, write_facts, write_jsonl
 
 LONG = {"en": "eng_Latn", "fr": "fra", "tr": "tur_Latn", "zh": "cmn_Hans"}
 STEERED = {"op": "scale", "factor": 2}

@@ -7,7 +7,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.spec import NeuronsById, NeuronsByMethod, parse_spec
-from tests.jobs.world import raw_spec
+from tests.jobs.cluster import raw_spec
 
 WRONG: list[tuple[str, Any, str]] = [
     ("model", 3, "model"),

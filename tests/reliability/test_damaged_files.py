@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import Server, serving
-from tests.worker.house import House
+from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
 
@@ -50,30 +50,30 @@ async def rows(server: Server, sweep_id: str) -> list[dict[str, object]] | None:
 async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
     """Damage a cell's file and one of its sweep's, again and again; look at what is served before and after."""
     chance = random.Random(3)
-    house = House.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock(), RandomIds()))
-    published = Path(house.published)
+    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock(), RandomIds()))
+    published = Path(stack.published)
     damages = ["flip"] * flips + ["cut"] * cuts
     chance.shuffle(damages)
-    async with serving(house) as server:
+    async with serving(stack) as server:
         sweep_id = await server.done()
         whole = await rows(server, sweep_id)
         assert whole
-        told = house.store.events(sweep_id)[-1].id
+        told = stack.store.events(sweep_id)[-1].id
         for damage in damages:
-            files = house.store.get_sweep(sweep_id).files
+            files = stack.store.get_sweep(sweep_id).files
             assert files is not None
             current = f"*.{files.epoch}.parquet"
-            cell = chance.choice([cell for cell in house.store.list_cells(sweep_id).data if cell.file])
+            cell = chance.choice([cell for cell in stack.store.list_cells(sweep_id).data if cell.file])
             quietly(published / "cells" / str(cell.file), chance, damage)
             quietly(chance.choice(sorted((published / "sweeps" / sweep_id).glob(current))), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
-            news = house.store.events(sweep_id, after=told)
+            news = stack.store.events(sweep_id, after=told)
             told = news[-1].id
             assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
             assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
             assert await rows(server, sweep_id) == whole
-    house.store.close()
+    stack.store.close()
 
 
 async def test_damaged_files_are_not_served_and_computed_again(tmp_path: Path) -> None:

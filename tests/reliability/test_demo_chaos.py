@@ -8,7 +8,7 @@ import pytest
 
 from ampsweep import Client
 from examples.chaos import compare, follow_and_kill
-from tests.ampsweep.served import served
+from tests.ampsweep.client.served import served
 from tests.reliability.test_killed_processes import spec
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]

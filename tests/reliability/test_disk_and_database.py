@@ -15,23 +15,23 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from api.bell import Bell
+from api.http.change_notifier import ChangeNotifier
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.records import SweepRecord
 from jobs.store.sql import SqlStore
-from jobs.store.states import SWEEP_ENDED, SweepState
-from tests.worker.house import House, until
+from jobs.store.transitions import SWEEP_ENDED, SweepState
+from tests.worker.server_stack import ServerStack, until
 from worker.dispatcher import Dispatcher
 
 pytestmark = [pytest.mark.anyio, pytest.mark.reliability]
 
 
 @asynccontextmanager
-async def working(house: House, bell: Bell, **engine: Any) -> AsyncIterator[Dispatcher]:
+async def working(stack: ServerStack, notifier: ChangeNotifier, **engine: Any) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher as a server does."""
-    async with house.pool(cells_per_engine=2, **engine) as pool:
-        dispatcher = house.dispatcher(pool, on_change=bell.ring, probe=house.results.probe, poll=0.1)
+    async with stack.pool(cells_per_engine=2, **engine) as pool:
+        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, probe=stack.results.probe, poll=0.1)
         dispatcher.start()
         try:
             yield dispatcher
@@ -63,13 +63,13 @@ def fill(folder: Path) -> Path:
             return ballast
 
 
-def all_is_well(house: House, sweep: SweepRecord) -> None:
-    record = house.store.get_sweep(sweep.id)
+def all_is_well(stack: ServerStack, sweep: SweepRecord) -> None:
+    record = stack.store.get_sweep(sweep.id)
     assert record.state is SweepState.COMPLETED
     assert (record.request_counts.completed, record.request_counts.failed) == (record.request_counts.total, 0)
-    assert {cell.attempts for cell in house.store.list_cells(sweep.id, limit=1000).data} == {1}
-    house.results.check_sweep(record)
-    table = pq.read_table(house.results.samples_file(house.store.get_sweep(sweep.id)).open())
+    assert {cell.attempts for cell in stack.store.list_cells(sweep.id, limit=1000).data} == {1}
+    stack.results.check_sweep(record)
+    table = pq.read_table(stack.results.samples_file(stack.store.get_sweep(sweep.id)).open())
     rows = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
     assert len(rows) == len(set(rows)) == record.samples
 
@@ -78,25 +78,25 @@ async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     """Database and results lie on it; no cell is blamed, and nothing must be started again."""
     with small_disk(tmp_path / "disk", "8m") as disk:
         store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock(), RandomIds())
-        house, bell = House.build(disk / "house", store=store), Bell()
-        sweep = house.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
+        stack, notifier = ServerStack.build(disk / "house", store=store), ChangeNotifier()
+        sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
         ballast = fill(disk)
-        async with working(house, bell):
+        async with working(stack, notifier):
             await asyncio.sleep(5)  # long enough for every cell to end, were there room
             assert store.get_sweep(sweep.id).request_counts.completed < sweep.request_counts.total
             assert store.get_sweep(sweep.id).request_counts.failed == 0
             ballast.unlink()
-            await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
-        all_is_well(house, sweep)
+            await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        all_is_well(stack, sweep)
         store.close()
 
 
 async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    house, bell = House.build(tmp_path / "house", store=store), Bell()
-    sweep = house.submit()
-    async with working(house, bell, seconds_per_step=0.05):
-        await until(bell, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
+    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    sweep = stack.submit()
+    async with working(stack, notifier, seconds_per_step=0.05):
+        await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
         other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
         other.execute("PRAGMA busy_timeout=5000")
         other.execute("BEGIN IMMEDIATE")
@@ -106,20 +106,20 @@ async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path:
         assert store.get_sweep(sweep.id).request_counts.completed == before, "reading goes on"
         other.execute("ROLLBACK")
         other.close()
-        await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
         assert time.monotonic() - locked < 25
-    all_is_well(house, sweep)
+    all_is_well(stack, sweep)
     store.close()
 
 
 async def test_results_whose_folder_goes_are_computed_again(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    house, bell = House.build(tmp_path / "house", store=store), Bell()
-    sweep = house.submit()
-    async with working(house, bell, seconds_per_step=0.05):
-        await until(bell, lambda: store.get_sweep(sweep.id).request_counts.completed > 2)
-        shutil.rmtree(house.published)
-        await until(bell, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
-    all_is_well(house, sweep)
+    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    sweep = stack.submit()
+    async with working(stack, notifier, seconds_per_step=0.05):
+        await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 2)
+        shutil.rmtree(stack.published)
+        await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+    all_is_well(stack, sweep)
     assert "cell.reset" in {event.type for event in store.events(sweep.id)}
     store.close()

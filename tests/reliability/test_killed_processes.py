@@ -20,10 +20,10 @@ import pyarrow as pa
 import pytest
 
 from ampsweep import Client
+from ampsweep.client.models import Event, Sweep
 from ampsweep.errors import AmpsweepError, Unavailable
-from ampsweep.replies import Event, Sweep
+from tests.ampsweep.client.served import Served, served
 from tests.ampsweep.processes import descendants
-from tests.ampsweep.served import Served, served
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1800)]
 
@@ -53,7 +53,7 @@ def engines(server: Served) -> list[int]:
     found = []
     for pid, _ in descendants(server.process.pid):
         with suppress(OSError):
-            if b"EngineHost" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"LocalEngineSession" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.results import Results
+from jobs.results.retention import tidy
+from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
-from jobs.store.states import CellState
-from jobs.tidy import tidy
-from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed
+from jobs.store.transitions import CellState
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, a_sample, completed
 from tests.postgres import empty_store
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +24,10 @@ CELLS = 6
 WRITERS = """
 import os, signal, sys
 from pathlib import Path
-from jobs.results import Results
+from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
-from tests.jobs.world import CountingIds, ManualClock, a_cell, a_sample, completed
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, a_sample, completed
 
 def write(folder, point, at):
     written = 0
@@ -128,11 +128,11 @@ SLOW = """
 import sys
 from pathlib import Path
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
-from jobs.results import Results
+from jobs.store.ids import RandomIds
+from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
-from tests.jobs.world import a_sample, completed
+from tests.jobs.cluster import a_sample, completed
 
 store = SqlStore(sys.argv[1], SystemClock(), RandomIds())
 results = Results(LocalStorage(Path(sys.argv[2])))

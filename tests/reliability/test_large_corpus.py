@@ -12,7 +12,7 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.identification import identify
-from tests.engine.stub_vllm import stub_engine
+from tests.engine.vllm.stub_vllm import stub_engine
 from tests.loop_stalls import LIMIT, watched_loops
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from api.bell import Bell
+from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
-from jobs.store.cell_books import MAX_ATTEMPTS
+from jobs.store.cell_state import MAX_ATTEMPTS
+from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
-from jobs.store.states import SWEEP_ENDED, CellState, SweepState
+from jobs.store.transitions import SWEEP_ENDED, CellState, SweepState
 from tests.ampsweep.processes import descendants
-from tests.worker.house import House
-from worker.host import Host
+from tests.worker.server_stack import ServerStack
+from worker.engine_session import EngineSession
 from worker.ray_pool import RayPool
 from worker.supervisor import Supervisor
 
@@ -35,7 +35,9 @@ pytestmark = [
 def engines() -> list[int]:
     """Return the processes below this one in which Ray runs an engine."""
     commands = {pid: Path(f"/proc/{pid}/cmdline") for pid, _ in descendants(os.getpid())}
-    return [pid for pid, command in commands.items() if command.exists() and b"EngineHost" in command.read_bytes()]
+    return [
+        pid for pid, command in commands.items() if command.exists() and b"LocalEngineSession" in command.read_bytes()
+    ]
 
 
 class PoisonedPool(RayPool):
@@ -44,7 +46,7 @@ class PoisonedPool(RayPool):
     poison = ""
     kills = 0
 
-    async def _computed(self, supervisor: Supervisor, host: Host, cell: Cell, epoch: int) -> CellFile:
+    async def _computed(self, supervisor: Supervisor, host: EngineSession, cell: Cell, epoch: int) -> CellFile:
         running = asyncio.create_task(super()._computed(supervisor, host, cell, epoch))
         if cell.id == self.poison:
             await asyncio.sleep(0)  # the engine has it now
@@ -56,20 +58,20 @@ class PoisonedPool(RayPool):
 
 async def test_a_cell_that_kills_its_engine_each_time_fails_alone(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    house, bell = House.build(tmp_path / "house", store=store), Bell()
-    sweep = house.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
+    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
     poison = store.list_cells(sweep.id).data[5].id
-    pool = PoisonedPool([house.engine(seconds_per_step=0.5)], house.setup, cells_per_engine=4)
+    pool = PoisonedPool([stack.engine(seconds_per_step=0.5)], stack.setup, cells_per_engine=4)
     pool.poison = poison
-    pool.watch(bell.ring)
+    pool.watch(notifier.notify)
     await pool.start()
     try:
         await pool.ready()
-        dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
+        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
         dispatcher.start()
         async with asyncio.timeout(500):
             while store.get_sweep(sweep.id).state not in SWEEP_ENDED:
-                await Bell.wait(bell.ticket(), seconds=1)
+                await ChangeNotifier.wait(notifier.subscribe(), seconds=1)
         await dispatcher.stop()
     finally:
         await pool.stop()

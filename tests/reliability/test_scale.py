@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from api.bell import Bell
+from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
-from jobs.plan import plan
+from jobs.planning.planner import plan
 from jobs.spec import parse_spec
+from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile, SweepFiles
 from jobs.store.sql import SqlStore
-from jobs.store.states import SWEEP_ENDED
-from tests.jobs.world import a_cell
-from tests.worker.house import SPEC, House
+from jobs.store.transitions import SWEEP_ENDED
+from tests.jobs.cluster import a_cell
+from tests.worker.server_stack import SPEC, ServerStack
 from tests.worker.stub_pool import StubPool
 from worker.dispatcher import Dispatcher
 
@@ -32,7 +32,7 @@ FILES = SweepFiles(samples="s", summary="s")
 class QuickPool(StubPool):
     """Computes at once."""
 
-    async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
+    async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
         return CellFile(name=f"{cell.id}.{epoch}.parquet", rows=4, sha256="s")
 
 
@@ -47,7 +47,7 @@ def descriptors() -> int:
 
 def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    house = House.build(tmp_path / "house", store=store)
+    stack = ServerStack.build(tmp_path / "house", store=store)
     asked = {
         "op": "scale",
         "languages": ["fr", "tr"],
@@ -58,7 +58,7 @@ def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_
     wanted = {**SPEC, "interventions": asked}
     begun, busy = time.perf_counter(), time.process_time()
     spec = parse_spec(wanted)
-    cells = plan(spec, house.catalog, house.neuron_sets)
+    cells = plan(spec, stack.catalog, stack.neuron_sets)
     sweep = store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
     took, busy = time.perf_counter() - begun, time.process_time() - busy
     print(f"{len(cells)} cells planned and stored in {took:.2f} s, {busy:.2f} s of CPU")
@@ -80,13 +80,13 @@ async def test_the_dispatcher_keeps_up(tmp_path: Path, sweeps: int) -> None:
         ).id
         for at in range(sweeps)
     ]
-    bell = Bell()
+    notifier = ChangeNotifier()
     dispatcher = Dispatcher(
         store=store,
         pool=QuickPool(64),
         finalize=lambda lease: store.finish_sweep(lease, files=FILES),
         owner="me",
-        on_change=bell.ring,
+        on_change=notifier.notify,
     )
 
     def done() -> int:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ampsweep import Client
-from tests.ampsweep.served import Served, served
+from tests.ampsweep.client.served import Served, served
 from tests.metric_samples import samples
 from tests.postgres import postgres_server
 from tests.reliability.test_killed_processes import LONGEST, spec, until_completed, whole

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from ampsweep import Client
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
-from jobs.store.states import SWEEP_ENDED
 from jobs.store.tables import sweeps
-from tests.ampsweep.served import Served, served
+from jobs.store.transitions import SWEEP_ENDED
+from tests.ampsweep.client.served import Served, served
 from tests.postgres import postgres_server
 from tests.reliability.test_killed_processes import rows, spec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.house import House
+from tests.worker.server_stack import ServerStack
 
 
 @pytest.fixture(autouse=True)
@@ -20,5 +20,5 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House.build(tmp_path)
+def stack(tmp_path: Path) -> ServerStack:
+    return ServerStack.build(tmp_path)

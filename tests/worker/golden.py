@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.bundled import ATLAS_FOLDER, ATLAS_MODEL
-from engine.intervention import Intervention
-from engine.protocol import Engine, Steering
-from engine.transformers_engine import TransformersEngine
+from ampsweep.domain.intervention import Intervention
+from engine.base import Engine, Steering
+from engine.hf.engine import TransformersEngine
 from jobs.cell import Mode, TaskRef
 from jobs.sample import Sample
 from jobs.tasks.loading import complete

@@ -13,35 +13,35 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from api.bell import Bell
-from jobs.store.states import SWEEP_ENDED
-from tests.worker.house import House
+from api.http.change_notifier import ChangeNotifier
+from jobs.store.transitions import SWEEP_ENDED
+from tests.worker.server_stack import ServerStack
 from worker.ray_pool import RayPool
 
 ENGINES = 2
 
 
 async def main(address: str, folder: Path) -> None:
-    house = House.build(folder)
-    engine = replace(house.engine(count=ENGINES, seconds_per_step=1.0), cpus=1.0)
-    pool = RayPool([engine], house.setup, address=address, cells_per_engine=2)
-    bell = Bell()
-    pool.watch(bell.ring)
+    stack = ServerStack.build(folder)
+    engine = replace(stack.engine(count=ENGINES, seconds_per_step=1.0), cpus=1.0)
+    pool = RayPool([engine], stack.setup, address=address, cells_per_engine=2)
+    notifier = ChangeNotifier()
+    pool.watch(notifier.notify)
     await pool.start()
-    dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
+    dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
     dispatcher.start()
     factors = [at / 10 for at in range(1, 41)]
-    sweep = house.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
+    sweep = stack.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
     while True:
-        ticket = bell.ticket()
-        now = house.store.get_sweep(sweep.id)
+        subscribe = notifier.subscribe()
+        now = stack.store.get_sweep(sweep.id)
         states = [engine["state"] for engine in pool.engines()]
         say(states=states, done=now.request_counts.completed, total=now.request_counts.total)
         if now.state in SWEEP_ENDED:
             break
-        await ticket.wait()
-    tries = Counter(record.attempts for record in house.store.list_cells(sweep.id, limit=1000).data)
-    rows = house.results.samples_file(house.store.get_sweep(sweep.id)).stat().size
+        await subscribe.wait()
+    tries = Counter(record.attempts for record in stack.store.list_cells(sweep.id, limit=1000).data)
+    rows = stack.results.samples_file(stack.store.get_sweep(sweep.id)).stat().size
     await dispatcher.stop()
     await pool.stop()
     say(ended=now.state.value, failed=now.request_counts.failed, tries=dict(tries), bytes=rows)

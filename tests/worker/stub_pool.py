@@ -5,44 +5,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from api.bell import Bell
+from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.store.records import CellFile
+from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
-from worker.host import Host
 from worker.pool import Pool
 
 
 class StubPool(Pool):
     """Takes `room` cells of model `tiny`; `outcomes` holds a future for each that runs.
 
-    `samples` is how far each is; `alone` are those that were to run alone.
+    `samples` is how far each is; `exclusive` are those that were to run alone.
     """
 
     def __init__(self, room: int = 8) -> None:
         super().__init__([])
         self.room = room
-        self.bell = Bell()
+        self.notifier = ChangeNotifier()
         self.samples = 0
-        self.alone: list[str] = []
+        self.exclusive: list[str] = []
         self.running: set[tuple[str, int]] = set()
         self.outcomes: dict[str, asyncio.Future[CellFile]] = {}
 
     def capacity(self) -> Mapping[str, int]:
         return {"tiny": self.room}
 
-    def takes_one_alone(self, model: str) -> bool:
+    def can_run_exclusive(self, model: str) -> bool:
         return self.room > 0
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         return dict.fromkeys(self.running, self.samples)
 
-    async def run_cell(self, cell: Cell, epoch: int, *, alone: bool = False) -> CellFile:
-        if alone:
-            self.alone.append(cell.id)
+    async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
+        if exclusive:
+            self.exclusive.append(cell.id)
         self.running.add((cell.id, epoch))
         self.outcomes[cell.id] = asyncio.get_running_loop().create_future()
-        self.bell.ring()
+        self.notifier.notify()
         try:
             return await self.outcomes[cell.id]
         finally:
@@ -62,7 +62,7 @@ class StubPool(Pool):
     async def _begin(self) -> None:
         raise NotImplementedError
 
-    def _make_host(self, spec: EngineSpec) -> Host:
+    def _make_host(self, spec: EngineSpec) -> EngineSession:
         raise NotImplementedError
 
     async def _end(self) -> None:

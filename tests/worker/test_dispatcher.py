@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import EngineFailed, EngineLost, InvalidRequest, Unavailable
-from jobs.store.cell_books import MAX_ATTEMPTS
+from jobs.store.cell_state import MAX_ATTEMPTS
 from jobs.store.records import CellFile, Lease, SweepLease
-from jobs.store.states import CellState, SweepState
-from tests.jobs.world import completed
-from tests.worker.house import House, until
+from jobs.store.transitions import CellState, SweepState
+from tests.jobs.cluster import completed
+from tests.worker.server_stack import ServerStack, until
 from tests.worker.stub_pool import StubPool
 from worker.dispatcher import FINALIZE_AGAIN, Dispatcher
 
@@ -32,8 +32,8 @@ class Scene:
 
     def __init__(self, data: Path, *, room: int = 100) -> None:
         self.clock = StoppedClock()
-        self.house = House.build(data, clock=self.clock)
-        self.store = self.house.store
+        self.stack = ServerStack.build(data, clock=self.clock)
+        self.store = self.stack.store
         self.pool = StubPool(room)
         self.finalized: list[str] = []
         self.changes = 0
@@ -47,7 +47,7 @@ class Scene:
 
     def changed(self) -> None:
         self.changes += 1
-        self.pool.bell.ring()
+        self.pool.notifier.notify()
 
     async def turn(self) -> list[str]:
         await self.dispatcher.turn()
@@ -63,7 +63,7 @@ def scene(tmp_path: Path) -> Scene:
 
 
 async def test_a_sweep_runs_to_its_end_and_is_finalized(scene: Scene) -> None:
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     running = await scene.turn()
     assert len(running) == sweep.request_counts.total
     for cell_id in running:
@@ -79,7 +79,7 @@ async def test_a_sweep_runs_to_its_end_and_is_finalized(scene: Scene) -> None:
 
 async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=3)
-    scene.house.submit()
+    scene.stack.submit()
     first = await scene.turn()
     assert len(first) == 3
     assert await scene.turn() == first
@@ -91,7 +91,7 @@ async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> N
 
 async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_last_attempt(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     for _ in range(MAX_ATTEMPTS):
         (cell_id,) = await scene.turn()
         scene.pool.fail(cell_id, EngineFailed("it died"))
@@ -101,16 +101,16 @@ async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_las
 
 
 async def test_a_cell_that_cannot_be_right_is_not_tried_again(scene: Scene) -> None:
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id, *_) = await scene.turn()
     scene.pool.fail(cell_id, InvalidRequest("no such language"))
-    await until(scene.pool.bell, lambda: scene.cell(sweep.id, cell_id).state is CellState.FAILED)
+    await until(scene.pool.notifier, lambda: scene.cell(sweep.id, cell_id).state is CellState.FAILED)
     assert scene.cell(sweep.id, cell_id).attempts == 1
 
 
 async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     scene.pool.fail(cell_id, Unavailable("still starting"))
     await scene.dispatcher.idle()
@@ -120,7 +120,7 @@ async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path)
 
 async def test_a_defect_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     scene.pool.fail(cell_id, ZeroDivisionError("oh"))
     await scene.dispatcher.idle()
@@ -130,7 +130,7 @@ async def test_a_defect_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) ->
 
 async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(tmp_path, room=1)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     late = scene.pool.outcomes[cell_id]
     scene.clock.time += 31
@@ -148,7 +148,7 @@ async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogC
 
 async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    scene.house.submit()
+    scene.stack.submit()
     running = await scene.turn()
     for _ in range(5):
         scene.clock.time += 20
@@ -158,7 +158,7 @@ async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
 
 async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     scene.store.cancel_sweep(sweep.id)
     await scene.dispatcher.heartbeat()
@@ -170,9 +170,9 @@ async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) ->
 
 async def test_stop_gives_the_leases_back(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=2)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     scene.dispatcher.start()
-    await until(scene.pool.bell, lambda: len(scene.pool.outcomes) == 2)
+    await until(scene.pool.notifier, lambda: len(scene.pool.outcomes) == 2)
     await scene.dispatcher.stop()
     assert all(outcome.cancelled() for outcome in scene.pool.outcomes.values())
     assert {(record.state, record.attempts) for record in scene.store.list_cells(sweep.id).data} == {
@@ -187,9 +187,9 @@ async def test_a_sweep_sent_later_is_noticed_at_once(tmp_path: Path) -> None:
     )
     scene.dispatcher.start()
     await asyncio.sleep(0)
-    scene.house.submit()
+    scene.stack.submit()
     scene.dispatcher.wake()
-    await until(scene.pool.bell, lambda: bool(scene.pool.outcomes))
+    await until(scene.pool.notifier, lambda: bool(scene.pool.outcomes))
     await scene.dispatcher.stop()
 
 
@@ -204,12 +204,12 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
         raise OSError("the disk is gone")
 
     scene.store.lease_cells = broken  # type: ignore[method-assign]
-    scene.house.submit()
+    scene.stack.submit()
     scene.dispatcher.start()
     await asyncio.wait_for(failed.wait(), 5)
     scene.store.lease_cells = working  # type: ignore[method-assign]
     scene.dispatcher.wake()
-    await until(scene.pool.bell, lambda: bool(scene.pool.outcomes))
+    await until(scene.pool.notifier, lambda: bool(scene.pool.outcomes))
     await scene.dispatcher.stop()
     assert "the disk is gone" in caplog.text
 
@@ -221,7 +221,7 @@ async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path
         raise ZeroDivisionError("no rows")
 
     scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     for cell_id in await scene.turn():
         scene.pool.succeed(cell_id)
     await scene.dispatcher.idle()
@@ -241,7 +241,7 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
         raise OSError("no space left")
 
     scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     for cell_id in await scene.turn():
         scene.pool.succeed(cell_id)
     await scene.dispatcher.idle()
@@ -258,7 +258,7 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
 
 async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_end_well(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=3)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     crowd = await scene.turn()
     for cell_id in crowd:
         scene.pool.fail(cell_id, EngineLost("the engine died with 3 cells in flight"))
@@ -275,13 +275,13 @@ async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_
             break
     counts = scene.store.get_sweep(sweep.id).request_counts
     assert (counts.completed, counts.failed) == (counts.total - 1, 1)
-    assert set(scene.pool.alone) == set(crowd)
+    assert set(scene.pool.exclusive) == set(crowd)
     assert scene.cell(sweep.id, poison).attempts == MAX_ATTEMPTS
 
 
 async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=2)
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     await scene.turn()
     scene.pool.samples = 3
     await scene.dispatcher.heartbeat()
@@ -291,7 +291,7 @@ async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
 
 async def test_a_cell_of_which_nothing_is_heard_loses_its_lease(tmp_path: Path) -> None:
     scene = Scene(tmp_path, room=1)
-    scene.house.submit()
+    scene.stack.submit()
     await scene.turn()
     scene.pool.running.clear()
     scene.clock.time += 20
@@ -305,7 +305,7 @@ async def test_a_store_that_is_out_of_reach_hears_of_the_cell_once_it_is_back(tm
     scene.dispatcher = Dispatcher(
         store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, poll=0.01
     )
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     working, refused = scene.store.report, 0
 
@@ -337,7 +337,7 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
     scene.dispatcher = Dispatcher(
         store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, probe=probe
     )
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     (cell_id,) = await scene.turn()
     scene.pool.fail(cell_id, Unavailable("no space left on device"))
     await scene.dispatcher.idle()

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from jobs.store.records import SweepLease, SweepRecord
-from jobs.store.states import SweepState
+from jobs.store.transitions import SweepState
 from tests.worker.stub_pool import StubPool
 from tests.worker.test_dispatcher import Scene
 from worker.dispatcher import Dispatcher
@@ -26,7 +26,7 @@ def two_servers(scene: Scene, finalize: Callable[[SweepLease], object]) -> tuple
 
 
 async def ready_to_finalize(scene: Scene) -> SweepRecord:
-    sweep = scene.house.submit()
+    sweep = scene.stack.submit()
     for cell_id in await scene.turn():
         scene.pool.succeed(cell_id)
     await scene.dispatcher.idle()

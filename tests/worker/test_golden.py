@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
-from engine.vllm_engine import VllmEngine
-from engine.vllm_patch.launch import VllmSettings
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings
 from tests.worker.golden import CASES, Case, answers
 
 pytestmark = pytest.mark.engine

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
-from engine.transformers_engine import TransformersEngine
+from engine.hf.engine import TransformersEngine
 from jobs.cell import TaskRef
 from jobs.sample import Sample
-from jobs.tasks.harness.task import LmEval
+from jobs.tasks.lm_eval.task import LmEval
 from jobs.tasks.registry import task_of
-from tests.jobs.tasks.harness.tiny_tasks import NAMES, write_tasks
+from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
 from worker.run_cell import _answer
 
 LIMIT = 4
@@ -63,7 +63,7 @@ def ours(name: str, folder: Path, *, model: Path = ATLAS_MODEL, chat: bool = Fal
         data_hash="",
         chat=chat,
     )
-    ref = LmEval(ref.name).settle(folder, ref)
+    ref = LmEval(ref.name).resolve(folder, ref)
     task = task_of(ref)
 
     async def all_samples() -> list[Sample]:
@@ -84,7 +84,7 @@ def test_the_numbers_are_those_of_lm_eval(name: str, folder: Path, theirs: dict[
     table = pa.table({"measures": [sample.measures for sample in samples]})
     assert len(samples) == LIMIT
     for metric in task_of(ref).metrics:
-        verdict = metric.alone(table, np.random.default_rng(0))
+        verdict = metric.evaluate(table, np.random.default_rng(0))
         assert verdict is not None
         key = metric.name if "," in metric.name else f"{metric.name},none"
         expected = theirs["results"][name][key]

@@ -9,17 +9,17 @@ import pytest
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
 from jobs.cell import Cell
-from jobs.ports import CompletionCall
-from jobs.store.states import SweepState
-from tests.worker.house import House, drain
+from jobs.execution import CompletionCall
+from jobs.store.transitions import SweepState
+from tests.worker.server_stack import ServerStack, drain
 from worker.completions import PoolCompletions
-from worker.host import EngineHost
+from worker.engine_session import LocalEngineSession
 
 pytestmark = pytest.mark.anyio
 
 
-def steered(house: House) -> Cell:
-    records = house.store.list_cells(house.submit().id).data
+def steered(stack: ServerStack) -> Cell:
+    records = stack.store.list_cells(stack.submit().id).data
     return next(record.cell for record in records if record.cell.intervention is not None)
 
 
@@ -38,43 +38,43 @@ def call(**changes: object) -> CompletionCall:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-async def test_a_sweep_becomes_parquet(house: House) -> None:
-    sweep = house.submit()
-    async with house.pool(count=2) as pool:
-        dispatcher = house.dispatcher(pool)
-        await drain(house, dispatcher, until=lambda: house.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
-    counts = house.store.get_sweep(sweep.id).request_counts
+async def test_a_sweep_becomes_parquet(stack: ServerStack) -> None:
+    sweep = stack.submit()
+    async with stack.pool(count=2) as pool:
+        dispatcher = stack.dispatcher(pool)
+        await drain(stack, dispatcher, until=lambda: stack.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
+    counts = stack.store.get_sweep(sweep.id).request_counts
     assert (counts.completed, counts.failed) == (counts.total, 0)
-    rows = [record.rows or 0 for record in house.store.list_cells(sweep.id).data]
+    rows = [record.rows or 0 for record in stack.store.list_cells(sweep.id).data]
     assert 0 < min(rows) <= max(rows) <= 4
-    table = pq.read_table(house.results.samples_file(house.store.get_sweep(sweep.id)).open())
+    table = pq.read_table(stack.results.samples_file(stack.store.get_sweep(sweep.id)).open())
     assert table.num_rows == sum(rows)
-    assert len(house.neuron_sets.infos()) == 1, "the set was identified once and published"
+    assert len(stack.neuron_sets.infos()) == 1, "the set was identified once and published"
 
 
-async def test_the_same_cell_gives_the_same_rows(house: House) -> None:
-    cell = steered(house)
-    async with house.pool() as pool:
+async def test_the_same_cell_gives_the_same_rows(stack: ServerStack) -> None:
+    cell = steered(stack)
+    async with stack.pool() as pool:
         first, second = await asyncio.gather(pool.run_cell(cell, 1), pool.run_cell(cell, 2))
     assert first.rows == second.rows > 0
 
 
-async def test_a_request_that_is_refused_is_a_failed_sample(house: House) -> None:
-    cell = steered(house)
-    async with house.pool(max_model_len=55) as pool:
+async def test_a_request_that_is_refused_is_a_failed_sample(stack: ServerStack) -> None:
+    cell = steered(stack)
+    async with stack.pool(max_model_len=55) as pool:
         file = await pool.run_cell(replace(cell, task=replace(cell.task, limit=None)), 1)
-    table = pq.read_table(house.data / "results" / "cells" / file.name)
+    table = pq.read_table(stack.data / "results" / "cells" / file.name)
     errors = [error for error in table["error"].to_pylist() if error]
     assert errors
     assert len(errors) < table.num_rows
     assert "tokens" in errors[0]
 
 
-async def test_an_engine_that_dies_without_a_request_is_started_again(house: House) -> None:
-    async with house.pool() as pool:
+async def test_an_engine_that_dies_without_a_request_is_started_again(stack: ServerStack) -> None:
+    async with stack.pool() as pool:
         (seat,) = pool._slots
         first = seat.host
-        assert isinstance(first, EngineHost)
+        assert isinstance(first, LocalEngineSession)
         changed = asyncio.Event()
         pool.watch(changed.set)
         await first._opened()[0].close()  # the host was not told
@@ -82,36 +82,36 @@ async def test_an_engine_that_dies_without_a_request_is_started_again(house: Hou
             while seat.host in (None, first):
                 changed.clear()
                 await changed.wait()
-        assert (await pool.run_cell(steered(house), 1)).rows > 0
+        assert (await pool.run_cell(steered(stack), 1)).rows > 0
 
 
-async def test_an_engine_that_fails_fails_the_cell(house: House) -> None:
-    cell = steered(house)
-    async with house.pool(fail_on="capital") as pool:
+async def test_an_engine_that_fails_fails_the_cell(stack: ServerStack) -> None:
+    cell = steered(stack)
+    async with stack.pool(fail_on="capital") as pool:
         with pytest.raises(EngineFailed):
             await pool.run_cell(replace(cell, task=replace(cell.task, limit=None)), 1)
 
 
-async def test_a_language_that_the_neuron_set_lacks_fails_the_cell(house: House) -> None:
-    cell = steered(house)
+async def test_a_language_that_the_neuron_set_lacks_fails_the_cell(stack: ServerStack) -> None:
+    cell = steered(stack)
     assert cell.intervention is not None
-    async with house.pool() as pool:
+    async with stack.pool() as pool:
         with pytest.raises(UnknownName, match="known"):
             await pool.run_cell(replace(cell, intervention={**cell.intervention, "languages": ["qu"]}), 1)
 
 
-async def test_a_neuron_set_that_nobody_can_make_fails_the_cell(house: House) -> None:
-    cell = replace(steered(house), neurons=NeuronsRef(id="ns_gone"))
-    async with house.pool() as pool:
+async def test_a_neuron_set_that_nobody_can_make_fails_the_cell(stack: ServerStack) -> None:
+    cell = replace(steered(stack), neurons=NeuronsRef(id="ns_gone"))
+    async with stack.pool() as pool:
         with pytest.raises(NotFound, match="ns_gone"):
             await pool.run_cell(cell, 1)
 
 
-async def test_completions_are_streamed_steered_and_unsteered(house: House) -> None:
-    cell = steered(house)
-    async with house.pool() as pool:
+async def test_completions_are_streamed_steered_and_unsteered(stack: ServerStack) -> None:
+    cell = steered(stack)
+    async with stack.pool() as pool:
         await pool.run_cell(cell, 1)
-        completions = PoolCompletions(pool, catalog=house.catalog, neuron_sets=house.neuron_sets)
+        completions = PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets)
         plain = [chunk async for chunk in completions.stream(call())]
         turned = [chunk async for chunk in completions.stream(call(intervention=cell.intervention))]
     assert [len(chunk.token_ids) for chunk in plain] == [1, 1, 1, 1]
@@ -119,10 +119,10 @@ async def test_completions_are_streamed_steered_and_unsteered(house: House) -> N
     assert [chunk.text for chunk in plain] != [chunk.text for chunk in turned]
 
 
-async def test_a_completion_names_what_it_lacks(house: House) -> None:
+async def test_a_completion_names_what_it_lacks(stack: ServerStack) -> None:
     scale = {"languages": ["fr"], "op": "scale", "factor": 2.0}
-    async with house.pool() as pool:
-        completions = PoolCompletions(pool, catalog=house.catalog, neuron_sets=house.neuron_sets)
+    async with stack.pool() as pool:
+        completions = PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets)
         with pytest.raises(UnknownName, match="known: tiny"):
             await anext(completions.stream(call(model="nope")))
         with pytest.raises(Exception, match="no neuron set yet"):
@@ -131,16 +131,16 @@ async def test_a_completion_names_what_it_lacks(house: House) -> None:
             await anext(completions.stream(call(intervention=scale, neurons="../etc")))
 
 
-async def test_closing_a_stream_frees_its_engine(house: House) -> None:
-    async with house.pool(seconds_per_step=0.001) as pool:
+async def test_closing_a_stream_frees_its_engine(stack: ServerStack) -> None:
+    async with stack.pool(seconds_per_step=0.001) as pool:
         stream = pool.stream(call(max_tokens=100_000))
         await anext(stream)
         await stream.aclose()
         assert pool._slots[0].load == 0
 
 
-async def test_two_engines_that_find_the_same_set_keep_one(house: House) -> None:
-    cells = [record.cell for record in house.store.list_cells(house.submit().id).data if record.cell.neurons]
-    async with house.pool(count=2, cells_per_engine=1) as pool:
+async def test_two_engines_that_find_the_same_set_keep_one(stack: ServerStack) -> None:
+    cells = [record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons]
+    async with stack.pool(count=2, cells_per_engine=1) as pool:
         await asyncio.gather(*(pool.run_cell(cell, 1) for cell in cells[:2]))
-    assert [path.name for path in (house.data / "neurons").iterdir()] == [cells[0].neurons and cells[0].neurons.id]
+    assert [path.name for path in (stack.data / "neurons").iterdir()] == [cells[0].neurons and cells[0].neurons.id]

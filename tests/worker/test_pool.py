@@ -9,14 +9,14 @@ import pytest
 
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
-from api.bell import Bell
+from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
-from jobs.ports import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall, CompletionChunk
 from jobs.store.records import CellFile
-from tests.worker.house import House, until
+from tests.worker.server_stack import ServerStack, until
 from tests.worker.stub_clock import StubClock
+from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
-from worker.host import Host
 from worker.pool import Pool
 
 pytestmark = pytest.mark.anyio
@@ -85,14 +85,14 @@ class StubHosts(Pool):
         self.clock = clock
         self.make = make
         self.made: list[StubHost] = []
-        self.bell = Bell()
-        self.watch(self.bell.ring)
+        self.notifier = ChangeNotifier()
+        self.watch(self.notifier.notify)
 
     async def _begin(self) -> None: ...
 
     async def _end(self) -> None: ...
 
-    def _make_host(self, spec: EngineSpec) -> Host:
+    def _make_host(self, spec: EngineSpec) -> EngineSession:
         self.made.append(self.make())
         return self.made[-1]
 
@@ -102,9 +102,9 @@ def pool_of(count: int, make: Callable[[], StubHost] = StubHost) -> StubHosts:
 
 
 @pytest.fixture
-def cell(house: House) -> Cell:
-    sweep = house.submit()
-    return house.store.list_cells(sweep.id).data[0].cell
+def cell(stack: ServerStack) -> Cell:
+    sweep = stack.submit()
+    return stack.store.list_cells(sweep.id).data[0].cell
 
 
 async def test_room_is_that_of_the_ready_engines() -> None:
@@ -137,7 +137,7 @@ async def test_an_engine_that_dies_is_started_again() -> None:
     await pool.start()
     await pool.ready()
     pool.made[0].end.set()
-    await until(pool.bell, lambda: len(seen) == 3)
+    await until(pool.notifier, lambda: len(seen) == 3)
     assert len(pool.made) == 2
     assert seen == ["ready", "starting", "ready"]
     await pool.stop()
@@ -202,7 +202,7 @@ async def test_an_engine_that_answers_nonsense_costs_the_others_no_heartbeat() -
     await pool.start()
     await pool.ready()
     assert await pool.progress() == {("cell", 1): 7}
-    assert [figures.stats for figures in await pool.figures()] == [None, {"running": 3.0}]
+    assert [metrics.stats for metrics in await pool.metrics()] == [None, {"running": 3.0}]
     await pool.stop()
 
 
@@ -237,7 +237,7 @@ async def test_an_engine_that_no_longer_answers_is_started_again(cell: Cell) -> 
     pool.made[0].cells[0].set_exception(EngineFailed("it hangs"))
     with pytest.raises(EngineFailed, match="it hangs"):
         await running
-    await until(pool.bell, lambda: len(pool.made) == 2)
+    await until(pool.notifier, lambda: len(pool.made) == 2)
     await pool.stop()
 
 
@@ -286,12 +286,12 @@ async def test_starts_failed_starts_and_deaths_are_counted_and_a_silent_engine_h
     await pool.start()
     await pool.ready()
     pool.made[1].end.set()
-    await until(pool.bell, lambda: len(pool.made) == 3 and pool.engines()[0]["state"] == "ready")
-    (figures,) = await pool.figures()
-    assert (figures.model, figures.place, figures.state) == ("tiny", 0, "ready")
-    assert (figures.starts, figures.failed_starts, figures.deaths) == (2, 1, 1)
-    assert figures.stats == {"running": 3.0}
+    await until(pool.notifier, lambda: len(pool.made) == 3 and pool.engines()[0]["state"] == "ready")
+    (metrics,) = await pool.metrics()
+    assert (metrics.model, metrics.place, metrics.state) == ("tiny", 0, "ready")
+    assert (metrics.starts, metrics.failed_starts, metrics.deaths) == (2, 1, 1)
+    assert metrics.stats == {"running": 3.0}
     pool.made[2].may_speak.clear()
-    (silent,) = await pool.figures()
+    (silent,) = await pool.metrics()
     assert silent.stats is None
     await pool.stop()

@@ -18,9 +18,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ampsweep.telemetry.context import Telemetry
 from ampsweep.telemetry.logs import LogSettings
 from ampsweep.telemetry.traces import collector, stop_traces
-from jobs.ports import CompletionCall
-from jobs.store.states import SWEEP_ENDED
-from tests.worker.house import House, drain
+from jobs.execution import CompletionCall
+from jobs.store.transitions import SWEEP_ENDED
+from tests.worker.server_stack import ServerStack, drain
 from worker.ray_pool import RayPool
 
 pytestmark = [
@@ -66,36 +66,38 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
-async def test_an_engines_process_logs_and_traces_as_part_of_the_server(house: House, collecting: Collector) -> None:
+async def test_an_engines_process_logs_and_traces_as_part_of_the_server(
+    stack: ServerStack, collecting: Collector
+) -> None:
     endpoint = f"http://127.0.0.1:{collecting.server_port}"
     telemetry = Telemetry(logs=LogSettings(format="json", level="debug"), otlp_endpoint=endpoint)
     collector(endpoint, service="ampsweep", instance="here")
-    pool = RayPool([house.engine()], house.setup, telemetry=telemetry)
+    pool = RayPool([stack.engine()], stack.setup, telemetry=telemetry)
     await pool.start()
     try:
         await pool.ready()
-        sweep = house.submit()
-        dispatcher = house.dispatcher(pool)
-        await drain(house, dispatcher, until=lambda: house.store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        sweep = stack.submit()
+        dispatcher = stack.dispatcher(pool)
+        await drain(stack, dispatcher, until=lambda: stack.store.get_sweep(sweep.id).state in SWEEP_ENDED)
         with structlog.contextvars.bound_contextvars(request_id="mine"):
             async for _ in pool.stream(call(SECRET)):
                 pass
-        (figures,) = await pool.figures()
+        (metrics,) = await pool.metrics()
         logs = Path(pool._ray._private.worker._global_node.get_logs_dir_path())
     finally:
         await pool.stop()
         await asyncio.to_thread(stop_traces)
         logging.captureWarnings(False)
 
-    assert figures.stats is not None
-    assert (figures.starts, figures.deaths) == (1, 0)
-    assert figures.stats["generated_tokens"] >= 3
-    assert figures.stats["prompt_tokens"] > 0
+    assert metrics.stats is not None
+    assert (metrics.starts, metrics.deaths) == (1, 0)
+    assert metrics.stats["generated_tokens"] >= 3
+    assert metrics.stats["prompt_tokens"] > 0
 
     text = written(logs)
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     published = [line for line in lines if line["event"] == "the cell is published"]
-    cells = {record.id for record in house.store.list_cells(sweep.id).data}
+    cells = {record.id for record in stack.store.list_cells(sweep.id).data}
     assert {line["cell_id"] for line in published} == cells
     assert all(line["sweep_ids"] == [sweep.id] and line["trace_id"] for line in published)
     assert SECRET not in text

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest, Unavailable, UnknownName
-from api.bell import Bell
-from jobs.ports import CompletionCall
+from api.http.change_notifier import ChangeNotifier
+from jobs.execution import CompletionCall
 from jobs.store.records import RequestCounts
-from jobs.store.states import SweepState
-from tests.worker.house import House, until
+from jobs.store.transitions import SweepState
+from tests.worker.server_stack import ServerStack, until
 from worker.ray_pool import RayPool
 
 pytestmark = [
@@ -46,8 +46,8 @@ CALL = CompletionCall(
 
 
 @asynccontextmanager
-async def ray_pool(house: House, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
-    pool = RayPool([house.engine(**engine)], house.setup, cells_per_engine=cells_per_engine)
+async def ray_pool(stack: ServerStack, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
+    pool = RayPool([stack.engine(**engine)], stack.setup, cells_per_engine=cells_per_engine)
     await pool.start()
     try:
         await pool.ready()
@@ -64,7 +64,7 @@ def engine_processes() -> list[int]:
         with suppress(OSError):
             pid, status = int(folder.name), (folder / "status").read_text()
             parents[pid] = int(status.partition("PPid:")[2].split()[0])
-            if b"EngineHost" in (folder / "cmdline").read_bytes():
+            if b"LocalEngineSession" in (folder / "cmdline").read_bytes():
                 engines.append(pid)
 
     def ours(pid: int) -> bool:
@@ -74,11 +74,11 @@ def engine_processes() -> list[int]:
 
 
 async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
-    house = House.build(tmp_path)
+    stack = ServerStack.build(tmp_path)
     others = set(engine_processes())  # a server that other tests share may be up
-    async with ray_pool(house, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
-        bell = Bell()
-        pool.watch(bell.ring)
+    async with ray_pool(stack, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
+        notifier = ChangeNotifier()
+        pool.watch(notifier.notify)
         states: list[tuple[str, ...]] = []
         pool.watch(lambda: states.append(tuple(engine["state"] for engine in pool.engines())))
 
@@ -92,27 +92,27 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         with pytest.raises(UnknownName):
             await anext(pool.stream(replace(CALL, model="nope")))
 
-        sweep = house.submit()
-        dispatcher = house.dispatcher(pool, on_change=bell.ring, poll=0.2)
+        sweep = stack.submit()
+        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
         dispatcher.start()
 
         def counts() -> RequestCounts:
-            return house.store.get_sweep(sweep.id).request_counts
+            return stack.store.get_sweep(sweep.id).request_counts
 
-        await until(bell, lambda: counts().completed > 0)
+        await until(notifier, lambda: counts().completed > 0)
         victims = sorted(set(engine_processes()) - others)
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
-        await until(bell, lambda: house.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
+        await until(notifier, lambda: stack.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
         assert (counts().completed, counts().failed) == (counts().total, 0)
-        await until(bell, lambda: states[-1] == ("ready", "ready"))
+        await until(notifier, lambda: states[-1] == ("ready", "ready"))
         assert any("starting" in state for state in states), "the death was noticed"
-        records = house.store.list_cells(sweep.id).data
+        records = stack.store.list_cells(sweep.id).data
         assert {record.attempts for record in records} == {1}, "who died in company is not to blame"
-        assert "cell.retrying" in {event.type for event in house.store.events(sweep.id)}
+        assert "cell.retrying" in {event.type for event in stack.store.events(sweep.id)}
         await dispatcher.stop()
 
-        running = asyncio.create_task(pool.run_cell(house.store.list_cells(sweep.id).data[0].cell, 99))
+        running = asyncio.create_task(pool.run_cell(stack.store.list_cells(sweep.id).data[0].cell, 99))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -133,7 +133,7 @@ async def joins(address: str, environment: dict[str, str]) -> bool:
 
 
 async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> None:
-    async with ray_pool(House.build(tmp_path), cells_per_engine=1):
+    async with ray_pool(ServerStack.build(tmp_path), cells_per_engine=1):
         import ray
 
         address = ray.get_runtime_context().gcs_address
@@ -146,7 +146,7 @@ async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> N
 
 
 async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -154,14 +154,14 @@ async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(ray, "init", refused)
-    pool = RayPool([house.engine()], house.setup, address="10.0.0.1:6379")
+    pool = RayPool([stack.engine()], stack.setup, address="10.0.0.1:6379")
     with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
         await pool.start()
     await pool.stop()
 
 
 async def test_a_start_that_is_given_up_still_ends_what_it_started(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray is started in a thread, which nobody can stop; it must not be left behind."""
     begun, goes_on, ended = asyncio.Event(), threading.Event(), list[str]()
@@ -173,7 +173,7 @@ async def test_a_start_that_is_given_up_still_ends_what_it_started(
         return SimpleNamespace(shutdown=lambda: ended.append("Ray"))
 
     monkeypatch.setattr(RayPool, "_connect", connect)
-    pool = RayPool([house.engine()], house.setup)
+    pool = RayPool([stack.engine()], stack.setup)
     starting = asyncio.create_task(pool.start())
     await begun.wait()
     starting.cancel()

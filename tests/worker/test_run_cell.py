@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 
 from ampsweep.errors import EngineFailed
+from engine.base import Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
-from engine.neuron_json import from_json
-from engine.protocol import Score, ScoreRequest
+from engine.neurons.neuron_json import from_json
 from jobs.cell import Cell
-from jobs.requests import Answer, GenerateCall, ScoreCall
+from jobs.results.summary import SummaryBuilder
 from jobs.sample import Sample
 from jobs.store.records import CellFile, CellRecord
-from jobs.store.states import CellState
-from jobs.summary import SummaryBuilder
+from jobs.store.transitions import CellState
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import task_of_cell
+from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 from tests.loop_stalls import watched_loops
-from tests.worker.house import House
-from worker.neuron_shelf import NeuronShelf
+from tests.worker.server_stack import ServerStack
+from worker.neuron_set_cache import NeuronSetCache
 from worker.run_cell import Count, _answer, in_window, run_cell
 
 pytestmark = pytest.mark.anyio
@@ -65,21 +65,21 @@ class BatchingEngine(FakeEngine):
         return await super().score(request)
 
 
-async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(house: House) -> None:
-    plain = [record.cell for record in house.store.list_cells(house.submit().id).data if record.cell.neurons is None]
+async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(stack: ServerStack) -> None:
+    plain = [record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None]
     assert len(plain) == 2
     engine = BatchingEngine(expected=10)
     requests = asyncio.Semaphore(10)
-    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
+    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
     done = Count()
 
     async def run(cell: Cell) -> CellFile:
         return await run_cell(
             cell,
             engine=engine,
-            catalog=house.catalog,
-            results=house.results,
-            shelf=shelf,
+            catalog=stack.catalog,
+            results=stack.results,
+            neuron_set_cache=neuron_set_cache,
             requests=requests,
             epoch=1,
             done=done,
@@ -91,7 +91,7 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
     assert done.value == sum(file.rows for file in files) > 0
 
 
-async def test_scoring_that_takes_long_holds_up_no_loop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scoring_that_takes_long_holds_up_no_loop(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def __init__(self, task: Task) -> None:
             self.task = task
@@ -100,16 +100,16 @@ async def test_scoring_that_takes_long_holds_up_no_loop(house: House, monkeypatc
             time.sleep(0.1)
             return self.task.sample(item, answers)
 
-    cell = next(record.cell for record in house.store.list_cells(house.submit().id).data if record.cell.neurons is None)
+    cell = next(record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None)
     monkeypatch.setattr("worker.run_cell.task_of_cell", lambda cell: Slow(task_of_cell(cell)))
     engine = FakeEngine(FAKE_INFO)
     with watched_loops() as watch:
         file = await run_cell(
             cell,
             engine=engine,
-            catalog=house.catalog,
-            results=house.results,
-            shelf=NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog),
+            catalog=stack.catalog,
+            results=stack.results,
+            neuron_set_cache=NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog),
             requests=asyncio.Semaphore(4),
             epoch=1,
             done=Count(),
@@ -153,11 +153,16 @@ async def test_an_error_ends_the_others_and_leaves_the_window_as_it_was(fails: i
     assert window._value == 5
 
 
-async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: House) -> None:
-    cells = [record.cell for record in house.store.list_cells(house.submit().id).data]
-    engine = FakeEngine(house.engine_info)
-    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
-    shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
+async def test_a_cell_says_how_many_neurons_its_intervention_changed(stack: ServerStack) -> None:
+    cells = [record.cell for record in stack.store.list_cells(stack.submit().id).data]
+    engine = FakeEngine(stack.engine_info)
+    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+    shared = {
+        "engine": engine,
+        "catalog": stack.catalog,
+        "results": stack.results,
+        "neuron_set_cache": neuron_set_cache,
+    }
     changed = []
     for cell in cells:
         file = await run_cell(cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
@@ -170,30 +175,35 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(house: Hous
             rows=file.rows,
             sha256=file.sha256,
         )
-        changed.append((cell, house.results.read_cell(record).neurons))
+        changed.append((cell, stack.results.read_cell(record).neurons))
     for cell, neurons in changed:
         if cell.intervention is None or cell.neurons is None:
             assert neurons == 0
         else:
-            counts = house.neuron_sets.get(cell.neurons.id).languages
+            counts = stack.neuron_sets.get(cell.neurons.id).languages
             assert neurons == sum(counts[code] for code in cell.intervention["languages"])
     assert any(neurons for _, neurons in changed)
 
 
-async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(house: House) -> None:
-    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=house.catalog.model("tiny"))
-    house.neuron_sets.publish(made.id, made.save)
+async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(stack: ServerStack) -> None:
+    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=stack.catalog.model("tiny"))
+    stack.neuron_sets.publish(made.id, made.save)
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
-    sweep = house.submit(neurons={"id": made.id}, interventions=interventions)
+    sweep = stack.submit(neurons={"id": made.id}, interventions=interventions)
     engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
-    shelf = NeuronShelf(house.neuron_sets, engine=engine, catalog=house.catalog)
-    shared = {"engine": engine, "catalog": house.catalog, "results": house.results, "shelf": shelf}
+    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+    shared = {
+        "engine": engine,
+        "catalog": stack.catalog,
+        "results": stack.results,
+        "neuron_set_cache": neuron_set_cache,
+    }
     summary = SummaryBuilder(lambda _: None)
     answers: dict[tuple[str | None, bool], object] = {}
-    for record in house.store.list_cells(sweep.id).data:
+    for record in stack.store.list_cells(sweep.id).data:
         file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
         done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
-        found = house.results.read_cell(done)
+        found = stack.results.read_cell(done)
         summary.add(found)
         steered = record.cell.intervention is not None
         answers[record.cell.task.target_language, steered] = found.table["logprobs"].to_pylist()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import EngineFailed, UnsupportedModel
-from api.bell import Bell
-from tests.worker.house import until
+from api.http.change_notifier import ChangeNotifier
+from tests.worker.server_stack import until
 from tests.worker.stub_clock import StubClock
 from worker.engine_slot import EngineSlot
 from worker.engines import EngineSpec
@@ -59,14 +59,14 @@ class Scene:
 
     def __init__(self, make: Callable[[int], Any], *, fraction: float = 0.0) -> None:
         self.clock = StubClock(fraction)
-        self.bell = Bell()
+        self.notifier = ChangeNotifier()
         self.slot = EngineSlot(spec=SPEC)
         self.starts: list[float] = []
         self._make = make
         self.supervisor = Supervisor(
             self.slot,
             make_host=self._make_host,
-            on_change=self.bell.ring,
+            on_change=self.notifier.notify,
             policy=RestartPolicy(),
             timing=self.clock.timing,
         )
@@ -76,7 +76,7 @@ class Scene:
         return self._make(len(self.starts))
 
     async def reaches(self, state: str, starts: int = 1) -> None:
-        await until(self.bell, lambda: self.slot.state == state and len(self.starts) >= starts)
+        await until(self.notifier, lambda: self.slot.state == state and len(self.starts) >= starts)
 
     async def __aenter__(self) -> Scene:
         self.supervisor.start()
@@ -137,7 +137,7 @@ async def test_an_operator_brings_a_failed_engine_back() -> None:
 async def test_a_retry_ends_the_wait_for_the_next_start() -> None:
     async with Scene(lambda start: ScriptedHost(opening=OSError("busy") if start == 1 else None)) as scene:
         scene.clock.stopped = True
-        await until(scene.bell, lambda: scene.slot.failures == 1 and scene.slot.error is not None)
+        await until(scene.notifier, lambda: scene.slot.failures == 1 and scene.slot.error is not None)
         assert scene.slot.state == "starting"
         assert scene.supervisor.retry()
         await scene.reaches("ready", starts=2)
@@ -208,7 +208,7 @@ async def test_a_supervisor_that_ends_is_logged_and_a_retry_begins_anew(caplog: 
         assert scene.supervisor._task is not None
         with caplog.at_level(logging.ERROR):
             scene.supervisor._task.cancel()
-            await until(scene.bell, lambda: not scene.slot.supervised)
+            await until(scene.notifier, lambda: not scene.slot.supervised)
         assert scene.slot.state == "failed"
         assert "supervisor" in str(scene.slot.error)
         assert "tiny" in caplog.text

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
+from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import AmpsweepError, DamagedFile, InvalidRequest
-from ampsweep.settings import Settings
 
 GIB = 1024**3
 SECONDS = 5.0
@@ -87,12 +87,12 @@ def disk(folder: Path, free: int) -> Finding:
 
 def results(settings: Settings) -> Finding:
     """Publish, read and remove a small file where the results go."""
-    from jobs.storage.places import storage_at
+    from jobs.storage.factory import open_storage
 
     if settings.results is None:
         return ok("results", "in the home")
     try:
-        storage_at(settings.results).check()
+        open_storage(settings.results).check()
     except AmpsweepError as error:
         return bad("results", error.message, "mend AMPSWEEP_RESULTS, the bucket or the credentials")
     return ok("results", f"{settings.results} can be written to")
@@ -135,12 +135,12 @@ def port(settings: Settings) -> Finding:
 
 def access(settings: Settings) -> Finding:
     """Look who could reach a server with these settings, and whether one would be started with them."""
-    from ampsweep.cli.exposure import door_of
+    from ampsweep.cli.server.exposure import auth_policy
     from ampsweep.proxies import is_loopback
-    from api.keys import KeyFile
+    from api.auth.api_keys import KeyFile
 
     try:
-        door_of(settings)
+        auth_policy(settings)
         keys = sum(key.revoked_at is None for key in KeyFile(settings.key_file()).all())
     except InvalidRequest as error:
         return bad("access", error.message, "docs/security.md says what a server asks for before it stands open")

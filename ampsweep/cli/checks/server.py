@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
-from ampsweep.client import API_KEY, Client
+from ampsweep.client.clients import API_KEY, Client
 from ampsweep.errors import AmpsweepError, Unavailable
 from ampsweep.proxies import is_loopback, proxy_of
 

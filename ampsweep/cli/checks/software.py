@@ -61,7 +61,7 @@ def packages() -> list[Finding]:
 
 def vllm() -> Finding:
     """Look for an engine of a release that can be steered."""
-    from engine.vllm_patch.versions import SUPPORTED
+    from engine.vllm.versions import SUPPORTED
 
     shown = ", ".join(SUPPORTED)
     found = {name: version for name in VLLM if (version := installed(name))}

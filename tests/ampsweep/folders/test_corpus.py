@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ampsweep.domain.languages import FLORES_CODES
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Corpus, Sentence
-from ampsweep.folders.languages import FLORES_CODES
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
+from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name, source_of
 from ampsweep.folders.model import read_model_folder
-from ampsweep.settings import read_settings
-from jobs.catalog import Catalog
 from jobs.cell import Cell
-from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
-from jobs.sources import sources_of
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.planner import plan
+from jobs.results.provenance import sources_of
 from jobs.spec import parse_spec
-from tests.jobs.world import raw_spec, write_world
+from tests.jobs.cluster import raw_spec, write_world
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

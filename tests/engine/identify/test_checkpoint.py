@@ -21,7 +21,7 @@ from ampsweep.folders.corpus import Corpus, Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.identification import checkpoint_in, identify
-from engine.identify.recorder import Recorder, Ticket
+from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
 IDENTITY = "the same recording"
@@ -64,12 +64,12 @@ def test_a_killed_recording_goes_on_where_it_was(tmp_path: Path, at: int, monkey
         [sys.executable, "-m", "tests.engine.identify.test_checkpoint", str(path), str(at)], check=False
     )
     assert died.returncode == -signal.SIGKILL
-    added: list[Ticket] = []
+    added: list[AdmittedSentence] = []
     add = Recorder.add
 
-    def noted(self: Recorder, ticket: Ticket, **more: Any) -> None:
-        added.append(ticket)
-        add(self, ticket, **more)
+    def noted(self: Recorder, admission: AdmittedSentence, **more: Any) -> None:
+        added.append(admission)
+        add(self, admission, **more)
 
     monkeypatch.setattr(Recorder, "add", noted)
     expected = record(None)

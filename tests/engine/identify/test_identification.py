@@ -13,9 +13,9 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from engine.fake import FAKE_INFO, FakeEngine
+from engine.hf.engine import TransformersEngine
 from engine.identify.identification import id_of, identify
-from engine.neuron_set import NeuronSet
-from engine.transformers_engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
 from tests.engine.identify.test_lape import direct_lape
 from tests.models import FAMILIES, Family
@@ -41,11 +41,11 @@ def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lape_finds_the_neurons_that_stored_activations_give(
     family: Family,
-    oracle: Callable[[Family], TransformersEngine],
+    reference: Callable[[Family], TransformersEngine],
     model_folder: Callable[[Family], Path],
     corpus: Corpus,
 ) -> None:
-    engine = oracle(family)
+    engine = reference(family)
     found = asyncio.run(identify(engine, corpus, IdentificationRequest.of("lape", {"top_rate": 0.1})))
     hand, tokenizer = HandModel(model_folder(family)), engine._model.tokenizer
     counts, tokens = [], []

@@ -7,9 +7,9 @@ import torch
 
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
+from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
 from engine.identify.published import UNCOUNTED, template_tokens
-from engine.transformers_engine import TransformersEngine
 from tests.engine.forward import HandModel
 from tests.models import tiny_model
 

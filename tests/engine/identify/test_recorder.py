@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
-from engine.identify.recorder import Recorder, Ticket
+from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import PATCH_SENTENCES
 
 LAYERS, WIDTH = 2, 3
@@ -19,8 +19,8 @@ def _recorder(max_tokens: int = 10_000) -> Recorder:
     return Recorder(layers=LAYERS, width=WIDTH, max_tokens=max_tokens)
 
 
-def _add(recorder: Recorder, ticket: Ticket, mean: NDArray[np.float32], counts: int = 1) -> None:
-    recorder.add(ticket, counts=np.full((LAYERS, WIDTH), counts), mean=mean)
+def _add(recorder: Recorder, admission: AdmittedSentence, mean: NDArray[np.float32], counts: int = 1) -> None:
+    recorder.add(admission, counts=np.full((LAYERS, WIDTH), counts), mean=mean)
 
 
 @given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())
@@ -29,10 +29,10 @@ def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed:
     means = random.normal(size=(sentences, LAYERS, WIDTH)).astype(np.float32)
     recorder = _recorder()
     admitted = [recorder.admit("en", 2) for _ in means]
-    tickets = [ticket for ticket in admitted if ticket is not None]
+    tickets = [admission for admission in admitted if admission is not None]
     order.shuffle(tickets)  # type: ignore[attr-defined]
-    for ticket in tickets:
-        _add(recorder, ticket, means[ticket.place])
+    for admission in tickets:
+        _add(recorder, admission, means[admission.place])
     stats = recorder.finish()
     first = means[:PATCH_SENTENCES]
     np.testing.assert_array_equal(stats.patch_max[0], first.max(axis=0))
@@ -48,15 +48,15 @@ def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed:
 def test_a_language_is_full_at_its_first_sentence_that_does_not_fit() -> None:
     recorder = _recorder(max_tokens=10)
     taken = [recorder.admit("en", tokens) for tokens in (4, 6, 1)]
-    assert [ticket and ticket.place for ticket in taken] == [0, 1, None]
+    assert [admission and admission.place for admission in taken] == [0, 1, None]
     taken = [recorder.admit("fr", tokens) for tokens in (4, 7, 1)]
-    assert [ticket and ticket.place for ticket in taken] == [0, None, None]
+    assert [admission and admission.place for admission in taken] == [0, None, None]
 
 
 def test_sentences_after_the_first_hundred_need_no_mean() -> None:
     recorder = _recorder()
-    tickets = [ticket for _ in range(PATCH_SENTENCES + 1) if (ticket := recorder.admit("en", 1)) is not None]
-    assert [ticket.mean_wanted for ticket in tickets] == [True] * PATCH_SENTENCES + [False]
+    tickets = [admission for _ in range(PATCH_SENTENCES + 1) if (admission := recorder.admit("en", 1)) is not None]
+    assert [admission.mean_wanted for admission in tickets] == [True] * PATCH_SENTENCES + [False]
     counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
     recorder.add(tickets[-1], counts=counts, mean=None)
     with pytest.raises(AssertionError, match="without its mean"):
@@ -73,9 +73,9 @@ def test_a_sentence_without_tokens_takes_no_part() -> None:
 def test_a_language_without_sentences_has_an_entry() -> None:
     recorder = _recorder(max_tokens=5)
     assert recorder.admit("en", 6) is None
-    ticket = recorder.admit("fr", 5)
-    assert ticket is not None
-    _add(recorder, ticket, np.ones((LAYERS, WIDTH), dtype=np.float32), counts=5)
+    admission = recorder.admit("fr", 5)
+    assert admission is not None
+    _add(recorder, admission, np.ones((LAYERS, WIDTH), dtype=np.float32), counts=5)
     stats = recorder.finish()
     assert stats.languages == ("en", "fr")
     assert stats.tokens.tolist() == [0, 5]
@@ -87,9 +87,9 @@ def test_the_means_of_a_language_are_let_go_of_when_they_are_all_in() -> None:
     mean = np.zeros((LAYERS, WIDTH), dtype=np.float32)
     references = sys.getrefcount(mean)
     for _ in range(PATCH_SENTENCES + 50):
-        ticket = recorder.admit("en", 1)
-        assert ticket is not None
-        _add(recorder, ticket, mean)
+        admission = recorder.admit("en", 1)
+        assert admission is not None
+        _add(recorder, admission, mean)
         held = len(recorder._languages["en"].means)
         assert held <= PATCH_SENTENCES - 1
     assert held == 0

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from engine.kernels.device_table import DeviceRow
-from engine.kernels.statistic import Statistic
+from ampsweep.domain.statistic import Statistic
+from engine.kernels.device_table import SlotEntries
 
 
 def draw_row(
     rng: np.random.Generator, *, layers: int, width: int, share: float, statistic: Statistic | None = None
-) -> DeviceRow:
+) -> SlotEntries:
     """Return a row on about `share` of the neurons; the borders of blocks of 16 are four times as likely."""
     likely = np.where(np.isin(np.arange(width) % 16, (0, 15)), 4 * share, share)
     layer, index = np.nonzero(rng.random((layers, width)) < likely)
     count = len(index)
-    return DeviceRow(
+    return SlotEntries(
         offsets=np.searchsorted(layer, np.arange(layers + 1)).astype(np.int64),
         indices=index.astype(np.int32),
         mult=rng.normal(size=count).astype(np.float32),
@@ -30,7 +30,7 @@ def draw_row(
     )
 
 
-def neutral(row: DeviceRow) -> DeviceRow:
+def neutral(row: SlotEntries) -> SlotEntries:
     """Return the row with the same neurons, changing none of them."""
     coef = None if row.coef is None else np.zeros_like(row.coef)
     return replace(row, mult=np.ones_like(row.mult), add=np.zeros_like(row.add), coef=coef)
@@ -46,7 +46,7 @@ def activation_in_float64(x: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def steered(
-    x: torch.Tensor, slots: list[int], rows: dict[int, DeviceRow], layer: int, *, name: str, gated: bool
+    x: torch.Tensor, slots: list[int], rows: dict[int, SlotEntries], layer: int, *, name: str, gated: bool
 ) -> torch.Tensor:
     """Return activation, interventions and product of `x` [T, 2F] or [T, F], float64 [T, F]."""
     width = x.shape[1] // (2 if gated else 1)

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampsweep.domain.statistic import NONE, Statistic
 from ampsweep.errors import Unavailable
 from engine.kernels import device_table
-from engine.kernels.device_table import DeviceRow, DeviceTable
-from engine.kernels.statistic import NONE, Statistic
+from engine.kernels.device_table import DeviceTable, SlotEntries
 from tests.engine.kernels.rows import draw_row
 
 LAYERS, WIDTH, BLOCK, SLOTS = 2, 40, 16, 4
@@ -34,11 +34,11 @@ def new_table(capacity: int = 60, *, statistics: bool = True) -> DeviceTable:
     )
 
 
-def a_row(seed: int, share: float = 0.2, statistic: Statistic | None = None) -> DeviceRow:
+def a_row(seed: int, share: float = 0.2, statistic: Statistic | None = None) -> SlotEntries:
     return draw_row(np.random.default_rng(seed), layers=LAYERS, width=WIDTH, share=share, statistic=statistic)
 
 
-def written(row: DeviceRow) -> Entries:
+def written(row: SlotEntries) -> Entries:
     layers = np.repeat(np.arange(LAYERS), np.diff(row.offsets))
     coef = np.zeros(len(layers)) if row.coef is None else row.coef
     return list(zip(*(each.tolist() for each in (layers, row.indices, row.mult, row.add, coef)), strict=True))
@@ -100,10 +100,10 @@ def test_rows_move_together_where_no_gap_is_as_long() -> None:
     assert table.free == 0
 
 
-def first_neurons(count: int) -> DeviceRow:
+def first_neurons(count: int) -> SlotEntries:
     values = (np.arange(1, count + 1) / count).astype(np.float32)
     indices = np.arange(count, dtype=np.int32)
-    return DeviceRow(offsets=np.array([0, count, count]), indices=indices, mult=values, add=-values)
+    return SlotEntries(offsets=np.array([0, count, count]), indices=indices, mult=values, add=-values)
 
 
 def test_every_part_of_a_write_shows_the_old_row_until_the_last_shows_the_new(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_the_plan_of_a_statistic_comes_and_goes_with_its_row() -> None:
 def test_a_row_that_would_write_elsewhere_is_refused(wrong: dict[str, Any]) -> None:
     pair = np.ones(2, dtype=np.float32)
     offsets, indices = np.array([0, 2, 2], dtype=np.int64), np.array([5, 7], dtype=np.int32)
-    row = DeviceRow(offsets=offsets, indices=indices, mult=pair, add=pair)
+    row = SlotEntries(offsets=offsets, indices=indices, mult=pair, add=pair)
     table = new_table()
     with pytest.raises(AssertionError):
         table.write(1, replace(row, **wrong))

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ampsweep.domain.statistic import Statistic
 from engine.kernels import steer_numba, steer_torch
 from engine.kernels.activation import activate
-from engine.kernels.device_table import DeviceRow
-from engine.kernels.statistic import Statistic
-from engine.vllm_patch.table import HostTable
+from engine.kernels.device_table import SlotEntries
+from engine.vllm.worker.table import HostTable
 from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
 
 LAYERS, SLOTS = 3, 5
@@ -76,7 +76,7 @@ class Batch:
         gate, up = self.x[:, : self.case.width], self.x[:, self.case.width :]
         return activate("silu", gate) * (up if self.case.gated else 1)
 
-    def run(self, kernel: Kernel, rows: dict[int, DeviceRow], statistic: torch.Tensor) -> torch.Tensor:
+    def run(self, kernel: Kernel, rows: dict[int, SlotEntries], statistic: torch.Tensor) -> torch.Tensor:
         table = HostTable(layers=LAYERS, width=self.case.width, capacity=SLOTS)
         for slot, row in rows.items():
             table.write(slot, replace(row, takes=np.ones(LAYERS, dtype=np.bool_)))

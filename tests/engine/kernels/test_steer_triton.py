@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ampsweep.domain.statistic import Statistic, StatisticName
 from engine.kernels.activation import ActivationName
-from engine.kernels.device_table import DeviceRow, DeviceTable
-from engine.kernels.statistic import Statistic, StatisticName
+from engine.kernels.device_table import DeviceTable, SlotEntries
 from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
 from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
 
@@ -99,7 +99,7 @@ class Batch:
             device=DEVICE,
         )
 
-    def run(self, rows: dict[int, DeviceRow]) -> torch.Tensor:
+    def run(self, rows: dict[int, SlotEntries]) -> torch.Tensor:
         """Return what the kernel makes of the batch with these rows; what it does not write would be NaN."""
         for slot in range(1, SLOTS):
             self.table.clear(slot)
@@ -152,11 +152,11 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
     table = DeviceTable(slots=3, layers=1, width=width, capacity=2, statistics=True, device=DEVICE)
     one, none = np.ones(1, dtype=np.float32), np.empty(0, dtype=np.float32)
     first = np.array([0, 1], dtype=np.int64), np.zeros(1, dtype=np.int32)
-    table.write(1, DeviceRow(offsets=first[0], indices=first[1], mult=one, add=one, statistic=statistic, coef=one))
-    table.write(2, DeviceRow(offsets=first[0], indices=first[1], mult=one, add=one))
+    table.write(1, SlotEntries(offsets=first[0], indices=first[1], mult=one, add=one, statistic=statistic, coef=one))
+    table.write(2, SlotEntries(offsets=first[0], indices=first[1], mult=one, add=one))
     nothing = np.zeros(2, dtype=np.int64), np.empty(0, dtype=np.int32)
     table.write(
-        3, DeviceRow(offsets=nothing[0], indices=nothing[1], mult=none, add=none, statistic=statistic, coef=none)
+        3, SlotEntries(offsets=nothing[0], indices=nothing[1], mult=none, add=none, statistic=statistic, coef=none)
     )
     x = torch.randn(6, width, generator=torch.Generator().manual_seed(width))
     x[4] = x[4].round()

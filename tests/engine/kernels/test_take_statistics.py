@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.kernels.statistic import Statistic
+from ampsweep.domain.statistic import Statistic
 from engine.kernels.take_statistics import in_torch, take_statistics
 from tests.engine.kernels.rows import taken
 

@@ -10,8 +10,8 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.data.facts import read_facts
+from tests.jobs.cluster import write_facts, write_jsonl
 from tests.jobs.tasks.real_data import DATA, needs
-from tests.jobs.world import write_facts, write_jsonl
 
 
 def to_parquet(folder: Path) -> None:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.catalog import Catalog
 from jobs.data.clone import commit_of
 from jobs.data.hub import HubData
 from jobs.data.hub_sources import SOURCES, HubSource
+from jobs.planning.catalog import Catalog
 from jobs.tasks.registry import task_for
 from tests.jobs.tasks.real_data import items
 

@@ -16,7 +16,7 @@ from jobs.data.include_files import read_include
 from jobs.data.rows import Reading, Row, distinct, read_rows
 from jobs.data.xcopa_files import read_xcopa
 from jobs.data.xwinograd_files import read_xwinograd
-from tests.jobs.world import write_facts, write_jsonl
+from tests.jobs.cluster import write_facts, write_jsonl
 
 XCOPA = {"idx": 4, "premise": "Piove.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 1}
 XWINOGRAD = {"sentence": "La coupe est lourde, _ est pleine.", "option1": "elle", "option2": "il", "label": 1}

@@ -9,8 +9,8 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.data.texts import read_aligned, read_texts, text_files
+from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, needs
-from tests.jobs.world import write_jsonl
 
 TEXTS = ["Bonjour.", "Ça va ?"]
 

@@ -12,7 +12,7 @@ def verdicts(text: str) -> pa.Table:
 
 
 def test_accuracy_is_paired_with_its_baseline() -> None:
-    verdict = Accuracy().against(verdicts("11110000"), verdicts("11000000"), np.random.default_rng(0))
+    verdict = Accuracy().compare(verdicts("11110000"), verdicts("11000000"), np.random.default_rng(0))
     assert (verdict.n, verdict.value, verdict.baseline, verdict.delta) == (8, 0.5, 0.25, 0.25)
     assert verdict.p_value == pytest.approx(0.5)
     assert verdict.delta_ci_low is not None
@@ -22,5 +22,5 @@ def test_accuracy_is_paired_with_its_baseline() -> None:
 
 def test_without_items_there_is_no_value() -> None:
     rng = np.random.default_rng(0)
-    for verdict in (Accuracy().alone(verdicts(""), rng), Accuracy().against(verdicts(""), verdicts(""), rng)):
+    for verdict in (Accuracy().evaluate(verdicts(""), rng), Accuracy().compare(verdicts(""), verdicts(""), rng)):
         assert (verdict.n, verdict.value, verdict.ci_low) == (0, None, None)

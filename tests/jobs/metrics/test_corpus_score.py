@@ -33,7 +33,7 @@ def samples(lines: list[str]) -> pa.Table:
     ("metric", "theirs"), [(BLEU_13A, BLEU(force=True)), (CHRF_PLUS, CHRF(word_order=2))], ids=["bleu", "chrf"]
 )
 def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> None:
-    verdict = metric.against(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
+    verdict = metric.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
     assert verdict.value == pytest.approx(theirs.corpus_score(STEERED, [GOLD]).score)
     assert verdict.baseline == pytest.approx(theirs.corpus_score(PLAIN, [GOLD]).score)
     signatures, results = PairedTest([("plain", PLAIN), ("steered", STEERED)], {"m": theirs}, [GOLD], "bs")()
@@ -53,13 +53,13 @@ def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> 
 
 
 def test_resamples_are_drawn_in_batches_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = BLEU_13A.against(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
+    at_once = BLEU_13A.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
     monkeypatch.setattr(bootstrap, "BATCH_VALUES", 40 * 24)
-    assert BLEU_13A.against(samples(STEERED), samples(PLAIN), np.random.default_rng(0)) == at_once
+    assert BLEU_13A.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0)) == at_once
 
 
 def test_without_items_there_is_no_value() -> None:
-    verdict = BLEU_13A.against(samples([]), samples([]), np.random.default_rng(0))
+    verdict = BLEU_13A.compare(samples([]), samples([]), np.random.default_rng(0))
     assert (verdict.n, verdict.value, verdict.note) == (0, None, None)
 
 
@@ -82,12 +82,12 @@ class Unreachable:
 )
 def test_a_tokenizer_that_cannot_be_had_leaves_a_note_and_no_value(error: BaseException) -> None:
     metric = CorpusScore("bleu_far", Unreachable(error, failures=2))
-    for verdict in (metric.alone(samples(PLAIN), RNG), metric.against(samples(STEERED), samples(PLAIN), RNG)):
+    for verdict in (metric.evaluate(samples(PLAIN), RNG), metric.compare(samples(STEERED), samples(PLAIN), RNG)):
         assert (verdict.n, verdict.value, verdict.delta) == (40, None, None)
         assert verdict.note is not None
         assert "bleu_far" in verdict.note
         assert str(error) in verdict.note
-    assert metric.alone(samples(PLAIN), RNG).value is not None, "it is tried again, and was there the third time"
+    assert metric.evaluate(samples(PLAIN), RNG).value is not None, "it is tried again, and was there the third time"
 
 
 ODD = [

@@ -12,7 +12,7 @@ def scores(*values: float) -> pa.Table:
 
 def test_lss_is_the_share_of_facts_that_shifted_and_a_tie_is_no_shift() -> None:
     rng = np.random.default_rng(0)
-    verdict = Shift().against(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
+    verdict = Shift().compare(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
     assert (verdict.n, verdict.value) == (4, 0.5)
     assert verdict.ci_low is not None
     assert verdict.ci_high is not None
@@ -21,5 +21,5 @@ def test_lss_is_the_share_of_facts_that_shifted_and_a_tie_is_no_shift() -> None:
 
 
 def test_without_items_there_is_no_value() -> None:
-    verdict = Shift().against(scores(), scores(), np.random.default_rng(0))
+    verdict = Shift().compare(scores(), scores(), np.random.default_rng(0))
     assert (verdict.n, verdict.value, verdict.ci_low) == (0, None, None)

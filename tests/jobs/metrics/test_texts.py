@@ -9,7 +9,7 @@ import sacrebleu
 
 from jobs.metrics.batch_bleu import BATCH, BATCH_BLEU
 from jobs.metrics.fluency import LENGTH, REPETITION, repetition
-from jobs.metrics.identified import IN_DATA, IN_TARGET
+from jobs.metrics.language_share import IN_DATA, IN_TARGET
 from jobs.metrics.significance import mcnemar
 
 RNG = np.random.default_rng(3)
@@ -28,26 +28,26 @@ def identified(languages: list[str | None], target: str | None) -> pa.Table:
 
 def test_the_share_in_the_target_language_is_beside_that_of_the_same_unsteered_texts() -> None:
     plain, steered = identified(["en", "fr", None, "en"], None), identified(["fr", "fr", "en", "fr"], "fr")
-    assert IN_TARGET.alone(plain, RNG) is None
-    verdict = IN_TARGET.against(steered, plain, RNG)
+    assert IN_TARGET.evaluate(plain, RNG) is None
+    verdict = IN_TARGET.compare(steered, plain, RNG)
     assert (verdict.value, verdict.baseline, verdict.delta, verdict.n) == (0.75, 0.25, 0.5, 4)
     assert verdict.p_value == mcnemar(2, 0)
-    own = IN_DATA.alone(plain, RNG)
+    own = IN_DATA.evaluate(plain, RNG)
     assert own is not None
     assert own.value == 0.5
-    assert IN_DATA.against(steered, plain, RNG).delta == -0.25
+    assert IN_DATA.compare(steered, plain, RNG).delta == -0.25
 
 
 def test_of_several_languages_that_are_steered_to_any_will_do() -> None:
     steered = identified(["it", "fr", "en"], "fr+it")
-    assert IN_TARGET.against(steered, steered, RNG).value == pytest.approx(2 / 3)
+    assert IN_TARGET.compare(steered, steered, RNG).value == pytest.approx(2 / 3)
 
 
 def test_without_items_there_is_no_value() -> None:
     none = identified([], "fr")
-    assert IN_TARGET.against(none, none, RNG).n == 0
+    assert IN_TARGET.compare(none, none, RNG).n == 0
     empty = pa.table({"completion": pa.array([], pa.string()), "gold": pa.array([], pa.string())})
-    assert (BATCH_BLEU.alone(empty, RNG).value, BATCH_BLEU.against(empty, empty, RNG).n) == (None, 0)
+    assert (BATCH_BLEU.evaluate(empty, RNG).value, BATCH_BLEU.compare(empty, empty, RNG).n) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_repetition_is_the_share_of_fourgrams_that_were_there_before(text: str, 
 def test_repetition_and_length_are_compared_pair_by_pair() -> None:
     plain = pa.table({"completion": ["a b c d e", "a b c d e"], "completion_tokens": [5, 7]})
     steered = pa.table({"completion": ["no no no no no", "a b c d e"], "completion_tokens": [9, 7]})
-    assert REPETITION.against(steered, plain, RNG).delta == pytest.approx(0.25)
-    length = LENGTH.against(steered, plain, RNG)
+    assert REPETITION.compare(steered, plain, RNG).delta == pytest.approx(0.25)
+    length = LENGTH.compare(steered, plain, RNG)
     assert (length.value, length.baseline, length.delta) == (8, 6, 2)
 
 
@@ -83,7 +83,7 @@ def test_published_bleu_is_the_mean_of_batches() -> None:
         sacrebleu.corpus_bleu(written[at : at + BATCH], [gold[at : at + BATCH]]).score
         for at in range(0, len(gold), BATCH)
     ]
-    verdict = BATCH_BLEU.against(table, pa.table({"completion": gold, "gold": gold}), RNG)
+    verdict = BATCH_BLEU.compare(table, pa.table({"completion": gold, "gold": gold}), RNG)
     assert verdict.value == pytest.approx(np.mean(batches))
     assert verdict.baseline == pytest.approx(100)
     assert verdict.value != pytest.approx(sacrebleu.corpus_bleu(written, [gold]).score)

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from ampsweep.canonical import canonical_json
 from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.hashing import canonical_json
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.page import answers, render
 from jobs.report.questions import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.report.resources import resource_classes
-from jobs.schema import SAMPLES, SUMMARY
+from jobs.results.schema import SAMPLES, SUMMARY
 
 SPEC = {
     "name": "<small>",

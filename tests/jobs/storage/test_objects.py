@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from ampsweep.errors import InvalidRequest, Unavailable
-from jobs.storage.objects import ObjectStorage
-from jobs.storage.places import storage_at
+from jobs.storage.factory import open_storage
+from jobs.storage.object_store import ObjectStorage
 from jobs.storage.protocol import Storage
 from tests.object_store import ObjectStore, give_credentials, object_store
 
@@ -56,7 +56,7 @@ def test_a_local_file_that_cannot_be_read_publishes_nothing(server: ObjectStore)
 
 def test_a_passing_fault_is_waited_out(server: ObjectStore) -> None:
     server.bucket("ampsweep")
-    storage = storage_at(server.address("ampsweep"))
+    storage = open_storage(server.address("ampsweep"))
     faults = iter([True])
     server.fails = lambda method, path, _query: method == "PUT" and next(faults, False)
     with storage.writing("a") as path:
@@ -66,7 +66,7 @@ def test_a_passing_fault_is_waited_out(server: ObjectStore) -> None:
 
 def test_a_small_file_is_one_upload(server: ObjectStore) -> None:
     server.bucket("ampsweep")
-    storage = storage_at(server.address("ampsweep"))
+    storage = open_storage(server.address("ampsweep"))
     server.requests.clear()
     with storage.writing("cells/a") as path:
         path.write_bytes(b"1" * 50_000)
@@ -86,7 +86,7 @@ def test_out_of_reach_is_unavailable_and_not_lost(server: ObjectStore) -> None:
 
 def test_a_bucket_that_is_not_there_is_said_at_the_start(server: ObjectStore) -> None:
     with pytest.raises(InvalidRequest, match="the bucket must be there") as caught:
-        storage_at(server.address("nobody")).check()
+        open_storage(server.address("nobody")).check()
     assert caught.value.param == "results"
     assert "s3://nobody/" in caught.value.message
     assert "bucket does not exist" in caught.value.message
@@ -96,14 +96,14 @@ def test_a_service_that_does_not_answer_is_said_at_the_start(server: ObjectStore
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(InvalidRequest, match="cannot write below s3://ampsweep/"):
-        storage_at(f"s3://ampsweep/?endpoint=http://127.0.0.1:{port}&region=us-east-1").check()
+        open_storage(f"s3://ampsweep/?endpoint=http://127.0.0.1:{port}&region=us-east-1").check()
 
 
 def test_the_environment_names_the_service_and_the_region(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     server.bucket("ampsweep")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    storage_at("s3://ampsweep/p").check()
+    open_storage("s3://ampsweep/p").check()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_environment_names_the_service_and_the_region(server: ObjectStore, m
 )
 def test_a_wrong_address_is_told_with_its_remedy(address: str, complaint: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        storage_at(address)
+        open_storage(address)
     assert complaint in caught.value.message
     assert caught.value.param == "results"
     assert "secret" not in caught.value.message

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import NotFound
-from jobs.storage.places import below, storage_at
+from jobs.storage.factory import join, open_storage
 from jobs.storage.protocol import Storage, StoredFile
 from tests.object_store import ObjectStore, give_credentials, object_store
 
@@ -31,7 +31,7 @@ def address(
 
 @pytest.fixture
 def storage(address: str) -> Storage:
-    return storage_at(address)
+    return open_storage(address)
 
 
 def put(storage: Storage, name: str, content: bytes) -> None:
@@ -139,8 +139,8 @@ def test_writers_of_the_same_name_at_the_same_time_leave_one_of_them_whole(stora
 def test_the_same_address_opens_the_same_files(storage: Storage, address: str) -> None:
     put(storage, "neurons/a", b"1")
     assert storage.root == address
-    assert storage_at(storage.root).names() == ["neurons/a"]
-    assert storage_at(below(address, "neurons")).read("a") == b"1"
+    assert open_storage(storage.root).names() == ["neurons/a"]
+    assert open_storage(join(address, "neurons")).read("a") == b"1"
 
 
 def test_checking_leaves_nothing(storage: Storage) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, Lease, RequestCounts, SweepFiles, SweepLease, SweepRecord
-from jobs.store.states import CellState
-from tests.jobs.world import a_cell, completed
+from jobs.store.transitions import CellState
+from tests.jobs.cluster import a_cell, completed
 
 HALF_FAILED = CellFile(name="half.1.parquet", rows=2, sha256="h", failed_samples=1, sample_error="too long")
 ALL_FAILED = CellFile(name="none.1.parquet", rows=2, sha256="n", failed_samples=2, sample_error="no chat template")

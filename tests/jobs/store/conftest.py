@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.store.protocol import Store
+from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
 from tests.jobs.store.reference_store import ReferenceStore
-from tests.jobs.world import CountingIds, ManualClock, quick_sql_store
 from tests.postgres import empty_store
 
 

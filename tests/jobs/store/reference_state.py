@@ -12,15 +12,15 @@ from jobs.cell import Cell
 from jobs.store.records import (
     CellFile,
     CellRecord,
-    Census,
     Event,
     Page,
     RequestCounts,
+    StoreStats,
     SweepFiles,
     SweepLease,
     SweepRecord,
 )
-from jobs.store.states import CellState, SweepState
+from jobs.store.transitions import CellState, SweepState
 
 Record = TypeVar("Record", SweepRecord, CellRecord)
 
@@ -211,9 +211,9 @@ def page(records: list[Record], after: str | None, limit: int) -> Page[Record]:
     return Page(data=tuple(records[start : start + limit]), has_more=len(records) > start + limit)
 
 
-def census_of(sweeps: Sequence[ReferenceSweep], cells: Collection[ReferenceCell]) -> Census:
+def census_of(sweeps: Sequence[ReferenceSweep], cells: Collection[ReferenceCell]) -> StoreStats:
     waiting = [sweep for sweep in sweeps if sweep.state is SweepState.IN_PROGRESS and sweep.number(CellState.PENDING)]
-    return Census(
+    return StoreStats(
         sweeps=Counter(sweep.state.value for sweep in sweeps),
         cells=Counter(entry.state.value for entry in cells),
         leases=Counter(entry.owner for entry in cells if entry.state is CellState.LEASED),

@@ -15,23 +15,23 @@ from typing import Any
 from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
-from jobs.ids import Ids
+from jobs.store.ids import Ids
 from jobs.store.records import (
-    Beat,
     CellFileState,
+    CellOutcome,
     CellRecord,
-    Census,
-    Ending,
+    CellReport,
     Event,
+    Heartbeat,
     Lease,
     Page,
-    Report,
+    StoreStats,
     SweepFiles,
     SweepFilesState,
     SweepLease,
     SweepRecord,
 )
-from jobs.store.states import CellState, SweepState
+from jobs.store.transitions import CellState, SweepState
 from tests.jobs.store.reference_state import ReferenceCell, ReferenceSweep, census_of, page, take_turns
 
 ATTEMPTS = 3
@@ -247,12 +247,14 @@ class ReferenceStore:
                 for cell_id, entry in known.items()
             }
 
-    def lease_cells(self, owner: str, *, models: Sequence[str], limit: int, ttl: float, alone: int = 0) -> list[Lease]:
+    def lease_cells(
+        self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
+    ) -> list[Lease]:
         with self._transaction() as now:
             wanted = [entry for sweep in self._in_progress() for entry in sweep.cells]
             free = [entry for entry in wanted if entry.state is CellState.PENDING and entry.cell.model in models]
             suspects = {entry.cell.id: entry for entry in free if entry.runs_alone}
-            chosen = [suspects[cell_id] for cell_id in sorted(suspects)][: min(alone, limit)]
+            chosen = [suspects[cell_id] for cell_id in sorted(suspects)][: min(exclusive, limit)]
             turns = take_turns(self._sweeps, models, limit - len(chosen))
             for sweep, entry in turns:
                 sweep.served_at = now
@@ -267,12 +269,12 @@ class ReferenceStore:
             owner=owner,
             epoch=entry.epoch,
             expires_at=expires_at,
-            alone=entry.runs_alone,
+            exclusive=entry.runs_alone,
             tries=1 + entry.failures + entry.expiries,
             sweep_ids=tuple(sweep.id for sweep in self._that_follow(entry)),
         )
 
-    def heartbeat(self, beats: Sequence[Beat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         with self._transaction() as now:
             lost: list[Lease] = []
             for beat in beats:
@@ -282,16 +284,16 @@ class ReferenceStore:
                 elif any(
                     sweep.state in (SweepState.IN_PROGRESS, SweepState.PAUSED) for sweep in self._that_need(entry)
                 ):
-                    news = beat.samples != entry.progress
+                    pending_events = beat.samples != entry.progress
                     entry.progress, entry.expires_at = beat.samples, now + ttl
-                    if news:
+                    if pending_events:
                         self._tell_all(entry, "cell.progress", cell_samples=beat.samples)
                 else:
                     lost.append(beat.lease)
                     entry.state, entry.error = CellState.PENDING, None
             return lost
 
-    def report(self, reports: Sequence[Report]) -> list[Lease]:
+    def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         with self._transaction():
             late: list[Lease] = []
             for report in reports:
@@ -302,21 +304,21 @@ class ReferenceStore:
                     self._end(entry, report)
             return late
 
-    def _end(self, entry: ReferenceCell, report: Report) -> None:
+    def _end(self, entry: ReferenceCell, report: CellReport) -> None:
         entry.error = report.error
-        if report.ending is Ending.COMPLETED:
+        if report.ending is CellOutcome.COMPLETED:
             entry.state, entry.file, entry.runs_alone, entry.expiries = CellState.COMPLETED, report.file, False, 0
             self._tell_all(entry, "cell.completed")
-        elif report.ending is Ending.RETURNED:
+        elif report.ending is CellOutcome.RELEASED:
             entry.state = CellState.PENDING
             if report.error is not None:
                 self._tell_all(entry, "cell.retrying", error=report.error)
-        elif report.ending is Ending.SUSPECTED and not entry.runs_alone:
+        elif report.ending is CellOutcome.SUSPECT and not entry.runs_alone:
             entry.state, entry.runs_alone = CellState.PENDING, True
             self._tell_failure(entry)
         else:
             entry.failures += 1
-            hopeless = report.ending is Ending.REFUSED or entry.failures >= ATTEMPTS
+            hopeless = report.ending is CellOutcome.REJECTED or entry.failures >= ATTEMPTS
             entry.state = CellState.FAILED if hopeless else CellState.PENDING
             self._tell_failure(entry)
 
@@ -343,7 +345,7 @@ class ReferenceStore:
             if entry.state is CellState.COMPLETED and (file is None or file == entry.record().file):
                 self._forget(entry, reason)
 
-    def census(self) -> Census:
+    def stats(self) -> StoreStats:
         with self._lock:
             return census_of(self._sweeps, self._cells.values())
 

@@ -6,10 +6,10 @@ import pytest
 
 from ampsweep.errors import Conflict, NotFound
 from jobs.store.protocol import Store
-from jobs.store.records import Ending
-from jobs.store.states import CellState, SweepState
+from jobs.store.records import CellOutcome
+from jobs.store.transitions import CellState, SweepState
+from tests.jobs.cluster import a_cell, completed, ended
 from tests.jobs.store.calls import FILE, complete, counts, finish, kinds, lease, leased, send
-from tests.jobs.world import a_cell, completed, ended
 
 
 def test_a_finalizing_sweep_takes_further_cells_after_its_own(store: Store) -> None:
@@ -52,7 +52,7 @@ def test_a_cell_that_another_sweep_runs_counts_for_both_and_a_failed_one_gets_a_
     complete(store, 1)
     send(store, 2, start=7)
     running, failing = lease(store, 2)
-    store.report([ended(failing, Ending.REFUSED, "it broke")])
+    store.report([ended(failing, CellOutcome.REJECTED, "it broke")])
     store.extend_sweep(leased(store, sweep.id), [running.cell, failing.cell])
     assert counts(store, sweep.id) == (3, 1, 0, 0)
     store.report([completed(running, FILE)])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from jobs.store.cell_books import MAX_ATTEMPTS, MAX_LAPSES
+from jobs.store.cell_state import MAX_ATTEMPTS, MAX_LAPSES
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, CellFile, Ending
-from jobs.store.states import CellState
+from jobs.store.records import CellFile, CellOutcome, Heartbeat
+from jobs.store.transitions import CellState
+from tests.jobs.cluster import ManualClock, a_cell, completed, ended
 from tests.jobs.store.calls import FILE, counts, kinds, lease, send
-from tests.jobs.world import ManualClock, a_cell, completed, ended
 
 
 def test_only_cells_of_the_named_models_are_leased(store: Store) -> None:
@@ -27,10 +27,13 @@ def test_a_write_under_an_old_epoch_changes_nothing(store: Store, clock: ManualC
     (new,) = lease(store, owner="fast")
     assert new.epoch > old.epoch
     late = CellFile(name="late", rows=9, sha256="0")
-    reports = [completed(old, late), *(ended(old, kind, "late") for kind in Ending if kind is not Ending.COMPLETED)]
+    reports = [
+        completed(old, late),
+        *(ended(old, kind, "late") for kind in CellOutcome if kind is not CellOutcome.COMPLETED),
+    ]
     for report in reports:
         assert store.report([report]) == [old]
-    assert store.heartbeat([Beat(lease=old, samples=7)], ttl=9) == [old]
+    assert store.heartbeat([Heartbeat(lease=old, samples=7)], ttl=9) == [old]
     before = store.events(sweep.id)
     assert store.report([completed(new, FILE)]) == []
     assert store.report([completed(new, late)]) == [new]
@@ -43,7 +46,7 @@ def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
     send(store, 1)
     (held,) = lease(store, ttl=30)
     clock.time += 20
-    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    assert store.heartbeat([Heartbeat(lease=held)], ttl=30) == []
     clock.time += 20
     assert store.expire_leases() == 0
     clock.time += 10
@@ -52,12 +55,12 @@ def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
 
 def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
-    for lapse in range(1, MAX_LAPSES + 1):
+    for expire in range(1, MAX_LAPSES + 1):
         assert len(lease(store)) == 1
         clock.time += 31
         assert store.expire_leases() == 1
         record = store.list_cells(sweep.id).data[0]
-        assert (record.state, record.attempts) == (CellState.PENDING if lapse < MAX_LAPSES else CellState.FAILED, 0)
+        assert (record.state, record.attempts) == (CellState.PENDING if expire < MAX_LAPSES else CellState.FAILED, 0)
     assert "ran out" in str(record.error)
 
 
@@ -65,7 +68,7 @@ def test_a_cell_given_back_untried_does_not_count(store: Store) -> None:
     sweep = send(store, 1)
     for _ in range(MAX_ATTEMPTS + 1):
         (held,) = lease(store)
-        store.report([ended(held, Ending.RETURNED)])
+        store.report([ended(held, CellOutcome.RELEASED)])
     record = store.list_cells(sweep.id).data[0]
     assert (record.state, record.attempts) == (CellState.PENDING, 0)
 
@@ -91,8 +94,8 @@ def test_many_threads_lease_and_complete_each_cell_once(store: Store) -> None:
 def test_progress_is_seen_in_the_sweep_the_cell_and_the_events(store: Store) -> None:
     sweep = send(store, 2)
     one, two = lease(store, 2)
-    store.heartbeat([Beat(lease=one, samples=5), Beat(lease=two, samples=1)], ttl=30)
-    store.heartbeat([Beat(lease=one, samples=8), Beat(lease=two, samples=1)], ttl=30)
+    store.heartbeat([Heartbeat(lease=one, samples=5), Heartbeat(lease=two, samples=1)], ttl=30)
+    store.heartbeat([Heartbeat(lease=one, samples=8), Heartbeat(lease=two, samples=1)], ttl=30)
     assert store.get_sweep(sweep.id).samples == 9
     assert [cell.samples for cell in store.list_cells(sweep.id).data] == [8, 1]
     last = store.events(sweep.id)[-1]
@@ -103,7 +106,7 @@ def test_progress_is_seen_in_the_sweep_the_cell_and_the_events(store: Store) -> 
         one.cell.id,
     )
     assert kinds(store, sweep.id).count("cell.progress") == 3
-    store.report([completed(one, FILE), ended(two, Ending.RETURNED)])
+    store.report([completed(one, FILE), ended(two, CellOutcome.RELEASED)])
     assert store.get_sweep(sweep.id).samples == FILE.rows
 
 
@@ -111,7 +114,7 @@ def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(st
     first, second = send(store, 1), send(store, 1)
     (held,) = lease(store)
     assert (held.sweep_ids, held.tries) == ((first.id, second.id), 1)
-    store.report([ended(held, Ending.FAILED, "oops")])
+    store.report([ended(held, CellOutcome.FAILED, "oops")])
     (again,) = lease(store)
     assert again.tries == 2
     clock.time += 31
@@ -119,7 +122,7 @@ def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(st
     (third,) = lease(store)
     assert third.tries == 3
     store.cancel_sweep(first.id)
-    store.report([ended(third, Ending.RETURNED)])
+    store.report([ended(third, CellOutcome.RELEASED)])
     (fourth,) = lease(store)
     assert (fourth.sweep_ids, fourth.tries) == ((second.id,), 3)
 
@@ -130,5 +133,5 @@ def test_an_old_heartbeat_beside_a_new_one_does_not_hide_it(store: Store, clock:
     clock.time += 31
     store.expire_leases()
     (new,) = lease(store)
-    assert store.heartbeat([Beat(lease=new, samples=8), Beat(lease=old, samples=3)], ttl=30) == [old]
+    assert store.heartbeat([Heartbeat(lease=new, samples=8), Heartbeat(lease=old, samples=3)], ttl=30) == [old]
     assert store.list_cells(sweep.id).data[0].samples == 8

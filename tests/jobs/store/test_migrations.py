@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from jobs.store.database import MIGRATIONS, migration_config, postgres_engine, sqlite_engine
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
-from jobs.store.states import CellState, SweepState
-from tests.jobs.world import CountingIds, ManualClock, a_cell, completed
+from jobs.store.transitions import CellState, SweepState
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed
 
 REVISIONS = [revision.revision for revision in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
 

@@ -14,17 +14,17 @@ import pytest
 
 from ampsweep.errors import Unavailable
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
+from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
-from tests.jobs.world import a_cell
+from tests.jobs.cluster import a_cell
 from tests.postgres import empty_store
 
 ROOT = Path(__file__).parents[3]
 WORKER = """
 import sys
 from jobs.clock import SystemClock
-from jobs.ids import RandomIds
-from jobs.store.records import CellFile, Ending, Report
+from jobs.store.ids import RandomIds
+from jobs.store.records import CellFile, CellOutcome, CellReport
 from jobs.store.sql import SqlStore
 
 store = SqlStore(sys.argv[1], SystemClock(), RandomIds())
@@ -33,7 +33,7 @@ sys.stdin.readline()
 while leases := store.lease_cells(sys.argv[2], models=["tiny"], limit=3, ttl=60):
     for lease in leases:
         file = CellFile(name=sys.argv[2], rows=1, sha256="s")
-        late = store.report([Report(lease=lease, ending=Ending.COMPLETED, file=file)])
+        late = store.report([CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)])
         print(lease.cell.id, len(late), flush=True)
 """
 STALLED = """

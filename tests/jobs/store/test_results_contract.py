@@ -7,9 +7,9 @@ import pytest
 from ampsweep.errors import Conflict
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile
-from jobs.store.states import CellState, SweepState
+from jobs.store.transitions import CellState, SweepState
+from tests.jobs.cluster import ManualClock, a_cell, completed
 from tests.jobs.store.calls import FILE, FILES, complete, counts, finish, lease, send
-from tests.jobs.world import ManualClock, a_cell, completed
 
 
 def test_a_damaged_cell_takes_its_finalizing_sweep_back_to_work(store: Store) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, Ending
-from jobs.store.states import SweepState
+from jobs.store.records import CellOutcome, Heartbeat
+from jobs.store.transitions import SweepState
+from tests.jobs.cluster import a_cell, completed, ended
 from tests.jobs.store.calls import ALL_FAILED, FILE, HALF_FAILED, complete, counts, kinds, lease, leased, send
-from tests.jobs.world import a_cell, completed, ended
 
 
 def test_a_cell_that_two_sweeps_need_is_leased_once(store: Store) -> None:
@@ -41,7 +41,7 @@ def test_a_shared_cell_is_computed_once_and_counts_in_both_sweeps(store: Store) 
 
 def test_a_new_sweep_gives_a_failed_cell_a_new_chance(store: Store) -> None:
     first = send(store, 2)
-    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
+    store.report([ended(lease(store)[0], CellOutcome.REJECTED, "died")])
     second = send(store, 1)
     assert counts(store, first.id) == (2, 0, 0, 0)
     assert counts(store, second.id) == (1, 0, 0, 0)
@@ -54,7 +54,7 @@ def test_a_cell_that_another_sweep_wants_goes_on_when_one_is_cancelled(store: St
     first, second = send(store, 1), send(store, 1)
     (held,) = lease(store)
     store.cancel_sweep(first.id)
-    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    assert store.heartbeat([Heartbeat(lease=held)], ttl=30) == []
     store.report([completed(held, FILE)])
     assert store.get_sweep(first.id).state is SweepState.CANCELLED
     assert store.get_sweep(second.id).state is SweepState.FINALIZING
@@ -94,7 +94,7 @@ def test_a_search_computes_a_further_cell_anew_all_of_whose_samples_failed(store
 
 def test_the_cells_that_failed_or_have_failed_samples_can_be_listed_alone(store: Store) -> None:
     sweep = send(store, 5)
-    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
+    store.report([ended(lease(store)[0], CellOutcome.REJECTED, "died")])
     complete(store)
     complete(store, 2, file=HALF_FAILED)
     failing = store.list_cells(sweep.id, only_failures=True)

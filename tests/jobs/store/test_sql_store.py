@@ -14,12 +14,12 @@ from alembic.util import CommandError
 
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 from jobs.store.database import migration_config, sqlite_engine
-from jobs.store.records import CellFile, Ending
+from jobs.store.records import CellFile, CellOutcome
 from jobs.store.sql import SqlStore
-from jobs.store.states import CellState
 from jobs.store.tables import sweeps
+from jobs.store.transitions import CellState
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.jobs.store.calls import lease, send
-from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: Manua
 
 WRITER = """
 import sys
-from jobs.store.records import CellFile, Ending
+from jobs.store.records import CellFile, CellOutcome
 from jobs.store.sql import SqlStore
-from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 
 store = SqlStore(sys.argv[1], ManualClock(), CountingIds())
 store.create_sweep(name="n", spec={}, cells=[a_cell(0), a_cell(1)])
@@ -191,7 +191,7 @@ def test_a_long_plan_is_not_looked_through_from_its_start_for_every_lease(tmp_pa
             return int(db.execute(sa.select(sweeps.c.first_pending)).scalar_one())
 
     assert first_pending() == 6
-    assert store.report([ended(first, Ending.FAILED, "again")]) == []
+    assert store.report([ended(first, CellOutcome.FAILED, "again")]) == []
     assert first_pending() == 0, "the first cell waits again"
     assert [held.cell for held in lease(store, 2)] == [cell.cell for cell in store.list_cells(sweep.id).data[0:8:7]]
     store.close()

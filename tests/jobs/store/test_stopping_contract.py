@@ -6,10 +6,10 @@ import pytest
 
 from ampsweep.errors import Conflict
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, Ending
-from jobs.store.states import SweepState
+from jobs.store.records import CellOutcome, Heartbeat
+from jobs.store.transitions import SweepState
+from tests.jobs.cluster import ManualClock, completed, ended
 from tests.jobs.store.calls import FILE, complete, finish, kinds, lease, send
-from tests.jobs.world import ManualClock, completed, ended
 
 
 def test_cancelling_an_idle_sweep_ends_it(store: Store, clock: ManualClock) -> None:
@@ -31,14 +31,14 @@ def test_a_cancelled_sweep_ends_once_its_running_cell_has(store: Store, clock: M
     if how == "complete":
         store.report([completed(held, FILE)])
     elif how == "fail":
-        store.report([ended(held, Ending.FAILED, "aborted")])
+        store.report([ended(held, CellOutcome.FAILED, "aborted")])
     elif how == "release":
-        store.report([ended(held, Ending.RETURNED)])
+        store.report([ended(held, CellOutcome.RELEASED)])
     elif how == "expire":
         clock.time += 31
         store.expire_leases()
     else:
-        assert store.heartbeat([Beat(lease=held)], ttl=30) == [held]
+        assert store.heartbeat([Heartbeat(lease=held)], ttl=30) == [held]
     assert store.get_sweep(sweep.id).state is SweepState.CANCELLED
 
 
@@ -58,7 +58,7 @@ def test_a_paused_sweep_gets_no_new_cells_and_keeps_those_that_run(store: Store)
     assert store.pause_sweep(sweep.id).state is SweepState.PAUSED
     assert store.pause_sweep(sweep.id).state is SweepState.PAUSED
     assert lease(store, 9) == []
-    assert store.heartbeat([Beat(lease=held)], ttl=30) == []
+    assert store.heartbeat([Heartbeat(lease=held)], ttl=30) == []
     store.report([completed(held, FILE)])
     assert store.resume_sweep(sweep.id).state is SweepState.IN_PROGRESS
     assert store.resume_sweep(sweep.id).state is SweepState.IN_PROGRESS

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 
 from ampsweep.errors import AmpsweepError
 from jobs.store.protocol import Store
-from jobs.store.records import Beat, CellFile, Ending, Lease, SweepFiles, SweepLease
-from jobs.store.states import SWEEP_ACTIVE, SWEEP_WANTS, CellState, SweepState
+from jobs.store.records import CellFile, CellOutcome, Heartbeat, Lease, SweepFiles, SweepLease
+from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_WANTS, CellState, SweepState
+from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.jobs.store.reference_store import ReferenceStore
-from tests.jobs.world import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.postgres import empty_store
 
 CELLS = [a_cell(number) for number in range(4)]
@@ -72,23 +72,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.both("create_sweep", name="n", spec={}, cells=cells, owner=owner, priority=priority)
         self.sweeps = [sweep.id for sweep in self.stores[1].list_sweeps(limit=100).data]
 
-    @rule(owner=st.sampled_from("ab"), limit=st.integers(1, 3), alone=st.integers(0, 1))
-    def lease(self, owner: str, limit: int, alone: int) -> None:
-        found = self.both("lease_cells", owner, models=["tiny"], limit=limit, ttl=10.0, alone=alone)
+    @rule(owner=st.sampled_from("ab"), limit=st.integers(1, 3), exclusive=st.integers(0, 1))
+    def lease(self, owner: str, limit: int, exclusive: int) -> None:
+        found = self.both("lease_cells", owner, models=["tiny"], limit=limit, ttl=10.0, exclusive=exclusive)
         assert isinstance(found, list)
-        assert sum(lease.alone for lease in found) <= alone
+        assert sum(lease.exclusive for lease in found) <= exclusive
         self.leases += found
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), endings=st.lists(st.sampled_from(Ending), min_size=1, max_size=3))
-    def report(self, data: st.DataObject, endings: list[Ending]) -> None:
+    @rule(data=st.data(), endings=st.lists(st.sampled_from(CellOutcome), min_size=1, max_size=3))
+    def report(self, data: st.DataObject, endings: list[CellOutcome]) -> None:
         reports = []
         for lease, ending in zip(data.draw(st.permutations(self.leases)), endings, strict=False):
             self.published += 1
             failed = self.published % 3  # of the first two all samples, of others some or none
             file = CellFile(name=f"{self.published}", rows=self.published, sha256="s", failed_samples=failed)
             done = completed(lease, file)
-            reports.append(done if ending is Ending.COMPLETED else ended(lease, ending, "no"))
+            reports.append(done if ending is CellOutcome.COMPLETED else ended(lease, ending, "no"))
         late = self.both("report", reports)
         assert isinstance(late, list)
         for report in reports:
@@ -99,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), samples=st.lists(st.integers(0, 9), min_size=1, max_size=3))
     def beat(self, data: st.DataObject, samples: list[int]) -> None:
         chosen = data.draw(st.permutations(self.leases))  # several epochs of one cell among them
-        beats = [Beat(lease=lease, samples=done) for lease, done in zip(chosen, samples, strict=False)]
+        beats = [Heartbeat(lease=lease, samples=done) for lease, done in zip(chosen, samples, strict=False)]
         self.both("heartbeat", beats, ttl=10.0)
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))

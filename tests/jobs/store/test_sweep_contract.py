@@ -7,10 +7,10 @@ import pytest
 from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.store.protocol import Store
-from jobs.store.records import Ending
-from jobs.store.states import CellState, SweepState
+from jobs.store.records import CellOutcome
+from jobs.store.transitions import CellState, SweepState
+from tests.jobs.cluster import ManualClock, a_cell, ended
 from tests.jobs.store.calls import FILE, complete, counts, finish, kinds, lease, send
-from tests.jobs.world import ManualClock, a_cell, ended
 
 
 def test_a_sweep_is_in_progress_when_it_is_stored(store: Store, clock: ManualClock) -> None:
@@ -145,7 +145,7 @@ def test_a_sweep_in_progress_cannot_be_finished(store: Store, error: str | None)
 
 def test_a_sweep_that_has_ended_keeps_its_counts(store: Store) -> None:
     first = send(store, 1)
-    store.report([ended(lease(store)[0], Ending.REFUSED, "died")])
+    store.report([ended(lease(store)[0], CellOutcome.REJECTED, "died")])
     finish(store, first.id)
     send(store, 1)
     complete(store)

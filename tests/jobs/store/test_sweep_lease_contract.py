@@ -7,9 +7,9 @@ import pytest
 from ampsweep.errors import Conflict, NotFound
 from jobs.store.protocol import Store
 from jobs.store.records import SweepFiles
-from jobs.store.states import SweepState
+from jobs.store.transitions import SweepState
+from tests.jobs.cluster import ManualClock, a_cell
 from tests.jobs.store.calls import complete, counts, finish, send
-from tests.jobs.world import ManualClock, a_cell
 
 
 def files(epoch: int) -> SweepFiles:

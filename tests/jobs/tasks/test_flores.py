@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.requests import Answer, GenerateCall
 from jobs.tasks.flores import NEW_TOKENS, Flores
+from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.tasks.real_data import DATA, items, needs
 
 TASK = Flores(targeted=True)

@@ -8,12 +8,12 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts, text_files
-from jobs.requests import Answer, GenerateCall
 from jobs.tasks import generation
 from jobs.tasks.base import Item
 from jobs.tasks.generation import NEW_TOKENS, Generation
+from jobs.tasks.requests import Answer, GenerateCall
+from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs
-from tests.jobs.world import write_jsonl
 
 TASK = Generation()
 ITEM = Item(doc_id="0", calls=())
@@ -66,16 +66,16 @@ def test_white_space_is_in_no_language() -> None:
 
 
 def test_another_identifier_makes_other_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = TASK.settle(folder, reference(folder))
-    assert before == TASK.settle(folder, reference(folder))
+    before = TASK.resolve(folder, reference(folder))
+    assert before == TASK.resolve(folder, reference(folder))
     monkeypatch.setattr(metadata, "version", lambda _: "99")
-    assert TASK.settle(folder, reference(folder)).data_hash != before.data_hash
+    assert TASK.resolve(folder, reference(folder)).data_hash != before.data_hash
 
 
 def test_without_the_identifier_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "IDENTIFIER", "py3langid_that_is_not_here")
     with pytest.raises(InvalidRequest, match=r"needs py3langid_that_is_not_here: install ampsweep\[tasks\]"):
-        TASK.settle(folder, reference(folder))
+        TASK.resolve(folder, reference(folder))
 
 
 @needs("flores200")

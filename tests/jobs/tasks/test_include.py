@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.requests import Answer, ScoreCall
 from jobs.tasks.include import Include
+from jobs.tasks.requests import Answer, ScoreCall
+from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs
-from tests.jobs.world import write_jsonl
 
 TASK = Include()
 LIGHTS: dict[str, Any] = {

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import Conflict
-from jobs.catalog import Catalog
 from jobs.cell import Cell
-from jobs.neuron_sets import NeuronSets
-from jobs.plan import plan
-from jobs.requests import ScoreCall
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.planner import plan
 from jobs.spec import parse_spec
 from jobs.tasks.loading import load_items, task_of_cell
-from tests.jobs.world import raw_spec, write_jsonl
+from jobs.tasks.requests import ScoreCall
+from tests.jobs.cluster import raw_spec, write_jsonl
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
-from jobs.requests import Answer, ScoreCall
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.lss import Lss
-from tests.jobs.world import write_facts, write_jsonl
+from jobs.tasks.requests import Answer, ScoreCall
+from tests.jobs.cluster import write_facts, write_jsonl
 
 LSS = Lss()
 PUBLISHED = Lss(paper=True)
@@ -109,13 +109,13 @@ def test_objects_that_differ_in_unicode_form_alone_are_the_same_and_that_is_told
 
     rewrite(folder, change)
     assert "capital-PL" not in [item.doc_id for item in items(folder, "en", "tr").items]
-    ref = LSS.settle(folder, reference("en", "tr"))
+    ref = LSS.resolve(folder, reference("en", "tr"))
     assert dict(ref.repairs) == {"equal_objects": 1}
-    assert LSS.settle(folder, reference("en", "zh")).repairs == ()
+    assert LSS.resolve(folder, reference("en", "zh")).repairs == ()
     assert LSS.warnings(folder, [ref]) == [
         "lss en: 1 of the facts have objects that differ in Unicode form or outer space alone: all equal"
     ]
-    assert PUBLISHED.settle(folder, reference("en", "tr", task=PUBLISHED)).repairs == ()
+    assert PUBLISHED.resolve(folder, reference("en", "tr", task=PUBLISHED)).repairs == ()
 
 
 def without(folder: Path, **lacking: str) -> None:
@@ -150,13 +150,13 @@ def test_with_sparse_facts_a_limit_takes_the_same_ones_in_every_pair_of_language
 
 def test_a_reference_keeps_the_languages_only_where_a_fact_is_not_in_all_of_them(folder: Path) -> None:
     ref = replace(reference("en", "zh"), shared_by=SHARED)
-    assert LSS.settle(folder, ref).shared_by == ()
+    assert LSS.resolve(folder, ref).shared_by == ()
     without(folder, tr="GB")
-    assert LSS.settle(folder, ref).shared_by == ()
+    assert LSS.resolve(folder, ref).shared_by == ()
     without(folder, fr="GB")
-    settled = LSS.settle(folder, ref)
+    settled = LSS.resolve(folder, ref)
     assert settled.shared_by == SHARED
-    assert LSS.settle(folder, settled) == settled
+    assert LSS.resolve(folder, settled) == settled
 
 
 def test_a_target_needs_an_object_alone(folder: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_target_needs_an_object_alone(folder: Path) -> None:
         del rows[0]["subject"]["fr"]
 
     rewrite(folder, change)
-    assert LSS.settle(folder, replace(reference("en", "zh"), shared_by=SHARED)).shared_by == ()
+    assert LSS.resolve(folder, replace(reference("en", "zh"), shared_by=SHARED)).shared_by == ()
     bases = (("en", "fr"), ("zh",))
-    assert LSS.settle(folder, replace(reference("en", "zh"), shared_by=bases)).shared_by == bases
+    assert LSS.resolve(folder, replace(reference("en", "zh"), shared_by=bases)).shared_by == bases
 
 
 def test_languages_that_share_no_fact_are_refused(folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_languages_that_share_no_fact_are_refused(folder: Path) -> None:
     with pytest.raises(
         InvalidRequest, match=r"no fact of facts is in all of the languages en, fr, zh.* facts: any"
     ) as no:
-        LSS.settle(folder, replace(reference("en", "zh"), shared_by=SHARED))
+        LSS.resolve(folder, replace(reference("en", "zh"), shared_by=SHARED))
     assert no.value.param == "facts"
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.requests import Answer, ScoreCall
 from jobs.tasks.perplexity import Perplexity
+from jobs.tasks.requests import Answer, ScoreCall
 from tests.jobs.tasks.real_data import DATA, items, needs
 
 TASK = Perplexity()

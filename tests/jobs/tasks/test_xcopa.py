@@ -11,12 +11,12 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.data.xcopa_files import questions_of_most, xcopa_files
-from jobs.requests import Answer, ScoreCall
 from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.requests import Answer, ScoreCall
 from jobs.tasks.xcopa import CONNECTORS, Xcopa
+from tests.jobs.cluster import XCOPA_ROWS, write_jsonl, write_xcopa
 from tests.jobs.tasks.real_data import DATA, needs
 from tests.jobs.tasks.real_data import items as items_of
-from tests.jobs.world import XCOPA_ROWS, write_jsonl, write_xcopa
 
 XCOPA = Xcopa()
 PUBLISHED = Xcopa(paper=True)
@@ -163,7 +163,7 @@ def ref_of(task: Xcopa, folder: Path, language: str) -> TaskRef:
         data=None,
         data_hash="",
     )
-    return task.settle(folder, ref)
+    return task.resolve(folder, ref)
 
 
 def questions(folder: Path, language: str, task: Xcopa = XCOPA) -> str:

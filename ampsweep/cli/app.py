@@ -1,0 +1,74 @@
+"""All commands, in the order in which the help lists them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ampsweep.cli.commands.batch import batch
+from ampsweep.cli.commands.cancel import cancel
+from ampsweep.cli.commands.doctor import doctor
+from ampsweep.cli.commands.engines import app as engines
+from ampsweep.cli.commands.export import export
+from ampsweep.cli.commands.generate import generate
+from ampsweep.cli.commands.identify import identify
+from ampsweep.cli.commands.keys import app as keys
+from ampsweep.cli.commands.neurons import app as neurons
+from ampsweep.cli.commands.pause import pause
+from ampsweep.cli.commands.report import report
+from ampsweep.cli.commands.results import results
+from ampsweep.cli.commands.resume import resume
+from ampsweep.cli.commands.run import run
+from ampsweep.cli.commands.serve import serve
+from ampsweep.cli.commands.status import status
+from ampsweep.cli.commands.submit import submit
+from ampsweep.cli.terminal.failures import Commands
+from ampsweep.version import __version__
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Amplify the language-specific neurons of a multilingual LLM, at scale.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Take the options of no command in particular."""
+
+
+app.command()(serve)
+app.command()(run)
+app.command()(submit)
+app.command()(status)
+app.command()(results)
+app.command()(report)
+app.command()(cancel)
+app.command()(pause)
+app.command()(resume)
+app.command()(identify)
+app.add_typer(neurons, name="neurons")
+app.add_typer(keys, name="keys")
+app.add_typer(engines, name="engines")
+app.command()(batch)
+app.command()(generate)
+app.command()(doctor)
+app.command()(export)
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process."""
+    app()

@@ -1,0 +1,133 @@
+"""`ampsweep batch`: many prompts and continuations through one engine, a line each, Parquet out."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ampsweep.cli.options.engine import Dtype, Kind, Model, Neurons, opened, read_neurons
+from ampsweep.cli.terminal.failures import describe
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.files import atomic_write, check_folder
+
+if TYPE_CHECKING:
+    from engine.base import Engine
+
+IN_FLIGHT = 512
+"""Lines given to the engine at once; it batches what it has."""
+ROWS_A_CHUNK = 1024
+"""Rows written at once: memory is that of so many rows and of the lines in flight, whatever the file's length."""
+
+Row = dict[str, Any]
+
+
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="One request a line.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="One row a request, in the same order.")],
+    model: Model,
+    neurons: Neurons = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Run the requests of a file, each with its own intervention or none, and write their answers."""
+    if not source.is_file():
+        raise InvalidRequest(f"there is no file {source}", param="IN.jsonl")
+    if not target.parent.is_dir():
+        raise InvalidRequest(f"there is no folder {target.parent}", param="OUT.parquet")
+    check_folder(target.parent, param="OUT.parquet")
+    failed, lines = run_to_end(_batch(source, target, model=model, neurons=neurons, kind=engine, dtype=dtype))
+    text = f"{lines} rows in {target}, {failed} with an error"
+    show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)
+
+
+async def _batch(
+    source: Path, target: Path, *, model: str, neurons: Path | None, kind: str, dtype: str
+) -> tuple[int, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ampsweep.cli.commands.batch_line import SCHEMA
+
+    lines = sum(1 for _ in _lines(source))
+    done = failed = 0
+    neuron_set = read_neurons(neurons)
+    async with opened(model, kind=kind, dtype=dtype, neurons=neuron_set) as engine:
+        answers = _answers(source, engine, neuron_set.id if neuron_set else None)
+        with (
+            Counter(source.name) as counter,
+            atomic_write(target) as temporary,
+            pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
+        ):
+            async for rows in _chunks(answers):
+                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                done += len(rows)
+                failed += sum(row["error"] is not None for row in rows)
+                counter.show(done, lines, f"{failed} with an error" if failed else "")
+    return failed, done
+
+
+async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
+    chunk: list[Row] = []
+    async for row in rows:
+        chunk.append(row)
+        if len(chunk) == ROWS_A_CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> AsyncIterator[Row]:
+    """Yield the rows in the order of the lines, with IN_FLIGHT of them in the engine."""
+    waiting: deque[asyncio.Task[Row]] = deque()
+    try:
+        for line in _lines(source):
+            waiting.append(asyncio.create_task(_answer(line, engine, neurons_id)))
+            if len(waiting) == IN_FLIGHT:
+                yield await waiting.popleft()
+        while waiting:
+            yield await waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
+    """Return the row of one line; whatever is wrong with the line is its `error`."""
+    from ampsweep.cli.commands.batch_line import ScoreLine, parse, seen
+
+    row: Row = seen(line)
+    try:
+        request = parse(line)
+        row["neuron_set"] = neurons_id if request.intervention is not None else None
+        if isinstance(request, ScoreLine):
+            score = await engine.score(request.request(neurons_id))
+            return {**row, "token_ids": score.token_ids, "logprobs": score.logprobs}
+        text, token_ids, logprobs = "", list[int](), list[float]()
+        async for chunk in engine.generate(request.request(neurons_id)):
+            text += chunk.text
+            token_ids += chunk.token_ids
+            logprobs += chunk.logprobs
+    except AmpsweepError as error:
+        return {**row, "error": describe(error)}
+    return {**row, "completion": text, "token_ids": token_ids, "logprobs": logprobs}
+
+
+def _lines(source: Path) -> Iterator[bytes]:
+    """Yield the lines that are not blank, without the byte order mark that some editors put before the first."""
+    with source.open("rb") as file:
+        for number, raw in enumerate(file):
+            line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
+            if line.strip():
+                yield line

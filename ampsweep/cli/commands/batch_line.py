@@ -1,0 +1,114 @@
+"""One line of a batch: what it asks for, checked, and the row it becomes."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ampsweep.documents import parse_json
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest
+from engine.base import GenerateRequest, Sampling, ScoreRequest, Steering
+
+SCHEMA = pa.schema(
+    [
+        ("custom_id", pa.string()),
+        ("kind", pa.string()),
+        ("completion", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float64())),
+        ("error", pa.string()),
+        ("neuron_set", pa.string()),
+    ]
+)
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    custom_id: str
+    intervention: dict[str, Any] | None = None
+
+    def steering(self, neurons: str | None) -> Steering | None:
+        if self.intervention is None:
+            return None
+        if neurons is None:
+            raise InvalidRequest("an intervention needs a neuron set: give --neurons", param="intervention")
+        return Steering(intervention=Intervention.from_dict(self.intervention), neurons=neurons)
+
+
+class SamplingLine(BaseModel):
+    """How tokens are drawn; see `engine.base.Sampling`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int | None = None
+    stop: list[str] = []
+    ignore_eos: bool = False
+
+
+class GenerateLine(_Line):
+    """Continue `prompt`."""
+
+    kind: Literal["generate"]
+    prompt: str
+    sampling: SamplingLine = SamplingLine()
+
+    def request(self, neurons: str | None) -> GenerateRequest:
+        """Return what the engine is asked."""
+        sampling = Sampling(**{**self.sampling.model_dump(), "stop": tuple(self.sampling.stop)})
+        return GenerateRequest(prompt=self.prompt, sampling=sampling, steering=self.steering(neurons))
+
+
+class ScoreLine(_Line):
+    """Score `continuation` after `context`."""
+
+    kind: Literal["score"]
+    context: str
+    continuation: str
+
+    def request(self, neurons: str | None) -> ScoreRequest:
+        """Return what the engine is asked."""
+        return ScoreRequest(context=self.context, continuation=self.continuation, steering=self.steering(neurons))
+
+
+_LINE: TypeAdapter[GenerateLine | ScoreLine] = TypeAdapter(
+    Annotated[GenerateLine | ScoreLine, Field(discriminator="kind")]
+)
+
+
+def parse(text: str | bytes) -> GenerateLine | ScoreLine:
+    """Read a line; InvalidRequest with `param` naming the field."""
+    with suppress(ValueError):  # what is not JSON the validation refuses, with its place
+        parse_json(text)
+    try:
+        return _LINE.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in ("generate", "score"))
+        raise InvalidRequest(first["msg"], param=field or None) from error
+
+
+def seen(text: str | bytes) -> dict[str, Any]:
+    """Return an empty row that names the line by its `custom_id` and `kind`, as far as the line has them.
+
+    A lone surrogate, which no file can hold, stands there as U+FFFD.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raw = None
+    names = {key: raw.get(key) for key in ("custom_id", "kind")} if isinstance(raw, dict) else {}
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    return row | {key: _LONE_SURROGATE.sub("\ufffd", value) for key, value in names.items() if isinstance(value, str)}

@@ -1,0 +1,64 @@
+"""`ampsweep doctor`: what is wrong with a set-up, and what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ampsweep.cli.checks import software
+from ampsweep.cli.checks.finding import Finding, bad
+from ampsweep.cli.terminal.failures import FAILED
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.client.clients import URL
+from ampsweep.errors import InvalidRequest
+
+_MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
+
+
+def doctor(
+    server: Annotated[str | None, typer.Option(envvar=URL, help="Look at this server too, as its client.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at this machine, what is installed, and what the environment (AMPSWEEP_...) tells a server here.
+
+    Ends with 0 where all will do, with 1 where something must be done.
+    """
+    findings = examine(server)
+    for finding in findings:
+        remedy = f"\n      -> {finding.remedy}" if finding.remedy else ""
+        text = f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}{remedy}"
+        show(asdict(finding), text, as_json=as_json)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def examine(server: str | None) -> Sequence[Finding]:
+    """Return all findings: of the software, of the machine and the settings where a server can run, of a server."""
+    findings = [software.python(), *software.packages()]
+    if software.is_server():
+        findings += _house()
+    if server is not None:
+        from ampsweep.cli.checks.server import server as examined
+
+        findings += examined(server)
+    return findings
+
+
+def _house() -> list[Finding]:
+    from ampsweep.cli.checks.installation import installation
+    from ampsweep.cli.checks.machine import gpus, machine
+    from ampsweep.cli.options.engine import served_engines
+    from ampsweep.cli.server.settings import read_settings
+
+    findings = [software.vllm(), software.compiler()]
+    if mismatch := software.accelerator_fits(len(gpus())):
+        findings.append(mismatch)
+    try:
+        settings = read_settings()
+    except InvalidRequest as error:
+        remedy = f"set {error.param} to what docs/cli.md says, or unset it"
+        return [*findings, *machine([]), bad("settings", error.message, remedy)]
+    return [*findings, *machine(served_engines(settings)), *installation(settings)]

@@ -1,0 +1,42 @@
+"""`ampsweep engines` and `ampsweep engines retry MODEL`: a server's engines, and a retry of failed ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ampsweep.cli.options.client import Server, client_of
+from ampsweep.cli.options.completion import models
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.models import Engine
+
+app = typer.Typer(help="List the engines of a server; retry those that have failed.", invoke_without_command=True)
+
+
+@app.callback()
+def engines(ctx: typer.Context, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the engines of a server, with their states."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with client_of(server) as client:
+        _show(client.engines(), as_json=as_json)
+
+
+@app.command()
+def retry(
+    model: Annotated[str, typer.Argument(help="The model whose engines to retry.", autocompletion=models)],
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Start a model's engines that have failed, or wait for their next start, now. Needs a key with the scope admin."""
+    with client_of(server) as client:
+        _show(client.retry_engines(model), as_json=as_json)
+
+
+def _show(found: list[Engine], *, as_json: bool) -> None:
+    for engine in found:
+        failures = f", {engine['failures']} failures in a row" if engine["failures"] else ""
+        error = f"  {engine['error']}" if engine["error"] else ""
+        show(engine, f"{engine['id']:<24} {engine['engine']}  {engine['state']}{failures}{error}", as_json=as_json)

@@ -1,0 +1,59 @@
+"""`ampsweep export`: a checkpoint with an intervention folded into its weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.options.engine import Model, model_folder
+from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.documents import parse_json
+from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
+
+if TYPE_CHECKING:
+    from engine.neurons.neuron_set import NeuronSet
+
+
+def export(
+    model: Model,
+    neurons: Annotated[
+        str, typer.Option(help="A neuron set's folder, its id in the server's home, or JSON {language: {layer: [...]}}")
+    ],
+    intervention: Annotated[
+        str, typer.Option(metavar="JSON", help='{"languages": ["fr"], "op": "scale", "factor": 2}')
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write, which must not be there yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a plain checkpoint that behaves as the model does under a scaling."""
+    from ampsweep.domain.intervention import Intervention
+    from engine.steering.export import export as write
+
+    check_folder(out.parent, param="out")
+    folder = model_folder(model)
+    wanted = Intervention.from_dict(json_object(intervention, param="intervention"))
+    written = write(folder, _neuron_set(neurons, folder, model), wanted, out)
+    text = f"{written.folder}: {written.neurons} neurons scaled in {written.layers} layers"
+    content = {**asdict(written), "folder": str(written.folder)}
+    show(content, f"{text}\nfingerprint {written.fingerprint}", as_json=as_json)
+
+
+def _neuron_set(given: str, folder: Path, model: str) -> NeuronSet:
+    from ampsweep.cli.server.settings import read_settings
+    from ampsweep.folders.model import read_model_folder
+    from engine.neurons.neuron_json import from_json
+    from engine.neurons.neuron_set import NeuronSet
+
+    path = Path(given)
+    if path.is_file():
+        try:
+            raw = parse_json(path.read_bytes(), source=str(path), param="neurons")
+        except ValueError as error:
+            raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
+        return from_json(raw, model=read_model_folder(folder, name=model))
+    return NeuronSet.load(path if path.is_dir() else read_settings().home / "neurons" / given)

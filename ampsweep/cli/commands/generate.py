@@ -1,0 +1,124 @@
+"""`ampsweep generate`: continue one prompt, steered or not, on a local model or on a server's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ampsweep.cli.options.client import client_of
+from ampsweep.cli.options.completion import models
+from ampsweep.cli.options.engine import Dtype, Kind, opened, read_neurons
+from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.errors import InvalidRequest
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    model: Annotated[
+        str, typer.Option(help="A local folder, `atlas`, or with --server a name on its list.", autocompletion=models)
+    ],
+    server: Annotated[
+        str | None, typer.Option(help="Ask the server at this URL instead of loading the model here.")
+    ] = None,
+    neurons: Annotated[str | None, typer.Option(help="A neuron set: its folder, or with --server its id.")] = None,
+    languages: Annotated[
+        str | None, typer.Option(help="Steer: the languages whose neurons are edited, with commas.")
+    ] = None,
+    op: Annotated[str | None, typer.Option(help="scale, add or set. [default: scale]")] = None,
+    factor: Annotated[
+        float | None, typer.Option(help="The op's number; with --patch it multiplies the patch value.")
+    ] = None,
+    patch: Annotated[str | None, typer.Option(help="max, median or mean: the recorded value to add or set.")] = None,
+    intervention: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The whole intervention, instead of the above.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Of the draw, where the temperature is above 0.")] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Continue a prompt and print the text as it comes; as JSON once it is whole."""
+    steering = _intervention(
+        intervention, {"languages": languages, "op": op, "factor": factor, "patch": patch}, neurons=neurons
+    )
+    if server is not None:
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
+        given = {key: value for key, value in options.items() if value is not None}
+        told = _Told(as_json=as_json)
+        with client_of(server) as client:
+            for piece in client.stream(model, prompt, intervention=steering, **given):
+                told.piece(piece.text, piece.finish_reason, piece.neuron_set)
+        told.end()
+        return
+    if steering is not None and neurons is None:
+        raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
+
+    from ampsweep.domain.intervention import Intervention
+    from engine.base import GenerateRequest, Sampling, Steering
+
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    wanted = None if steering is None else Intervention.from_dict(steering)
+
+    neuron_set = read_neurons(Path(neurons) if neurons else None)
+
+    async def stream() -> None:
+        async with opened(model, kind=engine, dtype=dtype, neurons=neuron_set) as loaded:
+            use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
+            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
+            told = _Told(as_json=as_json)
+            async for chunk in loaded.generate(request):
+                told.piece(chunk.text, chunk.finish_reason, None if use is None else use.neurons)
+            told.end()
+
+    run_to_end(stream())
+
+
+class _Told:
+    """A text, printed piece by piece or, as JSON, when it is whole.
+
+    The neuron set that steers is printed before it, to the standard error; as JSON it is a field.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._text = ""
+        self._finish_reason: str | None = None
+        self._neuron_set: str | None = None
+
+    def piece(self, text: str, finish_reason: str | None, neuron_set: str | None) -> None:
+        if neuron_set != self._neuron_set and not self._as_json:
+            typer.echo(f"steered by neuron set {neuron_set}", err=True)
+        self._neuron_set = neuron_set
+        self._text += text
+        self._finish_reason = finish_reason
+        if not self._as_json:
+            typer.echo(text, nl=False)
+
+    def end(self) -> None:
+        content = {"text": self._text, "finish_reason": self._finish_reason, "neuron_set": self._neuron_set}
+        show(content, "", as_json=self._as_json)
+
+
+def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
+    """Return the intervention that the options ask for; InvalidRequest where some of them would have no effect."""
+    given = [f"--{name}" for name, value in parts.items() if value is not None]
+    if text is not None:
+        if given:
+            message = f"is the whole intervention; leave out {', '.join(given)}, or write it as JSON"
+            raise InvalidRequest(message, param="intervention")
+        return json_object(text, param="intervention")
+    if parts["languages"] is None:
+        unused = given + (["--neurons"] if neurons is not None else [])
+        if unused:
+            message = f"steering needs languages: give --languages, or leave out {', '.join(unused)}"
+            raise InvalidRequest(message, param="languages")
+        return None
+    codes = [code.strip() for code in parts["languages"].split(",") if code.strip()]
+    return {**parts, "languages": codes, "op": parts["op"] or "scale"}

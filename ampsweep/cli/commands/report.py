@@ -1,0 +1,80 @@
+"""`ampsweep report`: a finished sweep as one page that opens anywhere."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from ampsweep.cli.options.client import Server, client_of
+from ampsweep.cli.options.completion import sweeps
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
+from ampsweep.files import atomic_write, check_folder
+
+
+def report(
+    sweep: Annotated[
+        str,
+        typer.Argument(help="The folder that `run` wrote to, or the id of a server's sweep.", autocompletion=sweeps),
+    ],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    tables: Annotated[Path | None, typer.Option(help="A folder for the tables as CSV and LaTeX, too.")] = None,
+    low_resource: Annotated[
+        str | None, typer.Option(help="Languages that count as low-resource, by comma; default: ht,qu,ta.")
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Before the sweep's end, or of a run that was stopped: the cells completed by now."
+        ),
+    ] = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the paper's questions from a sweep's Parquet files, in one HTML file without anything outside it."""
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+    check_folder(out.parent, param="out")
+    if tables is not None:
+        check_folder(tables, param="tables")
+    if Path(sweep).is_dir():
+        _write(Path(sweep), out, tables, low_resource, partial=partial)
+    else:
+        with TemporaryDirectory() as folder, client_of(server) as client:
+            try:
+                client.download(sweep, Path(folder) / "results.parquet", partial=partial)
+            except (NoConnection, NotFound) as error:
+                raise type(error)(_neither(sweep, server, error)) from error
+            client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
+            _write(Path(folder), out, tables, low_resource)
+    written = {"report": str(out), "tables": None if tables is None else str(tables)}
+    show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
+
+
+def _neither(sweep: str, server: str, error: AmpsweepError) -> str:
+    found = f"{sweep} is a file" if Path(sweep).is_file() else f"there is no folder {sweep}"
+    other = f"no server at {server}" if isinstance(error, NoConnection) else error.message
+    return f"{found}, and {other}; name the folder that `ampsweep run --out` wrote to, or a sweep of the server's"
+
+
+def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None, *, partial: bool = False) -> None:
+    from jobs.report.data import ReportData
+    from jobs.report.page import answers, render
+
+    codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
+    with closing(ReportData(folder, low_resource=codes, partial=partial)) as data:
+        found = list(answers(data))
+        page = render(data, found)
+    with atomic_write(out) as path:
+        path.write_text(page, encoding="utf-8")
+    if tables is not None:
+        tables.mkdir(parents=True, exist_ok=True)
+        for each in found:
+            for suffix, text in ((".csv", each.csv), (".tex", each.latex)):
+                with atomic_write(tables / f"{each.question.key}{suffix}") as path:
+                    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,245 @@
+"""`ampsweep run`: a sweep in this process, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.options.engine import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.terminal.failures import fail_where_incomplete
+from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.cli.terminal.summary import show_summary
+from ampsweep.errors import InvalidRequest
+from ampsweep.files import atomic_write
+from ampsweep.spec_file import read_spec
+
+if TYPE_CHECKING:
+    from ampsweep.cli.server.runtime import Runtime
+    from ampsweep.cli.server.settings import Settings
+    from jobs.cell import Cell
+    from jobs.spec import SweepSpec
+    from jobs.store.records import SweepRecord
+
+LEASE_SECONDS = 3600.0
+"""How long a sweep is leased while its results are put together; nobody else has the folder's store open."""
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
+    out: Annotated[Path, typer.Option(help="The folder of all that comes out; an earlier run in it goes on.")],
+    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
+    neurons: Annotated[
+        Path | None, typer.Option(help="The folder of a neuron set that the spec names: `neurons: {id: ns_...}`.")
+    ] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+    tensor_parallel_size: TensorParallel = None,
+    pipeline_parallel_size: PipelineParallel = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of another sweep that the folder holds.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep here, write its samples and summary to a folder, and print the summary."""
+    from ampsweep.cli.server.runtime import Runtime, catalog_of
+    from ampsweep.cli.server.settings import read_settings
+    from engine.neurons.neuron_set import NeuronSet
+    from jobs.results.failures import find_errors
+    from jobs.results.summary import summary_json
+    from jobs.spec import parse_spec
+
+    quiet_libraries()
+    wanted = parse_spec(read_spec(spec))
+    settings = read_settings(
+        data=data,
+        corpora=corpus,
+        engine=engine,
+        dtype=dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+    )
+    with closing(Runtime.open(out, catalog_of(settings, local_models=True))) as runtime:
+        if neurons is not None:
+            given = NeuronSet.load(neurons)
+            runtime.neuron_sets.publish(given.id, given.save)
+        if not overwrite:
+            _check_same_sweep(runtime, out, wanted)
+        sweep = _enter(runtime, wanted)
+        warn(sweep.warnings)
+        try:
+            sweep = run_to_end(_compute(runtime, sweep, settings))
+        except (KeyboardInterrupt, typer.Exit):
+            _write_partial(runtime, sweep, out)
+            raise
+        summary = summary_json(runtime.results, sweep)
+        sources = {"results": runtime.results.samples_file(sweep), "summary": runtime.results.summary_file(sweep)}
+        files = {name: str(out / f"{name}.parquet") for name in sources}
+        for name, source in sources.items():
+            with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
+                shutil.copyfileobj(file, sink)
+        _write_neurons(runtime, sweep, out / "neurons.parquet")
+        for name in files:
+            (out / f"partial-{name}.parquet").unlink(missing_ok=True)
+        errors = find_errors(runtime.store, sweep)
+    if not as_json:
+        show_summary(summary["rows"], summary["best_factors"])
+    text = "\n".join(f"{name}: {path}" for name, path in files.items())
+    content = {
+        "id": sweep.id,
+        "request_counts": asdict(sweep.request_counts),
+        "failed_samples": sweep.failed_samples,
+        "errors": [asdict(error) for error in errors],
+        "warnings": list(sweep.warnings),
+        "files": files,
+        "summary": summary,
+    }
+    show(content, text, as_json=as_json)
+    fail_where_incomplete(f"{error.message}; the same command tries again what has no answer" for error in errors)
+
+
+def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
+    """Write the sweep's neuron set beside its results, for `ampsweep report`; nothing where no cell was steered."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engine.neurons.neuron_set import NeuronSet
+    from jobs.report.data import NEURONS
+
+    cells = runtime.store.list_cells(sweep.id, limit=1000).data
+    used = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
+    if used is None:
+        return
+    neurons = NeuronSet.load(runtime.neuron_sets.fetch(used)).neurons
+    rows = [
+        {"language": code, "layer": layer, "neuron": index}
+        for code, pairs in neurons.items()
+        for layer, index in pairs.tolist()
+    ]
+    with atomic_write(target) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+
+
+def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
+    """Write what a run that was stopped has found by now, in files that nobody takes for its results."""
+    from jobs.results.partial import write_partial
+
+    with TemporaryDirectory() as folder:
+        found = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), Path(folder))
+        sources = {
+            "results": found.results.samples_file(found.sweep),
+            "summary": found.results.summary_file(found.sweep),
+        }
+        for name, source in sources.items():
+            with atomic_write(out / f"partial-{name}.parquet") as copy:
+                copy.write_bytes(source.read())
+    cells = found.cells
+    text = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
+    warn([f"{text}; the same command goes on"])
+
+
+def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
+    """Raise InvalidRequest where a folder holds the results of another sweep, which this one would replace."""
+    from ampsweep.hashing import canonical_json
+
+    earlier = next((sweep for sweep in runtime.store.list_sweeps(limit=1).data), None)
+    if earlier is not None and canonical_json(earlier.spec) == canonical_json(spec.to_dict()):
+        return
+    if earlier is None and not any((out / f"{name}.parquet").exists() for name in ("results", "summary")):
+        return
+    named = "results that no run in it has written" if earlier is None else f"another sweep, {earlier.name!r}"
+    remedy = "choose another folder, or replace them with --overwrite (cells that both need are not computed again)"
+    raise InvalidRequest(f"{out} holds {named}; {remedy}", param="out")
+
+
+def _enter(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
+    """Enter a sweep into the books of its folder, in the place of one that an earlier run left unfinished.
+
+    A run that was stopped while its results were put together goes on with that.
+    """
+    from jobs.planning.planner import plan
+    from jobs.store.transitions import SWEEP_ENDED
+
+    planned = plan(spec, runtime.catalog, runtime.neuron_sets)
+    before = runtime.store.list_sweeps(limit=1).data
+    if before and _has_only_to_end(runtime, before[0], spec, planned.cells):
+        return before[0]
+    sweep = runtime.store.create_sweep(
+        name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
+    )
+    if before and (unfinished := runtime.store.get_sweep(before[0].id)).state not in SWEEP_ENDED:
+        if lease := runtime.store.lease_sweep(unfinished.id, runtime.owner, ttl=LEASE_SECONDS):
+            runtime.store.finish_sweep(lease, error=f"sweep {sweep.id} took its place")
+        else:
+            runtime.store.cancel_sweep(unfinished.id)
+    return sweep
+
+
+def _has_only_to_end(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:
+    """Whether all cells of a sweep are done, and it is what is asked for: a search may have found further ones."""
+    from ampsweep.hashing import canonical_json
+    from jobs.store.transitions import SweepState
+
+    if sweep.state is not SweepState.FINALIZING or sweep.request_counts.failed:
+        return False
+    begun = runtime.store.list_cells(sweep.id, limit=len(cells)).data
+    same = [record.id for record in begun] == [cell.id for cell in cells]
+    return same and canonical_json(sweep.spec) == canonical_json(spec.to_dict())
+
+
+async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> SweepRecord:
+    """Run what is missing of a sweep to its end; the model is loaded only if something is."""
+    from jobs.results.assembly import assemble
+    from jobs.results.finalization import finalize
+    from jobs.store.transitions import SWEEP_ENDED
+    from worker.engines import EngineSpec
+    from worker.local_pool import LocalPool
+    from worker.memory import require_memory
+    from worker.supervisor import IMPATIENT
+
+    here = partial(assemble, runtime.results)
+    while lease := runtime.store.lease_sweep(sweep.id, runtime.owner, ttl=LEASE_SECONDS):
+        sweep = finalize(runtime.store, lease, here)
+    if sweep.state in SWEEP_ENDED:
+        return sweep
+    model = str(sweep.spec["model"])
+    catalog = runtime.catalog
+    engine = EngineSpec(
+        model=model,
+        folder=catalog.model_path(model).resolve(),
+        kind=catalog.engine,
+        dtype=catalog.dtype,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+    )
+    require_memory([engine])
+    changed = asyncio.Event()
+    pool = LocalPool([engine], runtime.setup, policy=IMPATIENT)
+    dispatcher = runtime.dispatcher(pool, changed.set, here)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(pool.stop)
+        opened.push_async_callback(dispatcher.stop)
+        counter = opened.enter_context(Counter(sweep.name))
+        counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")
+        await pool.start()
+        await pool.ready()
+        dispatcher.start()
+        while sweep.state not in SWEEP_ENDED:
+            changed.clear()
+            sweep = runtime.store.get_sweep(sweep.id)
+            counts = sweep.request_counts
+            counter.show(counts.completed + counts.failed, counts.total, f"cells, {sweep.state.value}")
+            if sweep.state not in SWEEP_ENDED:
+                await changed.wait()
+    return sweep

@@ -1,0 +1,226 @@
+"""`ampsweep serve`: the whole house behind one address, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.options.engine import PipelineParallel, TensorParallel, quiet_libraries, served_engines
+from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ampsweep.cli.server.http_server import HttpServer
+    from ampsweep.cli.server.settings import Settings
+    from ampsweep.telemetry.context import Telemetry
+    from worker.pool import Pool
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8700]")] = None,
+    home: Annotated[Path | None, typer.Option(help="The folder of database, results and neuron sets.")] = None,
+    results: Annotated[
+        str | None, typer.Option(help="Where results and neuron sets go: a folder, s3:// or gs://. [default: the home]")
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="A PostgreSQL server, as postgresql://USER@HOST/NAME. [default: a file in the home]"),
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Delete results this many days after a sweep's end. [default: never]")
+    ] = None,
+    keep_events_days: Annotated[
+        float | None,
+        typer.Option(help="Delete the events of a sweep's cells this many days after its end. [default: 30]"),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, or transformers: slow. [default: vllm]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
+    tensor_parallel_size: TensorParallel = None,
+    pipeline_parallel_size: PipelineParallel = None,
+    ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
+    cells_per_engine: Annotated[int | None, typer.Option(help="Cells an engine has in flight. [default: 8]")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The file of API keys. [default: keys.json in the home]")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate chain (PEM): answer over TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
+    behind_tls_proxy: Annotated[
+        bool, typer.Option("--behind-tls-proxy", help="A proxy in front speaks TLS; no one else reaches this port.")
+    ] = False,
+    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="Let anybody read /metrics.")] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open-page", help="Let anybody load the web page; what it shows needs a key all the same.")
+    ] = False,
+    log_format: Annotated[str | None, typer.Option(help="console or json. [default: console]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send traces to this OTLP collector, as http://collector:4318.")
+    ] = None,
+    no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
+    from ampsweep.cli.server.settings import read_settings
+    from ampsweep.telemetry.context import Telemetry
+    from ampsweep.telemetry.logs import LogSettings
+    from ampsweep.telemetry.traces import stop_traces
+    from worker.memory import require_memory
+
+    settings = read_settings(
+        host=host,
+        port=port,
+        home=home,
+        results=results,
+        database_url=database_url,
+        keep_days=keep_days,
+        keep_events_days=keep_events_days,
+        models=model,
+        corpora=corpus,
+        data=data,
+        engine=engine,
+        dtype=dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        ray_address=ray_address,
+        cells_per_engine=cells_per_engine,
+        atlas=False if no_atlas else None,
+        open_metrics=open_metrics or None,
+        open_page=open_page or None,
+        log_format=log_format,
+        log_level=log_level,
+        otlp_endpoint=otlp_endpoint,
+        keys=keys,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        behind_tls_proxy=behind_tls_proxy or None,
+    )
+    if not settings.served():
+        raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
+    if settings.ray_address is None:  # else the engines load on other machines
+        require_memory(served_engines(settings))
+    quiet_libraries()
+    telemetry = Telemetry(
+        logs=LogSettings(format=settings.log_format, level=settings.log_level), otlp_endpoint=settings.otlp_endpoint
+    )
+    telemetry.start(service="ampsweep", instance=f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        stopped_by = asyncio.run(_serve(settings, telemetry, as_json=as_json))
+    finally:
+        stop_traces()
+    if stopped_by is signal.SIGINT:
+        raise typer.Exit(130)
+
+
+async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = False) -> signal.Signals | None:
+    """Serve until a signal comes, and return it; everything that was started has ended then."""
+    from ampsweep.cli.server.exposure import auth_policy, limits_of
+    from ampsweep.cli.server.http_server import HttpServer, listen
+    from ampsweep.cli.server.runtime import Runtime, catalog_of
+    from api.app import create_app
+    from api.http.change_notifier import ChangeNotifier
+    from api.services import Services
+    from jobs.results.assembly_process import AssemblyProcesses
+    from worker.completions import PoolCompletions
+    from worker.dispatcher import FINALIZERS
+    from worker.neuron_set_service import PoolNeuronSetService
+    from worker.ray_pool import RayPool
+
+    policy = auth_policy(settings)
+    async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
+        listening = opened.enter_context(listen(settings.host, settings.port))
+        catalog = catalog_of(settings)
+        runtime = Runtime.open(
+            settings.home,
+            catalog,
+            results=settings.results,
+            database_url=settings.database_url,
+            keep_days=settings.keep_days,
+            keep_events_days=settings.keep_events_days,
+        )
+        opened.enter_context(closing(runtime))
+        pool = RayPool(
+            served_engines(settings),
+            runtime.setup,
+            address=settings.ray_address,
+            cells_per_engine=settings.cells_per_engine,
+            telemetry=telemetry,
+        )
+        notifier = ChangeNotifier()
+        finder = PoolNeuronSetService(
+            pool, catalog=catalog, neuron_sets=runtime.neuron_sets, identifications=runtime.identifications
+        )
+        assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, FINALIZERS)))
+        dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
+        services = Services(
+            store=runtime.store,
+            results=runtime.results,
+            catalog=catalog,
+            neuron_sets=runtime.neuron_sets,
+            completions=PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets),
+            neuron_maker=finder,
+            muscle=pool,
+            notifier=notifier,
+            wake=dispatcher.wake,
+            dispatcher_stats=dispatcher.dispatcher_stats,
+            limits=limits_of(settings),
+        )
+        server = HttpServer(create_app(services, policy), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
+        opened.enter_context(server.stopped_by_signals())
+        dispatcher.start()  # before there is an engine it leases no cells, but finalizes sweeps whose cells are done
+        engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
+        opened.push_async_callback(_take_down, engines, pool)
+        opened.push_async_callback(dispatcher.stop)
+        opened.push_async_callback(finder.stop)
+        await server.serve([listening])
+    if not engines.cancelled() and (error := engines.exception()):
+        raise error
+    return server.stopped_by
+
+
+async def _bring_up(
+    server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
+) -> None:
+    """Start the engines while requests are answered already, and say where the server is.
+
+    Stops the server where a model can never be served as it is. One whose engine fails for another reason may be
+    retried by an operator, so the server stays up without it.
+    """
+    from worker.supervisor import is_permanent
+
+    host, port = listening.getsockname()[:2]
+    address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
+    typer.echo(f"listening at {address}; the engines are starting", err=True)
+    try:
+        await pool.start()
+        server.hear_signals()  # Ray has a handler for SIGTERM that aborts
+        await pool.settled()
+        for model, error in pool.failed().items():
+            if is_permanent(error):
+                raise error
+            typer.echo(
+                f"{model} has no engine: {error.message}\n"
+                f"once that is put right, `ampsweep engines retry {model}` starts it again",
+                err=True,
+            )
+    except BaseException:
+        server.should_exit = True
+        raise
+    models = sorted(settings.served().keys() - pool.failed().keys())
+    text = f"{', '.join(models) or 'no model'} at {address} (Ctrl-C stops the server)"
+    show({"url": address, "models": models}, text, as_json=as_json)
+
+
+async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:
+    """End the engines, also those that are just being started."""
+    engines.cancel()
+    await asyncio.gather(engines, return_exceptions=True)
+    await pool.stop()

@@ -1,0 +1,91 @@
+"""The options of all commands that load a model themselves, and the loading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.bundled import ATLAS, ATLAS_MODEL
+from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ampsweep.cli.server.settings import Settings
+    from engine.base import Engine
+    from engine.neurons.neuron_set import NeuronSet
+    from worker.engines import EngineSpec
+
+Model = Annotated[str, typer.Option(help="A local folder in Hugging Face's form, or `atlas`, the bundled model.")]
+Kind = Annotated[str, typer.Option(help="vllm, or transformers: slow and obvious.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+TensorParallel = Annotated[int | None, typer.Option(help="Devices that share each layer, vllm only. [default: 1]")]
+PipelineParallel = Annotated[
+    int | None, typer.Option(help="Groups of devices, each with a part of the layers, vllm only. [default: 1]")
+]
+Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions speak of.")]
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a model; InvalidRequest where there is none."""
+    folder = ATLAS_MODEL if model == ATLAS else Path(model)
+    if not (folder / "config.json").is_file():
+        raise InvalidRequest(f"{model} is no model: give a folder with a config.json, or `{ATLAS}`", param="model")
+    return folder
+
+
+@asynccontextmanager
+async def opened(model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None) -> AsyncIterator[Engine]:
+    """Load a model, and a neuron set into it, for the time of the block; raises what the engine raises."""
+    from worker.engines import EngineSpec, open_engine
+    from worker.memory import require_memory
+
+    quiet_libraries()
+    spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype)
+    require_memory([spec])
+    engine = await open_engine(spec)
+    try:
+        if neurons is not None:
+            engine.add_neurons(neurons)
+        yield engine
+    finally:
+        await engine.close()
+
+
+def served_engines(settings: Settings) -> list[EngineSpec]:
+    """Return the engines of a server with these settings, an entry a model."""
+    from worker.engines import EngineSpec
+
+    return [
+        EngineSpec(
+            model=name,
+            folder=model.path.resolve(),
+            kind=settings.engine,
+            dtype=settings.dtype,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            pipeline_parallel_size=settings.pipeline_parallel_size,
+            count=model.engines,
+            cpus=model.cpus,
+            gpus=model.gpus,
+        )
+        for name, model in settings.served().items()
+    ]
+
+
+def read_neurons(folder: Path | None) -> NeuronSet | None:
+    """Return the neuron set of a folder; None where there is no folder."""
+    from engine.neurons.neuron_set import NeuronSet
+
+    return None if folder is None else NeuronSet.load(folder)
+
+
+def quiet_libraries() -> None:
+    """Keep the chatter of the engines' libraries off the terminal, unless the environment asks for it."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -1,0 +1,1 @@
+"""What `ampsweep serve` and `ampsweep run` put together: settings, runtime, HTTP server."""

@@ -1,0 +1,55 @@
+"""Who can reach a server, and what it asks of them; a server that would stand open is not started."""
+
+from __future__ import annotations
+
+from ampsweep.cli.server.settings import Settings
+from ampsweep.errors import InvalidRequest
+from ampsweep.proxies import is_loopback
+from api.auth.api_keys import KeyFile
+from api.auth.authentication import ALWAYS_OPEN, METRICS, AuthPolicy
+from api.auth.limits import Limits
+from api.auth.rate_limit import Rates
+from api.routes.webui import PAGE_PATHS
+
+
+def auth_policy(settings: Settings) -> AuthPolicy:
+    """Return what decides who gets in.
+
+    Raises InvalidRequest where others than this machine's users could reach the server, and it has no API key, or no
+    TLS in front of the keys.
+    """
+    keys = KeyFile(settings.key_file())
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InvalidRequest("give both --tls-cert and --tls-key, or neither", param="tls_key")
+    outside = not is_loopback(settings.host)
+    if outside and settings.tls_cert is None and not settings.behind_tls_proxy:
+        raise InvalidRequest(
+            f"{settings.host} is reached from other machines, and API keys must not go there in the clear: give "
+            "--tls-cert and --tls-key, or --behind-tls-proxy where a proxy in front speaks TLS",
+            param="host",
+        )
+    exposed = outside or settings.behind_tls_proxy
+    if exposed and all(key.revoked_at is not None for key in keys.all()):
+        raise InvalidRequest(
+            f"a server that other machines reach needs an API key, and {keys.path} has none; "
+            "make one with `ampsweep keys create`",
+            param="keys",
+        )
+    open_paths = ALWAYS_OPEN
+    if settings.open_metrics:
+        open_paths |= {METRICS}
+    if settings.open_page:
+        open_paths |= PAGE_PATHS
+    return AuthPolicy(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None), open_paths=open_paths)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what one request, or one key, may ask for."""
+    return Limits(
+        body_bytes=settings.max_body_bytes,
+        prompt_chars=settings.max_prompt_chars,
+        max_tokens=settings.max_tokens,
+        cells=settings.max_cells,
+        streams=settings.max_streams,
+        requests_a_minute=settings.max_requests_a_minute or None,
+    )

@@ -1,0 +1,146 @@
+"""The rooms put together around one folder: the store, the results, the neuron sets, and who computes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ampsweep.bundled import ATLAS_FOLDER
+from ampsweep.cli.server.settings import Settings
+from ampsweep.errors import InvalidRequest
+from jobs.clock import SystemClock
+from jobs.data.hub import HubData
+from jobs.neuron_sets.bucket import neuron_sets_at
+from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.results.assembly import Assemble
+from jobs.results.finalization import finalize
+from jobs.results.retention import tidy
+from jobs.results.writer import Results
+from jobs.storage.factory import is_object_store, join, open_storage
+from jobs.store.ids import RandomIds
+from jobs.store.sql import SqlStore
+from worker.dispatcher import Dispatcher
+from worker.engine_session import WorkerConfig
+from worker.pool import Pool
+
+UNFINISHED_SECONDS = 3600.0
+"""How long ago a file must have been written to last to be taken for left behind, where others may be writing."""
+
+
+def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
+    """Return what the settings offer; with `local_models` a model may also be given as a folder."""
+    return Catalog(
+        models={name: model.path.resolve() for name, model in settings.served().items()},
+        corpora=settings.all_corpora(),
+        atlas=ATLAS_FOLDER,
+        data=settings.data,
+        hub=HubData(cache=settings.hub_cache.expanduser(), mirror=settings.hub_mirror) if settings.hub else None,
+        lm_eval=settings.lm_eval_tasks,
+        engine=settings.engine,
+        dtype=settings.dtype,
+        local_models=local_models,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What `serve` and `run` have in common. The store is open until `close`."""
+
+    catalog: Catalog
+    store: SqlStore
+    results: Results
+    neuron_sets: NeuronSets
+    identifications: Identifications
+    setup: WorkerConfig
+    keep_days: float | None = None
+    keep_events_days: float | None = None
+
+    @classmethod
+    def open(
+        cls,
+        home: Path,
+        catalog: Catalog,
+        *,
+        results: str | None = None,
+        database_url: str | None = None,
+        keep_days: float | None = None,
+        keep_events_days: float | None = None,
+    ) -> Runtime:
+        """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
+
+        Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store. The database
+        is the one at `database_url`, else a file in the folder. Results go `keep_days` after a sweep's end, if ever;
+        so do, after `keep_events_days`, the events of its cells.
+        What a crash left behind goes at once.
+        """
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param="home") from error
+        home = home.resolve()
+        published = str(home / "results") if results is None else _resolved(results)
+        neurons = str(home / "neurons") if results is None else join(published, "neurons")
+        storage = open_storage(published)
+        storage.check()
+        setup = WorkerConfig(catalog=catalog, neurons=neurons, results=published)
+        database_url = database_url or f"sqlite:///{home / 'ampsweep.db'}"
+        with ExitStack() as opened:
+            runtime = cls(
+                catalog=catalog,
+                store=opened.enter_context(closing(SqlStore(database_url, SystemClock(), RandomIds()))),
+                results=Results(storage),
+                neuron_sets=neuron_sets_at(neurons),
+                identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
+                setup=setup,
+                keep_days=keep_days,
+                keep_events_days=keep_events_days,
+            )
+            runtime.tidy(starting=True)
+            opened.pop_all()  # nothing has failed: the store stays open
+        return runtime
+
+    @property
+    def owner(self) -> str:
+        """Who leases cells and sweeps here."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def dispatcher(self, pool: Pool, on_change: Callable[[], None], assemble: Assemble) -> Dispatcher:
+        """Make the one who leases this store's cells to a pool; `assemble` puts its sweeps together."""
+        return Dispatcher(
+            store=self.store,
+            pool=pool,
+            finalize=lambda lease: finalize(self.store, lease, assemble),
+            owner=self.owner,
+            on_change=on_change,
+            probe=self.results.probe,
+            tidy=self.tidy,
+        )
+
+    def tidy(self, *, starting: bool = False) -> None:
+        """Delete what no sweep needs. The sole owner of a store has no writers yet while it is `starting`."""
+        waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
+        tidy(
+            self.store,
+            self.results,
+            unfinished_after=waits,
+            ended_before=_days_ago(self.keep_days),
+            events_before=_days_ago(self.keep_events_days),
+        )
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()
+
+
+def _days_ago(days: float | None) -> float | None:
+    return None if days is None else SystemClock().now() - days * 86_400
+
+
+def _resolved(results: str) -> str:
+    return results if is_object_store(results) else str(Path(results).resolve())

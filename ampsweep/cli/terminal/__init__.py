@@ -1,0 +1,1 @@
+"""What commands print, how they fail, and how they end."""

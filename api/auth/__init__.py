@@ -1,0 +1,1 @@
+"""Authentication and authorization, API keys, and limits per key."""

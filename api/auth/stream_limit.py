@@ -1,0 +1,50 @@
+"""How many long answers a caller has under way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import cast
+
+from fastapi import Depends, Request
+
+from ampsweep.errors import TooManyStreams
+from api.auth.principal import CurrentPrincipal
+
+
+class StreamLimiter:
+    """Counts the answers under way; `at_most` of one caller."""
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._under_way: Counter[str] = Counter()
+
+    def begin(self, who: str) -> None:
+        """Count one more; TooManyStreams where that is too many."""
+        if self._under_way[who] >= self._at_most:
+            message = f"{self._at_most} completions and event streams of this key are under way; end one first"
+            raise TooManyStreams(message)
+        self._under_way[who] += 1
+
+    def end(self, who: str) -> None:
+        """Count one less."""
+        self._under_way[who] -= 1
+        if not self._under_way[who]:
+            del self._under_way[who]
+
+    def total(self) -> int:
+        """Return how many are under way, of all callers."""
+        return self._under_way.total()
+
+
+async def _one(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[None]:
+    streams = cast("StreamLimiter", request.app.state.streams)
+    streams.begin(principal.id)
+    try:
+        yield
+    finally:
+        streams.end(principal.id)
+
+
+one_stream = Depends(_one)
+"""A route with this counts as a stream of its caller until its answer is sent, or nobody waits for it any more."""

@@ -1,0 +1,1 @@
+"""HTTP building blocks: bodies, content negotiation, tables, ranges, pagination, idempotency, events."""

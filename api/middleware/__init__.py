@@ -1,0 +1,1 @@
+"""Middleware: access log, request ids, body limit, log context."""

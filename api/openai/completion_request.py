@@ -1,0 +1,163 @@
+"""The body of a completion, in the shape of OpenAI's, with `intervention` and `neurons` besides.
+
+A field of OpenAI's that would change nothing here is accepted only with the value that asks for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from ampsweep.domain.prompt import TokenIds
+from api.auth.limits import Limits
+from jobs.execution import CompletionCall, Prompt
+from jobs.intervention_spec import InterventionSpec, Seed
+from jobs.validation import Name, StrictModel, validate
+
+
+def _one_or_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+MAX_PROMPTS = 1024
+"""Prompts of one request."""
+
+Stop = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
+    Field(strict=False, max_length=16),
+    BeforeValidator(_one_or_list),
+]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+def _prompt_kind(value: object) -> str:
+    """Tell a text, a list of token ids and a list of prompts apart, so that an error speaks of what was meant."""
+    if isinstance(value, str):
+        return "text"
+    return "tokens" if isinstance(value, list | tuple) and value and isinstance(value[0], int) else "prompts"
+
+
+Text = Annotated[str, Tag("text")]
+Tokens = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, min_length=1, max_length=1_000_000)
+]
+OnePrompt = Annotated[
+    Text | Annotated[Tokens, Tag("tokens")] | Annotated[Tokens, Tag("prompts")], Discriminator(_prompt_kind)
+]
+Prompts = Annotated[tuple[OnePrompt, ...], Field(strict=False, min_length=1, max_length=MAX_PROMPTS)]
+
+
+class StreamOptions(StrictModel):
+    """How a stream ends: with `include_usage`, one chunk more tells the token counts."""
+
+    include_usage: bool = False
+
+
+class GenerationRequest(StrictModel):
+    """What completions and chats have in common: on which model, drawn how, steered by what.
+
+    `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers
+    is drawn with seed + i. `neurons` is the id of a neuron set; without it the model's default steers, or its only
+    one.
+    """
+
+    model: Name
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=10_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    intervention: InterventionSpec | None = None
+    neurons: Name | None = None
+    user: str | None = None
+    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+
+    @model_validator(mode="after")
+    def _neurons_of_an_intervention(self) -> GenerationRequest:
+        if self.neurons is not None and self.intervention is None:
+            message = "steers nothing without an intervention; give one, or leave neurons out for an unsteered answer"
+            raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
+        return self
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream tells the token counts at its end."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def answers(self) -> int:
+        """How many answers each prompt gets."""
+        return 1 if self.n is None else self.n
+
+    def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
+        """Return what the engines are asked."""
+        return CompletionCall(
+            model=self.model,
+            prompt=prompt,
+            intervention=None if self.intervention is None else self.intervention.to_dict(),
+            neurons=self.neurons,
+            max_tokens=max_tokens,
+            n=self.answers,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=max(0, self.top_k or 0),
+            min_p=self.min_p or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            seed=self.seed,
+            stop=self.stop or (),
+            top_logprobs=logprobs,
+        )
+
+
+class CompletionRequest(GenerationRequest):
+    """Text to continue. `logprobs` alternatives to each token are told; with 0 the log-probabilities alone.
+
+    `prompt` is a text, a list of token ids, or a list of several of these; the answers to the i-th of several prompts
+    are the choices from i times `n` on.
+    """
+
+    prompt: Annotated[
+        Text | Annotated[Tokens, Tag("tokens")] | Annotated[Prompts, Tag("prompts")], Discriminator(_prompt_kind)
+    ]
+    max_tokens: MaxTokens | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
+
+    def to_calls(self, limits: Limits) -> list[CompletionCall]:
+        """Return what the engines are asked, a call a prompt.
+
+        Raises PromptTooLong or MaxTokensTooLarge for more than the server takes.
+        """
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if one else self.prompt)
+        max_tokens = 16 if self.max_tokens is None else self.max_tokens
+        limits.check_prompt(sum(map(len, prompts)), param="prompt")
+        limits.check_tokens(max_tokens * self.answers * len(prompts), param="max_tokens")
+        return [
+            self.call(
+                prompt if isinstance(prompt, str) else TokenIds(prompt),
+                max_tokens=max_tokens,
+                logprobs=self.logprobs or 0,
+            )
+            for prompt in prompts
+        ]
+
+
+def parse_completion(raw: object) -> CompletionRequest:
+    """Read a completion's body; raises InvalidRequest whose `param` is the first wrong field."""
+    return validate(CompletionRequest, raw)

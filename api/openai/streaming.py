@@ -1,0 +1,100 @@
+"""An answer that is drawn while its client waits: as a whole, or as a stream of events, and no longer than it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TypeVar
+
+from fastapi import Request
+from sse_starlette.event import ServerSentEvent
+from starlette.responses import Response
+
+from ampsweep.errors import AmpsweepError, EngineFailed
+from api.errors import error_body
+from api.http.event_stream import EventStream
+from api.http.json_response import json_answer
+from api.openai.responses import Answer
+from api.openai.several_prompts import numbered
+from api.services import Services
+from jobs.execution import CompletionCall, CompletionChunk
+
+T = TypeVar("T")
+Chunks = AsyncGenerator[CompletionChunk]
+
+CLIENT_GONE = 499
+"""Nobody reads this status; it is for the access log."""
+
+
+async def generated(
+    services: Services, request: Request, calls: Sequence[CompletionCall], answer: Answer, *, stream: bool
+) -> Response:
+    """Return the answer to a request's calls, one a prompt. A client that goes away ends its generation."""
+    streams = [services.completions.stream(call) for call in calls]
+    chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].n)
+    if not stream:
+        whole = await _unless_gone(request, _collected(chunks))
+        return Response(status_code=CLIENT_GONE) if whole is None else await json_answer(partial(answer.whole, whole))
+    first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
+    if first is None:
+        return Response(status_code=CLIENT_GONE)
+    return EventStream(_events(answer, first, chunks), send_timeout=services.send_timeout)
+
+
+async def _events(answer: Answer, first: CompletionChunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+    async with aclosing(chunks):
+        try:
+            for piece in answer.pieces(first):
+                yield _event(piece)
+            async for chunk in chunks:
+                for piece in answer.pieces(chunk):
+                    yield _event(piece)
+        except AmpsweepError as error:
+            yield _event(error_body(error))  # the status is sent already
+            return
+        for piece in answer.closing():
+            yield _event(piece)
+        yield ServerSentEvent("[DONE]", sep="\n")
+
+
+def _event(data: object) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False), sep="\n")
+
+
+async def _first(chunks: Chunks) -> CompletionChunk:
+    async for chunk in chunks:
+        return chunk
+    raise EngineFailed("the engine answered nothing")
+
+
+async def _collected(chunks: Chunks) -> list[CompletionChunk]:
+    async with aclosing(chunks):
+        collected = [chunk async for chunk in chunks]
+    if not collected:
+        raise EngineFailed("the engine answered nothing")
+    return collected
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | None:
+    """Return what `work` returns, or cancel it and return None when the client goes away first."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return None
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+        await asyncio.wait([working])
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""The transformers engine: plain hooks on a Hugging Face model, the reference implementation."""

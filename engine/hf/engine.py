@@ -1,0 +1,168 @@
+"""The oracle: a Hugging Face model with plain hooks, one request at a time. What it answers, the others must answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ampsweep.domain.intervention import Scope
+from ampsweep.folders.corpus import Sentence
+from engine.base import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.hf.generation import Generation
+from engine.hf.model import TransformersModel
+from engine.identify.batches import in_batches
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.stats import ActivationStats
+from engine.neurons.loaded import LoadedNeurons
+from engine.neurons.neuron_set import NeuronSet
+from engine.stats import EngineStats, TokenCounts
+from engine.steering.edits import Edits
+from engine.tokenization import encoded
+
+_Result = TypeVar("_Result")
+
+
+class TransformersEngine:
+    """The Engine protocol on a Hugging Face model. All torch work runs in one thread, so that requests take turns."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        max_model_len: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Load the model of a folder; raises UnsupportedModel where it cannot be steered."""
+        self._model = TransformersModel(
+            folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
+        )
+        self._neurons = LoadedNeurons(self._model.info)
+        self._tokens = TokenCounts()
+        self._steps = 0
+        self._in_turn = 0  # the step that runs and those that wait for it
+        self._closed = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the answers depend on besides the requests."""
+        return self._model.info
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Make a neuron set usable by its id."""
+        self._neurons.add(neurons)
+
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set."""
+        self._neurons.drop(neuron_set_id)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
+        edits, scope = self._edits(request.steering)
+        limit = self.info.max_model_len - 1
+        encode = partial(self._model.encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        prompt = await encoded(request.prompt, encode)
+        unfinished = deque(
+            Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
+            for index in range(request.sampling.n)
+        )
+        begun = 0
+        while unfinished:
+            generation = unfinished.popleft()
+            chunk = await self._run(generation.step)
+            if begun < request.sampling.n:  # they take turns: the first chunk of each comes first
+                begun += 1
+                self._tokens.prompt += len(prompt)
+            self._tokens.generated += len(chunk.token_ids)
+            if chunk.finish_reason is None:
+                unfinished.append(generation)
+            yield chunk
+
+    async def score(self, request: ScoreRequest) -> Score:
+        """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
+        edits, scope = self._edits(request.steering)
+        encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
+        tokens = await encoded(request.context, encode)
+        before = len(tokens.context)
+
+        def run() -> tuple[float, ...]:
+            ids = tokens.context + tokens.continuation
+            logits, _ = self._model.logits(ids, prompt_tokens=before, edits=edits, scope=scope)
+            own = logits[before - 1 : -1].log_softmax(dim=-1)
+            return tuple(own[range(len(own)), tokens.continuation].tolist())
+
+        logprobs = await self._run(run)
+        self._tokens.prompt += before + len(tokens.continuation)
+        return Score(
+            token_ids=tokens.continuation,
+            logprobs=logprobs,
+            context_tokens=before,
+            spanned_join=tokens.spanned_join,
+        )
+
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
+        """Count activations, a sentence at a time; a sentence longer than the model takes is cut."""
+        shape = {"layers": self.info.layers, "width": self.info.width}
+        recorder = await self._run(partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint))
+        async for _ in in_batches(self._thread, sentences, partial(self._record, recorder)):
+            self._steps += 1
+        return await self._run(recorder.finish)
+
+    def stats(self) -> EngineStats:
+        """Return what it has done: one request a step, no cache between requests, no slots."""
+        return EngineStats(
+            prompt_tokens=self._tokens.prompt,
+            cached_tokens=self._tokens.cached,
+            generated_tokens=self._tokens.generated,
+            steps=self._steps,
+            step_requests=self._steps,
+            running=min(1, self._in_turn),
+            waiting=max(0, self._in_turn - 1),
+            batch_size=1,
+        )
+
+    async def ended(self) -> str:
+        """Wait for `close`: a model in this process does not die alone."""
+        await self._closed.wait()
+        return "the engine was closed"
+
+    async def close(self) -> None:
+        """Finish the step in flight and drop the others; the model goes with the engine object."""
+        self._closed.set()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _record(self, recorder: Recorder, sentence: Sentence) -> AdmittedSentence | None:
+        if recorder.is_full(sentence.language):
+            return None
+        tokens = self._model.encoder.sentence(sentence.text, max_tokens=self.info.max_model_len - 1)
+        admission = recorder.admit(sentence.language, tokens.counted)
+        if admission is None:
+            return None
+        activations = [layer[tokens.special :].float() for layer in self._model.activations(tokens.ids)]
+        counts = torch.stack([(layer > 0).sum(dim=0) for layer in activations])
+        mean = torch.stack([layer.mean(dim=0) for layer in activations])
+        recorder.add(admission, counts=counts.cpu().numpy(), mean=mean.cpu().numpy())
+        return admission
+
+    def _edits(self, steering: Steering | None) -> tuple[Edits | None, Scope]:
+        return (None, "all") if steering is None else (self._neurons.resolve(steering), steering.intervention.scope)
+
+    async def _run(self, work: Callable[[], _Result]) -> _Result:
+        self._in_turn += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._in_turn -= 1
+            self._steps += 1

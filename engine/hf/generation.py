@@ -1,0 +1,87 @@
+"""One answer of a Hugging Face model, a token a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ampsweep.domain.intervention import Scope
+from engine.base import Alternative, Chunk, FinishReason, Sampling
+from engine.detokenizer import TextOffsets, TextStream
+from engine.hf.model import TransformersModel
+from engine.hf.sampler import Sampler
+from engine.steering.edits import Edits
+
+
+class Generation:
+    """The answer number `index` to `prompt`, with a key-value cache of its own."""
+
+    def __init__(
+        self,
+        model: TransformersModel,
+        prompt: tuple[int, ...],
+        sampling: Sampling,
+        *,
+        index: int,
+        edits: Edits | None,
+        scope: Scope,
+    ) -> None:
+        """Begin after the tokens of `prompt`; nothing runs before the first `step`."""
+        self._model = model
+        self._index = index
+        self._sampling = sampling
+        self._edits = edits
+        self._scope = scope
+        self._prompt_tokens = len(prompt)
+        self._pending = prompt
+        self._done = 0
+        self._cache: Any = None
+        self._text = TextStream(model.tokenizer, prompt, sampling.stop)
+        self._offsets = TextOffsets(model.texts, prompt)
+        self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
+        self._draw = Sampler(sampling, prompt, index=index)
+
+    def step(self) -> Chunk:
+        """Draw the next token; must not be called after a chunk with a finish reason."""
+        logits, self._cache = self._model.logits(
+            self._pending,
+            start=self._done,
+            prompt_tokens=self._prompt_tokens,
+            cache=self._cache,
+            edits=self._edits,
+            scope=self._scope,
+        )
+        self._done += len(self._pending)
+        logprobs = logits[-1].log_softmax(dim=-1)
+        token = self._draw.next(logits[-1])
+        self._pending = (token,)
+        text, reason = self._read(token)
+        return Chunk(
+            index=self._index,
+            text=text,
+            token_ids=(token,),
+            token_texts=(self._model.texts[token],),
+            text_offsets=(self._offsets.push(token),),
+            logprobs=(float(logprobs[token]),),
+            top_logprobs=(self._alternatives(logprobs),),
+            prompt_tokens=self._prompt_tokens,
+            finish_reason=reason,
+        )
+
+    def _read(self, token: int) -> tuple[str, FinishReason | None]:
+        if token in self._model.end_tokens and not self._sampling.ignore_eos:
+            return self._text.finish(), "stop"
+        text = self._text.push(token)
+        if self._text.stopped:
+            return text, "stop"
+        if self._done + 1 >= self._limit:
+            return text + self._text.finish(), "length"
+        return text, None
+
+    def _alternatives(self, logprobs: Tensor) -> tuple[Alternative, ...]:
+        values, tokens = logprobs.topk(min(self._sampling.top_logprobs, len(logprobs)))
+        return tuple(
+            Alternative(token, value, self._model.texts[token])
+            for token, value in zip(tokens.tolist(), values.tolist(), strict=True)
+        )

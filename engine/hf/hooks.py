@@ -1,0 +1,141 @@
+"""The places in a Hugging Face model where activations can be changed or watched: plain, slow and obvious.
+
+Each layer's MLP calls an activation function, on its gate's projection or on its only first one (see `mlp_places`).
+That function is replaced, a layer each, by one that asks `Hooks` what to do with its result. Between `steer` or `watch`
+blocks the model computes what it always did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ampsweep.domain.statistic import Statistic
+from ampsweep.errors import UnsupportedModel
+from engine.steering.edits import Edits
+from engine.steering.mlp_sites import find_layers, find_place
+
+
+class Hooks:
+    """The activations of one model's MLPs: `layers` of them, `width` neurons each, [1, T, F] at a time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Put the hooks in; raises UnsupportedModel where an MLP is of no known shape (a mixture of experts, say)."""
+        name = type(model).__name__
+        found = find_layers(model)
+        places = [find_place(found.get(at), at=at, model=name) for at in range(max(found) + 1)]
+        widths = {_inputs(place.target) for place in places}
+        if len(widths) != 1:
+            raise UnsupportedModel(f"{name} cannot be steered: its layers have {sorted(widths)} neurons", param="model")
+        for at, place in enumerate(places):
+            place.replace(_HookedActivation(place.activation, at, self))
+        self.layers = len(places)
+        self.width = widths.pop()
+        self._on_activation: Callable[[int, Tensor], Tensor] | None = None
+
+    @contextmanager
+    def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
+        """Within the block, apply `edits` (None: nothing) at the tokens where `tokens`, bool [T], is true.
+
+        A statistic is that of the token's activations as the model computed them, or of the whole pass, see `Edits`.
+        """
+        rows = tokens.nonzero()
+
+        def apply(layer: int, activation: Tensor) -> Tensor:
+            assert edits is not None
+            own = edits.entries(layer)
+            indices, mult, add = (
+                torch.from_numpy(part[own]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
+            )
+            edited = activation.clone()
+            values = activation[0, rows, indices].float() * mult + add
+            if edits.statistic is not None and edits.coef is not None:
+                coef = torch.from_numpy(edits.coef[own]).to(activation.device)
+                if edits.whole_pass:
+                    taken = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
+                else:
+                    taken = [row_statistic(activation[0, row], edits.statistic) for row in rows]
+                values += coef * torch.tensor(taken, device=activation.device).reshape(-1, 1)
+            edited[0, rows, indices] = values.to(activation.dtype)
+            return edited
+
+        with self._within(None if edits is None else apply):
+            yield
+
+    @contextmanager
+    def watch(self, see: Callable[[int, Tensor], None]) -> Iterator[None]:
+        """Within the block, show `see` each layer's number and activations [T, F]."""
+
+        def show(layer: int, activation: Tensor) -> Tensor:
+            see(layer, activation[0])
+            return activation
+
+        with self._within(show):
+            yield
+
+    def after_activation(self, layer: int, activation: Tensor) -> Tensor:
+        """Return what the activations [1, T, F] of a layer are to be; called by the model itself."""
+        return activation if self._on_activation is None else self._on_activation(layer, activation)
+
+    @contextmanager
+    def _within(self, on_activation: Callable[[int, Tensor], Tensor] | None) -> Iterator[None]:
+        self._on_activation = on_activation
+        try:
+            yield
+        finally:
+            self._on_activation = None
+
+
+def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor) -> float:
+    """Return the published code's statistic of all tokens' activations [T, F] together, see `Edits.whole_pass`.
+
+    `changed` are the neurons that it is for.
+    """
+    if statistic.name != "mad":
+        return row_statistic(activations, statistic)
+    if not len(changed):
+        return 0.0
+    values = activations.double()
+    return float((values[:, changed] - values.median()).abs().median())
+
+
+def row_statistic(activations: Tensor, statistic: Statistic) -> float:
+    """Return a statistic of one token's activations [F], or of whatever there is, computed in float64."""
+    values = activations.double().flatten()
+    if statistic.name == "mad":
+        return float((values - values.median()).abs().median())
+    if statistic.name == "iqr":
+        return float(np.subtract(*np.percentile(values.cpu().numpy(), (75.0, 25.0))))
+    if statistic.name == "percentile":
+        return float(np.percentile(values.cpu().numpy(), statistic.percent))  # torch's takes only 16 million values
+    if statistic.name == "std":
+        return float(values.std()) if len(values) > 1 else 0.0
+    return float(getattr(values, statistic.name)())
+
+
+class _HookedActivation(nn.Module):
+    """An activation function whose result passes through the hooks."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], layer: int, hooks: Hooks) -> None:
+        super().__init__()
+        self.function = function
+        self.layer = layer
+        self.hooks = hooks
+
+    def forward(self, x: Tensor) -> Tensor:
+        activation = self.function(x)
+        rows = activation.view(1, -1, activation.shape[-1])  # OPT's have no batch dimension
+        return self.hooks.after_activation(self.layer, rows).view(activation.shape)
+
+
+def _inputs(projection: nn.Module) -> int:
+    """Return how many neurons the projection after the activation takes; GPT-2's is a Conv1D, its weight transposed."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features
+    assert isinstance(projection, Conv1D), type(projection).__name__
+    return int(projection.nx)

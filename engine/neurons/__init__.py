@@ -1,0 +1,1 @@
+"""Neuron sets, their files, importers of files of other projects, and random selection."""

@@ -1,0 +1,127 @@
+"""Neuron sets from and to plain nested lists: `{language: {layer: [index, ...]}}`, the form other tools can write.
+
+Such a set has neurons only: no corpus and no patch values, so interventions that ask for a patch value refuse it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.model import ModelFolder
+from engine.neurons.neuron_set import NeuronSet
+
+
+def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
+    """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
+
+    A layer that is not there has no neurons. A language may also have a list of lists, one for every layer of the
+    model. The order of indices does not matter. The set's languages are named by `short_code`.
+
+    Raises InvalidRequest, with `param` naming language and layer, for an empty set or language code, for two codes of
+    one language, and for indices that are no whole numbers, negative, duplicate or out of range.
+    """
+    if not isinstance(raw, Mapping) or not raw:
+        raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
+    if twice := one_language_twice(raw):
+        raise InvalidRequest(twice, param="neurons")
+    neurons = {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
+    return import_set(neurons, model=model)
+
+
+def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:
+    """Return `{language: {layer: [index, ...]}}`, every language with an entry, layers without neurons left out."""
+    exported: dict[str, dict[str, list[int]]] = {}
+    for language, pairs in neurons.neurons.items():
+        layers: dict[str, list[int]] = exported.setdefault(language, {})
+        for layer, index in pairs.tolist():
+            layers.setdefault(str(layer), []).append(index)
+    return exported
+
+
+def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) -> NeuronSet:
+    """Make the set of imported neurons (int32 [k, 2] of (layer, index) a language), named by its content."""
+    return NeuronSet(
+        id="",
+        model=model.name,
+        fingerprint=model.fingerprint,
+        layers=model.layers,
+        width=model.width,
+        method="imported",
+        neurons=neurons,
+    ).with_content_id()
+
+
+def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) -> NDArray[np.int32]:
+    """Return int32 [k, 2] of (layer, index), sorted, for the indices of one layer; raises as `from_json` does."""
+    if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
+        raise InvalidRequest(f"{param} must be a list of neuron indices; got {shortened(indices)}", param=param)
+    if not 0 <= layer < model.layers:
+        raise InvalidRequest(f"{param}: the model has layers 0 to {model.layers - 1}", param=param)
+    for index in indices:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
+            raise InvalidRequest(
+                f"{param}: an index must be a whole number from 0 to {model.width - 1}; got {index!r}", param=param
+            )
+    if len(set(indices)) != len(indices):
+        (repeated, _), *_ = Counter(indices).most_common(1)
+        raise InvalidRequest(f"{param}: neuron {repeated} is there twice", param=param)
+    return np.array([(layer, index) for index in sorted(indices)], dtype=np.int32).reshape(-1, 2)
+
+
+def _language(code: Any) -> str:
+    if isinstance(code, bool) and (wrong := wrong_code(code)):
+        raise InvalidRequest(wrong, param="neurons")
+    if not isinstance(code, str) or not code:
+        raise InvalidRequest(f"a language code must be a text that is not empty; got {code!r}", param="neurons")
+    if code.isdigit():
+        raise InvalidRequest(
+            f"a language code cannot be a number; got {code!r}. Languages stand outside, layers inside: "
+            "{language: {layer: [index, ...]}}",
+            param="neurons",
+        )
+    return short_code(code)
+
+
+def _by_layer(lists: Sequence[Sequence[object]], param: str, model: ModelFolder) -> dict[int, Sequence[object]]:
+    """Return lists, one for each layer of the model, by layer; refuse what may be a list of (layer, index)."""
+    if lists and all(isinstance(pair, list) and len(pair) == 2 for pair in lists):
+        raise InvalidRequest(
+            f"{param} may be a list of [layer, index] or of two neurons for each layer, which it does not say; "
+            "write {layer: [index, ...]}",
+            param=param,
+        )
+    if len(lists) != model.layers:
+        raise InvalidRequest(
+            f"{param} has {len(lists)} layers, {model.name} has {model.layers}; give the model it was made for",
+            param=param,
+        )
+    return dict(enumerate(lists))
+
+
+def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.int32]:
+    param = f"neurons.{code}"
+    if isinstance(layers, list | tuple) and all(isinstance(indices, list | tuple) for indices in layers):
+        layers = _by_layer(layers, param, model)
+    if not isinstance(layers, Mapping):
+        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {shortened(layers)}", param=param)
+    numbered: dict[int, object] = {}
+    for name, indices in layers.items():
+        text = str(name)
+        if isinstance(name, bool) or not (text.isascii() and text.isdigit()):
+            raise InvalidRequest(f"{param}: a layer must be a number from 0 up; got {name!r}", param=param)
+        if int(text) in numbered:
+            raise InvalidRequest(f"{param}: layer {int(text)} is there twice", param=param)
+        numbered[int(text)] = indices
+    parts = [
+        layer_pairs(indices, layer=layer, param=f"{param}.{layer}", model=model)
+        for layer, indices in sorted(numbered.items())
+    ]
+    return np.concatenate([np.empty((0, 2), dtype=np.int32), *parts])

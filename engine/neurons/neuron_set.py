@@ -1,0 +1,180 @@
+"""A neuron set: for each language the neurons that belong to it, and where they came from.
+
+It is a value: made once, never changed, named by its id. On disk it is a folder with `neurons.safetensors` (the
+arrays) and `metadata.json` (everything else, readable without this package). It knows no engine; whether it fits one
+is a question of two numbers, `validate_for`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ampsweep.domain.intervention import Patch
+from ampsweep.domain.languages import with_short_codes
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
+from ampsweep.files import atomic_write
+from ampsweep.hashing import content_hash, file_hash
+
+if TYPE_CHECKING:
+    from engine.base import EngineInfo
+
+TENSORS = "neurons.safetensors"
+METADATA = "metadata.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatchValues:
+    """What each neuron typically does in each language: float32 [G, L, F] each, of the first sentences' means."""
+
+    max: NDArray[np.float32]
+    median: NDArray[np.float32]
+    mean: NDArray[np.float32]
+
+    def of(self, kind: Patch) -> NDArray[np.float32]:
+        """Return the values of one kind, float32 [G, L, F]."""
+        values: NDArray[np.float32] = getattr(self, kind)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NeuronSet:
+    """The neurons of each of G languages in a model of `layers` layers with `width` neurons each.
+
+    `neurons` maps a language to int32 [k, 2] of (layer, index), sorted, without duplicates; every language has an
+    entry, also one without neurons. Its order is the order of G in `patch`, which is None where no activations were
+    recorded (an imported set). `fingerprint` is that of the model's files. `corpus` and `corpus_hash` are empty for
+    an imported set.
+
+    Raises InvalidRequest for neurons out of range, duplicate or unsorted, and for arrays of a wrong shape.
+    """
+
+    id: str
+    model: str
+    fingerprint: str
+    layers: int
+    width: int
+    method: str
+    neurons: Mapping[str, NDArray[np.int32]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    corpus: str = ""
+    corpus_hash: str = ""
+    patch: PatchValues | None = None
+
+    def __post_init__(self) -> None:
+        """Check what always holds, so that nothing that uses a set has to."""
+        if not self.neurons:
+            raise InvalidRequest("a neuron set needs at least one language", param="neurons")
+        for language, pairs in self.neurons.items():
+            _check_neurons(language, pairs, self.layers, self.width)
+        shape = (len(self.neurons), self.layers, self.width)
+        for kind, values in self._patches().items():
+            if values.shape != shape or values.dtype != np.float32:
+                raise InvalidRequest(f"patch values must be float32 {shape}", param=f"patch.{kind}")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in the order of the patch values' first axis."""
+        return tuple(self.neurons)
+
+    def with_content_id(self) -> NeuronSet:
+        """Return the same set, named by a hash of everything in it but the names of model and corpus."""
+        content = {**self.metadata(), "neurons": {code: pairs.tolist() for code, pairs in self.neurons.items()}}
+        for name in ("id", "model", "corpus"):
+            content.pop(name)
+        for kind, values in self._patches().items():
+            content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+        return replace(self, id=f"ns_{content_hash(content)}")
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what `metadata.json` says of the set, all but the check sum of the arrays."""
+        return {
+            "format": _FORMAT,
+            "id": self.id,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "layers": self.layers,
+            "width": self.width,
+            "method": self.method,
+            "params": dict(self.params),
+            "corpus": self.corpus,
+            "corpus_hash": self.corpus_hash,
+            "languages": {code: len(pairs) for code, pairs in self.neurons.items()},
+            "patch": list(self._patches()),
+        }
+
+    def _patches(self) -> dict[Patch, NDArray[np.float32]]:
+        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in get_args(Patch)}
+
+    def validate_for(self, info: EngineInfo) -> None:
+        """Raise InvalidRequest where the model of `info` has another number of layers or of neurons a layer."""
+        if (self.layers, self.width) != (info.layers, info.width):
+            raise InvalidRequest(
+                f"neuron set {self.id} is for {self.layers} layers of {self.width} neurons ({self.model}); "
+                f"{info.model} has {info.layers} layers of {info.width}",
+                param="neurons",
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the set to `folder`, which is made where it is missing; both files appear whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, NDArray[Any]] = {f"neurons.{code}": pairs for code, pairs in self.neurons.items()}
+        arrays |= {f"patch.{kind}": values for kind, values in self._patches().items()}
+        with atomic_write(folder / TENSORS) as path:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+            digest = file_hash(path)
+        with atomic_write(folder / METADATA) as path:
+            text = json.dumps({**self.metadata(), "sha256": digest}, indent=2, ensure_ascii=False)
+            path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> NeuronSet:
+        """Read a set from the folder it was saved to, its languages named by `short_code`, whatever it was saved with.
+
+        Raises NotFound where there is none, DamagedFile where the files are not those that were saved.
+        """
+        if not (folder / METADATA).is_file():
+            raise NotFound(f"no neuron set in {folder}: {METADATA} is missing", param="neurons")
+        try:
+            meta = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+            if meta["format"] != _FORMAT:
+                raise InvalidRequest(f"neuron set {folder} has format {meta['format']}; this version reads {_FORMAT}")
+            if file_hash(folder / TENSORS) != meta["sha256"]:
+                raise DamagedFile(f"{folder / TENSORS} does not hold what {METADATA} says")
+            arrays = load_file(folder / TENSORS)
+            patch = {kind: arrays[f"patch.{kind}"] for kind in meta["patch"]}
+            own = ("id", "model", "fingerprint", "layers", "width", "method", "params", "corpus", "corpus_hash")
+            return cls(
+                **{key: meta[key] for key in own},
+                neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in meta["languages"]}),
+                patch=PatchValues(**patch) if patch else None,
+            )
+        except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+            raise DamagedFile(f"neuron set {folder} cannot be read: {error}") from error
+
+
+def _check_neurons(language: str, pairs: NDArray[np.int32], layers: int, width: int) -> None:
+    param = f"neurons.{language}"
+    if pairs.dtype != np.int32 or pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise InvalidRequest(f"{param} must be int32 [k, 2] of (layer, index)", param=param)
+    outside = (pairs < 0) | (pairs >= np.array([layers, width]))
+    if outside.any():
+        layer, index = pairs[outside.any(axis=1)][0].tolist()
+        raise InvalidRequest(
+            f"{param}: neuron {index} of layer {layer} is outside {layers} layers of {width} neurons", param=param
+        )
+    flat = pairs[:, 0].astype(np.int64) * width + pairs[:, 1]
+    if (np.diff(flat) <= 0).any():
+        at = int(np.argmax(np.diff(flat) <= 0)) + 1
+        layer, index = pairs[at].tolist()
+        raise InvalidRequest(f"{param}: neuron {index} of layer {layer} is a duplicate or out of order", param=param)

@@ -1,0 +1,1 @@
+"""From an intervention to edited activations, independent of the engine."""

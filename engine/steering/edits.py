@@ -1,0 +1,190 @@
+"""An intervention with a neuron set, worked out: which activations change, and how. Numpy only.
+
+Every op is the same arithmetic, a' = mult * a + add + coef * statistic: scale f is (f, 0, 0), add v is (1, v, 0), set v
+is (0, v, 0); where v is f times a statistic, f stands in the third place. A part of an op, a + w * (op(a) - a), is that
+arithmetic too. Which tokens it applies to (the scope), and each token's statistic, is left to the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampsweep.domain.intervention import Intervention, Op, Patch
+from ampsweep.domain.languages import unknown_language
+from ampsweep.domain.statistic import Statistic
+from ampsweep.errors import InvalidRequest, NoNeurons
+from engine.neurons.neuron_set import NeuronSet
+from engine.neurons.random_selection import draw_neurons
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edits:
+    """The changed neurons of L layers, as compressed rows.
+
+    Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates),
+    `mult`, `add` and, where there is a `statistic`, `coef` (float32), meaning a' = mult * a + add + coef * s. Here s is
+    the statistic of the token's activations in that layer before any intervention. `offsets` is int64 [L + 1].
+
+    With `whole_pass` s is the statistic of all tokens that are computed in one forward pass, together, as in the
+    published code (tauimbz/lang-task-neuron, `intervention_tasks.py`); its `mad` is the median distance of the changed
+    neurons' activations to the median of all.
+    """
+
+    offsets: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    mult: NDArray[np.float32]
+    add: NDArray[np.float32]
+    statistic: Statistic | None = None
+    coef: NDArray[np.float32] | None = None
+    whole_pass: bool = False
+
+    def entries(self, layer: int) -> slice:
+        """Return where one layer's entries are."""
+        return slice(int(self.offsets[layer]), int(self.offsets[layer + 1]))
+
+
+def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
+    """Work out which neurons of the set's model the intervention changes, and how.
+
+    Several languages are taken together. Where a neuron belongs to the target and to the others of `non_target`, the
+    target's op wins. Random neurons are as many a layer as the languages have together; which ones depends on the
+    neuron set, the languages and the seed alone, so that a sweep over factors keeps its control. The neurons of an
+    `other` language are edited as if it had been asked for, with its own patch values and the languages' mean weight.
+
+    Raises UnknownName for a language that the set has not, InvalidRequest for a layer that the model has not and for
+    a patch value where the set has none.
+    """
+    for code in intervention.languages:
+        if code not in neuron_set.neurons:
+            raise unknown_language("language", code, neuron_set.languages, param="intervention.languages")
+    if intervention.other is not None:
+        if intervention.other not in neuron_set.neurons:
+            raise unknown_language("language", intervention.other, neuron_set.languages, param="intervention.other")
+        weights = intervention.weights and (fmean(intervention.weights),)
+        intervention = replace(
+            intervention, languages=(intervention.other,), weights=weights, selection=None, other=None
+        )
+    if intervention.layers is not None and max(intervention.layers) >= neuron_set.layers:
+        raise InvalidRequest(
+            f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
+            param="intervention.layers",
+        )
+    flat = _target(intervention, neuron_set)
+    weight, magnitude = _magnitude(intervention, neuron_set, flat)
+    mult, value = _affine(intervention.op, weight, magnitude)
+    nothing = np.zeros_like(value)
+    add, coef = (value, nothing) if intervention.statistic is None else (nothing, value)
+    if intervention.non_target is not None:
+        others = [code for code in neuron_set.languages if code not in intervention.languages]
+        rest = np.setdiff1d(_union(neuron_set, others), flat, assume_unique=True)
+        magnitude = np.full(len(rest), intervention.non_target.factor)
+        rest_mult, rest_add = _affine(intervention.non_target.op, np.ones_like(magnitude), magnitude)
+        flat, mult, add = np.append(flat, rest), np.append(mult, rest_mult), np.append(add, rest_add)
+        coef = np.append(coef, np.zeros_like(magnitude))
+    if intervention.layers is not None:
+        kept = np.isin(flat // neuron_set.width, intervention.layers)
+        flat, mult, add, coef = flat[kept], mult[kept], add[kept], coef[kept]
+    order = np.argsort(flat)
+    offsets = np.searchsorted(flat[order], np.arange(neuron_set.layers + 1, dtype=np.int64) * neuron_set.width)
+    return Edits(
+        offsets=offsets.astype(np.int64),
+        indices=(flat[order] % neuron_set.width).astype(np.int32),
+        mult=mult[order].astype(np.float32),
+        add=add[order].astype(np.float32),
+        statistic=intervention.statistic,
+        coef=None if intervention.statistic is None else coef[order].astype(np.float32),
+    )
+
+
+def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
+    """Raise NoNeurons where the steering that was asked for is not applied.
+
+    That is an intervention without edits, and one that names a language without neurons in its layers beside others.
+    With `non_target` a language may have none: the others' neurons are changed then.
+    """
+    param = "languages" if intervention.other is None else "other"
+    owners = intervention.languages if intervention.other is None else (intervention.other,)
+    empty = [code for code in owners if not _layers_with_neurons(neuron_set, code, intervention.layers)]
+    if len(edits.indices) and (not empty or intervention.non_target is not None):
+        return
+    elsewhere = {layer for code in empty for layer in _layers_with_neurons(neuron_set, code, None)}
+    names = ", ".join(empty or owners)
+    if elsewhere:
+        asked, known = (", ".join(map(str, sorted(layers))) for layers in (intervention.layers or (), elsewhere))
+        message = f"neuron set {neuron_set.id} has no neurons of {names} in layers {asked}, only in {known}"
+        raise NoNeurons(f"{message}; choose among those", param="intervention.layers")
+    counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))
+    message = f"neuron set {neuron_set.id} has no neurons of {names}, so nothing would be steered"
+    raise NoNeurons(f"{message}; languages with neurons: {counts or 'none'}", param=f"intervention.{param}")
+
+
+def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int, ...] | None) -> set[int]:
+    """Return the layers, of `layers` or of all, in which a language has neurons."""
+    found = set(neuron_set.neurons[language][:, 0].tolist())
+    return found if layers is None else found.intersection(layers)
+
+
+def _flat(neuron_set: NeuronSet, language: str) -> NDArray[np.int64]:
+    pairs = neuron_set.neurons[language].astype(np.int64)
+    flat: NDArray[np.int64] = pairs[:, 0] * neuron_set.width + pairs[:, 1]
+    return flat
+
+
+def _union(neuron_set: NeuronSet, languages: list[str]) -> NDArray[np.int64]:
+    """Return the neurons of any of the languages, each once, ascending by layer * width + index."""
+    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(_flat(neuron_set, code) for code in languages)]))
+
+
+def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int64]:
+    own = _union(neuron_set, list(intervention.languages))
+    if intervention.selection is None:
+        return own
+    per_layer = np.bincount(own // neuron_set.width, minlength=neuron_set.layers)
+    key = [neuron_set.id, list(intervention.languages), intervention.seed]
+    drawn = draw_neurons(per_layer, width=neuron_set.width, key=key).astype(np.int64)
+    flat: NDArray[np.int64] = drawn[:, 0] * neuron_set.width + drawn[:, 1]
+    return flat
+
+
+def _magnitude(
+    intervention: Intervention, neuron_set: NeuronSet, target: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the target neurons' weights, and their magnitudes with the weights in them.
+
+    A magnitude is the factor, or the patch value times the factor. A neuron of several languages has the means over
+    them.
+    """
+    if intervention.selection is None:
+        owns = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
+    else:  # a random neuron belongs to none of the languages, so all of them speak for it
+        owns = np.ones((len(intervention.languages), len(target)), dtype=bool)
+    weights = owns * np.array(intervention.weights or [1.0] * len(owns))[:, None]
+    magnitudes = weights * intervention.factor
+    if intervention.patch is not None:
+        magnitudes *= _patch(intervention.patch, intervention, neuron_set)[:, target]
+    owners = owns.sum(axis=0)
+    return weights.sum(axis=0) / owners, magnitudes.sum(axis=0) / owners
+
+
+def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.float32]:
+    """Return the patch values of the languages, [languages, layers * width]."""
+    if neuron_set.patch is None:
+        raise InvalidRequest(
+            f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
+            param="intervention.patch",
+        )
+    rows = [neuron_set.languages.index(code) for code in intervention.languages]
+    return neuron_set.patch.of(kind)[rows].reshape(len(rows), -1)
+
+
+def _affine(
+    op: Op, weight: NDArray[np.float64], magnitude: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `mult`, and what is added, of a' = a + weight * (op(a) - a), for magnitudes with the weight in them."""
+    if op == "scale":
+        return (1.0 - weight) + magnitude, np.zeros_like(magnitude)
+    return np.ones_like(weight) if op == "add" else 1.0 - weight, magnitude

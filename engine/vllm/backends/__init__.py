@@ -1,0 +1,1 @@
+"""Steering backends: the arithmetic of the edits on CPUs and on GPUs."""

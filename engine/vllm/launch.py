@@ -1,0 +1,162 @@
+"""Starting vLLM so that it steers: its environment, its arguments, its worker class.
+
+The engine runs in one process (no core process of its own), with the model runner that vLLM itself would take on a GPU,
+and V1's on a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ampsweep.folders.weights import weight_files
+from engine.vllm.options import PathName, SteeringOptions
+from engine.vllm.versions import check_version
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set unless the user has set them; what must hold is set in any case."""
+_REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
+_V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+_CPU_BLOCK = 32
+_LLVMLITE = "llvmlite.binding.ffi"
+RunnerName = Literal["v1", "v2"]
+"""vLLM's model runners."""
+_WORKERS = {
+    True: "engine.vllm.worker.cpu.SteeringCPUWorker",
+    False: "engine.vllm.worker.gpu.SteeringGPUWorker",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """How an engine is run. `slots` bounds the distinct interventions in flight.
+
+    None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
+    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `block_size` are the tokens of a block of
+    the prefix cache, the least that requests can share; None is vLLM's own, but on a CPU the smallest that it takes, 32
+    instead of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
+    """
+
+    slots: int = 256
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int | None = None
+    block_size: int | None = None
+    kv_cache_bytes: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    compile: bool = True
+    path: PathName | None = None
+    runner: RunnerName | None = None
+    prefix_caching: bool = True
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes, each with a device of its own, the model is spread over."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
+    """Load a model folder into an LLMEngine whose workers steer.
+
+    Raises SteeringNotInstalled for a vLLM that the patch does not know, UnsupportedModel for a model it cannot steer.
+    """
+    for name, value in _ENVIRONMENT.items():
+        if name in _REQUIRED:
+            os.environ[name] = value
+        else:
+            os.environ.setdefault(name, value)
+    import numba  # noqa: F401  # all of it, before `_hidden_from_vllm`
+    import vllm
+    from vllm import EngineArgs, LLMEngine
+    from vllm.platforms import current_platform
+
+    from engine.vllm.likely_tokens import leave_likely_tokens_unwritten
+    from engine.vllm.prefix_reads import limit_prefix_reads
+
+    check_version(vllm.__version__)
+    on_cpu = current_platform.is_cpu()
+    _choose_runner(settings.runner or ("v1" if on_cpu else None))
+    path = settings.path or ("host" if on_cpu else "device")
+    arguments: dict[str, Any] = {
+        # One format for all engines, whatever others the folder has.
+        "config_format": "hf",
+        "load_format": "safetensors",
+        "tokenizer_mode": "hf",
+        "dtype": dtype,
+        "worker_cls": _WORKERS[on_cpu],
+        "distributed_executor_backend": "uni" if settings.workers == 1 else "mp",
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "block_size": settings.block_size or (_CPU_BLOCK if on_cpu else None),
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "scheduling_policy": "priority",
+        "enable_prefix_caching": settings.prefix_caching,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
+        # On the host path a captured CUDA graph would replay one batch's interventions.
+        "enforce_eager": not settings.compile or (path == "host" and not on_cpu),
+        "async_scheduling": False,  # a slot must not pass on while a step under way still reads it
+        "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, path=path))},
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+    leave_likely_tokens_unwritten()
+    with _hidden_from_vllm(), _without_other_weights(folder) as shown:
+        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
+    try:
+        limit_prefix_reads(engine)
+    except BaseException:
+        engine.engine_core.shutdown()
+        raise
+    return engine
+
+
+def _choose_runner(runner: RunnerName | None) -> None:
+    """Make vLLM take this model runner; None leaves it to vLLM, and to the environment that the user has set."""
+    if runner is not None:
+        os.environ[_V2_RUNNER] = str(int(runner == "v2"))
+
+
+@contextmanager
+def _without_other_weights(folder: Path) -> Iterator[Path]:
+    """Yield a folder in which vLLM finds the model's weights and no others: it reads every safetensors file."""
+    others = set(folder.glob("*.safetensors")) - set(weight_files(folder))
+    if not others:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="ampsweep-model-") as shown:
+        for path in folder.iterdir():
+            if path not in others:
+                (Path(shown) / path.name).symlink_to(path.resolve())
+        yield Path(shown)
+
+
+@contextmanager
+def _hidden_from_vllm() -> Iterator[None]:
+    """Keep llvmlite's library object out of `sys.modules`, whose every attribute vLLM looks through at start.
+
+    The object answers to any name, `__dict__` too, and with nothing that vLLM could read. Numba has been imported by
+    then, and finds the module through its package.
+    """
+    hidden = sys.modules.pop(_LLVMLITE)
+    try:
+        yield
+    finally:
+        sys.modules[_LLVMLITE] = hidden

@@ -1,0 +1,88 @@
+"""The part of a recording that is not the model's: reading, tokenizing and adding up, in one thread of its own.
+
+An event loop that did it would stand still: for seconds behind a language that is full, and whenever the checkpoint
+is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from ampsweep.folders.corpus import Sentence
+from engine.identify.batches import in_batches
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.stats import ActivationStats
+from engine.tokenization import SentenceTokens, TextEncoder
+from engine.vllm.worker.recorded_part import RecordedPart, join_parts
+
+T = TypeVar("T")
+Admitted = tuple[AdmittedSentence, SentenceTokens]
+
+
+class RecordingThread:
+    """A recorder and the thread that it is used in; `close` ends the thread.
+
+    A language takes `max_tokens`; of a sentence the first `max_sentence_tokens` are recorded.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        layers: int,
+        width: int,
+        max_tokens: int,
+        max_sentence_tokens: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._encoder = encoder
+        self._shape = (layers, width)
+        self._max_sentence_tokens = max_sentence_tokens
+        self._make = partial(Recorder, layers=layers, width=width, max_tokens=max_tokens, checkpoint=checkpoint)
+        self._recorder: Recorder | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
+
+    async def admitted(self, sentences: Iterable[Sentence]) -> AsyncGenerator[Admitted]:
+        """Yield the sentences that take part, tokenized, in their order."""
+        self._recorder = await self._run(self._make)  # reads the checkpoint
+        async for admission, tokens in in_batches(self._thread, sentences, self._admit):
+            yield admission, tokens
+
+    async def add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
+        """Add up what the workers measured of a sentence."""
+        await self._run(partial(self._add, admission, parts))
+
+    async def finish(self) -> ActivationStats:
+        """Return the statistics, as `Recorder.finish`."""
+        return await self._run(self._opened.finish)
+
+    def close(self) -> None:
+        """End the thread; what waits for it is dropped."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _opened(self) -> Recorder:
+        assert self._recorder is not None, "sentences are admitted first"
+        return self._recorder
+
+    def _admit(self, sentence: Sentence) -> Admitted | None:
+        if self._opened.is_full(sentence.language):
+            return None
+        tokens = self._encoder.sentence(sentence.text, max_tokens=self._max_sentence_tokens)
+        admission = self._opened.admit(sentence.language, tokens.counted)
+        return None if admission is None else (admission, tokens)
+
+    def _add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
+        layers, width = self._shape
+        counts, sums = join_parts(parts, layers=layers, width=width)
+        self._opened.add(admission, counts=counts, mean=None if sums is None else sums / np.float32(admission.tokens))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,124 @@
+"""What vLLM is sent for a request, and what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.base import Alternative, Chunk, FinishReason, Sampling, Steering
+from engine.detokenizer import TextOffsets, TokenTexts, first_stop
+from engine.vllm.request_extras import RequestExtras, steering_key
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+
+def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
+    """Return what a request's prefix-cache blocks are salted with: equal only where equal prefixes are steered alike.
+
+    Where the scope ends or begins with the prompt, that is also where it ends.
+    """
+    if steering is None:
+        return None
+    key = steering_key(steering)
+    return key if steering.intervention.scope == "all" else f"{key}/{prompt_tokens}"
+
+
+def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
+    """Return vLLM's form of a prompt of tokens."""
+    prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
+    if salt is not None:
+        prompt["cache_salt"] = salt
+    return prompt
+
+
+def answer_params(sampling: Sampling, *, index: int, room: int, orders: RequestExtras) -> SamplingParams:
+    """Return the sampling of the answer number `index`, of at most `room` tokens, which comes in pieces."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=None if sampling.seed is None else sampling.seed + index,
+        stop=list(sampling.stop),
+        ignore_eos=sampling.ignore_eos,
+        logprobs=sampling.top_logprobs,
+        output_kind=RequestOutputKind.DELTA,
+        extra_args=orders.extra_args(),
+        skip_clone=True,  # nobody else has them, and a deep copy of the orders costs more than all else of a request
+    )
+
+
+def one_pass_params(orders: RequestExtras) -> SamplingParams:
+    """Return the sampling of a request that is only computed; what is recorded must be, all of it."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        detokenize=False,
+        skip_reading_prefix_cache=orders.record is not None,
+        extra_args=orders.extra_args(),
+        skip_clone=True,
+    )
+
+
+class AnswerReader:
+    """Makes chunks of vLLM's outputs for one answer."""
+
+    def __init__(self, sampling: Sampling, texts: TokenTexts, *, index: int, prompt: Sequence[int]) -> None:
+        """Read the answer number `index` to the tokens of `prompt`."""
+        self._sampling = sampling
+        self._texts = texts
+        self._index = index
+        self._prompt_tokens = len(prompt)
+        self._offsets = TextOffsets(texts, prompt)
+        self._text = ""
+
+    def read(self, output: RequestOutput) -> Chunk:
+        """Return the answer's next piece."""
+        (part,) = output.outputs
+        tokens = tuple(part.token_ids)
+        steps = list(zip(tokens, part.logprobs or [], strict=True))
+        reason: FinishReason | None = part.finish_reason if part.finish_reason in ("stop", "length", "abort") else None
+        ends_answer = reason == "stop" and not isinstance(part.stop_reason, str)  # the last token, which has no text
+        spoken = tokens[:-1] if ends_answer else tokens
+        offsets = tuple(self._offsets.push(token) for token in spoken)
+        text = part.text
+        if reason is not None and not isinstance(part.stop_reason, str):
+            text, reason = self._ended(text, reason)
+        self._text += text
+        return Chunk(
+            index=self._index,
+            text=text,
+            token_ids=tokens,
+            token_texts=tuple(self._texts[token] for token in tokens),
+            text_offsets=offsets + (self._offsets.length,) * (len(tokens) - len(spoken)),
+            logprobs=tuple(entries[token].logprob for token, entries in steps),
+            top_logprobs=tuple(_likeliest(entries, self._sampling.top_logprobs, self._texts) for _, entries in steps),
+            prompt_tokens=self._prompt_tokens,
+            finish_reason=reason,
+        )
+
+    def _ended(self, text: str, reason: FinishReason) -> tuple[str, FinishReason]:
+        """Return the last text and why it ends: vLLM drops a token's whole character with the half behind it."""
+        whole = text + self._offsets.unfinished
+        stop = first_stop(self._text + whole, self._sampling.stop) if self._offsets.unfinished else None
+        if stop is None:
+            return whole, reason
+        return (self._text + whole)[len(self._text) : stop], "stop"
+
+
+def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[Alternative, ...]:
+    """Return the `count` entries of the best rank; the drawn token is among the entries whatever its rank."""
+    if not count:
+        return ()
+    ranked = sorted(entries.items(), key=lambda entry: int(entry[1].rank))[:count]
+    return tuple(Alternative(token, entry.logprob, texts[token]) for token, entry in ranked)

@@ -1,0 +1,125 @@
+"""vLLM's worker with steering: what both platforms' worker classes share, and the calls that an engine makes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import vllm
+from numpy.typing import NDArray
+from vllm.distributed.communication_op import tensor_model_parallel_all_gather
+from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+
+from ampsweep.errors import UnsupportedModel
+from ampsweep.folders.model import read_shape
+from engine.neurons.neuron_set import NeuronSet
+from engine.vllm.backends.base import SteeringBackend
+from engine.vllm.backends.cpu import CpuBackend
+from engine.vllm.options import SteeringOptions, table_entries
+from engine.vllm.versions import check_version
+from engine.vllm.worker import mlps
+from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.recording import Recording, recording_rows
+from engine.vllm.worker.scoring import Scoring
+from engine.vllm.worker.steering import WorkerSteering
+
+
+class SteeringWorkerMixin:
+    """Put before a vLLM worker class; `additional_config["ampsweep"]` holds its `SteeringOptions`."""
+
+    vllm_config: Any
+    model_runner: Any
+    device: Any
+    _steering: WorkerSteering
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Load the model as vLLM does, then install steering into it; raises UnsupportedModel where it cannot."""
+        check_version(vllm.__version__)
+        super().load_model(*args, **kwargs)  # type: ignore[misc]
+        model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
+        model = self.model_runner.get_model()
+        try:
+            total, width = read_shape(model_config.hf_text_config.to_dict())
+        except ValueError as error:
+            raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
+        found = mlps.find(
+            model,
+            layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
+            width=width,
+            rank=get_tensor_model_parallel_rank(),
+            ranks=get_tensor_model_parallel_world_size(),
+        )
+        options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
+        path = self._path(found, options, layers=total, width=width)
+        found.replace(path.activation)
+        self._steering = WorkerSteering(found.shard, path, Scoring(model.compute_logits), slots=options.slots)
+        if self.vllm_config.use_v2_model_runner:
+            from engine.vllm.worker.runner_v2 import attach
+        else:
+            from engine.vllm.worker.runner_v1 import attach
+        attach(self.model_runner, self._steering)
+
+    def _path(self, found: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int) -> SteeringBackend:
+        """Make the path that the options name, for a model of `layers` layers of `width` neurons."""
+        shard = found.shard
+        new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
+        if options.path == "host":
+            return CpuBackend(
+                found.forms,
+                width=width,
+                slots=options.slots,
+                new_recording=new_recording,
+                gather=tensor_model_parallel_all_gather,
+            )
+        from engine.vllm.backends.cuda import CudaBackend
+
+        path = CudaBackend(
+            found.forms,
+            width=shard.width,
+            slots=options.slots,
+            entries=table_entries(layers, width, slots=options.slots),
+            tokens=_most_tokens(self.vllm_config),
+            recording=new_recording(),
+            statistics=shard.width == width,
+            device=self.device,
+        )
+        path.warm_up(self.vllm_config.model_config.dtype)
+        return path
+
+    def steering_add_neurons(self, neurons: NeuronSet) -> None:
+        """Keep a neuron set for the requests that name it."""
+        self._steering.add_neurons(neurons)
+
+    def steering_drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set that no request names any more."""
+        self._steering.drop_neurons(neuron_set_id)
+
+    def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return scored requests' log-probabilities, float32, one a scored token; see `Scoring.take`."""
+        return list(map(self._steering.take_score, keys))
+
+    def steering_drop_score(self, key: str) -> None:
+        """Forget a scored request whose answer nobody takes."""
+        self._steering.drop_score(key)
+
+    def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
+        """Return what recorded sentences left of this worker's neurons; see `Recording.take`."""
+        return list(map(self._steering.take_recording, keys))
+
+    def steering_drop_recording(self, key: str) -> None:
+        """Forget a recorded sentence whose sums nobody takes."""
+        self._steering.drop_recording(key)
+
+    def steering_slots_in_use(self) -> int:
+        """Return how many slots requests under way hold."""
+        return self._steering.slots_in_use
+
+
+def _most_tokens(vllm_config: Any) -> int:
+    """Return how many tokens a step may have, padding included."""
+    scheduled: int = vllm_config.scheduler_config.max_num_batched_tokens
+    captured: int = vllm_config.compilation_config.max_cudagraph_capture_size or 0
+    ranks: int = vllm_config.parallel_config.tensor_parallel_size  # a step may be padded to a multiple of them
+    return max(scheduled, captured) + ranks

@@ -1,0 +1,22 @@
+"""The worker class that vLLM loads by name on a machine without a GPU."""
+
+from __future__ import annotations
+
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from engine.vllm.worker.base import SteeringWorkerMixin
+
+
+class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]
+    """vLLM's CPU worker, steered."""
+
+    def determine_available_memory(self) -> int:
+        """Return the bytes for the KV cache; in a pipeline, run the model once before.
+
+        The tensors that pass between a pipeline's stages are made in a profiling run, which an eager CPU worker would
+        leave out.
+        """
+        if self.vllm_config.parallel_config.pipeline_parallel_size > 1:
+            self.model_runner.profile_run()
+        available: int = super().determine_available_memory()
+        return available

@@ -1,0 +1,103 @@
+"""Finding the MLPs of a loaded vLLM model and putting steered activations into them.
+
+Everything but a plain MLP in every layer is refused by name, a model with a single unsteered layer too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import activations as hugging_face
+from vllm.model_executor.layers import activation as vllm
+
+from ampsweep.errors import UnsupportedModel
+from engine.kernels.activation import ActivationName, MlpForm
+from engine.steering.mlp_sites import MlpSite, find_layers, find_place
+from engine.vllm.worker.table import Shard
+
+_FUNCTIONS: dict[type[nn.Module], ActivationName] = {
+    vllm.GELU: "gelu",
+    vllm.GELUTanh: "gelu_tanh",
+    vllm.NewGELU: "gelu_tanh",
+    vllm.FastGELU: "gelu_tanh",
+    nn.ReLU: "relu",
+    nn.SiLU: "silu",
+    # vLLM's Transformers backend runs a model's own code (GPT-NeoX, Phi, StarCoder2), with these in it.
+    hugging_face.GELUActivation: "gelu",
+    hugging_face.GELUTanh: "gelu_tanh",
+    hugging_face.NewGELUActivation: "gelu_tanh",
+    hugging_face.FastGELUActivation: "gelu_tanh",
+    hugging_face.SiLUActivation: "silu",
+}
+"""Activation functions without a gate, by their class."""
+
+_OVERRIDES: dict[str, nn.Module] = {"BloomForCausalLM": nn.GELU(approximate="tanh")}
+"""What vLLM's own code takes otherwise than the models were trained with: BLOOM's GELU is the tanh form."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mlps:
+    """The MLPs of a worker's layers, in order, with what each computes, and the worker's part of the model."""
+
+    shard: Shard
+    places: tuple[MlpSite, ...]
+    activations: tuple[nn.Module, ...]
+    forms: tuple[MlpForm, ...]
+
+    def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
+        """Put `make(position, activation)` in place of the activation of each of the layers, counted from 0."""
+        for position, (place, activation) in enumerate(zip(self.places, self.activations, strict=True)):
+            place.replace(make(position, activation))
+
+
+def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) -> Mlps:
+    """Look up the MLPs of `layers`, the global indices that this worker holds.
+
+    `width` are the model's neurons a layer, of which tensor parallelism gives rank `rank` of `ranks` an equal share.
+    Raises UnsupportedModel, naming the model's class, unless each of the layers has exactly one MLP of a kind that can
+    be steered, with the worker's share of the neurons.
+    """
+    name = type(model).__name__
+    found = find_layers(model)
+    places = tuple(find_place(found.get(layer), at=layer, model=name) for layer in layers)
+    activations = tuple(_OVERRIDES.get(name, place.activation) for place in places)
+    forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
+    if width % ranks:
+        raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
+    own = width // ranks
+    for place, layer in zip(places, layers, strict=True):
+        held = _inputs(place.target)
+        if held != own:
+            raise UnsupportedModel(
+                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not {own} "
+                f"of {width}",
+                param="model",
+            )
+    shard = Shard(layers=tuple(layers), first=rank * own, width=own)
+    return Mlps(shard=shard, places=places, activations=activations, forms=forms)
+
+
+def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
+    """Return what the activation module of a layer computes, or say that it is not known."""
+    if isinstance(activation, vllm.SiluAndMul):
+        return MlpForm(activation="silu", gated=True)
+    if isinstance(activation, vllm.GeluAndMul):
+        return MlpForm(activation="gelu_tanh" if activation.approximate == "tanh" else "gelu", gated=True)
+    if isinstance(activation, nn.GELU):
+        return MlpForm(activation="gelu_tanh" if activation.approximate == "tanh" else "gelu", gated=False)
+    if (function := _FUNCTIONS.get(type(activation))) is not None:
+        return MlpForm(activation=function, gated=False)
+    raise UnsupportedModel(
+        f"{name} cannot be steered: the MLP of its layer {layer} has an activation that this version does not know "
+        f"({type(activation).__name__})",
+        param="model",
+    )
+
+
+def _inputs(projection: Any) -> int:
+    """Return how many neurons the projection after the activation takes on this worker."""
+    held: int = getattr(projection, "input_size_per_partition", None) or projection.input_size
+    return held

@@ -1,0 +1,60 @@
+"""Activation sums of the sentences under way, a row each, on the worker's device.
+
+A row is opened when its request starts, zeroed whenever the request starts over (a preempted request is computed
+again), and taken or dropped once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, whatever the
+corpus.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.table import Shard
+
+RECORDING_BYTES = 256 * 1024**2
+"""Device memory for the sentences being recorded."""
+
+
+def recording_rows(layers: int, width: int) -> int:
+    """Return how many sentences are recorded at once: as many as RECORDING_BYTES holds, from 2 to 256."""
+    return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 256))
+
+
+class Recording:
+    """Room for `rows` sentences at once: `counts` int32 and `sums` float32, both [L, rows, F], which never move."""
+
+    def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
+        self._shard = shard
+        shape = (len(shard.layers), rows, shard.width)
+        self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.rows = rows
+        self._free = list(range(rows))
+        self._open: dict[str, tuple[int, bool]] = {}
+
+    def open(self, key: str, *, sums: bool) -> int:
+        """Give a sentence its row; `sums` where its activation sums are wanted besides the counts."""
+        row = self._free.pop()
+        self._open[key] = (row, sums)
+        return row
+
+    def clear(self, row: int) -> None:
+        """Forget what a row holds: its sentence starts (again)."""
+        self.counts[:, row] = 0
+        self.sums[:, row] = 0
+
+    def take(self, key: str) -> RecordedPart:
+        """Return what a sentence left, and free its row."""
+        row, summed = self._open[key]
+        self.drop(key)
+        counts = self.counts[:, row].cpu().numpy().copy()
+        sums = self.sums[:, row].cpu().numpy().copy() if summed else None
+        return RecordedPart(shard=self._shard, counts=counts, sums=sums)
+
+    def drop(self, key: str) -> None:
+        """Free the row of a sentence that nobody takes, if it ever had one."""
+        held = self._open.pop(key, None)
+        if held is not None:
+            self._free.append(held[0])

@@ -1,0 +1,216 @@
+"""What one worker knows of steering: which request carries what, and which token of the step belongs to which.
+
+A runner adapter tells it when requests come and go and, before each forward pass, how the batch is laid out. What is
+then done with the activations is its path's. It knows no vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ampsweep.domain.intervention import Intervention, Scope
+from engine.kernels.device_table import SlotEntries
+from engine.neurons.neuron_set import NeuronSet
+from engine.steering.edits import resolve
+from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
+from engine.vllm.request_extras import RequestExtras, SteeringArgs
+from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.scoring import Scoring
+from engine.vllm.worker.slots import Slots
+from engine.vllm.worker.table import Shard
+
+_NO_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """A sentence's row, how many tokens in front are not counted, and whether its activations are summed up too."""
+
+    row: int
+    skip: int
+    sums: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request under way; slot 0 steers nothing, no record records nothing, no key scores nothing."""
+
+    slot: int = 0
+    slot_key: str = ""
+    scope: Scope = "all"
+    prompt_tokens: int = 0
+    record: _Record | None = None
+    score_key: str | None = None
+
+
+_PLAIN = _Request()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """What the requests of a batch, in its order, ask for; steps go by one as long as the same requests are in it.
+
+    Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R].
+    """
+
+    request_ids: list[str]
+    slots: NDArray[np.int32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    recorded: list[tuple[int, _Record]]
+    scored: list[tuple[int, str]]
+
+    @classmethod
+    def of(cls, request_ids: Sequence[str], requests: Sequence[_Request]) -> _Batch:
+        first = [request.prompt_tokens if request.scope == "generation" else 0 for request in requests]
+        last = [request.prompt_tokens if request.scope == "prompt" else _NO_END for request in requests]
+        return cls(
+            request_ids=list(request_ids),
+            slots=np.array([request.slot for request in requests], dtype=np.int32),
+            first=np.array(first, dtype=np.int64),
+            last=np.array(last, dtype=np.int64),
+            recorded=[(at, request.record) for at, request in enumerate(requests) if request.record is not None],
+            scored=[(at, request.score_key) for at, request in enumerate(requests) if request.score_key is not None],
+        )
+
+    def token_slots(
+        self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], done: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
+        if not self.slots.any():
+            return np.zeros(counts.sum(), dtype=np.int32)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        positions = np.arange(len(owner)) - (first_rows - done)[owner]
+        inside = (positions >= self.first[owner]) & (positions < self.last[owner])
+        return np.where(inside, self.slots[owner], np.int32(0))
+
+
+class WorkerSteering:
+    """The state of steering and recording on one worker, which holds `shard` of the model."""
+
+    def __init__(self, shard: Shard, path: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
+        self._shard = shard
+        self._path = path
+        self._slots = Slots(path, capacity=slots)
+        self._scoring = scoring
+        self._neuron_sets: dict[str, NeuronSet] = {}
+        self._requests: dict[str, _Request] = {}
+        self._batch: _Batch | None = None
+        self._scored: list[tuple[str, int, int, int]] = []
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many distinct interventions the requests under way carry."""
+        return self._slots.in_use
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """Keep a neuron set for the requests that name it."""
+        self._neuron_sets[neurons.id] = neurons
+
+    def drop_neurons(self, neuron_set_id: str) -> None:
+        """Forget a neuron set; slots that it filled stay as they are."""
+        self._neuron_sets.pop(neuron_set_id, None)
+
+    def start(self, request_id: str, extra_args: Mapping[str, Any] | None, tokens: Sequence[int]) -> None:
+        """Take note of a new request with its prompt's token ids; one that is known starts over."""
+        orders = RequestExtras.read(extra_args)
+        if orders == RequestExtras() or request_id in self._requests:
+            return
+        request = _PLAIN
+        if (steer := orders.steer) is not None:
+            request = replace(
+                request,
+                slot=self._slots.acquire(steer.key, lambda: self._row(steer)),
+                slot_key=steer.key,
+                scope=steer.scope,
+                prompt_tokens=steer.prompt_tokens,
+            )
+        if (record := orders.record) is not None:
+            row = self._path.recording.open(record.key, sums=record.sums)
+            request = replace(request, record=_Record(row=row, skip=record.skip, sums=record.sums))
+        if (score := orders.score) is not None:
+            self._scoring.open(score.key, tokens, score.first, score.last)
+            request = replace(request, score_key=score.key)
+        self._requests[request_id] = request
+        self._batch = None
+
+    def finish(self, request_id: str) -> None:
+        """Let go of a request that has ended, however it did; one never started is no error."""
+        request = self._requests.pop(request_id, _PLAIN)
+        self._batch = None
+        if request.slot:
+            self._slots.release(request.slot_key)
+
+    def begin_step(self, request_ids: Sequence[str], tokens: ArrayLike, computed: ArrayLike) -> None:
+        """Lay out the next forward pass.
+
+        `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
+        """
+        if not self._requests:
+            self.begin_dummy_step()
+            return
+        if self._batch is None or self._batch.request_ids != request_ids:
+            self._batch = _Batch.of(request_ids, [self._requests.get(request_id, _PLAIN) for request_id in request_ids])
+        batch = self._batch
+        counts, done = np.asarray(tokens), np.asarray(computed)
+        first_rows = np.cumsum(counts) - counts
+        self._path.begin_step(
+            StepLayout(
+                slots=batch.token_slots(first_rows, counts, done),
+                recorded=self._recorded(batch.recorded, first_rows, counts, done),
+            )
+        )
+        self._scored = [(key, int(first_rows[at]), int(done[at]), int(counts[at])) for at, key in batch.scored]
+
+    def begin_dummy_step(self) -> None:
+        """Lay out a forward pass of tokens that are nobody's."""
+        self._path.begin_step(NOTHING)
+        self._scored = []
+
+    def end_step(self, hidden: torch.Tensor) -> None:
+        """Score what the forward pass computed: `hidden` [T, H] are its last states, before the head."""
+        if self._scored:
+            self._scoring.collect(hidden, self._scored)
+
+    def take_score(self, key: str) -> NDArray[np.float32]:
+        """Return a scored request's log-probabilities, see `Scoring.take`."""
+        return self._scoring.take(key)
+
+    def drop_score(self, key: str) -> None:
+        """Forget a scored request, see `Scoring.drop`."""
+        self._scoring.drop(key)
+
+    def take_recording(self, key: str) -> RecordedPart:
+        """Return what a recorded sentence left, see `Recording.take`."""
+        return self._path.recording.take(key)
+
+    def drop_recording(self, key: str) -> None:
+        """Forget a recorded sentence that nobody takes, see `Recording.drop`."""
+        self._path.recording.drop(key)
+
+    def _row(self, steer: SteeringArgs) -> SlotEntries:
+        edits = resolve(Intervention.from_dict(steer.intervention), self._neuron_sets[steer.neurons])
+        return self._shard.cut(edits)
+
+    def _recorded(
+        self,
+        recorded: Sequence[tuple[int, _Record]],
+        first_rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        done: NDArray[np.int64],
+    ) -> tuple[RecordedSpan, ...]:
+        found = []
+        for at, record in recorded:
+            if done[at] == 0:
+                self._path.recording.clear(record.row)
+            skipped = max(record.skip - int(done[at]), 0)
+            first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
+            if first < end:
+                found.append(RecordedSpan(record.row, first, end, record.sums))
+        return tuple(found)

@@ -1,0 +1,137 @@
+"""What of an intervention one worker holds, and the interventions in use as the kernels of a CPU read them.
+
+A worker holds a range of the model's layers (pipeline parallelism) and of each layer's neurons (tensor parallelism);
+its rows are what falls into both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels.device_table import SlotEntries
+from engine.steering.edits import Edits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """The worker's part of the model: global layer indices, and the neurons [first, first + width) of each."""
+
+    layers: tuple[int, ...]
+    first: int
+    width: int
+
+    def cut(self, edits: Edits) -> SlotEntries:
+        """Keep what falls into the shard, with layers and neurons counted from its first."""
+        inside = (edits.indices >= self.first) & (edits.indices < self.first + self.width)
+        layers = [np.arange(own.start, own.stop) for own in map(edits.entries, self.layers)]
+        kept = [entries[inside[entries]] for entries in layers]
+        entries = np.concatenate(kept)
+        return SlotEntries(
+            offsets=np.cumsum([0, *(len(part) for part in kept)], dtype=np.int64),
+            indices=edits.indices[entries] - np.int32(self.first),
+            mult=edits.mult[entries],
+            add=edits.add[entries],
+            statistic=edits.statistic,
+            coef=None if edits.coef is None else edits.coef[entries],
+            takes=None if edits.coef is None else np.array([edits.coef[own].any() for own in layers], dtype=np.bool_),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableRows:
+    """All slots' entries. Slot s changes, in the shard's l-th layer, the entries starts[s, l]:starts[s, l + 1].
+
+    `starts` int64 [S, L + 1]; `indices` int32 [n], relative to the shard; `mult`, `add`, `coef` float32 [n].
+
+    Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
+    [S, L] says so. `plan` int32 [S, 3] (kind and ranks) and `weights` float32 [S, 2] say which, see `StatisticPlan`.
+    """
+
+    starts: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    mult: NDArray[np.float32]
+    add: NDArray[np.float32]
+    coef: NDArray[np.float32]
+    takes: NDArray[np.bool_]
+    plan: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+class HostTable:
+    """The rows of slots 1 to `capacity`, over `layers` layers, in the machine's memory; any number of entries fits.
+
+    `width` are the neurons of a whole layer, of which statistics are taken. Entries are appended, and moved together
+    only when their buffers are full, so that filling a slot costs what its row has.
+    """
+
+    def __init__(self, *, layers: int, width: int, capacity: int) -> None:
+        self._width = width
+        self._rows = _room(entries=0, slots=capacity + 1, layers=layers)
+        self._end = 0  # entries from here on are unused
+        self._filled: set[int] = set()
+        self._held = False  # whether somebody may look at `_rows`
+
+    def write(self, slot: int, row: SlotEntries) -> None:
+        """Make `row` the entries of a slot that has none."""
+        self._own(len(row.indices))
+        rows, entries = self._rows, slice(self._end, self._end + len(row.indices))
+        rows.starts[slot] = self._end + row.offsets
+        rows.indices[entries], rows.mult[entries], rows.add[entries] = row.indices, row.mult, row.add
+        rows.coef[entries] = 0.0 if row.coef is None else row.coef
+        if row.statistic is not None and row.takes is not None:
+            how = row.statistic.plan(self._width)
+            rows.takes[slot], rows.plan[slot], rows.weights[slot] = row.takes, (how.kind, *how.ranks), how.weights
+        self._end = entries.stop
+        self._filled.add(slot)
+
+    def clear(self, slot: int) -> None:
+        """Leave a slot without entries."""
+        self._own(0)
+        for by_slot in (self._rows.starts, self._rows.takes, self._rows.plan, self._rows.weights):
+            by_slot[slot] = 0
+        self._filled.remove(slot)
+
+    def rows(self) -> TableRows:
+        """Return the entries of all slots as they stand; a later change leaves what is returned alone."""
+        self._held = True
+        return self._rows
+
+    def _own(self, more: int) -> None:
+        """Make the arrays by slot nobody else's, and room for `more` entries after the last."""
+        rows = self._rows
+        if self._end + more > len(rows.indices):
+            self._rows = self._moved_together(more)
+        elif self._held:
+            by_slot = {name: getattr(rows, name).copy() for name in ("starts", "takes", "plan", "weights")}
+            self._rows = replace(rows, **by_slot)
+        self._held = False
+
+    def _moved_together(self, more: int) -> TableRows:
+        old, total = self._rows, 0
+        lengths = {slot: int(old.starts[slot, -1] - old.starts[slot, 0]) for slot in sorted(self._filled)}
+        slots, layers = old.takes.shape
+        new = _room(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers)
+        for slot, length in lengths.items():
+            here, there = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
+            for name in ("indices", "mult", "add", "coef"):
+                getattr(new, name)[here] = getattr(old, name)[there]
+            new.starts[slot] = old.starts[slot] - old.starts[slot, 0] + total
+            total += length
+        self._end = total
+        return replace(new, takes=old.takes.copy(), plan=old.plan.copy(), weights=old.weights.copy())
+
+
+def _room(*, entries: int, slots: int, layers: int) -> TableRows:
+    return TableRows(
+        starts=np.zeros((slots, layers + 1), dtype=np.int64),
+        indices=np.empty(entries, dtype=np.int32),
+        mult=np.empty(entries, dtype=np.float32),
+        add=np.empty(entries, dtype=np.float32),
+        coef=np.empty(entries, dtype=np.float32),
+        takes=np.zeros((slots, layers), dtype=np.bool_),
+        plan=np.zeros((slots, 3), dtype=np.int32),
+        weights=np.zeros((slots, 2), dtype=np.float32),
+    )

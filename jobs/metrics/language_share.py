@@ -1,0 +1,53 @@
+"""The share of texts that come out in a language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.result import MetricResult
+from jobs.metrics.share import Truths, compare_shares, evaluate_share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identified:
+    """The share of items whose identified language (`prediction`) is the cell's `language`, a column of samples.
+
+    An unsteered cell, which has no language it is steered to, says nothing of that; a steered one says what the same
+    baseline gives of its language.
+    """
+
+    name: str
+    language: str
+    higher_is_better: bool | None = True
+    no_effect: float | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return ("prediction", self.language)
+
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
+        """Return the share, between 0 and 1; None for texts that are meant to be in no language."""
+        wanted = self._wanted(samples)
+        return None if wanted is None and len(samples) else evaluate_share(_is(samples, wanted), rng)
+
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
+        """Return the share, and its difference to the baseline's share of the same language."""
+        wanted = self._wanted(steered)
+        return compare_shares(_is(steered, wanted), _is(baseline, wanted), rng)
+
+    def _wanted(self, samples: pa.Table) -> str | None:
+        wanted: str | None = samples[self.language][0].as_py() if len(samples) else None
+        return wanted
+
+
+def _is(samples: pa.Table, wanted: str | None) -> Truths:
+    languages = set((wanted or "").split("+"))  # of several that are steered to, any will do
+    return np.array([found in languages for found in samples["prediction"].to_pylist()], dtype=bool)
+
+
+IN_TARGET = Identified(name="in_target_language", language="target_language")
+IN_DATA = Identified(name="in_data_language", language="data_language")

@@ -1,0 +1,117 @@
+"""A metric of lm-eval: its verdicts on the documents, aggregated as lm-eval does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.bootstrap import interval
+from jobs.metrics.mean import compare_means, evaluate_mean
+from jobs.metrics.result import MetricResult
+
+Aggregate = Callable[[list[Any]], float]
+RESAMPLES = 200
+"""Of aggregations that are no mean: each is a call of lm-eval's function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmEvalMetric:
+    """The metric `name` of the samples' `measures`, by lm-eval's aggregation of that name.
+
+    A mean is compared with a baseline as other means are; of anything else there are bootstrap intervals and no test.
+    Documents on which lm-eval says nothing do not count.
+    """
+
+    name: str
+    aggregation: str
+    no_effect: float | None = None
+    columns: tuple[str, ...] = ("measures",)
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """What lm-eval's registry says of the metric; None for one that a task defines itself."""
+        from lm_eval.api import metrics  # noqa: F401  # fills the registry
+        from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
+
+        known: bool | None = HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
+        return known
+
+    def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
+        """Return the aggregated value."""
+        values = [value for value in self._values(samples) if value is not None]
+        if not values:
+            return MetricResult(n=0)
+        if not self.aggregation:
+            return MetricResult(n=len(values), note=f"{self.name} is aggregated by a function of the task's own")
+        if self.aggregation == "mean":
+            return evaluate_mean(np.array(values, dtype=np.float64), rng)
+        try:
+            return _aggregated(values, _aggregation(self.aggregation), rng)
+        except (ValueError, ArithmeticError, ImportError) as error:
+            return self._without(values, error)
+
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
+        """Return the aggregated value, and its difference to the baseline's over the same documents."""
+        both = zip(self._values(steered), self._values(baseline), strict=True)
+        pairs = [(own, plain) for own, plain in both if own is not None and plain is not None]
+        if not pairs or not self.aggregation:
+            return self.evaluate(steered, rng)
+        values, plain = [own for own, _ in pairs], [other for _, other in pairs]
+        if self.aggregation == "mean":
+            return compare_means(np.array(values, dtype=np.float64), np.array(plain, dtype=np.float64), rng)
+        try:
+            return _compared(values, plain, _aggregation(self.aggregation), rng)
+        except (ValueError, ArithmeticError, ImportError) as error:
+            return self._without(values, error)
+
+    def _without(self, values: list[Any], error: Exception) -> MetricResult:
+        return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} says nothing of these items: {error}")
+
+    def _values(self, samples: pa.Table) -> list[Any]:
+        return [json.loads(one).get(self.name) for one in samples["measures"].to_pylist()]
+
+
+def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
+    low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _draws(len(values), rng)]))
+    return MetricResult(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
+
+
+def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
+    draws = _draws(len(values), rng)
+    pairs = np.array([(aggregate(_taken(values, drawn)), aggregate(_taken(plain, drawn))) for drawn in draws])
+    (low, high), (delta_low, delta_high) = interval(pairs[:, 0]), interval(pairs[:, 0] - pairs[:, 1])
+    value, reached = aggregate(values), aggregate(plain)
+    return MetricResult(
+        n=len(values),
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        baseline=reached,
+        delta=value - reached,
+        delta_ci_low=delta_low,
+        delta_ci_high=delta_high,
+    )
+
+
+def _aggregation(name: str) -> Aggregate:
+    from lm_eval.api import metrics  # noqa: F401  # fills the registry
+    from lm_eval.api.registry import get_aggregation
+
+    found = get_aggregation(name)
+    return lambda values: float(found(values))
+
+
+def _taken(values: list[Any], drawn: list[int]) -> list[Any]:
+    return [values[at] for at in drawn]
+
+
+def _draws(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Yield the items of each resample, one resample at a time."""
+    for _ in range(RESAMPLES):
+        drawn: list[int] = rng.integers(0, count, size=count).tolist()
+        yield drawn

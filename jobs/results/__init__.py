@@ -1,0 +1,1 @@
+"""The files of a sweep: schema, writer, summary, finalization, provenance, retention."""

@@ -1,0 +1,79 @@
+"""A cell as one Parquet file's content: its samples as columns, and what they came from as metadata."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.errors import DamagedFile
+from ampsweep.hashing import canonical_json
+from jobs.cell import Cell
+from jobs.results.schema import CELL, cell_columns
+from jobs.sample import Sample
+
+_CELL, _EPOCH, _LEFT_OUT, _NEURONS, _VERSIONS = (
+    f"ampsweep.{key}".encode() for key in ("cell", "epoch", "left_out", "neurons", "versions")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTable:
+    """A cell's samples (`jobs.results.schema.CELL`), and what was seen when it was computed.
+
+    `left_out` counts the items its task left out, `neurons` those that its intervention changed; `versions` are of all
+    that computed it.
+    """
+
+    cell: Cell
+    table: pa.Table
+    left_out: int
+    neurons: int
+    versions: Mapping[str, str]
+
+
+def to_table(
+    cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, neurons: int, versions: Mapping[str, str]
+) -> pa.Table:
+    """Return a cell's samples as a table with its metadata."""
+    shared = cell_columns(cell)
+    arrays = [
+        pa.repeat(pa.scalar(shared[field.name], field.type), len(samples))
+        if field.name in shared
+        else pa.array([getattr(sample, field.name) for sample in samples], field.type)
+        for field in CELL
+    ]
+    metadata = {
+        _CELL: canonical_json(cell.to_dict()),
+        _EPOCH: str(epoch),
+        _LEFT_OUT: str(left_out),
+        _NEURONS: str(neurons),
+        _VERSIONS: canonical_json(dict(versions)),
+    }
+    return pa.Table.from_arrays(arrays, schema=CELL.with_metadata(metadata))
+
+
+def from_bytes(content: bytes, name: str) -> CellTable:
+    """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell.
+
+    An earlier version's file lacks columns at its end: they get what the cell tells, else null.
+    """
+    try:
+        table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
+        metadata = table.schema.metadata
+        cell = Cell.from_dict(json.loads(metadata[_CELL]))
+        left_out, neurons = int(metadata[_LEFT_OUT]), int(metadata[_NEURONS])
+        versions = json.loads(metadata[_VERSIONS])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{name} cannot be read: {error}") from error
+    shared = cell_columns(cell)
+    for field in list(CELL)[len(table.schema) :]:  # written before the column was added
+        value = pa.scalar(shared.get(field.name), field.type)
+        table = table.append_column(field, pa.repeat(value, table.num_rows))
+    if table.schema.remove_metadata() != CELL:
+        raise DamagedFile(f"{name} does not have the columns of a cell")
+    return CellTable(cell=cell, table=table, left_out=left_out, neurons=neurons, versions=versions)

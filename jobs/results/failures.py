@@ -1,0 +1,53 @@
+"""What went wrong in a sweep that has ended, as its public form tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.store.protocol import Store
+from jobs.store.records import SweepRecord
+from jobs.store.transitions import SweepState
+
+COMPLETED_WITH_FAILURES = "completed_with_failures"
+SWEEP_FAILED = "sweep_failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepError:
+    """A reason why a sweep's results are not whole: cells that failed, samples without an answer.
+
+    `first_reason` is that of the first such cell in the plan's order; None where the cells have been computed anew
+    since, or it was not looked for.
+    """
+
+    code: str
+    message: str
+    failed_cells: int
+    failed_samples: int
+    first_reason: str | None = None
+
+
+def errors_of(sweep: SweepRecord, first_reason: str | None = None) -> list[SweepError]:
+    """Return what a sweep's results lack: one error where it is completed with failures or has failed, else none."""
+    counts = sweep.request_counts
+    numbers = {"failed_cells": counts.failed, "failed_samples": sweep.failed_samples}
+    if sweep.state is SweepState.FAILED:
+        return [SweepError(code=SWEEP_FAILED, message=str(sweep.error), first_reason=first_reason, **numbers)]
+    if sweep.state is not SweepState.COMPLETED or not (counts.failed or sweep.failed_samples):
+        return []
+    lacking = []
+    if counts.failed:
+        lacking.append(f"{counts.failed} of {counts.total} cells failed")
+    if sweep.failed_samples:
+        lacking.append(f"{sweep.failed_samples} of {sweep.samples} samples failed")
+    because = "" if first_reason is None else f"; the first reason: {first_reason}"
+    message = f"completed with failures: {' and '.join(lacking)}{because}"
+    return [SweepError(code=COMPLETED_WITH_FAILURES, message=message, first_reason=first_reason, **numbers)]
+
+
+def find_errors(store: Store, sweep: SweepRecord) -> list[SweepError]:
+    """Return the errors of a sweep with the first reason among its cells."""
+    if not errors_of(sweep):
+        return []
+    failing = store.list_cells(sweep.id, limit=1, only_failures=True).data
+    return errors_of(sweep, next((cell.error or cell.sample_error for cell in failing), None))

@@ -1,0 +1,139 @@
+"""The columns of the Parquet files, in their order, and what a cell's own columns are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.cell import Cell
+
+SAMPLES = pa.schema(
+    [
+        ("sweep_id", pa.string()),
+        ("cell_id", pa.string()),
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("data_language", pa.string()),
+        ("target_language", pa.string()),
+        ("selection", pa.string()),
+        ("op", pa.string()),
+        ("factor", pa.float64()),
+        ("layers", pa.string()),
+        ("scope", pa.string()),
+        ("doc_id", pa.string()),
+        ("prediction", pa.string()),
+        ("gold", pa.string()),
+        ("correct", pa.bool_()),
+        ("score", pa.float64()),
+        ("logprobs", pa.list_(pa.float64())),
+        ("completion", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("patch", pa.string()),
+        ("error", pa.string()),
+        ("call_tokens", pa.list_(pa.int64())),
+        ("statistic", pa.string()),
+        ("weights", pa.string()),
+        ("control_language", pa.string()),
+        ("rung", pa.int32()),
+        ("mode", pa.string()),
+        ("measures", pa.string()),
+        ("spanned_join", pa.bool_()),
+        ("neuron_set", pa.string()),
+    ]
+)
+"""A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
+
+`measures` is JSON: what an lm-eval task says of each item, by metric. `spanned_join`: in one of the item's calls a
+token spans the join of context and continuation; null where nothing is scored after a context.
+`neuron_set` is the id of the set that steered, null in baselines.
+
+`rung` counts the steps of a search from 1; it is null where all items that the spec asks for were asked.
+"""
+
+CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
+"""A cell's samples: it belongs to every sweep that needs it."""
+
+SUMMARY = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("metric", pa.string()),
+        ("data_language", pa.string()),
+        ("target_language", pa.string()),
+        ("selection", pa.string()),
+        ("op", pa.string()),
+        ("factor", pa.float64()),
+        ("layers", pa.string()),
+        ("n", pa.int64()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("baseline", pa.float64()),
+        ("delta", pa.float64()),
+        ("p_value", pa.float64()),
+        ("patch", pa.string()),
+        ("left_out", pa.int64()),
+        ("failed", pa.int64()),
+        ("delta_ci_low", pa.float64()),
+        ("delta_ci_high", pa.float64()),
+        ("neurons", pa.int64()),
+        ("statistic", pa.string()),
+        ("weights", pa.string()),
+        ("note", pa.string()),
+        ("p_holm", pa.float64()),
+        ("effect", pa.float64()),
+        ("control_language", pa.string()),
+        ("rung", pa.int32()),
+        ("mode", pa.string()),
+        ("p_mid", pa.float64()),
+        ("signature", pa.string()),
+        ("higher_is_better", pa.bool_()),
+        ("no_effect", pa.float64()),
+        ("spanned_joins", pa.int64()),
+    ]
+)
+"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value, or
+that the intervention changed no neuron.
+
+`p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on. `rung` is
+as in the samples: rows that have one are steps of a search, on few items. `p_mid` is McNemar's mid-p, of accuracies;
+`signature` is sacrebleu's, of BLEU and chrF++.
+
+`higher_is_better` and `no_effect` are the metric's own (`jobs.metrics.base.Metric`). `spanned_joins` counts the items
+with a `spanned_join`.
+"""
+
+WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+
+
+def cell_columns(cell: Cell) -> dict[str, str | float | None]:
+    """Return what all samples of a cell share: the columns that say what was asked.
+
+    `target_language` is the language steered to (of several, joined by "+"), or the one a baseline is compared with.
+    An unsteered cell has no selection, op, factor, layers, scope, patch or statistic. `weights` are the languages' in
+    their order, joined by "+"; null where all are 1. `control_language` is the one whose neurons were edited in the
+    place of the target's own, for the control `other`.
+    """
+    asked = cell.intervention or {}
+    languages = asked.get("languages", ())
+    layers = asked.get("layers")
+    return {
+        "cell_id": cell.id,
+        "model": cell.model,
+        "task": cell.task.name,
+        "data_language": cell.task.data_language,
+        "target_language": "+".join(languages) or cell.task.target_language,
+        "selection": asked.get("selection"),
+        "op": asked.get("op"),
+        "factor": asked.get("factor"),
+        "layers": ",".join(map(str, layers)) if isinstance(layers, list | tuple) else layers,
+        "scope": asked.get("scope"),
+        "patch": asked.get("patch"),
+        "statistic": asked.get("statistic"),
+        "mode": cell.task.mode,
+        "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
+        "control_language": asked.get("other"),
+        "neuron_set": None if cell.neurons is None else cell.neurons.id,
+    }

@@ -1,0 +1,195 @@
+"""What a sweep's state, counts and events become when its cells move. Pure functions.
+
+The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
+finalizing, and a finalizing one of which a cell must be computed again, or which gets further cells, is in progress; a
+cancelling one is cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep changes
+only where its files turn out to be damaged: then its cells are counted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ampsweep.errors import Conflict
+from jobs.store.records import Event, RequestCounts, SweepFiles, SweepLease
+from jobs.store.transitions import SWEEP_ENDED, SWEEP_MOVES, SWEEP_WANTS, CellState, SweepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellCounts:
+    """What of a cell counts in its sweeps' books."""
+
+    state: CellState
+    samples: int
+    failed_samples: int = 0
+
+
+@dataclass(kw_only=True)
+class SweepStateMachine:
+    """State, counts and new events of one sweep inside one transaction.
+
+    `pending_events` are the events it adds, `last_event` the id of the last one.
+
+    `leased` counts the cells that run, `samples` those of completed and running cells. `served_at` is when a cell of
+    the sweep was last leased; of those before the place `first_pending` in its plan none can be. The `finalizer` puts
+    the results of a finalizing sweep together, under an epoch of its own.
+    """
+
+    sweep_id: str
+    state: SweepState
+    total: int
+    completed: int = 0
+    failed: int = 0
+    leased: int = 0
+    reused: int = 0
+    samples: int = 0
+    failed_samples: int = 0
+    served_at: float = 0.0
+    first_pending: int = 0
+    last_event: int = 0
+    ended_at: float | None = None
+    error: str | None = None
+    files: SweepFiles | None = None
+    finalizer: str | None = None
+    finalizer_epoch: int = 0
+    finalizer_expires_at: float | None = None
+    pending_events: list[Event] = field(default_factory=list)
+
+    @property
+    def counts(self) -> RequestCounts:
+        """The counts as they stand."""
+        return RequestCounts(total=self.total, completed=self.completed, failed=self.failed, reused=self.reused)
+
+    @property
+    def pending(self) -> int:
+        """How many cells wait to be leased."""
+        return self.total - self.completed - self.failed - self.leased
+
+    def emit(self, kind: str, now: float, **data: Any) -> None:
+        """Add an event; its data carry the state and the counts, so that whoever joins late can draw progress."""
+        self.last_event += 1
+        full: Mapping[str, Any] = {
+            "status": self.state.value,
+            "request_counts": vars(self.counts),
+            "samples": self.samples,
+            "failed_samples": self.failed_samples,
+            **data,
+        }
+        self.pending_events.append(
+            Event(id=self.last_event, sweep_id=self.sweep_id, type=kind, data=full, created_at=now)
+        )
+
+    def check(self, target: SweepState) -> None:
+        """Raise Conflict for a move that is not in the table."""
+        if target not in SWEEP_MOVES[self.state]:
+            raise self._cannot_become(target)
+
+    def move(self, target: SweepState, now: float, **data: Any) -> None:
+        """Move the sweep and say so; Conflict for a move that is not in the table."""
+        self.check(target)
+        self.state = target
+        self.finalizer = self.finalizer_expires_at = None
+        self.ended_at = now if target in SWEEP_ENDED else None
+        self.emit(f"sweep.{target.value}", now, **data)
+
+    def count(self, cells: Iterable[CellCounts]) -> None:
+        """Count all cells anew."""
+        self.completed = self.failed = self.leased = self.samples = self.failed_samples = self.first_pending = 0
+        for standing in cells:
+            self._add(standing, 1)
+
+    def cell_moved(self, before: CellCounts, after: CellCounts, kind: str | None, now: float, **data: Any) -> None:
+        """Count a cell's move, and say so if `kind` names an event."""
+        self._add(before, -1)
+        self._add(after, 1)
+        if after.state is CellState.PENDING:
+            self.first_pending = 0
+        if kind is not None:
+            self.emit(kind, now, **data)
+
+    def advance(self, now: float) -> None:
+        """Move the sweep where its cells have brought it."""
+        done = self.completed + self.failed == self.total
+        if self.state in SWEEP_WANTS and done:
+            self.move(SweepState.FINALIZING, now)
+        elif self.state is SweepState.FINALIZING and not done:
+            self.move(SweepState.IN_PROGRESS, now)
+        elif self.state is SweepState.CANCELLING and not self.leased:
+            self.move(SweepState.CANCELLED, now)
+
+    def cancel(self, now: float) -> None:
+        """Cancel because somebody asked; as with pause and resume, nothing where it is so already, else Conflict."""
+        self._enter(SweepState.CANCELLING, now)
+
+    def pause(self, now: float) -> None:
+        """Let no more cells be leased."""
+        self._enter(SweepState.PAUSED, now)
+
+    def resume(self, now: float) -> None:
+        """Go on after a pause: a sweep that is finalizing goes back to work by itself alone."""
+        if self.state not in (SweepState.PAUSED, SweepState.IN_PROGRESS):
+            raise self._cannot_become(SweepState.IN_PROGRESS)
+        self._enter(SweepState.IN_PROGRESS, now)
+
+    def lease(self, owner: str, now: float, ttl: float) -> SweepLease | None:
+        """Give a finalizing sweep to the one who puts its results together; None where another one has it."""
+        if self.state is not SweepState.FINALIZING or (self.finalizer_expires_at or 0.0) > now:
+            return None
+        self.finalizer, self.finalizer_epoch, self.finalizer_expires_at = owner, self.finalizer_epoch + 1, now + ttl
+        return SweepLease(
+            sweep_id=self.sweep_id, owner=owner, epoch=self.finalizer_epoch, expires_at=self.finalizer_expires_at
+        )
+
+    def extend_lease(self, lease: SweepLease, expires_at: float) -> bool:
+        """Extend a lease; False where it has passed."""
+        held = self._held_under(lease)
+        if held:
+            self.finalizer_expires_at = expires_at
+        return held
+
+    def finish(self, lease: SweepLease, files: SweepFiles | None, error: str | None, now: float) -> None:
+        """End a finalizing sweep; Conflict for any other, and where the lease has passed."""
+        self._check_lease(lease)
+        self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
+        self.error, self.files = error, files
+
+    def extend(self, lease: SweepLease, cells: Iterable[CellCounts], now: float) -> None:
+        """Take further cells into a finalizing sweep; those that are completed already count as reused."""
+        self._check_lease(lease)
+        for standing in cells:
+            self.total += 1
+            self.reused += standing.state is CellState.COMPLETED
+            self._add(standing, 1)
+        self.move(SweepState.IN_PROGRESS, now)
+
+    def reopen(self, reason: str, cells: Iterable[CellCounts], now: float) -> None:
+        """Take up an ended sweep whose files are lost or damaged: its cells are counted as they stand today."""
+        self.check(SweepState.FINALIZING)
+        self.error, self.files = None, None
+        self.count(cells)
+        self.move(SweepState.FINALIZING, now, reason=reason)
+
+    def _held_under(self, lease: SweepLease) -> bool:
+        return self.finalizer is not None and self.finalizer_epoch == lease.epoch
+
+    def _check_lease(self, lease: SweepLease) -> None:
+        if self.state is not SweepState.FINALIZING:
+            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; only a finalizing one ends or takes cells")
+        if not self._held_under(lease):
+            raise Conflict(f"the lease of {lease.owner} on sweep {self.sweep_id} has passed")
+
+    def _enter(self, target: SweepState, now: float) -> None:
+        if self.state is not target:
+            self.move(target, now)
+
+    def _cannot_become(self, target: SweepState) -> Conflict:
+        return Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
+
+    def _add(self, standing: CellCounts, sign: int) -> None:
+        self.completed += sign * (standing.state is CellState.COMPLETED)
+        self.failed += sign * (standing.state is CellState.FAILED)
+        self.leased += sign * (standing.state is CellState.LEASED)
+        self.samples += sign * standing.samples
+        self.failed_samples += sign * standing.failed_samples

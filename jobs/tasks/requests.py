@@ -1,0 +1,58 @@
+"""What a task asks of a model and what it gets back, in words of its own: jobs knows no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.execution import Prompt
+
+Split = Literal["aligned", "lm_eval"]
+"""What is scored where a token spans the join of context and continuation, see `ScoreCall`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCall:
+    """Ask for the log-probability of each token of `continuation` after `context`, a text or a chat.
+
+    Where a token spans the join, `aligned` scores from the last token border that context and whole text share,
+    `lm_eval` what lm-eval scores. `options` are contexts and continuations of the item's other calls: where the join of
+    one is spanned, all are scored from the last border that all share.
+    """
+
+    context: Prompt
+    continuation: str
+    split: Split = "aligned"
+    options: tuple[tuple[Prompt, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateCall:
+    """Ask for a greedy continuation of `prompt`, a text, or for the answer to a chat.
+
+    With `strip` white space at the prompt's end is left out.
+    """
+
+    prompt: Prompt
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    strip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back for one call: tokens and natural-log probabilities; `text` for a generation.
+
+    `spanned_join` says of a scored text that a token lies on both sides of the join of context and continuation. A call
+    that failed (too long a prompt, say) has `error` and no tokens; it is a failed sample, not a failed cell.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    text: str | None = None
+    spanned_join: bool | None = None
+    error: str | None = None
+
+
+Call = ScoreCall | GenerateCall

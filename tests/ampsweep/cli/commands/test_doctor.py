@@ -1,0 +1,80 @@
+"""`ampsweep doctor` as it is called: its exit code, its JSON, a server seen from outside."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.client.clients import Client
+from ampsweep.errors import Unauthenticated
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name in ("AMPSWEEP_URL", "AMPSWEEP_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AMPSWEEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AMPSWEEP_PORT", "0")
+    yield tmp_path / "home"
+    assert not (tmp_path / "home").exists(), "it changes nothing"
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["doctor", *arguments])
+
+
+def states(result: Any) -> dict[str, str]:
+    return {finding["subject"]: finding["state"] for finding in map(json.loads, result.stdout.splitlines())}
+
+
+def test_all_is_well_here() -> None:
+    result = call("--json")
+    assert result.exit_code == 0, result.stdout
+    assert "bad" not in states(result).values()
+    assert {"Python", "vLLM", "C compiler", "memory", "model atlas", "database", "port", "Ray"} <= states(result).keys()
+    assert "ok    Python" in call().stdout
+
+
+def test_what_must_be_done_is_said_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_RAY_ADDRESS", "127.0.0.1:1")
+    result = call("--json")
+    assert result.exit_code == 1
+    assert [subject for subject, state in states(result).items() if state == "bad"] == ["Ray"]
+    assert "BAD   Ray: 127.0.0.1:1" in call().stdout
+    assert "-> start the head" in call().stdout
+
+
+def test_a_setting_that_is_refused_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_ENGINE", "llama")
+    result = call("--json")
+    assert (result.exit_code, states(result)["settings"]) == (1, "bad")
+    assert "AMPSWEEP_ENGINE" in result.stdout
+
+
+def test_a_server_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    result = call("--json", "--server", f"http://127.0.0.1:{port}")
+    assert (result.exit_code, states(result)["server"]) == (1, "bad")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [(None, "it asks for a key"), ("wrong", "the key in AMPSWEEP_API_KEY does not open it")]
+)
+def test_a_server_that_asks_for_another_key(key: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_self: object) -> list[object]:
+        raise Unauthenticated("a valid API key is needed")
+
+    if key:
+        monkeypatch.setenv("AMPSWEEP_API_KEY", key)
+    monkeypatch.setattr(Client, "models", refused)
+    result = call("--json", "--server", "http://127.0.0.1:9")
+    assert (result.exit_code, states(result)["key"], states(result)["server"]) == (1, "bad", "ok")
+    assert said in result.stdout

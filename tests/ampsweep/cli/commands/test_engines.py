@@ -1,0 +1,76 @@
+"""`ampsweep engines` and its `retry`, and a server that goes on without an engine until an operator retries it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.cli.commands.serve import _bring_up
+from ampsweep.cli.server.settings import Settings, read_settings
+from ampsweep.errors import UnsupportedModel
+from tests.ampsweep.client.served import Served
+from tests.worker.test_pool import StubHost, StubHosts, pool_of
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.processes
+def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(server: Served) -> None:
+    listed = call("engines", "--server", server.url)
+    assert listed.exit_code == 0
+    assert listed.stdout.split() == ["tiny:0", "fake", "ready"]
+    (engine,) = map(json.loads, call("engines", "--server", server.url, "--json").stdout.splitlines())
+    assert (engine["model"], engine["state"], engine["supervised"]) == ("tiny", "ready", True)
+    ready = call("engines", "retry", "tiny", "--server", server.url)
+    assert (ready.exit_code, ready.stderr) == (3, "error: model: every engine of model 'tiny' is ready\n")
+    unknown = call("engines", "retry", "org/nope", "--server", server.url)
+    assert (unknown.exit_code, unknown.stderr) == (3, "error: model: no engine of model 'org/nope'\n")
+
+
+@pytest.mark.anyio
+async def test_a_server_goes_on_without_its_engine_until_that_is_retried(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = True
+    pool = pool_of(1, lambda: StubHost(OSError("the GPU is taken") if broken else None))
+    server = await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False))
+    assert not server.should_exit
+    told = capsys.readouterr()
+    assert "tiny has no engine: the engine did not start: the GPU is taken" in told.err
+    assert "ampsweep engines retry tiny" in told.err
+    assert json.loads(told.out)["models"] == []
+    broken = False
+    pool.retry("tiny")
+    await pool.ready()
+    await pool.stop()
+
+
+@pytest.mark.anyio
+async def test_a_model_that_no_engine_can_steer_stops_the_server(model: Path) -> None:
+    pool = pool_of(1, lambda: StubHost(UnsupportedModel("no MLP that can be steered")))
+    server = SimpleNamespace(should_exit=False, hear_signals=lambda: None)
+    with pytest.raises(UnsupportedModel):
+        await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False), server)
+    assert server.should_exit
+    await pool.stop()
+
+
+async def bring_up(pool: StubHosts, settings: Settings, server: Any = None) -> Any:
+    server = server or SimpleNamespace(should_exit=False, hear_signals=lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        await _bring_up(server, pool, settings, listening, as_json=True)
+    return server

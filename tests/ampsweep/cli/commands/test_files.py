@@ -1,0 +1,85 @@
+"""Files that a command cannot use: one line with the path and the remedy, and nothing computed for nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
+from tests.engine.neuron_sets import make_neuron_set
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def in_the_way(tmp_path: Path) -> Path:
+    """A file where a folder is wanted: nobody can write below it, not even root."""
+    path = tmp_path / "file"
+    path.write_text("here")
+    return path
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(
+    in_the_way: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was loaded")
+
+    monkeypatch.setattr("worker.engines.open_engine", loaded)
+    (tmp_path / "corpus").mkdir()
+    for code in ("en", "fr"):
+        (tmp_path / "corpus" / f"{code}.txt").write_text("One sentence.\n")
+    options = ("--corpus", tmp_path / "corpus", "--engine", "fake")
+    result = call("identify", "--model", model, *options, "--out", in_the_way / "out")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: out: cannot write to {in_the_way}: Not a directory; give a folder that this user may write to\n"
+    )
+
+
+def test_a_folder_that_is_not_there_yet_is_judged_by_the_nearest_that_is(in_the_way: Path, tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "b" / "c", param="out")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(InvalidRequest, match="cannot write to") as caught:
+        check_folder(in_the_way / "a" / "b", param="out")
+    assert caught.value.param == "out"
+
+
+def refused(kind: type[OSError], number: int, path: Path) -> Any:
+    def save(*_: object) -> None:
+        raise kind(number, "Permission denied" if number == errno.EACCES else "No space left on device", str(path))
+
+    return save
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.ENOSPC, 5)])
+def test_what_the_system_refuses_is_one_line_with_path_and_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "set")
+    temporary = tmp_path / ".neurons.json.abc.tmp"
+    kind = PermissionError if number == errno.EACCES else OSError
+    monkeypatch.setattr("ampsweep.cli.commands.neurons.atomic_write", refused(kind, number, temporary))
+    result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json", "--json")
+    assert result.exit_code == code
+    error = json.loads(result.stderr)["error"]
+    assert error["message"].startswith(f"{tmp_path}: ")
+    assert ("change its permissions" if code == 2 else "make room on that disk") in error["message"]
+    assert error["code"] == ("invalid_request" if code == 2 else "unavailable")
+
+
+def test_keys_in_a_place_that_is_no_folder_are_refused_in_one_line(in_the_way: Path) -> None:
+    result = call("keys", "create", "--name", "me", "--home", in_the_way)
+    assert result.exit_code == 2
+    assert str(in_the_way) in result.stderr
+    assert "Error:" not in result.stderr, "no Python exception is shown"
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,120 @@
+"""Commands say what a sweep's results lack, and end with 1; no command replaces the results of another sweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from tests.api.http_thread import in_a_thread
+from tests.worker.server_stack import SPEC, ServerStack
+
+pytestmark = pytest.mark.processes
+
+TASKS = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
+ROW = {"premise": "Ha tossito.", "choice1": "Era malata.", "choice2": "Rideva.", "question": "cause", "label": 0}
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write_spec(path: Path, spec: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+@pytest.fixture
+def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
+    """A spec file whose model is a folder."""
+    return write_spec(tmp_path / "local.yaml", {**spec, "model": str(model)})
+
+
+def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path / "spec.yaml", {**SPEC, "tasks": TASKS})
+    with in_a_thread(ServerStack.build(tmp_path / "home"), max_model_len=55) as (url, _):
+        sent = call("submit", spec, "--watch", "--server", url)
+        sweep = sent.stdout.split()[0]
+        status = call("status", sweep, "--failures", "--server", url)
+        told = [
+            json.loads(line)
+            for line in call("status", sweep, "--failures", "--json", "--server", url).stdout.splitlines()
+        ]
+        results = call("results", sweep, "--out", tmp_path / "samples.parquet", "--server", url)
+    record, *cells = told
+    (error,) = record["errors"]
+    assert error["code"] == "completed_with_failures"
+    assert (error["failed_cells"], error["failed_samples"]) == (0, record["failed_samples"])
+    assert "55" in error["first_reason"]
+    for result in (sent, results):
+        assert result.exit_code == 1
+        assert error["message"] in result.stderr
+    assert (tmp_path / "samples.parquet").is_file()
+    assert status.exit_code == 0
+    assert sum(cell["failed_samples"] for cell in cells) == record["failed_samples"]
+    for cell, line in zip(cells, status.stdout.splitlines()[1:], strict=True):
+        assert line.startswith(cell["id"])
+        assert line.endswith(cell["sample_error"])
+
+
+def test_a_run_with_failed_samples_says_so_and_tries_them_again(
+    spec: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    rows = [{"idx": 0, "lang": "it", **ROW}, {"idx": 1, "lang": "it", **ROW, "premise": "tosse " * 1000}]
+    data = tmp_path / "data" / "xcopa"
+    data.mkdir(parents=True)
+    (data / "test.it.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    local = write_spec(
+        tmp_path / "spec.yaml", {**spec, "model": str(model), "tasks": [{"name": "xcopa", "languages": ["it"]}]}
+    )
+    arguments = ("run", local, "--out", tmp_path / "out", "--data", data.parent, "--engine", "fake", "--json")
+    result = call(*arguments)
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["failed_samples"] > 0
+    assert told["errors"][0]["code"] == "completed_with_failures"
+    assert told["errors"][0]["message"] in result.stderr
+
+
+def test_a_run_of_another_spec_does_not_replace_the_results_of_the_first(
+    local: Path, spec: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("run", local, "--out", out, "--engine", "fake")
+    assert call(*arguments).exit_code == 0
+    assert call(*arguments).exit_code == 0, "the same sweep goes on"
+    before = (out / "results.parquet").read_bytes()
+    write_spec(local, {**spec, "model": str(model), "name": "other", "seed": 5})
+    refused = call(*arguments)
+    assert refused.exit_code == 2
+    assert "first-look" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert (out / "results.parquet").read_bytes() == before
+    assert call(*arguments, "--overwrite").exit_code == 0
+    assert (out / "results.parquet").read_bytes() != before
+
+
+def test_a_run_does_not_replace_files_that_no_run_wrote(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "results.parquet").write_bytes(b"mine")
+    assert call("run", local, "--out", out, "--engine", "fake").exit_code == 2
+    assert (out / "results.parquet").read_bytes() == b"mine"
+
+
+def test_a_report_of_neither_a_folder_nor_a_sweep_names_both(tmp_path: Path) -> None:
+    typo = tmp_path / "studi"
+    alone = call("report", typo, "--out", tmp_path / "page.html", "--server", "http://127.0.0.1:9")
+    with in_a_thread(ServerStack.build(tmp_path / "home")) as (url, _):
+        beside = call("report", "studi", "--out", tmp_path / "page.html", "--server", url)
+    assert (alone.exit_code, beside.exit_code) == (5, 3)
+    for result in (alone, beside):
+        assert "there is no folder" in result.stderr
+        assert "ampsweep run --out" in result.stderr
+    assert "no server at http://127.0.0.1:9" in alone.stderr
+    assert "no sweep studi" in beside.stderr

@@ -1,0 +1,324 @@
+"""The commands that load a model themselves, on the fake engine: identify, neurons, batch, generate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from ampsweep.cli.commands import batch
+from engine.neurons.neuron_set import NeuronSet
+
+STEERED = {"languages": ["fr"], "op": "scale", "factor": 5.0}
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "en.txt").write_text("Hello there.\nHow are you?\n")
+    (folder / "fr.txt").write_text("Bonjour.\nVous allez bien ?\n")
+    return folder
+
+
+@pytest.fixture
+def neurons(model: Path, corpus: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "neurons"
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None:
+    found = NeuronSet.load(neurons)
+    assert found.languages == ("en", "fr")
+    assert found.method == "lape"
+    assert found.patch is not None
+
+
+def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Path, tmp_path: Path) -> None:
+    options = ("--languages", "fra_Latn", "--method", "act_prob", "--param", "neurons=7", "--engine", "fake")
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert len(NeuronSet.load(tmp_path / "out").neurons["fr"]) == 7
+
+
+@pytest.mark.parametrize("method", ["lape", "random"])
+def test_identify_refuses_to_compare_one_language(method: str, model: Path, corpus: Path, tmp_path: Path) -> None:
+    options = ("--languages", "fr", "--method", method, "--engine", "fake")
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: languages: {method} compares languages; give at least two (got fr)\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_identify_warns_where_few_languages_are_compared(model: Path, corpus: Path, tmp_path: Path) -> None:
+    options = ("--engine", "fake", "--json")
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.stderr.startswith("warning: lape compares languages, and 2 (en, fr) are few")
+    assert len(json.loads(result.stdout)["warnings"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("--method", "guess"), "method"),
+        (("--languages", "fr,xx"), "language 'xx'; known: en, fr"),
+        (("--param", "top_rate"), "NAME=VALUE"),
+        (("--param", "rate=1"), "params"),
+        (("--model", "/no/such/model"), "model"),
+        (("--engine", "llama"), "known: fake, transformers, vllm"),
+    ],
+)
+def test_identify_names_what_is_wrong(
+    change: tuple[str, str], complaint: str, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    given = {"--model": model, "--corpus": corpus, "--out": tmp_path / "out", "--engine": "fake"} | dict([change])
+    result = call("identify", *(part for pair in given.items() for part in pair))
+    assert result.exit_code == 2
+    (error,) = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+    assert complaint in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_neurons_are_exported_imported_and_shown(neurons: Path, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "neurons.json"
+    assert call("neurons", "export", neurons, "--out", file).exit_code == 0
+    assert json.loads(call("neurons", "export", neurons).stdout) == json.loads(file.read_text())
+    result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "imported")
+    assert result.exit_code == 0, result.output
+    before, after = NeuronSet.load(neurons), NeuronSet.load(tmp_path / "imported")
+    assert {code: pairs.tolist() for code, pairs in before.neurons.items()} == {
+        code: pairs.tolist() for code, pairs in after.neurons.items()
+    }
+    shown = call("neurons", "show", neurons).stdout
+    assert before.id in shown
+    assert f"{len(before.neurons['fr'])}   by layer:" in shown
+
+
+def test_an_import_names_what_is_wrong(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "neurons.json"
+    file.write_text('{"fr": {"9": [1]}}')
+    result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "layers 0 to 3" in result.stderr
+
+
+def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Path, tmp_path: Path) -> None:
+    lists, order = tmp_path / "qwen0.5_flores", tmp_path / "ld_flores200"
+    torch.save([[torch.tensor([3])] * 4, [torch.tensor([])] * 4], lists)
+    torch.save({0: "fra_Latn", 1: "eng_Latn"}, order)
+    arguments = ("neurons", "import", lists, "--model", model, "--out", tmp_path / "out")
+    assert "--languages" in call(*arguments).stderr
+    assert "not both" in call(*arguments, "--languages", "fr,en", "--languages-from", order).stderr
+    assert call(*arguments, "--languages-from", order).exit_code == 0
+    assert {code: len(pairs) for code, pairs in NeuronSet.load(tmp_path / "out").neurons.items()} == {"fr": 4, "en": 0}
+    by_file = NeuronSet.load(tmp_path / "out").id
+    assert call(*arguments, "--languages", "fra_Latn, eng").exit_code == 0
+    assert NeuronSet.load(tmp_path / "out").id == by_file
+    assert "fr and fra_Latn are one language" in call(*arguments, "--languages", "fr,fra_Latn").stderr
+
+
+LINES: list[object] = [
+    {"custom_id": "g", "kind": "generate", "prompt": "Hello", "sampling": {"max_tokens": 3}},
+    {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"},
+    {"custom_id": "t", "kind": "score", "context": "Hello", "continuation": " you", "intervention": STEERED},
+    "not JSON",
+    {"custom_id": "m", "kind": "score", "context": "Hello"},
+    {"custom_id": "u", "kind": "score", "context": "a", "continuation": "b", "colour": 1},
+    {
+        "custom_id": "x",
+        "kind": "score",
+        "context": "a",
+        "continuation": "b",
+        "intervention": {**STEERED, "languages": ["xx"]},
+    },
+    {"custom_id": "e", "kind": "score", "context": "a", "continuation": ""},
+]
+
+
+def _batch(model: Path, folder: Path, lines: list[object], *options: object) -> tuple[Any, list[dict[str, Any]]]:
+    source, target = folder / "in.jsonl", folder / "out.parquet"
+    source.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    result = call("batch", "--model", model, "--engine", "fake", *options, source, target)
+    return result, pq.read_table(target).to_pylist() if target.exists() else []
+
+
+def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, LINES, "--neurons", neurons)
+    assert result.exit_code == 0, result.output
+    assert "8 rows" in result.stdout
+    assert "5 with an error" in result.stdout
+    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error", "neuron_set"]
+    assert [row["custom_id"] for row in rows] == ["g", "s", "t", None, "m", "u", "x", "e"]
+    generated, scored, steered, *wrong = rows
+    assert (len(generated["token_ids"]), len(generated["logprobs"]), generated["error"]) == (3, 3, None)
+    assert generated["completion"].split()
+    assert (scored["completion"], scored["token_ids"], len(scored["logprobs"])) == (None, list(b" you"), 4)
+    assert steered["logprobs"] != scored["logprobs"]
+    assert steered["neuron_set"] == NeuronSet.load(neurons).id
+    assert (generated["neuron_set"], scored["neuron_set"]) == (None, None)
+    assert all(row["error"] and row["token_ids"] is None for row in wrong)
+    assert [row["error"].partition(":")[0] for row in wrong[1:4]] == [
+        "continuation",
+        "colour",
+        "intervention.languages",
+    ]
+
+
+def test_a_batch_fails_a_row_that_is_no_text_and_goes_on(model: Path, tmp_path: Path) -> None:
+    good = json.dumps({"custom_id": "good", "kind": "score", "context": "a", "continuation": "b"})
+    lines: list[object] = [
+        good.replace("good", "half \\ud83d emoji"),
+        good.replace('"b"', '"\\ude00"').replace("good", "prompt"),
+        "[" * 100_000,
+        good,
+    ]
+    result, rows = _batch(model, tmp_path, lines)
+    assert result.exit_code == 0, result.output
+    assert [row["custom_id"] for row in rows] == ["half \ufffd emoji", "prompt", None, "good"]
+    assert [row["error"] is None for row in rows] == [False, False, False, True]
+    assert "Invalid JSON" in rows[0]["error"]
+
+
+def test_a_byte_order_mark_costs_a_batch_no_row(model: Path, tmp_path: Path) -> None:
+    line = json.dumps({"custom_id": "first", "kind": "score", "context": "a", "continuation": "b"})
+    _, rows = _batch(model, tmp_path, [f"\ufeff{line}", line])
+    assert [(row["custom_id"], row["error"]) for row in rows] == [("first", None)] * 2
+
+
+def test_a_batch_takes_statistics_and_weights(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"en": {"0": [5]}, "fr": {"1": [3]}}')
+    neurons = tmp_path / "imported"
+    assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
+    forms: list[dict[str, Any]] = [
+        {"languages": ["fr"], "op": "add", "statistic": "iqr"},
+        {"languages": {"fr": 2, "en": 0.5}, "op": "add", "statistic": "iqr"},
+        {"languages": ["fr"], "op": "scale", "statistic": "iqr"},
+        {"languages": {"fr": None}, "op": "add", "statistic": "iqr"},
+    ]
+    line = {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"}
+    _, rows = _batch(model, tmp_path, [{**line, "intervention": form} for form in forms], "--neurons", neurons)
+    assert rows[0]["logprobs"] != rows[1]["logprobs"]
+    assert [row["error"] is None for row in rows] == [True, True, False, False]
+    assert rows[2]["error"].startswith("intervention.statistic")
+    assert rows[3]["error"].startswith("intervention.languages.fr")
+
+
+def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_path: Path) -> None:
+    _, rows = _batch(model, tmp_path, LINES[:3])
+    assert [row["error"] is None for row in rows] == [True, True, False]
+    assert "--neurons" in rows[2]["error"]
+
+
+def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "ROWS_A_CHUNK", 10)
+    monkeypatch.setattr(batch, "IN_FLIGHT", 4)
+    lines: list[object] = [
+        {"custom_id": str(number), "kind": "score", "context": str(number), "continuation": "!"} for number in range(35)
+    ]
+    _, rows = _batch(model, tmp_path, lines)
+    assert [row["custom_id"] for row in rows] == [str(number) for number in range(35)]
+    assert pq.ParquetFile(tmp_path / "out.parquet").metadata.num_row_groups == 4
+
+
+def test_a_batch_that_fails_leaves_no_file(model: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, LINES, "--neurons", tmp_path / "none")
+    assert result.exit_code == 3
+    assert rows == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_an_empty_batch_is_an_empty_table(model: Path, tmp_path: Path) -> None:
+    result, rows = _batch(model, tmp_path, [])
+    assert (result.exit_code, rows) == (0, [])
+    assert (tmp_path / "out.parquet").exists()
+
+
+def test_what_comes_of_local_commands_as_json(model: Path, corpus: Path, tmp_path: Path) -> None:
+    local, out = ("--model", model, "--engine", "fake", "--json"), tmp_path / "neurons"
+    found = json.loads(call("identify", "--corpus", corpus, "--out", out, *local).stdout)
+    assert (found["folder"], set(found["languages"])) == (str(out), {"en", "fr"})
+    shown = json.loads(call("neurons", "show", out, "--json").stdout)
+    assert (shown["id"], shown["languages"], shown["patch"]) == (found["id"], found["languages"], True)
+    assert {language: sum(counts) for language, counts in shown["by_layer"].items()} == found["languages"]
+    written = json.loads(call("neurons", "export", out, "--out", tmp_path / "neurons.json", "--json").stdout)
+    assert written == {"id": found["id"], "file": str(tmp_path / "neurons.json")}
+    taken = call("neurons", "import", written["file"], "--model", model, "--out", tmp_path / "taken", "--json")
+    assert json.loads(taken.stdout)["languages"] == found["languages"]
+    told = json.loads(call("generate", "Hello", "--max-tokens", 3, *local).stdout)
+    assert (len(told["text"].split()), told["finish_reason"], told["neuron_set"]) == (3, "length", None)
+    (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "kind": "generate", "prompt": "Hello"}\nno json\n')
+    done = json.loads(call("batch", tmp_path / "in.jsonl", tmp_path / "out.parquet", *local).stdout)
+    assert done == {"rows": 2, "failed": 1, "file": str(tmp_path / "out.parquet")}
+
+
+def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -> None:
+    options = ("generate", "Hello", "--model", model, "--engine", "fake", "--max-tokens", 4)
+    plain = call(*options)
+    assert plain.exit_code == 0, plain.output
+    assert len(plain.stdout.split()) == 4
+    short = call(*options, "--neurons", neurons, "--languages", "fr", "--factor", 5)
+    assert call(*options, "--neurons", neurons, "--languages", "fra_Latn", "--factor", 5).stdout == short.stdout
+    whole = call(*options, "--neurons", neurons, "--intervention", json.dumps(STEERED))
+    assert short.stdout == whole.stdout != plain.stdout
+    assert f"steered by neuron set {NeuronSet.load(neurons).id}\n" in short.stderr
+    assert "neuron set" not in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--languages", "fr", "--factor", "5"), "ampsweep identify"),
+        (("--intervention", "{"), "intervention: is not JSON"),
+        (("--intervention", '{"op": "scale", "factor": 2}', "--neurons", "NEURONS"), "intervention.languages"),
+        (("--languages", "fr", "--neurons", "NEURONS"), "intervention.factor"),
+        (("--op", "set", "--factor", "3", "--neurons", "NEURONS"), "leave out --op, --factor, --neurons"),
+        (("--neurons", "NEURONS"), "leave out --neurons"),
+        (("--patch", "max"), "leave out --patch"),
+        (("--languages", ",", "--factor", "3", "--neurons", "NEURONS"), "intervention.languages"),
+        (("--factor", "3", "--intervention", json.dumps(STEERED), "--neurons", "NEURONS"), "leave out --factor"),
+    ],
+)
+def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, model: Path, neurons: Path) -> None:
+    given = [neurons if option == "NEURONS" else option for option in options]
+    result = call("generate", "Hello", "--model", model, "--engine", "fake", *given)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"fr": {"1": [3]}, "ht": {}}')
+    neurons = tmp_path / "imported"
+    assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
+    asked = {"languages": ["ht"], "op": "scale", "factor": 2}
+    told = call(
+        *("generate", "Hello", "--model", model, "--engine", "fake", "--neurons", neurons),
+        *("--intervention", json.dumps(asked), "--json"),
+    )
+    assert told.exit_code == 2
+    error = json.loads(told.stderr)["error"]
+    assert (error["code"], error["param"]) == ("no_neurons", "intervention.languages")
+    assert "languages with neurons: fr (1)" in error["message"]
+    line = {"custom_id": "a", "kind": "score", "context": "a", "continuation": "b"}
+    elsewhere = {**asked, "languages": ["fr"], "layers": [0]}
+    _, rows = _batch(
+        model, tmp_path, [{**line, "intervention": each} for each in (asked, elsewhere)], "--neurons", neurons
+    )
+    assert [row["logprobs"] for row in rows] == [None, None]
+    assert "no neurons of ht" in rows[0]["error"]
+    assert "no neurons of fr in layers 0, only in 1" in rows[1]["error"]
+    out = tmp_path / "out"
+    told = call("export", "--model", model, "--neurons", neurons, "--intervention", json.dumps(asked), "--out", out)
+    assert (told.exit_code, out.exists()) == (2, False)
+    assert "no neurons of ht" in told.stderr

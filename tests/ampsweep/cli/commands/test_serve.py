@@ -1,0 +1,148 @@
+"""The server as a process: it ends in order, leaves nothing behind, and refuses a bad start by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ampsweep import AsyncClient, Client
+from ampsweep.cli.commands.serve import _serve
+from ampsweep.cli.options.engine import served_engines
+from ampsweep.cli.server.settings import read_settings
+from ampsweep.errors import Unavailable
+from ampsweep.telemetry.context import Telemetry
+from tests.ampsweep.client.served import served
+from tests.ampsweep.processes import descendants, living
+from worker.ray_pool import RayPool
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
+    model: Path, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+        started = descendants(server.process.pid)
+        assert len(started) > 3, "Ray's processes and the engine's are below the server"
+        sweep = client.submit(spec)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert living(started) == set()
+    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+        *_, last = client.watch(sweep.id)
+        assert last.status == "completed"
+        started = descendants(server.process.pid)
+        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does it: to all at once
+        assert server.process.wait(60) == 130
+        assert living(started) == set()
+
+
+def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_TENSOR_PARALLEL_SIZE", "4")
+    engines = served_engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
+    assert {(each.tensor_parallel_size, each.pipeline_parallel_size) for each in engines} == {(4, 2)}
+    assert len(engines) == 2
+
+
+def test_requests_are_answered_while_ray_is_still_starting(
+    model: Path,
+    tmp_path: Path,
+    spec: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
+    ray_starts, ended = asyncio.Event(), []
+
+    async def begin(_pool: RayPool) -> None:
+        ray_starts.set()
+        await asyncio.Event().wait()
+
+    async def end(_pool: RayPool) -> None:
+        ended.append("Ray")
+
+    async def first_answers() -> signal.Signals | None:
+        serving = asyncio.create_task(_serve(settings, Telemetry()))
+        await ray_starts.wait()
+        url = capsys.readouterr().err.split()[2].rstrip(";")
+        async with AsyncClient(url, retries=0) as client, httpx.AsyncClient(base_url=url) as http:
+            assert (await http.get("/healthz")).status_code == 200
+            ready = await http.get("/readyz")
+            assert (ready.status_code, ready.json()["missing"]) == (503, ["tiny"])
+            assert (await client.submit(spec)).status == "in_progress"
+            with pytest.raises(Unavailable, match="is starting") as refused:
+                await client.complete("tiny", "Hello")
+            assert refused.value.retry_after
+        signal.raise_signal(signal.SIGTERM)
+        return await serving
+
+    monkeypatch.setattr(RayPool, "_begin", begin)
+    monkeypatch.setattr(RayPool, "_end", end)
+    assert asyncio.run(first_answers()) is signal.SIGTERM
+    assert ended == ["Ray"]
+
+
+def test_a_cluster_that_cannot_be_joined_stops_the_start(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin(_pool: RayPool) -> None:
+        raise Unavailable("the Ray cluster at 10.0.0.1:6379 cannot be joined", param="ray_address")
+
+    settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
+    monkeypatch.setattr(RayPool, "_begin", begin)
+    with pytest.raises(Unavailable, match="cannot be joined"):
+        asyncio.run(_serve(settings, Telemetry()))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("AMPSWEEP_PORT", "99999", "AMPSWEEP_PORT"),
+        ("AMPSWEEP_ENGINE", "llama", "AMPSWEEP_ENGINE"),
+        ("AMPSWEEP_MODELS", "here=/no/such/folder", "AMPSWEEP_MODELS.here"),
+        ("AMPSWEEP_DATA", "/no/such/folder", "AMPSWEEP_DATA"),
+        ("AMPSWEEP_LOG_FORMAT", "xml", "AMPSWEEP_LOG_FORMAT"),
+        ("AMPSWEEP_OTLP_ENDPOINT", "collector:4318", "AMPSWEEP_OTLP_ENDPOINT"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, complaint: str, tmp_path: Path) -> None:
+    ended = _attempt(tmp_path, environment={variable: value})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {complaint}")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_named(model: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = _attempt(tmp_path, "--port", str(port), "--model", f"tiny={model}", "--no-atlas")
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{port}" in ended.stderr
+
+
+def test_nothing_to_offer_is_an_error(tmp_path: Path) -> None:
+    ended = _attempt(tmp_path, "--no-atlas")
+    assert ended.returncode == 2
+    assert "--model NAME=FOLDER" in ended.stderr
+
+
+def _attempt(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ampsweep.cli", "serve", "--home", str(folder / "home"), *arguments],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

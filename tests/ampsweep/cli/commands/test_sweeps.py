@@ -1,0 +1,266 @@
+"""Sweeps from the command line: `run` without a server; submit, status, results and cancel with one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ampsweep.cli import app
+from tests.ampsweep.client.served import Served
+from tests.ampsweep.conftest import CELLS
+
+pytestmark = pytest.mark.processes
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
+    """A spec file whose model is a folder."""
+    path = tmp_path / "local.yaml"
+    path.write_text(yaml.safe_dump({**spec, "model": str(model)}))
+    return path
+
+
+@pytest.fixture
+def remote(spec: dict[str, Any], tmp_path: Path) -> Path:
+    """A spec file for the server."""
+    path = tmp_path / "remote.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    samples, summary = pq.read_table(out / "results.parquet"), pq.read_table(out / "summary.parquet")
+    assert len(set(samples["cell_id"].to_pylist())) == CELLS
+    assert summary.num_rows == 4
+    assert "fr set max" in result.stdout
+    assert f"first-look: {CELLS}/{CELLS}" in result.stderr
+
+
+def test_a_run_and_its_report_as_json(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = json.loads(call("run", local, "--out", out, "--engine", "fake", "--json").stdout)
+    assert done["request_counts"] == {"total": CELLS, "completed": CELLS, "failed": 0, "reused": 0}
+    assert done["files"] == {name: str(out / f"{name}.parquet") for name in ("results", "summary")}
+    assert len(done["summary"]["rows"]) == 4
+    page = tmp_path / "page.html"
+    assert json.loads(call("report", out, "--out", page, "--json").stdout) == {"report": str(page), "tables": None}
+    assert page.is_file()
+
+
+def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    spec["interventions"] = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["std", "p97.5"]}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(model)}))
+    result = call("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {(row["target_language"], row["statistic"], row["weights"], row["factor"]) for row in rows} == {
+        (language, statistic, weight, 1.0)
+        for language, weight in (("fr", "0.5"), ("tr", None))
+        for statistic in ("std", "p97.5")
+    }
+    assert "fr add p97.5 weight 0.5" in result.stdout
+    assert "tr add std " in result.stdout
+
+
+def test_a_run_takes_neurons_that_were_imported(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "neurons.json").write_text('{"fr": {"0": [1, 2]}, "tr": {"3": [9]}}')
+    imported = call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", tmp_path / "set")
+    spec["interventions"] = {"op": "scale", "factors": [2]}
+    spec |= {"model": str(model), "neurons": {"id": imported.stdout.split()[0]}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake")
+    assert "unknown neuron set" in call(*arguments).stderr
+    result = call(*arguments, "--neurons", tmp_path / "set")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {row["target_language"]: row["neurons"] for row in rows if row["factor"]} == {"fr": 2, "tr": 1}
+
+
+def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
+    first = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    again = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+    assert "loading the model" not in again.stderr
+
+
+def test_a_run_after_the_models_template_was_changed_reuses_no_cell(
+    spec: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(own)}))
+    arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake", "--json")
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == CELLS
+    (own / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
+
+
+def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    factors = {"factors": list(range(36))}  # so many cells that the run is in their midst when it is told to stop
+    many = {**spec, "model": str(model), "interventions": {**spec["interventions"], **factors}}
+    many["tasks"] = [{"name": "lss", "languages": ["en", "fr", "tr", "id", "it"], "limit": 4}]
+    local.write_text(yaml.safe_dump(many))
+    command = [sys.executable, "-m", "ampsweep.cli", "run", str(local), "--out", str(out), "--engine", "fake"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "in_progress" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "partial results of" in said
+    for name in ("results", "summary"):
+        partial = json.loads(pq.read_schema(out / f"partial-{name}.parquet").metadata[b"ampsweep.partial"])
+        assert partial["included"] + partial["missing"] == partial["total"]
+    assert not (out / "results.parquet").exists()
+    page = tmp_path / "page.html"
+    refused = call("report", out, "--out", page)
+    assert (refused.exit_code, "--partial" in refused.stderr) == (3, True)
+    assert call("report", out, "--out", page, "--partial").exit_code == 0
+    assert "<strong>Partial results: " in page.read_text()
+    with closing(sqlite3.connect(out / "ampsweep.db")) as store:  # a file that the store was not told of may go
+        before = {name for (name,) in store.execute("SELECT file FROM cells WHERE file IS NOT NULL")}
+    assert before
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (out / "results" / "cells").iterdir()} >= before
+    assert not list(out.glob("partial-*"))
+
+
+KILLED = """
+import os, signal
+from jobs.results.writer import Results
+
+Results.write_summary = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from ampsweep.cli import main
+
+main()
+"""
+
+
+def killed_while_finalizing(local: Path, out: Path) -> None:
+    arguments = ["run", str(local), "--out", str(out), "--engine", "fake"]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert sweeps_in(out) == ["finalizing"]
+
+
+def sweeps_in(out: Path) -> list[str]:
+    with closing(sqlite3.connect(out / "ampsweep.db")) as store:
+        return [state for (state,) in store.execute("SELECT state FROM sweeps ORDER BY seq")]
+
+
+def test_a_run_that_was_killed_while_finalizing_has_only_that_to_do(local: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed_while_finalizing(local, out)
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert "loading the model" not in result.stderr
+    assert sweeps_in(out) == ["completed"]
+    whole = call("run", local, "--out", tmp_path / "other", "--engine", "fake")
+    assert result.stdout.replace(str(out), "OUT") == whole.stdout.replace(str(tmp_path / "other"), "OUT")
+
+
+def test_a_run_on_another_model_takes_the_place_of_one_killed_while_finalizing(
+    local: Path, model: Path, tmp_path: Path
+) -> None:
+    out, changing = tmp_path / "out", tmp_path / "model"
+    shutil.copytree(model, changing)
+    local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), "model": str(changing)}))
+    killed_while_finalizing(local, out)
+    (weights,) = changing.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    result = call("run", local, "--out", out, "--engine", "fake")
+    assert result.exit_code == 0, result.output
+    assert sweeps_in(out) == ["failed", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model": "/no/such/model"}, "unknown model"),
+        ({"seeds": 1}, "unknown key seeds"),
+        ({"tasks": [{"name": "xcopa", "languages": ["it"]}]}, "xcopa"),
+    ],
+)
+def test_a_run_names_what_is_wrong(
+    change: dict[str, Any], complaint: str, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it would try for half a minute
+    local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), **change}))
+    result = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, tmp_path: Path) -> None:
+    sent = call("submit", remote, "--watch", "--server", server.url)
+    assert sent.exit_code == 0, sent.output
+    sweep = sent.stdout.split()[0]
+    assert sent.stdout.splitlines()[-1] == f"{sweep} completed"
+    assert f"{CELLS}/{CELLS}" in sent.stderr
+    shown = call("status", sweep, "--server", server.url)
+    assert shown.stdout.startswith(f"{sweep}  completed    {CELLS}/{CELLS} cells  first-look")
+    listed = [json.loads(line) for line in call("status", "--json", "--server", server.url).stdout.splitlines()]
+    assert sweep in [record["id"] for record in listed]
+    fetched = call("results", sweep, "--out", tmp_path / "samples.parquet", "--server", server.url)
+    assert fetched.exit_code == 0, fetched.output
+    assert "fr set max" in fetched.stdout
+    assert pq.read_table(tmp_path / "samples.parquet")["sweep_id"].to_pylist()[0] == sweep
+    refused = call("cancel", sweep, "--server", server.url)
+    assert refused.exit_code == 3
+    assert "completed" in refused.stderr
+
+
+def test_a_sweep_from_a_script(server: Served, remote: Path, tmp_path: Path) -> None:
+    sent, ended = map(
+        json.loads, call("submit", remote, "--watch", "--json", "--server", server.url).stdout.splitlines()
+    )
+    assert (sent["id"], ended["status"]) == (ended["id"], "completed")
+    file = tmp_path / "samples.parquet"
+    told = json.loads(call("results", sent["id"], "--out", file, "--json", "--server", server.url).stdout)
+    assert (told["id"], told["samples"], len(told["summary"]["rows"])) == (sent["id"], str(file), 4)
+    for name in ("pause", "resume", "cancel"):
+        refused = call(name, sent["id"], "--json", "--server", server.url)
+        assert (refused.exit_code, json.loads(refused.stderr)["error"]["code"]) == (3, "conflict")
+    unknown = call("results", "sweep_none", "--server", server.url)
+    assert (unknown.exit_code, unknown.stderr.strip()) == (3, "error: no sweep sweep_none")
+    assert not list(tmp_path.glob("*none*"))
+
+
+def test_a_sweep_is_cancelled(server: Served, remote: Path, spec: dict[str, Any]) -> None:
+    tasks = [{"name": "lss", "languages": ["en", "nl", "id", "ms", "vi", "it", "pt", "ru"]}]
+    remote.write_text(yaml.safe_dump({**spec, "seed": 3, "tasks": tasks}))
+    sweep = call("submit", remote, "--server", server.url).stdout.strip()
+    result = call("cancel", sweep, "--server", server.url)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split()[1] in ("cancelling", "cancelled")
+
+
+def test_generate_asks_the_server(server: Served) -> None:
+    result = call("generate", "Hello", "--model", "tiny", "--server", server.url, "--max-tokens", 3)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.split()) == 3

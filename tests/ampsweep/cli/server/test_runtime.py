@@ -1,0 +1,42 @@
+"""What is opened on a folder is closed again where a later step of the start fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ampsweep.cli.commands.serve import _serve
+from ampsweep.cli.server.runtime import Runtime, catalog_of
+from ampsweep.cli.server.settings import read_settings
+from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.telemetry.context import Telemetry
+
+
+def open_and_close(home: Path) -> None:
+    """Raise Unavailable where the folder's database is still open."""
+    Runtime.open(home, catalog_of(read_settings())).close()
+
+
+def test_a_folder_that_cannot_be_tidied_is_free_for_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **_options: object) -> int:
+        raise Unavailable("the database cannot be used now: disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ampsweep.cli.server.runtime.tidy", fail)
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            open_and_close(tmp_path)
+    open_and_close(tmp_path)
+
+
+def test_a_server_that_cannot_use_its_certificate_lets_go_of_its_folder(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text("no certificate")
+    home = tmp_path / "home"
+    settings = read_settings(home=home, engine="fake", port=0, tls_cert=certificate, tls_key=certificate)
+    with pytest.raises(InvalidRequest, match="cannot be used for TLS"):
+        asyncio.run(_serve(settings, Telemetry()))
+    open_and_close(home)

@@ -1,0 +1,98 @@
+"""The settings of a server: where they come from, which wins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ampsweep.cli.server.settings as settings_module
+from ampsweep.bundled import ATLAS_CORPUS
+from ampsweep.cli.server.settings import ServedModel, read_settings
+from ampsweep.errors import InvalidRequest
+
+
+def test_the_defaults_offer_the_atlas_on_the_loopback_interface() -> None:
+    settings = read_settings(atlas=True)
+    assert (settings.host, settings.port, settings.engine, settings.dtype) == ("127.0.0.1", 8700, "vllm", "float32")
+    assert list(settings.served()) == ["atlas"]
+    assert settings.all_corpora() == {"atlas": ATLAS_CORPUS}
+
+
+def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_PORT", "9000")
+    assert read_settings().port == 9000
+    assert read_settings(port=9001).port == 9001
+    assert read_settings(port=None).port == 9000
+
+
+def test_models_are_pairs_or_a_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings(models=[f"a={model}", f"b={model}"]).models["b"] == ServedModel(path=model)
+    file = tmp_path / "models.yaml"
+    file.write_text(f"small: {model}\nlarge: {{path: {model}, engines: 2, gpus: 1}}\n")
+    monkeypatch.setenv("AMPSWEEP_MODELS", str(file))
+    settings = read_settings(atlas=False)
+    assert settings.served() == {
+        "small": ServedModel(path=model),
+        "large": ServedModel(path=model, engines=2, gpus=1.0),
+    }
+    monkeypatch.setenv("AMPSWEEP_MODELS", f"x={model},y={model}")
+    assert list(read_settings(atlas=False).served()) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"port": -1}, "port"),
+        ({"engine": "llama"}, "engine"),
+        ({"models": ["a"]}, "models"),
+        ({"models": ["a=/no/such/folder"]}, "models.a"),
+        ({"models": {"a": {"path": "/tmp", "engine": 1}}}, "models.a.engine"),
+        ({"corpora": ["a=/no/such/folder"]}, "corpora.a"),
+        ({"cells_per_engine": 0}, "cells_per_engine"),
+    ],
+)
+def test_a_bad_option_is_named(options: dict[str, object], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_settings(**options)
+    assert refused.value.param == param
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_DTYPE", "float8")
+    with pytest.raises(InvalidRequest, match="AMPSWEEP_DTYPE"):
+        read_settings()
+
+
+@pytest.mark.parametrize("setting", ["models", "corpora"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), ("a: [", "is not YAML or JSON"), ("- a", "must hold a mapping")],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named_with_its_setting(
+    setting: str, content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "list.yaml"
+    if content is not None:
+        file.write_text(content)
+    variable = f"AMPSWEEP_{setting.upper()}"
+    monkeypatch.setenv(variable, str(file))
+    with pytest.raises(InvalidRequest, match=rf"{variable}: .*{message}|{variable}: .*list\.yaml {message}") as refused:
+        read_settings()
+    assert refused.value.param == variable
+    assert str(file) in refused.value.message
+    monkeypatch.delenv(variable)
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        read_settings(**{setting: str(file)})
+    assert refused.value.param == setting
+
+
+def test_a_secret_may_be_a_file_and_everything_else_wins_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    (tmp_path / "ampsweep_database_url").write_text("postgresql://u:p@host/db\n")
+    (tmp_path / "ray_token").write_text("not a setting")
+    assert read_settings().database_url == "postgresql://u:p@host/db"
+    monkeypatch.setenv("AMPSWEEP_DATABASE_URL", "postgresql://other/db")
+    assert read_settings().database_url == "postgresql://other/db"

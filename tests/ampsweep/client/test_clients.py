@@ -1,0 +1,294 @@
+"""Both clients against a real server: everything of the REST interface that they offer."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from ampsweep import AsyncClient, Client
+from ampsweep.client.models import Choice, Message, Sweep
+from ampsweep.errors import Conflict, InvalidRequest, NoConnection, NotFound, UnknownName
+from tests.ampsweep.client.both_clients import KINDS, opened
+from tests.ampsweep.client.served import Served
+from tests.ampsweep.conftest import CELLS
+
+pytestmark = pytest.mark.processes
+
+STEERED = {"languages": ["tr"], "op": "set", "patch": "max", "factor": 2.0}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def client(server: Served, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with opened(request.param, server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def done(client: Client, spec: dict[str, Any]) -> Sweep:
+    """A sweep that has ended."""
+    return client.wait(client.submit(spec).id)
+
+
+def test_a_sweep_goes_in_and_its_results_come_out(client: Client, done: Sweep, tmp_path: Path) -> None:
+    assert (done.status, done.ended, done.request_counts.completed) == ("completed", True, CELLS)
+    table = client.results(done.id)
+    assert set(table["cell_id"].to_pylist()) == {cell["id"] for cell in client.cells(done.id)}
+    path = client.download(done.id, tmp_path / "samples.parquet")
+    assert pq.read_table(path).equals(table)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_summary_has_a_row_a_steered_cell_and_the_best_factors(client: Client, done: Sweep) -> None:
+    summary = client.summary(done.id)
+    assert {(row["target_language"], row["factor"]) for row in summary["rows"]} == {
+        (target, factor) for target in ("fr", "tr") for factor in (0.5, 2.0)
+    }
+    with_neurons = {row["target_language"] for row in summary["rows"] if row["neurons"]}
+    assert with_neurons
+    assert {row["target_language"] for row in summary["best_factors"]} == with_neurons
+
+
+def test_watching_shows_the_beginning_and_the_end(client: Client, spec: dict[str, Any]) -> None:
+    spec["seed"] = secrets.randbelow(10**6)  # cells that nobody has computed
+    seen = list(client.watch(client.submit(spec).id, interval=0.0))
+    assert seen[-1].status == "completed"
+    counts = [sweep.request_counts.completed for sweep in seen]
+    assert counts == sorted(counts)
+    assert counts[-1] == CELLS
+
+
+def test_events_come_once_each_and_can_be_taken_up_anywhere(client: Client, done: Sweep) -> None:
+    events = list(client.events(done.id))
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    assert events[0].type == "sweep.created"
+    assert list(client.events(done.id, after=events[2].id)) == events[3:]
+
+
+def test_samples_and_summary_come_as_the_table_that_is_asked_for(client: Client, done: Sweep) -> None:
+    samples, metrics = client.results(done.id), client.summary(done.id, as_="arrow")
+    frame, rows = client.results(done.id, as_="pandas"), client.summary(done.id, as_="pandas")
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["score"].tolist() == samples["score"].to_pylist()
+    assert (
+        rows["value"].tolist()
+        == metrics["value"].to_pylist()
+        == [row["value"] for row in client.summary(done.id)["rows"]]
+    )
+    assert client.results(done.id, as_="polars").equals(pl.DataFrame(samples))
+    assert client.summary(done.id, as_="polars").height == metrics.num_rows
+    with pytest.raises(InvalidRequest, match="known: arrow, pandas, polars"):
+        client.results(done.id, as_="excel")  # type: ignore[call-overload]
+
+
+def test_the_same_key_sends_nothing_new(client: Client, spec: dict[str, Any]) -> None:
+    key = secrets.token_hex(8)
+    first = client.submit(spec, idempotency_key=key)
+    assert client.submit(spec, idempotency_key=key).id == first.id
+    with pytest.raises(InvalidRequest) as refused:
+        client.submit({**spec, "seed": 7}, idempotency_key=key)
+    assert refused.value.param == "Idempotency-Key"
+
+
+def test_known_cells_are_reused(client: Client, done: Sweep, spec: dict[str, Any]) -> None:
+    again = client.submit(spec)
+    assert again.id != done.id
+    assert again.request_counts.reused == CELLS
+
+
+def test_sweeps_are_listed_newest_first_across_pages(client: Client, spec: dict[str, Any]) -> None:
+    sent = [client.submit({**spec, "name": f"listed {number}"}).id for number in range(25)]
+    assert [sweep.id for sweep in client.sweeps()][:25] == sent[::-1]
+
+
+def test_a_spec_may_be_a_file(client: Client, spec: dict[str, Any], tmp_path: Path) -> None:
+    import yaml
+
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump({**spec, "name": "from a file"}))
+    assert client.submit(path).name == "from a file"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "param"),
+    [
+        ({"model": "tinny"}, UnknownName, "model"),
+        ({"colour": "blue"}, InvalidRequest, "colour"),
+        (
+            {"neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "xx"]}},
+            UnknownName,
+            "neurons.languages.1",
+        ),
+        ({"interventions": {"op": "scale", "factors": ["2"]}}, InvalidRequest, "interventions.factors.0"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    client: Client, spec: dict[str, Any], change: dict[str, Any], kind: type[InvalidRequest], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        client.submit({**spec, **change})
+    assert type(refused.value) is kind
+    assert refused.value.param == param
+
+
+def test_unknown_ids_are_not_found(client: Client, tmp_path: Path) -> None:
+    for call in (client.sweep, client.cancel, client.summary, lambda name: list(client.events(name))):
+        with pytest.raises(NotFound):
+            call("sweep_none")
+    with pytest.raises(NotFound):
+        client.download("sweep_none", tmp_path / "nothing.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ended_sweep_cannot_be_cancelled_paused_or_resumed(client: Client, done: Sweep) -> None:
+    for steer in (client.cancel, client.pause, client.resume):
+        with pytest.raises(Conflict):
+            steer(done.id)
+
+
+def test_a_sweep_is_paused_resumed_and_cancelled(client: Client, spec: dict[str, Any]) -> None:
+    spec["interventions"]["factors"] = [secrets.randbelow(10**6) + number / 512 for number in range(200)]
+    sweep = client.submit(spec)
+    assert client.pause(sweep.id).status == "paused"
+    assert client.resume(sweep.id).status == "in_progress"
+    assert client.cancel(sweep.id).status in ("cancelling", "cancelled")
+    assert client.wait(sweep.id).status == "cancelled"
+
+
+def test_a_prompt_is_continued_whole_or_in_pieces(client: Client, done: Sweep) -> None:
+    whole = client.complete("tiny", "Hello", max_tokens=5)
+    pieces = list(client.stream("tiny", "Hello", max_tokens=5))
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert [piece.finish_reason for piece in pieces] == [None] * 4 + ["length"]
+    assert client.complete("tiny", "Hello", max_tokens=5, **_steered(client, done)).text != whole.text
+
+
+def test_all_answers_to_a_prompt_come_back(client: Client) -> None:
+    told = client.complete("tiny", "Hello", max_tokens=3, n=2, temperature=1.0, seed=1, logprobs=0)
+    assert [choice.index for choice in told.choices] == [0, 1]
+    assert told.usage.completion_tokens == 6
+    assert all(choice.logprobs and len(choice.logprobs["token_ids"]) == 3 for choice in told.choices)
+    pieces = list(
+        client.stream(
+            "tiny", "Hello", max_tokens=3, n=2, temperature=1.0, seed=1, stream_options={"include_usage": True}
+        )
+    )
+    for index in (0, 1):
+        assert _text(pieces, index) == told.choices[index].text
+
+
+def test_a_chat_is_answered_whole_or_in_pieces_steered_or_not(client: Client, done: Sweep) -> None:
+    chat: list[Message] = [{"role": "user", "content": "Hello"}]
+    whole = client.chat("tiny", chat, max_tokens=5)
+    assert _text(list(client.stream_chat("tiny", chat, max_tokens=5)), 0) == whole.text
+    assert client.chat("tiny", chat, max_tokens=5, **_steered(client, done)).text != whole.text
+
+
+def test_a_stream_that_is_closed_ends(client: Client) -> None:
+    pieces = client.stream("tiny", "Hello", max_tokens=1000)
+    assert next(pieces).text
+    pieces.close()
+    assert list(pieces) == []
+
+
+def test_a_wrong_intervention_is_named(client: Client, done: Sweep) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        client.complete("tiny", "Hello", intervention={**STEERED, "op": "square"})
+    assert refused.value.param == "intervention.op"
+    steered = {**_steered(client, done), "intervention": {**STEERED, "languages": ["xx"]}}
+    with pytest.raises(UnknownName):
+        list(client.stream("tiny", "Hello", **steered))
+
+
+def test_the_models_are_listed(client: Client) -> None:
+    assert [model["id"] for model in client.models()] == ["tiny"]
+    assert client.ready()
+
+
+def test_the_neuron_sets_are_listed_with_their_sizes(client: Client, done: Sweep) -> None:
+    (used,) = {cell["neurons"] for cell in client.cells(done.id)} - {None}
+    (found,) = [neurons for neurons in client.neuron_sets() if neurons["id"] == used]
+    assert set(found["languages"]) == {"en", "fr", "tr"}
+
+
+def test_neurons_are_brought_in_and_looked_at(client: Client) -> None:
+    made = client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})
+    assert made["languages"] == {"fr": 3}
+    assert client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})["id"] == made["id"]
+    assert client.create_neuron_set("tiny", {"fra_Latn": {"0": [1, 2], "3": [7]}})["id"] == made["id"]
+    assert client.neuron_set(made["id"])["by_layer"] == {"fr": [2, 0, 0, 1]}
+    assert client.neuron_set(made["id"], neurons=True)["neurons"]["fr"] == {"0": [1, 2], "3": [7]}
+
+
+def test_neurons_are_found_in_the_background(client: Client) -> None:
+    begun = client.create_neuron_set("tiny", {"method": "lape", "corpus": "atlas", "languages": ["en", "it"]})
+    found = client.wait_for_neurons(begun["id"], interval=0.05)
+    assert (found["status"], set(found["languages"])) == ("completed", {"en", "it"})
+
+
+@pytest.mark.parametrize("key", ["amp_1\nX-Forwarded-For: a", "ключ"])
+def test_a_key_that_is_none_is_refused_by_its_name(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Client(api_key=key)
+    assert refused.value.param == "api_key"
+    monkeypatch.setenv("AMPSWEEP_API_KEY", key)
+    with pytest.raises(InvalidRequest) as refused:
+        AsyncClient()
+    assert refused.value.param == "AMPSWEEP_API_KEY"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_is_not_there_is_unavailable(kind: str) -> None:
+    with opened(kind, "http://127.0.0.1:1", retries=0) as client:
+        assert not client.ready()
+        with pytest.raises(NoConnection, match=r"127\.0\.0\.1:1"):
+            client.models()
+        with pytest.raises(NoConnection):
+            list(client.stream("tiny", "Hello"))
+
+
+def test_an_event_loop_of_ones_own_is_no_hindrance(server: Served) -> None:
+    """As in a notebook, whose cells run in one."""
+
+    async def cell() -> list[str]:
+        with Client(server.url) as client:
+            return [model["id"] for model in client.models()]
+
+    assert asyncio.run(cell()) == ["tiny"]
+
+
+def test_many_calls_share_one_event_loop(server: Served) -> None:
+    async def texts() -> set[str]:
+        async with AsyncClient(server.url) as client:
+            calls = (client.complete("tiny", "Hello", max_tokens=3) for _ in range(20))
+            return {told.text for told in await asyncio.gather(*calls)}
+
+    assert len(asyncio.run(texts())) == 1
+
+
+def test_both_clients_offer_the_same_calls() -> None:
+    offered = [{name for name in dir(kind) if not name.startswith("_")} for kind in (Client, AsyncClient)]
+    assert offered[0] == offered[1]
+    for name in offered[0]:
+        assert (
+            str(inspect.signature(getattr(Client, name))).partition(" ->")[0]
+            == (str(inspect.signature(getattr(AsyncClient, name))).partition(" ->")[0])
+        )
+
+
+def _steered(client: Client, sweep: Sweep) -> dict[str, Any]:
+    """Steering by the neurons of a sweep; other tests bring more sets in."""
+    (used,) = {cell["neurons"] for cell in client.cells(sweep.id)} - {None}
+    return {"intervention": STEERED, "neurons": used}
+
+
+def _text(pieces: list[Choice], index: int) -> str:
+    return "".join(piece.text for piece in pieces if piece.index == index)

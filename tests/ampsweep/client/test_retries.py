@@ -1,0 +1,63 @@
+"""When a request is sent again: by what went wrong, what it was, and what the server asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.client.errors import retry_after
+from ampsweep.client.retries import Retries
+from ampsweep.errors import (
+    AmpsweepError,
+    Conflict,
+    ConnectionLost,
+    EngineFailed,
+    NoConnection,
+    RateLimited,
+    Unavailable,
+)
+
+RETRIES = Retries(times=4, first=0.5, longest=30.0)
+
+
+def wait(error: AmpsweepError, *, attempt: int = 1, repeatable: bool = True, chance: float = 0.0) -> float | None:
+    return RETRIES.wait(error, attempt=attempt, repeatable=repeatable, chance=chance)
+
+
+def test_each_wait_is_twice_as_long_and_up_to_half_of_it_is_chance() -> None:
+    assert [wait(NoConnection("no"), attempt=attempt) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1.0, 2.0, 4.0, None]
+    assert [wait(NoConnection("no"), attempt=4, chance=chance) for chance in (0.5, 1.0)] == [3.0, 2.0]
+    assert Retries(times=99).wait(NoConnection("no"), attempt=99, repeatable=True, chance=0.0) == 30.0
+
+
+def test_nobody_comes_before_the_server_asked_them_to() -> None:
+    assert wait(RateLimited("slowly").after(7)) == 7.5
+    assert wait(RateLimited("slowly").after(7), chance=1.0) == 7.25
+    assert wait(RateLimited("slowly").after(31)) is None
+    assert wait(Unavailable("starting")) == 2.5, "its class says when"
+
+
+def test_what_may_have_been_done_is_done_again_only_where_that_does_no_harm() -> None:
+    assert wait(ConnectionLost("broke"), repeatable=True) == 0.5
+    assert wait(ConnectionLost("broke"), repeatable=False) is None
+    assert wait(NoConnection("no"), repeatable=False) == 0.5
+
+
+@pytest.mark.parametrize("error", [EngineFailed("died"), Conflict("it has ended"), AmpsweepError("a defect")])
+def test_what_would_fail_again_is_not_sent_again(error: AmpsweepError) -> None:
+    assert wait(error) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("17", 17),
+        ("soon", None),
+        ("-3", None),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 40),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: int | None) -> None:
+    assert retry_after(header, now=60.0) == seconds

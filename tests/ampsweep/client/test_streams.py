@@ -1,0 +1,262 @@
+"""Both clients on bad connections: a server of a few lines that breaks its streams on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from ampsweep import Client
+from ampsweep.client.retries import Retries
+from ampsweep.errors import AmpsweepError, ConnectionLost, EngineFailed, RateLimited, Unavailable
+from tests.ampsweep.client.both_clients import KINDS, opened
+
+EVENTS = 6
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture(params=KINDS)
+def serve(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Callable[[Answer], Client]]:
+    """Return a function that starts a server which answers every request with one function."""
+    monkeypatch.setattr("ampsweep.client.api.RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr("ampsweep.client.clients.Retries", partial(Retries, first=0.0))
+    running: list[tuple[ThreadingHTTPServer, Thread]] = []
+    clients = ExitStack()
+
+    def start(answer: Answer) -> Client:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            def do_POST(self) -> None:
+                answer(self)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        url = f"http://127.0.0.1:{server.server_port}"
+        return clients.enter_context(opened(request.param, url, timeout=10))
+
+    yield start
+    clients.close()
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _head(
+    request: BaseHTTPRequestHandler,
+    kind: str,
+    length: int | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    request.send_response(status)
+    for name, value in (headers or {}).items():
+        request.send_header(name, value)
+    request.send_header("Content-Type", kind)
+    if length is not None:
+        request.send_header("Content-Length", str(length))
+    request.end_headers()
+
+
+def _json(
+    request: BaseHTTPRequestHandler, content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> None:
+    body = json.dumps(content).encode()
+    _head(request, "application/json", len(body), status, headers)
+    request.wfile.write(body)
+
+
+def _sweep(status: str) -> dict[str, object]:
+    counts = {"total": 1, "completed": 1, "failed": 0}
+    return {"id": "sweep_1", "status": status, "request_counts": counts, "created_at": 0.0}
+
+
+def test_a_broken_event_stream_is_taken_up_where_it_broke(serve: Callable[[Answer], Client]) -> None:
+    asked: list[str | None] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if not request.path.endswith("/events"):
+            _json(request, _sweep("completed" if len(asked) >= 3 else "in_progress"))
+            return
+        asked.append(request.headers["Last-Event-ID"])
+        first = int(asked[-1] or 0) + 1
+        _head(request, "text/event-stream", 10_000)  # more than is sent: the stream breaks off
+        for number in range(first, min(first + 2, EVENTS + 1)):
+            request.wfile.write(f'id: {number}\nevent: cell.completed\ndata: {{"n": {number}}}\n\n'.encode())
+        request.wfile.write(b"id: 99\ndata: half an ev")
+
+    client = serve(answer)
+    events = client.events("sweep_1")
+    assert [next(events).id for _ in range(EVENTS)] == list(range(1, EVENTS + 1))
+    assert asked == [None, "2", "4"]
+    events.close()
+
+
+def test_events_end_only_with_a_stream_that_began_after_the_end(serve: Callable[[Answer], Client]) -> None:
+    statuses = iter(["in_progress", "completed"])
+    streams: list[str | None] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if not request.path.endswith("/events"):
+            _json(request, _sweep(next(statuses)))
+            return
+        streams.append(request.headers["Last-Event-ID"])
+        body = f"id: {len(streams)}\nevent: e\ndata: {{}}\n\n".encode()
+        _head(request, "text/event-stream", len(body))
+        request.wfile.write(body)
+
+    assert [event.id for event in serve(answer).events("sweep_1")] == [1, 2]
+    assert streams == [None, "1"]
+
+
+def test_a_stream_that_never_works_is_given_up(
+    serve: Callable[[Answer], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ampsweep.client.api.RECONNECTS", 3)
+    tried: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if not request.path.endswith("/events"):
+            _json(request, _sweep("in_progress"))
+            return
+        tried.append(request.path)
+        _head(request, "text/event-stream", 1)
+
+    with pytest.raises(Unavailable):
+        list(serve(answer).events("sweep_1"))
+    assert len(tried) == 4
+
+
+def test_a_download_that_breaks_off_leaves_no_file(serve: Callable[[Answer], Client], tmp_path: Path) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _head(request, "application/octet-stream", 1000)
+        request.wfile.write(b"PAR1")
+
+    with pytest.raises(Unavailable):
+        serve(answer).download("sweep_1", tmp_path / "samples.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_within_a_stream_is_raised(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        piece = {"choices": [{"text": "Par", "finish_reason": None}]}
+        error = {
+            "error": {"message": "the engine died", "code": "engine_failed", "type": "server_error", "param": None}
+        }
+        body = "".join(f"data: {json.dumps(data)}\n\n" for data in (piece, error)).encode()
+        _head(request, "text/event-stream", len(body))
+        request.wfile.write(body)
+
+    pieces = serve(answer).stream("atlas", "The capital of France is")
+    assert next(pieces).text == "Par"
+    with pytest.raises(EngineFailed, match="the engine died"):
+        next(pieces)
+
+
+def test_an_answer_that_is_not_ours_is_still_an_error(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _head(request, "text/html", 4, status=507)
+        request.wfile.write(b"oops")
+
+    with pytest.raises(AmpsweepError, match="507"):
+        serve(answer).models()
+
+
+def test_another_server_is_told_from_ours(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _head(request, "text/html", 6)
+        request.wfile.write(b"<html>")
+
+    with pytest.raises(AmpsweepError, match="no ampsweep server"):
+        serve(answer).models()
+
+
+def test_an_error_of_http_itself_keeps_its_status_and_code(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _json(request, _error("body_too_large"), 413)
+
+    with pytest.raises(AmpsweepError) as refused:
+        serve(answer).models()
+    assert (refused.value.status, refused.value.code) == (413, "body_too_large")
+    assert refused.value.type == "invalid_request_error"
+
+
+def test_a_submission_that_got_no_answer_is_sent_again_under_the_same_key(serve: Callable[[Answer], Client]) -> None:
+    keys: list[str | None] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        keys.append(request.headers["Idempotency-Key"])
+        if len(keys) % 3:
+            request.close_connection = True  # the request was read, and nothing is said
+            return
+        _json(request, _sweep("in_progress"), 201)
+
+    client = serve(answer)
+    assert client.submit({"name": "a"}).id == client.submit({"name": "a"}).id == "sweep_1"
+    assert keys[0]
+    assert (keys[:3], keys[3:]) == ([keys[0]] * 3, [keys[3]] * 3)
+    assert keys[0] != keys[3], "two calls are two sweeps"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(429, "rate_limited"), (503, "unavailable"), (409, "idempotency_running")]
+)
+def test_what_the_server_refused_for_now_is_sent_again(
+    status: int, code: str, serve: Callable[[Answer], Client]
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        if len(asked) < 3:
+            _json(request, _error(code), status, {"Retry-After": "0"})
+        else:
+            _json(request, {"choices": [{"text": "Paris"}], "usage": USAGE})
+
+    assert serve(answer).complete("atlas", "The capital of France is").text == "Paris"
+    assert asked == ["/v1/completions"] * 3
+
+
+def test_a_completion_that_broke_off_is_not_drawn_twice(serve: Callable[[Answer], Client]) -> None:
+    asked: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        _head(request, "application/json", 100)
+
+    client = serve(answer)
+    with pytest.raises(ConnectionLost):
+        client.complete("atlas", "The capital of France is")
+    with pytest.raises(ConnectionLost):
+        client.cancel("sweep_1")
+    assert asked == ["/v1/completions", "/v1/sweeps/sweep_1/cancel"]
+
+
+def test_nobody_waits_for_longer_than_makes_sense(serve: Callable[[Answer], Client]) -> None:
+    asked: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        _json(request, _error("rate_limited"), 429, {"Retry-After": "3600"})
+
+    with pytest.raises(RateLimited) as refused:
+        serve(answer).models()
+    assert (len(asked), refused.value.retry_after) == (1, 3600)
+
+
+def _error(code: str) -> dict[str, object]:
+    return {"error": {"message": "not now", "type": "invalid_request_error", "param": None, "code": code}}

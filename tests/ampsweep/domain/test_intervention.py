@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest
+
+MINIMAL: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 5}
+
+
+@given(
+    languages=st.lists(st.sampled_from(["en", "fr", "tr", "zh"]), min_size=1, unique=True),
+    layers=st.none() | st.lists(st.integers(0, 30), min_size=1, unique=True),
+    seed=st.randoms(),
+)
+def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers: list[int] | None, seed: Any) -> None:
+    first = {"languages": languages, "op": "add", "factor": 2, "layers": layers or "all"}
+    shuffled = [*languages, languages[0]]
+    seed.shuffle(shuffled)
+    second = dict(reversed(list({**first, "factor": 2.0, "languages": shuffled, "patch": None, "seed": 9}.items())))
+    if layers:
+        second["layers"] = sorted(layers) * 2
+    one, two = Intervention.from_dict(first), Intervention.from_dict(second)
+    assert one == two
+    assert one.hash == two.hash
+
+
+def test_a_language_has_its_two_letter_code_however_it_is_asked_for() -> None:
+    asked = {**MINIMAL, "selection": "other"}
+    long = Intervention.from_dict({**asked, "languages": {"fra_Latn": 0.5, "cmn_Hans": 2}, "other": "zsm_Latn"})
+    assert long == Intervention.from_dict({**asked, "languages": {"zh": 2, "fr": 0.5}, "other": "ms"})
+    assert (long.languages, long.weights, long.other) == (("fr", "zh"), (0.5, 2.0), "ms")
+
+
+@pytest.mark.parametrize("languages", [["fr", "fra_Latn"], {"fr": 1, "fra_Latn": 2}])
+def test_one_language_under_two_codes_is_refused_by_both(languages: Any) -> None:
+    with pytest.raises(InvalidRequest, match="fr and fra_Latn are one language") as refused:
+        Intervention.from_dict({**MINIMAL, "languages": languages})
+    assert refused.value.param == "intervention.languages"
+
+
+def test_the_hash_is_the_same_in_another_process() -> None:
+    command = f"from ampsweep.domain.intervention import Intervention as I; print(I.from_dict({MINIMAL!r}).hash)"
+    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == Intervention.from_dict(MINIMAL).hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"languages": ["fr", "en"]},
+        {"op": "add"},
+        {"factor": 5.5},
+        {"op": "set", "patch": "max"},
+        {"layers": [0]},
+        {"scope": "prompt"},
+        {"selection": "random"},
+        {"selection": "random", "seed": 1},
+        {"selection": "other", "other": "tr"},
+        {"selection": "other", "other": "it"},
+        {"non_target": {"op": "scale", "factor": 0}},
+    ],
+)
+def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
+    assert Intervention.from_dict({**MINIMAL, **change}).hash != Intervention.from_dict(MINIMAL).hash
+
+
+def test_the_seed_tells_random_neurons_apart() -> None:
+    first, second = ({**MINIMAL, "selection": "random", "seed": seed} for seed in (0, 1))
+    assert Intervention.from_dict(first).hash != Intervention.from_dict(second).hash
+
+
+def test_the_public_form_comes_back() -> None:
+    raw = {**MINIMAL, "op": "set", "patch": "median", "layers": [2, 1], "non_target": {"op": "add", "factor": -1}}
+    intervention = Intervention.from_dict(raw)
+    public = json.loads(json.dumps(intervention.to_dict()))
+    assert Intervention.from_dict(public) == intervention
+    assert public["layers"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"languages": []}, "intervention.languages"),
+        ({"languages": "fr"}, "intervention.languages"),
+        ({"languages": [""]}, "intervention.languages"),
+        ({"languages": {}}, "intervention.languages"),
+        ({"languages": {"fr": None}}, "intervention.languages.fr"),
+        ({"languages": {"fr": math.inf}}, "intervention.languages.fr"),
+        ({"weights": [1.0]}, "intervention"),
+        ({"op": "amplify"}, "intervention.op"),
+        ({"op": None}, "intervention.op"),
+        ({"factor": None}, "intervention.factor"),
+        ({"factor": math.nan}, "intervention.factor"),
+        ({"factor": True}, "intervention.factor"),
+        ({"factor": "5"}, "intervention.factor"),
+        ({"patch": "max"}, "intervention.patch"),
+        ({"op": "set", "patch": "min"}, "intervention.patch"),
+        ({"layers": []}, "intervention.layers"),
+        ({"layers": [-1]}, "intervention.layers"),
+        ({"layers": [True]}, "intervention.layers"),
+        ({"scope": "answer"}, "intervention.scope"),
+        ({"selection": "best"}, "intervention.selection"),
+        ({"selection": "other"}, "intervention.other"),
+        ({"other": "tr"}, "intervention.other"),
+        ({"selection": "other", "other": ["tr"]}, "intervention.other"),
+        ({"seed": -1}, "intervention.seed"),
+        ({"statistic": "mean"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mode"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "percentile"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p101"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p-1"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p1e1"}, "intervention.statistic"),
+        ({"op": "set", "statistic": 5}, "intervention.statistic"),
+        ({"op": "set", "statistic": "mean", "patch": "max"}, "intervention.statistic"),
+        ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
+        ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target"),
+        ({"strength": 1}, "intervention"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Intervention.from_dict({**MINIMAL, **change})
+    assert caught.value.param == param
+
+
+def test_a_patch_value_alone_is_a_magnitude() -> None:
+    assert Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max"}).factor == 1.0
+
+
+def test_a_statistic_alone_is_a_magnitude() -> None:
+    assert Intervention.from_dict({"languages": ["fr"], "op": "add", "statistic": "std"}).factor == 1.0
+
+
+@given(percent=st.floats(0, 100))
+def test_a_percentile_has_one_spelling(percent: float) -> None:
+    spelt = [f"p{percent:.4f}", f"p{percent:.4f}".rstrip("0").removesuffix("."), f"p{percent:08.4f}"]
+    made = [Intervention.from_dict({**MINIMAL, "op": "set", "statistic": word}) for word in spelt]
+    assert len({each.hash for each in made}) == 1
+    assert Intervention.from_dict(made[0].to_dict()) == made[0]
+
+
+def test_weights_of_1_are_the_plain_list_and_others_are_not() -> None:
+    plain, ones, halves, swapped = (
+        Intervention.from_dict({**MINIMAL, "languages": languages})
+        for languages in (["tr", "fr"], {"tr": 1, "fr": 1.0}, {"fr": 0.5, "tr": 1}, {"tr": 0.5, "fr": 1})
+    )
+    assert plain == ones
+    assert plain.hash == ones.hash
+    assert len({plain.hash, halves.hash, swapped.hash}) == 3
+    assert halves.to_dict()["languages"] == {"fr": 0.5, "tr": 1.0}
+    assert Intervention.from_dict(halves.to_dict()) == halves
+
+
+def test_no_torch_is_imported() -> None:
+    command = (
+        "import sys, ampsweep.domain.intervention, engine.fake, engine.neurons.neuron_json;"
+        "import engine.identify.identification;"
+        "print('torch' in sys.modules)"
+    )
+    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("languages", [[False], {False: 1.0}])
+def test_a_code_that_yaml_reads_as_a_boolean_is_named(languages: Any) -> None:
+    with pytest.raises(InvalidRequest, match='YAML reads no as false; quote it: "no"') as refused:
+        Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2})
+    assert refused.value.param == "intervention.languages"

@@ -1,0 +1,54 @@
+"""Canonical JSON and hashes: equal values, equal text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.hashing import canonical_json, content_hash, file_hash, folder_hash
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_the_order_of_keys_does_not_matter(value: dict[str, object]) -> None:
+    assert canonical_json(dict(reversed(value.items()))) == canonical_json(value)
+
+
+def test_the_text_is_compact_and_keeps_letters() -> None:
+    assert canonical_json({"b": [1, 2.5, None], "a": "だ"}) == '{"a":"だ","b":[1,2.5,null]}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [float("-inf")]])
+def test_numbers_unequal_to_themselves_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json(value)
+
+
+def test_a_hash_is_stable_across_versions() -> None:
+    assert content_hash({"factor": 2.0, "op": "scale"}) == "f89417a8a71170ec3a8998a76e209378"
+    assert len(content_hash({}, length=12)) == 12
+
+
+def test_a_folder_hash_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.bin").write_text("two")
+    before = folder_hash(tmp_path)
+    only_text = folder_hash(tmp_path, suffixes=(".txt",))
+    (tmp_path / "b.bin").write_text("three")
+    assert folder_hash(tmp_path) != before
+    assert folder_hash(tmp_path, suffixes=(".txt",)) == only_text
+    (tmp_path / "a.txt").rename(tmp_path / "c.txt")
+    assert folder_hash(tmp_path, suffixes=(".txt",)) != only_text
+
+
+def test_a_file_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert file_hash(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

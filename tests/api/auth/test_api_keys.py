@@ -1,0 +1,102 @@
+"""API keys: what the file keeps, what opens, and that a change holds at once."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import Conflict, DamagedFile, InvalidRequest, NotFound
+from api.auth.api_keys import KeyFile, KeyScope
+
+READ = frozenset({KeyScope.READ})
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile(tmp_path / "keys.json")
+
+
+def test_a_key_opens_until_it_is_revoked_and_another_reader_sees_both_at_once(keys: KeyFile) -> None:
+    server = KeyFile(keys.path)
+    assert server.all() == []
+    key, token = keys.create("ada", READ, now=5.0)
+    assert server.find(token) == key
+    assert (key.name, key.scopes, key.created_at) == ("ada", READ, 5.0)
+    assert keys.revoke(key.id, now=7.0).revoked_at == 7.0
+    assert server.find(token) is None
+    assert [found.revoked_at for found in server.all()] == [7.0], "a revoked key is still known"
+    assert keys.revoke(key.id, now=9.0).revoked_at == 7.0
+
+
+def test_the_file_has_a_hash_and_is_for_its_owner_alone(keys: KeyFile) -> None:
+    _, token = keys.create("ada", READ, now=0.0)
+    secret = token.split("_", 2)[2]
+    assert len(secret) >= 43
+    assert secret not in keys.path.read_text()
+    (kept,) = json.loads(keys.path.read_text())
+    assert len(bytes.fromhex(kept["sha256"])) == 32
+    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
+
+
+def test_what_is_almost_a_key_opens_nothing(keys: KeyFile) -> None:
+    _, token = keys.create("ada", READ, now=0.0)
+    _, other = keys.create("bob", READ, now=0.0)
+    swapped = token[:17] + other[17:]
+    last = token[:-1] + ("A" if token[-1] != "A" else "B")
+    for wrong in ("", token[:-1], token + "A", token.upper(), last, swapped, "amp_", "\udcff" * 60, "ａ" * 60):
+        assert keys.find(wrong) is None
+
+
+def test_names_are_given_once_while_their_key_is_valid(keys: KeyFile) -> None:
+    key, _ = keys.create("ada", READ, now=0.0)
+    with pytest.raises(Conflict):
+        keys.create("ada", READ, now=0.0)
+    keys.revoke(key.id, now=1.0)
+    keys.create("ada", READ, now=2.0)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, "a\n", "é"])
+def test_a_bad_name_is_refused(keys: KeyFile, name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        keys.create(name, READ, now=0.0)
+    assert refused.value.param == "name"
+    assert not keys.path.exists()
+
+
+def test_a_key_without_scopes_and_an_unknown_id_are_refused(keys: KeyFile) -> None:
+    with pytest.raises(InvalidRequest):
+        keys.create("ada", frozenset(), now=0.0)
+    with pytest.raises(NotFound):
+        keys.revoke("nope", now=0.0)
+
+
+def test_keys_made_at_the_same_time_are_all_kept(keys: KeyFile) -> None:
+    makers = [
+        threading.Thread(target=lambda n=number: KeyFile(keys.path).create(f"key-{n}", READ, now=0.0))
+        for number in range(16)
+    ]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert {key.name for key in keys.all()} == {f"key-{number}" for number in range(16)}
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '[{"id": "x"}]', "null"])
+def test_a_damaged_file_opens_nothing(keys: KeyFile, content: str) -> None:
+    _, token = keys.create("ada", READ, now=0.0)
+    keys.path.write_text(content)
+    with pytest.raises(DamagedFile):
+        keys.find(token)
+
+
+def test_a_file_that_is_taken_away_opens_nothing(keys: KeyFile) -> None:
+    _, token = keys.create("ada", READ, now=0.0)
+    assert keys.find(token)
+    keys.path.unlink()
+    with pytest.raises(DamagedFile):
+        keys.all()

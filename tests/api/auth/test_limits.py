@@ -1,0 +1,81 @@
+"""Every limit has a code of its own, and says how much is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.auth.limits import Limits
+from tests.api.served import serving
+from tests.worker.server_stack import SPEC, ServerStack
+
+pytestmark = pytest.mark.anyio
+
+ASKED = {"model": "tiny", "prompt": "x" * 50, "max_tokens": 5}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 5}
+OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("limits", "path", "body", "status", "code", "param", "says"),
+    [
+        (Limits(prompt_chars=49), "/v1/completions", ASKED, 400, "prompt_too_long", "prompt", "takes 49"),
+        (Limits(max_tokens=4), "/v1/completions", ASKED, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (
+            Limits(max_tokens=4),
+            "/v1/chat/completions",
+            CHAT,
+            400,
+            "max_tokens_too_large",
+            "max_completion_tokens",
+            "draws 4",
+        ),
+        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "9 is the most"),
+    ],
+)
+async def test_what_is_over_a_limit_is_refused_with_its_code(
+    stack: ServerStack, limits: Limits, path: str, body: dict[str, Any], status: int, code: str, param: str, says: str
+) -> None:
+    async with serving(stack, working=False, limits=limits) as server:
+        refused = await server.http.post(path, json=body)
+    assert refused.status_code == status
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == (code, param)
+    assert says in error["message"]
+
+
+async def test_what_is_just_within_the_limits_is_answered(stack: ServerStack) -> None:
+    async with serving(stack, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)) as server:
+        assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
+        assert (await server.http.post("/v1/sweeps", json=SPEC)).status_code == 201
+
+
+async def test_streams_are_counted_while_they_last(stack: ServerStack) -> None:
+    async with serving(stack, working=False, limits=Limits(streams=2)) as server:
+        sweep = (await server.submit())["id"]
+        streams, begun = server.app.state.streams, asyncio.Semaphore(0)
+        begin = streams.begin
+
+        def noticed(who: str) -> None:
+            begin(who)
+            begun.release()
+
+        streams.begin = noticed
+        events = [asyncio.ensure_future(server.http.get(f"/v1/sweeps/{sweep}/events")) for _ in range(2)]
+        for _ in events:
+            await asyncio.wait_for(begun.acquire(), 10)
+        for refused in (
+            await server.http.get(f"/v1/sweeps/{sweep}/events"),
+            await server.http.post("/v1/completions", json=ASKED),
+        ):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
+            assert refused.headers["retry-after"]
+        await server.http.post(f"/v1/sweeps/{sweep}/cancel")
+        assert [answer.status_code for answer in await asyncio.gather(*events)] == [200, 200]
+        assert streams.total() == 0
+        assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
+        assert (await server.http.post("/v1/completions", json={**ASKED, "model": "nope"})).status_code == 404
+        assert streams.total() == 0, "an error ends the count as well"

@@ -1,0 +1,152 @@
+"""What Prometheus is told, on a real server with a fake engine; and who may read it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import httpx
+import pytest
+
+from ampsweep.errors import Unavailable
+from api.auth.api_keys import KeyScope
+from api.metrics.engines import _COUNTED, _HELD
+from engine.stats import EngineStats
+from tests.api.live import listening
+from tests.api.served import Server, serving
+from tests.metric_samples import Samples, samples
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+
+ENGINE = ("0", "tiny")
+
+
+async def scraped(server: Server, **headers: str) -> Samples:
+    answer = await server.http.get("/metrics", headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return samples(answer.text)
+
+
+async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        before = await scraped(server)
+        await server.done()
+        once = await scraped(server)
+        await server.done()  # all its cells are those of the first
+        twice = await scraped(server)
+    cells = once["ampsweep_queue_cells", ("completed",)]
+    assert cells > 0
+    assert before["ampsweep_queue_cells", ("completed",)] == 0
+    assert once["ampsweep_queue_sweeps", ("completed",)] == 1
+    assert once["ampsweep_dispatcher_leases_total", ()] == cells
+    assert once["ampsweep_dispatcher_cells_ended_total", ("completed",)] == cells
+    assert once["ampsweep_dispatcher_retries_total", ()] == 0
+    assert once["ampsweep_dispatcher_samples_total", ()] > 0
+    assert once["ampsweep_dispatcher_sweeps_finalized_total", ()] == 1
+    assert once["ampsweep_queue_oldest_pending_seconds", ()] == 0
+    assert once["ampsweep_engine_prompt_tokens_total", ENGINE] > before["ampsweep_engine_prompt_tokens_total", ENGINE]
+    assert once["ampsweep_engine_steps_total", ENGINE] > 0
+    assert once["ampsweep_engine_step_requests_total", ENGINE] >= once["ampsweep_engine_steps_total", ENGINE]
+    assert once["ampsweep_engine_starts_total", ENGINE] == 1
+    assert once["ampsweep_engine_state", (*ENGINE, "ready")] == 1
+    assert twice["ampsweep_queue_cells_reused_total", ()] == cells
+    assert twice["ampsweep_queue_cells_asked_total", ()] == 2 * cells
+    assert twice["ampsweep_dispatcher_leases_total", ()] == cells, "nothing was computed again"
+
+
+async def test_waiting_cells_and_their_age_are_seen(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        await server.submit()
+        stack.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
+        found = await scraped(server)
+    assert found["ampsweep_queue_leases", ("another",)] == 2
+    assert found["ampsweep_queue_cells", ("leased",)] == 2
+    assert found["ampsweep_queue_cells", ("pending",)] > 0
+    assert 0 < found["ampsweep_queue_unserved_seconds", ()] <= found["ampsweep_queue_oldest_pending_seconds", ()] < 60
+
+
+async def test_a_cell_that_is_tried_again_is_a_retry(stack: ServerStack) -> None:
+    one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
+    async with serving(stack, fail_on="e") as server:
+        await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
+        found = await scraped(server)
+    assert found["ampsweep_dispatcher_retries_total", ()] > 0
+    assert found["ampsweep_queue_cells", ("failed",)] > 0
+
+
+async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        _, headers = server.key(KeyScope.READ)
+        for path in ("/v1/sweeps/sweep_xyzzy", "/v1/sweeps/sweep_other", "/plugh", "/v1/sweeps?after=sweep_xyzzy"):
+            await server.http.get(path, headers=headers)
+        await server.http.get("/v1/sweeps/sweep_xyzzy")
+        await server.http.request("BREW", "/v1/sweeps", headers=headers)
+        found = await scraped(server, **headers)
+    assert found["ampsweep_http_requests_total", ("GET", "/v1/sweeps/{sweep_id}", "404")] == 2
+    assert found["ampsweep_http_requests_total", ("GET", "none", "404")] == 1
+    assert found["ampsweep_http_requests_total", ("GET", "none", "401")] == 1
+    assert found["ampsweep_http_refused_total", ("not_found",)] >= 3
+    assert found["ampsweep_http_refused_total", ("invalid_api_key",)] == 1
+    assert found["ampsweep_http_request_duration_seconds_count", ("GET", "/v1/sweeps/{sweep_id}")] == 2
+    assert found["ampsweep_http_requests_in_flight", ()] == 1, "the one that asks"
+    shown = " ".join(str(labels) for _, labels in found)
+    assert "xyzzy" not in shown
+    assert "plugh" not in shown
+    assert "BREW" not in shown
+
+
+async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack: ServerStack) -> None:
+    async with serving(stack, seconds_per_step=0.01) as server, listening(server) as url:
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 50, "stream": True}
+        async with (
+            httpx.AsyncClient(base_url=url) as client,
+            client.stream("POST", "/v1/completions", json=body) as answer,
+        ):
+            pieces = answer.aiter_lines()
+            await anext(pieces)
+            during = await scraped(server)
+            async for _ in pieces:
+                pass
+        after = await scraped(server)
+    route = ("POST", "/v1/completions")
+    assert (during["ampsweep_engine_streams", ENGINE], during["ampsweep_http_streams", ()]) == (1, 1)
+    assert (after["ampsweep_engine_streams", ENGINE], after["ampsweep_http_streams", ()]) == (0, 0)
+    assert ("ampsweep_http_request_duration_seconds_count", route) not in after
+    assert after["ampsweep_engine_generated_tokens_total", ENGINE] >= 50
+
+
+async def test_a_defect_is_counted_as_the_500_that_it_is_answered_with(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
+        assert (await server.http.get("/v1/sweeps")).status_code == 500
+        found = await scraped(server)
+    assert found["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
+
+
+async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStack) -> None:
+    def refuse() -> Any:
+        raise Unavailable("the database is gone")
+
+    async with serving(stack, working=False) as server:
+        assert (await scraped(server))["ampsweep_store_up", ()] == 1
+        stack.store.stats = refuse  # type: ignore[method-assign]
+        found = await scraped(server)
+    assert found["ampsweep_store_up", ()] == 0
+    assert ("ampsweep_engine_starts_total", ENGINE) in found
+    assert ("ampsweep_queue_cells", ("pending",)) not in found
+
+
+async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:
+    async with serving(stack, working=False, exposed=True) as server:
+        _, reads = server.key(KeyScope.READ)
+        _, submits = server.key(KeyScope.SUBMIT)
+        answers = [await server.http.get("/metrics", headers=headers) for headers in ({}, submits, reads)]
+        assert [answer.status_code for answer in answers] == [401, 403, 200]
+        document = (await server.http.get("/v1/openapi.json", headers=reads)).json()
+    assert document["paths"]["/metrics"]["get"]["security"] == [{"apiKey": []}]
+
+
+def test_every_number_of_an_engine_is_told() -> None:
+    assert {field.name for field in fields(EngineStats)} == _COUNTED.keys() | _HELD.keys()

@@ -1,0 +1,140 @@
+"""What the whole server writes to its log: ids in every line, and nothing that a client keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+import structlog
+
+from ampsweep.telemetry.logs import LogSettings, start_logs
+from api.auth.api_keys import KeyScope
+from tests.api.auth.test_authentication import routes
+from tests.api.served import Server, serving
+from tests.worker.server_stack import SPEC, ServerStack
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "xyzzy"
+SMALL: dict[str, Any] = {
+    "interventions": {"languages": ["fr"], "op": "scale", "factors": [2.0]},
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 2}],
+}
+
+
+@pytest.fixture(params=["json", "console"])
+def written(request: pytest.FixtureRequest) -> Iterator[StringIO]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    stream = StringIO()
+    start_logs(LogSettings(format=request.param, level="debug"), stream)
+    yield stream
+    root.handlers, root.level = before
+    logging.captureWarnings(False)
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(stream: StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+async def everything(server: Server, headers: dict[str, str]) -> None:
+    """Ask every route, with secrets in every place that takes one."""
+    bodies: list[Any] = [
+        {"model": "tiny", "prompt": SECRET, "max_tokens": 2},
+        {"model": "tiny", "prompt": [SECRET], "max_tokens": 2},
+        {"model": SECRET, "prompt": SECRET},
+        {"model": "tiny", "messages": [{"role": "user", "content": SECRET}], "max_tokens": 2},
+        {"model": "tiny", "messages": [{"role": SECRET, "content": SECRET}], "stream": True},
+        {"model": "tiny", "neurons": {SECRET: {SECRET: [1]}}},
+        {"name": SECRET, SECRET: SECRET},
+        SECRET,
+    ]
+    for method, path in routes(server.app):
+        for content in [json.dumps(body).encode() for body in bodies] + [b'{"prompt": "' + SECRET.encode()]:
+            await server.http.request(method, path, content=content, headers=headers)
+        await server.http.request(method, f"{path}?after={SECRET}&{SECRET}=1", headers=headers)
+        await server.http.request(method, f"{path}/{SECRET}", headers={"Authorization": f"Bearer {SECRET}"})
+
+
+async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, written: StringIO) -> None:
+    async with serving(stack) as server:
+        _, headers = server.key(KeyScope.ADMIN)
+        token = headers["Authorization"].removeprefix("Bearer ")
+        await everything(server, headers)
+    text = written.getvalue()
+    assert text.count("request") > 100
+    assert SECRET not in text
+    assert token not in text
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_what(
+    stack: ServerStack, written: StringIO, kind: type[Exception]
+) -> None:
+    asked: list[str] = []
+
+    def broken(text: str, *_more: object) -> None:
+        asked.append(text)
+        raise kind(text)
+
+    async with serving(stack) as server:
+        host: Any = server.pool._slots[0].host
+        host._engine._check = broken
+        body = {"model": "tiny", "prompt": SECRET, "max_tokens": 2}
+        assert (await server.http.post("/v1/completions", json=body)).status_code == 500
+        await server.done(**SMALL)
+    text = written.getvalue()
+    assert len(set(asked)) > 2
+    assert SECRET in asked
+    assert not [prompt for prompt in asked if prompt in text]
+    assert kind.__name__ in text
+    assert ", in broken" in text
+
+
+async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, written: StringIO) -> None:
+    asked: list[str] = []
+    async with serving(stack, fail_on="e") as server:
+        host: Any = server.pool._slots[0].host
+        check = host._engine._check
+
+        def listening(text: str, *more: Any) -> None:
+            asked.append(text)
+            check(text, *more)
+
+        host._engine._check = listening
+        await server.done(**SMALL)
+    text = written.getvalue()
+    assert "failed" in text
+    assert asked
+    assert not [prompt for prompt in asked if len(prompt) > 3 and prompt in text]
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+async def test_every_line_has_the_ids_of_what_it_is_about(stack: ServerStack, written: StringIO) -> None:
+    async with serving(stack) as server:
+        _, headers = server.key(KeyScope.ADMIN)
+        sweep_id = (await server.http.post("/v1/sweeps", json=SPEC, headers=headers)).json()["id"]
+        await server.ended(sweep_id)
+        await server.http.get(f"/v1/sweeps/{sweep_id}", headers={**headers, "X-Request-ID": "mine"})
+        await server.http.get("/v1/models", headers={**headers, "X-Request-ID": "another"})
+    found = lines(written)
+    cells = {cell.id for cell in stack.store.list_cells(sweep_id).data}
+    ends = [line for line in found if line["event"] == "the cell ended"]
+    assert {line["cell_id"] for line in ends} == cells
+    assert all(line["sweep_ids"] == [sweep_id] and line["ending"] == "completed" for line in ends)
+    assert all(line["samples"] > 0 and line["seconds"] >= 0 for line in ends)
+    (finalized,) = [line for line in found if line["event"] == "the sweep is finalized"]
+    assert finalized["sweep_ids"] == [sweep_id]
+    (sent,) = [line for line in found if line.get("method") == "POST"]
+    assert sent["sweep_ids"] == [sweep_id]
+    (mine,) = [line for line in found if line.get("request_id") == "mine"]
+    assert (mine["sweep_ids"], mine["route"], mine["status"]) == ([sweep_id], "/v1/sweeps/{sweep_id}", 200)
+    (another,) = [line for line in found if line.get("request_id") == "another"]
+    assert "sweep_ids" not in another
+    assert another["caller"] == mine["caller"]

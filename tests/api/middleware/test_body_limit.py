@@ -1,0 +1,62 @@
+"""Bodies and answers of megabytes hold up no event loop; every test of this folder fails where one stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from api.auth.limits import Limits
+from api.openai.completion_response import CompletionAnswer
+from jobs.execution import CompletionChunk
+from tests.api.served import serving
+from tests.loop_stalls import watched_loops
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_body_of_megabytes(stack: ServerStack) -> None:
+    async with serving(stack, working=False, limits=Limits()) as server:
+        many = ",".join(map(str, range(300_000))).encode()
+        body = b'{"model": "tiny", "neurons": {"fr": {"0": [' + many + b"]}}}"
+        assert len(body) > 1_900_000
+        with watched_loops() as watch:
+            answer = await server.http.post("/v1/neuron-sets", content=body)
+    assert answer.status_code == 422
+    assert watch.stalls == []
+
+
+async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(stack) as server:
+        await server.done()
+        (neuron_set,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        many = {"fr": {"0": list(range(1_000_000))}}
+        services = server.app.state.services
+        monkeypatch.setattr(services.neuron_maker, "neurons", lambda _: many)
+        with watched_loops() as watch:
+            response = await server.http.get(f"/v1/neuron-sets/{neuron_set['id']}?include=neurons")
+    assert watch.stalls == []
+    told = await asyncio.to_thread(response.json)
+    assert told["neurons"] == many
+    assert told["by_layer"]["fr"][0] == 1_000_000
+
+
+async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CompletionAnswer.whole
+
+    def slow(self: CompletionAnswer, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        computed = time.thread_time()
+        while time.thread_time() - computed < 0.3:
+            pass
+        return whole(self, chunks)
+
+    monkeypatch.setattr(CompletionAnswer, "whole", slow)
+    async with serving(stack, working=False) as server:
+        with watched_loops() as watch:
+            answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 2})
+    assert answer.status_code == 200
+    assert watch.stalls == []

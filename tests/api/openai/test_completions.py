@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import EngineFailed
+from jobs.execution import CompletionCall, CompletionChunk
+from tests.api.served import Server, serving
+from tests.worker.server_stack import ServerStack
+from worker.completions import PoolCompletions
+
+pytestmark = pytest.mark.anyio
+
+ASKED: dict[str, Any] = {"model": "tiny", "prompt": "The capital of France is", "max_tokens": 5, "temperature": 0}
+SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
+
+
+async def complete(server: Server, **changes: Any) -> dict[str, Any]:
+    answer = await server.http.post("/v1/completions", json={**ASKED, **changes})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def pieces(text: str) -> list[str]:
+    return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+
+
+async def test_a_completion_has_the_shape_of_openais(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        body = await complete(server, logprobs=0, user="me", n=1, echo=False)
+    assert body["object"] == "text_completion"
+    assert body["id"].startswith("cmpl-")
+    assert body["model"] == "tiny"
+    (choice,) = body["choices"]
+    assert choice["index"] == 0
+    assert len(choice["text"].split()) == 5
+    assert choice["finish_reason"] == "length"
+    assert len(choice["logprobs"]["token_logprobs"]) == len(choice["logprobs"]["tokens"]) == 5
+    usage = body["usage"]
+    assert usage["completion_tokens"] == 5
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 5
+
+
+async def test_a_stream_says_the_same_in_pieces(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        whole = await complete(server)
+        answer = await server.http.post(
+            "/v1/completions", json={**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+        )
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *chunks, usage, done = pieces(answer.text)
+    assert done == "[DONE]"
+    parsed = [json.loads(chunk) for chunk in chunks]
+    assert len(parsed) == 5
+    assert "".join(chunk["choices"][0]["text"] for chunk in parsed) == whole["choices"][0]["text"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in parsed] == [None] * 4 + ["length"]
+    assert len({chunk["id"] for chunk in parsed}) == 1
+    assert json.loads(usage)["usage"] == whole["usage"]
+    assert json.loads(usage)["choices"] == []
+
+
+async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_and_says_which(
+    stack: ServerStack,
+) -> None:
+    async with serving(stack) as server:
+        await server.done()
+        (neurons,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        plain = await complete(server)
+        steered = await complete(server, intervention=SCALE)
+        named = await complete(server, intervention=SCALE, neurons=neurons["id"])
+    assert steered["choices"][0]["text"] != plain["choices"][0]["text"]
+    assert named["choices"][0]["text"] == steered["choices"][0]["text"]
+    assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
+
+
+async def test_steering_that_would_change_nothing_is_refused(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        neurons = {"fr": {"0": [1, 2]}, "ht": {}}
+        made = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
+
+        async def refused(**changes: Any) -> dict[str, Any]:
+            for stream in (False, True):
+                body = {**ASKED, "neurons": made.json()["id"], "stream": stream, **changes}
+                answer = await server.http.post("/v1/completions", json=body)
+                assert answer.status_code == 400, answer.text
+            error: dict[str, Any] = answer.json()["error"]
+            return error
+
+        error = await refused(intervention={**SCALE, "languages": ["ht"]})
+        assert (error["code"], error["param"]) == ("no_neurons", "intervention.languages")
+        error = await refused(intervention={**SCALE, "layers": [1]})
+        assert (error["code"], error["param"]) == ("no_neurons", "intervention.layers")
+        error = await refused()
+        assert (error["code"], error["param"]) == ("invalid_request", "neurons")
+
+
+async def test_statistics_and_weights_tell_interventions_apart(stack: ServerStack) -> None:
+    forms = [
+        {"languages": ["fr"], "op": "set", "statistic": "p97.5"},
+        {"languages": ["fr"], "op": "set", "statistic": "p97"},
+        {"languages": {"fr": 0.5}, "op": "set", "statistic": "p97.5"},
+        {"languages": {"fr": 1}, "op": "set", "statistic": "p97.50", "factor": 1},
+    ]
+    async with serving(stack) as server:
+        await server.done()
+        texts = [(await complete(server, intervention=form))["choices"][0]["text"] for form in forms]
+    assert len(set(texts)) == 3
+    assert texts[0] == texts[3]
+
+
+async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        text = (await complete(server))["choices"][0]["text"]
+        word = text.split()[2]
+        stopped = await complete(server, stop=word)
+    assert stopped["choices"][0]["finish_reason"] == "stop"
+    assert word not in stopped["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 0),
+        ("n", 129),
+        ("best_of", 3),
+        ("echo", True),
+        ("suffix", "end"),
+        ("logprobs", 21),
+        ("logit_bias", {"1": 5}),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -2.5),
+        ("top_k", -2),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0),
+        ("temperature", 3),
+        ("top_p", 0),
+        ("max_tokens", 0),
+        ("prompt", {"text": "a"}),
+        ("prompt", None),
+        ("seed", -1),
+        ("stop.0", [""]),
+        ("stream", "yes"),
+        ("tools", []),
+        ("intervention.op", {**SCALE, "op": "twist"}),
+        ("intervention.factor", {**SCALE, "factor": "5"}),
+        ("intervention.languages", {**SCALE, "languages": []}),
+        ("intervention.wat", {**SCALE, "wat": 1}),
+        ("intervention.layers.0", {**SCALE, "layers": [-1]}),
+        ("intervention.statistic", {**SCALE, "statistic": "mean"}),
+        ("intervention.statistic", {**SCALE, "op": "set", "statistic": "p101"}),
+        ("intervention.languages.fr", {**SCALE, "languages": {"fr": "2"}}),
+    ],
+)
+async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(
+    stack: ServerStack, field: str, value: Any
+) -> None:
+    async with serving(stack) as server:
+        for stream in (False, True):
+            body = {**ASKED, "stream": stream, field.partition(".")[0]: value}
+            answer = await server.http.post("/v1/completions", json=body)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_only_the_engine_can_tell_is_told_by_the_status_too(stack: ServerStack, stream: bool) -> None:
+    async with serving(stack) as server:
+        await server.done()
+
+        async def refused(**changes: Any) -> tuple[int, dict[str, Any]]:
+            answer = await server.http.post("/v1/completions", json={**ASKED, "stream": stream, **changes})
+            return answer.status_code, answer.json()["error"]
+
+        status, error = await refused(model="nope")
+        assert (status, error["param"]) == (404, "model")
+        assert "known: tiny" in error["message"]
+        status, error = await refused(intervention={**SCALE, "languages": ["xx"]})
+        assert status == 400
+        assert "known: en, fr, tr" in error["message"]
+        status, error = await refused(intervention={**SCALE, "layers": [99]})
+        assert status == 400
+        status, error = await refused(prompt="x" * 10_000)
+        assert (status, error["param"]) == (400, "prompt")
+        status, error = await refused(intervention=SCALE, neurons="ns_nope")
+        assert (status, error["code"]) == (404, "not_found")
+
+
+async def test_an_engine_that_dies_is_the_servers_fault(stack: ServerStack) -> None:
+    async with serving(stack, fail_on="crash") as server:
+        answer = await server.http.post("/v1/completions", json={**ASKED, "prompt": "crash"})
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {
+        "message": answer.json()["error"]["message"],
+        "type": "server_error",
+        "param": None,
+        "code": "engine_failed",
+    }
+
+
+class Dying:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        yield CompletionChunk(
+            text="so",
+            token_ids=(1,),
+            token_texts=("so",),
+            text_offsets=(0,),
+            logprobs=(-1.0,),
+            top_logprobs=((),),
+            prompt_tokens=1,
+            finish_reason=None,
+        )
+        raise EngineFailed("it died")
+
+
+async def test_an_engine_that_dies_in_a_stream_ends_it_with_the_error(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        server.app.state.services = replace(server.app.state.services, completions=Dying())
+        answer = await server.http.post("/v1/completions", json={**ASKED, "stream": True})
+    first, last = pieces(answer.text)
+    assert json.loads(first)["choices"][0]["text"] == "so"
+    assert json.loads(last)["error"]["code"] == "engine_failed"
+
+
+class Watched:
+    def __init__(self, inner: PoolCompletions) -> None:
+        self.inner = inner
+        self.begun = asyncio.Event()
+
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+        async with aclosing(self.inner.stream(call)) as chunks:
+            async for chunk in chunks:
+                self.begun.set()
+                yield chunk
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_goes_away_ends_its_generation(stack: ServerStack, stream: bool) -> None:
+    async with serving(stack, seconds_per_step=0.001) as server:
+        body = json.dumps({**ASKED, "max_tokens": 30_000, "stream": stream}).encode()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/v1/completions",
+            "raw_path": b"/v1/completions",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
+            "scheme": "http",
+            "server": ("test", 80),
+            "client": ("test", 1),
+            "root_path": "",
+        }
+        gone = asyncio.Event()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_message: Any) -> None: ...
+
+        watched = Watched(server.app.state.services.completions)
+        server.app.state.services = replace(server.app.state.services, completions=watched)
+        answering = asyncio.ensure_future(server.app(scope, receive, send))
+        await asyncio.wait_for(watched.begun.wait(), 5)
+        assert server.pool._slots[0].load == 1
+        gone.set()
+        await asyncio.wait_for(answering, 5)
+        assert server.pool._slots[0].load == 0, "the engine no longer works on it"

@@ -1,0 +1,38 @@
+"""Cells and samples that failed are counted, named and never taken for answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.served import serving
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+TASKS = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
+
+
+async def test_failed_samples_are_counted_with_the_first_reason(stack: ServerStack) -> None:
+    async with serving(stack, max_model_len=55) as server:
+        sweep_id = await server.done(tasks=TASKS)
+        sweep = (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()
+        cells = (await server.http.get(f"/v1/sweeps/{sweep_id}/cells")).json()["data"]
+        failing = (await server.http.get(f"/v1/sweeps/{sweep_id}/cells?failures=true")).json()["data"]
+    assert sweep["request_counts"]["failed"] == 0
+    assert 0 < sweep["failed_samples"] < sweep["samples"]
+    assert sum(cell["failed_samples"] for cell in cells) == sweep["failed_samples"]
+    assert failing == [cell for cell in cells if cell["failed_samples"]]
+    assert all("55" in cell["sample_error"] for cell in failing)
+    assert [cell["sample_error"] for cell in cells if not cell["failed_samples"]] == [None] * (
+        len(cells) - len(failing)
+    )
+
+
+async def test_cells_without_any_answer_are_computed_anew_once_their_cause_is_gone(stack: ServerStack) -> None:
+    async with serving(stack, max_model_len=5) as server:
+        sweep_id = await server.done(tasks=TASKS)
+        sweep = (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()
+    assert sweep["failed_samples"] == sweep["samples"] > 0
+    async with serving(stack) as server:
+        again_id = await server.done(tasks=TASKS)
+        again = (await server.http.get(f"/v1/sweeps/{again_id}")).json()
+    assert (again["request_counts"]["reused"], again["failed_samples"]) == (0, 0)

@@ -1,0 +1,69 @@
+"""The engines over REST: their states, and an operator's retry of one that has failed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from api.auth.api_keys import KeyScope
+from api.http.change_notifier import ChangeNotifier
+from tests.api.served import serving
+from tests.worker.server_stack import ServerStack, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack: ServerStack) -> None:
+    model = stack.catalog.models["tiny"] / "config.json"
+    whole = model.read_bytes()
+    async with serving(stack) as server:
+        notifier = ChangeNotifier()
+        server.pool.watch(notifier.notify)
+        host = server.pool._slots[0].host
+        assert host is not None
+        model.unlink()  # so that no start succeeds
+        await host.close()
+        await until(notifier, lambda: server.pool._slots[0].state == "failed")
+        (failed,) = (await server.http.get("/v1/engines")).json()["data"]
+        assert (failed["id"], failed["object"], failed["state"]) == ("tiny:0", "engine", "failed")
+        assert failed["error"]
+        assert (await server.http.get("/readyz")).status_code == 503
+        model.write_bytes(whole)
+        answer = await server.http.post("/v1/engines/tiny/retry")
+        assert answer.status_code == 202
+        assert [(engine["id"], engine["state"]) for engine in answer.json()["data"]] == [("tiny:0", "starting")]
+        await until(notifier, lambda: server.pool._slots[0].state == "ready")
+        assert (await server.http.get("/readyz")).status_code == 200
+        sweep_id = await server.done()
+        assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["request_counts"]["failed"] == 0
+
+
+async def test_there_is_nothing_to_retry_of_a_ready_engine_or_an_unknown_model(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        ready = await server.http.post("/v1/engines/tiny/retry")
+        assert (ready.status_code, ready.json()["error"]["code"]) == (409, "conflict")
+        unknown = await server.http.post("/v1/engines/org/nope/retry")
+        assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "model")
+
+
+async def test_a_retry_is_for_admins(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        _, submitter = server.key(KeyScope.READ, KeyScope.SUBMIT)
+        _, admin = server.key(KeyScope.ADMIN)
+        refused = await server.http.post("/v1/engines/tiny/retry", headers=submitter)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert (await server.http.get("/v1/engines", headers=submitter)).status_code == 200
+        assert (await server.http.post("/v1/engines/tiny/retry", headers=admin)).status_code == 409
+
+
+async def test_a_completion_while_the_engine_starts_is_one_line_in_the_log(
+    stack: ServerStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(stack) as server:
+        server.pool._slots[0].host = None
+        with caplog.at_level(logging.INFO, logger="api"):
+            answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "Hello"})
+    assert answer.status_code == 503
+    (line,) = [record for record in caplog.records if "starting" in record.getMessage()]
+    assert (line.levelname, line.exc_info) == ("WARNING", None)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from api.routes.events import _follow
+from api.services import Services
+from tests.api.served import Server, serving
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+
+
+def read(text: str) -> list[dict[str, Any]]:
+    blocks = [block for block in text.split("\n\n") if block.strip() and not block.startswith(":")]
+    return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+
+
+async def events(server: Server, sweep_id: str, **headers: str) -> list[dict[str, Any]]:
+    answer = await server.http.get(f"/v1/sweeps/{sweep_id}/events", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return read(answer.text)
+
+
+async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        sweep = await server.submit()
+        seen = await events(server, sweep["id"])
+    assert [int(event["id"]) for event in seen] == list(range(1, len(seen) + 1))
+    assert seen[0]["event"] == "sweep.created"
+    assert seen[-1]["event"] == "sweep.completed"
+    assert sum(event["event"] == "cell.completed" for event in seen) == sweep["request_counts"]["total"]
+    last = json.loads(seen[-1]["data"])
+    assert last["status"] == "completed"
+    assert last["request_counts"]["completed"] == sweep["request_counts"]["total"]
+
+
+async def test_a_stream_goes_on_behind_the_last_event_id(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        sweep_id = await server.done()
+        whole = await events(server, sweep_id)
+        assert await events(server, sweep_id, **{"Last-Event-ID": "3"}) == whole[3:]
+        assert await events(server, sweep_id, **{"Last-Event-ID": str(len(whole))}) == []
+
+
+@pytest.mark.parametrize("bad", ["x", "-1", "1.5", "99999999999999999999999999x"])
+async def test_a_last_event_id_that_is_no_number_is_refused(stack: ServerStack, bad: str) -> None:
+    async with serving(stack, working=False) as server:
+        sweep = await server.submit()
+        answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": bad})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == "last-event-id"
+
+
+async def test_news_arrive_when_the_bell_rings_and_not_at_the_next_poll(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        sweep = await server.submit()
+        services: Services = server.app.state.services
+        stream = _follow(services, sweep["id"], 0)
+        assert (await anext(stream)).event == "sweep.created"
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
+        assert (await asyncio.wait_for(waiting, 5)).event == "sweep.cancelling"
+        await stream.aclose()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ampsweep.errors import UnsupportedModel
+from tests.api.served import serving
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_server_lives_and_its_engines_are_ready(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        assert (await server.http.get("/healthz")).json() == {"status": "ok"}
+        ready = await server.http.get("/readyz")
+    assert ready.status_code == 200
+    assert (ready.json()["missing"], ready.json()["unsupervised"]) == ([], [])
+    assert ready.json()["engines"] == [
+        {
+            "model": "tiny",
+            "engine": "fake",
+            "index": 0,
+            "state": "ready",
+            "error": None,
+            "failures": 0,
+            "supervised": True,
+        }
+    ]
+
+
+async def test_a_model_without_an_engine_makes_the_server_unready(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        seat = server.pool._slots[0]
+        seat.state, seat.error = "failed", UnsupportedModel("no MLP that can be steered")
+        ready = await server.http.get("/readyz")
+        assert (await server.http.get("/healthz")).status_code == 200
+    assert ready.status_code == 503
+    assert ready.json()["engines"][0]["error"] == "no MLP that can be steered"
+
+
+async def test_an_engine_without_a_supervisor_makes_the_server_unready(stack: ServerStack) -> None:
+    async with serving(stack, count=2) as server:
+        (task, _) = [supervisor._task for supervisor in server.pool._supervisors]
+        assert task is not None
+        task.cancel()
+        await asyncio.wait([task])
+        ready = await server.http.get("/readyz")
+        assert (await server.http.get("/healthz")).status_code == 200
+        assert ready.status_code == 503
+        assert (ready.json()["missing"], ready.json()["unsupervised"]) == ([], ["tiny"])
+        assert (await server.http.post("/v1/engines/tiny/retry")).status_code == 202
+        await server.pool.ready()
+        assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_models_and_neuron_sets_are_listed(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        models = (await server.http.get("/v1/models")).json()
+        assert [(model["id"], model["object"]) for model in models["data"]] == [("tiny", "model")]
+        assert (await server.http.get("/v1/models/tiny")).json() == models["data"][0]
+        assert (await server.http.get("/v1/neuron-sets")).json()["data"] == []
+        await server.done()
+        (listed,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        got = (await server.http.get(f"/v1/neuron-sets/{listed['id']}")).json()
+        assert {key: value for key, value in got.items() if key != "by_layer"} == listed
+    assert set(listed["languages"]) == {"en", "fr", "tr"}
+    assert (listed["object"], listed["method"], listed["corpus"]) == ("neuron_set", "lape", "atlas")

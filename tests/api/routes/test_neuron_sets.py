@@ -1,0 +1,231 @@
+"""Neuron sets over HTTP: brought in, identified, looked at, a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.served import Server, serving
+from tests.worker.server_stack import SPEC, ServerStack
+
+pytestmark = pytest.mark.anyio
+
+KNOWN = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
+METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
+
+
+async def found(server: Server, neuron_set_id: str) -> dict[str, Any]:
+    """Wait for the end of an identification."""
+    finder: Any = server.app.state.services.neuron_maker
+    await asyncio.wait_for(asyncio.gather(*finder._tasks.values()), 30)
+    body: dict[str, Any] = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
+    return body
+
+
+async def test_known_neurons_are_brought_in_and_read_back(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        made = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        again = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        path = f"/v1/neuron-sets/{made.json()['id']}"
+        plain = (await server.http.get(path)).json()
+        full = (await server.http.get(path, params={"include": "neurons"})).json()
+    assert (made.status_code, again.status_code) == (201, 201)
+    assert again.json() == made.json()
+    assert (plain["status"], plain["method"], plain["languages"]) == ("completed", "imported", {"fr": 3, "tr": 0})
+    assert plain["warnings"] == [], "nobody knows what an imported set compared"
+    assert plain["by_layer"] == {"fr": [2, 0, 0, 1], "tr": [0, 0, 0, 0]}
+    assert "neurons" not in plain
+    assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
+
+
+async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: ServerStack, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
+    (other / "model.safetensors").write_bytes(b"other weights")
+    offered = {**stack.catalog.models, "other": other, "same": stack.catalog.models["tiny"]}
+    stack = replace(stack, catalog=replace(stack.catalog, models=offered))
+    async with serving(stack, working=False) as server:
+        ids = {}
+        for model in ("tiny", "other"):
+            answer = await server.http.post("/v1/neuron-sets", json={**KNOWN, "model": model})
+            ids[model] = answer.json()["id"]
+        listed = {}
+        for model in ("tiny", "same", "other"):
+            answer = await server.http.get("/v1/neuron-sets", params={"model": model})
+            listed[model] = [each["id"] for each in answer.json()["data"]]
+        nobody = await server.http.get("/v1/neuron-sets", params={"model": "nobody"})
+    assert listed == {"tiny": [ids["tiny"]], "same": [ids["tiny"]], "other": [ids["other"]]}
+    assert nobody.status_code == 422
+    assert (nobody.json()["error"]["code"], nobody.json()["error"]["param"]) == ("unknown_name", "model")
+
+
+async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
+        asked = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
+        steering = {"languages": ["fr"], "op": "scale", "factor": 2}
+        unsteered = {name: value for name, value in asked.items() if name != "neurons"}
+        plain = await server.http.post("/v1/completions", json=unsteered)
+        steered = await server.http.post("/v1/completions", json={**asked, "intervention": steering})
+        nobody = await server.http.post("/v1/completions", json={**asked, "intervention": {**steering, "patch": "max"}})
+        await server.done(neurons={"id": neurons}, interventions={"languages": ["fr"], "op": "scale", "factors": [2.0]})
+    assert plain.json()["choices"] != steered.json()["choices"]
+    assert nobody.status_code == 400, "it has no patch values"
+
+
+async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        asked = await server.http.post("/v1/neuron-sets", json=METHOD)
+        assert asked.status_code == 202
+        assert asked.json()["status"] == "in_progress"
+        assert "lape compares languages, and 3 (en, fr, tr) are few" in asked.json()["warnings"][0]
+        neuron_set_id = asked.json()["id"]
+        assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"] == neuron_set_id
+        done = await found(server, neuron_set_id)
+        assert (done["status"], done["method"], set(done["languages"])) == ("completed", "lape", {"en", "fr", "tr"})
+        assert done["warnings"] == asked.json()["warnings"]
+        assert {language: sum(counts) for language, counts in done["by_layer"].items()} == done["languages"]
+        again = await server.http.post("/v1/neuron-sets", json=METHOD)
+        assert (again.status_code, again.json()["id"]) == (201, neuron_set_id)
+        await server.done()
+        assert len((await server.http.get("/v1/neuron-sets")).json()["data"]) == 1, "a sweep takes the same set"
+
+
+async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack: ServerStack) -> None:
+    async with serving(stack, fail_on="e") as server:
+        neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+        failed = await found(server, neuron_set_id)
+        assert failed["status"] == "failed"
+        assert "fails on this text" in failed["error"]
+        engine: Any = server.pool._slots[0].host
+        engine._engine._fail_on = None
+        assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"
+        assert (await found(server, neuron_set_id))["status"] == "completed"
+
+
+async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(stack: ServerStack) -> None:
+    async with serving(stack, working=False, fail_on="e") as first, serving(stack, working=False) as second:
+        finder: Any = first.app.state.services.neuron_maker
+        find, waiting = finder._pool.find_neurons, asyncio.Event()
+
+        async def when_told(model: str, ref: Any) -> None:
+            await waiting.wait()
+            await find(model, ref)
+
+        finder._pool.find_neurons = when_told
+        neuron_set_id = (await first.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+        path = f"/v1/neuron-sets/{neuron_set_id}"
+        assert (await second.http.get(path)).json()["status"] == "in_progress"
+        again = await second.http.post("/v1/neuron-sets", json=METHOD)
+        assert (again.status_code, again.json()["status"]) == (202, "in_progress")
+        assert second.app.state.services.neuron_maker._tasks == {}, "it is not searched for twice"
+        waiting.set()
+        failed = await found(first, neuron_set_id)
+        assert failed["status"] == "failed"
+        assert (await second.http.get(path)).json() == failed
+        await second.http.post("/v1/neuron-sets", json=METHOD)
+        assert (await found(second, neuron_set_id))["status"] == "completed"
+        assert (await first.http.get(path)).json()["status"] == "completed"
+        assert stack.identifications.get(neuron_set_id) is None
+
+
+async def test_a_server_that_stops_says_that_its_identification_ended(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        finder: Any = server.app.state.services.neuron_maker
+        finder._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
+        neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+    async with serving(stack, working=False) as server:
+        after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
+    assert (after["status"], after["error"]) == ("failed", "the server was stopped; ask again")
+
+
+async def test_too_many_identifications_wait(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        finder: Any = server.app.state.services.neuron_maker
+        waiting = asyncio.Event()
+        finder._pool.find_neurons = lambda _model, _ref: waiting.wait()
+        answers = []
+        for seed in range(17):
+            neurons = {**METHOD["neurons"], "method": "random", "seed": seed}
+            answers.append(await server.http.post("/v1/neuron-sets", json={**METHOD, "neurons": neurons}))
+        waiting.set()
+    assert [answer.status_code for answer in answers] == [202] * 16 + [503]
+    assert answers[-1].headers["retry-after"]
+
+
+async def test_lists_come_a_page_at_a_time(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        made = []
+        for index in range(5):
+            body = {"model": "tiny", "neurons": {"fr": {"0": [index]}}}
+            made.append((await server.http.post("/v1/neuron-sets", json=body)).json()["id"])
+        seen: list[str] = []
+        page: dict[str, Any] = {"has_more": True, "last_id": None}
+        while page["has_more"]:
+            params = {"limit": 2, **({"after": page["last_id"]} if seen else {})}
+            page = (await server.http.get("/v1/neuron-sets", params=params)).json()
+            seen += [one["id"] for one in page["data"]]
+            assert page["first_id"] == page["data"][0]["id"]
+        lost = await server.http.get("/v1/neuron-sets", params={"after": "ns_nope"})
+    assert sorted(seen) == sorted(made)
+    assert (lost.status_code, lost.json()["error"]["param"]) == (404, "after")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "param"),
+    [
+        ("model", "nope", "model"),
+        ("neurons", {}, "neurons"),
+        ("neurons", [], "neurons"),
+        ("neurons.fr", [1], "neurons.fr"),
+        ("neurons.fr.0", "1", "neurons.fr.0"),
+        ("neurons.fr.0", [32], "neurons.fr.0"),
+        ("neurons.fr.0", [-1], "neurons.fr.0.0"),
+        ("neurons.fr.0", [1.0], "neurons.fr.0.0"),
+        ("neurons.fr.0", [7, *range(32), 9], "neurons.fr.0"),
+        ("neurons.fr.4", [1], "neurons.fr.4"),
+        ("neurons.fr.x", [1], "neurons.fr"),
+        ("neurons.fr.00", [1], "neurons.fr"),
+        ("neurons.method", "lape", "neurons"),
+        ("wat", 1, "wat"),
+    ],
+)
+async def test_wrong_neurons_are_refused_by_name(stack: ServerStack, path: str, value: Any, param: str) -> None:
+    body: Any = copy.deepcopy(KNOWN)
+    *parents, last = path.split(".")
+    inner = body
+    for step in parents:
+        inner = inner[step]
+    inner[last] = value
+    async with serving(stack, working=False) as server:
+        refused = await server.http.post("/v1/neuron-sets", json=body)
+        listed = (await server.http.get("/v1/neuron-sets")).json()["data"]
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["error"]["param"].startswith(param)
+    assert listed == []
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"languages": ["en", "xx"]}, "neurons.languages"),
+        ({"corpus": "nope"}, "neurons.corpus"),
+        ({"languages": ["en"]}, "neurons.languages"),
+        ({"languages": ["en"], "method": "random"}, "neurons.languages"),
+    ],
+)
+async def test_a_wrong_search_is_refused_before_it_begins(
+    stack: ServerStack, change: dict[str, Any], param: str
+) -> None:
+    async with serving(stack, working=False) as server:
+        body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}
+        refused = await server.http.post("/v1/neuron-sets", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"].startswith(param)

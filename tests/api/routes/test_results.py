@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_pieces
+from jobs.results.retention import tidy
+from jobs.storage.local import LocalStorage
+from jobs.storage.protocol import StoredFile
+from tests.api.served import serving
+from tests.object_store import give_credentials, object_store
+from tests.worker.server_stack import ServerStack
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_results_and_summary_are_a_conflict_before_the_end(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        sweep = await server.submit()
+        for noun in ("results", "summary", "summary?format=csv"):
+            answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/{noun}")
+            assert answer.status_code == 409
+            assert answer.json()["error"]["code"] == "conflict"
+            assert "in_progress" in answer.json()["error"]["message"]
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerStack]:
+    """A server whose results lie in a folder, or in a bucket."""
+    if request.param == "folder":
+        yield ServerStack.build(tmp_path)
+        return
+    give_credentials(monkeypatch)
+    with object_store() as store:
+        store.bucket("ampsweep")
+        yield ServerStack.build(tmp_path, published=store.address("ampsweep", "tests"))
+
+
+async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        whole = await server.http.get(path)
+        part = await server.http.get(path, headers={"Range": "bytes=0-3"})
+        beyond = await server.http.get(path, headers={"Range": f"bytes={len(whole.content)}-"})
+    assert pq.read_table(io.BytesIO(whole.content)).num_rows > 0
+    assert whole.headers["etag"]
+    assert (part.status_code, part.content) == (206, b"PAR1")
+    assert beyond.status_code == 416
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
+
+
+async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        whole = (await server.http.get(path)).content
+        ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
+        for asked, (start, end) in ranges.items():
+            part = await server.http.get(path, headers={"Range": asked})
+            assert (part.status_code, part.content) == (206, whole[start:end]), asked
+            first = start % len(whole)
+            last = first + len(part.content) - 1
+            assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+            assert int(part.headers["content-length"]) == len(part.content)
+
+
+async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        whole = await server.http.get(path)
+        for asked in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
+            answer = await server.http.get(path, headers={"Range": asked})
+            assert (answer.status_code, answer.content) == (200, whole.content), asked
+            assert "content-range" not in answer.headers
+
+
+async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        etag = (await server.http.get(path)).headers["etag"]
+        known = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
+        changed = await server.http.get(path, headers={"If-None-Match": '"other"'})
+        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert changed.status_code == 200
+    assert (same.status_code, same.content) == (206, b"PAR1")
+    assert other.status_code == 200
+
+
+async def test_the_summary_comes_in_three_forms(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/summary"
+        as_json = (await server.http.get(path)).json()
+        as_csv = await server.http.get(path, params={"format": "csv"})
+        as_parquet = await server.http.get(path, params={"format": "parquet"})
+        neither = await server.http.get(path, params={"format": "xml"})
+    table = pq.read_table(io.BytesIO(as_parquet.content))
+    assert len(as_json["rows"]) == table.num_rows == len(as_csv.text.strip().splitlines()) - 1
+    assert {row["target_language"] for row in as_json["rows"]} == {"fr", "tr"}
+    assert as_json["best_factors"]
+    assert neither.status_code == 422
+    assert neither.json()["error"]["param"] == "format"
+
+
+async def test_the_samples_come_in_the_form_that_is_asked_for(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        answers = {
+            form: await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+            for form in (PARQUET, ARROW, CSV, JSON)
+        }
+    table = pq.read_table(io.BytesIO(answers[PARQUET].content))
+    rows = table.to_pylist()
+    assert len(rows) > 1
+    for form, answer in answers.items():
+        assert answer.headers["content-type"].partition(";")[0] == form
+    assert (
+        pa.ipc.open_stream(answers[ARROW].content)
+        .read_all()
+        .replace_schema_metadata()
+        .equals(table.replace_schema_metadata())
+    )
+    assert answers[JSON].json() == {"object": "list", "data": rows}
+    from_csv = list(csv.DictReader(io.StringIO(answers[CSV].text)))
+    assert [row["doc_id"] for row in from_csv] == [row["doc_id"] for row in rows]
+    assert [json.loads(row["logprobs"]) for row in from_csv] == [row["logprobs"] for row in rows]
+    assert len({answer.headers["etag"] for answer in answers.values()}) == 4
+
+
+@pytest.mark.parametrize("noun", ["results", "summary"])
+@pytest.mark.parametrize("form", [ARROW, CSV, JSON])
+async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: ServerStack, noun: str, form: str) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/{noun}"
+        plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+        packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
+        refused = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "gzip;q=0"})
+        etag = packed.headers["etag"]
+        known = await server.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
+        plainly = await server.http.get(
+            path, headers={"Accept": form, "If-None-Match": etag, "Accept-Encoding": "identity"}
+        )
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in {**plain.headers, **refused.headers}
+    assert packed.content == plain.content == refused.content
+    assert (known.status_code, known.content) == (304, b"")
+    assert plainly.status_code == 200, "another encoding is another answer"
+    assert "Accept-Encoding" in plain.headers["vary"]
+
+
+async def test_a_form_that_is_not_there_is_refused(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        refused = await server.http.get(path, headers={"Accept": "application/xml"})
+        any_form = await server.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (406, "not_acceptable")
+    assert any_form.headers["content-type"] == PARQUET
+
+
+async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        path = f"/v1/sweeps/{await server.done()}/results"
+        etag = (await server.http.get(path)).headers["etag"]
+        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+        known = await server.http.get(path, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content) == (206, b"PAR1")
+    assert other.status_code == 200
+    assert known.status_code == 304
+
+
+async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.5, math.inf, math.nan], "b": [[1.0], [math.nan], None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    file = StoredFile(storage=LocalStorage(tmp_path), name="t.parquet")
+    rows = json.loads(b"".join(table_pieces(file, JSON)), parse_constant=pytest.fail)["data"]
+    assert rows == [{"a": 1.5, "b": [1.0]}, {"a": None, "b": [None]}, {"a": None, "b": None}]
+    pq.write_table(table.slice(0, 0), tmp_path / "t.parquet")
+    assert json.loads(b"".join(table_pieces(file, JSON)))["data"] == []
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
+async def test_damaged_results_are_never_served_but_put_together_again(tmp_path: Path, damage: str) -> None:
+    stack = ServerStack.build(tmp_path)
+    async with serving(stack) as server:
+        sweep_id = await server.done()
+        url = f"/v1/sweeps/{sweep_id}/results"
+        whole = (await server.http.get(url)).content
+        path = tmp_path / "results" / "sweeps" / sweep_id / "results.1.parquet"
+        path.unlink()
+        if damage == "changed":
+            path.write_bytes(whole[:-1] + b"?")
+        if damage == "cells too":
+            for cell in (tmp_path / "results" / "cells").iterdir():
+                cell.write_bytes(b"?")
+        refused = await server.http.get(url)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert "put together again" in refused.json()["error"]["message"]
+        await server.ended(sweep_id)
+        again = await server.http.get(url)
+        assert again.status_code == 200
+        assert pq.read_table(io.BytesIO(again.content)).equals(pq.read_table(io.BytesIO(whole)))
+
+
+async def test_expired_results_are_not_found(tmp_path: Path) -> None:
+    stack = ServerStack.build(tmp_path)
+    async with serving(stack) as server:
+        sweep_id = await server.done()
+        ended = stack.store.get_sweep(sweep_id).ended_at
+        assert ended is not None
+        assert tidy(stack.store, stack.results, unfinished_after=60, ended_before=ended + 1) > 0
+        gone = await server.http.get(f"/v1/sweeps/{sweep_id}/results")
+        assert gone.status_code == 404
+        assert "expired" in gone.json()["error"]["message"]
+        assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["expired_at"] is not None
+        again = await server.submit()
+        assert again["request_counts"]["reused"] == 0

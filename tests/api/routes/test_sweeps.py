@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.auth.api_keys import KeyScope
+from jobs.clock import SystemClock
+from jobs.store.ids import RandomIds
+from jobs.store.sql import SqlStore
+from tests.api.served import serving
+from tests.jobs.cluster import write_jsonl
+from tests.worker.server_stack import SPEC, ServerStack
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        sent = await server.submit()
+        assert sent["object"] == "sweep"
+        assert sent["status"] == "in_progress"
+        assert sent["spec"]["tasks"][0]["name"] == "lss"
+        await server.ended(sent["id"])
+        got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
+    assert got["status"] == "completed"
+    assert got["request_counts"] == {**sent["request_counts"], "completed": got["request_counts"]["total"]}
+    assert got["ended_at"] >= got["created_at"]
+
+
+async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path: Path) -> None:
+    assert stack.catalog.atlas is not None
+    folder = Path(shutil.copytree(stack.catalog.atlas, tmp_path / "atlas"))
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
+    del rows[0]["object"]["fr"]
+    write_jsonl(folder / "facts.jsonl", rows)
+    stack = replace(stack, catalog=replace(stack.catalog, atlas=folder))
+    async with serving(stack, working=False) as server:
+        sent = await server.submit()
+        got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
+    assert got["warnings"] == sent["warnings"]
+    shared = f"of {len(rows)} facts {len(rows) - 1} are in all of the languages en, fr, tr; these are asked"
+    assert f"tasks.0: lss: {shared}" in got["warnings"]
+
+
+async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = tmp_path_factory.mktemp("server")
+    store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock(), RandomIds())
+    async with serving(ServerStack.build(data, store=store)) as server:
+        sweep_id = await server.done()
+        assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["status"] == "completed"
+    store.close()
+
+
+async def test_submission_does_not_wait_for_the_work(stack: ServerStack) -> None:
+    async with serving(stack, seconds_per_step=60) as server:
+        begun = time.perf_counter()
+        await server.submit()
+        assert time.perf_counter() - begun < 5
+
+
+async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        headers = {"Idempotency-Key": "k1"}
+        first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        other = await server.http.post("/v1/sweeps", json={**SPEC, "seed": 1}, headers=headers)
+        assert again.status_code == 201
+        assert again.json()["id"] == first.json()["id"]
+        assert other.status_code == 422
+        assert other.json()["error"]["param"] == "Idempotency-Key"
+        assert len((await server.http.get("/v1/sweeps")).json()["data"]) == 1
+
+
+async def test_the_first_answer_comes_again_whatever_has_happened_since(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        for key, name in (("k1", "fresh"), ("k2", "all of it computed before")):
+            body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
+            first = await server.http.post("/v1/sweeps", json=body, headers=headers)
+            await server.ended(first.json()["id"])
+            again = await server.http.post("/v1/sweeps", json=body, headers=headers)
+            now = await server.http.get(f"/v1/sweeps/{first.json()['id']}")
+            assert (again.status_code, again.content) == (201, first.content)
+            assert now.json()["status"] == "completed"
+
+
+async def test_the_first_answer_comes_again_where_the_sweep_could_not_be_planned_any_more(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        headers = {"Idempotency-Key": "k1"}
+        first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        (stack.catalog.models["tiny"] / "config.json").unlink()
+        new = await server.http.post("/v1/sweeps", json=SPEC)
+        assert new.status_code >= 400, "the model's folder is damaged"
+        again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        assert (again.status_code, again.content) == (201, first.content)
+        other = await server.http.post("/v1/sweeps", json={**SPEC, "seed": 1}, headers=headers)
+        assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
+
+
+async def test_a_key_whose_first_request_runs_is_a_conflict(stack: ServerStack) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+    create = stack.store.create_sweep
+
+    def slow(**arguments: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(10)
+        return create(**arguments)
+
+    stack.store.create_sweep = slow  # type: ignore[method-assign]
+    async with serving(stack, working=False) as server:
+        headers = {"Idempotency-Key": "k1"}
+        first = asyncio.ensure_future(server.http.post("/v1/sweeps", json=SPEC, headers=headers))
+        await asyncio.to_thread(begun.wait, 10)
+        running = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+        may_go_on.set()
+        assert (await first).status_code == 201
+        again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
+    assert (running.status_code, running.json()["error"]["code"]) == (409, "idempotency_running")
+    assert running.headers["retry-after"] == "1"
+    assert again.content == (await first).content
+
+
+async def test_a_key_is_its_callers_alone(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        ids = []
+        for _ in range(2):
+            _, headers = server.key(KeyScope.SUBMIT)
+            answer = await server.http.post("/v1/sweeps", json=SPEC, headers={**headers, "Idempotency-Key": "k1"})
+            ids.append(answer.json()["id"])
+    assert ids[0] != ids[1]
+
+
+async def test_a_sweep_is_its_owners_and_an_admins_to_decide_about(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        key, owner = server.key(KeyScope.SUBMIT)
+        _, other = server.key(KeyScope.SUBMIT, KeyScope.READ)
+        _, admin = server.key(KeyScope.ADMIN)
+        sweep = (await server.http.post("/v1/sweeps", json=SPEC, headers=owner)).json()
+        assert sweep["owner"] == key.id
+        for what in ("pause", "resume", "cancel"):
+            refused = await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=other)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert (await server.http.get(f"/v1/sweeps/{sweep['id']}", headers=other)).json()["status"] == "in_progress"
+        for headers, what in ((owner, "pause"), (admin, "resume"), (owner, "cancel")):
+            assert (await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=headers)).status_code == 200
+
+
+async def test_cells_computed_before_are_reused(stack: ServerStack) -> None:
+    async with serving(stack) as server:
+        await server.done()
+        again = await server.submit(name="again")
+        assert again["request_counts"]["reused"] == again["request_counts"]["total"]
+
+
+async def test_sweeps_are_listed_newest_first_a_page_at_a_time(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        ids = [(await server.submit(seed=seed))["id"] for seed in range(3)]
+        first = (await server.http.get("/v1/sweeps", params={"limit": 2})).json()
+        assert [sweep["id"] for sweep in first["data"]] == [ids[2], ids[1]]
+        assert (first["object"], first["first_id"], first["last_id"], first["has_more"]) == (
+            "list",
+            ids[2],
+            ids[1],
+            True,
+        )
+        rest = (await server.http.get("/v1/sweeps", params={"limit": 2, "after": first["last_id"]})).json()
+        assert [sweep["id"] for sweep in rest["data"]] == [ids[0]]
+        assert rest["has_more"] is False
+        assert (await server.http.get("/v1/sweeps", params={"after": "sweep_nope"})).status_code == 404
+
+
+async def test_an_empty_list_has_no_ids(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        listed = (await server.http.get("/v1/sweeps")).json()
+    assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+
+
+async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        sweep = await server.submit()
+        path = f"/v1/sweeps/{sweep['id']}/cells"
+        cells: list[dict[str, Any]] = []
+        more, after = True, None
+        while more:
+            page = (await server.http.get(path, params={"limit": 3, **({"after": after} if after else {})})).json()
+            cells += page["data"]
+            more, after = page["has_more"], page["last_id"]
+    assert len(cells) == sweep["request_counts"]["total"]
+    assert cells[0]["intervention"] is None, "the unsteered baseline is always a cell"
+    assert cells[0]["status"] == "pending"
+    assert cells[1]["intervention"]["op"] == "scale"
+
+
+async def test_a_sweep_is_cancelled_and_only_once_it_has_not_ended(stack: ServerStack) -> None:
+    async with serving(stack, seconds_per_step=60) as server:
+        sweep = await server.submit()
+        answer = await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
+        assert answer.status_code == 200
+        assert answer.json()["status"] in ("cancelling", "cancelled")
+        await server.ended(sweep["id"])
+        assert (await server.http.get(f"/v1/sweeps/{sweep['id']}")).json()["status"] == "cancelled"
+        again = await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "conflict"
+
+
+@pytest.mark.parametrize("path", ["", "/cells", "/events", "/results", "/summary"])
+async def test_an_unknown_sweep_is_not_found(stack: ServerStack, path: str) -> None:
+    async with serving(stack, working=False) as server:
+        answer = await server.http.get(f"/v1/sweeps/sweep_nope{path}")
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "not_found"
+        assert (await server.http.post("/v1/sweeps/sweep_nope/cancel")).status_code == 404
+
+
+def _spec(path: str, value: Any) -> dict[str, Any]:
+    spec = copy.deepcopy(SPEC)
+    *parents, last = path.split(".")
+    inner: Any = spec
+    for step in parents:
+        inner = inner[int(step) if step.isdigit() else step]
+    inner[last] = value
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("model", "nope", "known: tiny"),
+        ("model", 3, "string"),
+        ("neurons.method", "guess", "lape"),
+        ("neurons.corpus", "nope", "known: atlas"),
+        ("interventions.op", "twist", "scale"),
+        ("interventions.factors", [], "at least 1"),
+        ("interventions.wat", 1, "unknown key"),
+        ("wat", 1, "unknown key"),
+        ("tasks.0.name", "nope", "include, lm_eval:NAME, lss, perplexity"),
+        ("seed", -1, "greater"),
+    ],
+)
+async def test_a_bad_spec_is_told_by_its_field(stack: ServerStack, path: str, value: Any, says: str) -> None:
+    async with serving(stack, working=False) as server:
+        answer = await server.http.post("/v1/sweeps", json=_spec(path, value))
+    error = answer.json()["error"]
+    assert answer.status_code == 422, answer.text
+    assert error["param"] == path
+    assert says in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+async def test_an_unknown_language_is_told_with_those_known(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        for path in ("interventions.languages", "tasks.0.languages"):
+            answer = await server.http.post("/v1/sweeps", json=_spec(path, ["en", "xx"]))
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (422, "unknown_name")
+            assert error["param"].startswith(path)
+            assert "fr" in error["message"].partition("known: ")[2]
+
+
+async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        path = f"/v1/sweeps/{(await server.submit())['id']}"
+        assert (await server.http.post(f"{path}/pause")).json()["status"] == "paused"
+        assert (await server.http.get(path)).json()["status"] == "paused"
+        assert (await server.http.post(f"{path}/resume")).json()["status"] == "in_progress"
+        await server.http.post(f"{path}/cancel")
+        refused = await server.http.post(f"{path}/resume")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_priority_and_sender_are_kept_with_the_sweep(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        sent = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 7})
+        assert sent.json()["priority"] == 7
+        assert stack.store.get_sweep(sent.json()["id"]).owner == "local"
+        refused = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 1000})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "priority")

@@ -1,0 +1,296 @@
+"""The web page: what it is made of, who may load it, and what a browser does with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.auth.api_keys import KeyScope
+from api.auth.authentication import ALWAYS_OPEN
+from api.routes.webui import PAGE_PATHS
+from jobs.results.schema import SUMMARY
+from tests.api.browser import Browser, browser
+from tests.api.http_thread import in_a_thread
+from tests.api.served import serving
+from tests.worker.server_stack import SPEC, ServerStack
+
+FOLDER = Path("api/webui")
+
+LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
+    [lane.dataset.language, ...['.text', 'footer'].map((part) => lane.querySelector(part).textContent)])"""
+
+
+@pytest.mark.anyio
+async def test_it_comes_in_parts_that_run_nothing_but_themselves(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        for path in PAGE_PATHS:
+            answer = await server.http.get(path)
+            assert answer.status_code == 200, path
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+        index = (await server.http.get("/")).text
+        assert not re.search(r"<script(?! type=\"module\" src)|<style| on\w+=", index), (
+            "nothing stands in the page itself"
+        )
+        assert (await server.http.get("/page/nothing.js")).status_code == 404
+
+
+def test_it_names_no_part_that_is_not_there_and_no_other_server() -> None:
+    parts = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert {path for path in PAGE_PATHS if path != "/"} == {f"/page/{name}" for name in parts}
+    for name, text in parts.items():
+        for other in re.findall(r"(?:from \"\./|\"page/)([\w.]+)\"", text):
+            assert other in parts, f"{name} names {other}"
+        assert set(re.findall(r"https?://[^\"'\s]+", text)) <= {"http://www.w3.org/2000/svg"}, name
+
+
+@pytest.mark.anyio
+async def test_a_server_with_keys_shows_it_to_those_with_one(stack: ServerStack) -> None:
+    async with serving(stack, working=False) as server:
+        _, reads = server.key(KeyScope.READ)
+        assert (await server.http.get("/")).status_code == 401
+        assert (await server.http.get("/", headers=reads)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_it_can_be_open_to_anybody_and_nothing_else_is(stack: ServerStack) -> None:
+    async with serving(stack, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
+        server.key(KeyScope.READ)
+        for path in PAGE_PATHS:
+            assert (await server.http.get(path)).status_code == 200, path
+        for path in ("/page/", "/page/x.js", "/v1/models", "/v1/sweeps", "/metrics"):
+            assert (await server.http.get(path)).status_code == 401, path
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Browser]:
+    with browser() as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(opened: Browser) -> Browser:
+    """The tab without an earlier test's page, which goes on asking a server that is gone, and its complaints."""
+    opened.open("about:blank")
+    opened.complaints.clear()
+    return opened
+
+
+def send(tab: Browser, url: str, **changes: str) -> None:
+    """Open the list of sweeps and send one from it."""
+    tab.open(f"{url}/#sweeps")
+    tab.until("document.querySelector('.new textarea')")
+    tab.fill(".new textarea", json.dumps({**SPEC, **changes}))
+    tab.click(".new button")
+
+
+def complete(url: str, body: dict[str, Any]) -> str:
+    text: str = httpx.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"]
+    return text
+
+
+@pytest.mark.processes
+def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(stack) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[name=corpus]')")
+        tab.fill(".languages input[name=codes]", "en, fr, tr")
+        tab.click(".languages button")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.fill("textarea[name=prompt]", "<b>One</b> & two")
+        tab.click("input[name=random]")
+        tab.click("button.main")
+        tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
+        shown = tab.run(LANES)
+        (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
+        asked = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
+        for at, (language, text, note) in enumerate(shown):
+            intervention = {
+                "languages": [language],
+                "op": "set",
+                "factor": 3,
+                "selection": [None, "random"][1 - at % 2],
+            }
+            steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
+            assert text == complete(url, asked | steered).lstrip(), language
+            assert note.startswith("40 tokens in ")
+            assert note.endswith(f", by {neurons['id']}") is bool(language)
+        steered_to = [language for language, _, _ in shown]
+        known = [code for code, count in neurons["languages"].items() if count and code != "en"]
+        assert steered_to == ["", *[code for code in known for _ in range(2)]]
+        said = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
+        assert said["prompt"] == asked["prompt"]
+        assert said["intervention"]["languages"] == steered_to[1:2]
+    assert tab.complaints == []
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("metric", "higher_is_better", "delta", "colour"),
+    [
+        ("accuracy", True, 0.1, "up"),
+        ("accuracy", True, -0.1, "down"),
+        ("nll", False, -0.1, "up"),
+        ("perplexity", False, 0.1, "down"),
+        ("length", None, 0.1, "neutral"),
+    ],
+)
+def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
+    stack: ServerStack, tab: Browser, metric: str, higher_is_better: bool | None, delta: float, colour: str
+) -> None:
+    row = {
+        **dict.fromkeys(SUMMARY.names),
+        "task": "xcopa",
+        "metric": metric,
+        "data_language": "fr",
+        "target_language": "fr",
+        "op": "set",
+        "factor": 2.0,
+        "layers": "all",
+        "n": 40,
+        "value": 2.5,
+        "ci_low": 2.4,
+        "ci_high": 2.6,
+        "delta": delta,
+        "delta_ci_low": delta - 0.05,
+        "delta_ci_high": delta + 0.05,
+        "higher_is_better": higher_is_better,
+    }
+    with in_a_thread(stack) as (url, _):
+        tab.open(url)
+        cell = tab.run(
+            "import('/page/heat_maps.js').then(({heatMaps}) => {"
+            f"  const [, map] = heatMaps([{json.dumps(row)}]);"
+            "  const cell = map.querySelector('tbody td');"
+            "  return [cell.className, cell.title, map.querySelector('caption').textContent];})"
+        )
+    difference = f"{delta:+.3f} (95 % {delta - 0.05:.3f} to {delta + 0.05:.3f})"
+    assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); to unsteered {difference}; 40 items"]
+    assert "difference to the unsteered model" in cell[2]
+
+
+@pytest.mark.processes
+def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_be_chosen(
+    stack: ServerStack, tab: Browser
+) -> None:
+    with in_a_thread(stack) as (url, _):
+        first, second = (
+            httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
+            for index in (1, 2)
+        )
+        tab.open(f"{url}/#steer")
+        tab.complaints.clear()  # those of an earlier test's page, whose server is gone
+        tab.until("document.querySelector('.languages .error')")
+        assert "choose one" in tab.run("document.querySelector('.languages .error').textContent")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == ""
+        tab.fill("select[name=neurons]", second)
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        httpx.put(f"{url}/v1/models/tiny/default-neuron-set", json={"neuron_set": first}).raise_for_status()
+        tab.open(f"{url}/?#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == first
+    assert tab.complaints == []
+
+
+@pytest.mark.processes
+def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(stack) as (url, _):
+        send(tab, url, name="<i>mine</i>")
+        tab.until("document.querySelector('.map td')")
+        sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
+        assert tab.run("document.querySelector('main h2').textContent") == "<i>mine</i>"
+        assert tab.run("document.querySelector('.status').textContent") == "completed"
+        warnings = httpx.get(f"{url}/v1/sweeps/{sweep_id}").json()["warnings"]
+        assert tab.run("[...document.querySelectorAll('.warning')].map((each) => each.textContent)") == warnings
+        tab.fill("select[name=shape]", "scale 2")
+        tab.fill("select[name=selection]", "random")
+        rows = httpx.get(f"{url}/v1/sweeps/{sweep_id}/summary").json()["rows"]
+        wanted = {
+            row["target_language"]: f"{row['value']:.2f}"
+            for row in rows
+            if (row["metric"], row["factor"], row["selection"]) == ("lss", 2.0, "random")
+        }
+        shown = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
+        assert shown == [wanted[target] for target in sorted(wanted)]
+        colours = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.className)")
+        assert colours == ["up" if float(value) >= 0.5 else "down" for value in shown]
+        assert "0.5" in tab.run("document.querySelector('.map caption').textContent")
+        tab.run("location.hash = 'sweeps'")
+        tab.until("document.querySelector('.sweeps tbody a')")
+        assert tab.run("document.querySelector('.sweeps tbody a').textContent") == "<i>mine</i>"
+    assert tab.complaints == []
+
+
+@pytest.mark.processes
+def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browser) -> None:
+    with in_a_thread(stack, working=False) as (url, _):
+        sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
+        tab.open(f"{url}/#sweeps/{sweep['id']}")
+        for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
+            tab.until(f"document.querySelector('main button[name={button}]')")
+            tab.click(f"main button[name={button}]")
+            tab.until(f"document.querySelector('.status').textContent === '{status}'")
+            assert httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()["status"] == status.replace(" ", "_")
+        assert tab.run("document.querySelectorAll('main button').length") == 0
+
+
+@pytest.mark.processes
+def test_what_is_refused_is_said_in_the_servers_words(stack: ServerStack, tab: Browser) -> None:
+    with in_a_thread(stack) as (url, _):
+        send(tab, url, model="nobody")
+        tab.until("document.querySelector('.new .error')")
+        assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
+
+
+@pytest.mark.processes
+def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> None:
+    with in_a_thread(stack, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
+        _, headers = server.key(KeyScope.ADMIN)
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.error')")
+        assert "API key" in tab.run("document.querySelector('.error').textContent")
+        tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
+        tab.until("document.querySelector('form.steer')")
+        tab.run("sessionStorage.clear()")
+
+
+@pytest.mark.processes
+def test_failures_are_amber_and_named(stack: ServerStack, tab: Browser) -> None:
+    tab.complaints.clear()
+    with in_a_thread(stack, max_model_len=55) as (url, _):
+        tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
+        sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
+        tab.open(f"{url}/#sweeps/{sweep['id']}")
+        tab.until("document.querySelector('.map td') && document.querySelector('details.failures')")
+        said = httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()
+        failing = httpx.get(f"{url}/v1/sweeps/{sweep['id']}/cells?failures=true").json()["data"]
+        assert tab.run("document.querySelector('.status').textContent") == "completed with failures"
+        assert tab.run("document.querySelector('p.failures').textContent") == said["errors"][0]["message"]
+        amber, red, green = (
+            tab.run(f"""(() => {{
+                const probe = document.createElement('span');
+                probe.className = 'status'; probe.dataset.status = '{status}'; probe.dataset.failures = '{failures}';
+                document.querySelector('main').append(probe);
+                return getComputedStyle(probe).color;
+            }})()""")
+            for status, failures in (("completed", "true"), ("failed", "true"), ("completed", "false"))
+        )
+        assert tab.run("getComputedStyle(document.querySelector('.status')).color") == amber
+        assert len({amber, red, green}) == 3
+        tab.click("details.failures summary")
+        tab.until("document.querySelector('details.failures tbody tr')")
+        shown = tab.run(
+            "[...document.querySelectorAll('details.failures tbody tr')].map((row) => row.lastChild.textContent)"
+        )
+        assert shown == [cell["sample_error"] for cell in failing]
+    assert tab.complaints == []

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Sentence
+from engine.base import Chunk, GenerateRequest, Mode, Sampling, Score, ScoreRequest, Steering
+from engine.hf.engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.steering.edits import resolve
+from tests.engine.forward import Edit, HandModel
+from tests.engine.kernels.rows import taken
+from tests.models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
+
+LONG = "The end of the thing in the north, and then another one: " * 2
+MODES: tuple[Mode, ...] = ("paper", "corrected")
+INTERVENTIONS: list[dict[str, Any]] = [
+    {"languages": ["fr"], "op": "scale", "factor": 5},
+    {"languages": ["fr", "en"], "op": "scale", "factor": 0, "layers": [0, 2]},
+    {"languages": ["en"], "op": "add", "factor": 2.5, "scope": "prompt"},
+    {"languages": ["fr"], "op": "set", "patch": "max", "factor": 3, "scope": "generation"},
+    {"languages": ["en"], "op": "set", "patch": "mean", "non_target": {"op": "set", "factor": 0}},
+    {"languages": ["fr"], "op": "add", "patch": "median", "selection": "random", "seed": 3, "layers": [1]},
+    {"languages": ["fr"], "op": "set", "factor": 2, "statistic": "p97.5"},
+    {"languages": {"fr": 0.5, "en": -2}, "op": "add", "statistic": "std", "layers": [0, 1]},
+]
+
+
+def _neurons(family: Family) -> NeuronSet:
+    random = np.random.default_rng(1)
+    width = WIDTH[family]
+
+    def some() -> Any:
+        flat = np.sort(random.permutation(LAYERS * width)[:24])
+        return np.stack([flat // width, flat % width], axis=1).astype(np.int32)
+
+    values = [random.normal(size=(2, LAYERS, width)).astype(np.float32) for _ in range(3)]
+    return NeuronSet(
+        id="ns_test",
+        model=family,
+        fingerprint="",
+        layers=LAYERS,
+        width=width,
+        method="imported",
+        neurons={"en": some(), "fr": some()},
+        patch=PatchValues(max=values[0], median=values[1], mean=values[2]),
+    )
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family:
+    chosen: Family = request.param
+    return chosen
+
+
+@pytest.fixture
+def hand(family: Family, model_folder: Callable[[Family], Path]) -> HandModel:
+    return HandModel(model_folder(family))
+
+
+@pytest.fixture
+def engine(family: Family, reference: Callable[[Family], TransformersEngine]) -> TransformersEngine:
+    reference(family).add_neurons(_neurons(family))
+    return reference(family)
+
+
+@pytest.fixture
+def qwen(reference: Callable[[Family], TransformersEngine]) -> TransformersEngine:
+    reference("qwen2").add_neurons(_neurons("qwen2"))
+    return reference("qwen2")
+
+
+def _steering(raw: dict[str, Any] | None, mode: Mode = "corrected") -> Steering | None:
+    return None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons="ns_test", mode=mode)
+
+
+def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
+    edits = resolve(Intervention.from_dict(raw), _neurons(family))
+    scope = raw.get("scope", "all")
+
+    def edit(layer: int, activation: Tensor) -> Tensor:
+        changed = activation.clone()
+        for position in range(len(activation)):
+            if scope == "all" or (scope == "prompt") == (position < prompt_tokens):
+                own = edits.entries(layer)
+                for index, mult, add in zip(edits.indices[own], edits.mult[own], edits.add[own], strict=True):
+                    changed[position, index] = float(mult) * activation[position, index] + float(add)
+                if edits.statistic is not None and edits.coef is not None:
+                    shift = edits.coef[own] * np.float32(taken(activation[position], edits.statistic))
+                    changed[position, edits.indices[own]] += torch.from_numpy(shift)
+        return changed
+
+    return edit
+
+
+def _generate(
+    engine: TransformersEngine, prompt: str, raw: dict[str, Any] | None = None, **sampling: Any
+) -> list[Chunk]:
+    async def collect() -> list[Chunk]:
+        request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=_steering(raw))
+        return [chunk async for chunk in engine.generate(request)]
+
+    return asyncio.run(collect())
+
+
+def _tokens(chunks: list[Chunk]) -> tuple[int, ...]:
+    return tuple(token for chunk in chunks for token in chunk.token_ids)
+
+
+def _score(
+    engine: TransformersEngine,
+    context: str,
+    continuation: str,
+    raw: dict[str, Any] | None = None,
+    mode: Mode = "corrected",
+) -> Score:
+    request = ScoreRequest(context=context, continuation=continuation, steering=_steering(raw, mode))
+    return asyncio.run(engine.score(request))
+
+
+def test_unsteered_scores_are_those_of_the_forward_pass(engine: TransformersEngine, hand: HandModel) -> None:
+    score = _score(engine, LONG, " in the end")
+    tokenizer = engine._model.tokenizer
+    ids = tokenizer.encode(LONG.rstrip()) + list(score.token_ids)
+    expected = hand.logprobs(ids)[score.context_tokens - 1 : -1]
+    assert len(ids) > 64  # the sliding window of gemma2 takes part
+    np.testing.assert_allclose(score.logprobs, expected[range(len(expected)), score.token_ids], atol=1e-4)
+
+
+@pytest.mark.parametrize("raw", INTERVENTIONS)
+def test_steered_scores_are_those_of_the_forward_pass(
+    engine: TransformersEngine, hand: HandModel, family: Family, raw: dict[str, Any]
+) -> None:
+    score = _score(engine, "The end is", " in the north", raw)
+    ids = engine._model.tokenizer.encode("The end is") + list(score.token_ids)
+    predicted = hand.logprobs(ids, _edit(raw, family, score.context_tokens))[score.context_tokens - 1 : -1]
+    np.testing.assert_allclose(score.logprobs, predicted[range(len(predicted)), score.token_ids], atol=1e-4)
+    assert np.abs(np.subtract(score.logprobs, _score(engine, "The end is", " in the north").logprobs)).max() > 0.01
+
+
+@pytest.mark.parametrize("raw", [None, *INTERVENTIONS])
+def test_greedy_answers_are_those_of_the_forward_pass(
+    engine: TransformersEngine, hand: HandModel, family: Family, raw: dict[str, Any] | None
+) -> None:
+    chunks = _generate(engine, "In the end", raw, max_tokens=8, ignore_eos=True)
+    prompt = engine._model.tokenizer.encode("In the end")
+    tokens = _tokens(chunks)
+    logprobs = [value for chunk in chunks for value in chunk.logprobs]
+    whole = [*prompt, *tokens]
+    predicted = hand.logprobs(whole, _edit(raw, family, len(prompt))) if raw else hand.logprobs(whole)
+    predicted = predicted[len(prompt) - 1 : -1]
+    assert tokens == tuple(predicted.argmax(dim=-1).tolist())
+    np.testing.assert_allclose(logprobs, predicted[range(len(tokens)), tokens], atol=1e-4)
+    assert {chunk.prompt_tokens for chunk in chunks} == {len(prompt)}
+    assert [chunk.finish_reason for chunk in chunks] == [None] * 7 + ["length"]
+
+
+def test_a_scope_leaves_the_other_tokens_alone(qwen: TransformersEngine) -> None:
+    raw: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 9}
+    plain = _score(qwen, "The end is", " in the north").logprobs
+    generation = _score(qwen, "The end is", " in the north", {**raw, "scope": "generation"}).logprobs
+    prompt = _score(qwen, "The end is", " in the north", {**raw, "scope": "prompt"}).logprobs
+    everywhere = _score(qwen, "The end is", " in the north", raw).logprobs
+    assert generation[0] == plain[0]  # predicted from the prompt's last token, which is not steered
+    assert generation[1] != plain[1]
+    assert prompt[0] == everywhere[0]
+    assert prompt[1] != everywhere[1]
+
+
+def test_a_neutral_intervention_changes_no_bit(qwen: TransformersEngine) -> None:
+    for raw in ({"op": "scale", "factor": 1}, {"op": "add", "factor": 0}):
+        steered = _score(qwen, "The end is", " in the north", {"languages": ["fr", "en"], **raw})
+        assert steered == _score(qwen, "The end is", " in the north")
+
+
+def test_the_text_of_the_pieces_is_that_of_the_tokens(qwen: TransformersEngine) -> None:
+    chunks = _generate(qwen, "The end is", max_tokens=40, ignore_eos=True)
+    text = "".join(chunk.text for chunk in chunks)
+    decoded = qwen._model.tokenizer.decode(_tokens(chunks), skip_special_tokens=True)
+    assert text == decoded.rstrip("\ufffd")
+
+
+def test_a_stop_string_ends_the_answer_before_it(qwen: TransformersEngine) -> None:
+    full = "".join(chunk.text for chunk in _generate(qwen, "The end is", max_tokens=40))
+    stop = full[5:7]
+    chunks = _generate(qwen, "The end is", max_tokens=40, stop=(stop, "not in the answer"))
+    assert "".join(chunk.text for chunk in chunks) == full[: full.find(stop)]
+    assert chunks[-1].finish_reason == "stop"
+
+
+def test_an_end_token_ends_the_answer_without_its_text(tmp_path: Path) -> None:
+    folder = tiny_model("qwen2", tmp_path / "model")
+    engine = TransformersEngine(folder)
+    chunks = _generate(engine, "The end is", max_tokens=12)
+    tokens = _tokens(chunks)
+    ending = next(token for token in tokens if tokens.index(token) >= 3)
+    engine._model.model.generation_config.eos_token_id = [1, ending]
+    cut = _generate(engine, "The end is", max_tokens=12)
+    assert _tokens(cut) == tokens[: tokens.index(ending) + 1]
+    assert cut[-1].finish_reason == "stop"
+    assert "".join(chunk.text for chunk in cut) == "".join(chunk.text for chunk in chunks[: tokens.index(ending)])
+    assert _tokens(_generate(engine, "The end is", max_tokens=12, ignore_eos=True)) == tokens
+    asyncio.run(engine.close())
+
+
+def test_sampling_with_a_seed_repeats_itself(qwen: TransformersEngine) -> None:
+    answers = [_tokens(_generate(qwen, "The", max_tokens=12, temperature=1.0, seed=seed)) for seed in (4, 4, 5)]
+    assert answers[0] == answers[1] != answers[2]
+    greedy = _tokens(_generate(qwen, "The", max_tokens=12))
+    assert _tokens(_generate(qwen, "The", max_tokens=12, temperature=1.0, top_p=1e-6, seed=4)) == greedy
+    assert answers[0] != greedy
+
+
+def test_sampling_draws_with_the_models_probabilities(qwen: TransformersEngine, model_folder: Any) -> None:
+    drawn = [_tokens(_generate(qwen, "The", max_tokens=1, temperature=0.5, seed=seed))[0] for seed in range(300)]
+    ids = qwen._model.tokenizer.encode("The")
+    predicted = torch.softmax(HandModel(model_folder("qwen2")).logprobs(ids)[-1] / 0.5, dim=-1)
+    token = int(predicted.argmax())
+    share, expected = drawn.count(token) / len(drawn), float(predicted[token])
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / len(drawn)) ** 0.5
+
+
+def test_an_answer_ends_where_the_model_ends(qwen: TransformersEngine) -> None:
+    prompt = "x" * (MAX_MODEL_LEN - 3)
+    chunks = _generate(qwen, prompt, max_tokens=50, ignore_eos=True)
+    assert len(_tokens(chunks)) == 3
+    assert chunks[-1].finish_reason == "length"
+
+
+def test_what_is_too_long_is_refused(qwen: TransformersEngine) -> None:
+    with pytest.raises(InvalidRequest, match="512 tokens; this engine takes 511") as caught:
+        _generate(qwen, "x" * MAX_MODEL_LEN)
+    assert caught.value.param == "prompt"
+    assert len(_score(qwen, "x", "y" * (MAX_MODEL_LEN - 2)).logprobs) == MAX_MODEL_LEN - 2
+    with pytest.raises(InvalidRequest) as caught:
+        _score(qwen, "x", "y" * (MAX_MODEL_LEN - 1))
+    assert caught.value.param == "context"
+
+
+def test_an_unknown_neuron_set_or_language_is_answered_with_the_known_ones(qwen: TransformersEngine) -> None:
+    intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2})
+    request = ScoreRequest(context="x", continuation="y", steering=Steering(intervention=intervention, neurons="ns_no"))
+    with pytest.raises(UnknownName, match="ns_test"):
+        asyncio.run(qwen.score(request))
+    with pytest.raises(UnknownName, match="en, fr"):
+        _generate(qwen, "x", {"languages": ["de"], "op": "scale", "factor": 2})
+
+
+def test_requests_in_flight_together_do_not_touch_each_other(engine: TransformersEngine) -> None:
+    async def together() -> list[Score]:
+        requests = [
+            ScoreRequest(context="The end is", continuation=" in the north", steering=_steering(raw))
+            for raw in [None, *INTERVENTIONS, None]
+        ]
+        return await asyncio.gather(*map(engine.score, requests))
+
+    scores = asyncio.run(together())
+    alone = [_score(engine, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
+    assert scores == alone
+    assert len({score.logprobs for score in scores}) == len(INTERVENTIONS) + 1
+
+
+def test_a_recording_is_what_the_stored_activations_say(engine: TransformersEngine, hand: HandModel) -> None:
+    texts = {"en": ["The end.", "In the north, then.", "Another thing"], "ja": ["北の果て", "それから"]}
+    sentences = [Sentence(language=code, text=text) for code, own in texts.items() for text in own]
+    stats = asyncio.run(engine.record(sentences, max_tokens=10_000))
+    tokenizer = engine._model.tokenizer
+    assert stats.languages == ("en", "ja")
+    for at, own in enumerate(texts.values()):
+        stored = []  # [T, L, F] a sentence, without its BOS token
+        for text in own:
+            ids = tokenizer.encode(text)
+            special = len(ids) - len(tokenizer.encode(text, add_special_tokens=False))
+            stored.append(torch.stack(hand.activations(ids), dim=1)[special:])
+        means = torch.stack([activations.mean(dim=0) for activations in stored])
+        counted = sum(((activations > 0).sum(dim=0) for activations in stored), torch.zeros(1, dtype=torch.long))
+        np.testing.assert_array_equal(stats.counts[at], counted)
+        assert stats.tokens[at] == sum(map(len, stored))
+        assert stats.sentences[at] == stats.patch_sentences[at] == len(own)
+        np.testing.assert_allclose(stats.patch_max[at], means.amax(dim=0), atol=1e-4)
+        np.testing.assert_allclose(stats.patch_mean[at], means.mean(dim=0), atol=1e-4)
+        np.testing.assert_allclose(stats.patch_median[at], means.sort(dim=0).values[(len(own) - 1) // 2], atol=1e-4)
+        np.testing.assert_array_equal(stats.positive[at], (means > 0).sum(dim=0))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_dtype_can_be_chosen(model_folder: Callable[[Family], Path], dtype: str) -> None:
+    engine = TransformersEngine(model_folder("qwen2"), dtype=dtype, name="tiny", max_model_len=64)
+    engine.add_neurons(_neurons("qwen2"))
+    assert (engine.info.dtype, engine.info.model, engine.info.max_model_len) == (dtype, "tiny", 64)
+    score = _score(engine, "The end is", " in the north", INTERVENTIONS[0])
+    assert all(value < 0 for value in score.logprobs)
+    asyncio.run(engine.close())
+
+
+def test_an_unknown_dtype_is_refused(model_folder: Callable[[Family], Path]) -> None:
+    with pytest.raises(InvalidRequest, match="float32, bfloat16, float16") as caught:
+        TransformersEngine(model_folder("qwen2"), dtype="int8")
+    assert caught.value.param == "dtype"
+
+
+def _published(word: str, activation: Tensor, own: Tensor) -> Tensor:
+    """Return what the published code writes for the statistic `word`, of a layer [T, F] and the neurons it changes."""
+    if word == "iqr":
+        return activation.quantile(0.75) - activation.quantile(0.25)
+    if word == "mad":
+        return (activation[:, own] - activation.median()).abs().median()
+    if word.startswith("p"):
+        return activation.quantile(float(word[1:]) / 100)
+    value: Tensor = getattr(activation, word)()
+    return value
+
+
+@pytest.mark.parametrize("word", ["mean", "std", "median", "max", "iqr", "mad", "p97.5"])
+def test_a_statistic_in_mode_paper_is_that_of_the_whole_pass(
+    qwen: TransformersEngine, model_folder: Callable[[Family], Path], word: str
+) -> None:
+    raw = {"languages": ["fr"], "op": "set", "factor": 2, "statistic": word}
+    edits = resolve(Intervention.from_dict(raw), _neurons("qwen2"))
+
+    def edit(layer: int, activation: Tensor) -> Tensor:
+        own = torch.from_numpy(edits.indices[edits.entries(layer)]).long()
+        changed = activation.clone()
+        changed[:, own] = 2 * _published(word, activation, own) if len(own) else 0.0
+        return changed
+
+    paper, corrected = (_score(qwen, LONG, " in the end", raw, mode) for mode in MODES)
+    ids = qwen._model.tokenizer.encode(LONG + " in the end")
+    predicted = HandModel(model_folder("qwen2")).logprobs(ids, edit)[paper.context_tokens - 1 : -1]
+    expected = predicted[range(len(predicted)), paper.token_ids].numpy()
+    np.testing.assert_allclose(paper.logprobs, expected, rtol=0, atol=1e-4)
+    assert np.abs(np.subtract(corrected.logprobs, expected)).max() > 1e-3
+
+
+def test_without_a_statistic_mode_paper_changes_nothing(qwen: TransformersEngine) -> None:
+    paper, corrected = (_score(qwen, LONG, " in the end", INTERVENTIONS[0], mode) for mode in MODES)
+    assert paper == corrected

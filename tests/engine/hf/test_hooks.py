@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.activations import ACT2FN
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import UnsupportedModel
+from engine.hf.engine import TransformersEngine
+from engine.hf.hooks import Hooks
+from engine.steering.edits import resolve
+from engine.steering.mlp_sites import find_layers
+from tests.engine.neuron_sets import make_neuron_set
+from tests.models import Family
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+MIXTURE: dict[str, Any] = {**SHAPE, "num_experts_per_tok": 2}
+IDS = torch.tensor([[3, 1, 4, 1, 5]])
+
+
+@pytest.mark.parametrize(
+    ("model", "projection", "function"),
+    [
+        (lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_inner=24)), "c_fc", "gelu_new"),
+        (lambda: OPTForCausalLM(OPTConfig(**SHAPE, ffn_dim=24, word_embed_proj_dim=16)), "fc1", "relu"),
+        (lambda: PhiForCausalLM(PhiConfig(**SHAPE)), "fc1", "gelu_new"),
+        (lambda: Phi3ForCausalLM(Phi3Config(**SHAPE)), "gate_up_proj", "silu"),
+    ],
+)
+def test_other_mlps_are_hooked_at_their_activation(
+    model: Callable[[], nn.Module], projection: str, function: str
+) -> None:
+    made = model().eval()
+    hooks = Hooks(made)
+    assert (hooks.layers, hooks.width) == (2, 24)
+    seen: dict[int, torch.Tensor] = {}
+    fed: dict[int, torch.Tensor] = {}
+    for at, layer in find_layers(made).items():
+        first = getattr(getattr(layer, "mlp", layer), projection)
+        first.register_forward_hook(lambda _m, _i, out, at=at: fed.__setitem__(at, out.view(5, -1)))
+    with torch.inference_mode(), hooks.watch(seen.__setitem__):
+        made(IDS)
+    for at in range(2):
+        gate = fed[at][:, :24]
+        torch.testing.assert_close(seen[at], ACT2FN[function](gate))
+
+
+def test_edits_end_with_their_block(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("qwen2"))
+    model = engine._model
+    raw = {"languages": ["fr"], "op": "scale", "factor": 50}
+    edits = resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1), (1, 5)]}, width=96))
+    everywhere = torch.ones(5, dtype=torch.bool)
+    with torch.inference_mode():
+        before = model.model(IDS).logits
+        with model.hooks.steer(edits, everywhere):
+            during = model.model(IDS).logits
+        assert torch.equal(model.model(IDS).logits, before)
+        assert not torch.equal(during, before)
+        with pytest.raises(RuntimeError, match="breaks off"), model.hooks.steer(edits, everywhere):
+            raise RuntimeError("breaks off")
+        assert torch.equal(model.model(IDS).logits, before)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (
+            lambda: MixtralForCausalLM(MixtralConfig(**MIXTURE, num_local_experts=2)),
+            "MixtralForCausalLM cannot be steered: layer 0 is a mixture of experts",
+        ),
+        (
+            lambda: Qwen2MoeForCausalLM(
+                Qwen2MoeConfig(**MIXTURE, num_experts=2, moe_intermediate_size=8, mlp_only_layers=[0])
+            ),
+            "Qwen2MoeForCausalLM cannot be steered: layer 1 is a mixture of experts",
+        ),
+        (
+            lambda: MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=50, state_size=2)),
+            "MambaForCausalLM cannot be steered: layer 0 has a MambaBlock, not an MLP",
+        ),
+        (
+            lambda: T5ForConditionalGeneration(T5Config(d_model=16, d_ff=24, num_layers=2, num_heads=2, vocab_size=50)),
+            "T5ForConditionalGeneration cannot be steered: it has no list of layers",
+        ),
+        (
+            lambda: BartForConditionalGeneration(BartConfig(d_model=16, vocab_size=50, encoder_layers=2)),
+            r"BartForConditionalGeneration cannot be steered: it has several lists of layers \(model.decoder.layers, ",
+        ),
+        (lambda: nn.Linear(2, 2), "Linear cannot be steered: it has no list of layers"),
+    ],
+)
+def test_a_model_that_cannot_be_steered_is_refused_by_its_class(model: Callable[[], nn.Module], name: str) -> None:
+    with pytest.raises(UnsupportedModel, match=name):
+        Hooks(model())
+
+
+def test_an_mlp_that_passes_by_the_hook_is_refused(
+    model_folder: Callable[[Family], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+    monkeypatch.setattr("transformers.models.qwen2.modeling_qwen2.Qwen2MLP.forward", forward)
+    with pytest.raises(UnsupportedModel, match="Qwen2ForCausalLM"):
+        TransformersEngine(model_folder("qwen2"))

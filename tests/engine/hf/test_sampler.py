@@ -1,0 +1,70 @@
+"""Draws follow the formulas of `Sampling`, worked out here by hand on a vocabulary of five."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from engine.base import Sampling
+from engine.hf.sampler import Sampler
+
+LOGITS = torch.tensor([2.0, 1.9, 1.0, -1.0, -4.0])
+
+
+def greedy(prompt: list[int], steps: int, **sampling: Any) -> list[int]:
+    draw = Sampler(Sampling(**sampling), prompt, index=0)
+    return [draw.next(LOGITS) for _ in range(steps)]
+
+
+def shares(**sampling: Any) -> dict[int, float]:
+    """Return how often each token is drawn first, over 2000 seeds."""
+    drawn = [
+        Sampler(Sampling(temperature=1.0, seed=seed, **sampling), [], index=0).next(LOGITS) for seed in range(2000)
+    ]
+    return {token: drawn.count(token) / len(drawn) for token in set(drawn)}
+
+
+def test_presence_is_punished_once_and_frequency_each_time() -> None:
+    assert greedy([], 4, presence_penalty=1.5) == [0, 1, 2, 0]  # 2.0 1.9 1.0 -> 0.5 0.4 1.0 -> 0.5 0.4 -0.5
+    assert greedy([], 5, frequency_penalty=0.5) == [0, 1, 0, 1, 0]  # 2.0 1.9 1.5 1.4; then 1.0 ties with token 2
+    assert greedy([0], 1, presence_penalty=2.0, frequency_penalty=2.0) == [0]  # the prompt's tokens count for neither
+
+
+def test_repetition_is_punished_over_the_prompt_too_whatever_the_sign() -> None:
+    assert greedy([0], 1, repetition_penalty=1.1) == [1]  # 2.0 / 1.1 < 1.9
+    assert greedy([], 3, repetition_penalty=4.0) == [0, 1, 2]
+    draw = Sampler(Sampling(repetition_penalty=3.0), [0], index=0)
+    assert draw.next(torch.tensor([-1.0, -2.0])) == 1  # -1 becomes -3
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        ({"top_k": 2}, [0, 1]),
+        ({"min_p": 0.5}, [0, 1]),  # exp(-0.1) is above a half, exp(-1) below
+        ({"min_p": 0.3}, [0, 1, 2]),
+        ({"top_p": 0.5}, [0, 1]),
+        ({"top_k": 3, "top_p": 0.45}, [0, 1]),  # of three, token 0 has 0.44
+        ({"min_p": 0.5, "top_p": 0.52}, [0]),  # of two, token 0 has 0.525
+        ({}, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_tokens_are_left_out_and_the_rest_keep_their_odds(sampling: dict[str, Any], kept: list[int]) -> None:
+    weights = {token: math.exp(float(LOGITS[token])) for token in kept}
+    total = sum(weights.values())
+    found = shares(**sampling)
+    assert set(found) <= set(kept)
+    for token in kept:
+        expected = weights[token] / total
+        assert abs(found.get(token, 0.0) - expected) <= 4 * (expected * (1 - expected) / 2000) ** 0.5
+
+
+def test_the_answer_number_i_is_drawn_with_the_ith_seed() -> None:
+    def tokens(seed: int, index: int) -> list[int]:
+        draw = Sampler(Sampling(temperature=1.5, seed=seed), [], index=index)
+        return [draw.next(LOGITS) for _ in range(12)]
+
+    assert tokens(3, 2) == tokens(5, 0) != tokens(3, 0)

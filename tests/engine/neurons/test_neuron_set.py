@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
+from engine.fake import FAKE_INFO
+from engine.neurons.neuron_set import NeuronSet, PatchValues
+from tests.engine.neuron_sets import make_neuron_set
+
+PAIRS = {"en": [(0, 1), (2, 7)], "fr": [], "tr": [(1, 0)]}
+
+
+@pytest.mark.parametrize("patch", [True, False])
+def test_what_is_saved_is_loaded(tmp_path: Path, patch: bool) -> None:
+    saved = make_neuron_set(PAIRS, patch=patch)
+    saved.save(tmp_path / "set")
+    loaded = NeuronSet.load(tmp_path / "set")
+    assert loaded.metadata() == saved.metadata()
+    assert loaded.languages == ("en", "fr", "tr")
+    for code in saved.languages:
+        np.testing.assert_array_equal(loaded.neurons[code], saved.neurons[code])
+        assert loaded.neurons[code].dtype == np.int32
+    assert (loaded.patch is not None) == patch
+    if saved.patch and loaded.patch:
+        for one, two in zip(vars(saved.patch).values(), vars(loaded.patch).values(), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_a_set_that_was_saved_under_long_codes_is_loaded_under_short_ones(tmp_path: Path) -> None:
+    saved = make_neuron_set({"eng_Latn": [(0, 1)], "fra_Latn": [], "zho_Hant": [(1, 0)]}, patch=True)
+    saved.save(tmp_path)
+    loaded = NeuronSet.load(tmp_path)
+    assert loaded.id == saved.id
+    assert {code: pairs.tolist() for code, pairs in loaded.neurons.items()} == {
+        "en": [[0, 1]],
+        "fr": [],
+        "zho_Hant": [[1, 0]],
+    }
+
+
+def test_the_metadata_is_readable_without_the_arrays(tmp_path: Path) -> None:
+    saved = make_neuron_set(PAIRS)
+    saved.save(tmp_path)
+    meta = json.loads((tmp_path / "metadata.json").read_text())
+    assert meta["id"] == saved.id
+    assert meta["languages"] == {"en": 2, "fr": 0, "tr": 1}
+    assert (meta["layers"], meta["width"], meta["method"], meta["corpus"]) == (3, 8, "lape", "few-words")
+
+
+def test_saving_leaves_nothing_but_the_two_files(tmp_path: Path) -> None:
+    make_neuron_set(PAIRS).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metadata.json", "neurons.safetensors"]
+
+
+def test_the_content_names_the_set() -> None:
+    first = make_neuron_set(PAIRS)
+    assert first.id.startswith("ns_")
+    assert first.id == make_neuron_set(PAIRS).id == replace(first, model="renamed").with_content_id().id
+    assert first.id != make_neuron_set({**PAIRS, "fr": [(0, 0)]}).id
+    assert first.id != make_neuron_set(PAIRS, patch=False).id
+    assert first.id != replace(first, fingerprint="0" * 64).with_content_id().id
+    assert first.patch is not None
+    louder = PatchValues(max=first.patch.max * 2, median=first.patch.median, mean=first.patch.mean)
+    assert first.id != replace(first, patch=louder).with_content_id().id
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    make_neuron_set(PAIRS).save(tmp_path)
+    path = tmp_path / "neurons.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile):
+        NeuronSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1}'])
+def test_metadata_that_is_none_is_damaged(tmp_path: Path, text: str) -> None:
+    make_neuron_set(PAIRS).save(tmp_path)
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(DamagedFile):
+        NeuronSet.load(tmp_path)
+
+
+def test_a_later_format_is_refused(tmp_path: Path) -> None:
+    make_neuron_set(PAIRS).save(tmp_path)
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(InvalidRequest, match="format 2"):
+        NeuronSet.load(tmp_path)
+
+
+def test_an_empty_folder_has_no_set(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        NeuronSet.load(tmp_path)
+
+
+def test_a_model_of_another_shape_is_refused_with_both_shapes() -> None:
+    neurons = make_neuron_set(PAIRS)
+    neurons.validate_for(replace(FAKE_INFO, layers=3, width=8))
+    for layers, width in ((4, 8), (3, 9)):
+        with pytest.raises(InvalidRequest, match=f"3 layers of 8 neurons.* has {layers} layers of {width}"):
+            neurons.validate_for(replace(FAKE_INFO, layers=layers, width=width))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([(3, 0)], "neuron 0 of layer 3 is outside"),
+        ([(0, 8)], "neuron 8 of layer 0 is outside"),
+        ([(0, -1)], "outside"),
+        ([(1, 2), (1, 2)], "duplicate"),
+    ],
+)
+def test_neurons_that_cannot_be_are_refused(pairs: list[tuple[int, int]], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        make_neuron_set({"en": pairs})
+    assert caught.value.param == "neurons.en"
+
+
+def test_a_set_without_languages_or_with_foreign_patch_values_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="at least one language"):
+        make_neuron_set({})
+    neurons = make_neuron_set(PAIRS)
+    assert neurons.patch is not None
+    short = PatchValues(max=neurons.patch.max, median=neurons.patch.median[:2], mean=neurons.patch.mean)
+    with pytest.raises(InvalidRequest) as caught:
+        replace(neurons, patch=short)
+    assert caught.value.param == "patch.median"

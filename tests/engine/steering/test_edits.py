@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest, UnknownName
+from engine.neurons.neuron_set import NeuronSet
+from engine.steering.edits import Edits, resolve
+from tests.engine.neuron_sets import make_neuron_set
+
+LAYERS, WIDTH = 3, 8
+LANGUAGES = ("en", "fr", "tr")
+_pairs = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(0, WIDTH - 1)), unique=True, max_size=10)
+_sets = st.fixed_dictionaries(dict.fromkeys(LANGUAGES, _pairs))
+_factors = st.floats(-10, 10, width=32)
+_raw = st.fixed_dictionaries(
+    {
+        "languages": st.lists(st.sampled_from(LANGUAGES), min_size=1, unique=True),
+        "op": st.sampled_from(["scale", "add", "set"]),
+        "factor": _factors,
+        "weights": st.none() | st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3),
+        "layers": st.just("all") | st.lists(st.integers(0, LAYERS - 1), min_size=1, unique=True),
+        "non_target": st.none()
+        | st.fixed_dictionaries({"op": st.sampled_from(["scale", "add", "set"]), "factor": _factors}),
+    }
+)
+
+
+Affine = tuple[float, float, float]
+
+
+def _affine(op: str, value: float) -> Affine:
+    return {"scale": (value, 0.0, 0.0), "add": (1.0, value, 0.0), "set": (0.0, value, 0.0)}[op]
+
+
+def _asked(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index: int) -> Affine:
+    """What one language asks of one of its neurons, its weight included."""
+    value = raw["factor"]
+    if raw.get("patch"):
+        assert neurons.patch is not None
+        value *= float(neurons.patch.of(raw["patch"])[neurons.languages.index(code), layer, index])
+    mult, add, coef = _affine(raw["op"], value)
+    if raw.get("statistic"):
+        add, coef = 0.0, value
+    weight = raw["languages"][code] if isinstance(raw["languages"], dict) else 1.0
+    return 1 + weight * (mult - 1), weight * add, weight * coef
+
+
+def _intervention(raw: dict[str, Any]) -> Intervention:
+    return Intervention.from_dict({key: value for key, value in raw.items() if key != "weights"})
+
+
+def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Affine]:
+    """Work the edits out neuron by neuron, as the method describes them."""
+    edits: dict[tuple[int, int], Affine] = {}
+    for layer in range(LAYERS):
+        for index in range(WIDTH):
+            owners = [code for code in LANGUAGES if [layer, index] in neurons.neurons[code].tolist()]
+            targets = [code for code in raw["languages"] if code in owners]
+            if raw["layers"] != "all" and layer not in raw["layers"]:
+                continue
+            if targets:
+                asked = [_asked(raw, neurons, code, layer, index) for code in targets]
+                mult, add, coef = (sum(column) / len(targets) for column in zip(*asked, strict=True))
+                edits[layer, index] = (mult, add, coef)
+            elif raw["non_target"] and owners:
+                edits[layer, index] = _affine(raw["non_target"]["op"], raw["non_target"]["factor"])
+    return edits
+
+
+def _as_dict(edits: Edits) -> dict[tuple[int, int], Affine]:
+    assert (edits.coef is None) == (edits.statistic is None)
+    coef = np.zeros_like(edits.mult) if edits.coef is None else edits.coef
+    found = {}
+    for layer in range(LAYERS):
+        own = edits.entries(layer)
+        assert (np.diff(edits.indices[own]) > 0).all()
+        values = np.stack([edits.mult[own], edits.add[own], coef[own]], axis=1)
+        for index, (m, a, c) in zip(edits.indices[own].tolist(), values.tolist(), strict=True):
+            found[layer, index] = (m, a, c)
+    return found
+
+
+def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
+    if raw.get("weights"):
+        raw = {**raw, "languages": {code: raw["weights"][LANGUAGES.index(code)] for code in raw["languages"]}}
+    edits = resolve(_intervention(raw), neurons)
+    dtypes = [array.dtype.name for array in (edits.offsets, edits.indices, edits.mult, edits.add)]
+    assert dtypes == ["int64", "int32", "float32", "float32"]
+    assert edits.offsets.shape == (LAYERS + 1,)
+    assert edits.offsets[0] == 0
+    assert edits.offsets[-1] == len(edits.indices) == len(edits.mult) == len(edits.add)
+    found, expected = _as_dict(edits), _naive(raw, neurons)
+    assert found.keys() == expected.keys()
+    for neuron, affine in expected.items():
+        assert found[neuron] == pytest.approx(affine, rel=1e-6, abs=1e-6)
+
+
+@given(sets=_sets, raw=_raw)
+def test_numbers_are_resolved_as_the_method_says(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
+    _check(raw, make_neuron_set(sets))
+
+
+@given(sets=_sets, raw=_raw, patch=st.sampled_from(["max", "median", "mean"]), op=st.sampled_from(["add", "set"]))
+def test_patch_values_are_resolved_as_the_method_says(
+    sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], patch: str, op: str
+) -> None:
+    _check({**raw, "patch": patch, "op": op}, make_neuron_set(sets))
+
+
+@given(sets=_sets, raw=_raw, statistic=st.sampled_from(["mean", "p97.5"]), op=st.sampled_from(["add", "set"]))
+def test_statistics_are_resolved_as_the_method_says(
+    sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], statistic: str, op: str
+) -> None:
+    _check({**raw, "statistic": statistic, "op": op}, make_neuron_set(sets))
+
+
+@given(sets=_sets, raw=_raw)
+def test_weights_of_1_are_the_op_to_the_last_bit(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
+    neurons = make_neuron_set(sets)
+    alone = {**raw, "languages": raw["languages"][:1]}
+    edits = resolve(_intervention(alone), neurons)
+    factor = np.float32(raw["factor"])
+    for (layer, index), (mult, add, _) in _as_dict(edits).items():
+        if [layer, index] in neurons.neurons[raw["languages"][0]].tolist():
+            assert (mult, add) == _affine(raw["op"], float(factor))[:2]
+
+
+OVERLAPPING = {
+    "en": [(0, 1), (0, 5), (2, 3)],
+    "fr": [(0, 1), (1, 2), (1, 4), (2, 7)],
+    "tr": [(0, 0), (1, 2)],
+}
+
+
+def _drawn(neurons: NeuronSet, **change: Any) -> set[tuple[int, int]]:
+    raw = {"languages": ["en", "fr"], "op": "scale", "factor": 3, "selection": "random", **change}
+    return set(_as_dict(resolve(Intervention.from_dict(raw), neurons)))
+
+
+@given(sets=_sets, seed=st.integers(0, 2**32))
+def test_random_neurons_are_as_many_a_layer(sets: dict[str, list[tuple[int, int]]], seed: int) -> None:
+    neurons = make_neuron_set(sets)
+    union = {*sets["en"], *sets["fr"]}
+    drawn = _drawn(neurons, seed=seed)
+    for layer in range(LAYERS):
+        assert sum(at == layer for at, _ in drawn) == sum(at == layer for at, _ in union)
+
+
+def test_random_neurons_depend_on_set_languages_and_seed_alone() -> None:
+    neurons = make_neuron_set(OVERLAPPING, width=64)
+    drawn = _drawn(neurons)
+    assert drawn == _drawn(neurons, factor=9)
+    assert drawn == _drawn(neurons, op="set", patch="max")
+    assert drawn == _drawn(neurons, scope="prompt")
+    assert {pair for pair in drawn if pair[0] == 1} == _drawn(neurons, layers=[1])
+    assert drawn != _drawn(neurons, seed=1)
+    assert drawn != _drawn(make_neuron_set({**OVERLAPPING, "tr": []}, width=64))
+
+
+def test_random_neurons_take_their_own_recorded_values() -> None:
+    neurons = make_neuron_set(OVERLAPPING, width=64)
+    assert neurons.patch is not None
+    raw = {"languages": ["en", "fr"], "op": "set", "patch": "median", "factor": 2, "selection": "random"}
+    found = _as_dict(resolve(Intervention.from_dict(raw), neurons))
+    assert found
+    for (layer, index), (mult, add, _) in found.items():
+        own = neurons.patch.median[:2, layer, index]
+        assert mult == 0
+        assert add == pytest.approx(2 * (float(own[0]) + float(own[1])) / 2, rel=1e-6)
+
+
+def _same(first: Edits, second: Edits) -> bool:
+    arrays = ("offsets", "indices", "mult", "add", "coef")
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"patch": "median", "factor": 2},
+        {"statistic": "p97.5", "layers": [1, 2]},
+        {"non_target": {"op": "set", "factor": 0}},
+    ],
+)
+def test_another_languages_neurons_get_what_they_would_if_asked_for(change: dict[str, Any]) -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    raw = {"op": "set", "factor": 3, **change}
+    control = Intervention.from_dict({**raw, "languages": ["fr"], "selection": "other", "other": "tr"})
+    asked = Intervention.from_dict({**raw, "languages": ["tr"]})
+    assert _same(resolve(control, neurons), resolve(asked, neurons))
+    assert control.hash != asked.hash
+
+
+def test_another_languages_neurons_get_the_languages_mean_weight() -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    raw = {"op": "scale", "factor": 3}
+    weighted = {**raw, "languages": {"fr": 0.5, "en": 1.5}, "selection": "other", "other": "tr"}
+    found = resolve(Intervention.from_dict(weighted), neurons)
+    assert _same(found, resolve(Intervention.from_dict({**raw, "languages": ["tr"]}), neurons))
+
+
+def test_another_language_must_be_one_of_the_set() -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "selection": "other", "other": "de"}
+    with pytest.raises(UnknownName, match="en, fr, tr") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.other"
+
+
+def test_an_unknown_language_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match="en, fr, tr") as caught:
+        resolve(Intervention.from_dict({"languages": ["de"], "op": "scale", "factor": 2}), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.languages"
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "layers": [0, 3]}
+    with pytest.raises(InvalidRequest, match="layers 0 to 2") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.layers"
+
+
+def test_a_set_without_patch_values_refuses_to_use_them() -> None:
+    raw = {"languages": ["fr"], "op": "set", "patch": "max"}
+    with pytest.raises(InvalidRequest, match="no patch values") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING, patch=False))
+    assert caught.value.param == "intervention.patch"
+
+
+def test_a_language_without_neurons_changes_nothing() -> None:
+    edits = resolve(
+        Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max"}), make_neuron_set({"fr": []})
+    )
+    assert edits.offsets.tolist() == [0, 0, 0, 0]

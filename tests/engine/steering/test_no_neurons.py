@@ -1,0 +1,73 @@
+"""Steering that was asked for is applied or refused: an intervention that changes no neuron is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import NoNeurons
+from engine.base import EngineInfo, Steering
+from engine.neurons.loaded import LoadedNeurons
+from engine.steering.edits import resolve
+from engine.steering.export import export
+from tests.engine.neuron_sets import make_neuron_set
+
+NEURONS = make_neuron_set({"en": [(0, 1), (2, 3)], "fr": [(1, 4)], "ht": []})
+INFO = EngineInfo(
+    kind="fake",
+    model="made-up",
+    fingerprint="f" * 64,
+    model_class="none",
+    layers=3,
+    width=8,
+    dtype="float32",
+    max_model_len=64,
+)
+
+
+def steering(**change: Any) -> Steering:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, **change}
+    return Steering(intervention=Intervention.from_dict(raw), neurons=NEURONS.id)
+
+
+@pytest.fixture
+def loaded() -> LoadedNeurons:
+    neurons = LoadedNeurons(INFO)
+    neurons.add(NEURONS)
+    return neurons
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "told"),
+    [
+        ({"languages": ["ht"]}, "languages", "no neurons of ht"),
+        ({"languages": ["fr", "ht"]}, "languages", "no neurons of ht"),
+        ({"languages": {"ht": 2.0}}, "languages", r"languages with neurons: en \(2\), fr \(1\)"),
+        ({"languages": ["ht"], "selection": "random", "seed": 1}, "languages", "no neurons of ht"),
+        ({"selection": "other", "other": "ht"}, "other", "no neurons of ht"),
+        ({"layers": [0, 2]}, "layers", "no neurons of fr in layers 0, 2, only in 1"),
+        ({"layers": [0], "selection": "random", "seed": 1}, "layers", "only in 1"),
+        ({"layers": [1], "non_target": {"op": "set", "factor": 0}, "languages": ["ht", "fr"]}, None, ""),
+        ({"layers": [0], "non_target": {"op": "set", "factor": 0}}, None, ""),
+        ({"languages": ["en", "fr"], "layers": [1], "non_target": {"op": "set", "factor": 0}}, None, ""),
+    ],
+)
+def test_an_intervention_that_changes_no_neuron_is_refused(
+    change: dict[str, Any], param: str | None, told: str, loaded: LoadedNeurons
+) -> None:
+    asked = steering(**change)
+    if param is None:
+        assert len(loaded.resolve(asked).indices) == len(resolve(asked.intervention, NEURONS).indices) > 0
+        return
+    with pytest.raises(NoNeurons, match=told) as caught:
+        loaded.resolve(asked)
+    assert caught.value.param == f"intervention.{param}"
+    assert NEURONS.id in caught.value.message
+
+
+def test_neither_is_it_exported(tmp_path: Path) -> None:
+    with pytest.raises(NoNeurons, match="no neurons of ht"):
+        export(tmp_path, NEURONS, steering(languages=["ht"]).intervention, tmp_path / "out")

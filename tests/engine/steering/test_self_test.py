@@ -1,0 +1,51 @@
+"""An engine that does not steer is found out before it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from ampsweep.errors import SteeringNotInstalled
+from engine.base import Score, ScoreRequest
+from engine.fake import FakeEngine
+from engine.steering.self_test import self_test
+
+
+class Answering(FakeEngine):
+    """An engine whose scores are `answer`'s."""
+
+    def __init__(self, answer: Callable[[ScoreRequest], float]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    async def score(self, request: ScoreRequest) -> Score:
+        return Score(token_ids=(1,), logprobs=(self._answer(request),), context_tokens=1)
+
+
+def strong(request: ScoreRequest) -> bool:
+    return request.steering is not None and request.steering.intervention.op == "set"
+
+
+def test_an_engine_that_steers_every_layer_passes() -> None:
+    asyncio.run(self_test(Answering(lambda request: -5.0 if strong(request) else -1.0)))
+
+
+def test_an_engine_that_never_steers_is_refused() -> None:
+    with pytest.raises(SteeringNotInstalled, match=r"changed nothing in layers \[0, 1"):
+        asyncio.run(self_test(Answering(lambda _: -1.0)))
+
+
+def test_an_engine_that_misses_one_layer_is_refused() -> None:
+    def answer(request: ScoreRequest) -> float:
+        layers = request.steering.intervention.layers if request.steering else None
+        return -5.0 if strong(request) and layers != (1,) else -1.0
+
+    with pytest.raises(SteeringNotInstalled, match=r"changed nothing in layers \[1\]"):
+        asyncio.run(self_test(Answering(answer)))
+
+
+def test_an_engine_that_a_neutral_intervention_changes_by_one_bit_is_refused() -> None:
+    with pytest.raises(SteeringNotInstalled, match="a neutral intervention changed"):
+        asyncio.run(self_test(Answering(lambda request: -1.0 if request.steering is None else -1.0000000000000002)))

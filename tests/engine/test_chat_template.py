@@ -1,0 +1,63 @@
+"""Chats are written by the model's template, and nothing is added to what it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from ampsweep.errors import InvalidRequest
+from engine.base import Message, ScoreRequest
+from engine.chat_template import write_chat
+from engine.tokenization import TextEncoder
+from tests.engine.both_engines import CHAT_TEMPLATE
+from tests.models import tiny_model
+
+CHAT = (Message(role="user", content="the end?"), Message(role="assistant", content="no"))
+WRITTEN = "<s>user: the end?\n<s>assistant: no\nassistant:\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tiny_model("llama", tmp_path_factory.mktemp("chat"))
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def encoder_of(tokenizer: Any) -> TextEncoder:
+    return TextEncoder(tokenizer, embedding_rows=len(tokenizer))
+
+
+def test_a_chat_ends_where_the_answer_begins(tokenizer: Any) -> None:
+    assert write_chat(tokenizer, CHAT) == WRITTEN
+
+
+def test_a_chat_brings_its_own_special_tokens(tokenizer: Any) -> None:
+    ids = encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
+    assert ids == tuple(tokenizer.encode(WRITTEN, add_special_tokens=False))
+    assert ids.count(tokenizer.bos_token_id) == 2
+
+
+def test_an_answer_is_scored_after_all_that_the_template_writes(tokenizer: Any) -> None:
+    tokens = encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="the north"), max_tokens=100)
+    assert tokens.context == encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
+    assert tokenizer.decode(tokens.continuation) == "the north"
+
+
+def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
+    system = (Message(role="system", content="Be brief."),)
+    for chat, why in (((), "at least one message"), (system, "refuses this chat: no system messages")):
+        with pytest.raises(InvalidRequest, match=why) as caught:
+            encoder_of(tokenizer).prompt(chat, max_tokens=100)
+        assert caught.value.param == "messages"
+    with pytest.raises(InvalidRequest, match="tokens; this engine takes 5"):
+        encoder_of(tokenizer).prompt(CHAT, max_tokens=5)
+
+
+def test_a_model_without_a_template_says_what_to_do(tmp_path: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model("qwen2", tmp_path))
+    with pytest.raises(InvalidRequest, match="send the prompt as text, or put a chat_template") as caught:
+        encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="x"), max_tokens=100)
+    assert caught.value.param == "messages"

@@ -1,0 +1,64 @@
+"""The path of GPUs, interpreted: slots, rows and recordings at fixed addresses give the oracle's answers.
+
+The V1 runner runs it under torch.compile. The V2 runner runs it eagerly, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.vllm.engine import VllmEngine
+from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
+
+pytest.importorskip("triton")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(torch.cuda.is_available(), reason="benchmarks/gpu_check.py does this on a GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder: Callable[[str], Path]) -> Path:
+    return model_folder("qwen2")
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Callable[[str], Any]) -> dict[str, Any]:
+    return asyncio.run(run_load(reference("qwen2")))
+
+
+def test_the_v1_runner_compiled(folder: Path, expected: dict[str, Any]) -> None:
+    async def check() -> dict[str, Any]:
+        engine = await VllmEngine.open(folder, settings=replace(SETTINGS, runner="v1", compile=True))
+        found = await run_load(engine)
+        await engine.close()
+        return found
+
+    assert_same(asyncio.run(check()), expected)
+
+
+def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.engine.interpreted", str(folder)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["runner"] == "vllm.v1.worker.cpu.model_runner"
+    assert found["preempted"] > 0, "no request was dropped and added again"
+    assert_same(found, expected)

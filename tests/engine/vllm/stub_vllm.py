@@ -1,0 +1,90 @@
+"""A VllmEngine without vLLM: the engine's own code, over a model that activates nothing and a tokenizer of hashes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from engine.base import EngineInfo
+from engine.fake import FAKE_INFO
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings
+from engine.vllm.loop import WorkerResult
+from engine.vllm.request_extras import RequestExtras
+from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.table import Shard
+
+
+class WordTokenizer:
+    """A token a word; no special ones."""
+
+    bos_token_id = 0
+    eos_token_id = 0
+    all_special_ids: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        self.encoded += 1
+        return [crc32(word.encode()) for word in text.split()]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {}
+
+    def decode(self, ids: list[int], **_options: object) -> str:
+        return " ".join(map(str, ids))
+
+
+@dataclass
+class StubLoop:
+    """Answers each request in the loop's next turn; `most` is how many were in flight at once."""
+
+    info: EngineInfo
+    flying: int = 0
+    most: int = 0
+
+    def submit(
+        self,
+        prompt: Any,
+        params: RequestExtras,
+        sink: Callable[[Any], None],
+        *,
+        priority: int = 0,
+        kept: WorkerResult | None = None,
+    ) -> str:
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        asyncio.get_running_loop().call_soon(self._answer, prompt, params, sink, kept)
+        return "request"
+
+    def _answer(
+        self, prompt: Any, params: RequestExtras, sink: Callable[[Any], None], kept: WorkerResult | None
+    ) -> None:
+        self.flying -= 1
+        if kept is not None:
+            assert params.record is not None
+            shape = (self.info.layers, self.info.width)
+            counts = np.full(shape, len(prompt["prompt_token_ids"]), dtype=np.int32)
+            sums = counts.astype(np.float32) if params.record.sums else None
+            shard = Shard(layers=tuple(range(self.info.layers)), first=0, width=self.info.width)
+            kept.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums))
+        sink(SimpleNamespace(finished=True, num_cached_tokens=0))
+
+    def abort(self, request_id: str) -> None: ...
+
+
+def stub_engine(monkeypatch: pytest.MonkeyPatch, info: EngineInfo = FAKE_INFO) -> tuple[VllmEngine, Any, Any]:
+    """Return the engine, its loop and its tokenizer."""
+    monkeypatch.setattr("engine.vllm.engine.one_pass_params", lambda orders: orders)
+    loop, tokenizer = StubLoop(info), WordTokenizer()
+    stub: Any = loop
+    engine = VllmEngine(info, stub, tokenizer, VllmSettings(), embedding_rows=2**32, takes_statistics=True)
+    return engine, loop, tokenizer

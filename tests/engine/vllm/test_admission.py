@@ -1,0 +1,187 @@
+"""A full table makes requests wait, in order, and never fails them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from engine.vllm.admission import SlotAdmission
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 10))
+
+
+class User:
+    """One request that holds a key until it is told to leave."""
+
+    def __init__(self, gate: SlotAdmission, key: str | None, priority: int = 0, size: int = 0) -> None:
+        self.leave = asyncio.Event()
+        self.inside = False
+        self.task = asyncio.create_task(self._use(gate, key, priority, size))
+
+    async def _use(self, gate: SlotAdmission, key: str | None, priority: int, size: int) -> None:
+        async with gate.hold(key, size=size, priority=priority):
+            self.inside = True
+            await self.leave.wait()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_more_keys_than_slots_wait_and_all_get_in() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(2, room=0)
+        users = [User(gate, key) for key in "abcd"]
+        await settle()
+        assert [user.inside for user in users] == [True, True, False, False]
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(4, room=10)
+        users = [User(gate, key, size=size) for key, size in (("a", 4), ("b", 6), ("a", 4), ("c", 5), ("d", 1))]
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]  # a has another user
+        users[2].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, True, False, False]  # 5 do not fit beside 6
+        users[1].leave.set()
+        await settle()
+        assert all(user.inside for user in users)
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
+def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0)
+        users = [User(gate, key) for key in ("a", "b", "a", None)]
+        await settle()
+        assert [user.inside for user in users] == [True, False, True, True]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
+def test_all_who_wait_for_one_key_enter_together() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0)
+        users = [User(gate, key) for key in ("a", "b", "c", "b")]
+        await settle()
+        users[0].leave.set()
+        await settle()
+        assert [user.inside for user in users] == [True, True, False, True]
+        for user in users:
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in users))
+
+    run(check())
+
+
+@pytest.mark.parametrize("let_in_first", [False, True])
+def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0)
+        first, waiting, last = User(gate, "a"), User(gate, "b"), User(gate, "c")
+        await settle()
+        if let_in_first:  # its turn comes in the same pass of the loop as the cancellation
+            first.leave.set()
+            await first.task
+        waiting.task.cancel()
+        await asyncio.gather(waiting.task, return_exceptions=True)
+        first.leave.set()
+        await settle()
+        assert last.inside
+        last.leave.set()
+        await asyncio.gather(first.task, last.task)
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0, patience=3)
+        inside = [User(gate, "a")]
+        waiting = User(gate, "b")
+        await settle()
+        for _ in range(3):  # there is always one of "a" inside
+            inside.append(User(gate, "a"))
+            await settle()
+            assert inside[-1].inside
+            inside[-2].leave.set()
+        late = User(gate, "a")
+        await settle()
+        assert [user.inside for user in (waiting, late)] == [False, False]
+        inside[-1].leave.set()
+        await settle()
+        assert [user.inside for user in (waiting, late)] == [True, False]
+        waiting.leave.set()
+        await settle()
+        assert [user.inside for user in (waiting, late)] == [True, True]
+        late.leave.set()
+        await asyncio.gather(waiting.task, late.task, *(user.task for user in inside))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0, patience=0)
+        first, batch, urgent = User(gate, "a", 1), User(gate, "b", 1), User(gate, "c", 0)
+        await settle()
+        same = [User(gate, "a", 1), User(gate, "a", -1)]
+        await settle()
+        assert [user.inside for user in same] == [False, True]
+        for user in (first, same[1]):
+            user.leave.set()
+        await settle()
+        assert [user.inside for user in (batch, urgent)] == [False, True]
+        for user in (batch, urgent, *same):
+            user.leave.set()
+        await asyncio.gather(*(user.task for user in (first, batch, urgent, *same)))
+        assert gate.in_use == 0
+
+    run(check())
+
+
+def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
+    async def check() -> None:
+        gate = SlotAdmission(1, room=0, patience=0)
+        first, gives_up = User(gate, "a"), User(gate, "b")
+        await settle()
+        same = User(gate, "a")
+        await settle()
+        assert [user.inside for user in (first, same)] == [True, False]
+        gives_up.task.cancel()
+        await settle()
+        assert [user.inside for user in (first, same)] == [True, True]
+        for user in (first, same):
+            user.leave.set()
+        await asyncio.gather(first.task, same.task)
+
+    run(check())

@@ -1,0 +1,143 @@
+"""What the vLLM engine does itself: what it refuses, when it reads the vocabulary, and what it takes back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest, UnknownName
+from engine.base import EngineInfo, GenerateRequest, Mode, Priority, Sampling, ScoreRequest, Steering
+from engine.vllm.engine import VllmEngine, _describe, _takes_statistics
+from engine.vllm.launch import VllmSettings
+from engine.vllm.loop import EngineLoop
+from engine.vllm.request_extras import RequestExtras
+from tests.engine.neuron_sets import make_neuron_set
+from tests.engine.vllm.stub_vllm import stub_engine
+
+NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)]})
+
+
+def _engine(*, takes_statistics: bool) -> VllmEngine:
+    """Return an engine whose vLLM is never started."""
+    info = EngineInfo(
+        kind="vllm",
+        model=NEURONS.model,
+        fingerprint=NEURONS.fingerprint,
+        model_class="",
+        layers=NEURONS.layers,
+        width=NEURONS.width,
+        dtype="float32",
+        max_model_len=64,
+    )
+    tokenizer: Any = SimpleNamespace(
+        encode=lambda text, **_: list(text.encode()),
+        decode=lambda ids, **_: bytes(ids).decode(),
+        get_vocab=dict,
+        all_special_ids=[],
+    )
+    loop = EngineLoop(lambda: pytest.fail("vLLM is asked"), asyncio.get_running_loop())
+    return VllmEngine(info, loop, tokenizer, VllmSettings(), embedding_rows=256, takes_statistics=takes_statistics)
+
+
+def _refusal(raw: dict[str, Any], mode: Mode, *, takes_statistics: bool) -> InvalidRequest:
+    async def ask() -> None:
+        engine = _engine(takes_statistics=takes_statistics)
+        engine.add_neurons(NEURONS)
+        steering = Steering(intervention=Intervention.from_dict(raw), neurons=NEURONS.id, mode=mode)
+        await engine.score(ScoreRequest(context="a", continuation="b", steering=steering))
+
+    with pytest.raises(InvalidRequest) as refused:
+        asyncio.run(asyncio.wait_for(ask(), timeout=5))
+    return refused.value
+
+
+def test_a_statistic_of_a_layer_that_gpus_share_is_refused() -> None:
+    refused = _refusal(
+        {"languages": ["fr"], "op": "set", "statistic": "mean"}, mode="corrected", takes_statistics=False
+    )
+    assert refused.param == "intervention.statistic"
+    assert "use one GPU" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("path", "ranks", "takes"), [("device", 1, True), ("device", 2, False), ("host", 1, True), ("host", 2, True)]
+)
+def test_statistics_are_taken_by_one_device_or_by_the_host(path: str, ranks: int, *, takes: bool) -> None:
+    config = SimpleNamespace(
+        additional_config={"ampsweep": {"path": path}}, parallel_config=SimpleNamespace(tensor_parallel_size=ranks)
+    )
+    engine: Any = SimpleNamespace(vllm_config=config)
+    assert _takes_statistics(engine) is takes
+
+
+def test_a_statistic_in_mode_paper_is_refused_by_name() -> None:
+    refused = _refusal({"languages": ["fr"], "op": "set", "statistic": "mean"}, mode="paper", takes_statistics=True)
+    assert refused.param == "mode"
+    assert "use the engine transformers" in refused.message
+
+
+def test_a_neuron_set_that_was_dropped_is_unknown_though_it_has_steered() -> None:
+    async def ask() -> None:
+        engine = _engine(takes_statistics=True)
+        engine.add_neurons(NEURONS)
+        intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2.0})
+        steering = Steering(intervention=intervention, neurons=NEURONS.id)
+        async with engine._slot(steering, Priority.BATCH):
+            pass
+        engine.drop_neurons(NEURONS.id)
+        with pytest.raises(UnknownName, match=NEURONS.id):
+            await engine.score(ScoreRequest(context="a", continuation="b", steering=steering))
+
+    asyncio.run(asyncio.wait_for(ask(), timeout=5))
+
+
+def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+
+    def vocabulary() -> dict[str, int]:
+        readers.append(threading.current_thread())
+        return {}
+
+    tokenizer: Any = SimpleNamespace(
+        encode=lambda text, **_: list(text.encode()),
+        decode=lambda ids, **_: bytes(ids).decode(),
+        get_vocab=vocabulary,
+        all_special_ids=[],
+    )
+
+    async def call(function: object) -> Any:
+        return (tokenizer, "LlamaForCausalLM", 64, 256) if function is _describe else True
+
+    async def describe() -> VllmEngine:
+        return await VllmEngine._described(loop, shape, dtype="float32", settings=VllmSettings())
+
+    monkeypatch.setattr("engine.vllm.engine.version", lambda _: "1")
+    loop: Any = SimpleNamespace(call=call)
+    shape: Any = SimpleNamespace(name="tiny", fingerprint="f" * 64, layers=3, width=8)
+    assert asyncio.run(describe()).info.max_model_len == 64
+    assert readers
+    assert threading.current_thread() not in readers
+
+
+def test_answers_that_were_sent_are_aborted_where_a_later_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def params(_: Sampling, *, index: int, **_more: object) -> RequestExtras:
+        if index == 1:
+            raise ValueError("vLLM refuses the parameters")
+        return RequestExtras()
+
+    async def ask() -> None:
+        async for _ in engine.generate(GenerateRequest(prompt="a", sampling=Sampling(max_tokens=1, n=2))):
+            pytest.fail("an answer")
+
+    engine, loop, _ = stub_engine(monkeypatch)
+    aborted: list[str] = []
+    monkeypatch.setattr("engine.vllm.engine.answer_params", params)
+    monkeypatch.setattr(loop, "abort", aborted.append)
+    with pytest.raises(ValueError, match="vLLM refuses"):
+        asyncio.run(asyncio.wait_for(ask(), timeout=5))
+    assert aborted == ["request"]

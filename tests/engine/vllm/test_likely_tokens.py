@@ -1,0 +1,48 @@
+"""vLLM writes no texts of likely tokens, so none that its tokenizer does not know can end it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.engine.tokenizers import sentence_piece
+
+pytestmark = pytest.mark.engine
+
+
+def step(tokenizer: Any, ids: list[int]) -> Any:
+    """Return what vLLM tells of one step's likely tokens, the first of them drawn."""
+    from vllm import SamplingParams
+    from vllm.v1.engine.logprobs import LogprobsProcessor
+
+    request: Any = SimpleNamespace(sampling_params=SamplingParams(logprobs=len(ids) - 1))
+    processor = LogprobsProcessor.from_new_request(tokenizer=tokenizer, request=request)
+    values = np.log(np.arange(len(ids), 0, -1) / 10, dtype=np.float32)
+    output: Any = SimpleNamespace(
+        new_logprobs=(np.array([ids]), values[None], np.array([1]), None),
+        new_prompt_logprobs_tensors=None,
+        prompt_token_id_logprobs=None,
+    )
+    processor.update_from_output(output)
+    assert processor.logprobs is not None
+    return processor.logprobs[0]
+
+
+def test_an_id_that_the_tokenizer_does_not_know_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.v1.engine.logprobs import LogprobsProcessor
+
+    from engine.vllm.likely_tokens import leave_likely_tokens_unwritten
+
+    monkeypatch.setattr(LogprobsProcessor, "from_new_request", LogprobsProcessor.__dict__["from_new_request"])
+    leave_likely_tokens_unwritten()
+    leave_likely_tokens_unwritten()
+    tokenizer = sentence_piece()
+    unknown = len(tokenizer) + 7
+    assert tokenizer.convert_ids_to_tokens([unknown]) == [None]
+    entries = step(tokenizer, [unknown, 3, unknown + 1])
+    assert list(entries) == [unknown, 3, unknown + 1]
+    assert [entry.rank for entry in entries.values()] == [1, 1, 2]
+    assert {entry.decoded_token for entry in entries.values()} == {None}

@@ -1,0 +1,326 @@
+"""The engine's thread: order is kept, and a dead engine answers everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnsupportedModel
+from engine.vllm.loop import EngineLoop, WorkerResult
+
+
+class Output:
+    """One finished answer."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.finished = True
+
+
+class StandIn:
+    """Stands in for an LLMEngine: finishes each request in one step, or dies at it."""
+
+    def __init__(self, *, dies_of: BaseException | None = None) -> None:
+        self.engine_core = self
+        self.scheduler = self
+        self.kv_cache_manager = self
+        self.usage = 0.25
+        self.max_num_running_reqs = 4
+        self.model_executor = self
+        self.lose_a_worker: Callable[[], None]
+        self.stepping, self.released = threading.Event(), threading.Event()
+        self.released.set()
+        self.dies_of = dies_of
+        self.waiting: list[str] = []
+        self.log: list[str] = []
+        self.steps: list[int] = []
+        self.added = threading.Event()
+
+    def add_request(self, request_id: str, prompt: str, _: object, *, priority: int) -> None:
+        if prompt == "too long":
+            raise ValueError("too long")
+        self.log.append(f"add {prompt}")
+        self.waiting.append(request_id)
+        self.added.set()
+
+    def abort_request(self, request_ids: list[str]) -> None:
+        self.log.append("abort")
+        self.waiting = [waiting for waiting in self.waiting if waiting not in request_ids]
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.waiting)
+
+    def step(self) -> list[Output]:
+        if self.dies_of is not None:
+            raise self.dies_of
+        self.stepping.set()
+        self.released.wait(10)
+        done, self.waiting = self.waiting, []
+        self.steps.append(len(done))
+        return [Output(request_id) for request_id in done]
+
+    def collective_rpc(self, name: str, args: tuple[Any, ...]) -> list[list[str]]:
+        """Answer as two workers do."""
+        self.log.append(f"{name} {args[0]}")
+        return [[f"{key} of worker {worker}" for key in args[0]] for worker in (1, 2)]
+
+    def get_request_counts(self) -> tuple[int, int]:
+        return 0, len(self.waiting)
+
+    def register_failure_callback(self, callback: Callable[[], None]) -> None:
+        self.lose_a_worker = callback
+
+    def shutdown(self) -> None:
+        self.log.append("shutdown")
+
+
+def run(check: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(check, 30))
+
+
+def ask(loop: EngineLoop, prompt: str, kept: WorkerResult | None = None) -> asyncio.Future[Any]:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    params: Any = None
+
+    def sink(output: object) -> None:
+        if isinstance(output, AmpsweepError):
+            answer.set_exception(output)
+        else:
+            answer.set_result(output)
+
+    loop.submit(prompt, params, sink, kept=kept)
+    return answer
+
+
+def make(engine: StandIn) -> EngineLoop:
+    made: Any = engine
+    return EngineLoop(lambda: made, asyncio.get_running_loop())
+
+
+def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        good, bad = ask(loop, "good"), ask(loop, "too long")
+        assert (await good).finished
+        with pytest.raises(InvalidRequest, match="too long"):
+            await bad
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_what_is_sent_together_begins_together() -> None:
+    """The second request comes when the first is in already, and an idle engine would have stepped."""
+
+    async def check() -> None:
+        engine = StandIn()
+        made: Any = engine
+        loop = EngineLoop(lambda: made, asyncio.get_running_loop(), lull=0.3)
+        await loop.start()
+        first = ask(loop, "first")
+        assert await asyncio.to_thread(engine.added.wait, 10)
+        await asyncio.gather(first, ask(loop, "second"))
+        await loop.stop()
+        assert engine.steps == [2]
+
+    run(check())
+
+
+def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_aborted_request() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        await asyncio.sleep(0)  # all that follows is in the queue before the first step
+        kept = [WorkerResult(what="score", key=key) for key in "abc"]
+        answers = [ask(loop, one.key, one) for one in kept]
+        refused = ask(loop, "too long", WorkerResult(what="score", key="d"))
+        loop.abort("2")
+        held.set()
+        assert await busy
+        await asyncio.gather(answers[0], answers[2])
+        with pytest.raises(InvalidRequest):
+            await refused
+        assert [one.parts for one in kept] == [
+            ["a of worker 1", "a of worker 2"],
+            [],
+            ["c of worker 1", "c of worker 2"],
+        ]
+        await loop.stop()
+        assert engine.log[3:] == ["abort", "steering_drop_score b", "steering_take_scores ['a', 'c']", "shutdown"]
+
+    run(check())
+
+
+def test_steps_and_those_who_took_part_are_counted_and_who_waits_is_seen() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        assert (loop.scheduled.kv_use, loop.scheduled.batch_size) == (0.25, 4)
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        await asyncio.sleep(0)  # both are in the queue before the first step
+        answers = [ask(loop, "one"), ask(loop, "two")]
+        held.set()
+        await asyncio.gather(busy, *answers)
+        assert (loop.steps, loop.step_requests) == (1, 2)
+        await ask(loop, "three")
+        assert (loop.steps, loop.step_requests) == (2, 3)
+        await loop.stop()
+        assert loop.scheduled.waiting == 0
+
+    run(check())
+
+
+@pytest.mark.parametrize("cause", [MemoryError("out of it"), SystemExit("out of it")])
+def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later(cause: BaseException) -> None:
+    async def check() -> None:
+        loop = make(StandIn(dies_of=cause))
+        await loop.start()
+        for _ in range(2):
+            with pytest.raises(EngineFailed, match=f"the engine died: {type(cause).__name__}: out of it"):
+                await ask(loop, "good")
+        with pytest.raises(EngineFailed):
+            await loop.call(lambda _: None)
+
+    run(check())
+
+
+def test_a_worker_that_dies_ends_an_idle_engine() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        ended = asyncio.create_task(loop.ended())
+        await asyncio.sleep(0)
+        assert not ended.done()
+        engine.lose_a_worker()
+        assert await ended == "the engine died: one of its workers' processes ended"
+        with pytest.raises(EngineFailed, match="one of its workers"):
+            await ask(loop, "later")
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive(), "it heard that it is over, whoever came in between"
+        assert engine.log == ["shutdown"]
+
+    run(check())
+
+
+def test_a_worker_that_dies_fails_a_step_that_never_ends() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        engine.released.clear()
+        loop = make(engine)
+        await loop.start()
+        answer = ask(loop, "good")
+        assert await asyncio.to_thread(engine.stepping.wait, 10)
+        engine.lose_a_worker()
+        with pytest.raises(EngineFailed, match="one of its workers"):
+            await answer
+        engine.released.set()
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_what_making_the_engine_raises_comes_out_of_start() -> None:
+    def refuse() -> Any:
+        raise UnsupportedModel("MixtralForCausalLM cannot be steered")
+
+    async def check() -> None:
+        with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
+            await EngineLoop(refuse, asyncio.get_running_loop()).start()
+
+    run(check())
+
+
+@pytest.mark.parametrize("step", ["register_failure_callback", "get_request_counts"])
+def test_an_engine_that_cannot_be_prepared_is_shut_down_and_start_raises(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Any:
+        raise AttributeError("vLLM has changed")
+
+    async def check() -> None:
+        engine = StandIn()
+        monkeypatch.setattr(engine, step, fail)
+        loop = make(engine)
+        with pytest.raises(AttributeError, match="vLLM has changed"):
+            await asyncio.wait_for(loop.start(), 5)
+        assert engine.log == ["shutdown"]
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive()
+        with pytest.raises(EngineFailed, match="the engine did not start: AttributeError: vLLM has changed"):
+            await asyncio.wait_for(loop.call(lambda _: None), 5)
+        assert "did not start" in await asyncio.wait_for(loop.ended(), 5)
+
+    run(check())
+
+
+def test_a_start_that_is_cancelled_ends_the_engine_once_it_is_made() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loads, loaded = threading.Event(), threading.Event()
+
+        def load() -> Any:
+            loads.set()
+            assert loaded.wait(10)
+            return engine
+
+        loop = EngineLoop(load, asyncio.get_running_loop())
+        start = asyncio.create_task(loop.start())
+        assert await asyncio.to_thread(loads.wait, 10)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(start, 5)
+        assert engine.log == [], "the event loop did not wait for the load"
+        loaded.set()
+        await asyncio.to_thread(loop._thread.join, 10)
+        assert not loop._thread.is_alive()
+        assert engine.log == ["shutdown"]
+        assert await loop.ended() == "the engine was stopped"
+
+    run(check())
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
+    async def check() -> None:
+        engine = StandIn()
+        loop = make(engine)
+        await loop.start()
+        held = threading.Event()
+        busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
+        given_up = asyncio.create_task(loop.call(lambda _: engine.log.append("called")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        held.set()
+        assert await busy
+        assert (await ask(loop, "good")).finished
+        await loop.stop()
+        assert engine.log == ["add good", "shutdown"]
+
+    run(check())
+
+
+def test_a_call_returns_or_raises_to_its_caller_alone() -> None:
+    async def check() -> None:
+        loop = make(StandIn())
+        await loop.start()
+        assert await loop.call(lambda engine: engine.has_unfinished_requests()) is False
+        with pytest.raises(ZeroDivisionError):
+            await loop.call(lambda _: 1 // 0)
+        assert (await ask(loop, "good")).finished
+        await loop.stop()
+
+    run(check())

@@ -1,0 +1,227 @@
+"""vLLM answers what the oracle answers: mixed batches, every op and scope, chunked prefill, prefix cache, few slots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from ampsweep.folders.corpus import Sentence
+from engine.base import Chunk, Engine, GenerateRequest, Sampling, Score, ScoreRequest, Steering
+from engine.vllm.launch import VllmSettings
+from tests.engine.both_engines import Both, both_engines
+from tests.models import FAMILIES
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = VllmSettings(
+    slots=5,  # fewer than the interventions in flight: requests must wait
+    max_num_seqs=16,
+    max_num_batched_tokens=32,  # prompts are longer: chunked prefill
+    block_size=32,
+    kv_cache_bytes=64 * 1024**2,
+    compile=False,
+)
+TOLERANCE = 1e-4
+PROMPTS = (
+    "the thing in the end is that nothing stands and everything on the other hand is there again",
+    "an answer",
+    "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree",
+    "что там",
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_engines(request.param, tmp_path_factory.mktemp(request.param), SETTINGS) as engines:
+        yield engines
+
+
+def interventions(both: Both) -> list[Steering | None]:
+    """Twelve different ones: all ops and scopes, patches, layer ranges, overlapping languages, controls; and none."""
+    make = both.steering
+    return [
+        make(["fr"], "scale", 3.0),
+        make(["tr"], "scale", 0.0, scope="prompt"),
+        make(["fr"], "add", 1.5, scope="generation"),
+        make(["en", "fr"], "set", 2.0),
+        make(["fr"], "set", None, patch="max"),
+        make(["en", "tr"], "set", 0.5, patch="median", scope="generation"),
+        make(["tr"], "add", 2.0, patch="mean", layers=[1]),
+        make(["fr"], "set", -1.0, layers=[0, 2]),
+        make(["fr"], "scale", 3.0, selection="random"),
+        make(["fr"], "scale", 2.0, non_target={"op": "scale", "factor": 0.0}),
+        make(["en"], "set", 1.0, non_target={"op": "set", "factor": 0.25}, scope="prompt"),
+        make(["en", "fr", "tr"], "scale", -1.0),
+        None,
+    ]
+
+
+async def generate(engine: Engine, request: GenerateRequest) -> Chunk:
+    """Collect a stream into one chunk."""
+    chunks = [chunk async for chunk in engine.generate(request)]
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        token_texts=tuple(text for chunk in chunks for text in chunk.token_texts),
+        text_offsets=tuple(offset for chunk in chunks for offset in chunk.text_offsets),
+        logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
+        top_logprobs=tuple(entry for chunk in chunks for entry in chunk.top_logprobs),
+        prompt_tokens=chunks[-1].prompt_tokens,
+        finish_reason=chunks[-1].finish_reason,
+    )
+
+
+async def answer(engine: Engine, request: GenerateRequest | ScoreRequest) -> Chunk | Score:
+    return await (generate(engine, request) if isinstance(request, GenerateRequest) else engine.score(request))
+
+
+async def answers(engine: Engine, requests: Sequence[GenerateRequest | ScoreRequest]) -> list[Chunk | Score]:
+    return await asyncio.gather(*(answer(engine, request) for request in requests))
+
+
+def assert_equal(ours: Sequence[Chunk | Score], oracles: Sequence[Chunk | Score]) -> None:
+    for mine, reference in zip(ours, oracles, strict=True):
+        assert mine.token_ids == reference.token_ids
+        np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=TOLERANCE)
+        if isinstance(mine, Chunk) and isinstance(reference, Chunk):
+            assert (mine.text, mine.finish_reason) == (reference.text, reference.finish_reason)
+
+
+def test_a_mixed_batch_with_twelve_interventions(both: Both) -> None:
+    requests: list[GenerateRequest | ScoreRequest] = []
+    for at, steering in enumerate(interventions(both)):
+        prompts = (PROMPTS[at % len(PROMPTS)], PROMPTS[(at + 1) % len(PROMPTS)])
+        requests.append(GenerateRequest(prompt=prompts[0], sampling=Sampling(max_tokens=8), steering=steering))
+        requests.append(ScoreRequest(context=prompts[1], continuation=" and then the rain", steering=steering))
+        requests.append(ScoreRequest(context="", continuation=prompts[0], steering=steering))
+    ours = both.run(answers(both.vllm, requests))
+    assert_equal(ours, both.run(answers(both.reference, requests)))
+    changed = {str(mine.logprobs) for mine in ours[2 :: 3 * len(PROMPTS)]}
+    assert len(changed) > 1, "interventions that change nothing prove nothing"
+
+
+def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
+    fr, prompt_only, tr = (
+        both.steering(["fr"], "scale", 3.0),
+        both.steering(["fr"], "scale", 3.0, scope="prompt"),
+        both.steering(["tr"], "set", 2.0),
+    )
+    orders = [[fr, None, fr], [None, fr, None], [tr, fr, None, prompt_only, tr, None, fr, prompt_only]]
+    requests = [
+        GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=6), steering=steering)
+        for order, prompt in zip(orders, (PROMPTS[2] + ending for ending in (" one", " two", " three")), strict=True)
+        for steering in order
+    ]
+
+    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
+        return [await answer(engine, request) for request in requests]
+
+    hits = both.vllm.stats().cached_tokens
+    assert_equal(both.run(one_by_one(both.vllm)), both.run(one_by_one(both.reference)))
+    assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
+
+
+@pytest.mark.parametrize("scope", ["prompt", "generation"])
+def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, scope: str) -> None:
+    """What is the first request's continuation stands in the prompt of the second, which steers it otherwise."""
+    steering = both.steering(["fr"], "set", 2.25, scope=scope)
+    start, rest = PROMPTS[2][:22], PROMPTS[2][22:]
+    requests = [
+        ScoreRequest(context=start, continuation=rest, steering=steering),
+        ScoreRequest(context=PROMPTS[2], continuation=" the end", steering=steering),
+    ]
+    ours = [both.run(both.vllm.score(request)) for request in requests]
+    assert_equal(ours, both.run(answers(both.reference, requests)))
+
+
+def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both) -> None:
+    """Contexts of all lengths around the borders of blocks; each continuation twice, and another after it."""
+    steering = both.steering(["fr"], "set", 2.0, scope="prompt")
+    contexts = [PROMPTS[2][:length] for length in range(58, 100, 3)]
+    requests: list[GenerateRequest | ScoreRequest] = [
+        ScoreRequest(context=context, continuation=ending, steering=chosen)
+        for context in contexts
+        for chosen in (None, steering)
+        for ending in (" and the end", " and the end", " in there")
+    ]
+
+    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
+        return [await answer(engine, request) for request in requests]
+
+    hits = both.vllm.stats().cached_tokens
+    ours = both.run(one_by_one(both.vllm))
+    assert_equal(ours, both.run(one_by_one(both.reference)))
+    assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
+    for first, second in zip(ours[::3], ours[1::3], strict=True):
+        np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-5)
+
+
+def test_slots_are_given_back_and_never_exceeded(both: Both) -> None:
+    async def check() -> int:
+        made = interventions(both)
+        await answers(
+            both.vllm, [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=steering) for steering in made]
+        )
+        await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))  # a step that sees who has gone
+        return await both.vllm.slots_in_use()
+
+    assert both.run(check()) == 0
+
+
+def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
+    async def check() -> int:
+        steering = both.steering(["fr"], "scale", 1.25)
+        stream = both.vllm.generate(
+            GenerateRequest(prompt="the", sampling=Sampling(max_tokens=400, ignore_eos=True), steering=steering)
+        )
+        await anext(stream)
+        assert await both.vllm.slots_in_use() == 1
+        await stream.aclose()
+        await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))
+        return await both.vllm.slots_in_use()
+
+    assert both.run(check()) == 0
+
+
+def test_recording_counts_what_the_oracle_counts(both: Both) -> None:
+    sentences = [
+        Sentence(language=language, text=f"{PROMPTS[at % 4]} {language} {at} " * (1 + at % 3))
+        for language in ("en", "fr")
+        for at in range(12)
+    ]
+    ours = both.run(both.vllm.record(sentences, max_tokens=600))
+    reference = both.run(both.reference.record(sentences, max_tokens=600))
+    assert ours.languages == reference.languages
+    np.testing.assert_array_equal(ours.tokens, reference.tokens)
+    np.testing.assert_array_equal(ours.sentences, reference.sentences)
+    np.testing.assert_array_equal(ours.counts, reference.counts)
+    np.testing.assert_array_equal(ours.positive, reference.positive)
+    for kind in ("patch_max", "patch_median", "patch_mean"):
+        np.testing.assert_allclose(getattr(ours, kind), getattr(reference, kind), rtol=0, atol=1e-5)
+
+
+def test_a_recording_that_is_stopped_leaves_room_for_the_next(both: Both) -> None:
+    sentences = [Sentence(language="en", text=f"{PROMPTS[2]} {at}") for at in range(200)]
+
+    async def check() -> None:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await both.vllm.record(sentences, max_tokens=10_000)
+
+    both.run(check())
+    found = both.run(both.vllm.record(sentences[:100], max_tokens=100_000))
+    assert found.sentences.tolist() == [100]
+
+
+def test_sampling_with_a_seed_repeats_itself(both: Both) -> None:
+    request = GenerateRequest(
+        prompt=PROMPTS[1],
+        sampling=Sampling(max_tokens=8, temperature=1.0, seed=3),
+        steering=both.steering(["fr"], "scale", 2.0),
+    )
+    first, second = both.run(answers(both.vllm, [request, request]))
+    assert first.token_ids == second.token_ids

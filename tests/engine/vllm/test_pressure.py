@@ -1,0 +1,300 @@
+"""Too little room: requests are preempted and computed again, wait for a seat or a slot, are given up; answers hold.
+
+The cache holds some eight blocks and a request needs up to five, so that those which run together drive each other out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.errors import UnknownName
+from ampsweep.folders.corpus import Sentence
+from engine.base import Engine, GenerateRequest, Priority, Sampling, Score, ScoreRequest, Steering
+from engine.vllm.launch import VllmSettings
+from engine.vllm.request_extras import RequestExtras
+from jobs.neuron_sets.registry import NeuronSets
+from tests.engine.both_engines import Both, both_engines
+from tests.engine.test_stats import since, worked
+from worker.neuron_set_cache import NeuronSetCache
+
+pytestmark = pytest.mark.engine
+
+BLOCK = 32
+BLOCK_BYTES = 3 * 2 * 2 * 32 * 4 * BLOCK  # layers, keys and values, heads, size of a head, bytes, tokens
+SETTINGS = VllmSettings(
+    slots=3,
+    max_num_seqs=4,
+    max_model_len=5 * BLOCK,
+    max_num_batched_tokens=16,
+    block_size=BLOCK,
+    kv_cache_bytes=8 * BLOCK_BYTES,
+    compile=False,
+)
+TEXT = "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
+GREEDY = Sampling(max_tokens=70, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_engines("llama", tmp_path_factory.mktemp("llama"), SETTINGS) as engines:
+        yield engines
+
+
+@pytest.fixture(autouse=True)
+def all_is_given_back(both: Both) -> Iterator[None]:
+    """After each test no slot is held, and every block of the cache is free as before."""
+    before = both.run(free_blocks(both))
+    yield
+    both.run(both.vllm.score(ScoreRequest(context="the", continuation=" end")))  # a step that sees who has gone
+    assert both.run(both.vllm.slots_in_use()) == 0
+    assert both.run(free_blocks(both)) == before
+
+
+def scheduler(engine: Any) -> Any:
+    return engine.engine_core.engine_core.scheduler
+
+
+async def free_blocks(both: Both) -> int:
+    return await both.vllm._loop.call(
+        lambda engine: int(scheduler(engine).kv_cache_manager.block_pool.get_num_free_blocks())
+    )
+
+
+@contextmanager
+def preempted(both: Both) -> Iterator[Counter[str]]:
+    """Count the preemptions while the block runs: `steer`, `score` and `record` by what the request carries."""
+    counts: Counter[str] = Counter()
+
+    def count(preempt: Callable[..., None]) -> Callable[..., None]:
+        def counting(request: Any, *args: Any, **kwargs: Any) -> None:
+            orders = vars(RequestExtras.read(request.sampling_params.extra_args))
+            counts.update(kind for kind, order in orders.items() if order is not None)
+            preempt(request, *args, **kwargs)
+
+        return counting
+
+    def wrap(engine: Any) -> None:
+        scheduler(engine)._preempt_request = count(scheduler(engine)._preempt_request)
+
+    both.run(both.vllm._loop.call(wrap))
+    yield counts
+    both.run(both.vllm._loop.call(lambda engine: delattr(scheduler(engine), "_preempt_request")))
+
+
+async def generate(engine: Engine, request: GenerateRequest) -> dict[int, tuple[list[int], list[float]]]:
+    """Return each answer's tokens and their log-probabilities."""
+    answers: dict[int, tuple[list[int], list[float]]] = {}
+    async for chunk in engine.generate(request):
+        tokens, logprobs = answers.setdefault(chunk.index, ([], []))
+        tokens.extend(chunk.token_ids)
+        logprobs.extend(chunk.logprobs)
+    return answers
+
+
+async def answers(engine: Engine, requests: list[GenerateRequest]) -> list[dict[int, tuple[list[int], list[float]]]]:
+    return await asyncio.gather(*(generate(engine, request) for request in requests))
+
+
+async def scores(engine: Engine, requests: list[ScoreRequest]) -> list[Score]:
+    return await asyncio.gather(*(engine.score(request) for request in requests))
+
+
+def assert_same(ours: list[dict[int, Any]], theirs: list[dict[int, Any]]) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        assert {index: tokens for index, (tokens, _) in mine.items()} == {
+            index: tokens for index, (tokens, _) in other.items()
+        }
+        for index, (_, logprobs) in mine.items():
+            np.testing.assert_allclose(logprobs, other[index][1], rtol=0, atol=1e-4)
+
+
+def steerings(both: Both) -> list[Steering | None]:
+    """Seven interventions, more than there are slots, and none."""
+    return [
+        both.steering(["fr"], "set", 2.0),
+        both.steering(["fr"], "set", 2.0, scope="prompt"),
+        both.steering(["fr"], "set", 2.0, scope="generation"),
+        both.steering(["tr"], "scale", -2.0),
+        both.steering(["en"], "add", 1.0, layers=[1]),
+        both.steering(["en", "tr"], "scale", 3.0, scope="generation"),
+        both.steering(["tr"], "add", 1.0, scope="prompt"),
+        None,
+    ]
+
+
+def test_preempted_answers_are_those_that_had_room(both: Both) -> None:
+    """More requests than seats, more interventions than slots, more tokens than the cache holds."""
+    requests = [
+        GenerateRequest(prompt=TEXT[:60] + ending, sampling=GREEDY, steering=steering)
+        for steering in steerings(both)
+        for ending in ("", " and")
+    ]
+    with preempted(both) as counts:
+        ours = both.run(answers(both.vllm, requests))
+    assert counts["steer"] >= 3, "nothing was computed again, so nothing was tested"
+    assert_same(ours, both.run(answers(both.reference, requests)))
+
+
+def test_a_preempted_answer_goes_on_drawing_where_it_was(both: Both) -> None:
+    drawn = replace(GREEDY, n=4, temperature=1.0, seed=11)
+    steering = both.steering(["fr"], "set", 2.0, scope="generation")
+    with preempted(both) as counts:
+        (together,) = both.run(
+            answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=drawn, steering=steering)])
+        )
+    assert counts["steer"] >= 1, "nothing was computed again, so nothing was tested"
+    for index in range(4):
+        sampling = replace(drawn, n=1, seed=11 + index)
+        (alone,) = both.run(
+            answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=sampling, steering=steering)])
+        )
+        assert alone[0][0] == together[index][0]
+
+
+def growing(both: Both) -> list[GenerateRequest]:
+    """Answers that leave a seat free, and grow into the blocks of a prompt which is computed in pieces beside them."""
+    choices = (both.steering(["fr"], "set", 2.0), None, both.steering(["tr"], "scale", -2.0))
+    return [
+        GenerateRequest(prompt=f"{at} {TEXT[:20]}", sampling=GREEDY, steering=steering)
+        for at, steering in enumerate(choices)
+    ]
+
+
+def test_a_preempted_score_is_that_which_had_room(both: Both) -> None:
+    generated = growing(both)
+    scored = [
+        ScoreRequest(context=f"{at} {TEXT}", continuation=f" {TEXT[:60]}", steering=steering, priority=Priority.BATCH)
+        for at, steering in enumerate(steerings(both))
+    ]
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(answers(both.vllm, generated), scores(both.vllm, scored))
+
+    with preempted(both) as counts:
+        answered, found = both.run(all_at_once())
+    assert counts["score"] >= 1, "nothing was computed again, so nothing was tested"
+    assert_same(answered, both.run(answers(both.reference, generated)))
+    for mine, reference in zip(found, both.run(scores(both.reference, scored)), strict=True):
+        np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
+
+
+def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
+    generated = growing(both)
+    sentences = [
+        Sentence(language=code, text=f"{code} {at} {TEXT} {TEXT[:60]}") for code in ("en", "fr") for at in range(8)
+    ]
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(answers(both.vllm, generated), both.vllm.record(sentences, max_tokens=10_000))
+
+    with preempted(both) as counts:
+        answered, stats = both.run(all_at_once())
+    assert counts["record"] >= 1, "nothing was computed again, so nothing was tested"
+    assert_same(answered, both.run(answers(both.reference, generated)))
+    reference = both.run(both.reference.record(sentences, max_tokens=10_000))
+    np.testing.assert_array_equal(stats.counts, reference.counts)
+    np.testing.assert_allclose(stats.patch_mean, reference.patch_mean, rtol=0, atol=1e-5)
+
+
+def test_answers_that_are_given_up_leave_the_others_alone(both: Both) -> None:
+    """All n of a request go at once, preempted or waiting or running; their slot and blocks are free again."""
+    kept = [GenerateRequest(prompt=TEXT[:60], sampling=GREEDY, steering=steering) for steering in steerings(both)[:4]]
+
+    async def give_up(steering: Steering | None, after: int) -> None:
+        request = GenerateRequest(prompt=TEXT[:40], sampling=replace(GREEDY, n=3), steering=steering)
+        async with aclosing(both.vllm.generate(request)) as chunks:
+            for _ in range(after):
+                await anext(chunks)
+
+    async def all_at_once() -> Any:
+        leaving = [give_up(steering, after) for after, steering in enumerate(steerings(both), start=1)]
+        return (await asyncio.gather(answers(both.vllm, kept), *leaving))[0]
+
+    assert_same(both.run(all_at_once()), both.run(answers(both.reference, kept)))
+
+
+def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
+    """It passes those that wait for a slot, and those that wait for a seat."""
+    finished: list[str] = []
+
+    async def one(name: str, priority: Priority, steering: Steering | None) -> None:
+        request = GenerateRequest(
+            prompt=TEXT[:20], sampling=replace(GREEDY, max_tokens=20), steering=steering, priority=priority
+        )
+        await generate(both.vllm, request)
+        finished.append(name)
+
+    async def check() -> None:
+        async with asyncio.TaskGroup() as group:
+            for at in range(12):
+                steering = both.steering(["fr"], "set", float(at + 1))
+                group.create_task(one(f"batch {at}", Priority.BATCH, steering))
+            await asyncio.sleep(0)  # the batch stands in the queue first
+            group.create_task(one("urgent", Priority.INTERACTIVE, both.steering(["tr"], "scale", 2.0)))
+
+    both.run(check())
+    assert finished.index("urgent") <= 6, finished
+    assert len(finished) == 13
+
+
+def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both) -> None:
+    before, during, after = both.run(worked(both.vllm))
+    own, _, theirs = both.run(worked(both.reference))
+    counted, expected = since(before, after), since(own, theirs)
+    assert counted["generated_tokens"] == expected["generated_tokens"] == 12
+    assert counted["prompt_tokens"] == expected["prompt_tokens"] - 1, "the last token of a scored text is not fed"
+    assert counted["steps"] >= 7
+    assert counted["steps"] <= counted["step_requests"] <= 2 * counted["steps"]
+    assert 1 <= during.running <= 2, "the second answer may not have been taken up yet"
+    assert (during.slots, during.batch_size) == (3, 4)
+    assert during.kv_use is not None
+    assert 0 < during.kv_use < 1
+    both.run(both.vllm._loop.call(lambda _: None))  # whatever step was under way has ended
+    idle = both.vllm.stats()
+    assert (idle.running, idle.waiting, idle.slots_used, idle.slots_waiting) == (0, 0, 0, 0)
+
+
+def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded_again(
+    both: Both, tmp_path: Path
+) -> None:
+    """Of four sets two are kept: the workers keep no others, and each steers as in the oracle."""
+    sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
+    names = [f"ns_{index}" for index in range(4)]
+    for index, name in enumerate(names):
+        pairs = np.argwhere(np.arange(np.prod(shape)).reshape(shape) % 4 == index).astype(np.int32)
+        neurons = replace(both.neurons, id=name, neurons={"fr": pairs}, patch=None)
+        sets.publish(name, neurons.save)
+        both.reference.add_neurons(neurons)
+    catalog: Any = None  # nothing is identified
+    shelf = NeuronSetCache(sets, engine=both.vllm, catalog=catalog, capacity=2)
+
+    def scoring(name: str) -> ScoreRequest:
+        steering = replace(both.steering(["fr"], "set", 2.0), neurons=name)
+        return ScoreRequest(context="the thing", continuation=" in the end", steering=steering)
+
+    def kept(worker: Any) -> set[str]:
+        return set(worker._steering._neuron_sets) & set(names)
+
+    async def check() -> None:
+        told = set()
+        for name in [*names, names[0]]:
+            await shelf.load(NeuronsRef(id=name))
+            ours, reference = await both.vllm.score(scoring(name)), await both.reference.score(scoring(name))
+            np.testing.assert_allclose(ours.logprobs, reference.logprobs, rtol=0, atol=1e-4)
+            told.add(reference.logprobs)
+        assert len(told) == 4, "sets that steer alike prove nothing"
+        assert await both.vllm._loop.call(lambda engine: engine.collective_rpc(kept)) == [{names[0], names[3]}]
+        with pytest.raises(UnknownName, match=names[1]):
+            await both.vllm.score(scoring(names[1]))
+
+    both.run(check())

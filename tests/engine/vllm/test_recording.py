@@ -1,0 +1,148 @@
+"""A recording leaves the event loop free, and its memory does not grow with the corpus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ampsweep.errors import PromptTooLong
+from ampsweep.folders.corpus import Sentence
+from engine.base import Engine, GenerateRequest, ScoreRequest
+from engine.fake import FakeEngine
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.recorder import Recorder
+from tests.engine.vllm.stub_vllm import stub_engine
+from tests.loop_stalls import watched_loops
+
+pytestmark = pytest.mark.anyio
+
+KINDS = ("vllm", "fake")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return stub_engine(monkeypatch)[0] if request.param == "vllm" else FakeEngine()
+
+
+def corpus(sentences: int, *, seconds: float = 0.0) -> Iterator[Sentence]:
+    """Give so many sentences of two words, each of which takes so long to read."""
+    for number in range(sentences):
+        time.sleep(seconds)
+        yield Sentence(language="en", text=f"sentence {number}")
+
+
+async def test_a_corpus_that_is_slow_to_read_does_not_hold_up_the_loop(engine: Engine) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    turning = asyncio.create_task(turn())
+    stats = await engine.record(corpus(40, seconds=0.01), max_tokens=10_000)
+    turning.cancel()
+    assert stats.sentences.tolist() == [40]
+    assert turns >= 10
+
+
+async def test_the_rest_of_a_full_language_is_not_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, tokenizer = stub_engine(monkeypatch)
+    tokenizer.encoded = 0
+    stats = await engine.record(corpus(200_000), max_tokens=1000)
+    assert stats.sentences.tolist() == [500]
+    assert tokenizer.encoded == 501, "the first that does not fit fills the language"
+
+
+async def test_a_slow_disk_holds_up_no_loop_when_the_checkpoint_is_written(engine: Engine, tmp_path: Path) -> None:
+    class Slow(Checkpoint):
+        def read(self) -> None:
+            time.sleep(0.3)
+
+        def save_if_due(self, arrays: object) -> None:
+            time.sleep(0.3)
+
+    stats = await engine.record(corpus(2), max_tokens=1000, checkpoint=Slow(tmp_path / "recording", identity="x"))
+    assert stats.sentences.tolist() == [2]
+
+
+async def test_selecting_at_the_end_is_not_done_in_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: Recorder) -> None:
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Recorder, "finish", slow)
+    await engine.record(corpus(2), max_tokens=1000)
+
+
+async def test_a_long_prompt_is_not_tokenized_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, tokenizer = stub_engine(monkeypatch)
+    encode = tokenizer.encode
+
+    def slow(text: str, **options: bool) -> list[int]:
+        computed = time.thread_time()
+        while time.thread_time() - computed < 0.3:
+            pass
+        ids: list[int] = encode(text, **options)
+        return ids
+
+    monkeypatch.setattr(tokenizer, "encode", slow)
+    long = "word " * 20_000
+    with pytest.raises(PromptTooLong):
+        await engine.score(ScoreRequest(context=long, continuation="word"))
+    with pytest.raises(PromptTooLong):
+        await anext(engine.generate(GenerateRequest(prompt=long)))
+
+
+async def test_few_sentences_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, loop, _ = stub_engine(monkeypatch)
+    monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
+    read = added = ahead = 0
+    add = Recorder.add
+
+    def counted() -> Iterator[Sentence]:
+        nonlocal read, ahead
+        for sentence in corpus(2000):
+            read += 1
+            ahead = max(ahead, read - added)
+            yield sentence
+
+    def noted(self: Recorder, *arguments: object, **more: NDArray[np.integer]) -> None:
+        nonlocal added
+        added += 1
+        add(self, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Recorder, "add", noted)
+    await engine.record(counted(), max_tokens=100_000)
+    assert added == 2000
+    assert loop.most <= 4
+    assert ahead <= 200
+
+
+async def test_what_is_wrong_with_a_corpus_is_raised_as_it_is(engine: Engine) -> None:
+    def damaged() -> Iterator[Sentence]:
+        yield from corpus(3)
+        raise EOFError("the file ends in the middle")
+
+    with pytest.raises(EOFError, match="in the middle"):
+        await engine.record(damaged(), max_tokens=1000)
+
+
+async def test_a_recording_that_is_cancelled_ends(engine: Engine) -> None:
+    recording = asyncio.create_task(engine.record(corpus(1_000_000, seconds=0.001), max_tokens=10**9))
+    await asyncio.sleep(0.1)
+    recording.cancel()
+    with watched_loops() as watch, pytest.raises(asyncio.CancelledError):
+        await recording
+    assert watch.stalls == []

@@ -1,0 +1,201 @@
+"""How answers are drawn and what comes with them, under interventions: vLLM against the oracle, and against itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from engine.base import Chunk, Engine, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
+from engine.vllm.launch import VllmSettings
+from tests.engine.both_engines import Both, both_engines
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
+PROMPT = "the thing in the end is that nothing stands"
+CHAT = (Message(role="user", content="is it the end?"),)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_engines("llama", tmp_path_factory.mktemp("llama"), SETTINGS) as engines:
+        yield engines
+
+
+async def collect(engine: Engine, prompt: Prompt, steering: Steering | None, **sampling: Any) -> list[list[Chunk]]:
+    """Return the chunks of each answer."""
+    request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=steering)
+    answers: list[list[Chunk]] = [[] for _ in range(request.sampling.n)]
+    async for chunk in engine.generate(request):
+        answers[chunk.index].append(chunk)
+    return answers
+
+
+def tokens(chunks: list[Chunk]) -> list[int]:
+    return [token for chunk in chunks for token in chunk.token_ids]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def oracle_logprobs(both: Both, steering: Steering, answer: list[int]) -> list[float]:
+    """Return what the oracle gives each token of an answer to PROMPT, given those before it."""
+    model = both.reference._model
+    prompt = model.tokenizer.encode(PROMPT)
+    edits, scope = both.reference._edits(steering)
+    logits, _ = model.logits([*prompt, *answer], prompt_tokens=len(prompt), edits=edits, scope=scope)
+    own = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
+    return [float(own[at, token]) for at, token in enumerate(answer)]
+
+
+def steerings(both: Both) -> list[Steering | None]:
+    return [None, both.steering(["fr"], "set", 2.0), both.steering(["tr"], "scale", -2.0, scope="generation")]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"repetition_penalty": 3.0},
+        {"frequency_penalty": 1.5, "presence_penalty": 0.5},
+        {"presence_penalty": 2.0, "repetition_penalty": 1.5},
+        {"temperature": 1.5, "top_k": 1},
+        {"temperature": 1.5, "min_p": 1.0},
+        {"temperature": 2.0, "top_p": 1e-6, "frequency_penalty": 2.0},
+    ],
+)
+def test_what_changes_the_choice_of_tokens_changes_it_as_in_the_oracle(both: Both, sampling: dict[str, Any]) -> None:
+    async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
+        asked = (collect(engine, PROMPT, steering, max_tokens=16, **sampling) for steering in steerings(both))
+        return await asyncio.gather(*asked)
+
+    for (mine,), (reference,) in zip(both.run(all_of(both.vllm)), both.run(all_of(both.reference)), strict=True):
+        assert tokens(mine) == tokens(reference)
+        assert [text for chunk in mine for text in chunk.token_texts] == [
+            text for chunk in reference for text in chunk.token_texts
+        ]
+        assert [at for chunk in mine for at in chunk.text_offsets] == [
+            at for chunk in reference for at in chunk.text_offsets
+        ]
+
+
+def test_alternatives_are_those_of_the_oracle(both: Both) -> None:
+    """Also where requests with and without alternatives share a batch."""
+
+    async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
+        asked = [
+            collect(engine, PROMPT, steering, max_tokens=6, temperature=0.0, repetition_penalty=2.0, top_logprobs=count)
+            for steering in steerings(both)
+            for count in (0, 5, 20)
+        ]
+        return await asyncio.gather(*asked)
+
+    ours, oracles = both.run(all_of(both.vllm)), both.run(all_of(both.reference))
+    for (mine,), (reference,) in zip(ours, oracles, strict=True):
+        pairs = zip(
+            (entry for chunk in mine for entry in chunk.top_logprobs),
+            (entry for chunk in reference for entry in chunk.top_logprobs),
+            strict=True,
+        )
+        for found, expected in pairs:
+            assert [(entry.token_id, entry.text) for entry in found] == [
+                (entry.token_id, entry.text) for entry in expected
+            ]
+            np.testing.assert_allclose(
+                [entry.logprob for entry in found], [entry.logprob for entry in expected], rtol=0, atol=1e-4
+            )
+
+
+def test_a_drawn_token_that_is_unlikely_is_no_alternative(both: Both) -> None:
+    (answer,) = both.run(collect(both.vllm, PROMPT, None, max_tokens=40, temperature=2.0, seed=1, top_logprobs=1))
+    likeliest = [entry for chunk in answer for (entry,) in chunk.top_logprobs]
+    assert any(entry.token_id != token for entry, token in zip(likeliest, tokens(answer), strict=True))
+    assert all(
+        entry.logprob >= own
+        for entry, own in zip(likeliest, (value for chunk in answer for value in chunk.logprobs), strict=True)
+    )
+
+
+def test_a_seed_gives_the_same_answers_alone_and_in_a_batch(both: Both) -> None:
+    """Every one of the n answers is steered, and is that of its own seed."""
+    steering = both.steering(["fr"], "set", 2.0)
+    drawn = {"max_tokens": 12, "temperature": 1.0, "ignore_eos": True}
+
+    async def check() -> None:
+        alone = [await collect(both.vllm, PROMPT, steering, seed=5 + at, **drawn) for at in range(4)]
+        unsteered = [collect(both.vllm, PROMPT, None, seed=seed, **drawn) for seed in range(4)]
+        together, *_ = await asyncio.gather(collect(both.vllm, PROMPT, steering, n=4, seed=5, **drawn), *unsteered)
+        assert [tokens(answer) for answer in together] == [tokens(answer) for (answer,) in alone]
+        assert len({str(tokens(answer)) for answer in together}) == 4
+        plain = await collect(both.vllm, PROMPT, None, n=4, seed=5, **drawn)
+        assert [tokens(answer) for answer in plain] != [tokens(answer) for answer in together]
+        for answer in together:
+            found = [value for chunk in answer for value in chunk.logprobs]
+            np.testing.assert_allclose(found, oracle_logprobs(both, steering, tokens(answer)), rtol=0, atol=1e-4)
+
+    both.run(check())
+
+
+def test_greedy_answers_to_one_prompt_are_all_the_same(both: Both) -> None:
+    answers = both.run(collect(both.vllm, PROMPT, both.steering(["fr"], "scale", 3.0), n=3, max_tokens=5))
+    assert len({str(tokens(answer)) for answer in answers}) == 1
+    assert all(answer[-1].finish_reason == "length" for answer in answers)
+
+
+def test_a_chat_is_answered_and_scored_as_in_the_oracle(both: Both) -> None:
+    for steering in steerings(both):
+        (mine,), (reference,) = (
+            both.run(collect(engine, CHAT, steering, max_tokens=8)) for engine in (both.vllm, both.reference)
+        )
+        assert (tokens(mine), text(mine)) == (tokens(reference), text(reference))
+        assert mine[0].prompt_tokens == reference[0].prompt_tokens
+        request = ScoreRequest(context=CHAT, continuation="in the end", steering=steering)
+        ours, theirs = both.run(both.vllm.score(request)), both.run(both.reference.score(request))
+        assert ours.token_ids == theirs.token_ids
+        np.testing.assert_allclose(ours.logprobs, theirs.logprobs, rtol=0, atol=1e-4)
+    with pytest.raises(InvalidRequest, match="no system messages"):
+        both.run(collect(both.vllm, (Message(role="system", content="x"),), None))
+
+
+def test_a_stop_string_ends_a_steered_answer_as_in_the_oracle(both: Both) -> None:
+    for steering in steerings(both):
+        (whole,) = both.run(collect(both.reference, PROMPT, steering, max_tokens=24, ignore_eos=True))
+        stop = text(whole)[6:9]
+        (mine,), (reference,) = (
+            both.run(collect(engine, PROMPT, steering, max_tokens=24, ignore_eos=True, stop=("never this", stop)))
+            for engine in (both.vllm, both.reference)
+        )
+        assert text(mine) == text(reference) == text(whole)[: text(whole).find(stop)]
+        assert tokens(mine) == tokens(reference)
+        assert [at for chunk in mine for at in chunk.text_offsets] == [
+            at for chunk in reference for at in chunk.text_offsets
+        ]
+        assert mine[-1].finish_reason == reference[-1].finish_reason == "stop"
+
+
+def test_options_that_come_together_share_the_blocks_of_their_context(both: Both) -> None:
+    """Four options at once, before any block of their context is cached: it is computed once, by each steering."""
+    context = (
+        "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
+    )
+    requests = [
+        ScoreRequest(context=context, continuation=option, steering=steering)
+        for steering in steerings(both)[:2]
+        for option in (" and the end", " in there", " by the sea", " on the other hand")
+    ]
+
+    async def together(engine: Engine) -> list[Score]:
+        return await asyncio.gather(*map(engine.score, requests))
+
+    before = both.vllm.stats().cached_tokens
+    ours, oracles = (both.run(together(engine)) for engine in (both.vllm, both.reference))
+    for mine, reference in zip(ours, oracles, strict=True):
+        np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
+    shared = (ours[0].context_tokens - 1) // 32 * 32
+    assert shared > 0
+    assert both.vllm.stats().cached_tokens - before == 2 * 3 * shared

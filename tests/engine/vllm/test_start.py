@@ -1,0 +1,57 @@
+"""What an engine does at its start: refuse what it cannot steer, and steer under torch.compile too."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from ampsweep.errors import SteeringNotInstalled, UnsupportedModel
+from engine.base import ScoreRequest
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings
+from engine.vllm.versions import check_version
+from tests.engine.both_engines import both_engines
+from tests.models import tiny_model
+
+SMALL = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
+
+
+@pytest.mark.engine
+def test_a_mixture_of_experts_is_refused_by_its_class(tmp_path: Path) -> None:
+    tiny_model("mistral", tmp_path)  # for the tokenizer
+    config = MixtralConfig(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+        max_position_embeddings=256,
+        dtype="float32",
+    )
+    MixtralForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="MixtralForCausalLM cannot be steered"):
+        asyncio.run(VllmEngine.open(tmp_path, settings=SMALL))
+
+
+@pytest.mark.engine
+def test_torch_compile_changes_no_answer(tmp_path: Path) -> None:
+    with both_engines("qwen2", tmp_path / "model", replace(SMALL, compile=True)) as both:
+        for steering in (None, both.steering(["fr"], "set", 2.0), both.steering(["tr"], "scale", -3.0, layers=[1])):
+            request = ScoreRequest(context="the thing", continuation=" in the end", steering=steering)
+            ours, reference = both.run(both.vllm.score(request)), both.run(both.reference.score(request))
+            np.testing.assert_allclose(ours.logprobs, reference.logprobs, rtol=0, atol=1e-4)
+
+
+def test_only_tested_releases_start() -> None:
+    check_version("0.32.0")
+    check_version("0.32.0+cpu")
+    check_version("0.25.1")
+    with pytest.raises(SteeringNotInstalled, match=r"vLLM 0.33.1 is not supported; install one of: 0.25.1, 0.32.0"):
+        check_version("0.33.1")

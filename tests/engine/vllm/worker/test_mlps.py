@@ -1,0 +1,101 @@
+"""Which modules of a vLLM model are taken for its MLPs, and what is refused; on modules named as vLLM names its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ampsweep.errors import UnsupportedModel
+from engine.kernels.activation import ActivationName, MlpForm
+
+pytestmark = pytest.mark.engine
+mlps = pytest.importorskip("engine.vllm.worker.mlps")
+WIDTH = 6
+
+
+class _Projection(nn.Module):
+    def __init__(self, held: int) -> None:
+        super().__init__()
+        self.input_size_per_partition = held
+
+
+class _Mlp(nn.Module):
+    def __init__(self, activation: nn.Module, held: int = WIDTH) -> None:
+        super().__init__()
+        self.act = activation
+        self.c_proj = _Projection(held)
+
+
+class _Layer(nn.Module):
+    def __init__(self, mlp: nn.Module) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+
+class _Model(nn.Module):
+    def __init__(self, *mlps: nn.Module) -> None:
+        super().__init__()
+        self.h = nn.ModuleList([_Layer(mlp) for mlp in mlps])
+
+
+class BloomForCausalLM(_Model):
+    """Called as vLLM's class is."""
+
+
+def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
+    model = _Model(nn.Identity(), nn.Identity(), *(_Mlp(nn.ReLU(), WIDTH // 2) for _ in range(2)))  # a pipeline's end
+    found = mlps.find(model, layers=range(2, 4), width=WIDTH, rank=1, ranks=2)
+    assert (found.shard.layers, found.shard.first, found.shard.width) == ((2, 3), 3, 3)
+    assert found.forms == (MlpForm(activation="relu", gated=False),) * 2
+    put = [nn.Identity(), nn.Identity()]
+    found.replace(lambda position, _inner: put[position])
+    assert [place.activation for place in found.places] == put
+    assert put[1] in model.modules()
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (nn.ReLU(), "relu"),
+        (nn.SiLU(), "silu"),
+        (nn.GELU(), "gelu"),
+        (nn.GELU(approximate="tanh"), "gelu_tanh"),
+    ],
+)
+def test_an_activation_is_known_by_its_class(activation: nn.Module, name: ActivationName) -> None:
+    found = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    assert found.forms == (MlpForm(activation=name, gated=False),)
+
+
+def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
+    found = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    assert found.forms == (MlpForm(activation="gelu_tanh", gated=False),)
+    x = torch.linspace(-3, 3, 13)
+    torch.testing.assert_close(found.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (_Model(_Mlp(nn.ReLU()), nn.Identity()), "layer 1 has a Identity, not an MLP"),
+        (_Model(_Mlp(nn.ReLU())), "layer 1 is not there"),
+        (_Model(_Mlp(nn.ReLU()), _Mlp(nn.Tanh())), r"layer 1 has an activation .* not know \(Tanh\)"),
+        (_Model(_Mlp(nn.ReLU()), nn.ModuleDict({"experts": nn.Identity()})), "layer 1 is a mixture of experts"),
+        (_Model(_Mlp(nn.ReLU()), _Mlp(nn.ReLU(), WIDTH // 2)), "layer 1 has 3 neurons on rank 0 of 1, not 6 of 6"),
+        (
+            nn.ModuleDict({"vision": _Model(_Mlp(nn.ReLU())), "text": _Model(_Mlp(nn.ReLU()))}),
+            "several lists of layers",
+        ),
+    ],
+)
+def test_a_model_with_one_layer_that_cannot_be_steered_is_refused_and_left_alone(model: nn.Module, reason: str) -> None:
+    before = list(model.modules())
+    with pytest.raises(UnsupportedModel, match=reason):
+        mlps.find(model, layers=range(2), width=WIDTH, rank=0, ranks=1)
+    assert list(model.modules()) == before
+
+
+def test_ranks_that_do_not_divide_the_neurons_are_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="6 neurons a layer cannot be shared by 4 ranks"):
+        mlps.find(_Model(_Mlp(nn.ReLU())), layers=range(1), width=WIDTH, rank=0, ranks=4)

@@ -1,0 +1,59 @@
+"""The parts of a model that is cut by layers and by neurons make the whole again, in any order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.vllm.worker.recorded_part import RecordedPart, join_parts
+from engine.vllm.worker.table import Shard
+
+LAYERS, WIDTH = 5, 12
+
+
+def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -> list[RecordedPart]:
+    """Cut as a pipeline of `stages` stages, each shared by `ranks` ranks, is cut."""
+    own = WIDTH // ranks
+    return [
+        RecordedPart(
+            shard=Shard(layers=tuple(map(int, layers)), first=rank * own, width=own),
+            counts=counts[layers, rank * own : (rank + 1) * own],
+            sums=sums[layers, rank * own : (rank + 1) * own],
+        )
+        for layers in np.array_split(np.arange(LAYERS), stages)
+        for rank in range(ranks)
+    ]
+
+
+@given(stages=st.integers(1, LAYERS), ranks=st.sampled_from([1, 2, 3, 4]), order=st.randoms())
+def test_parts_in_any_order_make_the_whole(stages: int, ranks: int, order: random.Random) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 100, (LAYERS, WIDTH)).astype(np.int32)
+    sums = rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
+    parts = parts_of(counts, sums, stages=stages, ranks=ranks)
+    order.shuffle(parts)
+    joined = join_parts(parts, layers=LAYERS, width=WIDTH)
+    np.testing.assert_array_equal(joined[0], counts)
+    np.testing.assert_array_equal(joined[1], sums)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sums_that_were_not_wanted_are_none(ranks: int) -> None:
+    counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
+    parts = [replace(part, sums=None) for part in parts_of(counts, counts, stages=1, ranks=ranks)]
+    joined = join_parts(parts, layers=LAYERS, width=WIDTH)
+    np.testing.assert_array_equal(joined[0], counts)
+    assert joined[1] is None
+
+
+def test_a_part_that_is_missing_or_comes_twice_is_noticed() -> None:
+    zeros = np.zeros((LAYERS, WIDTH))
+    parts = parts_of(zeros, zeros, stages=2, ranks=2)
+    for wrong in (parts[1:], [*parts, parts[0]], [parts[0], parts[0], *parts[2:]]):
+        with pytest.raises(AssertionError, match="each neuron once"):
+            join_parts(wrong, layers=LAYERS, width=WIDTH)

@@ -1,0 +1,96 @@
+"""Slots are filled once, counted while in use, and emptied only when another needs the slot or the room."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.kernels.device_table import SlotEntries
+from engine.vllm.worker.slots import Slots
+
+ROOM = 10
+
+
+def row(entries: int) -> SlotEntries:
+    return SlotEntries(
+        offsets=np.array([0, entries], dtype=np.int64),
+        indices=np.arange(entries, dtype=np.int32),
+        mult=np.ones(entries, dtype=np.float32),
+        add=np.zeros(entries, dtype=np.float32),
+    )
+
+
+class Store:
+    """Room for ROOM entries, all slots together; keeps how many each slot has."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+
+    def fits(self, row: SlotEntries) -> bool:
+        return sum(self.sizes.values()) + len(row.indices) <= ROOM
+
+    def write(self, slot: int, row: SlotEntries) -> None:
+        assert slot not in self.sizes
+        assert self.fits(row)
+        self.sizes[slot] = len(row.indices)
+
+    def clear(self, slot: int) -> None:
+        del self.sizes[slot]
+
+
+def never() -> SlotEntries:
+    raise AssertionError("a filled slot was filled again")
+
+
+def test_a_slot_is_filled_once_and_found_again_when_nobody_uses_it() -> None:
+    slots = Slots(Store(), capacity=2)
+    slot = slots.acquire("a", lambda: row(1))
+    assert slots.acquire("a", never) == slot
+    slots.release("a")
+    assert slots.in_use == 1
+    slots.release("a")
+    assert slots.in_use == 0
+    assert slots.acquire("a", never) == slot
+
+
+def test_slot_0_is_given_to_nobody() -> None:
+    slots = Slots(Store(), capacity=3)
+    assert [slots.acquire(key, lambda: row(1)) for key in "abc"] == [1, 2, 3]
+
+
+def test_the_longest_unused_slot_is_the_one_given_away() -> None:
+    store = Store()
+    slots = Slots(store, capacity=2)
+    first, second = slots.acquire("a", lambda: row(1)), slots.acquire("b", lambda: row(2))
+    slots.release("b")
+    slots.release("a")
+    assert slots.acquire("c", lambda: row(3)) == second
+    assert slots.acquire("a", never) == first
+    assert store.sizes == {first: 1, second: 3}
+
+
+def test_unused_slots_make_room_before_the_slots_run_out() -> None:
+    store = Store()
+    slots = Slots(store, capacity=4)
+    used, *unused = [slots.acquire(key, lambda: row(3)) for key in "abc"]
+    slots.release("b")
+    slots.release("c")
+    large = slots.acquire("d", lambda: row(7))
+    assert store.sizes == {used: 3, large: 7}
+    assert set(unused) & set(store.sizes) <= {large}
+
+
+def test_a_row_that_cannot_be_made_takes_no_slot() -> None:
+    slots = Slots(Store(), capacity=1)
+    with pytest.raises(AssertionError, match="filled again"):
+        slots.acquire("a", never)
+    assert slots.in_use == 0
+    assert slots.acquire("b", lambda: row(1)) == 1
+
+
+@pytest.mark.parametrize("entries", [1, ROOM])
+def test_a_table_that_is_in_use_to_the_last_slot_or_entry_takes_no_other(entries: int) -> None:
+    slots = Slots(Store(), capacity=1 if entries == 1 else 2)
+    slots.acquire("a", lambda: row(entries))
+    with pytest.raises(AssertionError, match="more interventions in flight than the table holds"):
+        slots.acquire("b", lambda: row(1))

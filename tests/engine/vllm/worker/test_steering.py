@@ -1,0 +1,288 @@
+"""Which token of a step is steered by what, and what is recorded of it, without vLLM."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ampsweep.domain.intervention import Intervention
+from engine.base import Steering
+from engine.kernels.activation import MlpForm
+from engine.neurons.neuron_set import NeuronSet
+from engine.vllm.backends.base import SteeringBackend
+from engine.vllm.backends.cpu import CpuBackend
+from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steer_order
+from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.scoring import Scoring
+from engine.vllm.worker.steering import WorkerSteering
+from engine.vllm.worker.table import Shard
+
+WIDTH = 4
+FORMS = [MlpForm(activation="silu", gated=True)]
+NEURONS = NeuronSet(
+    id="ns_test",
+    model="test",
+    fingerprint="",
+    layers=1,
+    width=WIDTH,
+    method="test",
+    neurons={"fr": np.array([[0, 1], [0, 3]], dtype=np.int32)},
+)
+
+
+HEAD = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
+
+
+def head(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden @ HEAD
+
+
+class SiluAndMul(nn.Module):
+    def forward(self, gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, dim=1)
+        return functional.silu(gate) * up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A worker of one layer, and that layer's activation."""
+
+    steering: WorkerSteering
+    layer: nn.Module
+
+
+@pytest.fixture(params=["host", "device"])
+def path_name(request: pytest.FixtureRequest) -> str:
+    """The same on both paths, the device's through Triton's interpreter."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def worker(path_name: str) -> Worker:
+    return make_worker(path_name, FORMS, SiluAndMul())
+
+
+def make_worker(path_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
+    shard, cpu = Shard(layers=(0,), first=0, width=WIDTH), torch.device("cpu")
+    new_recording = partial(Recording, shard, rows=2, device=cpu)
+    path: SteeringBackend
+    if path_name == "host":
+        path = CpuBackend(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
+    else:
+        device_path = importlib.import_module("engine.vllm.backends.cuda")
+        path = device_path.CudaBackend(
+            forms,
+            width=WIDTH,
+            slots=2,
+            entries=8,
+            tokens=16,
+            recording=new_recording(),
+            statistics=True,
+            device=cpu,
+        )
+    steering = WorkerSteering(shard, path, Scoring(head), slots=2)
+    steering.add_neurons(NEURONS)
+    return Worker(steering=steering, layer=path.activation(0, inner))
+
+
+def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
+    made = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, **intervention})
+    return RequestExtras(steer=steer_order(Steering(intervention=made, neurons="ns_test"), prompt_tokens)).extra_args()
+
+
+def run_layer(worker: Worker, tokens: int) -> torch.Tensor:
+    out: torch.Tensor = worker.layer(torch.ones(tokens, 2 * WIDTH))
+    return out
+
+
+def steered_tokens(out: torch.Tensor) -> list[bool]:
+    rest = float(functional.silu(torch.tensor(1.0)))
+    steered = torch.isclose(out, torch.tensor([rest, 9.0, rest, 9.0])).all(dim=1)
+    assert (steered | torch.isclose(out, torch.tensor(rest)).all(dim=1)).all()
+    found: list[bool] = steered.tolist()
+    return found
+
+
+def test_each_token_goes_by_its_own_request(worker: Worker) -> None:
+    worker.steering.start("a", steer(3), [0, 1, 2])
+    worker.steering.start("b", None, [0, 1, 2])
+    worker.steering.begin_step(["b", "a"], [2, 3], [0, 0])
+    out = run_layer(worker, 6)  # the last token is padding
+    assert steered_tokens(out) == [False, False, True, True, True, False]
+
+
+def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(path_name: str) -> None:
+    worker = make_worker(path_name, [MlpForm(activation="relu", gated=False)], nn.ReLU())
+    worker.steering.start("a", steer(3, op="add", factor=2.0), [0, 1])
+    worker.steering.start("b", RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args(), [0])
+    worker.steering.begin_step(["a", "b"], [2, 1], [0, 0])
+    x = torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(0))  # the last token is padding
+    expected = functional.relu(x)
+    expected[:, :2, [1, 3]] += 2.0
+    torch.testing.assert_close(worker.layer(x), expected)
+    recorded = worker.steering.take_recording("s")
+    np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
+    assert recorded.sums is not None
+    np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
+
+
+def test_a_statistic_is_each_tokens_own(worker: Worker) -> None:
+    worker.steering.start("most", steer(3, factor=2.0, statistic="max"), [0, 1])
+    worker.steering.start("middle", steer(3, op="add", factor=-1.0, statistic="p50"), [0])
+    worker.steering.begin_step(["most", "middle"], [2, 1], [0, 0])
+    gate = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))  # the last token is padding
+    rest = functional.silu(gate)
+    expected = rest.clone()
+    for token, (kept, value) in enumerate(
+        [(0, 2 * rest[0].max()), (0, 2 * rest[1].max()), (1, -rest[2].quantile(0.5))]
+    ):
+        expected[token, [1, 3]] = kept * rest[token, [1, 3]] + value
+    torch.testing.assert_close(worker.layer(torch.cat([gate, torch.ones(4, WIDTH)], dim=1)), expected)
+
+
+def test_a_statistic_is_of_the_neurons_of_all_ranks() -> None:
+    """Of two ranks only the first has neurons that change; the second must give its part all the same."""
+    gate = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
+    halves = gate.chunk(2, dim=1)
+    asked: list[list[int]] = []
+    outs = []
+    for rank in (0, 1):
+
+        def gather(part: torch.Tensor, rank: int = rank) -> torch.Tensor:
+            tokens = [int((functional.silu(halves[rank]) == row).all(dim=1).nonzero()) for row in part]
+            asked.append(tokens)
+            return torch.cat([functional.silu(half[tokens]) for half in halves], dim=1)
+
+        shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
+        new_recording = partial(Recording, shard, rows=1, device=cpu)
+        path = CpuBackend(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
+        steering = WorkerSteering(shard, path, Scoring(head), slots=2)
+        steering.add_neurons(replace(NEURONS, neurons={"fr": np.array([[0, 1]], dtype=np.int32)}))
+        steering.start("other", steer(1), [0])
+        steering.start("mean", steer(3, factor=3.0, statistic="mean"), [0, 1])
+        steering.begin_step(["other", "mean"], [1, 2], [0, 0])
+        layer = path.activation(0, SiluAndMul())
+        outs.append(layer(torch.cat([halves[rank], torch.ones(3, 2)], dim=1)))
+    assert asked == [[1, 2], [1, 2]]
+    expected = functional.silu(gate)
+    expected[:, 1] = torch.stack([torch.tensor(9.0), *(3 * expected[1:].mean(dim=1))])
+    torch.testing.assert_close(torch.cat(outs, dim=1), expected)
+
+
+def test_scope_follows_positions_over_chunks(worker: Worker) -> None:
+    worker.steering.start("prompt", steer(3, scope="prompt"), [0, 1, 2])
+    worker.steering.start("generation", steer(3, scope="generation"), [0, 1, 2])
+    worker.steering.begin_step(["prompt", "generation"], [2, 4], [2, 1])  # positions 2 3 and 1 2 3 4
+    out = run_layer(worker, 6)
+    assert steered_tokens(out) == [True, False, False, False, True, True]
+
+
+def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None:
+    worker.steering.start("a", steer(3), [0, 1, 2])
+    worker.steering.start("r", RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args(), [0])
+    worker.steering.begin_step(["a", "r"], [3, 1], [0, 0])
+    run_layer(worker, 4)
+    worker.steering.begin_dummy_step()
+    assert not any(steered_tokens(run_layer(worker, 8)))
+    counts = worker.steering.take_recording("s").counts
+    np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
+
+
+def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Worker) -> None:
+    orders = steer(3) | RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args()
+    for _ in range(2):
+        worker.steering.start("a", steer(3), [0, 1, 2])
+        worker.steering.start("r", orders, [0])
+        worker.steering.begin_step(["a", "r"], [3, 2], [0, 0])
+        assert steered_tokens(run_layer(worker, 5))[:3] == [True] * 3
+    worker.steering.finish("a")
+    worker.steering.finish("r")
+    assert worker.steering.slots_in_use == 0
+    counts = worker.steering.take_recording("s").counts
+    np.testing.assert_array_equal(counts, np.full((1, WIDTH), 2))
+
+
+def test_a_finished_request_no_longer_steers(worker: Worker) -> None:
+    worker.steering.start("a", steer(1), [0, 1, 2])
+    assert worker.steering.slots_in_use == 1
+    worker.steering.begin_step(["a"], [1], [0])
+    assert steered_tokens(run_layer(worker, 1)) == [True]
+    worker.steering.start("b", steer(1), [0, 1, 2])  # keeps the step from being nobody's
+    worker.steering.finish("a")
+    worker.steering.begin_step(["a"], [1], [0])
+    assert steered_tokens(run_layer(worker, 1)) == [False]
+    worker.steering.finish("b")
+    assert worker.steering.slots_in_use == 0
+
+
+def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker: Worker) -> None:
+    worker.steering.start("r", RequestExtras(record=RecordingArgs(key="s", skip=1, sums=True)).extra_args(), [0, 1, 2])
+    for _ in range(2):  # computed, preempted, computed again
+        worker.steering.begin_step(["r"], [2], [0])
+        run_layer(worker, 2)
+        worker.steering.begin_step(["r"], [1], [2])
+        run_layer(worker, 1)
+    part = worker.steering.take_recording("s")
+    np.testing.assert_array_equal(part.counts, np.full((1, WIDTH), 2))
+    assert part.sums is not None
+    np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
+
+
+def test_a_sentence_whose_sums_are_not_wanted_is_only_counted(worker: Worker) -> None:
+    for key, sums in (("counted", False), ("summed", True)):
+        worker.steering.start(key, RequestExtras(record=RecordingArgs(key=key, skip=0, sums=sums)).extra_args(), [0])
+    worker.steering.begin_step(["counted", "summed"], [5, 2], [0, 0])
+    run_layer(worker, 7)
+    counted, summed = worker.steering.take_recording("counted"), worker.steering.take_recording("summed")
+    np.testing.assert_array_equal(counted.counts, np.full((1, WIDTH), 5))
+    np.testing.assert_array_equal(summed.counts, np.full((1, WIDTH), 2))
+    assert counted.sums is None
+    assert summed.sums is not None
+
+
+def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -> None:
+    for name in ("a", "b", "c"):  # there are two rows
+        worker.steering.start(name, RequestExtras(record=RecordingArgs(key=name, skip=0, sums=True)).extra_args(), [0])
+        worker.steering.finish(name)
+        worker.steering.drop_recording(name)
+    worker.steering.drop_recording("never started")
+    worker.steering.start("d", RequestExtras(record=RecordingArgs(key="d", skip=0, sums=True)).extra_args(), [0])
+    worker.steering.begin_step(["d"], [1], [0])
+    run_layer(worker, 1)
+    np.testing.assert_array_equal(worker.steering.take_recording("d").counts, np.ones((1, WIDTH)))
+
+
+def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker: Worker) -> None:
+    tokens = [4, 7, 1, 9]  # and 3, the last, which is not fed
+    hidden = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    worker.steering.start("plain", None, [1])
+    worker.steering.start("s", RequestExtras(score=ScoringArgs(key="k", first=2, last=3)).extra_args(), tokens)
+    worker.steering.begin_step(["plain", "s"], [1, 2], [0, 0])
+    worker.steering.end_step(torch.cat([torch.zeros(1, 3), hidden[:2]]))
+    worker.steering.begin_step(["s"], [2], [2])
+    worker.steering.end_step(hidden[2:])
+    expected = [float(torch.log_softmax(head(hidden[at]), 0)[token]) for at, token in ((1, 1), (2, 9), (3, 3))]
+    np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)
+
+
+def test_a_neuron_set_that_was_dropped_steers_on_where_it_has_a_slot_and_again_once_it_is_loaded_again(
+    worker: Worker,
+) -> None:
+    worker.steering.start("a", steer(1), [0])
+    worker.steering.drop_neurons("ns_test")
+    worker.steering.drop_neurons("never loaded")
+    worker.steering.start("b", steer(1), [0])  # the same intervention: its slot is filled
+    with pytest.raises(KeyError):
+        worker.steering.start("c", steer(1, scope="prompt"), [0])
+    worker.steering.add_neurons(NEURONS)
+    worker.steering.start("d", steer(1, scope="prompt"), [0])
+    worker.steering.begin_step(["a", "b", "d"], [1, 1, 1], [0, 0, 0])
+    assert steered_tokens(run_layer(worker, 3)) == [True, True, True]

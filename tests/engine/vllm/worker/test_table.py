@@ -1,0 +1,129 @@
+"""The rows of a table are the worker's part of each slot's intervention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ampsweep.domain.statistic import Statistic
+from engine.steering.edits import Edits
+from engine.vllm.worker.table import HostTable, Shard, TableRows
+
+LAYERS, WIDTH = 4, 10
+WHOLE = Shard(layers=tuple(range(LAYERS)), first=0, width=WIDTH)
+
+
+def edits(seed: int) -> Edits:
+    rng = np.random.default_rng(seed)
+    chosen = rng.random((LAYERS, WIDTH)) < 0.3
+    layer, index = np.nonzero(chosen)
+    offsets = np.searchsorted(layer, np.arange(LAYERS + 1)).astype(np.int64)
+    return Edits(
+        offsets=offsets,
+        indices=index.astype(np.int32),
+        mult=rng.random(len(index)).astype(np.float32),
+        add=rng.random(len(index)).astype(np.float32),
+    )
+
+
+Entry = tuple[int, float, float]
+
+
+def entries(rows: TableRows, slot: int, layer: int) -> list[Entry]:
+    own = slice(rows.starts[slot, layer], rows.starts[slot, layer + 1])
+    return list(zip(rows.indices[own].tolist(), rows.mult[own].tolist(), rows.add[own].tolist(), strict=True))
+
+
+def everything(rows: TableRows) -> list[list[Entry]]:
+    slots, layers = rows.takes.shape
+    return [entries(rows, slot, layer) for slot in range(slots) for layer in range(layers)]
+
+
+def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
+    table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+    for slot in (1, 2):
+        table.write(slot, WHOLE.cut(edits(slot)))
+    table.clear(1)
+    starts = table.rows().starts
+    assert (starts[[0, 1], 0] == starts[[0, 1], -1]).all()
+    assert starts[2, -1] - starts[2, 0] == len(edits(2).indices)
+
+
+def test_a_step_sees_the_rows_as_they_were_whatever_is_written_and_cleared_while_it_runs() -> None:
+    table = HostTable(layers=LAYERS, width=WIDTH, capacity=3)
+    seen: list[tuple[TableRows, list[list[Entry]]]] = []
+    for number in range(40):
+        slot = 1 + number % 3
+        if number >= 3:
+            table.clear(slot)
+            seen.append((table.rows(), everything(table.rows())))
+        table.write(slot, WHOLE.cut(edits(number)))
+        seen.append((table.rows(), everything(table.rows())))
+    for rows, then in seen:
+        assert everything(rows) == then
+    assert len({str(then) for _, then in seen}) == len(seen), "a step did not see the latest change"
+
+
+def test_room_does_not_grow_with_what_has_come_and_gone() -> None:
+    table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+    row = WHOLE.cut(edits(1))
+    table.write(1, row)
+    for _ in range(100):
+        table.write(2, row)
+        table.clear(2)
+    assert len(table.rows().indices) <= 4 * len(row.indices)
+
+
+def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> None:
+    whole = edits(1)
+    coef = np.arange(len(whole.indices), dtype=np.float32)
+    cut = Shard(layers=(1, 3), first=4, width=3).cut(replace(whole, statistic=Statistic(name="std"), coef=coef))
+    inside = [at for layer in (1, 3) for at in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[at] < 7]
+    assert cut.statistic == Statistic(name="std")
+    np.testing.assert_array_equal(cut.coef, coef[inside])
+
+
+def test_all_shards_of_a_layer_know_that_its_statistic_is_taken() -> None:
+    whole = edits(1)
+    coef = np.zeros(len(whole.indices), dtype=np.float32)
+    coef[whole.entries(2)][-1] = 1.0
+    statistic = Statistic.parse("p97.5")
+    for first in (0, 5):
+        table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+        row = Shard(layers=(0, 1, 2, 3), first=first, width=5).cut(replace(whole, statistic=statistic, coef=coef))
+        table.write(2, row)
+        rows = table.rows()
+        assert np.argwhere(rows.takes).tolist() == [[2, 2]]
+        plan = statistic.plan(WIDTH)
+        assert rows.plan[2].tolist() == [plan.kind, *plan.ranks]
+        assert rows.weights[2].tolist() == pytest.approx(plan.weights)
+
+
+@given(
+    keys=st.lists(st.integers(0, 5), min_size=1, max_size=30),
+    layers=st.sets(st.integers(0, LAYERS - 1), min_size=1),
+    first=st.integers(0, WIDTH - 1),
+    data=st.data(),
+)
+def test_rows_hold_exactly_what_falls_into_the_shard(
+    keys: list[int], layers: set[int], first: int, data: st.DataObject
+) -> None:
+    width = data.draw(st.integers(1, WIDTH - first))
+    shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
+    table = HostTable(layers=len(shard.layers), width=WIDTH, capacity=3)
+    for at, key in enumerate(keys):
+        slot = 1 + at % 3
+        if at >= 3:
+            table.clear(slot)
+        table.write(slot, shard.cut(edits(key)))
+        whole = edits(key)
+        for position, layer in enumerate(shard.layers):
+            own = whole.entries(layer)
+            indices, mult, add = whole.indices[own], whole.mult[own], whole.add[own]
+            inside = (indices >= first) & (indices < first + width)
+            expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
+            assert entries(table.rows(), slot, position) == list(expected)

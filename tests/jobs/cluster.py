@@ -1,0 +1,200 @@
+"""A small world for the tests of jobs: a clock one sets, ids one knows, facts of four languages, a hollow model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+
+from ampsweep.domain.neuron_set import NeuronsRef
+from jobs.cell import Cell, TaskRef
+from jobs.clock import Clock
+from jobs.intervention_spec import parse_intervention
+from jobs.planning.catalog import Catalog
+from jobs.sample import Sample
+from jobs.store.ids import Ids
+from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
+from jobs.store.sql import SqlStore
+
+LANGUAGES = ("en", "fr", "tr", "zh")
+CAPITALS = {
+    "FR": {"en": "Paris", "fr": "Paris", "tr": "Paris", "zh": "巴黎"},
+    "GB": {"en": "London", "fr": "Londres", "tr": "Londra", "zh": "伦敦"},
+    "PL": {"en": "Warsaw", "fr": "Varsovie", "tr": "Varşova", "zh": "华沙"},
+    "GR": {"en": "Athens", "fr": "Athènes", "tr": "Atina", "zh": "雅典"},
+    "TR": {"en": "Ankara", "fr": "Ankara", "tr": "Ankara", "zh": "安卡拉"},
+    "CN": {"en": "Beijing", "fr": "Pékin", "tr": "Pekin", "zh": "北京"},
+}
+TEMPLATES = [
+    ("en", "[Y] is the capital of [X].", True),
+    ("en", "The capital of [X] is [Y].", False),
+    ("en", "What is the capital of [X]? It is [Y].", True),
+    ("fr", "La capitale de [X] est [Y].", False),
+    ("fr", "Quelle est la capitale de [X] ? C'est [Y].", False),
+    ("tr", "[X] ülkesinin başkenti [Y].", False),
+    ("zh", "[X]的首都是[Y]。", False),
+]
+
+
+@dataclass(kw_only=True)
+class ManualClock:
+    """Stands still until it is set."""
+
+    time: float = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+@dataclass(kw_only=True)
+class CountingIds:
+    """Counts up."""
+
+    given: int = 0
+
+    def new(self, prefix: str) -> str:
+        self.given += 1
+        return f"{prefix}_{self.given}"
+
+
+def completed(lease: Lease, file: CellFile) -> CellReport:
+    return CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)
+
+
+def ended(lease: Lease, ending: CellOutcome, error: str | None = None) -> CellReport:
+    return CellReport(lease=lease, ending=ending, error=error)
+
+
+def quick_sql_store(folder: Path, clock: Clock, ids: Ids | None = None) -> SqlStore:
+    """The SQL store, all but the waiting for the disk."""
+    store = SqlStore(f"sqlite:///{folder}/store.db", clock, ids or CountingIds())
+    engine = store._database._engine
+    engine.dispose()
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    return store
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_facts(folder: Path) -> Path:
+    """Six capitals in four languages; the subject is the country's code with the language after it."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "id": f"capital-{code}",
+            "relation": "capital",
+            "subject": {language: f"{code}-{language}" for language in LANGUAGES},
+            "object": names,
+        }
+        for code, names in CAPITALS.items()
+    ]
+    write_jsonl(folder / "facts.jsonl", rows)
+    forms = [
+        {"relation": "capital", "language": language, "template": form, "held_out": held}
+        for language, form, held in TEMPLATES
+    ]
+    write_jsonl(folder / "templates.jsonl", forms)
+    return folder
+
+
+XCOPA_ROWS = [
+    {
+        "premise": "La donna ha tossito.",
+        "choice1": "Era malata.",
+        "choice2": "Rideva.",
+        "question": "cause",
+        "label": 0,
+    },
+    {
+        "premise": "Ha piovuto.",
+        "choice1": "Fa caldo.",
+        "choice2": "La strada è bagnata.",
+        "question": "effect",
+        "label": 1,
+    },
+    {"premise": "Il gatto miagola.", "choice1": "Ha fame.", "choice2": "Dorme.", "question": "cause", "label": 0},
+]
+
+
+def write_xcopa(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for language in ("it", "zh"):
+        rows = [{"idx": index, "lang": language, **row} for index, row in enumerate(XCOPA_ROWS)]
+        write_jsonl(folder / f"test.{language}.jsonl", rows)
+    return folder
+
+
+def write_model(folder: Path, layers: int = 3) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": layers, "intermediate_size": 8}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def write_corpus(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for language in LANGUAGES:
+        (folder / f"{language}.txt").write_text(f"One sentence in {language}.\n\n  Another one.  \n", encoding="utf-8")
+    return folder
+
+
+def write_world(folder: Path) -> Catalog:
+    return Catalog(
+        models={"tiny": write_model(folder / "models" / "tiny")},
+        corpora={"small": write_corpus(folder / "corpora" / "small")},
+        atlas=write_facts(folder / "atlas"),
+        data=write_xcopa(folder / "data" / "xcopa").parent,
+        engine="fake",
+    )
+
+
+def raw_spec(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "test",
+        "model": "tiny",
+        "neurons": {"method": "lape", "corpus": "small", "languages": ["en", "fr", "tr"]},
+        "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2]},
+        "tasks": [{"name": "lss", "languages": ["en"]}],
+        **changes,
+    }
+
+
+def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **intervention: Any) -> Cell:
+    """A cell of its own; steered if it says how."""
+    asked = parse_intervention({"languages": ["fr"], "op": "scale", **intervention}) if intervention else None
+    return Cell(
+        model=model,
+        model_hash="m" * 64,
+        engine="fake",
+        engine_version="1",
+        dtype="float32",
+        task=TaskRef(
+            name=task,
+            version=1,
+            data_language="en",
+            target_language="fr" if task == "lss" else None,
+            limit=None,
+            split=None,
+            data=None,
+            data_hash="d" * 64,
+        ),
+        neurons=NeuronsRef(id="ns_1") if asked else None,
+        intervention=None if asked is None else asked.to_dict(),
+        seed=number,
+    )
+
+
+def a_sample(doc_id: str, **values: Any) -> Sample:
+    shown: Mapping[str, Any] = {
+        "logprobs": (-1.0, -0.5),
+        "call_tokens": (1, 1),
+        "prompt_tokens": 4,
+        "completion_tokens": 2,
+    }
+    return Sample(doc_id=doc_id, **{**shown, **values})

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.metrics.lm_eval import LmEvalMetric
+from jobs.metrics.mean import compare_means
+
+RNG = np.random.default_rng
+
+
+def samples(name: str, values: list[Any]) -> pa.Table:
+    return pa.table({"measures": [json.dumps({} if value is None else {name: value}) for value in values]})
+
+
+def test_a_mean_is_compared_as_other_means_are() -> None:
+    plain, steered = [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]
+    verdict = LmEvalMetric(name="acc", aggregation="mean").compare(
+        samples("acc", steered), samples("acc", plain), RNG(1)
+    )
+    assert verdict == compare_means(np.array(steered), np.array(plain), RNG(1))
+    assert (verdict.value, verdict.baseline) == (0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "higher_is_better"),
+    [("acc", True), ("exact_match,strict-match", True), ("word_perplexity", False), ("a_metric_of_ones_own", None)],
+)
+def test_which_direction_is_better_is_what_lm_eval_says(name: str, higher_is_better: bool | None) -> None:
+    assert LmEvalMetric(name=name, aggregation="mean").higher_is_better is higher_is_better
+
+
+def test_other_aggregations_are_those_of_lm_eval_with_intervals_and_no_test() -> None:
+    pairs = [(-10.0, 4), (-6.0, 4), (-8.0, 2)]
+    metric = LmEvalMetric(name="word_perplexity", aggregation="weighted_perplexity")
+    verdict = metric.compare(samples(metric.name, pairs), samples(metric.name, [(-5.0, 4)] * 3), RNG(0))
+    assert verdict.value == pytest.approx(np.exp(24 / 10))
+    assert verdict.baseline == pytest.approx(np.exp(5 / 4))
+    assert verdict.delta == pytest.approx(np.exp(2.4) - np.exp(1.25))
+    assert verdict.ci_low is not None
+    assert verdict.ci_high is not None
+    assert verdict.ci_low < np.exp(2.4) < verdict.ci_high
+    assert verdict.p_value is None
+    assert metric.evaluate(samples(metric.name, pairs), RNG(0)).value == verdict.value
+
+
+def test_documents_without_a_verdict_do_not_count() -> None:
+    metric = LmEvalMetric(name="acc", aggregation="mean")
+    assert metric.evaluate(samples("acc", [1.0, None, 0.0]), RNG(0)).n == 2
+    assert metric.compare(samples("acc", [1.0, None, 0.0]), samples("acc", [1.0, 1.0, None]), RNG(0)).n == 1
+    assert metric.evaluate(samples("acc", [None]), RNG(0)).n == 0
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "values", "note"),
+    [("", [1.0], "a function of the task's own"), ("weighted_perplexity", [(-1.0, 0)], "says nothing of these items")],
+)
+def test_what_cannot_be_aggregated_has_a_note_instead(aggregation: str, values: list[Any], note: str) -> None:
+    metric = LmEvalMetric(name="odd", aggregation=aggregation)
+    for verdict in (
+        metric.evaluate(samples("odd", values), RNG(0)),
+        metric.compare(samples("odd", values), samples("odd", values), RNG(0)),
+    ):
+        assert (verdict.n, verdict.value) == (1, None)
+        assert verdict.note is not None
+        assert note in verdict.note

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.planning.catalog import Catalog
+
+
+@pytest.mark.parametrize(
+    ("look_up", "param", "known"),
+    [
+        (lambda c: c.model_path("big"), "model", "tiny"),
+        (lambda c: c.corpus("big"), "neurons.corpus", "small"),
+        (lambda c: c.data_set("big", param="tasks.0.data"), "tasks.0.data", "atlas, xcopa"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    catalog: Catalog, look_up: Any, param: str, known: str
+) -> None:
+    with pytest.raises(UnknownName, match=f"known: {known}") as caught:
+        look_up(catalog)
+    assert caught.value.param == param
+
+
+def test_a_name_never_becomes_a_path(catalog: Catalog) -> None:
+    folder = str(catalog.models["tiny"])
+    with pytest.raises(UnknownName):
+        catalog.model_path(folder)
+    with pytest.raises(UnknownName):
+        catalog.data_set("../data/xcopa")
+    with pytest.raises(UnknownName):
+        catalog.corpus(str(catalog.corpora["small"]))
+
+
+def test_a_local_folder_is_a_model_where_that_is_allowed(catalog: Catalog) -> None:
+    folder = catalog.models["tiny"]
+    assert replace(catalog, local_models=True).model_path(str(folder)) == folder
+
+
+def test_without_data_there_are_no_data_sets() -> None:
+    assert Catalog(models={}).data_sets() == {}
+
+
+def test_an_engine_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UnknownName, match="fake, transformers, vllm"):
+        Catalog(models={}, engine="abacus")  # type: ignore[arg-type]
+
+
+def test_the_versions_of_an_engine_are_those_installed() -> None:
+    assert "transformers==" in Catalog(models={}, engine="transformers").engine_version
+    assert "torch==" in Catalog(models={}, engine="transformers").engine_version
+    assert "torch" not in Catalog(models={}, engine="fake").engine_version
+
+
+def test_a_models_fingerprint_follows_what_decides_its_answers(catalog: Catalog) -> None:
+    folder = catalog.models["tiny"]
+    before = catalog.model("tiny")
+    assert before.layers == 3
+    (folder / "README.md").write_text("hello")
+    assert catalog.model("tiny") == before
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert catalog.model("tiny").fingerprint != before.fingerprint
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="is no model folder") as caught:
+        Catalog(models={"broken": tmp_path}).model("broken")
+    assert caught.value.param == "model"

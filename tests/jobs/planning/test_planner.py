@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
+from engine.neurons.neuron_json import from_json
+from jobs.cell import Cell
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.planner import MAX_CELLS, Plan, plan
+from jobs.results.schema import cell_columns
+from jobs.spec import parse_spec
+from tests.jobs.cluster import raw_spec, write_model
+
+
+def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> Plan:
+    return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")), max_cells=max_cells)
+
+
+def shape(cell: Cell) -> tuple[Any, ...]:
+    asked = cell.intervention
+    own = (
+        None
+        if asked is None
+        else (*asked["languages"], asked["selection"], asked["patch"], asked["factor"], asked["layers"])
+    )
+    return cell.task.data_language, cell.task.target_language, own
+
+
+def test_lss_has_a_baseline_of_its_own_for_every_pair_of_languages(catalog: Catalog) -> None:
+    cells = planned(catalog, tasks=[{"name": "lss", "languages": ["en", "fr"]}])
+    assert [shape(cell) for cell in cells] == [
+        ("en", "fr", None),
+        ("en", "fr", ("fr", None, None, 0.5, "all")),
+        ("en", "fr", ("fr", None, None, 2.0, "all")),
+        ("en", "tr", None),
+        ("en", "tr", ("tr", None, None, 0.5, "all")),
+        ("en", "tr", ("tr", None, None, 2.0, "all")),
+        ("fr", "tr", None),
+        ("fr", "tr", ("tr", None, None, 0.5, "all")),
+        ("fr", "tr", ("tr", None, None, 2.0, "all")),
+    ]
+
+
+def test_xcopa_has_one_baseline_a_language_and_every_target(catalog: Catalog) -> None:
+    cells = planned(
+        catalog,
+        interventions={"op": "scale", "factors": [2], "controls": ["random"]},
+        tasks=[{"name": "xcopa", "languages": ["it"]}],
+        seed=7,
+    )
+    assert [shape(cell) for cell in cells] == [
+        ("it", None, None),
+        *[
+            ("it", None, (language, selection, None, 2.0, "all"))
+            for language in ("en", "fr", "tr")
+            for selection in (None, "random")
+        ],
+    ]
+    assert cells[0].task.split == "test"
+    drawn = cells[2].intervention
+    assert drawn is not None
+    assert drawn["seed"] == 7
+
+
+def test_each_statistic_has_a_cell_and_each_target_its_weight(catalog: Catalog) -> None:
+    interventions = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["mean", "p97.50"], "factors": [2]}
+    cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
+    asked = [cell.intervention for cell in cells if cell.intervention is not None]
+    assert [(each["languages"], each["statistic"]) for each in asked] == [
+        (languages, statistic) for languages in ({"fr": 0.5}, ["tr"]) for statistic in ("mean", "p97.5")
+    ]
+    columns = [cell_columns(cell) for cell in cells]
+    assert [(each["target_language"], each["weights"], each["statistic"]) for each in columns] == [
+        (None, None, None),
+        ("fr", "0.5", "mean"),
+        ("fr", "0.5", "p97.5"),
+        ("tr", None, "mean"),
+        ("tr", None, "p97.5"),
+    ]
+
+
+def test_each_layer_and_each_patch_value_has_a_cell(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "set", "patch": ["max", "mean"], "layers": "each"}
+    cells = planned(catalog, interventions=interventions)
+    assert [shape(cell)[2] for cell in cells[1:]] == [
+        ("fr", None, patch, 1.0, [layer]) for patch in ("max", "mean") for layer in (0, 1, 2)
+    ]
+
+
+def test_a_list_of_layers_is_one_cell(catalog: Catalog) -> None:
+    cells = planned(catalog, interventions={"languages": ["fr"], "op": "scale", "factors": [2], "layers": [2, 0]})
+    assert [shape(cell)[2] for cell in cells] == [None, ("fr", None, None, 2.0, [0, 2])]
+
+
+def test_the_same_spec_gives_the_same_cells_and_no_cell_twice(catalog: Catalog) -> None:
+    tasks = [{"name": "lss", "languages": ["en"]}] * 2
+    cells = planned(catalog, tasks=tasks)
+    ids = [cell.id for cell in cells]
+    assert len(ids) == len(set(ids)) == 6
+    assert ids == [cell.id for cell in planned(catalog)]
+    assert cells[0].neurons is None
+    assert cells[1].neurons is not None
+
+
+def test_cells_survive_their_json_form(catalog: Catalog) -> None:
+    for cell in planned(catalog):
+        again = Cell.from_dict(cell.to_dict())
+        assert (again, again.id) == (cell, cell.id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"tasks": [{"name": "lss", "languages": ["en"], "limit": 3}]},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [3]}},
+        {"interventions": {"languages": ["fr"], "op": "add", "factors": [2]}},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2], "scope": "prompt"}},
+        {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2], "layers": [0]}},
+        {"neurons": {"method": "lape", "corpus": "small", "languages": ["en", "fr"]}},
+        {"neurons": {"method": "activated", "corpus": "small", "languages": ["en", "fr", "tr"]}},
+    ],
+)
+def test_all_that_can_change_an_answer_changes_the_id(catalog: Catalog, change: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2]}}
+    assert planned(catalog, **{**plain, **change})[1].id != planned(catalog, **plain)[1].id
+
+
+def test_data_engine_and_dtype_are_part_of_the_id_and_the_models_name_is_not(catalog: Catalog) -> None:
+    before = planned(catalog)[0].id
+    assert planned(replace(catalog, dtype="bfloat16"))[0].id != before
+    assert planned(replace(catalog, engine="transformers"))[0].id != before
+    renamed = replace(catalog, models={"other": catalog.models["tiny"]})
+    assert planned(renamed, model="other")[0].id == before
+    assert catalog.atlas is not None
+    with (catalog.atlas / "facts.jsonl").open("a") as file:
+        file.write("\n")
+    assert planned(catalog)[0].id != before
+
+
+def test_a_chat_template_in_a_file_of_its_own_is_part_of_the_id(catalog: Catalog) -> None:
+    ids = [planned(catalog)[0].id]
+    for template in ("{{ messages }}", "User: {{ messages }}"):
+        (catalog.models["tiny"] / "chat_template.jinja").write_text(template)
+        ids.append(planned(catalog)[0].id)
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"model": "big"}, "model", "known: tiny"),
+        ({"neurons": {"id": "ns_1"}}, "neurons.id", "known: none"),
+        ({"neurons": {"method": "activated", "corpus": "x", "languages": ["en"]}}, "neurons.corpus", "known: small"),
+        (
+            {"interventions": {"languages": ["fr", "zh"], "op": "scale", "factors": [2]}},
+            "interventions.languages.1",
+            "known: en, fr, tr",
+        ),
+        (
+            {"interventions": {"languages": {"zh": 2}, "op": "scale", "factors": [2]}},
+            "interventions.languages.zh",
+            "known: en, fr, tr",
+        ),
+        (
+            {"interventions": {"op": "scale", "factors": [2], "layers": [0, 3]}},
+            "interventions.layers.1",
+            "layers 0 to 2",
+        ),
+        ({"tasks": [{"name": "chess", "languages": ["en"]}]}, "tasks.0.name", "include, lm_eval:NAME, lss, perplexity"),
+        ({"tasks": [{"name": "lss", "languages": ["en", "it"]}]}, "tasks.0.languages.1", "known: en, fr, tr, zh"),
+        ({"tasks": [{"name": "xcopa", "languages": ["et"]}]}, "tasks.0.languages.0", "known: it, zh"),
+        ({"tasks": [{"name": "xcopa", "languages": ["it"], "split": "val"}]}, "tasks.0.split", "splits there: test"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "split": "val"}]}, "tasks.0.split", "no splits"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "data": "x"}]}, "tasks.0.data", "known: atlas, xcopa"),
+        ({"tasks": [{"name": "lss", "languages": ["en"], "data": "xcopa"}]}, "tasks.0.data", "test.it.jsonl"),
+        (
+            {
+                "tasks": [{"name": "lss", "languages": ["fr"]}],
+                "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+            },
+            "tasks.0.languages",
+            "compares two languages",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_at_its_field(
+    catalog: Catalog, change: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        planned(catalog, **change)
+    assert caught.value.param == param
+
+
+def test_a_target_that_the_facts_lack_is_refused(catalog: Catalog) -> None:
+    corpus = catalog.corpora["small"]
+    (corpus / "it.txt").write_text("Una frase.\n")
+    neurons = {"method": "lape", "corpus": "small", "languages": ["en", "it"]}
+    with pytest.raises(UnknownName, match="target language for task lss 'it'") as caught:
+        planned(catalog, neurons=neurons, interventions={"op": "scale", "factors": [2]})
+    assert caught.value.param == "interventions.languages"
+
+
+def test_too_many_cells_are_refused(catalog: Catalog, tmp_path: Path) -> None:
+    wide = replace(catalog, models={"tiny": write_model(tmp_path / "deep", layers=50)})
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [1, 2], "layers": "each"}
+    assert len(planned(wide, interventions=interventions, max_cells=101)) == 101
+    with pytest.raises(InvalidRequest, match="would have 101 cells, and 100 is the most") as caught:
+        planned(wide, interventions=interventions, max_cells=100)
+    assert caught.value.param == "interventions"
+
+
+def test_a_task_may_be_asked_with_some_of_the_targets(catalog: Catalog) -> None:
+    interventions = {"op": "scale", "factors": [2]}
+    tasks = [{"name": "lss", "languages": ["en"], "targets": ["tr"]}, {"name": "xcopa", "languages": ["it"]}]
+    cells = planned(catalog, interventions=interventions, tasks=tasks)
+    steered = [(cell.task.name, *cell.intervention["languages"]) for cell in cells if cell.intervention is not None]
+    assert steered == [("lss", "tr"), ("xcopa", "en"), ("xcopa", "fr"), ("xcopa", "tr")]
+    with pytest.raises(InvalidRequest, match="would have 6 cells"):
+        planned(catalog, interventions=interventions, tasks=tasks, max_cells=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({}, "tasks.0.targets.0", "known: fr, tr"),
+        ({"search": {"method": "halving", "items": 1, "keep": 1}}, "tasks.0.targets", "leave targets out"),
+    ],
+)
+def test_targets_of_a_task_must_be_the_sweeps(
+    catalog: Catalog, change: dict[str, Any], param: str, message: str
+) -> None:
+    targets = ["tr"] if change else ["en"]
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        planned(catalog, tasks=[{"name": "lss", "languages": ["en"], "targets": targets}], **change)
+    assert caught.value.param == param
+
+
+def empty_languages(folder: Path, neurons: Mapping[str, object], catalog: Catalog) -> tuple[NeuronSets, str]:
+    made = from_json(neurons, model=catalog.model("tiny"))
+    sets = NeuronSets(folder / "neurons")
+    sets.publish(made.id, made.save)
+    return sets, made.id
+
+
+def test_a_target_without_neurons_is_told_and_a_sweep_of_nothing_but_such_is_refused(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    sets, neurons = empty_languages(tmp_path, {"en": {"0": [1]}, "fr": {}, "tr": {"2": [3]}}, catalog)
+    asked = {"op": "scale", "factors": [2]}
+    found = plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=asked)), catalog, sets)
+    (warning,) = found.warnings
+    assert warning.startswith(f"interventions.languages: neuron set {neurons} has no neurons of fr; ")
+    assert {cell.intervention["languages"][0] for cell in found if cell.intervention} == {"fr", "tr"}
+    only = {**asked, "languages": ["fr"]}
+    with pytest.raises(NoNeurons, match=r"no neurons of fr, .* languages with neurons: en \(1\), tr \(1\)") as caught:
+        plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=only)), catalog, sets)
+    assert caught.value.param == "interventions.languages"
+    silenced = {**only, "non_target": {"op": "set", "factor": 0}}
+    assert not plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=silenced)), catalog, sets).warnings

@@ -1,0 +1,147 @@
+"""Halving over factors, from the spec to the last rung, without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.cell import Cell
+from jobs.planning.catalog import Catalog
+from jobs.planning.search import Rung, Search
+from jobs.spec import parse_spec
+from tests.jobs.cluster import raw_spec
+from tests.jobs.planning.test_planner import planned
+
+TASKS = [{"name": "lss", "languages": ["en", "zh"], "limit": 5}, {"name": "xcopa", "languages": ["it"]}]
+CHANGES: dict[str, Any] = {
+    "interventions": {"languages": ["fr", "tr"], "op": "set", "factors": [1, 2, 3, 4, 5], "controls": ["other"]},
+    "tasks": TASKS,
+    "search": {"method": "halving", "items": 1, "keep": 1},
+}
+
+
+def search_of(**changes: Any) -> Search:
+    return Search(parse_spec(raw_spec(**{**CHANGES, **changes})))
+
+
+def steered(cells: Sequence[Cell], task: str = "lss") -> set[tuple[str, float, int | None, str | None]]:
+    """Return target, factor, items and selection of the steered cells of a task."""
+    return {
+        (next(iter(asked["languages"])), asked["factor"], cell.task.limit, asked["selection"])
+        for cell in cells
+        if (asked := cell.intervention) is not None and cell.task.name == task
+    }
+
+
+def shifts(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
+    """Return an LSS for each steered cell: the larger the nearer its factor is to the best one of its target."""
+    found = {}
+    for cell in cells:
+        if cell.intervention is not None:
+            target = next(iter(cell.intervention["languages"]))
+            found[cell.id] = 1 / (1 + abs(cell.intervention["factor"] - best[target]))
+    return found
+
+
+def test_rungs_halve_the_factors_and_double_the_items_until_few_are_left() -> None:
+    assert search_of().rungs == (
+        Rung(factors=5, items=1),
+        Rung(factors=3, items=2),
+        Rung(factors=2, items=4),
+        Rung(factors=1, items=None),
+    )
+
+
+def test_a_spec_reads_back_as_it_was_written() -> None:
+    for search in ("grid", "halving", {"method": "halving", "items": 3}):
+        spec = search_of(search=search).spec
+        assert parse_spec(spec.to_dict()) == spec
+    assert search_of(search="halving").spec.to_dict()["search"] == {"method": "halving", "items": 8, "keep": 2}
+
+
+def test_no_rung_has_more_items_than_the_task() -> None:
+    search = search_of(search={"method": "halving", "items": 4, "keep": 2})
+    assert search.rungs == (Rung(factors=5, items=4), Rung(factors=2, items=None))
+
+
+def test_a_grid_has_one_rung_and_all_cells_at_once(catalog: Catalog) -> None:
+    for grid in ({}, {"search": "grid"}):
+        cells = planned(catalog, **{**CHANGES, "search": None, **grid})
+        assert {factor for _, factor, _, _ in steered(cells)} == {1, 2, 3, 4, 5}
+        assert search_of(search=None).next(cells, {}) == []
+
+
+def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Catalog) -> None:
+    cells = planned(catalog, **CHANGES)
+    assert steered(cells) == {(target, factor, 1, None) for target in ("fr", "tr") for factor in (1, 2, 3, 4, 5)}
+    assert steered(cells, "xcopa") == set()
+    baselines = {(cell.task.name, cell.task.limit) for cell in cells if cell.intervention is None}
+    assert baselines == {("lss", 5), ("lss", 1), ("xcopa", None)}
+
+
+def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    best = {"fr": 4.0, "tr": 1.0}
+    tried = []
+    while further := search.next(cells, shifts(cells, best)):
+        tried.append(further)
+        cells += further
+    second, third, last = tried
+    assert steered(second) == {
+        *[("fr", factor, 2, None) for factor in (3, 4, 5)],
+        *[("tr", factor, 2, None) for factor in (1, 2, 3)],
+    }
+    assert steered(third) == {
+        *[("fr", factor, 4, None) for factor in (3, 4)],  # 3 and 5 are equal: the smaller one goes on
+        *[("tr", factor, 4, None) for factor in (1, 2)],
+    }
+    kept = {(target, factor, selection) for target, factor in best.items() for selection in (None, "other")}
+    assert steered(last) == {(target, factor, 5, selection) for target, factor, selection in kept}
+    assert steered(last, "xcopa") == {(target, factor, None, selection) for target, factor, selection in kept}
+    assert all(cell.intervention is not None for cell in last), "the baselines were there from the start"
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert [search.rung(cells[-1].task), search.rung(second[0].task)] == [None, 2]
+
+
+def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> None:
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    found = shifts(cells, {"fr": 2.0, "tr": 2.0})
+    first = search.next(cells, found)
+    assert [cell.id for cell in search.next(reversed(cells), found)] != []
+    assert {cell.id for cell in search.next(reversed(cells), found)} == {cell.id for cell in first}
+
+
+def test_what_failed_everywhere_is_given_up(catalog: Catalog) -> None:
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    alive = {cell.id: 0.5 for cell in cells if (asked := cell.intervention) and asked["factor"] == 5}
+    assert {factor for _, factor, _, _ in steered(search.next(cells, alive))} == {5}
+    assert search.next(cells, {}) == []
+
+
+def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
+    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    while further := search.next(cells, shifts(cells, {"fr": 1.0, "tr": 1.0})):
+        cells += further
+    with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):
+        planned(catalog, **CHANGES, max_cells=len(cells) - 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"search": "quick"}, "search", "must be grid, halving"),
+        ({"search": {"method": "halving", "items": 0}}, "search.items", "greater than or equal to 1"),
+        ({"search": {"method": "halving", "items": 1, "keep": 5}}, "search.keep", "number of factors, which is 5"),
+        ({"search": {"method": "halving", "items": 5}}, "search.items", "limit of every task lss, here 5"),
+        ({"search": "halving", "tasks": TASKS[1:]}, "search", "give a task lss"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_at_its_field(
+    catalog: Catalog, change: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        planned(catalog, **{**CHANGES, **change})
+    assert caught.value.param == param

@@ -1,0 +1,138 @@
+"""Sweeps put together in a process of their own: the same files, and what becomes of it when the process dies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import EngineFailed, InvalidRequest, Unavailable
+from jobs.planning.catalog import Catalog
+from jobs.results.assembly import assemble
+from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
+from jobs.store.transitions import SweepState
+from tests.jobs.results.test_finalization import SEARCHED, Bench
+
+pytestmark = pytest.mark.processes
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, catalog: Catalog) -> Bench:
+    return Bench(tmp_path / "results", catalog)
+
+
+@pytest.fixture
+def processes(bench: Bench) -> Iterator[AssemblyProcesses]:
+    with closing(AssemblyProcesses(bench.results, 1, small=0)) as made:
+        yield made
+
+
+def test_it_comes_to_the_same_as_here(bench: Bench, processes: AssemblyProcesses) -> None:
+    sweep = bench.send(**SEARCHED)
+    rungs = 0
+    while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
+        bench.work()
+        record, cells = bench.store.get_sweep(sweep.id), bench.store.list_cells(sweep.id, limit=1000).data
+        assert processes(record, cells, 7) == assemble(bench.results, record, cells, 7)
+        bench.end(sweep.id)
+        rungs += 1
+    assert rungs == 3
+
+
+def test_a_process_that_cannot_be_started_is_started_the_next_time(
+    bench: Bench, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: SpawnProcess) -> None:
+        raise OSError(errno.EAGAIN, "too many processes")
+
+    (process,) = processes._processes
+    with monkeypatch.context() as patched:
+        patched.setattr(SpawnProcess, "start", fail)
+        with pytest.raises(OSError, match="too many processes"):
+            process.start()
+        process._end()  # there is none to end
+    sweep = bench.send()
+    bench.work()
+    assert processes(sweep, bench.store.list_cells(sweep.id).data, 1).files is not None
+
+
+def test_a_small_sweep_needs_no_process(bench: Bench) -> None:
+    sweep = bench.send()
+    bench.work()
+    cells = bench.store.list_cells(sweep.id).data
+    samples = sum(record.rows or 0 for record in cells)
+    for small in (samples, samples - 1):
+        with closing(AssemblyProcesses(bench.results, 1, small=small)) as made:
+            assert made(sweep, cells, 1).files is not None
+            assert (made._processes[0]._process is None) == (small == samples)
+
+
+def test_what_is_wrong_is_raised_where_it_was_asked_for(bench: Bench, processes: AssemblyProcesses) -> None:
+    sweep = bench.send()
+    bench.work()
+    wrong = replace(sweep, spec={**sweep.spec, "search": {"method": "guessing"}})
+    with pytest.raises(InvalidRequest, match="guessing") as caught:
+        processes(wrong, bench.store.list_cells(sweep.id).data, 1)
+    assert "parse_spec" in caught.value.__notes__[0]
+
+
+def test_a_process_that_dies_is_followed_by_another_but_not_for_ever(
+    bench: Bench, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, other = bench.send(), bench.send(name="other")
+    bench.work()
+    cells = bench.store.list_cells(sweep.id).data
+    start = _AssemblyProcess.start
+
+    def start_and_kill(process: _AssemblyProcess) -> Connection:
+        connection = start(process)
+        assert process._process is not None
+        process._process.kill()
+        return connection
+
+    with monkeypatch.context() as dying:
+        dying.setattr(_AssemblyProcess, "start", start_and_kill)
+        for death in range(1, MAX_DEATHS + 1):
+            with pytest.raises(Unavailable if death < MAX_DEATHS else EngineFailed, match="out of memory"):
+                processes(sweep, cells, death)
+    assert processes(other, cells, 1).files is not None
+
+
+PARENT = """
+import sys, time
+from jobs.results.assembly_process import AssemblyProcesses
+from jobs.results.writer import Results
+from jobs.storage.local import LocalStorage
+
+if __name__ == "__main__":
+    processes = AssemblyProcesses(Results(LocalStorage(sys.argv[1])), 1)
+    processes._processes[0].start()
+    print(processes._processes[0]._process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_it_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    command = [sys.executable, str(script), str(tmp_path / "results")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < until, "it outlived its server"
+        time.sleep(0.05)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.cell import Cell
+from jobs.results.cell_table import CellTable, to_table
+from jobs.results.schema import SUMMARY
+from jobs.results.summary import SummaryBuilder, best_factors
+from jobs.sample import Sample
+from tests.jobs.cluster import a_cell, a_sample
+
+
+def table(cell: Cell, samples: list[Sample], *, left_out: int = 0) -> CellTable:
+    neurons = 0 if cell.intervention is None else 6
+    content = to_table(cell, epoch=1, samples=samples, left_out=left_out, neurons=neurons, versions={})
+    return CellTable(cell=cell, table=content, left_out=left_out, neurons=neurons, versions={})
+
+
+def scores(*values: float | None) -> list[Sample]:
+    """Samples a, b, c ... with these scores; None is a failed one."""
+    return [
+        Sample(doc_id=name, error="too long") if value is None else a_sample(name, score=value)
+        for name, value in zip("abcdef", values, strict=False)
+    ]
+
+
+def verdicts(text: str) -> list[Sample]:
+    return [a_sample(str(at), correct=letter == "1", score=-1.0) for at, letter in enumerate(text)]
+
+
+def rows(*tables: CellTable) -> list[dict[str, Any]]:
+    builder = SummaryBuilder(lambda ref: None)
+    for each in tables:
+        builder.add(each)
+    assert all(set(row) == set(SUMMARY.names) for row in builder.rows)
+    return builder.rows
+
+
+def test_lss_compares_a_fact_with_itself_unsteered_by_its_id() -> None:
+    baseline = table(a_cell(), scores(0.0, 0.0, 0.0))
+    steered = table(a_cell(factor=2.0), list(reversed(scores(1.0, -1.0, 1.0))), left_out=4)
+    (row,) = rows(baseline, steered)
+    assert (row["metric"], row["n"], row["left_out"], row["failed"]) == ("lss", 3, 4, 0)
+    assert row["neurons"] == 6
+    assert abs(row["value"] - 2 / 3) < 1e-12
+    assert (row["data_language"], row["target_language"], row["op"], row["factor"]) == ("en", "fr", "scale", 2.0)
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+
+
+def test_samples_that_failed_here_or_in_the_baseline_are_counted_and_left_alone() -> None:
+    (row,) = rows(table(a_cell(), scores(0.0, None, 0.0)), table(a_cell(factor=2.0), scores(1.0, 1.0, None)))
+    assert (row["n"], row["failed"], row["value"]) == (1, 2, 1.0)
+
+
+def test_items_with_a_token_across_their_join_are_counted() -> None:
+    joins = (True, False, True, None)
+    samples = [a_sample(name, score=0.0, spanned_join=join) for name, join in zip("abcd", joins, strict=True)]
+    (row,) = rows(table(a_cell(), samples), table(a_cell(factor=2.0), samples))
+    assert row["spanned_joins"] == 2
+    (row,) = rows(table(a_cell(), scores(0.0)), table(a_cell(factor=2.0), scores(0.0)))
+    assert row["spanned_joins"] is None
+
+
+def test_a_row_says_which_direction_of_its_metric_is_better() -> None:
+    shift = rows(table(a_cell(), scores(0.0)), table(a_cell(factor=2.0), scores(1.0)))
+    assert [(row["metric"], row["higher_is_better"], row["no_effect"]) for row in shift] == [("lss", True, 0.5)]
+    cell = a_cell(task="perplexity")
+    scales = {row["metric"]: (row["higher_is_better"], row["no_effect"]) for row in rows(table(cell, scores(2.0)))}
+    assert scales == {"perplexity": (False, None), "nll": (False, None)}
+
+
+def test_without_a_baseline_there_is_no_value() -> None:
+    (row,) = rows(table(a_cell(factor=2.0), scores(1.0, 1.0)))
+    assert (row["n"], row["value"], row["failed"]) == (0, None, 2)
+
+
+def test_accuracy_has_a_row_for_the_baseline_and_differences_for_the_rest() -> None:
+    plain, steered = a_cell(task="xcopa"), a_cell(task="xcopa", factor=2.0, selection="random")
+    first, second = rows(table(plain, verdicts("1100")), table(steered, verdicts("1110")))
+    assert (first["metric"], first["value"], first["op"], first["delta"]) == ("accuracy", 0.5, None, None)
+    assert (second["value"], second["baseline"], second["delta"], second["p_value"]) == (0.75, 0.5, 0.25, 1.0)
+    assert (second["selection"], second["target_language"]) == ("random", "fr")
+    assert second["delta_ci_low"] <= 0.25 <= second["delta_ci_high"]
+
+
+def test_the_same_samples_give_the_same_numbers() -> None:
+    tables = [table(a_cell(), scores(0.0, 0.0, 0.0)), table(a_cell(factor=2.0), scores(1.0, -1.0, 1.0))]
+    assert rows(*tables) == rows(*tables)
+
+
+def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_tried_on() -> None:
+    plain, right = verdicts("000000"), verdicts("111111")
+    tables = [table(a_cell(task="xcopa"), plain)]
+    tables += [table(a_cell(task="xcopa", factor=2.0, languages=[target]), right) for target in ("fr", "tr")]
+    tables += [table(a_cell(task="xcopa", factor=3.0), right)]
+    found = rows(*tables)
+    assert [row["p_value"] for row in found] == [None, 2 / 64, 2 / 64, 2 / 64]
+    assert [row["p_holm"] for row in found] == [None, 4 / 64, 4 / 64, 2 / 64]
+    assert [row["effect"] for row in found] == [None, 0.5, 0.5, 0.5]
+
+
+def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "m",
+        "task": "lss",
+        "mode": "corrected",
+        "metric": "lss",
+        "data_language": base,
+        "target_language": target,
+        "op": "scale",
+        "patch": None,
+        "statistic": None,
+        "weights": None,
+        "layers": "all",
+        "selection": None,
+        "factor": factor,
+        "value": value,
+        "neurons": 6,
+        "rung": None,
+        **changes,
+    }
+
+
+def test_the_best_factor_has_the_largest_mean_over_base_languages() -> None:
+    (best,) = best_factors(
+        [
+            lss_row("fr", "en", 2.0, 0.9),
+            lss_row("fr", "tr", 2.0, 0.1),
+            lss_row("fr", "en", 5.0, 0.6),
+            lss_row("fr", "tr", 5.0, 0.6),
+            lss_row("fr", "en", 9.0, 1.0, selection="random"),
+            lss_row("fr", "en", 9.0, None),
+            lss_row("fr", "en", 9.0, 1.0, metric="accuracy"),
+        ]
+    )
+    assert (best["target_language"], best["factor"], best["value"], best["languages"]) == ("fr", 5.0, 0.6, 2)
+
+
+def test_a_target_without_neurons_has_no_best_factor() -> None:
+    found = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
+    assert [best["target_language"] for best in best_factors(found)] == ["tr"]
+
+
+def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None:
+    found = [
+        lss_row("fr", "en", 5.0, 0.1),
+        lss_row("fr", "tr", 5.0, 0.2),
+        lss_row("fr", "zh", 5.0, 0.3),
+        lss_row("fr", "en", 2.0, 0.3),
+        lss_row("fr", "tr", 2.0, 0.2),
+        lss_row("fr", "zh", 2.0, 0.1),
+    ]
+    assert [best["factor"] for best in best_factors(found)] == [2.0]
+    assert [best["factor"] for best in best_factors(found[::-1])] == [2.0]
+
+
+def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
+    found = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
+    assert [best["factor"] for best in best_factors(found)] == [1.0, 2.0, 3.0]
+
+
+def test_an_interval_that_rests_on_few_items_is_noted() -> None:
+    few, enough = ([a_sample(str(at), correct=True, score=1.0) for at in range(count)] for count in (19, 20))
+    cell = a_cell(task="xcopa")
+    assert [row["note"] for row in rows(table(cell, few))] == ["the interval rests on 19 items"]
+    assert [row["note"] for row in rows(table(cell, enough))] == [None]
+    steered = a_cell(task="xcopa", factor=2.0)
+    assert rows(table(cell, few), table(steered, enough))[1]["note"] == "the interval rests on 19 items"
+    assert rows(table(cell, []))[0]["note"] is None
+
+
+def test_the_mean_over_batches_rests_on_batches() -> None:
+    written = [a_sample(str(at), completion="Bonjour le monde.", gold="Bonjour le monde.") for at in range(80)]
+    plain = a_cell(task="flores")
+    cell = replace(plain, task=replace(plain.task, mode="paper"))
+    (row,) = rows(table(cell, written))
+    assert (row["metric"], row["n"], row["note"]) == ("bleu_13a", 80, "the interval rests on 10 batches")

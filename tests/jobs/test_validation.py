@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.validation import Languages, StrictModel, validate
+
+
+class Asked(StrictModel):
+    languages: Languages
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"languages": [f"l{number}" for number in range(2000)]}, "languages: list should have at most 1000 items"),
+        ({"languages": "x" * 10_000}, "languages: input should be a valid list; got 'xxx"),
+        ({"languages": [{"a": "x" * 10_000}]}, "languages.0: input should be a valid string"),
+        ("x" * 10_000, "the request must be an object of keys and values; got 'xxx"),
+        ([10**4000], "the request must be an object of keys and values; got [1000"),
+    ],
+)
+def test_an_error_shows_a_little_of_what_was_given(given: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validate(Asked, given)
+    assert refused.value.message.startswith(said)
+    assert len(refused.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["fr", False], 'languages.1: a language must be a code; got false. YAML reads no as false; quote it: "no"'),
+        ([True], 'languages.0: a language must be a code; got true. YAML reads yes as true; quote it: "yes"'),
+        ([3], "languages.0: a language must be a code, such as fr; got the number 3"),
+    ],
+)
+def test_a_language_that_yaml_reads_as_something_else_is_named(given: list[Any], said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validate(Asked, {"languages": given})
+    assert refused.value.message == said

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
+from ampsweep.folders.corpus import Sentence
+from engine.fake import FakeEngine
+from engine.identify.checkpoint import Checkpoint
+from engine.identify.stats import ActivationStats
+from engine.neurons.neuron_json import from_json
+from engine.neurons.neuron_set import NeuronSet
+from tests.worker.server_stack import ServerStack
+from worker.neuron_set_cache import NeuronSetCache
+
+pytestmark = pytest.mark.anyio
+
+
+class CountingEngine(FakeEngine):
+    def __init__(self, stack: ServerStack) -> None:
+        super().__init__(stack.engine_info)
+        self.recordings = 0
+
+    async def record(
+        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+    ) -> ActivationStats:
+        self.recordings += 1
+        await asyncio.sleep(0)
+        return await super().record(sentences, max_tokens=max_tokens, checkpoint=checkpoint)
+
+
+@pytest.fixture
+def ref(stack: ServerStack) -> NeuronsRef:
+    records = stack.store.list_cells(stack.submit().id).data
+    return next(record.cell.neurons for record in records if record.cell.neurons is not None)
+
+
+def neuron_set_cache(stack: ServerStack, engine: FakeEngine) -> NeuronSetCache:
+    return NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+
+
+async def test_a_set_is_identified_once_however_many_cells_wait_for_it(stack: ServerStack, ref: NeuronsRef) -> None:
+    engine = CountingEngine(stack)
+    own = neuron_set_cache(stack, engine)
+    assert await asyncio.gather(*(own.load(ref) for _ in range(5))) == [ref.id] * 5
+    assert engine.recordings == 1
+    assert stack.neuron_sets.get(ref.id).method == "lape"
+
+
+async def test_a_set_that_another_engine_has_finished_is_taken_from_the_disk(
+    stack: ServerStack, ref: NeuronsRef
+) -> None:
+    await neuron_set_cache(stack, CountingEngine(stack)).load(ref)
+    engine = CountingEngine(stack)
+    await neuron_set_cache(stack, engine).load(ref)
+    assert engine.recordings == 0
+
+
+async def test_of_two_engines_at_once_the_first_to_finish_is_kept(stack: ServerStack, ref: NeuronsRef) -> None:
+    await asyncio.gather(*(neuron_set_cache(stack, CountingEngine(stack)).load(ref) for _ in range(2)))
+    assert [path.name for path in stack.neuron_sets.folder.iterdir()] == [ref.id], "nothing is left beside it"
+    NeuronSet.load(stack.neuron_sets.path(ref.id))
+
+
+async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
+    stack: ServerStack, ref: NeuronsRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: NeuronSet, _folder: Path) -> None:
+        raise OSError("no space left")
+
+    own = neuron_set_cache(stack, CountingEngine(stack))
+    with monkeypatch.context() as patched:
+        patched.setattr(NeuronSet, "save", full)
+        with pytest.raises(Unavailable, match=r"cannot be saved below .*no space"):
+            await own.load(ref)
+    assert list(stack.neuron_sets.folder.iterdir()) == []
+    assert await own.load(ref) == ref.id
+
+
+async def test_a_set_that_is_not_there_and_cannot_be_made_is_not_found(stack: ServerStack) -> None:
+    with pytest.raises(NotFound, match="ns_gone"):
+        await neuron_set_cache(stack, CountingEngine(stack)).load(NeuronsRef(id="ns_gone"))
+    with pytest.raises(NotFound):
+        await neuron_set_cache(stack, CountingEngine(stack)).load(NeuronsRef(id="../../etc"))
+
+
+async def test_a_damaged_set_is_refused(stack: ServerStack, ref: NeuronsRef) -> None:
+    await neuron_set_cache(stack, CountingEngine(stack)).load(ref)
+    (stack.neuron_sets.path(ref.id) / "neurons.safetensors").write_bytes(b"spoilt")
+    with pytest.raises(DamagedFile):
+        await neuron_set_cache(stack, CountingEngine(stack)).load(ref)
+
+
+async def test_a_corpus_that_changed_after_the_plan_makes_no_set_under_the_old_id(
+    stack: ServerStack, ref: NeuronsRef, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(stack.catalog.corpora["atlas"], changed)
+    with (changed / "fr.txt").open("a", encoding="utf-8") as file:
+        file.write("Une phrase de plus.\n")
+    stack = replace(stack, catalog=replace(stack.catalog, corpora={"atlas": changed}))
+    engine = CountingEngine(stack)
+    with pytest.raises(Conflict, match=f"{ref.id} cannot be found any more: corpus 'atlas' or the model has changed"):
+        await neuron_set_cache(stack, engine).load(ref)
+    assert (engine.recordings, stack.neuron_sets.infos()) == (0, [])
+
+
+async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(stack: ServerStack) -> None:
+    engine = FakeEngine(stack.engine_info)
+    own = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog, capacity=2)
+    refs = []
+    for index in range(5):
+        neurons = from_json({"fr": {"0": [index]}}, model=stack.catalog.model("tiny"))
+        stack.neuron_sets.publish(neurons.id, neurons.save)
+        refs.append(NeuronsRef(id=neurons.id))
+
+    def loaded() -> list[int]:
+        return [index for index, ref in enumerate(refs) if ref.id in engine._neurons._sets]
+
+    with own.holding(refs[0].id):
+        for ref in refs[:4]:
+            await own.load(ref)
+        assert loaded() == [0, 3]
+        await own.load(refs[4])
+        assert loaded() == [0, 4]
+        with own.holding(refs[4].id):
+            await own.load(refs[1])
+            assert loaded() == [0, 1, 4], "what is in use is kept beyond the capacity"
+    assert len(loaded()) == 2
+    await own.load(refs[2])
+    assert len(loaded()) == 2
+    assert await own.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
