@@ -10,7 +10,10 @@ import yaml
 
 from tests.docs.pages import DOCS, ROOT, anchors, links, prose
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")),
+    *sorted(DOCS.glob("**/*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -32,10 +35,12 @@ def test_every_page_is_on_the_site_and_in_the_index() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     nav = yaml.safe_load(text[text.index("\nnav:") :])["nav"]
     listed = {page for entry in nav for value in entry.values() for page in _pages(value)}
-    there = {path.name for path in DOCS.glob("*.md")}
+    there = {str(path.relative_to(DOCS)) for path in DOCS.glob("**/*.md")}
     assert listed == there
     index = [link.partition("#")[0] for link in links(DOCS / "README.md")]
-    assert set(index) >= there - {"README.md"}
+    assert set(index) >= {page for page in there if "/" not in page} - {"README.md"}
+    decisions = links(DOCS / "adr" / "README.md")
+    assert {f"adr/{page}" for page in decisions} == {page for page in there if page.startswith("adr/0")}
     assert len(index) == len(set(index)), "a page is listed twice"
 
 
