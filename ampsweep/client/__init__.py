@@ -1,4 +1,4 @@
-"""The Python client of the REST interface: `Client` for threads, `AsyncClient` for event loops."""
+"""Python clients of the REST API: `Client`, and `AsyncClient` for code in an event loop."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The REST interface as coroutines: what is asked, and what the answers mean.
+"""The methods of both clients, as coroutines: builds requests to the REST API and parses the responses.
 
-Nothing here knows whether an event loop runs it (see `ampsweep.client.transport`), so both clients are these calls.
+Does not know whether an event loop runs it (see `ampsweep.client.transport`), nor when a request is retried.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RECONNECT_SECONDS = 1.0
-"""How long `events` waits before it takes up a broken stream again; it gives up after RECONNECTS in a row."""
+"""Seconds that `events` waits before it resumes a broken stream."""
 RECONNECTS = 30
+"""Failed attempts in a row after which `events` gives up."""
 
 
 class Api:
-    """Everything a server can be asked. Errors of the server are raised as what they were over there."""
+    """The REST API of a server. Errors of the server are raised as the exceptions of `ampsweep.errors`."""
 
-    def __init__(self, server: Session) -> None:
-        self.url = server.url
-        self._server = server
+    def __init__(self, session: Session) -> None:
+        self.url = session.url
+        self._session = session
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._server.close()
+        await self._session.close()
 
     async def ready(self) -> bool:
-        """Whether the server answers and every model on its list has an engine that is ready."""
+        """Return whether the server answers and every model it offers has a ready engine."""
         try:
-            await self._server.once(get(f"{self.url}/readyz"))
+            await self._session.json_once(get(f"{self.url}/readyz"))
         except AmpsweepError:
             return False
         return True
@@ -66,16 +67,21 @@ class Api:
     async def submit(
         self, spec: Mapping[str, Any] | Path | str, *, idempotency_key: str | None = None, priority: int = 0
     ) -> Sweep:
-        """Send a spec, given as a dict or as the path of a YAML or JSON file.
+        """Submit a sweep and return it.
 
-        The same `idempotency_key` with the same spec returns the sweep of the first call. Each call has a key of its
-        own where none is given, so one that has to be sent again makes no second sweep. Sweeps of higher `priority`
-        (-100 to 100) go first. Raises InvalidRequest with `param` naming the field.
+        Args:
+            spec: The sweep's spec: a dict, or the path of a YAML or JSON file.
+            idempotency_key: A second call with the same key and the same spec returns the sweep of the first call.
+                By default each call has a random key, so that a retried request creates no second sweep.
+            priority: -100 to 100. Sweeps of higher priority run first.
+
+        Raises:
+            InvalidRequest: A field of the spec is wrong; `param` names it.
         """
         content = dict(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
         return _sweep(
-            await self._server.json(
+            await self._session.json(
                 Request(
                     method="POST",
                     path="/sweeps",
@@ -88,38 +94,38 @@ class Api:
         )
 
     async def sweep(self, sweep_id: str) -> Sweep:
-        """Return a sweep as it stands; NotFound if there is none."""
-        return _sweep(await self._server.json(get(f"/sweeps/{_id(sweep_id)}")))
+        """Return the current state of a sweep; raise NotFound if there is no such sweep."""
+        return _sweep(await self._session.json(get(f"/sweeps/{_id(sweep_id)}")))
 
     async def sweeps(self) -> AsyncGenerator[Sweep]:
         """Yield all sweeps, newest first."""
-        async with aclosing(self._server.pages("/sweeps")) as found:
-            async for each in found:
-                yield _sweep(each)
+        async with aclosing(self._session.pages("/sweeps")) as items:
+            async for item in items:
+                yield _sweep(item)
 
     async def cells(self, sweep_id: str, *, failures: bool = False) -> AsyncGenerator[Cell]:
-        """Yield a sweep's cells in the plan's order; with `failures` those that failed or have failed samples."""
-        asked = {"failures": "true"} if failures else {}
-        async with aclosing(self._server.pages(f"/sweeps/{_id(sweep_id)}/cells", **asked)) as found:
-            async for each in found:
-                yield cast("Cell", each)
+        """Yield the cells of a sweep in plan order; with `failures` only those that failed or have failed samples."""
+        params = {"failures": "true"} if failures else {}
+        async with aclosing(self._session.pages(f"/sweeps/{_id(sweep_id)}/cells", **params)) as items:
+            async for item in items:
+                yield cast("Cell", item)
 
     async def cancel(self, sweep_id: str) -> Sweep:
-        """Ask for a sweep to stop; Conflict if it has ended."""
-        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/cancel")))
+        """Cancel a sweep; raise Conflict if it has ended."""
+        return _sweep(await self._session.json(_post(f"/sweeps/{_id(sweep_id)}/cancel")))
 
     async def pause(self, sweep_id: str) -> Sweep:
-        """Begin no more cells of a sweep; Conflict unless it is in progress."""
-        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/pause")))
+        """Pause a sweep: start no more of its cells; raise Conflict unless it is in progress."""
+        return _sweep(await self._session.json(_post(f"/sweeps/{_id(sweep_id)}/pause")))
 
     async def resume(self, sweep_id: str) -> Sweep:
-        """Let a paused sweep go on; Conflict unless it is paused."""
-        return _sweep(await self._server.json(_post(f"/sweeps/{_id(sweep_id)}/resume")))
+        """Resume a paused sweep; raise Conflict unless it is paused."""
+        return _sweep(await self._session.json(_post(f"/sweeps/{_id(sweep_id)}/resume")))
 
     async def events(self, sweep_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
-        """Yield the events after the id `after`, past ones first, until the sweep has ended.
+        """Yield the events of a sweep after the id `after`, past ones first, until the sweep has ended.
 
-        A broken connection is taken up again where it broke: no event is lost and none comes twice.
+        Resumes after a broken connection: no event is lost or repeated.
         """
         ended = (await self.sweep(sweep_id)).ended
         failures = 0
@@ -129,7 +135,7 @@ class Api:
                     async for event in events:
                         after, failures = event.id, 0
                         yield event
-                if ended:  # only a stream that began after the end is sure to have held everything
+                if ended:  # only a stream opened after the end is certain to hold all events
                     return
                 ended = (await self.sweep(sweep_id)).ended
             except Unavailable:
@@ -137,10 +143,10 @@ class Api:
                 if failures > RECONNECTS:
                     raise
             if failures or not ended:
-                await self._server.sleep(RECONNECT_SECONDS)
+                await self._session.sleep(RECONNECT_SECONDS)
 
     async def watch(self, sweep_id: str, *, interval: float = 0.25) -> AsyncGenerator[Sweep]:
-        """Yield the sweep now, after its events (at most once in `interval` seconds), and once it has ended."""
+        """Yield the sweep now, after new events (at most once every `interval` seconds) and when it has ended."""
         yield await self.sweep(sweep_id)
         shown = time.monotonic()
         async with aclosing(self.events(sweep_id)) as events:
@@ -151,7 +157,7 @@ class Api:
         yield await self.sweep(sweep_id)
 
     async def wait(self, sweep_id: str) -> Sweep:
-        """Wait until a sweep has ended, and return it."""
+        """Wait until a sweep has ended and return it."""
         async with aclosing(self.events(sweep_id)) as events:
             async for _ in events:
                 pass
@@ -164,21 +170,22 @@ class Api:
     @overload
     async def results(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
     async def results(self, sweep_id: str, *, as_: TableForm = "arrow", partial: bool = False) -> Any:
-        """Return all samples of a sweep as one table. For more than fits in memory use `download`."""
-        return await self._server.table(f"/sweeps/{_id(sweep_id)}/results", as_, **_asked(partial))
+        """Return all samples of a sweep as one table. Use `download` if they do not fit in memory."""
+        return await self._session.table(f"/sweeps/{_id(sweep_id)}/results", as_, **_partial(partial))
 
     async def download(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
-        """Write the Parquet of a sweep's samples to `path`, whole or not at all, and return the path.
+        """Download the samples of a sweep as a Parquet file, written atomically, and return its path.
 
-        With `partial` it is that of the cells completed by now (metadata `ampsweep.partial`), before the sweep's end.
+        With `partial` the sweep need not have ended: the file holds the cells completed so far, and its metadata says
+        so (`ampsweep.partial`).
         """
-        asked = _asked(partial)
-        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/results", **asked), Path(path))
+        request = get(f"/sweeps/{_id(sweep_id)}/results", **_partial(partial))
+        return await self._session.download(request, Path(path))
 
     async def download_summary(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
-        """Write the Parquet of a sweep's summary to `path`, as `download` does with the samples."""
-        asked = {"format": "parquet", **_asked(partial)}
-        return await self._server.download(get(f"/sweeps/{_id(sweep_id)}/summary", **asked), Path(path))
+        """Download the summary of a sweep as a Parquet file, as `download` does with the samples."""
+        request = get(f"/sweeps/{_id(sweep_id)}/summary", format="parquet", **_partial(partial))
+        return await self._session.download(request, Path(path))
 
     @overload
     async def summary(self, sweep_id: str, *, as_: None = None, partial: bool = False) -> Summary: ...
@@ -189,90 +196,103 @@ class Api:
     @overload
     async def summary(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
     async def summary(self, sweep_id: str, *, as_: TableForm | None = None, partial: bool = False) -> Any:
-        """Return the metrics of a finished sweep: as a dict with the best factors, or the rows as a table."""
+        """Return the metrics of a sweep: as a dict of rows and best factors, or the rows as a table."""
         path = f"/sweeps/{_id(sweep_id)}/summary"
         if as_ is None:
-            return await self._server.json(get(path, format="json", **_asked(partial)))
-        return await self._server.table(path, as_, format="parquet", **_asked(partial))
+            return await self._session.json(get(path, format="json", **_partial(partial)))
+        return await self._session.table(path, as_, format="parquet", **_partial(partial))
 
     async def models(self) -> list[Model]:
         """Return the models the server offers."""
-        return cast("list[Model]", [each async for each in self._server.pages("/models")])
+        return cast("list[Model]", [item async for item in self._session.pages("/models")])
 
     async def engines(self) -> list[Engine]:
-        """Return the engines of this server, with their states."""
-        return cast("list[Engine]", [each async for each in self._server.pages("/engines")])
+        """Return the engines of the server and their states."""
+        return cast("list[Engine]", [item async for item in self._session.pages("/engines")])
 
     async def retry_engines(self, model: str) -> list[Engine]:
-        """Start a model's engines that have failed, or wait for their next start, now; return the model's engines.
+        """Restart now those engines of a model that have failed or wait for a restart; return the model's engines.
 
-        Needs a key with the scope `admin`. NotFound if the model has no engine, Conflict if all of them are ready.
+        Needs a key with the scope `admin`.
+
+        Raises:
+            NotFound: The model has no engine.
+            Conflict: All its engines are ready.
         """
-        body = await self._server.json(_post(f"/engines/{quote(model) or '-'}/retry"))
+        body = await self._session.json(_post(f"/engines/{quote(model) or '-'}/retry"))
         return cast("list[Engine]", body["data"])
 
     async def neuron_sets(self, *, model: str | None = None) -> list[NeuronSet]:
-        """Return the neuron sets the server has, oldest first; `languages` says how many neurons each language has.
+        """Return the neuron sets of the server, oldest first; `languages` holds the number of neurons of each language.
 
-        Of a `model` those that can steer it; UnknownName if the server does not offer it.
+        With `model`, return only those that can steer it; raise UnknownName if the server does not offer that model.
         """
-        asked = {} if model is None else {"model": model}
-        return cast("list[NeuronSet]", [each async for each in self._server.pages("/neuron-sets", **asked)])
+        params = {} if model is None else {"model": model}
+        return cast("list[NeuronSet]", [item async for item in self._session.pages("/neuron-sets", **params)])
 
     async def neuron_set(self, neuron_set_id: str, *, neurons: bool = False) -> NeuronSet:
-        """Return one neuron set, with its `neurons` if they are asked for; NotFound if there is none."""
-        asked = {"include": "neurons"} if neurons else {}
-        return cast("NeuronSet", await self._server.json(get(f"/neuron-sets/{_id(neuron_set_id)}", **asked)))
+        """Return a neuron set, with its neurons if `neurons` is true; raise NotFound if there is no such set."""
+        params = {"include": "neurons"} if neurons else {}
+        return cast("NeuronSet", await self._session.json(get(f"/neuron-sets/{_id(neuron_set_id)}", **params)))
 
     async def create_neuron_set(self, model: str, neurons: Mapping[str, Any]) -> NeuronSet:
-        """Bring in neurons, {language: {layer: [index, ...]}}, or have them found, as a spec's `neurons` says.
+        """Import a neuron set, or start its identification, and return it.
 
-        A set that has to be found is `in_progress`; `wait_for_neurons` waits for it. Made twice, it is one set.
+        Creating the same set twice returns the same set.
+
+        Args:
+            model: The model whose neurons they are.
+            neurons: Either the neurons, {language: {layer: [index, ...]}}, or how to identify them, as in `neurons` of
+                a spec. A set being identified is `in_progress`; `wait_for_neurons` waits for it.
         """
         body = {"model": model, "neurons": dict(neurons)}
         return cast(
             "NeuronSet",
-            await self._server.json(Request(method="POST", path="/neuron-sets", json=body, repeatable=True)),
+            await self._session.json(Request(method="POST", path="/neuron-sets", json=body, repeatable=True)),
         )
 
     async def default_neuron_set(self, model: str) -> DefaultNeuronSet:
-        """Return which neuron set steers requests to a model that name none: the default, or the only set it has."""
-        return cast("DefaultNeuronSet", await self._server.json(get(_default_of(model))))
+        """Return the neuron set used for requests to a model that name none: its default, or the only set it has."""
+        return cast("DefaultNeuronSet", await self._session.json(get(_default_of(model))))
 
     async def set_default_neuron_set(self, model: str, neuron_set_id: str) -> DefaultNeuronSet:
-        """Make a set the default of a model; Forbidden without the scope admin."""
+        """Set the default neuron set of a model. Needs a key with the scope `admin`."""
         body = {"neuron_set": neuron_set_id}
-        asked = Request(method="PUT", path=_default_of(model), json=body, repeatable=True)
-        return cast("DefaultNeuronSet", await self._server.json(asked))
+        request = Request(method="PUT", path=_default_of(model), json=body, repeatable=True)
+        return cast("DefaultNeuronSet", await self._session.json(request))
 
     async def clear_default_neuron_set(self, model: str) -> DefaultNeuronSet:
-        """Take the default of a model back, and return what holds without it; Forbidden without the scope admin."""
-        asked = Request(method="DELETE", path=_default_of(model), repeatable=True)
-        return cast("DefaultNeuronSet", await self._server.json(asked))
+        """Clear the default neuron set of a model and return what applies then. Needs a key with the scope `admin`."""
+        request = Request(method="DELETE", path=_default_of(model), repeatable=True)
+        return cast("DefaultNeuronSet", await self._session.json(request))
 
     async def wait_for_neurons(self, neuron_set_id: str, *, interval: float = 1.0) -> NeuronSet:
-        """Ask every `interval` seconds until a neuron set is there, and return it; EngineFailed where none is found."""
-        while (found := await self.neuron_set(neuron_set_id))["status"] == "in_progress":
-            await self._server.sleep(interval)
-        if found["status"] == "failed":
-            raise EngineFailed(f"{neuron_set_id} could not be identified: {found.get('error')}")
-        return found
+        """Poll every `interval` seconds until a neuron set is ready and return it; EngineFailed if that fails."""
+        while (neuron_set := await self.neuron_set(neuron_set_id))["status"] == "in_progress":
+            await self._session.sleep(interval)
+        if neuron_set["status"] == "failed":
+            raise EngineFailed(f"{neuron_set_id} could not be identified: {neuron_set.get('error')}")
+        return neuron_set
 
     async def complete(
         self, /, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
     ) -> Completion:
-        """Continue a prompt, steered by `intervention` or not.
+        """Complete a prompt.
 
-        `options` are the further fields of `POST /v1/completions`: OpenAI's (max_tokens, temperature, top_p, n, seed,
-        stop, logprobs) and `neurons`, the id of a neuron set (without it the model's default, or its only one).
+        Args:
+            model: The name of a model that the server offers.
+            prompt: The text to continue.
+            intervention: The intervention that steers generation; without one the model is not steered.
+            options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
+                stop, logprobs), and `neurons`, the id of a neuron set (by default the model's default or only set).
         """
         body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
-        return _completion(await self._server.json(_generation("/completions", body)))
+        return _completion(await self._session.json(_generation("/completions", body)))
 
     async def stream(
         self, /, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncGenerator[Choice]:
-        """Continue a prompt as `complete` does, and yield the text piece by piece. Closing the iterator stops it."""
+        """Complete a prompt as `complete` does, and yield the text in pieces. Closing the iterator stops generation."""
         body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
         async with aclosing(self._pieces("/completions", body)) as pieces:
             async for piece in pieces:
@@ -287,9 +307,9 @@ class Api:
         intervention: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Completion:
-        """Answer a chat, steered or not; `options` as those of `complete`, by the names of OpenAI's chats."""
+        """Answer a chat. `options` are as in `complete`, with the names of OpenAI's chat completions."""
         body = {"model": model, "messages": list(messages), "intervention": intervention, **options}
-        return _completion(await self._server.json(_generation("/chat/completions", body)))
+        return _completion(await self._session.json(_generation("/chat/completions", body)))
 
     async def stream_chat(
         self,
@@ -300,14 +320,14 @@ class Api:
         intervention: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Choice]:
-        """Answer a chat as `chat` does, and yield the text piece by piece. Closing the iterator stops it."""
+        """Answer a chat as `chat` does, and yield the text in pieces. Closing the iterator stops generation."""
         body = {"model": model, "messages": list(messages), "intervention": intervention, **options}
         async with aclosing(self._pieces("/chat/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Choice]:
-        async with aclosing(self._server.server_events(_generation(path, {**body, "stream": True}))) as events:
+        async with aclosing(self._session.server_events(_generation(path, {**body, "stream": True}))) as events:
             async for event in events:
                 if event.data == "[DONE]":
                     return
@@ -317,18 +337,18 @@ class Api:
 
     async def _event_stream(self, sweep_id: str, after: int) -> AsyncGenerator[Event]:
         headers = {"Last-Event-ID": str(after)} if after else {}
-        ask = Request(method="GET", path=f"/sweeps/{_id(sweep_id)}/events", headers=headers, repeatable=True)
-        async with aclosing(self._server.server_events(ask)) as events:
+        request = Request(method="GET", path=f"/sweeps/{_id(sweep_id)}/events", headers=headers, repeatable=True)
+        async with aclosing(self._session.server_events(request)) as events:
             async for event in events:
                 yield Event(id=int(event.id), type=event.type, data=json.loads(event.data))
 
 
-def _id(given: str) -> str:
-    """Return an id as a part of a path, whatever it holds."""
-    return quote(given, safe="") or "-"
+def _id(value: str) -> str:
+    """Return an id, escaped, as a segment of a path."""
+    return quote(value, safe="") or "-"
 
 
-def _asked(partial: bool) -> dict[str, str]:
+def _partial(partial: bool) -> dict[str, str]:
     return {"partial": "true"} if partial else {}
 
 
@@ -350,12 +370,13 @@ def _sweep(content: Mapping[str, Any]) -> Sweep:
 
 def _completion(content: Mapping[str, Any]) -> Completion:
     choices = tuple(_choice(choice, content) for choice in content["choices"])
-    own = {"usage": content["usage"], "neuron_set": content.get("neuron_set")}
-    return Completion.model_validate({"choices": choices, **own})
+    return Completion.model_validate(
+        {"choices": choices, "usage": content["usage"], "neuron_set": content.get("neuron_set")}
+    )
 
 
-def _choice(content: Mapping[str, Any], whole: Mapping[str, Any]) -> Choice:
-    """Read a choice of `whole`: a completion, a chat, or an event of the stream of either."""
-    told = content.get("message") or content.get("delta")
-    text = content.get("text") if told is None else told.get("content")
-    return Choice.model_validate({**content, "text": text or "", "neuron_set": whole.get("neuron_set")})
+def _choice(content: Mapping[str, Any], response: Mapping[str, Any]) -> Choice:
+    """Parse a choice of a response: a completion, a chat completion, or a chunk of the stream of either."""
+    message = content.get("message") or content.get("delta")
+    text = content.get("text") if message is None else message.get("content")
+    return Choice.model_validate({**content, "text": text or "", "neuron_set": response.get("neuron_set")})

@@ -1,8 +1,7 @@
-"""A server's REST interface as Python calls: `Client` for threads, `AsyncClient` for event loops.
+"""Python clients of the REST API: `Client` for code without an event loop, `AsyncClient` for code in one.
 
-Both are the calls of `ampsweep.client.api`, under the same names. Errors of the server come back as the exceptions it
-raised (see `ampsweep.errors`); one that cannot be reached raises Unavailable. A Client may be used from several
-threads.
+Both have the methods of `ampsweep.client.api.Api`. Errors of the server are raised as the exceptions of
+`ampsweep.errors`; a server that cannot be reached raises Unavailable.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ampsweep.client.api import Api
 from ampsweep.client.models import Summary
 from ampsweep.client.retries import Retries
 from ampsweep.client.session import Session
-from ampsweep.client.transport import AsyncTransport, BlockingTransport, TransportOptions, finished
+from ampsweep.client.transport import AsyncTransport, BlockingTransport, TransportOptions, run_coroutine
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -39,11 +38,26 @@ RETRIES = 4
 
 
 class AsyncClient(Api):
-    """Talks to the server at `url`, by default that of AMPSWEEP_URL, else of this machine, from an event loop.
+    """Client of the server at `url`, for code in an event loop.
 
-    `api_key` is what the server asks for, by default what AMPSWEEP_API_KEY says. `timeout` is for one answer, and for a
-    pause within a stream: seconds, or an httpx.Timeout. A request that was not answered, and does no harm twice, is
-    sent again up to `retries` times; so is any that the server refused for the moment (see `ampsweep.client.retries`).
+    The methods are documented in `ampsweep.client.api.Api`.
+
+    Args:
+        url: The URL of the server; by default AMPSWEEP_URL, else http://127.0.0.1:8700.
+        api_key: The API key, if the server needs one; by default AMPSWEEP_API_KEY.
+        timeout: Seconds, or an `httpx.Timeout`, to wait for a response, or for the next bytes of a stream.
+        retries: How often a request is sent again if that may help and does no harm (see `ampsweep.client.retries`).
+
+    Raises:
+        InvalidRequest: The API key has characters other than printable ASCII, or httpx cannot use the proxy that
+            the environment names.
+
+    Example:
+        async with AsyncClient() as client:
+            sweep = await client.submit("sweep.yaml")
+            async for state in client.watch(sweep.id):
+                print(state.request_counts.completed)
+            frame = await client.results(sweep.id, as_="pandas")
     """
 
     def __init__(
@@ -54,9 +68,9 @@ class AsyncClient(Api):
         timeout: float | httpx.Timeout = TIMEOUT,
         retries: int = RETRIES,
     ) -> None:
-        where = _server(url)
-        wire = AsyncTransport(_options(where, api_key, timeout))
-        super().__init__(Session(wire, url=where, retries=Retries(times=retries)))
+        server_url = _server_url(url)
+        transport = AsyncTransport(_options(server_url, api_key, timeout))
+        super().__init__(Session(transport, url=server_url, retries=Retries(times=retries)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,7 +84,7 @@ def _blocking(
 ) -> Callable[Concatenate[Client, P], T]:
     @wraps(call)
     def blocking(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return finished(call(self.calls, *args, **kwargs))
+        return run_coroutine(call(self._api, *args, **kwargs))
 
     return blocking
 
@@ -80,22 +94,31 @@ def _iterating(
 ) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
     @wraps(call)
     def iterating(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        items = call(self.calls, *args, **kwargs)
+        items = call(self._api, *args, **kwargs)
         try:
             while True:
                 try:
-                    item = finished(anext(items))
+                    item = run_coroutine(anext(items))
                 except StopAsyncIteration:
                     return
                 yield item
         finally:
-            finished(items.aclose())
+            run_coroutine(items.aclose())
 
     return iterating
 
 
 class Client:
-    """As AsyncClient, for code without an event loop: every method returns what awaiting it there gives."""
+    """Client of the server at `url`, for code without an event loop. Thread-safe.
+
+    Has the arguments and the methods of `AsyncClient`, without `await`: iterators are ordinary iterators.
+
+    Example:
+        with Client() as client:
+            sweep = client.wait(client.submit("sweep.yaml").id)
+            frame = client.results(sweep.id, as_="pandas")
+            print(client.summary(sweep.id)["best_factors"])
+    """
 
     def __init__(
         self,
@@ -105,9 +128,9 @@ class Client:
         timeout: float | httpx.Timeout = TIMEOUT,
         retries: int = RETRIES,
     ) -> None:
-        self.url = _server(url)
-        wire = BlockingTransport(_options(self.url, api_key, timeout))
-        self.calls = Api(Session(wire, url=self.url, retries=Retries(times=retries)))
+        self.url = _server_url(url)
+        transport = BlockingTransport(_options(self.url, api_key, timeout))
+        self._api = Api(Session(transport, url=self.url, retries=Retries(times=retries)))
 
     def __enter__(self) -> Self:
         return self
@@ -151,8 +174,8 @@ class Client:
     @overload
     def results(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
     def results(self, sweep_id: str, *, as_: TableForm = "arrow", partial: bool = False) -> Any:
-        """Return all samples of a sweep as one table. For more than fits in memory use `download`."""
-        return finished(self.calls.results(sweep_id, as_=as_, partial=partial))
+        """Return all samples of a sweep as one table. Use `download` if they do not fit in memory."""
+        return run_coroutine(self._api.results(sweep_id, as_=as_, partial=partial))
 
     @overload
     def summary(self, sweep_id: str, *, as_: None = None, partial: bool = False) -> Summary: ...
@@ -163,17 +186,20 @@ class Client:
     @overload
     def summary(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
     def summary(self, sweep_id: str, *, as_: TableForm | None = None, partial: bool = False) -> Any:
-        """Return the metrics of a finished sweep: as a dict with the best factors, or the rows as a table."""
-        return finished(self.calls.summary(sweep_id, as_=as_, partial=partial))
+        """Return the metrics of a sweep: as a dict of rows and best factors, or the rows as a table."""
+        return run_coroutine(self._api.summary(sweep_id, as_=as_, partial=partial))
 
 
-def _server(url: str | None) -> str:
+def _server_url(url: str | None) -> str:
     return (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
 
 
 def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> TransportOptions:
     key = (api_key or os.environ.get(API_KEY) or "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("it holds characters that no API key has", param="api_key" if api_key else API_KEY)
+        raise InvalidRequest(
+            "the API key has characters other than printable ASCII; copy it again",
+            param="api_key" if api_key else API_KEY,
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": f"{url}/v1", "timeout": timeout, "headers": headers}

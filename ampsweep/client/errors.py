@@ -1,4 +1,4 @@
-"""What goes wrong between a client and a server, as exceptions of the one tree."""
+"""Turns httpx's exceptions and error responses into the exceptions of `ampsweep.errors`."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from ampsweep.proxies import proxy_of
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _FROM_PROXIES: dict[int, type[AmpsweepError]] = {502: ConnectionLost, 503: Unavailable, 504: ConnectionLost}
-"""What the answers mean that come from a proxy in front of the server, without a word of ours."""
+"""Meaning of gateway statuses without an error object: a proxy in front of the server sent them."""
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Raise what httpx raises as errors of ours; `url` is the server's."""
+def translate_errors(url: str) -> Iterator[None]:
+    """Re-raise the exceptions of httpx as AmpsweepError; `url` is the URL of the server."""
     try:
         yield
     except (*_NOT_SENT, httpx.ProxyError) as error:
-        raise NoConnection(f"no connection to a server at {url}{_through(url)}: {_told(error)}") from error
+        raise NoConnection(f"no connection to a server at {url}{_via_proxy(url)}: {_detail(error)}") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise InvalidRequest(f"{url!r} is not a server's URL such as http://127.0.0.1:8700", param="url") from error
+        raise InvalidRequest(
+            f"{url!r} is not the URL of a server; give one such as http://127.0.0.1:8700", param="url"
+        ) from error
     except httpx.TimeoutException as error:
         raise ConnectionLost(f"the server at {url} did not answer in time") from error
     except httpx.TransportError as error:
-        raise ConnectionLost(f"the connection to {url} broke{_through(url)}: {_told(error)}") from error
+        raise ConnectionLost(f"the connection to {url} broke{_via_proxy(url)}: {_detail(error)}") from error
 
 
-def checked(response: httpx.Response) -> None:
-    """Raise the error that an answer tells of; the body of one that is no success was read."""
+def raise_for_status(response: httpx.Response) -> None:
+    """Raise the error that a response reports. The body of an error response must have been read."""
     if response.is_success:
         return
     after = retry_after(response.headers.get("Retry-After"), now=time.time())
@@ -46,29 +48,38 @@ def checked(response: httpx.Response) -> None:
     if isinstance(content, dict):
         raise_error(content, status=response.status_code, after=after)
     kind = _FROM_PROXIES.get(response.status_code, AmpsweepError)
-    proxy = _through(str(response.url))
+    proxy = _via_proxy(str(response.url))
     error = kind(f"the server answered {response.status_code} {response.reason_phrase} to {response.url}{proxy}")
     error.retry_after = after
     raise error
 
 
 def raise_error(content: dict[str, Any], *, status: int | None = None, after: int | None = None) -> dict[str, Any]:
-    """Raise the error in a body, with the `status` it came with and when to come back; return a body without one."""
-    told = content.get("error")
-    if not isinstance(told, dict):
+    """Raise the error in a body, or return a body that holds none.
+
+    Args:
+        content: The JSON object of a response or of an event.
+        status: The HTTP status of the response.
+        after: Seconds after which a retry may succeed, from the Retry-After header.
+
+    Raises:
+        AmpsweepError: The body holds an error. Its class is that of the error's `code`.
+    """
+    error_object = content.get("error")
+    if not isinstance(error_object, dict):
         return content
-    code = str(told.get("code"))
-    error = from_code(code, str(told.get("message")), param=told.get("param"))
+    code = str(error_object.get("code"))
+    error = from_code(code, str(error_object.get("message")), param=error_object.get("param"))
     if after is not None:
         error.retry_after = after
-    if error.code != code:  # of a newer server, or of HTTP itself
+    if error.code != code:  # a code of a newer server, or of an HTTP error
         error.code = code
         error.status = status or error.status
     raise error
 
 
 def retry_after(header: str | None, *, now: float) -> int | None:
-    """Read a Retry-After header, in seconds or as a date; `now` is seconds since the epoch."""
+    """Parse a Retry-After header, which is in seconds or a date, to seconds; `now` is in seconds since the epoch."""
     if not header:
         return None
     if header.strip().isdecimal():
@@ -79,11 +90,11 @@ def retry_after(header: str | None, *, now: float) -> int | None:
         return None
 
 
-def _through(url: str) -> str:
-    """Return words that name the proxy on the way to a server, which may be what is wrong; none where there is none."""
+def _via_proxy(url: str) -> str:
+    """Return a phrase that names the proxy used for a URL, since it may be the cause; empty without a proxy."""
     proxy = proxy_of(url)
     return "" if proxy is None else f" through the proxy {proxy} of the environment (NO_PROXY exempts a host)"
 
 
-def _told(error: httpx.TransportError) -> str:
+def _detail(error: httpx.TransportError) -> str:
     return str(error) or type(error).__name__

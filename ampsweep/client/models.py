@@ -1,6 +1,7 @@
-"""What a server answers, as frozen values. A newer server's extra fields are passed over, never refused.
+"""Types of the objects in a server's responses.
 
-Objects of which only some fields are always there are plain dicts, with types for those who read them.
+Pydantic models are frozen and ignore unknown fields, so that a client works with newer servers. Objects with optional
+fields are TypedDicts.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 from pydantic import BaseModel, ConfigDict
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
-"""The statuses a sweep does not leave."""
+"""The final statuses of a sweep."""
 
 
-class _Reply(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class RequestCounts(_Reply):
-    """Cells of a sweep: all of them, those done, those given up; of those done, how many were known before."""
+class RequestCounts(_ResponseModel):
+    """Numbers of cells of a sweep. `reused` are those among `completed` whose results existed before the sweep."""
 
     total: int
     completed: int
@@ -26,10 +27,10 @@ class RequestCounts(_Reply):
     reused: int = 0
 
 
-class SweepError(_Reply):
-    """What the results of an ended sweep lack; `code` is `completed_with_failures` or `sweep_failed`.
+class SweepError(_ResponseModel):
+    """What is missing in the results of an ended sweep; `code` is `completed_with_failures` or `sweep_failed`.
 
-    `first_reason` is that of the first failed cell or sample; the list of sweeps does not look for it.
+    `first_reason` is the error of the first failed cell or sample; it is None in the list of sweeps.
     """
 
     code: str
@@ -39,11 +40,11 @@ class SweepError(_Reply):
     first_reason: str | None = None
 
 
-class Sweep(_Reply):
-    """A sweep as it stood when the server answered. Times are seconds since the epoch.
+class Sweep(_ResponseModel):
+    """The state of a sweep at the time of the response. Times are in seconds since the epoch.
 
-    `samples` counts the items done, `failed_samples` those among them that have an error in the place of an answer.
-    `warnings` say what its results cannot show: data that was put right or is incomplete, ids that repeat.
+    `samples` is the number of finished items, `failed_samples` the number of those with an error instead of an answer.
+    `warnings` are about the data: what was corrected or is incomplete, ids that repeat.
     """
 
     id: str
@@ -63,31 +64,31 @@ class Sweep(_Reply):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the sweep is in a final status."""
         return self.status in ENDED
 
 
-class Event(_Reply):
-    """Something that happened to a sweep; ids grow from 1."""
+class Event(_ResponseModel):
+    """An event of a sweep. Ids start at 1 and increase."""
 
     id: int
     type: str
     data: dict[str, Any]
 
 
-class Usage(_Reply):
-    """The tokens of a completion: those read and those drawn, of all its answers together."""
+class Usage(_ResponseModel):
+    """Token counts of a completion: prompt tokens and generated tokens, summed over its choices."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class Choice(_Reply):
-    """One answer to a prompt or a chat or, in a stream, its next piece; only the last has a `finish_reason`.
+class Choice(_ResponseModel):
+    """A choice of a completion or, in a stream, its next piece, of which only the last has a `finish_reason`.
 
-    `index` says which of `n` answers it is; `logprobs` is what was asked for, in OpenAI's shape; `neuron_set` the id of
-    the set that steered, None where nothing did.
+    `index` is its index among the `n` choices. `logprobs` has OpenAI's shape. `neuron_set` is the id of the neuron set
+    that steered it, None without steering.
     """
 
     index: int = 0
@@ -97,10 +98,10 @@ class Choice(_Reply):
     neuron_set: str | None = None
 
 
-class Completion(_Reply):
-    """A continued prompt or an answered chat: `n` answers, of which `text` and `finish_reason` are the first's.
+class Completion(_ResponseModel):
+    """A completion of a prompt or a chat, with `n` choices.
 
-    `neuron_set` is the id of the set that steered, None where nothing did.
+    `neuron_set` is the id of the neuron set that steered it, None without steering.
     """
 
     choices: tuple[Choice, ...]
@@ -109,30 +110,30 @@ class Completion(_Reply):
 
     @property
     def text(self) -> str:
-        """The first answer."""
+        """The text of the first choice."""
         return self.choices[0].text
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the first answer ended: `stop` or `length`."""
+        """Why the first choice ended: `stop` or `length`."""
         return self.choices[0].finish_reason
 
 
 class Message(TypedDict):
-    """A turn of a chat."""
+    """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str
 
 
 class Model(TypedDict):
-    """A model on the server's list."""
+    """A model that the server offers."""
 
     id: str
 
 
 class Engine(TypedDict):
-    """An engine of the server: the `index`-th of its model. `failures` counts its ends in a row without healthy use."""
+    """An engine of the server. `index` counts the engines of a model; `failures` is the number of failures in a row."""
 
     id: str
     model: str
@@ -145,9 +146,9 @@ class Engine(TypedDict):
 
 
 class Cell(TypedDict):
-    """A cell of a sweep; `rows` and `samples` count what is written and what is done of it.
+    """A cell of a sweep. `rows` is the number of rows written, `samples` the number of items done.
 
-    `error` says why the cell failed, `sample_error` why the first of its `failed_samples` did.
+    `error` is the error of a failed cell, `sample_error` that of the first of its `failed_samples`.
     """
 
     id: str
@@ -170,10 +171,10 @@ class _NeuronSet(TypedDict):
 
 
 class NeuronSet(_NeuronSet, total=False):
-    """A neuron set; one that is being identified has only `id`, `status`, `error` and `warnings`.
+    """A neuron set. A set that is being identified has only `id`, `status`, `error` and `warnings`.
 
-    `languages` counts the neurons of each language, `by_layer` those in each layer; `neurons` are they themselves,
-    {language: {layer: [index, ...]}}, where they were asked for.
+    `languages` holds the number of neurons of each language, `by_layer` the numbers in each layer. `neurons`, if
+    requested, are the neurons: {language: {layer: [index, ...]}}.
     """
 
     error: str | None
@@ -187,7 +188,7 @@ class NeuronSet(_NeuronSet, total=False):
 
 
 class DefaultNeuronSet(TypedDict):
-    """The neuron set that steers a model's requests which name none, and its `source`; both None where none does."""
+    """The neuron set used for requests that name none, and why (`source`); both None if such requests are rejected."""
 
     model: str
     neuron_set: str | None
@@ -195,9 +196,9 @@ class DefaultNeuronSet(TypedDict):
 
 
 class Summary(TypedDict):
-    """The metrics of a sweep: `rows`, one a steered cell, and `best_factors`, one a target language.
+    """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language.
 
-    One asked for with `partial` before the sweep's end has `partial`: how many cells are `included` of the `total`.
+    A partial summary has `partial`: how many cells of the `total` are `included`.
     """
 
     partial: NotRequired[dict[str, Any]]

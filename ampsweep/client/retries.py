@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long."""
+"""Retry policy of the clients: which failed requests are sent again, and after how long."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ampsweep.errors import (
 )
 
 REFUSED = (RateLimited, StillRunning, TooManyStreams, Unavailable)
-"""What a server answers that has done nothing yet; so has one that was never reached (NoConnection)."""
+"""Errors after which a retry may succeed. Except for ConnectionLost, the server has done nothing yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """A request is sent at most 1 + `times` times.
+    """Exponential back-off with jitter; a request is sent at most 1 + `times` times.
 
-    Each wait is twice as long as the one before (`first` seconds, at most `longest`), less up to half of it by chance,
-    so that clients which failed together do not come back together. Where the server says when to come back, no one
-    comes earlier; where that is more than `longest` away, the error is raised instead.
+    The wait starts at `first` seconds and doubles up to `longest`. Up to half of it is taken off at random, so that
+    clients which failed together do not retry together. A Retry-After of the server is a lower bound of the wait; if
+    it is longer than `longest` seconds, the error is raised instead.
     """
 
     times: int = 4
@@ -32,10 +32,14 @@ class Retries:
     longest: float = 30.0
 
     def wait(self, error: AmpsweepError, *, attempt: int, repeatable: bool, chance: float) -> float | None:
-        """Return the seconds until the next attempt after the `attempt`-th (from 1) failed, None where there is none.
+        """Return the seconds to wait before the next attempt, or None if there must be none.
 
-        A request that may not be `repeatable` is sent again only where it is sure that nothing was done. `chance` is
-        a number from 0 to 1.
+        Args:
+            error: The error of the last attempt.
+            attempt: The number of attempts so far, from 1.
+            repeatable: Whether sending the request twice does no harm. A request for which it does is sent again only
+                if the server is certain to have done nothing.
+            chance: A random number from 0 to 1, for the jitter.
         """
         if attempt > self.times or not isinstance(error, REFUSED):
             return None

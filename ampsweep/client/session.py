@@ -1,6 +1,6 @@
-"""One exchange with a server after another: requests sent over a wire, and again where that may help.
+"""Sends requests to a server and retries those that may succeed later; reads responses as JSON, events or files.
 
-What a request asks and what its answer means is not known here.
+Knows nothing of the API's routes, nor of what a response means.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ampsweep.client.errors import checked, translated
+from ampsweep.client.errors import raise_for_status, translate_errors
 from ampsweep.client.retries import Retries
 from ampsweep.client.sse import EventReader, ServerEvent
 from ampsweep.client.tables import TableForm, check_form, read_table
@@ -26,114 +26,116 @@ T = TypeVar("T")
 
 
 class Session:
-    """Requests to the server at `url`. Every error is one of the tree."""
+    """Requests to the server at `url`. Every error it raises is an AmpsweepError."""
 
-    def __init__(self, wire: Transport, *, url: str, retries: Retries) -> None:
+    def __init__(self, transport: Transport, *, url: str, retries: Retries) -> None:
         self.url = url
-        self._wire = wire
+        self._transport = transport
         self._retries = retries
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._wire.close()
+        await self._transport.close()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._wire.sleep(seconds)
+        """Sleep for that many seconds."""
+        await self._transport.sleep(seconds)
 
-    async def server_events(self, ask: Request) -> AsyncGenerator[ServerEvent]:
-        """Yield the events of a stream; closing the iterator ends it."""
-        response = await self._again(ask, self._opened)
+    async def server_events(self, request: Request) -> AsyncGenerator[ServerEvent]:
+        """Yield the server-sent events of a response; closing the iterator closes the connection."""
+        response = await self._with_retries(request, self._open)
         try:
             reader = EventReader()
-            with translated(self.url):
-                async for block in self._wire.blocks(response):
+            with translate_errors(self.url):
+                async for block in self._transport.blocks(response):
                     for event in reader.feed(block):
                         yield event
         finally:
-            await self._wire.drop(response)
+            await self._transport.discard(response)
 
     async def table(self, path: str, form: TableForm, **params: str) -> Any:
         """Download a Parquet file and return it as a table."""
         check_form(form)
         with tempfile.TemporaryDirectory() as folder:
             file = await self.download(get(path, **params), Path(folder) / "table.parquet")
-            return await self._wire.run_in_thread(read_table, file, form)
+            return await self._transport.run_in_thread(read_table, file, form)
 
-    async def download(self, ask: Request, target: Path) -> Path:
-        """Write what is answered to `target`, whole or not at all, and return the path."""
+    async def download(self, request: Request, target: Path) -> Path:
+        """Write the body of the response to `target` atomically, and return the path."""
         if not target.parent.is_dir():
-            raise InvalidRequest(f"there is no folder {target.parent}", param="path")
+            raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="path")
 
-        async def written(ask: Request) -> None:
-            response = await self._opened(ask)
+        async def write_once(request: Request) -> None:
+            response = await self._open(request)
             try:
-                with atomic_write(target) as temporary, temporary.open("wb") as file, translated(self.url):
-                    async for block in self._wire.blocks(response):
-                        await self._wire.run_in_thread(file.write, block)
+                with atomic_write(target) as temporary, temporary.open("wb") as file, translate_errors(self.url):
+                    async for block in self._transport.blocks(response):
+                        await self._transport.run_in_thread(file.write, block)
             finally:
-                await self._wire.drop(response)
+                await self._transport.discard(response)
 
-        await self._again(ask, written)
+        await self._with_retries(request, write_once)
         return target
 
-    async def pages(self, path: str, **asked: str) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the objects of a list, page by page; `asked` says which."""
+    async def pages(self, path: str, **params: str) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the objects of a list, page by page; `params` are the query parameters of the first page."""
         while True:
-            page = await self.json(get(path, **asked))
-            for each in page["data"]:
-                yield each
+            page = await self.json(get(path, **params))
+            for item in page["data"]:
+                yield item
             if not page.get("has_more"):
                 return
-            asked["after"] = page["last_id"]
+            params["after"] = page["last_id"]
 
-    async def json(self, ask: Request) -> dict[str, Any]:
-        """Return an answer's object, asking again as long as that may help."""
-        return await self._again(ask, self.once)
+    async def json(self, request: Request) -> dict[str, Any]:
+        """Send a request, with retries, and return the JSON object of the response."""
+        return await self._with_retries(request, self.json_once)
 
-    async def _again(self, ask: Request, once: Callable[[Request], Awaitable[T]]) -> T:
-        """Do it once, and again as long as that may help."""
+    async def _with_retries(self, request: Request, send: Callable[[Request], Awaitable[T]]) -> T:
+        """Call `send` until it succeeds, or until a retry cannot help or the retries are used up."""
         for attempt in count(1):
             try:
-                return await once(ask)
+                return await send(request)
             except AmpsweepError as error:
                 chance = random.random()  # noqa: S311
-                wait = self._retries.wait(error, attempt=attempt, repeatable=ask.repeatable, chance=chance)
+                wait = self._retries.wait(error, attempt=attempt, repeatable=request.repeatable, chance=chance)
                 if wait is None:
                     raise
-            await self._wire.sleep(wait)
-        raise AssertionError("it is returned or raised before")
+            await self._transport.sleep(wait)
+        raise AssertionError("the loop ends by a return or an exception")
 
-    async def once(self, ask: Request) -> dict[str, Any]:
-        """Return an answer's object; ask only once."""
-        response = await self._opened(ask)
+    async def json_once(self, request: Request) -> dict[str, Any]:
+        """Send a request once, without retries, and return the JSON object of the response."""
+        response = await self._open(request)
         try:
-            with translated(self.url):
-                await self._wire.read(response)
+            with translate_errors(self.url):
+                await self._transport.read(response)
         finally:
-            await self._wire.drop(response)
+            await self._transport.discard(response)
         try:
             content = response.json()
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise AmpsweepError(f"what answers at {response.url} is no ampsweep server: it sent no JSON object")
+            raise AmpsweepError(
+                f"{response.url} is not an ampsweep server: its response is not a JSON object; check the URL"
+            )
         return content
 
-    async def _opened(self, ask: Request) -> httpx.Response:
-        """Return the head of an answer that is no error."""
-        with translated(self.url):
-            response = await self._wire.send(ask)
+    async def _open(self, request: Request) -> httpx.Response:
+        """Send a request and return the response before its body; raise if it is an error."""
+        with translate_errors(self.url):
+            response = await self._transport.send(request)
             try:
                 if not response.is_success:
-                    await self._wire.read(response)
-                checked(response)
+                    await self._transport.read(response)
+                raise_for_status(response)
             except BaseException:
-                await self._wire.drop(response)
+                await self._transport.discard(response)
                 raise
         return response
 
 
 def get(path: str, **params: str) -> Request:
-    """Return a request for what is there."""
+    """Return a GET request."""
     return Request(method="GET", path=path, params=params, repeatable=True)

@@ -1,4 +1,4 @@
-"""Server-sent events, read from the bytes of a response (the event stream format of the HTML standard)."""
+"""Parser of server-sent events (the event stream format of the HTML standard)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-"""The standard's own: a text may well hold other characters at which Python, or httpx, would end a line."""
+"""Line ends of the standard. `str.splitlines` and httpx split at further characters, which data may contain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerEvent:
-    """One dispatched event; `id` is the last one seen on the stream, empty if none was."""
+    """A dispatched event. `id` is the last id seen on the stream, or empty if there was none."""
 
     id: str
     type: str
@@ -20,7 +20,7 @@ class ServerEvent:
 
 
 class EventReader:
-    """Reads a stream that comes in blocks. An event that is cut off before its empty line is dropped, as asked."""
+    """Parses a stream that arrives in blocks. Discards an event without its final empty line, as the standard says."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -30,20 +30,20 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, block: bytes) -> Iterator[ServerEvent]:
-        """Yield the events that end in the next bytes of the stream."""
+        """Yield the events that the next bytes of the stream complete."""
         if self._after_return and block.startswith(b"\n"):
             block = block[1:]
         self._after_return = block.endswith(b"\r")
         *lines, self._rest = _LINE_END.split(self._rest + block)
         for line in lines:
             if line:
-                self._take(line.decode("utf-8", "replace"))
+                self._add_line(line.decode("utf-8", "replace"))
                 continue
             if self._data:
                 yield ServerEvent(id=self._last_id, type=self._kind or "message", data="\n".join(self._data))
             self._kind, self._data = "", []
 
-    def _take(self, line: str) -> None:
+    def _add_line(self, line: str) -> None:
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":

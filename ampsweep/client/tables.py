@@ -1,4 +1,4 @@
-"""Downloaded Parquet files as the tables that a user works with."""
+"""Reads downloaded Parquet files as PyArrow, pandas or Polars tables."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ TableForm = Literal["arrow", "pandas", "polars"]
 
 
 def read_table(path: Path, form: TableForm) -> Any:
-    """Return a Parquet file as a pyarrow Table, or a pandas or Polars DataFrame.
+    """Read a Parquet file as a PyArrow Table, or as a pandas or Polars DataFrame.
 
-    Raises InvalidRequest for another form, and where the library of that form is not installed.
+    Raises:
+        InvalidRequest: The form is unknown, or its library is not installed.
     """
     import pyarrow.parquet as pq
 
@@ -26,9 +27,9 @@ def read_table(path: Path, form: TableForm) -> Any:
 
 
 def check_form(form: str) -> None:
-    """Raise InvalidRequest unless tables can be had in this form."""
+    """Raise InvalidRequest unless `form` is a known table form."""
     if form != "arrow" and form not in _FRAMES:
-        raise InvalidRequest(f"{form!r} is no form of a table; known: arrow, {', '.join(_FRAMES)}", param="as_")
+        raise InvalidRequest(f"unknown table form {form!r}; known: arrow, {', '.join(_FRAMES)}", param="as_")
 
 
 def _pandas(table: pa.Table) -> Any:
@@ -47,7 +48,7 @@ def _polars(table: pa.Table) -> Any:
 
 
 def _missing(library: str) -> InvalidRequest:
-    return InvalidRequest(f"{library!r} needs a library that is not there: pip install {library}", param="as_")
+    return InvalidRequest(f"{library} is not installed; run: pip install {library}", param="as_")
 
 
 _FRAMES = {"pandas": _pandas, "polars": _polars}

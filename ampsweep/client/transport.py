@@ -1,8 +1,8 @@
-"""What a client needs of the world: requests, waiting, and work that blocks.
+"""HTTP transports of the clients: sending requests, sleeping and running blocking work.
 
-The two wires do the same under the same names. Those of `BlockingTransport` are coroutines that never wait: they do
-their work at once, so that one set of calls (`ampsweep.client.api`) serves threads and event loops alike; `finished`
-runs them.
+`AsyncTransport` and `BlockingTransport` have the same methods. The methods of `BlockingTransport` are coroutines that
+never suspend, so one implementation of the API (`ampsweep.client.api`) serves both clients; `run_coroutine` runs them
+without an event loop. Knows nothing of retries or of the API's routes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request. `repeatable` says that it does the same when it is done twice."""
+    """An HTTP request below `/v1`. `repeatable` means that sending it twice has the same effect as sending it once."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
@@ -37,7 +37,7 @@ class Request:
 
 
 class TransportOptions(TypedDict):
-    """What both of httpx's clients are told."""
+    """Keyword arguments that both httpx clients take."""
 
     base_url: str
     headers: Mapping[str, str]
@@ -45,66 +45,66 @@ class TransportOptions(TypedDict):
 
 
 def _without_proxy(options: TransportOptions) -> bool:
-    """Return whether httpx must not look for a proxy in the environment."""
+    """Return whether httpx must ignore the proxy that the environment names."""
     return is_loopback(urlsplit(options["base_url"]).hostname or "")
 
 
 class Transport(Protocol):
-    """Raises what httpx raises."""
+    """Sends requests. Raises the exceptions of httpx."""
 
-    async def send(self, ask: Request) -> httpx.Response:
-        """Send a request and return the answer's head; `read` or `blocks` gets its body, `drop` ends it."""
+    async def send(self, request: Request) -> httpx.Response:
+        """Send a request and return the response before its body: `read` or `blocks` read it, `discard` closes it."""
 
     async def read(self, response: httpx.Response) -> None:
-        """Read a body whole."""
+        """Read the whole body into the response."""
 
     def blocks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """Yield a body as it comes."""
+        """Yield the body in blocks, as they arrive."""
 
-    async def drop(self, response: httpx.Response) -> None:
-        """Let go of an answer; a connection whose body was not read is closed."""
+    async def discard(self, response: httpx.Response) -> None:
+        """Close a response. Closes the connection too if the body was not read to its end."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for that many seconds."""
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks (a file, a large table) where it keeps no one else waiting."""
+        """Run blocking work (file access, large tables) without blocking an event loop; return its result."""
 
     async def close(self) -> None:
         """Close the connections."""
 
 
 class AsyncTransport:
-    """The wire of an event loop."""
+    """Transport for code in an event loop."""
 
     def __init__(self, options: TransportOptions) -> None:
-        # A transport of one's own keeps httpx from looking for a proxy in the environment.
+        # httpx ignores the proxy variables of the environment if it is given a transport.
         transport = httpx.AsyncHTTPTransport() if _without_proxy(options) else None
         with _usable_proxy():
             self._http = httpx.AsyncClient(**options, transport=transport)
 
-    async def send(self, ask: Request) -> httpx.Response:
-        """Send a request and return the answer's head."""
-        return await self._http.send(_request(self._http, ask), stream=True)
+    async def send(self, request: Request) -> httpx.Response:
+        """Send a request and return the response before its body."""
+        return await self._http.send(_build(self._http, request), stream=True)
 
     async def read(self, response: httpx.Response) -> None:
-        """Read a body whole."""
+        """Read the whole body into the response."""
         await response.aread()
 
     def blocks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """Yield a body as it comes."""
+        """Yield the body in blocks, as they arrive."""
         return response.aiter_bytes()
 
-    async def drop(self, response: httpx.Response) -> None:
-        """Let go of an answer."""
+    async def discard(self, response: httpx.Response) -> None:
+        """Close a response."""
         await response.aclose()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for that many seconds."""
         await asyncio.sleep(seconds)
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks in a thread."""
+        """Run blocking work in a thread; return its result."""
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def close(self) -> None:
@@ -113,36 +113,36 @@ class AsyncTransport:
 
 
 class BlockingTransport:
-    """The wire of a thread. It may be used by several."""
+    """Transport for code without an event loop. Thread-safe."""
 
     def __init__(self, options: TransportOptions) -> None:
         transport = httpx.HTTPTransport() if _without_proxy(options) else None
         with _usable_proxy():
             self._http = httpx.Client(**options, transport=transport)
 
-    async def send(self, ask: Request) -> httpx.Response:
-        """Send a request and return the answer's head."""
-        return self._http.send(_request(self._http, ask), stream=True)
+    async def send(self, request: Request) -> httpx.Response:
+        """Send a request and return the response before its body."""
+        return self._http.send(_build(self._http, request), stream=True)
 
     async def read(self, response: httpx.Response) -> None:
-        """Read a body whole."""
+        """Read the whole body into the response."""
         response.read()
 
     async def blocks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """Yield a body as it comes."""
+        """Yield the body in blocks, as they arrive."""
         for block in response.iter_bytes():
             yield block
 
-    async def drop(self, response: httpx.Response) -> None:
-        """Let go of an answer."""
+    async def discard(self, response: httpx.Response) -> None:
+        """Close a response."""
         response.close()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)  # noqa: ASYNC251  (nobody shares this wire's thread)
+        """Sleep for that many seconds."""
+        time.sleep(seconds)  # noqa: ASYNC251  (no event loop runs in this thread)
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks here: whoever called waits for it anyway."""
+        """Run the work in the calling thread, which waits for it anyway."""
         return work(*args, **kwargs)
 
     async def close(self) -> None:
@@ -152,24 +152,26 @@ class BlockingTransport:
 
 @contextmanager
 def _usable_proxy() -> Iterator[None]:
-    """Raise InvalidRequest for a proxy of the environment that httpx cannot use."""
+    """Raise InvalidRequest if the environment names a proxy that httpx cannot use."""
     try:
         yield
-    except (ImportError, ValueError) as error:  # httpx needs a package for SOCKS, and refuses other schemes
+    except (ImportError, ValueError) as error:  # httpx needs an extra package for SOCKS, and rejects unknown schemes
         message = f"the proxy of the environment (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) cannot be used: {error}"
         raise InvalidRequest(f"{message}; unset it, or name the server in NO_PROXY", param="ALL_PROXY") from error
 
 
-def finished(work: Awaitable[T]) -> T:
-    """Return what a coroutine over a `BlockingTransport` returns, or raise what it raises."""
+def run_coroutine(work: Awaitable[T]) -> T:
+    """Run a coroutine that uses a `BlockingTransport` to its end; return its result or raise its exception."""
     steps = work.__await__()
     try:
         next(steps)
     except StopIteration as end:
         value: T = end.value
         return value
-    raise AssertionError("a coroutine over a blocking wire waits for nothing")
+    raise AssertionError("a coroutine over a blocking transport never suspends")
 
 
-def _request(http: httpx.Client | httpx.AsyncClient, ask: Request) -> httpx.Request:
-    return http.build_request(ask.method, ask.path, params=ask.params, headers=ask.headers, json=ask.json)
+def _build(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
+    return http.build_request(
+        request.method, request.path, params=request.params, headers=request.headers, json=request.json
+    )

@@ -181,7 +181,7 @@ def test_another_server_is_told_from_ours(serve: Callable[[Answer], Client]) -> 
         _head(request, "text/html", 6)
         request.wfile.write(b"<html>")
 
-    with pytest.raises(AmpsweepError, match="no ampsweep server"):
+    with pytest.raises(AmpsweepError, match="is not an ampsweep server"):
         serve(answer).models()
 
 
