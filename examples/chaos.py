@@ -65,7 +65,7 @@ def engines(server: int) -> list[int]:
         pid = pending.pop()
         pending += parents.get(pid, [])
         with suppress(OSError):
-            if b"LocalEngineSession" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"RayEngineActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

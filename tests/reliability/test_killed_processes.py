@@ -53,7 +53,7 @@ def engines(server: Served) -> list[int]:
     found = []
     for pid, _ in descendants(server.process.pid):
         with suppress(OSError):
-            if b"LocalEngineSession" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"RayEngineActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

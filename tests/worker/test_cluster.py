@@ -72,7 +72,7 @@ def with_pid(pid: int) -> None:
 
 def is_engine(pid: int) -> bool:
     try:
-        return b"LocalEngineSession" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"RayEngineActor" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -64,7 +64,7 @@ def engine_processes() -> list[int]:
         with suppress(OSError):
             pid, status = int(folder.name), (folder / "status").read_text()
             parents[pid] = int(status.partition("PPid:")[2].split()[0])
-            if b"LocalEngineSession" in (folder / "cmdline").read_bytes():
+            if b"RayEngineActor" in (folder / "cmdline").read_bytes():
                 engines.append(pid)
 
     def ours(pid: int) -> bool:

@@ -24,7 +24,7 @@ from jobs.store.transitions import SweepState
 from tests.jobs.results.test_finalization import SEARCHED, Bench
 
 pytestmark = pytest.mark.processes
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ def test_the_v1_runner_compiled(folder: Path, expected: dict[str, Any]) -> None:
 def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.engine.interpreted", str(folder)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=Path(__file__).parents[4],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
         timeout=280,
