@@ -1,7 +1,7 @@
 """Ampsweep: amplify the language-specific neurons of a multilingual LLM, at scale.
 
-`from ampsweep import Client, AsyncClient` talks to a server; `ampsweep --help` lists the commands. Nothing here imports
-torch.
+`from ampsweep import Client, AsyncClient` gives the clients of a server; `ampsweep --help` lists the commands. Does not
+import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["AsyncClient", "Client", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the clients when they are first asked for: jobs and engine import this package, and need no HTTP."""
+    """Import the clients on first use, because jobs and engine import this package and need no HTTP client."""
     if name in ("AsyncClient", "Client"):
         from ampsweep.client import clients
 

@@ -1,4 +1,4 @@
-"""Where the files of the bundled model lie, the atlas: its weights, the corpus its neurons are found on, its facts."""
+"""Paths of the bundled model, `atlas`: its weights, the corpus that its neurons are identified on, its facts."""
 
 from __future__ import annotations
 

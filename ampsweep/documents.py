@@ -1,4 +1,4 @@
-"""JSON and YAML that people write: parsed so that a key that stands twice is an error, not the last one's value."""
+"""Parsers of JSON and YAML that reject duplicate keys, where the usual parsers keep the last value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
 
     Args:
         text: The whole document.
-        source: The file and line it is from, for the error.
-        param: The field that names the source.
+        source: The file, or file and line, that the text comes from; it is named in errors.
+        param: The field that named the source.
 
     Raises:
         ValueError: The text is not JSON.
-        InvalidRequest: An object has a key twice; `param` is that of the source, else the key.
+        InvalidRequest: An object has a duplicate key. Its `param` is `param` if there is a source, else the key.
     """
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
@@ -31,16 +31,16 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
 
 
 def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
-    """Parse YAML, of which JSON is a part; as `parse_json`, but that it raises yaml.YAMLError for what is not YAML."""
+    """Parse YAML, which includes JSON, as `parse_json` does; raise yaml.YAMLError if the text is not YAML."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a mapping whose keys repeat. A key that a merge (`<<`) brings may be given anew."""
+        """Rejects mappings with duplicate keys. A key that a merge (`<<`) brings in may be overridden."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
             keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if len(set(keys)) != len(keys):
-                raise _doubled(keys)
+                raise _duplicate_key(keys)
             return super().construct_mapping(node, deep=deep)
 
     try:
@@ -50,16 +50,16 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's pairs as a dict: an `object_pairs_hook` that raises InvalidRequest for a doubled key."""
+    """Return an object's pairs as a dict: an `object_pairs_hook` that raises InvalidRequest for a duplicate key."""
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise _doubled(("", key) for key, _ in pairs)
+        raise _duplicate_key(("", key) for key, _ in pairs)
     return content
 
 
-def _doubled(keys: Iterable[tuple[str, str]]) -> InvalidRequest:
-    (((_, twice), _),) = Counter(keys).most_common(1)
-    return InvalidRequest(f"the key {twice!r} stands twice in one object; keep one of them", param=twice)
+def _duplicate_key(keys: Iterable[tuple[str, str]]) -> InvalidRequest:
+    (((_, key), _),) = Counter(keys).most_common(1)
+    return InvalidRequest(f"the key {key!r} stands twice in one object; keep one of them", param=key)
 
 
 def _located(error: InvalidRequest, source: str | None, param: str | None) -> InvalidRequest:

@@ -1,4 +1,4 @@
-"""How a file is published: whole or not at all, and still there after a crash."""
+"""Atomic, durable writing of files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from ampsweep.errors import InvalidRequest
 
 @contextmanager
 def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on a clean exit it becomes `target`, else it is removed.
+    """Yield a temporary path beside `target`; rename it to `target` if the block succeeds, else delete it.
 
-    The file and its folder are synced, so after the block the name points at the complete bytes, also after a power
-    cut. Readers see the old file or the new one, never a part. The parent folder must exist. `mode` are the
-    file's permissions.
+    The file and its folder are synced, so that the complete file survives a power cut after the block. Readers see
+    either the old file or the new one.
+
+    Args:
+        target: The file to write. Its parent folder must exist.
+        mode: The permissions of the file.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     os.close(handle)
@@ -35,24 +38,27 @@ def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
 
 def check_folder(folder: Path, *, param: str) -> None:
-    """Refuse a folder that cannot be written to, before anything is computed for it.
+    """Check that a folder can be written to, before anything is computed for it.
 
-    One that is not there yet is judged by the nearest that is. Raises InvalidRequest at `param`.
+    For a folder that does not exist yet, its nearest existing parent is checked.
+
+    Raises:
+        InvalidRequest: The folder cannot be written to; its `param` is `param`.
     """
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise InvalidRequest(
-            f"cannot write to {there}: {error.strerror}; give a folder that this user may write to", param=param
+            f"cannot write to {existing}: {error.strerror}; give a folder that this user may write to", param=param
         ) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename or an unlink in `folder` last."""
+    """Make renames and deletions in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""One way to write a value down, so that equal values have equal hashes.
+"""Canonical JSON, and hashes of values, files and folders.
 
-Canonical JSON here is: keys sorted, no spaces, UTF-8, floats by their shortest repr, integral floats kept as floats by
-the caller. NaN and infinities are refused, since they are not equal to themselves.
+Canonical JSON has sorted keys, no spaces, UTF-8, and floats as their shortest repr; callers keep integral floats as
+floats. NaN and infinities are rejected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The HTTP proxy that a request to a server goes through, as the environment says: HTTP_PROXY, ALL_PROXY, NO_PROXY.
+"""Which HTTP proxy requests to a server use, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-A loopback address never goes through a proxy, whatever the environment says: a proxy would look for the server on its
-own machine, and would see the API key.
+Requests to a loopback address never use a proxy, whatever the environment says: the proxy would connect to its own
+machine, and would see the API key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's own, reachable from nowhere else."""
+    """Return whether a host is `localhost` or a loopback address."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -20,7 +20,7 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the proxy for a server's URL, without user name and password; None where requests go to it directly."""
+    """Return the proxy for a URL, without user name and password, or None if requests go directly to the server."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or proxy_bypass(host):

@@ -1,4 +1,4 @@
-"""Reading a YAML or JSON file that a user wrote; what its keys mean is decided elsewhere."""
+"""Reads YAML and JSON files that users write. Does not know what their keys mean."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from ampsweep.errors import InvalidRequest
 def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
     """Return the mapping in a YAML or JSON file.
 
-    Raises InvalidRequest, at the `param` that named the file, where there is no such file, no mapping in it or
-    a key that stands twice.
+    Args:
+        path: The file, in UTF-8 with or without a byte order mark.
+        param: The field that named the file, for errors.
+
+    Raises:
+        InvalidRequest: The file cannot be read, is not YAML or JSON, holds no mapping, or has a duplicate key.
     """
     import yaml
 

@@ -35,7 +35,7 @@ class RayEngineActor(LocalEngineSession):
 
     async def run_cell(self, cell: Cell, epoch: int, carried: TelemetryContext = NOTHING) -> CellFile:
         """Compute and publish a cell."""
-        carried.enter()
+        carried.attach()
         log.debug("the cell is begun", extra={"model": cell.model})
         with span("engine.cell", {"cell.id": cell.id}, parent=carried.trace):
             file = await super().run_cell(cell, epoch)
@@ -46,7 +46,7 @@ class RayEngineActor(LocalEngineSession):
         self, call: CompletionCall, carried: TelemetryContext = NOTHING
     ) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion."""
-        carried.enter()
+        carried.attach()
         with span("engine.completion", {"model": call.model}, parent=carried.trace, current=False):
             async with aclosing(super().stream(call)) as chunks:
                 async for chunk in chunks:
@@ -54,7 +54,7 @@ class RayEngineActor(LocalEngineSession):
 
     async def find_neurons(self, ref: NeuronsRef, carried: TelemetryContext = NOTHING) -> None:
         """Identify a neuron set and publish it, unless it is there."""
-        carried.enter()
+        carried.attach()
         with span("engine.neurons", {"neurons.id": ref.id}, parent=carried.trace):
             await super().find_neurons(ref)
 

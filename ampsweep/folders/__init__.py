@@ -1,1 +1,1 @@
-"""What stands in the folders that a user names: models, corpora, text. A leaf that every room may import; no torch."""
+"""Readers of the folders that users name: models, corpora and text. Imports no torch."""

@@ -1,7 +1,7 @@
-"""A corpus: a folder of plain text, one file a language, one sentence a line.
+"""Corpora: folders of plain text with one file per language and one sentence per line.
 
-Files are `<code>.txt` or `<code>.txt.gz`, UTF-8, where the code is what the caller calls the language, or the same
-language's two-letter or FLORES code. Blank lines and the white space around a sentence do not count.
+Files are named `<code>.txt` or `<code>.txt.gz`, in UTF-8; the code may be any code of the language (two-letter,
+ISO 639-3 or FLORES). Blank lines and white space around a sentence are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SUFFIXES = (".txt", ".txt.gz")
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """One sentence of a corpus, in its language."""
+    """A sentence of a corpus and its language."""
 
     language: str
     text: str
@@ -30,7 +30,7 @@ class Sentence:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The chosen languages of a folder. `hash` is over their sentences: not over file names, nor over compression."""
+    """The chosen languages of a corpus. `hash` depends on languages and sentences, not on file names or compression."""
 
     name: str
     hash: str
@@ -45,22 +45,29 @@ class Corpus:
         name: str | None = None,
         param: str = "languages",
     ) -> Corpus:
-        """Find the languages' files (default: every file's) and hash them; languages are named by `short_code`.
+        """Find and hash the files of the languages.
 
-        Raises InvalidRequest for a folder without text, a file that is no UTF-8 text or without sentences, and two
-        files or two codes for one language; UnknownName (at `param`.<index>) for a language without a file, listing
-        those that have one.
+        Args:
+            folder: The folder of the corpus.
+            languages: The codes of the languages; by default all languages of the folder.
+            name: The name of the corpus; by default that of the folder.
+            param: The field that named the languages, for errors.
+
+        Raises:
+            InvalidRequest: The folder has no text, a file is not UTF-8 or has no sentences, or there are two files or
+                two codes for one language.
+            UnknownName: A language has no file (`param` is `param`.<index>).
         """
-        found = _files(folder)
-        asked = sorted(found) if languages is None else languages
-        for index, code in enumerate(asked):
-            if short_code(code) not in found:
-                raise unknown_language("corpus language", code, found, param=f"{param}.{index}")
-        if twice := one_language_twice(asked):
+        files_by_code = _files(folder)
+        codes = sorted(files_by_code) if languages is None else languages
+        for index, code in enumerate(codes):
+            if short_code(code) not in files_by_code:
+                raise unknown_language("corpus language", code, files_by_code, param=f"{param}.{index}")
+        if twice := one_language_twice(codes):
             raise InvalidRequest(twice, param=param)
-        if not asked:
+        if not codes:
             raise InvalidRequest("languages must be at least one", param=param)
-        files = {code: found[code] for code in sorted({short_code(code) for code in asked})}
+        files = {code: files_by_code[code] for code in sorted({short_code(code) for code in codes})}
         return cls(
             name=name or folder.name,
             hash=content_hash({code: _text_hash(path) for code, path in files.items()}, length=64),
@@ -69,11 +76,11 @@ class Corpus:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages, in the order of their codes; it is that of the neuron set made of them."""
+        """The language codes, sorted; neuron sets identified on the corpus have the same order."""
         return tuple(self.files)
 
     def sentences(self) -> Iterator[Sentence]:
-        """Read all sentences, one language after another, each in the order of its file."""
+        """Yield all sentences, language by language, in the order of the files."""
         for language, path in self.files.items():
             for text in read_lines(path):
                 yield Sentence(language=language, text=text)

@@ -1,4 +1,4 @@
-"""Hashes of large files, computed again only when the file has changed."""
+"""Cached hashes of large files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ampsweep.hashing import content_hash, file_hash
 
 
 def cached_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; a file of the same size, time and inode is not read again."""
+    """Return the SHA-256 of a file (64 hex digits); read it again only if its size, time or inode changed."""
     stat = path.stat()
     return _hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -20,9 +20,11 @@ def _hash(path: Path, _size: int, _time: int, _inode: int) -> str:
 
 
 def files_hash(files: list[Path], *, root: Path | None = None) -> str:
-    """Return one hash (64 hex digits) over the names and bytes of some files, whatever their order.
+    """Return a hash (64 hex digits) of the names and contents of files, independent of their order.
 
-    With a `root` their names are the paths below it.
+    Args:
+        files: The files.
+        root: If given, paths relative to it are hashed in place of the names.
     """
     named = [(path.name if root is None else path.relative_to(root).as_posix(), path) for path in sorted(files)]
     return content_hash([[name, cached_hash(path)] for name, path in named], length=64)

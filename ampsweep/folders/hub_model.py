@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub by name: `organization/name`, with `@` a branch, a tag or a commit."""
+"""Downloads models of the Hugging Face Hub by name: `organization/name`, with `@` a branch, a tag or a commit."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from ampsweep.errors import InvalidRequest
 
 _HUB_NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?")
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-"""What is fetched: no code, and no weights but safetensors."""
+"""The files that are fetched: no code, and weights in safetensors only."""
 _OTHER_FORMATS = ("consolidated*", "params.json", "original/*", "onnx/*")
-"""Weights in other formats, beside those in the Hugging Face one."""
+"""Weights in other formats, which are not fetched."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether a text has the form of a model's name on the Hub."""
+    """Return whether `name` has the form of a model name on the Hub."""
     return _HUB_NAME.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=256)
 def fetch_model(name: str) -> Path:
-    """Return the folder of a model in the Hub's cache on this machine, fetched where it is not there yet.
+    """Return the folder of a model in the local cache of the Hub; download the model if it is not there.
 
-    The revision is resolved to a commit once in a process; the folder is that commit's. Raises InvalidRequest where
-    the Hub is out of reach or has no such model, with what to do about it.
+    The revision is resolved to a commit once per process; the folder is that of the commit.
+
+    Raises:
+        InvalidRequest: The Hub cannot be reached, or has no such model.
     """
-    found = _HUB_NAME.fullmatch(name)
-    assert found is not None, "asked for what is no name on the Hub"
+    match = _HUB_NAME.fullmatch(name)
+    assert match is not None, "callers check the name with is_hub_name"
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -40,8 +42,8 @@ def fetch_model(name: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                found["repo"],
-                revision=found["revision"],
+                match["repo"],
+                revision=match["revision"],
                 allow_patterns=list(_FILES),
                 ignore_patterns=list(_OTHER_FORMATS),
             )
@@ -55,10 +57,10 @@ def fetch_model(name: str) -> Path:
 
 
 def source_of(folder: Path) -> str | None:
-    """Return `organization/name@commit` for a folder of the Hub's cache, None for any other.
+    """Return `organization/name@commit` for a folder in the cache of the Hub, None for any other folder.
 
-    None too where one of its files is not a link into the cache's `blobs`: somebody has put it there, and the folder
-    is no longer that commit.
+    Also None if one of its files is not a link into the cache's `blobs`: such a file was added by hand, so the folder
+    no longer matches the commit.
     """
     *_, repo, snapshots, commit = ("", "", *folder.absolute().parts)
     if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):

@@ -1,4 +1,4 @@
-"""What a model's folder says about it without loading it: its shape, and a fingerprint of its files.
+"""Reads the shape and the fingerprint of a model from its folder, without loading the model.
 
 Works on `config.json`, the tokenizer's files and the safetensors files of a Hugging Face folder.
 """
@@ -19,7 +19,7 @@ from ampsweep.folders.weights import safetensors_files, weight_files
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
-_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # what a model of this type has that says nothing else
+_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # the default of these model types
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".msgpack", ".h5", ".tflite", ".mlmodel", ".npz"),
@@ -46,9 +46,9 @@ _OF_TRAINING = ("trainer_state.json", "all_results.json", "train_results.json", 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A model by name and fingerprint, with its number of layers and of neurons a layer.
+    """Name, fingerprint and shape of a model: the number of layers, and in `width` the neurons per layer.
 
-    `source` is its `organization/name@commit` on the Hugging Face Hub, None for any other folder.
+    `source` is `organization/name@commit` for a model of the Hugging Face Hub, else None.
     """
 
     name: str
@@ -59,40 +59,50 @@ class ModelFolder:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 64 hex digits over the bytes of all that can change a model's answers.
+    """Return a hash (64 hex digits) of all files that can change the output of a model.
 
-    That is every file of the folder and of its chat templates' folder, but for weights in other formats, texts about
-    the model, the index of its weights (which may only say what they hold) and hidden files. The weights are read whole
-    (about 2 GB a second): two models may differ in one row only, when neurons were edited. Files that have not changed
-    since are not read again. Raises InvalidRequest where the folder holds no model.
+    These are all files of the folder and of its folder of chat templates, except weights in other formats, texts about
+    the model, the index of its weights and hidden files. The weights are read completely (about 2 GB a second), since
+    two models may differ in a single row. Unchanged files are not read again.
+
+    Raises:
+        InvalidRequest: The folder holds no model.
     """
     if not (folder / CONFIG).is_file():
         raise InvalidRequest(f"{folder.name} is no model folder: it needs {CONFIG} and *.safetensors", param="model")
     if not safetensors_files(folder):
-        weight_files(folder)  # which says what the folder has instead
+        weight_files(folder)  # raises an error that says what the folder has instead
     templates = folder / _TEMPLATES
     paths = [*folder.iterdir(), *(templates.rglob("*") if templates.is_dir() else ())]
     return files_hash([path for path in paths if path.is_file() and _can_change_answers(path.name)], root=folder)
 
 
 def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
-    """Read a model's shape from its config; it is called `name`, or as its folder is.
+    """Read the fingerprint and the shape of a model.
 
-    Raises InvalidRequest where the folder holds no model or the config does not say the shape.
+    Args:
+        folder: A folder in Hugging Face format.
+        name: The name of the model; by default that of the folder.
+
+    Raises:
+        InvalidRequest: The folder holds no model, or its config does not give the shape.
     """
-    mark = fingerprint(folder)
+    digest = fingerprint(folder)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         layers, width = read_shape({**config, **config.get("text_config", {})})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
-    return ModelFolder(name=name or folder.name, fingerprint=mark, layers=layers, width=width, source=source_of(folder))
+    return ModelFolder(
+        name=name or folder.name, fingerprint=digest, layers=layers, width=width, source=source_of(folder)
+    )
 
 
 def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the number of layers, and of neurons a layer, that a text model's config gives in its family's words.
+    """Return the number of layers and of neurons per layer from a config, whose keys depend on the model family.
 
-    Raises ValueError, which says what is missing, also where layers differ in their number of neurons.
+    Raises:
+        ValueError: A number is missing, or layers differ in their number of neurons.
     """
     layers = next((config[key] for key in _LAYERS if config.get(key)), None)
     width = next((config[key] for key in _WIDTH if config.get(key)), None)

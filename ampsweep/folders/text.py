@@ -1,4 +1,4 @@
-"""Text files, compressed or not."""
+"""Reads lines of plain and gzip-compressed text files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from ampsweep.errors import InvalidRequest
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yield a `.gz` or plain file's lines, stripped, without blank ones; InvalidRequest for what is no UTF-8 text."""
+    """Yield the stripped lines of a plain or `.gz` file, without blank ones; see `read_all_lines`."""
     return (line for line in read_all_lines(path) if line)
 
 
 def read_all_lines(path: Path) -> Iterator[str]:
-    """Yield a `.gz` or plain file's lines, stripped, blank ones as "", so that line n of the file is the n-th.
+    """Yield the stripped lines of a plain or `.gz` file, blank ones as "", so that positions are line numbers.
 
-    A byte order mark at the head of the file is no part of its text. Raises InvalidRequest for what is no UTF-8 text.
+    A byte order mark at the start of the file is skipped.
+
+    Raises:
+        InvalidRequest: The file is not UTF-8 text.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

@@ -1,7 +1,8 @@
-"""The files of a model's weights: which of a folder's files they are, and whether they are whole.
+"""Finds the weight files of a model and checks that they are complete.
 
-Weights are read in the Hugging Face format alone, by every engine. Others (`consolidated.safetensors`, *.bin, *.gguf)
-may lie beside them, and may hold other numbers: nothing reads them. Knows no tensor's meaning and imports no torch.
+All engines read weights in the Hugging Face format only. Files in other formats (`consolidated.safetensors`, *.bin,
+*.gguf) may be in the same folder and may hold other values; they are ignored. Does not interpret tensors and
+imports no torch.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ _AGAIN = "download the model again, all of its files"
 
 
 def safetensors_files(folder: Path) -> list[Path]:
-    """Return the folder's safetensors files, in order, without those of Mistral's own format."""
+    """Return the safetensors files of a folder, sorted, without those in Mistral's format."""
     return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith(_MISTRAL))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold a model's weights, in order.
+    """Return the weight files of a model, sorted.
 
-    Raises InvalidRequest (param "model") where the folder has none in the Hugging Face format, or two sets of them;
-    where a file that its index names is missing, or several files have no index.
+    Raises:
+        InvalidRequest: The folder has no weights in the Hugging Face format, or two sets of them; a file that its
+            index names is missing; or there are several files without an index. `param` is "model".
     """
     files = safetensors_files(folder)
     if (folder / INDEX).is_file():
@@ -52,29 +54,36 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_weight_files(folder: Path) -> None:
-    """Check that the files of the weights are whole, and that the index says what they hold.
+    """Check that the weight files are complete and match their index.
 
-    Raises InvalidRequest (param "model") where a file is missing, cut short or a placeholder, or a tensor stands in
-    another file than the index says or in several.
+    Raises:
+        InvalidRequest: A file is missing, truncated or a placeholder, or a tensor is in several files or in another
+            file than the index says. `param` is "model".
     """
-    found: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for path in weight_files(folder):
         for tensor in read_header(path)[1]:
-            if tensor in found:
-                raise _wrong(folder, f"{tensor} stands in {found[tensor]} and in {path.name}; {_AGAIN}")
-            found[tensor] = path.name
+            if tensor in file_of:
+                raise _wrong(folder, f"{tensor} stands in {file_of[tensor]} and in {path.name}; {_AGAIN}")
+            file_of[tensor] = path.name
     if (folder / INDEX).is_file():
         index = _index(folder)
-        wrong = sorted(tensor for tensor in {*found, *index} if found.get(tensor) != index.get(tensor))
+        wrong = sorted(tensor for tensor in {*file_of, *index} if file_of.get(tensor) != index.get(tensor))
         if wrong:
             raise _wrong(folder, f"{INDEX} does not say where {wrong[0]} stands, or says it wrongly; {_AGAIN}")
 
 
 def weight_bytes(folder: Path, *, dtype: str) -> int:
-    """Return the bytes of a model's weights once loaded in `dtype` ("float32", "bfloat16" or "float16").
+    """Return the size in bytes of a model's weights once loaded in `dtype`, from the headers of their files.
 
-    Read from the files' headers. Numbers of 16, 32 and 64 bits take that dtype, others (quantised) stay as they are
-    stored. Raises InvalidRequest as `weight_files` and `read_header` do.
+    Floats of 16, 32 and 64 bits are converted to `dtype`; other (quantised) types keep their stored size.
+
+    Args:
+        folder: The folder of the model.
+        dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+        InvalidRequest: As `weight_files` and `read_header`.
     """
     size = 4 if dtype == "float32" else 2
     return sum(
@@ -87,9 +96,10 @@ def weight_bytes(folder: Path, *, dtype: str) -> int:
 
 
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return where a safetensors file's tensors begin, and what its header says of each by name.
+    """Return the offset in bytes of the tensors in a safetensors file, and its header: an entry per tensor name.
 
-    Raises InvalidRequest (param "model") for a file that is not whole.
+    Raises:
+        InvalidRequest: The file is not complete. `param` is "model".
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -113,10 +123,10 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
 
 def _index(folder: Path) -> Mapping[str, str]:
     try:
-        found: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        weight_map: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _wrong(folder, f"{INDEX} cannot be read: {error}; {_AGAIN}") from error
-    return found
+    return weight_map
 
 
 def _no_weights(folder: Path) -> str:

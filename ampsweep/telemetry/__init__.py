@@ -1,4 +1,4 @@
-"""What operators see of a process: its log and its traces, and the names that both carry from one to another.
+"""Logs and traces of a process, and the context that they share across processes.
 
-A leaf: nothing here knows the rooms that use it, and the client never imports it.
+Does not know the packages that use it. The clients never import it.
 """

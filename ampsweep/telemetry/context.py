@@ -1,4 +1,4 @@
-"""What a process hands on with a call to another: the ids in its log's lines, and its current span."""
+"""The telemetry context that a process passes to another with a call: log ids and the current span."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ampsweep.telemetry.traces import collector, trace_headers
 
 @dataclass(frozen=True, kw_only=True)
 class TelemetryContext:
-    """The context of a call: `ids` stand in the log's lines, `trace` are the headers that name the caller's span."""
+    """Context of a call: `ids` are added to log lines; `trace` holds the headers that identify the caller's span."""
 
     ids: Mapping[str, Any] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def now(cls) -> TelemetryContext:
-        """Return the context as it is."""
+        """Return the current context."""
         return cls(ids=structlog.contextvars.get_contextvars(), trace=trace_headers())
 
-    def enter(self) -> None:
-        """Take over the ids, for as long as the running task lives."""
+    def attach(self) -> None:
+        """Bind the ids to the log context of the running task."""
         structlog.contextvars.bind_contextvars(**self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """How the processes of one installation log, and where their spans go (None: nowhere)."""
+    """Telemetry settings of all processes. Without `otlp_endpoint` no spans are made."""
 
     logs: LogSettings = field(default_factory=LogSettings)
     otlp_endpoint: str | None = None
 
     def start(self, *, service: str, instance: str) -> None:
-        """Begin, in this process."""
+        """Start logging and tracing in this process."""
         start_logs(self.logs)
         if self.otlp_endpoint is not None:
             collector(self.otlp_endpoint, service=service, instance=instance)

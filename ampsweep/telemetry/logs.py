@@ -1,8 +1,8 @@
-"""The log of a process: one line an event, as JSON or to be read, with the ids of what it is about.
+"""Structured logs: one line per event, as JSON or for a console, with the ids of the request, sweep and cell.
 
-Everything goes through the standard library's loggers, other packages' lines too. What is bound in the context
-(`request_id`, `sweep_ids`, `cell_id`) stands in every line that is written meanwhile. API keys and passwords are struck
-out, and of an exception that is not ours the log has where it came up, never its message: it may repeat a prompt.
+All lines go through the standard library's loggers, including those of other packages. Values bound to the context
+(`request_id`, `sweep_ids`, `cell_id`) are added to each line. API keys and passwords are masked. For exceptions of
+other packages the log holds the stack but never the message, which may repeat a prompt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIELDS = (
     "sweep_ids",
     "tries",
 )
-"""What a line may say besides its message and the ids in its context: `log.info(..., extra={...})`."""
+"""Extra fields that a line may have: `log.info(..., extra={...})`. Others are dropped."""
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -55,14 +55,14 @@ _SECRETS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """How a process logs; it travels to the engines' processes."""
+    """Log settings of a process. Sent to the processes of the engines too."""
 
     format: LogFormat = "console"
     level: LogLevel = "info"
 
 
 def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Write the log to a stream (standard error) from now on; other packages are heard from warnings on."""
+    """Start logging to a stream, by default standard error; other packages log warnings and errors only."""
     target = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(target)
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
@@ -92,25 +92,25 @@ def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Return where an exception came up and what led to it; the messages are those of our own errors and the system's.
+    """Return the stack of an exception and of its causes, with the messages of AmpsweepError and OSError only.
 
-    Any other message may repeat what a request says.
+    Other messages may repeat the content of a request.
     """
     return "\n".join(_lines(error, set()))
 
 
 def _lines(error: BaseException, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None and id(before) not in seen:
-        yield from _lines(before, seen)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and id(cause) not in seen:
+        yield from _lines(cause, seen)
         yield "which led to:"
     yield from (line.rstrip() for line in traceback.format_tb(error.__traceback__))
     yield _head(error)
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            if id(one) not in seen:
-                yield from (f"  | {line}" for line in _lines(one, seen))
+        for member in error.exceptions:
+            if id(member) not in seen:
+                yield from (f"  | {line}" for line in _lines(member, seen))
 
 
 def _head(error: BaseException) -> str:
@@ -136,6 +136,6 @@ def _trace_ids(_logger: Any, _method: str, event: Event) -> Event:
 
 def _without_secrets(_logger: Any, _method: str, line: Any) -> str:
     shown = str(line)
-    for pattern, instead in _SECRETS:
-        shown = pattern.sub(instead, shown)
+    for pattern, replacement in _SECRETS:
+        shown = pattern.sub(replacement, shown)
     return shown

@@ -1,6 +1,6 @@
-"""Spans of OpenTelemetry, sent to a collector where one is named. Without one nothing is imported, made or kept.
+"""OpenTelemetry spans, sent to a collector if one is configured; otherwise nothing is imported or recorded.
 
-Names and ids go into spans, prompts and keys never.
+Spans hold names and ids, never prompts or API keys.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ Note = Callable[[Attributes], None]
 """Adds attributes to a span."""
 
 EXPORT_SECONDS = 5.0
-"""How long the collector may take to answer, at the end of a process too."""
+"""Timeout of an export, in seconds, also at the end of a process."""
 
 _provider: TracerProvider | None = None
 
 
 def collector(endpoint: str, *, service: str, instance: str) -> None:
-    """Send spans to an OTLP collector over HTTP: `endpoint` is its base, as http://collector:4318.
+    """Send spans to an OTLP collector over HTTP.
 
-    `service` and `instance` say whose they are. InvalidRequest for what is no such address. What the SDK reads from the
-    environment (OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_RESOURCE_ATTRIBUTES) holds.
+    The variables that the SDK reads (OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_RESOURCE_ATTRIBUTES) apply.
+
+    Args:
+        endpoint: The base URL of the collector, such as http://collector:4318.
+        service: The name of the service, in the resource of the spans.
+        instance: The id of the process, in the resource of the spans.
+
+    Raises:
+        InvalidRequest: The endpoint is not an HTTP URL.
     """
     if not endpoint.startswith(("http://", "https://")):
         message = f"otlp_endpoint must be the base of a collector, as http://collector:4318; got {endpoint!r}"
@@ -41,8 +48,8 @@ def collector(endpoint: str, *, service: str, instance: str) -> None:
 
 
 def start_traces(processor: SpanProcessor, *, service: str, instance: str) -> None:
-    """Give every span of this process to a processor, from now on."""
-    global _provider  # one log, one tracer a process
+    """Start tracing: give every span of this process to a processor."""
+    global _provider  # one tracer provider per process
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -53,7 +60,7 @@ def start_traces(processor: SpanProcessor, *, service: str, instance: str) -> No
 
 
 def stop_traces() -> None:
-    """Send what is left, and make no more spans."""
+    """Export the remaining spans and stop tracing."""
     global _provider
     provider, _provider = _provider, None
     if provider is not None:
@@ -69,10 +76,15 @@ def span(
     server: bool = False,
     current: bool = True,
 ) -> Iterator[Note]:
-    """Make a span of a block; its attributes are those given and those noted.
+    """Record a block as a span; yield a function that adds attributes to it.
 
-    It goes below the span that `parent` (headers, a `traceparent` among them) names, else below the current one.
-    `current` False leaves the current span as it is: for generators, whose blocks end wherever they are closed.
+    Args:
+        name: The name of the span.
+        attributes: Its first attributes.
+        parent: Headers with a `traceparent`, which identify the parent; by default the current span is the parent.
+        server: Whether the span is the server side of a request.
+        current: Whether the span is the current one during the block. Generators set this to False, because their
+            blocks may end in another context.
     """
     if _provider is None:
         yield _ignored
@@ -80,7 +92,7 @@ def span(
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    made = _provider.get_tracer("ampsweep").start_span(
+    new_span = _provider.get_tracer("ampsweep").start_span(
         name,
         context=None if parent is None else TraceContextTextMapPropagator().extract(parent),
         kind=trace.SpanKind.SERVER if server else trace.SpanKind.INTERNAL,
@@ -88,19 +100,19 @@ def span(
     )
     try:
         if current:
-            with trace.use_span(made, record_exception=False, set_status_on_exception=False):
-                yield made.set_attributes
+            with trace.use_span(new_span, record_exception=False, set_status_on_exception=False):
+                yield new_span.set_attributes
         else:
-            yield made.set_attributes
+            yield new_span.set_attributes
     except Exception as error:
-        made.set_status(trace.StatusCode.ERROR, type(error).__qualname__)
+        new_span.set_status(trace.StatusCode.ERROR, type(error).__qualname__)
         raise
     finally:
-        made.end()
+        new_span.end()
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the headers that name the current span to another process; none where no traces are made."""
+    """Return the headers that identify the current span to another process; empty without tracing."""
     if _provider is None:
         return {}
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -111,7 +123,7 @@ def trace_headers() -> dict[str, str]:
 
 
 def current_ids() -> dict[str, str]:
-    """Return `trace_id` and `span_id` of the current span, in hexadecimal; none where no traces are made."""
+    """Return `trace_id` and `span_id` of the current span, in hexadecimal; empty without tracing."""
     if _provider is None:
         return {}
     from opentelemetry import trace
@@ -123,4 +135,4 @@ def current_ids() -> dict[str, str]:
 
 
 def _ignored(_attributes: Attributes) -> None:
-    """Note nothing."""
+    """Ignore attributes: tracing is off."""
