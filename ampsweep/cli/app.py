@@ -1,4 +1,4 @@
-"""All commands, in the order in which the help lists them."""
+"""The command-line application: all commands, in the order of the help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from ampsweep.cli.commands.batch import batch
-from ampsweep.cli.commands.cancel import cancel
 from ampsweep.cli.commands.doctor import doctor
 from ampsweep.cli.commands.engines import app as engines
 from ampsweep.cli.commands.export import export
@@ -15,20 +14,16 @@ from ampsweep.cli.commands.generate import generate
 from ampsweep.cli.commands.identify import identify
 from ampsweep.cli.commands.keys import app as keys
 from ampsweep.cli.commands.neurons import app as neurons
-from ampsweep.cli.commands.pause import pause
 from ampsweep.cli.commands.report import report
-from ampsweep.cli.commands.results import results
-from ampsweep.cli.commands.resume import resume
 from ampsweep.cli.commands.run import run
 from ampsweep.cli.commands.serve import serve
-from ampsweep.cli.commands.status import status
-from ampsweep.cli.commands.submit import submit
+from ampsweep.cli.commands.sweeps import cancel, pause, results, resume, status, submit
 from ampsweep.cli.terminal.failures import Commands
 from ampsweep.version import __version__
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 

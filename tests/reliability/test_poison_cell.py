@@ -35,9 +35,7 @@ pytestmark = [
 def engines() -> list[int]:
     """Return the processes below this one in which Ray runs an engine."""
     commands = {pid: Path(f"/proc/{pid}/cmdline") for pid, _ in descendants(os.getpid())}
-    return [
-        pid for pid, command in commands.items() if command.exists() and b"RayEngineActor" in command.read_bytes()
-    ]
+    return [pid for pid, command in commands.items() if command.exists() and b"RayEngineActor" in command.read_bytes()]
 
 
 class PoisonedPool(RayPool):

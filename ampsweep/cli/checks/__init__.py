@@ -1,1 +1,1 @@
-"""What `ampsweep doctor` looks at, a file a part of the set-up."""
+"""The checks of `ampsweep doctor`, one module per part of the set-up."""

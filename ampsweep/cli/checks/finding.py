@@ -1,4 +1,4 @@
-"""What a check found: a fact, whether it will do, and what to do where it will not."""
+"""Results of checks: what was found, whether it is a problem, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Literal["ok", "note", "bad"]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """`note` is worth knowing and keeps nothing from working; `bad` must be mended, by `remedy`."""
+    """The result of a check: `ok`, `note` (worth knowing) or `bad` (must be fixed; `remedy` says how)."""
 
     subject: str
     state: State
@@ -19,7 +19,7 @@ class Finding:
 
 
 def ok(subject: str, detail: str) -> Finding:
-    """Return a finding that asks for nothing."""
+    """Return a finding that needs no action."""
     return Finding(subject=subject, state="ok", detail=detail)
 
 
@@ -29,5 +29,5 @@ def note(subject: str, detail: str, remedy: str = "") -> Finding:
 
 
 def bad(subject: str, detail: str, remedy: str) -> Finding:
-    """Return a finding that keeps something from working."""
+    """Return a finding that must be fixed."""
     return Finding(subject=subject, state="bad", detail=detail, remedy=remedy)

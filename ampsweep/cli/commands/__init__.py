@@ -1,1 +1,1 @@
-"""The commands, one file each or one file a group."""
+"""The commands, one module per command or per group of commands."""

@@ -1,4 +1,4 @@
-"""`ampsweep batch`: many prompts and continuations through one engine, a line each, Parquet out."""
+"""`ampsweep batch`: runs the requests of a JSONL file on one engine and writes a Parquet file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from engine.base import Engine
 
 IN_FLIGHT = 512
-"""Lines given to the engine at once; it batches what it has."""
+"""Maximum number of lines in the engine at once; the engine batches them."""
 ROWS_A_CHUNK = 1024
-"""Rows written at once: memory is that of so many rows and of the lines in flight, whatever the file's length."""
+"""Rows per write. Bounds memory, together with IN_FLIGHT, independently of the length of the file."""
 
 Row = dict[str, Any]
 
@@ -88,7 +88,7 @@ async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
 
 
 async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> AsyncIterator[Row]:
-    """Yield the rows in the order of the lines, with IN_FLIGHT of them in the engine."""
+    """Yield the rows in the order of the lines, with up to IN_FLIGHT of them in the engine."""
     waiting: deque[asyncio.Task[Row]] = deque()
     try:
         for line in _lines(source):
@@ -104,7 +104,7 @@ async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> Asyn
 
 
 async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
-    """Return the row of one line; whatever is wrong with the line is its `error`."""
+    """Return the row of a line; an error of the line goes into the column `error`."""
     from ampsweep.cli.commands.batch_line import ScoreLine, parse, seen
 
     row: Row = seen(line)
@@ -125,7 +125,7 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
 
 
 def _lines(source: Path) -> Iterator[bytes]:
-    """Yield the lines that are not blank, without the byte order mark that some editors put before the first."""
+    """Yield the lines that are not blank; skip a byte order mark at the start of the file."""
     with source.open("rb") as file:
         for number, raw in enumerate(file):
             line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw

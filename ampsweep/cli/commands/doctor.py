@@ -1,4 +1,4 @@
-"""`ampsweep doctor`: what is wrong with a set-up, and what to do about it. Changes nothing."""
+"""`ampsweep doctor`: finds problems of a set-up and says how to fix them. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 
 
 def doctor(
-    server: Annotated[str | None, typer.Option(envvar=URL, help="Look at this server too, as its client.")] = None,
+    server: Annotated[str | None, typer.Option(envvar=URL, help="Check this server too, as a client.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at this machine, what is installed, and what the environment (AMPSWEEP_...) tells a server here.
+    """Check this machine, the installed packages, and the settings of a server here (AMPSWEEP_...).
 
-    Ends with 0 where all will do, with 1 where something must be done.
+    Exits with 0 if all is well, with 1 if something must be fixed.
     """
     findings = examine(server)
     for finding in findings:
@@ -36,10 +36,10 @@ def doctor(
 
 
 def examine(server: str | None) -> Sequence[Finding]:
-    """Return all findings: of the software, of the machine and the settings where a server can run, of a server."""
+    """Return all findings: about the software, about machine and settings if a server can run here, about a server."""
     findings = [software.python(), *software.packages()]
     if software.is_server():
-        findings += _house()
+        findings += _local_server()
     if server is not None:
         from ampsweep.cli.checks.server import server as examined
 
@@ -47,7 +47,7 @@ def examine(server: str | None) -> Sequence[Finding]:
     return findings
 
 
-def _house() -> list[Finding]:
+def _local_server() -> list[Finding]:
     from ampsweep.cli.checks.installation import installation
     from ampsweep.cli.checks.machine import gpus, machine
     from ampsweep.cli.options.engine import served_engines

@@ -35,8 +35,8 @@ def retry(
         _show(client.retry_engines(model), as_json=as_json)
 
 
-def _show(found: list[Engine], *, as_json: bool) -> None:
-    for engine in found:
+def _show(listed_engines: list[Engine], *, as_json: bool) -> None:
+    for engine in listed_engines:
         failures = f", {engine['failures']} failures in a row" if engine["failures"] else ""
         error = f"  {engine['error']}" if engine["error"] else ""
         show(engine, f"{engine['id']:<24} {engine['engine']}  {engine['state']}{failures}{error}", as_json=as_json)

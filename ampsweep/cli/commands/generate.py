@@ -1,4 +1,4 @@
-"""`ampsweep generate`: continue one prompt, steered or not, on a local model or on a server's."""
+"""`ampsweep generate`: complete a prompt, steered or not, on a local model or on a server."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def generate(
     if server is not None:
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
         given = {key: value for key, value in options.items() if value is not None}
-        told = _Told(as_json=as_json)
+        printer = _TextPrinter(as_json=as_json)
         with client_of(server) as client:
             for piece in client.stream(model, prompt, intervention=steering, **given):
-                told.piece(piece.text, piece.finish_reason, piece.neuron_set)
-        told.end()
+                printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
+        printer.end()
         return
     if steering is not None and neurons is None:
         raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
@@ -72,18 +72,18 @@ def generate(
         async with opened(model, kind=engine, dtype=dtype, neurons=neuron_set) as loaded:
             use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
-            told = _Told(as_json=as_json)
+            printer = _TextPrinter(as_json=as_json)
             async for chunk in loaded.generate(request):
-                told.piece(chunk.text, chunk.finish_reason, None if use is None else use.neurons)
-            told.end()
+                printer.piece(chunk.text, chunk.finish_reason, None if use is None else use.neurons)
+            printer.end()
 
     run_to_end(stream())
 
 
-class _Told:
-    """A text, printed piece by piece or, as JSON, when it is whole.
+class _TextPrinter:
+    """Prints a text in pieces or, as JSON, at its end.
 
-    The neuron set that steers is printed before it, to the standard error; as JSON it is a field.
+    The neuron set that steers is printed to standard error before the text; in JSON it is a field.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -107,7 +107,7 @@ class _Told:
 
 
 def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
-    """Return the intervention that the options ask for; InvalidRequest where some of them would have no effect."""
+    """Return the intervention that the options describe; raise InvalidRequest if some would have no effect."""
     given = [f"--{name}" for name, value in parts.items() if value is not None]
     if text is not None:
         if given:

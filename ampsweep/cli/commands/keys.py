@@ -35,12 +35,12 @@ def create(
     from api.auth.api_keys import KeyFile, KeyScope
     from jobs.clock import SystemClock
 
-    asked = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    for scope in asked:
+    scope_names = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    for scope in scope_names:
         if scope not in set(KeyScope):
             raise InvalidRequest(f"unknown scope {scope!r}; known: {', '.join(KeyScope)}", param="scopes")
-    found = KeyFile(keys or home / "keys.json")
-    key, token = found.create(name, frozenset(map(KeyScope, asked)), now=SystemClock().now())
+    key_file = KeyFile(keys or home / "keys.json")
+    key, token = key_file.create(name, frozenset(map(KeyScope, scope_names)), now=SystemClock().now())
     typer.echo(f"key {key.id} for {key.name}; it is shown this once:", err=True)
     show({**_content(key), "key": token}, token, as_json=as_json)
 

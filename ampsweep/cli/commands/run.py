@@ -1,4 +1,4 @@
-"""`ampsweep run`: a sweep in this process, without a server."""
+"""`ampsweep run`: runs a sweep in this process, without a server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jobs.store.records import SweepRecord
 
 LEASE_SECONDS = 3600.0
-"""How long a sweep is leased while its results are put together; nobody else has the folder's store open."""
+"""Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
 
 
 def run(
@@ -72,11 +72,11 @@ def run(
     )
     with closing(Runtime.open(out, catalog_of(settings, local_models=True))) as runtime:
         if neurons is not None:
-            given = NeuronSet.load(neurons)
-            runtime.neuron_sets.publish(given.id, given.save)
+            neuron_set = NeuronSet.load(neurons)
+            runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
         if not overwrite:
             _check_same_sweep(runtime, out, wanted)
-        sweep = _enter(runtime, wanted)
+        sweep = _create_sweep(runtime, wanted)
         warn(sweep.warnings)
         try:
             sweep = run_to_end(_compute(runtime, sweep, settings))
@@ -110,7 +110,7 @@ def run(
 
 
 def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
-    """Write the sweep's neuron set beside its results, for `ampsweep report`; nothing where no cell was steered."""
+    """Write the sweep's neuron set next to its results, for `ampsweep report`, if any cell was steered."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,7 +132,7 @@ def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
 
 
 def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
-    """Write what a run that was stopped has found by now, in files that nobody takes for its results."""
+    """Write the partial results of a stopped run to files named `partial-*.parquet`."""
     from jobs.results.partial import write_partial
 
     with TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
 
 
 def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
-    """Raise InvalidRequest where a folder holds the results of another sweep, which this one would replace."""
+    """Raise InvalidRequest if the folder holds results of another sweep, which this one would replace."""
     from ampsweep.hashing import canonical_json
 
     earlier = next((sweep for sweep in runtime.store.list_sweeps(limit=1).data), None)
@@ -163,10 +163,10 @@ def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
     raise InvalidRequest(f"{out} holds {named}; {remedy}", param="out")
 
 
-def _enter(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
-    """Enter a sweep into the books of its folder, in the place of one that an earlier run left unfinished.
+def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
+    """Create the sweep in the store of its folder, replacing one that an earlier run left unfinished.
 
-    A run that was stopped while its results were put together goes on with that.
+    If an earlier run was stopped during finalization, return its sweep, which continues there.
     """
     from jobs.planning.planner import plan
     from jobs.store.transitions import SWEEP_ENDED
@@ -187,7 +187,7 @@ def _enter(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
 
 
 def _has_only_to_end(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:
-    """Whether all cells of a sweep are done, and it is what is asked for: a search may have found further ones."""
+    """Return whether a sweep has the same spec and only has to be finalized. A search may have added further cells."""
     from ampsweep.hashing import canonical_json
     from jobs.store.transitions import SweepState
 
@@ -199,7 +199,7 @@ def _has_only_to_end(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cell
 
 
 async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> SweepRecord:
-    """Run what is missing of a sweep to its end; the model is loaded only if something is."""
+    """Run the remaining cells of a sweep and finalize it; load the model only if cells remain."""
     from jobs.results.assembly import assemble
     from jobs.results.finalization import finalize
     from jobs.store.transitions import SWEEP_ENDED

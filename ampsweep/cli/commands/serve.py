@@ -1,4 +1,4 @@
-"""`ampsweep serve`: the whole house behind one address, until it is told to stop."""
+"""`ampsweep serve`: runs the API, the dispatcher and the engines until it is told to stop."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def serve(
 
 
 async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = False) -> signal.Signals | None:
-    """Serve until a signal comes, and return it; everything that was started has ended then."""
+    """Serve until a signal arrives, stop everything that was started, and return the signal."""
     from ampsweep.cli.server.exposure import auth_policy, limits_of
     from ampsweep.cli.server.http_server import HttpServer, listen
     from ampsweep.cli.server.runtime import Runtime, catalog_of
@@ -189,10 +189,10 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
 async def _bring_up(
     server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
 ) -> None:
-    """Start the engines while requests are answered already, and say where the server is.
+    """Start the engines while the server already answers requests, and print its address.
 
-    Stops the server where a model can never be served as it is. One whose engine fails for another reason may be
-    retried by an operator, so the server stays up without it.
+    Stops the server if a model can never be served. If an engine fails for another reason, an operator may retry it,
+    so the server stays up without it.
     """
     from worker.supervisor import is_permanent
 
@@ -220,7 +220,7 @@ async def _bring_up(
 
 
 async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:
-    """End the engines, also those that are just being started."""
+    """Stop the engines, including those that are still starting."""
     engines.cancel()
     await asyncio.gather(engines, return_exceptions=True)
     await pool.stop()

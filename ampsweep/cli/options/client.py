@@ -1,4 +1,4 @@
-"""The options and the client that all commands share which speak to a server."""
+"""Options, client and output shared by the commands that talk to a server."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Server = Annotated[str, typer.Option(envvar=URL, help="The server's URL.", show_
 SweepId = Annotated[str, typer.Argument(help="The sweep's id.", autocompletion=sweeps)]
 
 RETRIES = 2
-"""Somebody waits at the terminal: a server that is not there is said so within seconds."""
+"""Fewer than the client's default: a user at a terminal should learn within seconds that there is no server."""
 
 
 def client_of(server: str) -> Client:
-    """Return a client of a server, for the length of a command."""
+    """Return the client of a server for a command."""
     return Client(server, retries=RETRIES)
 
 
 def line(sweep: Sweep) -> str:
-    """Return a sweep as one line."""
+    """Return a one-line description of a sweep."""
     counts = sweep.request_counts
     failed = f", {counts.failed} failed" if counts.failed else ""
     error = f"  {sweep.error}" if sweep.error else ""
@@ -32,12 +32,12 @@ def line(sweep: Sweep) -> str:
 
 
 def follow(client: Client, sweep: Sweep) -> Sweep:
-    """Show the progress of a sweep until it has ended, and return it as it stands then."""
+    """Show the progress of a sweep until it has ended, and return its final state."""
     last = sweep
     with Counter(sweep.name or sweep.id) as counter:
-        for seen in client.watch(sweep.id):
-            last = seen
-            counts = seen.request_counts
+        for current in client.watch(sweep.id):
+            last = current
+            counts = current.request_counts
             failed = f", {counts.failed} failed" if counts.failed else ""
-            counter.show(counts.completed + counts.failed, counts.total, f"cells, {seen.status}{failed}")
+            counter.show(counts.completed + counts.failed, counts.total, f"cells, {current.status}{failed}")
     return last

@@ -1,6 +1,6 @@
-"""What the shell offers for an argument: the sweeps and the models of the server that the command would ask.
+"""Shell completion of arguments: sweep ids and model names of the server that the command would talk to.
 
-A shell that waits is worse than one that knows nothing: without a quick answer nothing is offered.
+Offers nothing if the server does not answer quickly, so that the shell does not hang.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from ampsweep.bundled import ATLAS
 from ampsweep.client.clients import Client
 from ampsweep.errors import AmpsweepError
 
-SECONDS = 1.0
-MOST = 50
-"""How many sweeps are offered, the newest."""
+TIMEOUT_SECONDS = 1.0
+MAX_SWEEPS = 50
+"""The number of sweeps offered, newest first."""
 
 
 def sweeps(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield ids of sweeps, each with its status and name."""
-    with suppress(AmpsweepError), Client(ctx.params.get("server"), timeout=SECONDS, retries=0) as client:
-        for sweep in islice(client.sweeps(), MOST):
+    """Yield the ids of sweeps, each with its status and name."""
+    with suppress(AmpsweepError), Client(ctx.params.get("server"), timeout=TIMEOUT_SECONDS, retries=0) as client:
+        for sweep in islice(client.sweeps(), MAX_SWEEPS):
             if sweep.id.startswith(incomplete):
                 yield sweep.id, f"{sweep.status} {sweep.name}"
 
 
 def models(ctx: Any, incomplete: str) -> Iterator[str]:
-    """Yield the names of models: of the server that is asked, else of the bundled one."""
+    """Yield the names of a server's models or, without a server, that of the bundled model."""
     names = [ATLAS]
     if server := ctx.params.get("server"):
-        with suppress(AmpsweepError), Client(server, timeout=SECONDS, retries=0) as client:
+        with suppress(AmpsweepError), Client(server, timeout=TIMEOUT_SECONDS, retries=0) as client:
             names = [model["id"] for model in client.models()]
     yield from (name for name in names if name.startswith(incomplete))

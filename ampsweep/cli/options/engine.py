@@ -1,4 +1,4 @@
-"""The options of all commands that load a model themselves, and the loading."""
+"""Options of the commands that load a model themselves, and the loading of engines for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set
 
 
 def model_folder(model: str) -> Path:
-    """Return the folder of a model; InvalidRequest where there is none."""
+    """Return the folder of a model; raise InvalidRequest if it does not exist."""
     folder = ATLAS_MODEL if model == ATLAS else Path(model)
     if not (folder / "config.json").is_file():
         raise InvalidRequest(f"{model} is no model: give a folder with a config.json, or `{ATLAS}`", param="model")
@@ -39,7 +39,7 @@ def model_folder(model: str) -> Path:
 
 @asynccontextmanager
 async def opened(model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None) -> AsyncIterator[Engine]:
-    """Load a model, and a neuron set into it, for the time of the block; raises what the engine raises."""
+    """Open an engine with a model, and add a neuron set to it; close the engine at the end of the block."""
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
 
@@ -56,7 +56,7 @@ async def opened(model: str, *, kind: str, dtype: str, neurons: NeuronSet | None
 
 
 def served_engines(settings: Settings) -> list[EngineSpec]:
-    """Return the engines of a server with these settings, an entry a model."""
+    """Return the engine specs of a server with these settings, one per model."""
     from worker.engines import EngineSpec
 
     return [
@@ -76,14 +76,14 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
 
 
 def read_neurons(folder: Path | None) -> NeuronSet | None:
-    """Return the neuron set of a folder; None where there is no folder."""
+    """Load the neuron set in a folder; return None if `folder` is None."""
     from engine.neurons.neuron_set import NeuronSet
 
     return None if folder is None else NeuronSet.load(folder)
 
 
 def quiet_libraries() -> None:
-    """Keep the chatter of the engines' libraries off the terminal, unless the environment asks for it."""
+    """Turn off progress bars and messages of the engines' libraries, unless the environment sets them."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

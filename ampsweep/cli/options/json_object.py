@@ -9,7 +9,7 @@ from ampsweep.errors import InvalidRequest
 
 
 def json_object(text: str, *, param: str) -> dict[str, Any]:
-    """Read an option's value; InvalidRequest naming it where that is no object."""
+    """Parse the value of an option; raise InvalidRequest if it is not a JSON object."""
     try:
         content = parse_json(text, source="--" + param, param=param)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Who can reach a server, and what it asks of them; a server that would stand open is not started."""
+"""Authentication and limits of a server, from its settings. Rejects settings that would expose it unprotected."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from api.routes.webui import PAGE_PATHS
 
 
 def auth_policy(settings: Settings) -> AuthPolicy:
-    """Return what decides who gets in.
+    """Return the authentication policy.
 
-    Raises InvalidRequest where others than this machine's users could reach the server, and it has no API key, or no
-    TLS in front of the keys.
+    Raises:
+        InvalidRequest: Other machines could reach the server, and it has no API key or no TLS; or only one of
+            certificate and key is set.
     """
     keys = KeyFile(settings.key_file())
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -44,7 +45,7 @@ def auth_policy(settings: Settings) -> AuthPolicy:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return what one request, or one key, may ask for."""
+    """Return the limits of a request and of an API key."""
     return Limits(
         body_bytes=settings.max_body_bytes,
         prompt_chars=settings.max_prompt_chars,

@@ -1,4 +1,4 @@
-"""The HTTP server inside this process: its socket, its end by a signal. What it serves is put in."""
+"""The HTTP server of this process: its socket, TLS and shutdown by signals. Does not know the app that it serves."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from fastapi import FastAPI
 from ampsweep.errors import InvalidRequest
 
 DRAIN_SECONDS = 5
-"""How long open connections may go on after the server was told to stop."""
+"""Seconds that open connections have to finish after the server was told to stop."""
 
 STALLED_SECONDS = 60
-"""How long the kernel keeps what a client does not take; then the connection is gone, and all that was held for it."""
+"""Seconds until the kernel drops a connection whose client does not acknowledge data."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; InvalidRequest where the address cannot be had. Port 0 takes a free one."""
+    """Return a listening socket; raise InvalidRequest if the address is not available. Port 0 selects a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with --port"
         raise InvalidRequest(message, param="port") from error
-    try:  # connections inherit it
+    try:  # accepted connections inherit the option
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
     except BaseException:
         listening.close()
@@ -41,7 +41,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class HttpServer(uvicorn.Server):
-    """A server that a signal stops in order (`stopped_by`); a second signal does not wait for connections."""
+    """A server that a signal shuts down gracefully (`stopped_by`); a second signal does not wait for connections."""
 
     def __init__(self, app: FastAPI, *, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
         config = uvicorn.Config(
@@ -62,7 +62,7 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM, also while what lies around the serving is being started or ended."""
+        """Stop at SIGINT and SIGTERM during the block, which includes start-up and shutdown around `serve`."""
         before = {number: signal.getsignal(number) for number in _STOPPING}
         self.hear_signals()
         try:
@@ -72,13 +72,13 @@ class HttpServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     def hear_signals(self) -> None:
-        """Take the signals (again): a library that was started since may have put its own handlers in."""
+        """Install the signal handlers, again if a library has replaced them since."""
         for number in _STOPPING:
             signal.signal(number, self._on_signal)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `stopped_by_signals`: the base class would raise them again, and end us half-way."""
+        """Do nothing: `stopped_by_signals` handles signals; the base class would raise them again."""
         yield
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -88,7 +88,7 @@ class HttpServer(uvicorn.Server):
 
 
 def _load_tls(config: uvicorn.Config) -> None:
-    """Read certificate and key now, so that a wrong one stops the start by its name."""
+    """Load certificate and key now, so that an error stops the start and names the file."""
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:

@@ -1,4 +1,4 @@
-"""The rooms put together around one folder: the store, the results, the neuron sets, and who computes."""
+"""Wires store, results, neuron sets and dispatcher together around a home folder."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from worker.engine_session import WorkerConfig
 from worker.pool import Pool
 
 UNFINISHED_SECONDS = 3600.0
-"""How long ago a file must have been written to last to be taken for left behind, where others may be writing."""
+"""Seconds without a write after which an unfinished file counts as abandoned, if other processes may be writing."""
 
 
 def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
-    """Return what the settings offer; with `local_models` a model may also be given as a folder."""
+    """Return the catalog of models, corpora and data; with `local_models` a model may also be given as a folder."""
     return Catalog(
         models={name: model.path.resolve() for name, model in settings.served().items()},
         corpora=settings.all_corpora(),
@@ -50,7 +50,7 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What `serve` and `run` have in common. The store is open until `close`."""
+    """The components that `serve` and `run` share. The store is open until `close`."""
 
     catalog: Catalog
     store: SqlStore
@@ -72,12 +72,20 @@ class Runtime:
         keep_days: float | None = None,
         keep_events_days: float | None = None,
     ) -> Runtime:
-        """Open the house in a folder, which is made where it is missing; Unavailable where another process has it.
+        """Open the store, the results and the neuron sets; delete files that a crash left behind.
 
-        Results and neuron sets lie in it, or below `results`: a folder, or a prefix in an object store. The database
-        is the one at `database_url`, else a file in the folder. Results go `keep_days` after a sweep's end, if ever;
-        so do, after `keep_events_days`, the events of its cells.
-        What a crash left behind goes at once.
+        Args:
+            home: The home folder; it is created if it does not exist.
+            catalog: The models, corpora and data on offer.
+            results: Where results and neuron sets are stored: a folder, or a prefix in an object store; by default
+                the home folder.
+            database_url: The URL of the database; by default a file in the home folder.
+            keep_days: Days after a sweep's end until its results are deleted; None keeps them.
+            keep_events_days: Days after a sweep's end until the events of its cells are deleted; None keeps them.
+
+        Raises:
+            InvalidRequest: The home folder cannot be created.
+            Unavailable: Another process uses the home folder.
         """
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -102,16 +110,16 @@ class Runtime:
                 keep_events_days=keep_events_days,
             )
             runtime.tidy(starting=True)
-            opened.pop_all()  # nothing has failed: the store stays open
+            opened.pop_all()  # no step failed: keep the store open
         return runtime
 
     @property
     def owner(self) -> str:
-        """Who leases cells and sweeps here."""
+        """The name under which this process leases cells and sweeps."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
     def dispatcher(self, pool: Pool, on_change: Callable[[], None], assemble: Assemble) -> Dispatcher:
-        """Make the one who leases this store's cells to a pool; `assemble` puts its sweeps together."""
+        """Return a dispatcher that runs the store's cells on a pool; `assemble` combines the results of a sweep."""
         return Dispatcher(
             store=self.store,
             pool=pool,
@@ -123,7 +131,7 @@ class Runtime:
         )
 
     def tidy(self, *, starting: bool = False) -> None:
-        """Delete what no sweep needs. The sole owner of a store has no writers yet while it is `starting`."""
+        """Delete what no sweep needs. While `starting`, the sole owner of a store has no writers."""
         waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
         tidy(
             self.store,
@@ -134,7 +142,7 @@ class Runtime:
         )
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self.store.close()
 
 

@@ -1,1 +1,1 @@
-"""What commands print, how they fail, and how they end."""
+"""Output, errors, exit codes and signals of the commands."""

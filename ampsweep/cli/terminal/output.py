@@ -1,4 +1,4 @@
-"""What a command prints: text for people or, with `--json`, objects for scripts, one a line."""
+"""Output of commands: text or, with `--json`, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a li
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Print warnings to the standard error, a line each; the standard output stays the command's own."""
+    """Print warnings to standard error, one per line, so that standard output holds results only."""
     for text in warnings:
         typer.echo(f"warning: {text}", err=True)
 
 
 def show(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print one thing, as an object or as its text."""
+    """Print a result as JSON or as text."""
     typer.echo(json.dumps(content, ensure_ascii=False) if as_json else text)

@@ -1,4 +1,4 @@
-"""Progress of something counted: a bar on a terminal, plain lines elsewhere."""
+"""Progress display: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 PLAIN_STEPS = 10
-"""How many lines a count from nothing to all gives where there is no terminal."""
+"""Number of lines printed without a terminal, from start to end."""
 
 
 class Counter:
-    """Shows `done` of `total` under a label, on standard error, while its block runs. `total` may be unknown (None)."""
+    """Shows `done` of `total` with a label on standard error while its block runs. An unknown `total` is None."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -40,7 +40,7 @@ class Counter:
         self._bar.stop()
 
     def show(self, done: int, total: int | None, note: str = "") -> None:
-        """Show a count; `note` is a word on the state of things."""
+        """Update the display; `note` is a short text about the state."""
         self._bar.update(self._task, completed=done, total=total, note=note)
         if not self._bar.disable:
             return

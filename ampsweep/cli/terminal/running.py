@@ -1,4 +1,4 @@
-"""Running a command's asynchronous body so that Ctrl-C and SIGTERM both end it in order, with nothing left behind."""
+"""Runs the asynchronous body of a command so that Ctrl-C and SIGTERM end it in an orderly way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def run_to_end(body: Coroutine[object, object, T]) -> T:
-    """Return what `body` returns. Ctrl-C and SIGTERM cancel it and wait for its `finally` blocks, then end us."""
+    """Run `body` and return its result. Ctrl-C and SIGTERM cancel it; its `finally` blocks run before the exit."""
     try:
         return asyncio.run(_cancelled_by_sigterm(body))
     except asyncio.CancelledError:

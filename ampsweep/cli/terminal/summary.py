@@ -1,4 +1,4 @@
-"""A sweep's summary on the terminal: for each target language what its neurons do, beside as many random ones."""
+"""Prints the summary of a sweep: the effect of each target language's neurons, next to random controls."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ _SERIES = ("task", "mode", "metric", "target_language", "op", "patch", "statisti
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
-    """Print mean values over the data languages by factor, a line a target language and selection of neurons.
+    """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
-    Of a search, only what was asked of all items counts.
+    Rows of the rungs of a search, which do not cover all items, are left out.
     """
     rows = [row for row in rows if row["rung"] is None]
     best = {tuple(row[name] for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
     for table in dict.fromkeys(_table(row) for row in rows):
         task, mode, metric = table
-        own = [row for row in rows if _table(row) == table]
-        factors = sorted({row["factor"] for row in own if row["factor"] is not None})
+        table_rows = [row for row in rows if _table(row) == table]
+        factors = sorted({row["factor"] for row in table_rows if row["factor"] is not None})
         called = f"{task} as published" if mode == "paper" else task
-        better = " (lower is better)" if own[0]["higher_is_better"] is False else ""
+        better = " (lower is better)" if table_rows[0]["higher_is_better"] is False else ""
         typer.echo(f"{called}: {metric}{better}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
-        if unsteered := [row for row in own if row["factor"] is None]:
+        if unsteered := [row for row in table_rows if row["factor"] is None]:
             typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")
-        for series, found in _grouped(own).items():
-            by_factor = "".join(_cell([row for row in found if row["factor"] == factor]) for factor in factors)
+        for series, series_rows in _grouped(table_rows).items():
+            by_factor = "".join(_cell([row for row in series_rows if row["factor"] == factor]) for factor in factors)
             *named, selection = series
-            chosen = best.get(tuple(name for at, name in enumerate(named) if _SERIES[at] != "metric"))
+            chosen = best.get(tuple(name for index, name in enumerate(named) if _SERIES[index] != "metric"))
             mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
-            if not any(row["neurons"] for row in found):
+            if not any(row["neurons"] for row in series_rows):
                 mark = "   no neurons: nothing was changed"
-            mark += _few(found)
+            mark += _few(series_rows)
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
 
 
 def _few(rows: Sequence[Row]) -> str:
-    """Return what to add to a line whose intervals rest on few items."""
+    """Return a note for a line whose intervals rest on few items, else an empty string."""
     counts = [row["n"] for row in rows if "the interval rests on" in (row["note"] or "")]
     return f"   intervals rest on {min(counts)} items" if counts else ""
 

@@ -206,7 +206,7 @@ def test_an_exception_becomes_a_line(error: Exception, code: int, line: str, mon
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("ampsweep.cli.commands.status.client_of", fail)
+    monkeypatch.setattr("ampsweep.cli.commands.sweeps.client_of", fail)
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == code
     assert result.stderr.splitlines() == [line]
@@ -216,5 +216,5 @@ def test_ctrl_c_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ampsweep.cli.commands.status.client_of", interrupt)
+    monkeypatch.setattr("ampsweep.cli.commands.sweeps.client_of", interrupt)
     assert CliRunner().invoke(app, ["status"]).exit_code == 130
