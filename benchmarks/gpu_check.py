@@ -40,7 +40,7 @@ REQUESTS = 512
 
 async def check_answers(folder: Path, runner: RunnerName | None) -> None:
     """Answer the mixed load on the tiny model in `folder`, compiled, with CUDA graphs; raise where an answer is off."""
-    settings = replace(SETTINGS, runner=runner, compile=True, path=None, kv_cache_bytes=64 * 1024**2)
+    settings = replace(SETTINGS, runner=runner, compile=True, backend=None, kv_cache_bytes=64 * 1024**2)
     reference = TransformersEngine(folder)
     expected = await run_load(reference)
     await reference.close()

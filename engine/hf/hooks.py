@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import UnsupportedModel
 from engine.steering.edits import Edits
-from engine.steering.mlp_sites import find_layers, find_place
+from engine.steering.mlp_sites import find_layers, find_site
 
 
 class Hooks:
@@ -27,14 +27,14 @@ class Hooks:
     def __init__(self, model: nn.Module) -> None:
         """Put the hooks in; raises UnsupportedModel where an MLP is of no known shape (a mixture of experts, say)."""
         name = type(model).__name__
-        found = find_layers(model)
-        places = [find_place(found.get(at), at=at, model=name) for at in range(max(found) + 1)]
-        widths = {_inputs(place.target) for place in places}
+        layers = find_layers(model)
+        sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
+        widths = {_inputs(site.target) for site in sites}
         if len(widths) != 1:
             raise UnsupportedModel(f"{name} cannot be steered: its layers have {sorted(widths)} neurons", param="model")
-        for at, place in enumerate(places):
-            place.replace(_HookedActivation(place.activation, at, self))
-        self.layers = len(places)
+        for index, site in enumerate(sites):
+            site.replace(_HookedActivation(site.activation, index, self))
+        self.layers = len(sites)
         self.width = widths.pop()
         self._on_activation: Callable[[int, Tensor], Tensor] | None = None
 

@@ -60,8 +60,8 @@ def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
     return lists.popitem()[1]
 
 
-def find_place(layer: nn.Module | None, *, at: int, model: str) -> MlpSite:
-    """Return where `layer`, number `at` of the class `model`, calls its activation, or raise UnsupportedModel."""
+def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
+    """Return where `layer`, number `index` of the class `model`, calls its activation, or raise UnsupportedModel."""
     owner = getattr(layer, "mlp", layer)
     for name, target in _NAMES:
         if isinstance(getattr(owner, name, None), nn.Module) and isinstance(getattr(owner, target, None), nn.Module):
@@ -72,4 +72,4 @@ def find_place(layer: nn.Module | None, *, at: int, model: str) -> MlpSite:
         reason = "is a mixture of experts"
     else:
         reason = f"has a {type(owner).__name__}, not an MLP with one activation function"
-    raise UnsupportedModel(f"{model} cannot be steered: layer {at} {reason}", param="model")
+    raise UnsupportedModel(f"{model} cannot be steered: layer {index} {reason}", param="model")

@@ -35,7 +35,7 @@ from engine.vllm.launch import VllmSettings, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
-from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steer_order, steering_key
+from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args, steering_key
 from engine.vllm.requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
 from engine.vllm.worker.recording import recording_rows
 
@@ -62,7 +62,9 @@ class VllmEngine:
         self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._slots = settings.slots
-        self._gate = SlotAdmission(settings.slots, room=table_entries(info.layers, info.width, slots=settings.slots))
+        self._admission = SlotAdmission(
+            settings.slots, max_entries=table_entries(info.layers, info.width, slots=settings.slots)
+        )
         self._neurons = LoadedNeurons(info)
         self._tokens = TokenCounts()
         self._names = 0
@@ -141,7 +143,7 @@ class VllmEngine:
         encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
         ids = await encoded(request.prompt, encode)
         sampling, room = request.sampling, self._info.max_model_len - len(ids)
-        orders = RequestExtras(steer=steer_order(request.steering, len(ids)))
+        extras = RequestExtras(steer=steering_args(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
         async with self._slot(request.steering, request.priority):
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
@@ -150,7 +152,7 @@ class VllmEngine:
             readers = [AnswerReader(sampling, self._texts, index=index, prompt=ids) for index in range(sampling.n)]
             try:
                 for index in range(sampling.n):
-                    params = answer_params(sampling, index=index, room=room, orders=orders)
+                    params = answer_params(sampling, index=index, room=room, extras=extras)
                     unfinished[index] = self._loop.submit(
                         prompt, params, partial(_put, outputs, index), priority=request.priority
                     )
@@ -178,12 +180,12 @@ class VllmEngine:
         boundary = len(tokens.context)
         key = self._name("score")
         score = ScoringArgs(key=key, first=boundary, last=last)
-        orders = RequestExtras(steer=steer_order(request.steering, boundary), score=score)
+        extras = RequestExtras(steer=steering_args(request.steering, boundary), score=score)
         prompt = token_prompt(tuple(fed), cache_salt(request.steering, boundary))
         async with self._slot(request.steering, request.priority):
-            kept = WorkerResult(what="score", key=key)
-            await self._run(prompt, one_pass_params(orders), request.priority, kept)
-        logprobs = next((part for part in kept.parts if not np.isnan(part).any()), None)
+            result = WorkerResult(kind="score", key=key)
+            await self._run(prompt, one_pass_params(extras), request.priority, result)
+        logprobs = next((part for part in result.parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
         return Score(
@@ -236,8 +238,8 @@ class VllmEngine:
             batch_size=scheduled.batch_size,
             kv_use=scheduled.kv_use,
             slots=self._slots,
-            slots_used=self._gate.in_use,
-            slots_waiting=self._gate.waiting,
+            slots_used=self._admission.in_use,
+            slots_waiting=self._admission.waiting,
         )
 
     async def ended(self) -> str:
@@ -252,16 +254,18 @@ class VllmEngine:
         self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens, room: asyncio.Semaphore
     ) -> None:
         key = self._name("record")
-        kept = WorkerResult(what="recording", key=key)
-        orders = RequestExtras(record=RecordingArgs(key=key, skip=tokens.special, sums=admission.mean_wanted))
+        result = WorkerResult(kind="recording", key=key)
+        extras = RequestExtras(record=RecordingArgs(key=key, skip=tokens.special, sums=admission.mean_wanted))
         try:
-            await self._run(token_prompt(tokens.ids, None), one_pass_params(orders), Priority.BATCH, kept)
-            await recording.add(admission, kept.parts)
+            await self._run(token_prompt(tokens.ids, None), one_pass_params(extras), Priority.BATCH, result)
+            await recording.add(admission, result.parts)
         finally:
             room.release()  # once the parts are added up: those that wait for it are in memory
 
-    async def _run(self, prompt: Any, params: SamplingParams, priority: Priority, kept: WorkerResult) -> RequestOutput:
-        """Send one request, return its last output once `kept` has its parts; cancelling aborts it."""
+    async def _run(
+        self, prompt: Any, params: SamplingParams, priority: Priority, result: WorkerResult
+    ) -> RequestOutput:
+        """Send one request, return its last output once `result` has its parts; cancelling aborts it."""
         answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
 
         def sink(output: RequestOutput | AmpsweepError) -> None:
@@ -274,7 +278,7 @@ class VllmEngine:
                 self._count(output)
                 answer.set_result(output)
 
-        request_id = self._loop.submit(prompt, params, sink, priority=priority, kept=kept)
+        request_id = self._loop.submit(prompt, params, sink, priority=priority, result=result)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -292,7 +296,7 @@ class VllmEngine:
     def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
         """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
         if steering is None:
-            return self._gate.hold(None)
+            return self._admission.hold(None)
         if steering.mode == "paper" and steering.intervention.statistic is not None:
             message = "mode paper takes a statistic of a whole pass, which other requests share here"
             raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
@@ -301,11 +305,11 @@ class VllmEngine:
         if key not in entries:
             edits = self._neurons.resolve(steering)
             if edits.statistic is not None and not self._takes_statistics:
-                message = "of a layer that several GPUs share no statistic is taken; use one GPU, or the path `host`"
+                message = "statistics are not supported with tensor parallelism; use one GPU or backend 'cpu'"
                 raise InvalidRequest(message, param="intervention.statistic")
             entries = self._entries.setdefault(steering.neurons, {})
             entries[key] = len(edits.indices)
-        return self._gate.hold(key, size=entries[key], priority=priority)
+        return self._admission.hold(key, size=entries[key], priority=priority)
 
 
 def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
@@ -314,10 +318,10 @@ def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
 
 
 def _takes_statistics(engine: LLMEngine) -> bool:
-    """Say whether the workers can take a statistic: those of the device path see only their own neurons."""
+    """Say whether the workers can take a statistic: the CUDA backend sees only its own worker's neurons."""
     config = engine.vllm_config
-    path = config.additional_config["ampsweep"]["path"]
-    return bool(path == "host" or config.parallel_config.tensor_parallel_size == 1)
+    backend = config.additional_config["ampsweep"]["backend"]
+    return bool(backend == "cpu" or config.parallel_config.tensor_parallel_size == 1)
 
 
 def _vllm_version() -> str:

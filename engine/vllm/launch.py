@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ampsweep.folders.weights import weight_files
-from engine.vllm.options import PathName, SteeringOptions
+from engine.vllm.options import BackendName, SteeringOptions
 from engine.vllm.versions import check_version
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class VllmSettings:
     """How an engine is run. `slots` bounds the distinct interventions in flight.
 
     None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
-    memory (on a CPU 1 GiB), for `path` and `runner` what suits the device. `block_size` are the tokens of a block of
+    memory (on a CPU 1 GiB), for `backend` and `runner` what suits the device. `block_size` are the tokens of a block of
     the prefix cache, the least that requests can share; None is vLLM's own, but on a CPU the smallest that it takes, 32
     instead of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
     """
@@ -61,7 +61,7 @@ class VllmSettings:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     compile: bool = True
-    path: PathName | None = None
+    backend: BackendName | None = None
     runner: RunnerName | None = None
     prefix_caching: bool = True
 
@@ -86,13 +86,12 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
-    from engine.vllm.likely_tokens import leave_likely_tokens_unwritten
-    from engine.vllm.prefix_reads import limit_prefix_reads
+    from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
 
     check_version(vllm.__version__)
     on_cpu = current_platform.is_cpu()
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
-    path = settings.path or ("host" if on_cpu else "device")
+    backend = settings.backend or ("cpu" if on_cpu else "cuda")
     arguments: dict[str, Any] = {
         # One format for all engines, whatever others the folder has.
         "config_format": "hf",
@@ -110,14 +109,14 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "scheduling_policy": "priority",
         "enable_prefix_caching": settings.prefix_caching,
         "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
-        # On the host path a captured CUDA graph would replay one batch's interventions.
-        "enforce_eager": not settings.compile or (path == "host" and not on_cpu),
+        # With the CPU backend a captured CUDA graph would replay the interventions of the batch it was captured with.
+        "enforce_eager": not settings.compile or (backend == "cpu" and not on_cpu),
         "async_scheduling": False,  # a slot must not pass on while a step under way still reads it
-        "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, path=path))},
+        "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, backend=backend))},
         "disable_log_stats": True,
         "seed": 0,
     }
-    leave_likely_tokens_unwritten()
+    skip_logprob_texts()
     with _hidden_from_vllm(), _without_other_weights(folder) as shown:
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     try:

@@ -1,8 +1,8 @@
-"""The thread that owns an LLMEngine: it alone touches it, between steps it does what others asked for.
+"""The thread that owns an LLMEngine. No other thread touches the engine.
 
-Everything goes through one queue in order: an abort that was sent before a request is done before it. When a step
-fails, or a worker's process ends, the engine is dead: all that is in flight, and all that comes later, gets
-EngineFailed.
+Other threads send commands through one queue, and the thread runs them in order between two steps: an abort that was
+sent before a request is run before it. If a step fails or a worker process ends, the engine is dead: every request in
+flight and every later one gets EngineFailed.
 """
 
 from __future__ import annotations
@@ -18,70 +18,106 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
-from engine.vllm.scheduler_stats import SchedulerStats, read_scheduler
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
 
 T = TypeVar("T")
-What = Literal["score", "recording"]
+ResultKind = Literal["score", "recording"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
-
+"""Receives a request's outputs, or one error, in the caller's event loop."""
 
 BATCH_WINDOW = 0.002
-"""Seconds without a further command after which an idle engine takes its first step."""
+"""Seconds that an idle engine waits for a further command before its first step."""
 MAX_BATCH_WINDOW = 0.02
-"""Seconds after its first command by which an idle engine steps, however fast others come."""
+"""Seconds after its first command by which an idle engine steps at the latest, even if more commands arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerStats:
+    """What vLLM's scheduler holds: requests running and waiting, and the limits it works within.
+
+    Attributes:
+        running: Requests in the batch.
+        waiting: Requests in the scheduler's queue.
+        kv_use: Share of the KV cache's blocks in use, from 0 to 1.
+        batch_size: Requests that may run at once.
+    """
+
+    running: int
+    waiting: int
+    kv_use: float
+    batch_size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WorkerResult:
-    """Something that the workers keep of a request under `key`, to be taken from them when the request has finished.
+    """What the workers compute for a request besides its output, to be collected when the request has finished.
 
-    `parts` are then what each worker had, before the request's sink hears of its end.
+    Attributes:
+        kind: Whether the request scores a continuation or records activations.
+        key: Name under which the workers hold it.
+        parts: One result a worker. Filled before the request's sink gets the last output.
     """
 
-    what: What
+    kind: ResultKind
     key: str
     parts: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Command:
-    """Something to do on the engine, and whom to tell if it is never done."""
+    """A call to make on the engine's thread; `refuse` is called instead if the engine is dead."""
 
     run: Callable[[LLMEngine], None]
     refuse: Callable[[AmpsweepError], None]
 
 
 class EngineLoop:
-    """Runs an engine in a thread of its own; each request's outputs go to its sink, in the caller's event loop."""
+    """Runs an engine in a thread of its own and passes each request's outputs to its sink, in the caller's event loop.
+
+    Attributes:
+        steps: Steps taken.
+        step_requests: Requests that took part in a step, summed over all steps.
+        scheduled: What the scheduler held after the last step.
+    """
 
     def __init__(
-        self, make: Callable[[], LLMEngine], event_loop: asyncio.AbstractEventLoop, *, lull: float = BATCH_WINDOW
+        self,
+        make_engine: Callable[[], LLMEngine],
+        event_loop: asyncio.AbstractEventLoop,
+        *,
+        batch_window: float = BATCH_WINDOW,
     ) -> None:
-        """`make` makes the engine, in the thread; `lull` is how long an idle engine waits for what comes together."""
-        self._lull = lull
-        self._make = make
+        """Prepare the thread; `start` starts it.
+
+        Args:
+            make_engine: Makes the engine; called in the thread.
+            event_loop: Where sinks are called.
+            batch_window: Seconds that an idle engine waits for further requests, so that requests sent together share
+                their first step.
+        """
+        self._batch_window = batch_window
+        self._make_engine = make_engine
         self._event_loop = event_loop
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
-        self._kept: dict[str, WorkerResult] = {}
+        self._results: dict[str, WorkerResult] = {}
         self._failure: AmpsweepError | None = None
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
         self._started: Future[None] = Future()
-        self._names = 0
+        self._submitted = 0
         self.steps = 0
-        self.step_requests = 0  # that took part in a step, added up over the steps
+        self.step_requests = 0
         self.scheduled = SchedulerStats(running=0, waiting=0, kv_use=0.0, batch_size=0)
 
     async def start(self) -> None:
-        """Make the engine; returns when it is ready, raises what making it raised.
+        """Make the engine and return when it is ready; an error while making it is raised here.
 
-        When cancelled, it returns at once; the thread ends, with the engine, as soon as the engine is made.
+        If cancelled, `start` returns at once, and the thread shuts the engine down as soon as it is made.
         """
-        self._started.set_running_or_notify_cancel()  # so that a cancelled `start` leaves the future to the thread
+        self._started.set_running_or_notify_cancel()  # cancelling `start` must not cancel the thread's future
         self._thread.start()
         try:
             await asyncio.wrap_future(self._started)
@@ -90,22 +126,27 @@ class EngineLoop:
             raise
 
     def submit(
-        self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, kept: WorkerResult | None = None
+        self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, result: WorkerResult | None = None
     ) -> str:
-        """Add a request, return its id; the smaller its priority, the sooner it runs.
+        """Add a request and return its id.
 
-        `sink` gets its outputs, or one error, in the event loop. What the workers keep of it is taken from them once,
-        or dropped where the request is aborted.
+        Args:
+            prompt: vLLM's dictionary of token ids.
+            params: vLLM's sampling parameters.
+            sink: Gets the outputs or one error, in the event loop.
+            priority: The smaller, the sooner the request runs.
+            result: What the workers compute besides the output. Collected once when the request finishes; dropped if
+                the request is aborted.
         """
-        self._names += 1
-        request_id = str(self._names)
+        self._submitted += 1
+        request_id = str(self._submitted)
 
         def add(engine: LLMEngine) -> None:
             self._sinks[request_id] = sink
             try:
                 engine.add_request(request_id, prompt, params, priority=priority)
-                if kept is not None:
-                    self._kept[request_id] = kept
+                if result is not None:
+                    self._results[request_id] = result
             except (ValueError, TypeError) as error:
                 self._deliver([(self._sinks.pop(request_id), InvalidRequest(str(error)))])
 
@@ -113,13 +154,13 @@ class EngineLoop:
         return request_id
 
     def abort(self, request_id: str) -> None:
-        """Drop a request, wherever it is; its sink hears nothing more."""
+        """Drop a request, waiting or running. Its sink is not called again."""
 
         def drop(engine: LLMEngine) -> None:
             if self._sinks.pop(request_id, None) is not None:
                 engine.abort_request([request_id])
-                if (kept := self._kept.pop(request_id, None)) is not None:
-                    engine.collective_rpc(f"steering_drop_{kept.what}", args=(kept.key,))
+                if (result := self._results.pop(request_id, None)) is not None:
+                    engine.collective_rpc(f"steering_drop_{result.kind}", args=(result.key,))
 
         self._send(drop, lambda _: None)
 
@@ -128,11 +169,11 @@ class EngineLoop:
         done: Future[T] = Future()
 
         def run(engine: LLMEngine) -> None:
-            if not done.set_running_or_notify_cancel():  # nobody waits any more
+            if not done.set_running_or_notify_cancel():  # the caller was cancelled
                 return
             try:
                 done.set_result(function(engine))
-            except Exception as error:  # noqa: BLE001  # the caller's, not the loop's
+            except Exception as error:  # noqa: BLE001  # raised to the caller, not in the loop
                 done.set_exception(error)
 
         def refuse(error: AmpsweepError) -> None:
@@ -143,7 +184,7 @@ class EngineLoop:
         return await asyncio.wrap_future(done)
 
     def post(self, function: Callable[[LLMEngine], object]) -> None:
-        """Run a function on the engine before any request that is sent later; nobody waits for it."""
+        """Run a function on the engine before any request that is sent later, without waiting for it."""
 
         def run(engine: LLMEngine) -> None:
             function(engine)
@@ -151,25 +192,25 @@ class EngineLoop:
         self._send(run, lambda _: None)
 
     async def ended(self) -> str:
-        """Wait until the engine has died or was stopped, and return why."""
-        await self._over.wait()
+        """Wait until the engine has died or was stopped, and return the reason."""
+        await self._ended.wait()
         assert self._failure is not None
         return self._failure.message
 
     async def stop(self) -> None:
-        """End the thread after the step under way; what is in flight gets EngineFailed."""
+        """End the thread after the current step. Requests in flight get EngineFailed."""
         self._commands.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _send(self, command: Callable[[LLMEngine], None], refuse: Callable[[AmpsweepError], None]) -> None:
         self._commands.put(_Command(run=command, refuse=refuse))
-        if self._failure is not None:  # nobody reads the queue any more
+        if self._failure is not None:  # the thread no longer reads the queue
             self._refuse_waiting(self._failure)
 
     def _run(self) -> None:
         try:
             engine = self._open()
-        except BaseException as error:  # noqa: BLE001  # handed to the caller
+        except BaseException as error:  # noqa: BLE001  # raised by `start`
             self._fail(EngineFailed(f"the engine did not start: {type(error).__name__}: {error}"))
             self._started.set_exception(error)
             return
@@ -178,29 +219,29 @@ class EngineLoop:
             while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
                 if engine.has_unfinished_requests():
                     self._step(engine)
-                self.scheduled = read_scheduler(engine)
+                self.scheduled = _read_scheduler(engine)
             self._fail(EngineFailed("the engine was stopped"))
-        except BaseException as error:  # noqa: BLE001  # whatever it is, SystemExit too, the engine is gone
+        except BaseException as error:  # noqa: BLE001  # after any exception, SystemExit included, the engine is unusable
             self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
         finally:
             engine.engine_core.shutdown()
 
     def _open(self) -> LLMEngine:
-        """Make the engine and prepare to run it; shut it down if the preparation fails."""
-        engine = self._make()
+        """Make the engine and prepare to run it; shut it down if that fails."""
+        engine = self._make_engine()
         try:
             engine.model_executor.register_failure_callback(self._worker_died)
-            self.scheduled = read_scheduler(engine)
+            self.scheduled = _read_scheduler(engine)
         except BaseException:
             engine.engine_core.shutdown()
             raise
         return engine
 
     def _do_commands(self, engine: LLMEngine, *, wait: bool) -> bool:
-        """Do what is in the queue, waiting for a first command if `wait`; False when it is time to stop.
+        """Run the queued commands; with `wait`, wait for the first one. Return False when the thread must stop.
 
-        After a wait more is waited for, as long as it comes without a lull: requests that are sent together begin
-        together, and the first of them alone does not cost a step.
+        After such a wait, go on while further commands arrive within the batch window. Requests that are sent together
+        then share their first step, and the first of them does not cost a step of its own.
         """
         timeout, latest = (None if wait else 0.0), math.inf
         while True:
@@ -212,62 +253,75 @@ class EngineLoop:
                 return False
             command.run(engine)
             now = time.monotonic()
-            latest = min(latest, now + max(MAX_BATCH_WINDOW, self._lull))
-            timeout = self._lull if wait and now < latest and engine.has_unfinished_requests() else 0.0
+            latest = min(latest, now + max(MAX_BATCH_WINDOW, self._batch_window))
+            timeout = self._batch_window if wait and now < latest and engine.has_unfinished_requests() else 0.0
 
     def _step(self, engine: LLMEngine) -> None:
         delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []
         outputs = engine.step()
         self.steps += 1
-        self.step_requests += read_scheduler(engine).running + sum(output.finished for output in outputs)
-        self._take_kept(engine, [output.request_id for output in outputs if output.finished])
+        self.step_requests += _read_scheduler(engine).running + sum(output.finished for output in outputs)
+        self._collect_results(engine, [output.request_id for output in outputs if output.finished])
         for output in outputs:
             sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)
             if sink is not None:
                 delivered.append((sink, output))
         self._deliver(delivered)
 
-    def _take_kept(self, engine: LLMEngine, finished: Sequence[str]) -> None:
-        """Take from the workers what they kept of finished requests, all of a kind in one call."""
-        ended = [kept for request_id in finished if (kept := self._kept.pop(request_id, None)) is not None]
-        for what in sorted({kept.what for kept in ended}):
-            own = [kept for kept in ended if kept.what == what]
-            workers = engine.collective_rpc(f"steering_take_{what}s", args=([kept.key for kept in own],))
-            for kept, *parts in zip(own, *workers, strict=True):
-                kept.parts.extend(parts)
+    def _collect_results(self, engine: LLMEngine, finished: Sequence[str]) -> None:
+        """Collect the workers' results for finished requests, with one call for all results of a kind."""
+        ended = [result for request_id in finished if (result := self._results.pop(request_id, None)) is not None]
+        for kind in sorted({result.kind for result in ended}):
+            results = [result for result in ended if result.kind == kind]
+            workers = engine.collective_rpc(f"steering_take_{kind}s", args=([result.key for result in results],))
+            for result, *parts in zip(results, *workers, strict=True):
+                result.parts.extend(parts)
 
     def _deliver(self, delivered: list[tuple[Sink, RequestOutput | AmpsweepError]]) -> None:
-        def hand_over() -> None:
+        def call_sinks() -> None:
             for sink, output in delivered:
                 sink(output)
 
         if delivered and not self._event_loop.is_closed():
-            self._event_loop.call_soon_threadsafe(hand_over)
+            self._event_loop.call_soon_threadsafe(call_sinks)
 
     def _worker_died(self) -> None:
-        """Fail what is in flight at once, from another thread: the engine's own may wait for the worker still."""
+        """Fail all requests at once. Called in another thread: the engine's own may still be waiting for the worker."""
         self._fail(EngineFailed("the engine died: one of its workers' processes ended"))
         self._commands.put(None)
 
     def _fail(self, failure: EngineFailed) -> None:
-        """Tell everybody; the first failure is the one that is told, also to those who came in between two."""
+        """Send a failure to every sink and waiting command. The first failure stands, for later requests too."""
         self._failure = self._failure or failure
         sinks, self._sinks = self._sinks, {}
         self._deliver([(sink, self._failure) for sink in sinks.values()])
         self._refuse_waiting(self._failure)
         if not self._event_loop.is_closed():
-            self._event_loop.call_soon_threadsafe(self._over.set)
+            self._event_loop.call_soon_threadsafe(self._ended.set)
 
     def _refuse_waiting(self, failure: AmpsweepError) -> None:
-        told_to_stop = False
+        stop_seen = False
         while True:
             try:
                 command = self._commands.get(block=False)
             except queue.Empty:
                 break
             if command is None:
-                told_to_stop = True
+                stop_seen = True
             else:
                 command.refuse(failure)
-        if told_to_stop:  # the thread may not have heard it yet
+        if stop_seen:  # the thread may not have read it yet
             self._commands.put(None)
+
+
+def _read_scheduler(engine: LLMEngine) -> SchedulerStats:
+    """Read the scheduler's own lists. vLLM's statistics are turned off, because they cost time in each step."""
+    core: Any = engine.engine_core
+    scheduler = core.engine_core.scheduler
+    running, waiting = scheduler.get_request_counts()
+    return SchedulerStats(
+        running=running,
+        waiting=waiting,
+        kv_use=float(scheduler.kv_cache_manager.usage),
+        batch_size=int(scheduler.max_num_running_reqs),
+    )

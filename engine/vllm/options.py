@@ -1,6 +1,7 @@
-"""What the engine tells its workers at the start, in vLLM's `additional_config`: plain values.
+"""The options that the engine passes to its workers in vLLM's `additional_config`: plain values.
 
-It is also part of vLLM's compile-cache key: a graph that was compiled otherwise, or without the patch, is not found.
+vLLM hashes them into the key of its compile cache, so a graph compiled with other options, or without the patch, is
+not reused.
 """
 
 from __future__ import annotations
@@ -8,26 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PathName = Literal["host", "device"]
-"""See `engine.vllm.backends.base`."""
+BackendName = Literal["cpu", "cuda"]
+"""The steering backends, see `engine.vllm.backends.base`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringOptions:
-    """How many interventions a worker has room for, and where it does its arithmetic.
+    """How many interventions a worker has slots for, and which backend does its arithmetic.
 
-    `patch` changes with the operators that are put into a model, so that the compile cache knows them apart.
+    `patch` must change whenever the operators that are put into a model change, so that the compile cache tells old and
+    new graphs apart.
     """
 
     slots: int
-    path: PathName
+    backend: BackendName
     patch: int = 2
 
 
 def table_entries(layers: int, width: int, *, slots: int) -> int:
-    """Return how many entries the interventions in flight may have together, each up to layers * width.
+    """Return how many entries the interventions in flight may have together; one has at most layers * width.
 
-    A sixteenth of all neurons for each slot, and at least all of them once. A table on a device has room for as many,
-    of 12 bytes each (16 with statistics); so has that of one rank of several, since all of them may be its own.
+    The capacity is a sixteenth of all neurons for each slot, and at least all neurons once. A table on a GPU has room
+    for that many entries, of 12 bytes each (16 with statistics). With tensor parallelism each rank's table has the same
+    capacity, because all entries may fall on one rank.
+
+    Args:
+        layers: Layers of the model.
+        width: Neurons of a layer.
+        slots: Distinct interventions that may be in flight.
     """
     return layers * width * max(1, slots // 16)

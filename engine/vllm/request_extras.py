@@ -59,7 +59,7 @@ class RequestExtras:
     score: ScoringArgs | None = None
 
     def extra_args(self) -> dict[str, Any]:
-        """Return the `extra_args` that carry the orders."""
+        """Return the `extra_args` that carry the extras."""
         raw = {name: vars(order) for name, order in vars(self).items() if order is not None}
         return {_KEY: raw} if raw else {}
 
@@ -80,7 +80,7 @@ def steering_key(steering: Steering) -> str:
     return f"{steering.neurons}/{steering.intervention.hash}"
 
 
-def steer_order(steering: Steering | None, prompt_tokens: int) -> SteeringArgs | None:
+def steering_args(steering: Steering | None, prompt_tokens: int) -> SteeringArgs | None:
     """Return the order for a request's steering, if it has one."""
     if steering is None:
         return None

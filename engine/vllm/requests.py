@@ -32,7 +32,7 @@ def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
     return prompt
 
 
-def answer_params(sampling: Sampling, *, index: int, room: int, orders: RequestExtras) -> SamplingParams:
+def answer_params(sampling: Sampling, *, index: int, room: int, extras: RequestExtras) -> SamplingParams:
     """Return the sampling of the answer number `index`, of at most `room` tokens, which comes in pieces."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -51,12 +51,12 @@ def answer_params(sampling: Sampling, *, index: int, room: int, orders: RequestE
         ignore_eos=sampling.ignore_eos,
         logprobs=sampling.top_logprobs,
         output_kind=RequestOutputKind.DELTA,
-        extra_args=orders.extra_args(),
-        skip_clone=True,  # nobody else has them, and a deep copy of the orders costs more than all else of a request
+        extra_args=extras.extra_args(),
+        skip_clone=True,  # nobody else has them, and a deep copy of the extras costs more than all else of a request
     )
 
 
-def one_pass_params(orders: RequestExtras) -> SamplingParams:
+def one_pass_params(extras: RequestExtras) -> SamplingParams:
     """Return the sampling of a request that is only computed; what is recorded must be, all of it."""
     from vllm import SamplingParams
 
@@ -64,8 +64,8 @@ def one_pass_params(orders: RequestExtras) -> SamplingParams:
         max_tokens=1,
         temperature=0.0,
         detokenize=False,
-        skip_reading_prefix_cache=orders.record is not None,
-        extra_args=orders.extra_args(),
+        skip_reading_prefix_cache=extras.record is not None,
+        extra_args=extras.extra_args(),
         skip_clone=True,
     )
 

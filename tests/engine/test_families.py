@@ -17,7 +17,7 @@ from tests.models import Family
 
 pytestmark = pytest.mark.engine
 
-SMALL = replace(SETTINGS, path="host", kv_cache_bytes=8 * 1024**2)
+SMALL = replace(SETTINGS, backend="cpu", kv_cache_bytes=8 * 1024**2)
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from tests.models import Family
 
 pytestmark = pytest.mark.engine
 
-HOST = replace(SETTINGS, path="host", slots=8, max_num_batched_tokens=256, kv_cache_bytes=64 * 1024**2)
+CPU = replace(SETTINGS, backend="cpu", slots=8, max_num_batched_tokens=256, kv_cache_bytes=64 * 1024**2)
 RMS_FACTOR, LARGEST_FACTOR = 1.5, 4.0
 TEXTS = (
     "the thing in the end is that nothing stands and everything on the other hand is there again",
@@ -82,7 +82,7 @@ def test_the_engines_differ_by_rounding_alone(
         return (
             await scored(TransformersEngine(folder)),
             await scored(TransformersEngine(folder, dtype=dtype)),
-            await scored(await VllmEngine.open(folder, dtype=dtype, settings=HOST)),
+            await scored(await VllmEngine.open(folder, dtype=dtype, settings=CPU)),
         )
 
     exact, reference, ours = asyncio.run(check())

@@ -18,7 +18,7 @@ from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
 from engine.vllm.worker.recording import Recording
-from engine.vllm.worker.table import HostTable, TableRows
+from engine.vllm.worker.table import CpuTable, TableRows
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
 """Puts the ranks' parts [T, F] of a layer side by side: [T, all of its neurons], in any order.
@@ -50,7 +50,7 @@ class _Recorded:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _HostStep:
+class _CpuStep:
     """One forward pass, a `LayerStep`."""
 
     forms: Sequence[MlpForm]
@@ -108,7 +108,7 @@ class CpuBackend:
         """`forms` are the worker's layers', each of `width` neurons on all ranks together."""
         self._forms = forms
         self._gather = gather
-        self._table = HostTable(layers=len(forms), width=width, capacity=slots)
+        self._table = CpuTable(layers=len(forms), width=width, capacity=slots)
         self._new_recording = new_recording
 
     @cached_property
@@ -139,7 +139,7 @@ class CpuBackend:
             set_step(None)
             return
         set_step(
-            _HostStep(
+            _CpuStep(
                 forms=self._forms,
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),

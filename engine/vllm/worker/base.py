@@ -52,20 +52,20 @@ class SteeringWorkerMixin:
             ranks=get_tensor_model_parallel_world_size(),
         )
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
-        path = self._path(found, options, layers=total, width=width)
-        found.replace(path.activation)
-        self._steering = WorkerSteering(found.shard, path, Scoring(model.compute_logits), slots=options.slots)
+        backend = self._make_backend(found, options, layers=total, width=width)
+        found.replace(backend.activation)
+        self._steering = WorkerSteering(found.shard, backend, Scoring(model.compute_logits), slots=options.slots)
         if self.vllm_config.use_v2_model_runner:
             from engine.vllm.worker.runner_v2 import attach
         else:
             from engine.vllm.worker.runner_v1 import attach
         attach(self.model_runner, self._steering)
 
-    def _path(self, found: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int) -> SteeringBackend:
-        """Make the path that the options name, for a model of `layers` layers of `width` neurons."""
+    def _make_backend(self, found: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int) -> SteeringBackend:
+        """Make the backend that the options name, for a model of `layers` layers of `width` neurons."""
         shard = found.shard
         new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
-        if options.path == "host":
+        if options.backend == "cpu":
             return CpuBackend(
                 found.forms,
                 width=width,
@@ -75,7 +75,7 @@ class SteeringWorkerMixin:
             )
         from engine.vllm.backends.cuda import CudaBackend
 
-        path = CudaBackend(
+        backend = CudaBackend(
             found.forms,
             width=shard.width,
             slots=options.slots,
@@ -85,8 +85,8 @@ class SteeringWorkerMixin:
             statistics=shard.width == width,
             device=self.device,
         )
-        path.warm_up(self.vllm_config.model_config.dtype)
-        return path
+        backend.warm_up(self.vllm_config.model_config.dtype)
+        return backend
 
     def steering_add_neurons(self, neurons: NeuronSet) -> None:
         """Keep a neuron set for the requests that name it."""

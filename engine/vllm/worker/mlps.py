@@ -15,7 +15,7 @@ from vllm.model_executor.layers import activation as vllm
 
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
-from engine.steering.mlp_sites import MlpSite, find_layers, find_place
+from engine.steering.mlp_sites import MlpSite, find_layers, find_site
 from engine.vllm.worker.table import Shard
 
 _FUNCTIONS: dict[type[nn.Module], ActivationName] = {
@@ -43,14 +43,14 @@ class Mlps:
     """The MLPs of a worker's layers, in order, with what each computes, and the worker's part of the model."""
 
     shard: Shard
-    places: tuple[MlpSite, ...]
+    sites: tuple[MlpSite, ...]
     activations: tuple[nn.Module, ...]
     forms: tuple[MlpForm, ...]
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
         """Put `make(position, activation)` in place of the activation of each of the layers, counted from 0."""
-        for position, (place, activation) in enumerate(zip(self.places, self.activations, strict=True)):
-            place.replace(make(position, activation))
+        for position, (site, activation) in enumerate(zip(self.sites, self.activations, strict=True)):
+            site.replace(make(position, activation))
 
 
 def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) -> Mlps:
@@ -61,15 +61,15 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     be steered, with the worker's share of the neurons.
     """
     name = type(model).__name__
-    found = find_layers(model)
-    places = tuple(find_place(found.get(layer), at=layer, model=name) for layer in layers)
-    activations = tuple(_OVERRIDES.get(name, place.activation) for place in places)
+    layers_by_index = find_layers(model)
+    sites = tuple(find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers)
+    activations = tuple(_OVERRIDES.get(name, site.activation) for site in sites)
     forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
     if width % ranks:
         raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
     own = width // ranks
-    for place, layer in zip(places, layers, strict=True):
-        held = _inputs(place.target)
+    for site, layer in zip(sites, layers, strict=True):
+        held = _inputs(site.target)
         if held != own:
             raise UnsupportedModel(
                 f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not {own} "
@@ -77,7 +77,7 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
                 param="model",
             )
     shard = Shard(layers=tuple(layers), first=rank * own, width=own)
-    return Mlps(shard=shard, places=places, activations=activations, forms=forms)
+    return Mlps(shard=shard, sites=sites, activations=activations, forms=forms)
 
 
 def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:

@@ -94,10 +94,10 @@ class _Batch:
 class WorkerSteering:
     """The state of steering and recording on one worker, which holds `shard` of the model."""
 
-    def __init__(self, shard: Shard, path: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
+    def __init__(self, shard: Shard, backend: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
         self._shard = shard
-        self._path = path
-        self._slots = Slots(path, capacity=slots)
+        self._backend = backend
+        self._slots = Slots(backend, capacity=slots)
         self._scoring = scoring
         self._neuron_sets: dict[str, NeuronSet] = {}
         self._requests: dict[str, _Request] = {}
@@ -119,11 +119,11 @@ class WorkerSteering:
 
     def start(self, request_id: str, extra_args: Mapping[str, Any] | None, tokens: Sequence[int]) -> None:
         """Take note of a new request with its prompt's token ids; one that is known starts over."""
-        orders = RequestExtras.read(extra_args)
-        if orders == RequestExtras() or request_id in self._requests:
+        extras = RequestExtras.read(extra_args)
+        if extras == RequestExtras() or request_id in self._requests:
             return
         request = _PLAIN
-        if (steer := orders.steer) is not None:
+        if (steer := extras.steer) is not None:
             request = replace(
                 request,
                 slot=self._slots.acquire(steer.key, lambda: self._row(steer)),
@@ -131,10 +131,10 @@ class WorkerSteering:
                 scope=steer.scope,
                 prompt_tokens=steer.prompt_tokens,
             )
-        if (record := orders.record) is not None:
-            row = self._path.recording.open(record.key, sums=record.sums)
+        if (record := extras.record) is not None:
+            row = self._backend.recording.open(record.key, sums=record.sums)
             request = replace(request, record=_Record(row=row, skip=record.skip, sums=record.sums))
-        if (score := orders.score) is not None:
+        if (score := extras.score) is not None:
             self._scoring.open(score.key, tokens, score.first, score.last)
             request = replace(request, score_key=score.key)
         self._requests[request_id] = request
@@ -160,7 +160,7 @@ class WorkerSteering:
         batch = self._batch
         counts, done = np.asarray(tokens), np.asarray(computed)
         first_rows = np.cumsum(counts) - counts
-        self._path.begin_step(
+        self._backend.begin_step(
             StepLayout(
                 slots=batch.token_slots(first_rows, counts, done),
                 recorded=self._recorded(batch.recorded, first_rows, counts, done),
@@ -170,7 +170,7 @@ class WorkerSteering:
 
     def begin_dummy_step(self) -> None:
         """Lay out a forward pass of tokens that are nobody's."""
-        self._path.begin_step(NOTHING)
+        self._backend.begin_step(NOTHING)
         self._scored = []
 
     def end_step(self, hidden: torch.Tensor) -> None:
@@ -188,11 +188,11 @@ class WorkerSteering:
 
     def take_recording(self, key: str) -> RecordedPart:
         """Return what a recorded sentence left, see `Recording.take`."""
-        return self._path.recording.take(key)
+        return self._backend.recording.take(key)
 
     def drop_recording(self, key: str) -> None:
         """Forget a recorded sentence that nobody takes, see `Recording.drop`."""
-        self._path.recording.drop(key)
+        self._backend.recording.drop(key)
 
     def _row(self, steer: SteeringArgs) -> SlotEntries:
         edits = resolve(Intervention.from_dict(steer.intervention), self._neuron_sets[steer.neurons])
@@ -208,7 +208,7 @@ class WorkerSteering:
         found = []
         for at, record in recorded:
             if done[at] == 0:
-                self._path.recording.clear(record.row)
+                self._backend.recording.clear(record.row)
             skipped = max(record.skip - int(done[at]), 0)
             first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
             if first < end:

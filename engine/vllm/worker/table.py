@@ -60,7 +60,7 @@ class TableRows:
     weights: NDArray[np.float32]
 
 
-class HostTable:
+class CpuTable:
     """The rows of slots 1 to `capacity`, over `layers` layers, in the machine's memory; any number of entries fits.
 
     `width` are the neurons of a whole layer, of which statistics are taken. Entries are appended, and moved together

@@ -25,7 +25,7 @@ SETTINGS = VllmSettings(
     block_size=32,
     kv_cache_bytes=400_000,  # eight blocks of the tiny Qwen: two sequences of full length
     compile=False,
-    path="device",
+    backend="cuda",
 )
 PROMPT = "in the beginning there was the sea and the wind"
 NEW_TOKENS = 48

@@ -58,24 +58,24 @@ class StubLoop:
         sink: Callable[[Any], None],
         *,
         priority: int = 0,
-        kept: WorkerResult | None = None,
+        result: WorkerResult | None = None,
     ) -> str:
         self.flying += 1
         self.most = max(self.most, self.flying)
-        asyncio.get_running_loop().call_soon(self._answer, prompt, params, sink, kept)
+        asyncio.get_running_loop().call_soon(self._answer, prompt, params, sink, result)
         return "request"
 
     def _answer(
-        self, prompt: Any, params: RequestExtras, sink: Callable[[Any], None], kept: WorkerResult | None
+        self, prompt: Any, params: RequestExtras, sink: Callable[[Any], None], result: WorkerResult | None
     ) -> None:
         self.flying -= 1
-        if kept is not None:
+        if result is not None:
             assert params.record is not None
             shape = (self.info.layers, self.info.width)
             counts = np.full(shape, len(prompt["prompt_token_ids"]), dtype=np.int32)
             sums = counts.astype(np.float32) if params.record.sums else None
             shard = Shard(layers=tuple(range(self.info.layers)), first=0, width=self.info.width)
-            kept.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums))
+            result.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums))
         sink(SimpleNamespace(finished=True, num_cached_tokens=0))
 
     def abort(self, request_id: str) -> None: ...
@@ -83,7 +83,7 @@ class StubLoop:
 
 def stub_engine(monkeypatch: pytest.MonkeyPatch, info: EngineInfo = FAKE_INFO) -> tuple[VllmEngine, Any, Any]:
     """Return the engine, its loop and its tokenizer."""
-    monkeypatch.setattr("engine.vllm.engine.one_pass_params", lambda orders: orders)
+    monkeypatch.setattr("engine.vllm.engine.one_pass_params", lambda extras: extras)
     loop, tokenizer = StubLoop(info), WordTokenizer()
     stub: Any = loop
     engine = VllmEngine(info, stub, tokenizer, VllmSettings(), embedding_rows=2**32, takes_statistics=True)

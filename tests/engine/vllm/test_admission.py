@@ -18,13 +18,13 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 class User:
     """One request that holds a key until it is told to leave."""
 
-    def __init__(self, gate: SlotAdmission, key: str | None, priority: int = 0, size: int = 0) -> None:
+    def __init__(self, admission: SlotAdmission, key: str | None, priority: int = 0, size: int = 0) -> None:
         self.leave = asyncio.Event()
         self.inside = False
-        self.task = asyncio.create_task(self._use(gate, key, priority, size))
+        self.task = asyncio.create_task(self._use(admission, key, priority, size))
 
-    async def _use(self, gate: SlotAdmission, key: str | None, priority: int, size: int) -> None:
-        async with gate.hold(key, size=size, priority=priority):
+    async def _use(self, admission: SlotAdmission, key: str | None, priority: int, size: int) -> None:
+        async with admission.hold(key, size=size, priority=priority):
             self.inside = True
             await self.leave.wait()
 
@@ -36,8 +36,8 @@ async def settle() -> None:
 
 def test_more_keys_than_slots_wait_and_all_get_in() -> None:
     async def check() -> None:
-        gate = SlotAdmission(2, room=0)
-        users = [User(gate, key) for key in "abcd"]
+        admission = SlotAdmission(2, max_entries=0)
+        users = [User(admission, key) for key in "abcd"]
         await settle()
         assert [user.inside for user in users] == [True, True, False, False]
         users[0].leave.set()
@@ -46,15 +46,15 @@ def test_more_keys_than_slots_wait_and_all_get_in() -> None:
         for user in users:
             user.leave.set()
         await asyncio.gather(*(user.task for user in users))
-        assert gate.in_use == 0
+        assert admission.in_use == 0
 
     run(check())
 
 
 def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
     async def check() -> None:
-        gate = SlotAdmission(4, room=10)
-        users = [User(gate, key, size=size) for key, size in (("a", 4), ("b", 6), ("a", 4), ("c", 5), ("d", 1))]
+        admission = SlotAdmission(4, max_entries=10)
+        users = [User(admission, key, size=size) for key, size in (("a", 4), ("b", 6), ("a", 4), ("c", 5), ("d", 1))]
         await settle()
         assert [user.inside for user in users] == [True, True, True, False, False]
         users[0].leave.set()
@@ -73,10 +73,10 @@ def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
     run(check())
 
 
-def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> None:
+def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_table() -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0)
-        users = [User(gate, key) for key in ("a", "b", "a", None)]
+        admission = SlotAdmission(1, max_entries=0)
+        users = [User(admission, key) for key in ("a", "b", "a", None)]
         await settle()
         assert [user.inside for user in users] == [True, False, True, True]
         for user in users:
@@ -88,8 +88,8 @@ def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_gate() -> Non
 
 def test_all_who_wait_for_one_key_enter_together() -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0)
-        users = [User(gate, key) for key in ("a", "b", "c", "b")]
+        admission = SlotAdmission(1, max_entries=0)
+        users = [User(admission, key) for key in ("a", "b", "c", "b")]
         await settle()
         users[0].leave.set()
         await settle()
@@ -101,13 +101,13 @@ def test_all_who_wait_for_one_key_enter_together() -> None:
     run(check())
 
 
-@pytest.mark.parametrize("let_in_first", [False, True])
-def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
+@pytest.mark.parametrize("admitted_first", [False, True])
+def test_a_cancelled_wait_leaves_nothing_behind(*, admitted_first: bool) -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0)
-        first, waiting, last = User(gate, "a"), User(gate, "b"), User(gate, "c")
+        admission = SlotAdmission(1, max_entries=0)
+        first, waiting, last = User(admission, "a"), User(admission, "b"), User(admission, "c")
         await settle()
-        if let_in_first:  # its turn comes in the same pass of the loop as the cancellation
+        if admitted_first:  # its turn comes in the same pass of the loop as the cancellation
             first.leave.set()
             await first.task
         waiting.task.cancel()
@@ -117,23 +117,23 @@ def test_a_cancelled_wait_leaves_nothing_behind(*, let_in_first: bool) -> None:
         assert last.inside
         last.leave.set()
         await asyncio.gather(first.task, last.task)
-        assert gate.in_use == 0
+        assert admission.in_use == 0
 
     run(check())
 
 
 def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0, patience=3)
-        inside = [User(gate, "a")]
-        waiting = User(gate, "b")
+        admission = SlotAdmission(1, max_entries=0, max_overtakes=3)
+        inside = [User(admission, "a")]
+        waiting = User(admission, "b")
         await settle()
         for _ in range(3):  # there is always one of "a" inside
-            inside.append(User(gate, "a"))
+            inside.append(User(admission, "a"))
             await settle()
             assert inside[-1].inside
             inside[-2].leave.set()
-        late = User(gate, "a")
+        late = User(admission, "a")
         await settle()
         assert [user.inside for user in (waiting, late)] == [False, False]
         inside[-1].leave.set()
@@ -144,17 +144,17 @@ def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
         assert [user.inside for user in (waiting, late)] == [True, True]
         late.leave.set()
         await asyncio.gather(waiting.task, late.task, *(user.task for user in inside))
-        assert gate.in_use == 0
+        assert admission.in_use == 0
 
     run(check())
 
 
-def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() -> None:
+def test_a_higher_priority_goes_first_and_past_those_that_may_not_be_overtaken_any_more() -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0, patience=0)
-        first, batch, urgent = User(gate, "a", 1), User(gate, "b", 1), User(gate, "c", 0)
+        admission = SlotAdmission(1, max_entries=0, max_overtakes=0)
+        first, batch, urgent = User(admission, "a", 1), User(admission, "b", 1), User(admission, "c", 0)
         await settle()
-        same = [User(gate, "a", 1), User(gate, "a", -1)]
+        same = [User(admission, "a", 1), User(admission, "a", -1)]
         await settle()
         assert [user.inside for user in same] == [False, True]
         for user in (first, same[1]):
@@ -164,17 +164,17 @@ def test_a_higher_priority_goes_first_and_past_those_whose_patience_is_over() ->
         for user in (batch, urgent, *same):
             user.leave.set()
         await asyncio.gather(*(user.task for user in (first, batch, urgent, *same)))
-        assert gate.in_use == 0
+        assert admission.in_use == 0
 
     run(check())
 
 
 def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
     async def check() -> None:
-        gate = SlotAdmission(1, room=0, patience=0)
-        first, gives_up = User(gate, "a"), User(gate, "b")
+        admission = SlotAdmission(1, max_entries=0, max_overtakes=0)
+        first, gives_up = User(admission, "a"), User(admission, "b")
         await settle()
-        same = User(gate, "a")
+        same = User(admission, "a")
         await settle()
         assert [user.inside for user in (first, same)] == [True, False]
         gives_up.task.cancel()

@@ -65,11 +65,12 @@ def test_a_statistic_of_a_layer_that_gpus_share_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "ranks", "takes"), [("device", 1, True), ("device", 2, False), ("host", 1, True), ("host", 2, True)]
+    ("backend", "ranks", "takes"), [("cuda", 1, True), ("cuda", 2, False), ("cpu", 1, True), ("cpu", 2, True)]
 )
-def test_statistics_are_taken_by_one_device_or_by_the_host(path: str, ranks: int, *, takes: bool) -> None:
+def test_the_cuda_backend_takes_statistics_on_one_gpu_only(backend: str, ranks: int, *, takes: bool) -> None:
     config = SimpleNamespace(
-        additional_config={"ampsweep": {"path": path}}, parallel_config=SimpleNamespace(tensor_parallel_size=ranks)
+        additional_config={"ampsweep": {"backend": backend}},
+        parallel_config=SimpleNamespace(tensor_parallel_size=ranks),
     )
     engine: Any = SimpleNamespace(vllm_config=config)
     assert _takes_statistics(engine) is takes

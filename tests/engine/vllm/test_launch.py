@@ -46,8 +46,7 @@ def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypat
     modules: list[Any] = [
         stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine),
         stand_in("vllm.platforms", current_platform=Cpu),
-        stand_in("engine.vllm.likely_tokens", leave_likely_tokens_unwritten=lambda: None),
-        stand_in("engine.vllm.prefix_reads", limit_prefix_reads=fail),
+        stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=fail),
     ]
     for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)

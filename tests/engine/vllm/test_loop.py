@@ -1,4 +1,4 @@
-"""The engine's thread: order is kept, and a dead engine answers everybody."""
+"""The engine's thread: order is result, and a dead engine answers everybody."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def run(check: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(check, 30))
 
 
-def ask(loop: EngineLoop, prompt: str, kept: WorkerResult | None = None) -> asyncio.Future[Any]:
+def ask(loop: EngineLoop, prompt: str, result: WorkerResult | None = None) -> asyncio.Future[Any]:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     params: Any = None
 
@@ -92,7 +92,7 @@ def ask(loop: EngineLoop, prompt: str, kept: WorkerResult | None = None) -> asyn
         else:
             answer.set_result(output)
 
-    loop.submit(prompt, params, sink, kept=kept)
+    loop.submit(prompt, params, sink, result=result)
     return answer
 
 
@@ -122,7 +122,7 @@ def test_what_is_sent_together_begins_together() -> None:
     async def check() -> None:
         engine = StandIn()
         made: Any = engine
-        loop = EngineLoop(lambda: made, asyncio.get_running_loop(), lull=0.3)
+        loop = EngineLoop(lambda: made, asyncio.get_running_loop(), batch_window=0.3)
         await loop.start()
         first = ask(loop, "first")
         assert await asyncio.to_thread(engine.added.wait, 10)
@@ -141,16 +141,16 @@ def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_abort
         held = threading.Event()
         busy = asyncio.create_task(loop.call(lambda _: held.wait(10)))
         await asyncio.sleep(0)  # all that follows is in the queue before the first step
-        kept = [WorkerResult(what="score", key=key) for key in "abc"]
-        answers = [ask(loop, one.key, one) for one in kept]
-        refused = ask(loop, "too long", WorkerResult(what="score", key="d"))
+        results = [WorkerResult(kind="score", key=key) for key in "abc"]
+        answers = [ask(loop, result.key, result) for result in results]
+        refused = ask(loop, "too long", WorkerResult(kind="score", key="d"))
         loop.abort("2")
         held.set()
         assert await busy
         await asyncio.gather(answers[0], answers[2])
         with pytest.raises(InvalidRequest):
             await refused
-        assert [one.parts for one in kept] == [
+        assert [result.parts for result in results] == [
             ["a of worker 1", "a of worker 2"],
             [],
             ["c of worker 1", "c of worker 2"],

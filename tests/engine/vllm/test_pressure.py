@@ -77,8 +77,8 @@ def preempted(both: Both) -> Iterator[Counter[str]]:
 
     def count(preempt: Callable[..., None]) -> Callable[..., None]:
         def counting(request: Any, *args: Any, **kwargs: Any) -> None:
-            orders = vars(RequestExtras.read(request.sampling_params.extra_args))
-            counts.update(kind for kind, order in orders.items() if order is not None)
+            extras = vars(RequestExtras.read(request.sampling_params.extra_args))
+            counts.update(kind for kind, order in extras.items() if order is not None)
             preempt(request, *args, **kwargs)
 
         return counting

@@ -50,7 +50,7 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     assert found.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
     found.replace(lambda position, _inner: put[position])
-    assert [place.activation for place in found.places] == put
+    assert [site.activation for site in found.sites] == put
     assert put[1] in model.modules()
 
 

@@ -18,7 +18,7 @@ from engine.kernels.activation import MlpForm
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
-from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steer_order
+from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
@@ -58,27 +58,27 @@ class Worker:
     layer: nn.Module
 
 
-@pytest.fixture(params=["host", "device"])
-def path_name(request: pytest.FixtureRequest) -> str:
-    """The same on both paths, the device's through Triton's interpreter."""
+@pytest.fixture(params=["cpu", "cuda"])
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """Run the test on both backends, the CUDA one in Triton's interpreter."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
-def worker(path_name: str) -> Worker:
-    return make_worker(path_name, FORMS, SiluAndMul())
+def worker(backend_name: str) -> Worker:
+    return make_worker(backend_name, FORMS, SiluAndMul())
 
 
-def make_worker(path_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
+def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
     shard, cpu = Shard(layers=(0,), first=0, width=WIDTH), torch.device("cpu")
     new_recording = partial(Recording, shard, rows=2, device=cpu)
-    path: SteeringBackend
-    if path_name == "host":
-        path = CpuBackend(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
+    backend: SteeringBackend
+    if backend_name == "cpu":
+        backend = CpuBackend(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
     else:
-        device_path = importlib.import_module("engine.vllm.backends.cuda")
-        path = device_path.CudaBackend(
+        cuda = importlib.import_module("engine.vllm.backends.cuda")
+        backend = cuda.CudaBackend(
             forms,
             width=WIDTH,
             slots=2,
@@ -88,14 +88,16 @@ def make_worker(path_name: str, forms: list[MlpForm], inner: nn.Module) -> Worke
             statistics=True,
             device=cpu,
         )
-    steering = WorkerSteering(shard, path, Scoring(head), slots=2)
+    steering = WorkerSteering(shard, backend, Scoring(head), slots=2)
     steering.add_neurons(NEURONS)
-    return Worker(steering=steering, layer=path.activation(0, inner))
+    return Worker(steering=steering, layer=backend.activation(0, inner))
 
 
 def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
     made = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, **intervention})
-    return RequestExtras(steer=steer_order(Steering(intervention=made, neurons="ns_test"), prompt_tokens)).extra_args()
+    return RequestExtras(
+        steer=steering_args(Steering(intervention=made, neurons="ns_test"), prompt_tokens)
+    ).extra_args()
 
 
 def run_layer(worker: Worker, tokens: int) -> torch.Tensor:
@@ -119,8 +121,8 @@ def test_each_token_goes_by_its_own_request(worker: Worker) -> None:
     assert steered_tokens(out) == [False, False, True, True, True, False]
 
 
-def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(path_name: str) -> None:
-    worker = make_worker(path_name, [MlpForm(activation="relu", gated=False)], nn.ReLU())
+def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(backend_name: str) -> None:
+    worker = make_worker(backend_name, [MlpForm(activation="relu", gated=False)], nn.ReLU())
     worker.steering.start("a", steer(3, op="add", factor=2.0), [0, 1])
     worker.steering.start("b", RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args(), [0])
     worker.steering.begin_step(["a", "b"], [2, 1], [0, 0])
@@ -163,13 +165,13 @@ def test_a_statistic_is_of_the_neurons_of_all_ranks() -> None:
 
         shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
         new_recording = partial(Recording, shard, rows=1, device=cpu)
-        path = CpuBackend(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
-        steering = WorkerSteering(shard, path, Scoring(head), slots=2)
+        backend = CpuBackend(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
+        steering = WorkerSteering(shard, backend, Scoring(head), slots=2)
         steering.add_neurons(replace(NEURONS, neurons={"fr": np.array([[0, 1]], dtype=np.int32)}))
         steering.start("other", steer(1), [0])
         steering.start("mean", steer(3, factor=3.0, statistic="mean"), [0, 1])
         steering.begin_step(["other", "mean"], [1, 2], [0, 0])
-        layer = path.activation(0, SiluAndMul())
+        layer = backend.activation(0, SiluAndMul())
         outs.append(layer(torch.cat([halves[rank], torch.ones(3, 2)], dim=1)))
     assert asked == [[1, 2], [1, 2]]
     expected = functional.silu(gate)
@@ -197,10 +199,10 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
 
 
 def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Worker) -> None:
-    orders = steer(3) | RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args()
+    extras = steer(3) | RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args()
     for _ in range(2):
         worker.steering.start("a", steer(3), [0, 1, 2])
-        worker.steering.start("r", orders, [0])
+        worker.steering.start("r", extras, [0])
         worker.steering.begin_step(["a", "r"], [3, 2], [0, 0])
         assert steered_tokens(run_layer(worker, 5))[:3] == [True] * 3
     worker.steering.finish("a")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ampsweep.domain.statistic import Statistic
 from engine.steering.edits import Edits
-from engine.vllm.worker.table import HostTable, Shard, TableRows
+from engine.vllm.worker.table import CpuTable, Shard, TableRows
 
 LAYERS, WIDTH = 4, 10
 WHOLE = Shard(layers=tuple(range(LAYERS)), first=0, width=WIDTH)
@@ -44,7 +44,7 @@ def everything(rows: TableRows) -> list[list[Entry]]:
 
 
 def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
-    table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+    table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
     for slot in (1, 2):
         table.write(slot, WHOLE.cut(edits(slot)))
     table.clear(1)
@@ -54,7 +54,7 @@ def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
 
 
 def test_a_step_sees_the_rows_as_they_were_whatever_is_written_and_cleared_while_it_runs() -> None:
-    table = HostTable(layers=LAYERS, width=WIDTH, capacity=3)
+    table = CpuTable(layers=LAYERS, width=WIDTH, capacity=3)
     seen: list[tuple[TableRows, list[list[Entry]]]] = []
     for number in range(40):
         slot = 1 + number % 3
@@ -69,7 +69,7 @@ def test_a_step_sees_the_rows_as_they_were_whatever_is_written_and_cleared_while
 
 
 def test_room_does_not_grow_with_what_has_come_and_gone() -> None:
-    table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+    table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
     row = WHOLE.cut(edits(1))
     table.write(1, row)
     for _ in range(100):
@@ -93,7 +93,7 @@ def test_all_shards_of_a_layer_know_that_its_statistic_is_taken() -> None:
     coef[whole.entries(2)][-1] = 1.0
     statistic = Statistic.parse("p97.5")
     for first in (0, 5):
-        table = HostTable(layers=LAYERS, width=WIDTH, capacity=2)
+        table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
         row = Shard(layers=(0, 1, 2, 3), first=first, width=5).cut(replace(whole, statistic=statistic, coef=coef))
         table.write(2, row)
         rows = table.rows()
@@ -114,7 +114,7 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
 ) -> None:
     width = data.draw(st.integers(1, WIDTH - first))
     shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
-    table = HostTable(layers=len(shard.layers), width=WIDTH, capacity=3)
+    table = CpuTable(layers=len(shard.layers), width=WIDTH, capacity=3)
     for at, key in enumerate(keys):
         slot = 1 + at % 3
         if at >= 3:

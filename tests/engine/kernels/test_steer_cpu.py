@@ -15,7 +15,7 @@ from ampsweep.domain.statistic import Statistic
 from engine.kernels import steer_numba, steer_torch
 from engine.kernels.activation import activate
 from engine.kernels.device_table import SlotEntries
-from engine.vllm.worker.table import HostTable
+from engine.vllm.worker.table import CpuTable
 from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
 
 LAYERS, SLOTS = 3, 5
@@ -77,7 +77,7 @@ class Batch:
         return activate("silu", gate) * (up if self.case.gated else 1)
 
     def run(self, kernel: Kernel, rows: dict[int, SlotEntries], statistic: torch.Tensor) -> torch.Tensor:
-        table = HostTable(layers=LAYERS, width=self.case.width, capacity=SLOTS)
+        table = CpuTable(layers=LAYERS, width=self.case.width, capacity=SLOTS)
         for slot, row in rows.items():
             table.write(slot, replace(row, takes=np.ones(LAYERS, dtype=np.bool_)))
         held, out, up = table.rows(), self.plain(), self.x[:, self.case.width :]

@@ -34,11 +34,11 @@ def step(tokenizer: Any, ids: list[int]) -> Any:
 def test_an_id_that_the_tokenizer_does_not_know_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
-    from engine.vllm.likely_tokens import leave_likely_tokens_unwritten
+    from engine.vllm.patches import skip_logprob_texts
 
     monkeypatch.setattr(LogprobsProcessor, "from_new_request", LogprobsProcessor.__dict__["from_new_request"])
-    leave_likely_tokens_unwritten()
-    leave_likely_tokens_unwritten()
+    skip_logprob_texts()
+    skip_logprob_texts()
     tokenizer = sentence_piece()
     unknown = len(tokenizer) + 7
     assert tokenizer.convert_ids_to_tokens([unknown]) == [None]

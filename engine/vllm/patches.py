@@ -1,0 +1,68 @@
+"""Changes to vLLM's engine process: prefix-cache reads of scoring requests, and the texts of likely tokens.
+
+Both are applied by `engine.vllm.launch` when an engine is started. The changes inside vLLM's workers are in
+`engine.vllm.worker`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm import LLMEngine
+from vllm.v1.engine.logprobs import LogprobsProcessor
+from vllm.v1.request import Request
+
+from engine.vllm.request_extras import RequestExtras
+
+_from_new_request = LogprobsProcessor.from_new_request.__func__
+
+
+def limit_prefix_reads(engine: LLMEngine) -> None:
+    """Make a scoring request read the prefix cache only up to the token before its first scored one.
+
+    vLLM reads as much of a prompt from the cache as it can, all but the last token. The hidden states of cached tokens
+    are not computed, but scoring needs those from the token that predicts the first scored token on. Blocks before that
+    token are still read, so a context that many continuations share is computed once.
+    """
+    core: Any = engine.engine_core
+    manager = core.engine_core.scheduler.kv_cache_manager
+    get_computed_blocks = manager.get_computed_blocks
+    find_longest_cache_hit = manager.coordinator.find_longest_cache_hit
+    limit: int | None = None
+
+    def limited_find(block_hashes: Any, max_cache_hit_length: int) -> Any:
+        length = max_cache_hit_length if limit is None else min(max_cache_hit_length, limit)
+        return find_longest_cache_hit(block_hashes, length)
+
+    def limited_get(request: Request) -> Any:
+        nonlocal limit
+        limit = _first_needed(request)
+        try:
+            return get_computed_blocks(request)
+        finally:
+            limit = None
+
+    manager.coordinator.find_longest_cache_hit = limited_find
+    manager.get_computed_blocks = limited_get
+
+
+def skip_logprob_texts() -> None:
+    """Make vLLM return likely tokens as ids, without their texts; calling it again changes nothing.
+
+    The engine has its own texts (`engine.detokenizer.TokenTexts`) and reads none of vLLM's. vLLM would call the
+    tokenizer for each token of each step, and its process would end if a SentencePiece tokenizer did not know an id. A
+    model whose vocabulary is padded can sample such an id at any step.
+    """
+    LogprobsProcessor.from_new_request = classmethod(_without_tokenizer)
+
+
+def _without_tokenizer(cls: type[LogprobsProcessor], tokenizer: Any, request: Any) -> Any:
+    del tokenizer
+    return _from_new_request(cls, tokenizer=None, request=request)
+
+
+def _first_needed(request: Request) -> int | None:
+    """Return the position of the first hidden state that scoring needs, None for a request that scores nothing."""
+    params = request.sampling_params
+    score = RequestExtras.read(None if params is None else params.extra_args).score
+    return None if score is None else score.first - 1
