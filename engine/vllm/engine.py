@@ -1,7 +1,7 @@
 """The product's engine: vLLM, in which every request of a batch carries its own intervention.
 
-A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix. What vLLM
-is sent is in `engine.vllm.requests`, what must happen inside its workers in `engine.vllm`.
+A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix.
+`engine.vllm.requests` builds what is sent to vLLM, `engine.vllm.worker` holds what runs inside its workers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,20 @@ if TYPE_CHECKING:
 
 
 class VllmEngine:
-    """An `Engine` over vLLM; made by `open`, which proves that steering works before it returns."""
+    """An `Engine` over vLLM. Make one with `open`, which tests that steering works before it returns.
+
+    Example:
+        engine = await VllmEngine.open(Path("models/qwen2"), settings=VllmSettings(slots=64))
+        engine.add_neurons(neuron_set)
+        intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 3.0})
+        request = ScoreRequest(
+            context="Paris is the capital of",
+            continuation=" France",
+            steering=Steering(intervention=intervention, neurons=neuron_set.id),
+        )
+        score = await engine.score(request)  # score.logprobs: natural logarithms, one a token
+        await engine.close()
+    """
 
     def __init__(
         self,
@@ -68,7 +81,7 @@ class VllmEngine:
         self._neurons = LoadedNeurons(info)
         self._tokens = TokenCounts()
         self._names = 0
-        # By neuron set and key: how many entries a slot's key takes, of those known to resolve, so that no bad one
+        # Entries of each slot key, by neuron set. Only keys that resolved are in here, so no invalid intervention
         # reaches a worker.
         self._entries: dict[str, dict[str, int]] = {}
 
@@ -76,9 +89,17 @@ class VllmEngine:
     async def open(
         cls, folder: Path, *, name: str | None = None, dtype: str = "float32", settings: VllmSettings | None = None
     ) -> VllmEngine:
-        """Load the model in `folder` and prove that it can be steered.
+        """Load the model in `folder` and test that it can be steered.
 
-        Raises UnsupportedModel for a model whose MLPs cannot be steered, SteeringNotInstalled where the proof fails.
+        Args:
+            folder: A Hugging Face model folder.
+            name: The model's name in answers and errors; the folder's name by default.
+            dtype: "float32", "bfloat16" or "float16".
+            settings: How vLLM is run.
+
+        Raises:
+            UnsupportedModel: The model's MLPs cannot be steered.
+            SteeringNotInstalled: The vLLM release is not supported, or the self-test failed.
         """
         settings = settings or VllmSettings()
         shape = await asyncio.to_thread(read_model_folder, folder, name=name)
@@ -97,7 +118,7 @@ class VllmEngine:
     async def _described(
         cls, loop: EngineLoop, shape: ModelFolder, *, dtype: str, settings: VllmSettings
     ) -> VllmEngine:
-        """Return the engine over a started loop, with what vLLM says of the model."""
+        """Return the engine over a started loop, described by what vLLM reports about the model."""
         tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
         await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
         info = EngineInfo(
@@ -111,7 +132,7 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
-        return await asyncio.to_thread(  # the whole vocabulary is read
+        return await asyncio.to_thread(  # it reads the whole vocabulary
             cls,
             info,
             loop,
@@ -123,11 +144,11 @@ class VllmEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What the answers depend on besides the requests."""
+        """Model, dtype and versions: everything that answers depend on besides the requests."""
         return self._info
 
     def add_neurons(self, neurons: NeuronSet) -> None:
-        """Make a neuron set usable; see `Engine.add_neurons`."""
+        """Load a neuron set, here and on the workers; see `Engine.add_neurons`."""
         if self._neurons.add(neurons):
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
@@ -138,7 +159,7 @@ class VllmEngine:
             self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream the answers to a prompt, each a request of its own to vLLM; see `Engine.generate`."""
+        """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
         limit = self._info.max_model_len - 1
         encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
         ids = await encoded(request.prompt, encode)
@@ -225,7 +246,7 @@ class VllmEngine:
         return max(counts)
 
     def stats(self) -> EngineStats:
-        """Return what it has done and holds; see `Engine.stats`."""
+        """Return token counts, steps and queue lengths; see `Engine.stats`."""
         scheduled, tokens = self._loop.scheduled, self._tokens
         return EngineStats(
             prompt_tokens=tokens.prompt,
@@ -243,11 +264,11 @@ class VllmEngine:
         )
 
     async def ended(self) -> str:
-        """Wait until the engine was closed or has died; see `Engine.ended`."""
+        """Wait until the engine is closed or dies and return the reason; see `Engine.ended`."""
         return await self._loop.ended()
 
     async def close(self) -> None:
-        """Stop everything in flight and free the model."""
+        """Fail all requests in flight and free the model."""
         await self._loop.stop()
 
     async def _record_one(
@@ -260,12 +281,12 @@ class VllmEngine:
             await self._run(token_prompt(tokens.ids, None), one_pass_params(extras), Priority.BATCH, result)
             await recording.add(admission, result.parts)
         finally:
-            room.release()  # once the parts are added up: those that wait for it are in memory
+            room.release()  # only after the parts are summed: until then they are in memory
 
     async def _run(
         self, prompt: Any, params: SamplingParams, priority: Priority, result: WorkerResult
     ) -> RequestOutput:
-        """Send one request, return its last output once `result` has its parts; cancelling aborts it."""
+        """Send one request and return its last output, when `result` has its parts. Cancelling aborts the request."""
         answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
 
         def sink(output: RequestOutput | AmpsweepError) -> None:
@@ -294,12 +315,12 @@ class VllmEngine:
             self._tokens.cached += output.num_cached_tokens or 0
 
     def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
-        """Wait for a slot and keep it, once it is sure that a worker can resolve what will fill it."""
+        """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""
         if steering is None:
             return self._admission.hold(None)
         if steering.mode == "paper" and steering.intervention.statistic is not None:
-            message = "mode paper takes a statistic of a whole pass, which other requests share here"
-            raise InvalidRequest(f"{message}; use the engine transformers, or mode corrected", param="mode")
+            message = "mode 'paper' takes a statistic over a whole forward pass, which requests share on vLLM"
+            raise InvalidRequest(f"{message}; use the engine transformers, or mode 'corrected'", param="mode")
         key = steering_key(steering)
         entries = self._entries.get(steering.neurons, {})
         if key not in entries:
@@ -318,7 +339,7 @@ def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
 
 
 def _takes_statistics(engine: LLMEngine) -> bool:
-    """Say whether the workers can take a statistic: the CUDA backend sees only its own worker's neurons."""
+    """Say whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
     config = engine.vllm_config
     backend = config.additional_config["ampsweep"]["backend"]
     return bool(backend == "cpu" or config.parallel_config.tensor_parallel_size == 1)

@@ -1,7 +1,7 @@
-"""Starting vLLM so that it steers: its environment, its arguments, its worker class.
+"""Starts vLLM with steering: its environment, arguments and worker class.
 
-The engine runs in one process (no core process of its own), with the model runner that vLLM itself would take on a GPU,
-and V1's on a CPU.
+The engine's core runs in this process, not in one of its own. The model runner is vLLM's default on a GPU and V1 on a
+CPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Set unless the user has set them; what must hold is set in any case."""
+"""Environment variables, set unless the user has set them; those in `_REQUIRED` are always set."""
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 _CPU_BLOCK = 32
@@ -44,12 +44,22 @@ _WORKERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSettings:
-    """How an engine is run. `slots` bounds the distinct interventions in flight.
+    """How an engine is run. None leaves a value to vLLM or to the device.
 
-    None leaves a value to vLLM: for `max_model_len` the model's own, for `kv_cache_bytes` a share of the device's
-    memory (on a CPU 1 GiB), for `backend` and `runner` what suits the device. `block_size` are the tokens of a block of
-    the prefix cache, the least that requests can share; None is vLLM's own, but on a CPU the smallest that it takes, 32
-    instead of 128. `compile` turns torch.compile on, and CUDA graphs where the path allows them.
+    Attributes:
+        slots: Most distinct interventions in flight.
+        max_model_len: Context length in tokens; None is the model's own.
+        max_num_seqs: Most requests in a batch.
+        max_num_batched_tokens: Most tokens in a step.
+        block_size: Tokens of a prefix-cache block, the least that requests can share. None is vLLM's default on a GPU,
+            and on a CPU the smallest size that it accepts, 32 instead of 128.
+        kv_cache_bytes: Memory of the KV cache; None is a share of the GPU's memory, and 1 GiB on a CPU.
+        tensor_parallel_size: Workers that share each layer.
+        pipeline_parallel_size: Groups of workers that the layers are divided among.
+        compile: Use torch.compile, and CUDA graphs with the CUDA backend.
+        backend: The steering backend; None is the one for the device.
+        runner: vLLM's model runner; None is the default.
+        prefix_caching: Whether requests share the KV cache of equal prefixes.
     """
 
     slots: int = 256
@@ -67,21 +77,23 @@ class VllmSettings:
 
     @property
     def workers(self) -> int:
-        """How many worker processes, each with a device of its own, the model is spread over."""
+        """How many workers, each with its own device, the model is divided among."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
     """Load a model folder into an LLMEngine whose workers steer.
 
-    Raises SteeringNotInstalled for a vLLM that the patch does not know, UnsupportedModel for a model it cannot steer.
+    Raises:
+        SteeringNotInstalled: The patch does not support this vLLM release.
+        UnsupportedModel: The model cannot be steered.
     """
     for name, value in _ENVIRONMENT.items():
         if name in _REQUIRED:
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
-    import numba  # noqa: F401  # all of it, before `_hidden_from_vllm`
+    import numba  # noqa: F401  # must be imported completely before `_hidden_from_vllm`
     import vllm
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
@@ -93,7 +105,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
     arguments: dict[str, Any] = {
-        # One format for all engines, whatever others the folder has.
+        # Every engine reads the Hugging Face format, even if the folder also has others.
         "config_format": "hf",
         "load_format": "safetensors",
         "tokenizer_mode": "hf",
@@ -111,7 +123,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
         # With the CPU backend a captured CUDA graph would replay the interventions of the batch it was captured with.
         "enforce_eager": not settings.compile or (backend == "cpu" and not on_cpu),
-        "async_scheduling": False,  # a slot must not pass on while a step under way still reads it
+        "async_scheduling": False,  # a slot must not be reassigned while a running step still reads it
         "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, backend=backend))},
         "disable_log_stats": True,
         "seed": 0,
@@ -128,14 +140,14 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
 
 def _choose_runner(runner: RunnerName | None) -> None:
-    """Make vLLM take this model runner; None leaves it to vLLM, and to the environment that the user has set."""
+    """Make vLLM use this model runner; None leaves the choice to vLLM and to the user's environment."""
     if runner is not None:
         os.environ[_V2_RUNNER] = str(int(runner == "v2"))
 
 
 @contextmanager
 def _without_other_weights(folder: Path) -> Iterator[Path]:
-    """Yield a folder in which vLLM finds the model's weights and no others: it reads every safetensors file."""
+    """Yield a folder with the model's weights and no others, because vLLM reads every safetensors file it finds."""
     others = set(folder.glob("*.safetensors")) - set(weight_files(folder))
     if not others:
         yield folder
@@ -149,10 +161,10 @@ def _without_other_weights(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _hidden_from_vllm() -> Iterator[None]:
-    """Keep llvmlite's library object out of `sys.modules`, whose every attribute vLLM looks through at start.
+    """Remove llvmlite's library object from `sys.modules` for the block.
 
-    The object answers to any name, `__dict__` too, and with nothing that vLLM could read. Numba has been imported by
-    then, and finds the module through its package.
+    At start vLLM reads attributes of every module there. This object has every attribute, `__dict__` included, with
+    values that vLLM cannot read. Numba has been imported before and finds the module through its package.
     """
     hidden = sys.modules.pop(_LLVMLITE)
     try:

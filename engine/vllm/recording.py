@@ -1,7 +1,7 @@
-"""The part of a recording that is not the model's: reading, tokenizing and adding up, in one thread of its own.
+"""Reading, tokenizing and summing for a recording, in a thread of its own.
 
-An event loop that did it would stand still: for seconds behind a language that is full, and whenever the checkpoint
-is written.
+Done in the event loop, this work would block it: for seconds while the sentences of a language that has enough tokens
+are skipped, and whenever the checkpoint is written.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ Admitted = tuple[AdmittedSentence, SentenceTokens]
 
 
 class RecordingThread:
-    """A recorder and the thread that it is used in; `close` ends the thread.
+    """A `Recorder` and the thread that it runs in; `close` ends the thread.
 
-    A language takes `max_tokens`; of a sentence the first `max_sentence_tokens` are recorded.
+    Args:
+        encoder: Tokenizes the sentences.
+        layers: Layers of the model.
+        width: Neurons of a layer.
+        max_tokens: Tokens recorded for each language.
+        max_sentence_tokens: Tokens recorded of each sentence, from its start.
+        checkpoint: Where progress is saved and read back; None saves nothing.
     """
 
     def __init__(
@@ -50,26 +56,26 @@ class RecordingThread:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
 
     async def admitted(self, sentences: Iterable[Sentence]) -> AsyncGenerator[Admitted]:
-        """Yield the sentences that take part, tokenized, in their order."""
+        """Yield the sentences to record, tokenized, in order."""
         self._recorder = await self._run(self._make)  # reads the checkpoint
         async for admission, tokens in in_batches(self._thread, sentences, self._admit):
             yield admission, tokens
 
     async def add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
-        """Add up what the workers measured of a sentence."""
+        """Add the workers' counts and sums of a sentence to the statistics."""
         await self._run(partial(self._add, admission, parts))
 
     async def finish(self) -> ActivationStats:
-        """Return the statistics, as `Recorder.finish`."""
+        """Return the statistics; see `Recorder.finish`."""
         return await self._run(self._opened.finish)
 
     def close(self) -> None:
-        """End the thread; what waits for it is dropped."""
+        """End the thread and drop its pending work."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property
     def _opened(self) -> Recorder:
-        assert self._recorder is not None, "sentences are admitted first"
+        assert self._recorder is not None, "`admitted` must be called first"
         return self._recorder
 
     def _admit(self, sentence: Sentence) -> Admitted | None:

@@ -1,4 +1,7 @@
-"""What a request carries to the worker in vLLM's `extra_args`: plain values, so that any executor can send them."""
+"""What a request carries to the workers in vLLM's `extra_args`: steering, recording and scoring arguments.
+
+They are plain values, so that every vLLM executor can send them.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,14 @@ _KEY = "ampsweep"
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringArgs:
-    """Steer this request; tokens from position `prompt_tokens` on count as generated. `key` names the slot.
+    """Steers a request.
 
-    `intervention` is the public JSON form: it is read only where the slot is not filled yet.
+    Attributes:
+        key: What fills the slot, see `steering_key`.
+        neurons: Id of the neuron set.
+        intervention: The public JSON form; a worker reads it only when the slot is not filled yet.
+        scope: Which tokens are steered.
+        prompt_tokens: Tokens from this position on count as generated.
     """
 
     key: str
@@ -28,9 +36,12 @@ class SteeringArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingArgs:
-    """Record this request's activations under `key`, those of its first `skip` tokens apart.
+    """Records a request's activations.
 
-    Its tokens above 0 are counted; its activations are summed up where `sums` says so.
+    Attributes:
+        key: Name under which the workers hold the counts and sums.
+        skip: Tokens at the start that are not recorded (special tokens).
+        sums: Whether activations are summed, besides counting how often each is above 0.
     """
 
     key: str
@@ -40,9 +51,12 @@ class RecordingArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringArgs:
-    """Keep under `key` the log-probabilities of the prompt's tokens from position `first` (at least 1) on, then `last`.
+    """Scores the last tokens of a prompt and one token after it.
 
-    `last` is the token after the prompt.
+    Attributes:
+        key: Name under which the workers hold the log-probabilities.
+        first: Position of the first scored token, at least 1.
+        last: Id of the token after the prompt, which is scored but never fed to the model.
     """
 
     key: str
@@ -52,20 +66,20 @@ class ScoringArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestExtras:
-    """All that one request asks of the worker."""
+    """Everything that one request asks of the workers."""
 
     steer: SteeringArgs | None = None
     record: RecordingArgs | None = None
     score: ScoringArgs | None = None
 
     def extra_args(self) -> dict[str, Any]:
-        """Return the `extra_args` that carry the extras."""
+        """Return the extras as vLLM's `extra_args`."""
         raw = {name: vars(order) for name, order in vars(self).items() if order is not None}
         return {_KEY: raw} if raw else {}
 
     @classmethod
     def read(cls, extra_args: Mapping[str, Any] | None) -> RequestExtras:
-        """Read back what `extra_args` carries; a plain request has no orders."""
+        """Return the extras that `extra_args` carry; those of a plain request are empty."""
         raw = (extra_args or {}).get(_KEY, {})
         steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
         return cls(
@@ -76,12 +90,12 @@ class RequestExtras:
 
 
 def steering_key(steering: Steering) -> str:
-    """Return what names a slot: equal exactly for the same intervention on the same neuron set."""
+    """Return the key of a slot. Two keys are equal exactly for the same intervention on the same neuron set."""
     return f"{steering.neurons}/{steering.intervention.hash}"
 
 
 def steering_args(steering: Steering | None, prompt_tokens: int) -> SteeringArgs | None:
-    """Return the order for a request's steering, if it has one."""
+    """Return the arguments for a request's steering, None for a request without one."""
     if steering is None:
         return None
     return SteeringArgs(

@@ -1,4 +1,4 @@
-"""What vLLM is sent for a request, and what its outputs mean."""
+"""Conversion of requests to vLLM's prompts and sampling parameters, and of its outputs to chunks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
-    """Return what a request's prefix-cache blocks are salted with: equal only where equal prefixes are steered alike.
+    """Return the salt of a request's prefix-cache blocks. It is equal only where equal prefixes are steered alike.
 
-    Where the scope ends or begins with the prompt, that is also where it ends.
+    With scope "prompt" or "generation" the steering of a token depends on where the prompt ends, so the salt does too.
     """
     if steering is None:
         return None
@@ -25,7 +25,7 @@ def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
 
 
 def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
-    """Return vLLM's form of a prompt of tokens."""
+    """Return vLLM's form of a prompt of token ids."""
     prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
     if salt is not None:
         prompt["cache_salt"] = salt
@@ -33,7 +33,7 @@ def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
 
 
 def answer_params(sampling: Sampling, *, index: int, room: int, extras: RequestExtras) -> SamplingParams:
-    """Return the sampling of the answer number `index`, of at most `room` tokens, which comes in pieces."""
+    """Return vLLM's parameters for answer number `index`, streamed and of at most `room` tokens."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -52,12 +52,15 @@ def answer_params(sampling: Sampling, *, index: int, room: int, extras: RequestE
         logprobs=sampling.top_logprobs,
         output_kind=RequestOutputKind.DELTA,
         extra_args=extras.extra_args(),
-        skip_clone=True,  # nobody else has them, and a deep copy of the extras costs more than all else of a request
+        skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
     )
 
 
 def one_pass_params(extras: RequestExtras) -> SamplingParams:
-    """Return the sampling of a request that is only computed; what is recorded must be, all of it."""
+    """Return vLLM's parameters for a request that needs one forward pass.
+
+    A recording reads nothing from the prefix cache, because the activations of cached tokens are not computed.
+    """
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -71,10 +74,10 @@ def one_pass_params(extras: RequestExtras) -> SamplingParams:
 
 
 class AnswerReader:
-    """Makes chunks of vLLM's outputs for one answer."""
+    """Converts vLLM's outputs for one answer to chunks."""
 
     def __init__(self, sampling: Sampling, texts: TokenTexts, *, index: int, prompt: Sequence[int]) -> None:
-        """Read the answer number `index` to the tokens of `prompt`."""
+        """Read answer number `index` to `prompt`, a sequence of token ids."""
         self._sampling = sampling
         self._texts = texts
         self._index = index
@@ -83,7 +86,7 @@ class AnswerReader:
         self._text = ""
 
     def read(self, output: RequestOutput) -> Chunk:
-        """Return the answer's next piece."""
+        """Return the answer's next chunk."""
         (part,) = output.outputs
         tokens = tuple(part.token_ids)
         steps = list(zip(tokens, part.logprobs or [], strict=True))
@@ -108,7 +111,10 @@ class AnswerReader:
         )
 
     def _ended(self, text: str, reason: FinishReason) -> tuple[str, FinishReason]:
-        """Return the last text and why it ends: vLLM drops a token's whole character with the half behind it."""
+        """Return the last text and the finish reason.
+
+        vLLM drops a complete character if the answer's last token also holds part of the next one. This adds it back.
+        """
         whole = text + self._offsets.unfinished
         stop = first_stop(self._text + whole, self._sampling.stop) if self._offsets.unfinished else None
         if stop is None:
@@ -117,7 +123,7 @@ class AnswerReader:
 
 
 def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[Alternative, ...]:
-    """Return the `count` entries of the best rank; the drawn token is among the entries whatever its rank."""
+    """Return the `count` entries of the best rank. `entries` always hold the sampled token, whatever its rank."""
     if not count:
         return ()
     ranked = sorted(entries.items(), key=lambda entry: int(entry[1].rank))[:count]
