@@ -1,7 +1,7 @@
-"""The module that stands in place of an MLP's activation on the host path, and the opaque operator in it.
+"""The module that replaces an MLP's activation with the CPU backend, and its custom operator.
 
-The operator looks up the step under way in its thread; torch.compile sees only that `out` may change. Where there is
-none nothing is changed.
+The operator reads the current step of its thread; without one it changes nothing. torch.compile sees only that `out`
+may change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class LayerStep(Protocol):
     """What a step does with one layer's activations."""
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
-        """Steer `out` [T, F] in place, and record; `x` [T, 2F or F] is what it was computed from."""
+        """Steer `out` [T, F] in place and record; `x` [T, 2F or F] is the input that it was computed from."""
         ...
 
 
@@ -29,7 +29,7 @@ _current = _Current()
 
 
 def set_step(step: LayerStep | None) -> None:
-    """Make `step` the one that this thread's forward passes belong to."""
+    """Set the step that this thread's next forward passes belong to."""
     _current.step = step
 
 
@@ -39,7 +39,7 @@ def _steer(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
 
 
 def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
-    """Change nothing: shapes are all that tracing needs."""
+    """Do nothing: tracing needs only shapes."""
 
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -50,9 +50,11 @@ _library.impl("steer_", _steer_fake, "Meta")
 
 
 class SteeredActivation(nn.Module):
-    """The model's own activation, times up where there is one, then the step's interventions.
+    """The model's own activation module, followed by the step's interventions.
 
-    `layer` counts the worker's layers.
+    Args:
+        inner: The model's activation, which includes the product with up in a gated MLP.
+        layer: Index of the layer among the worker's layers.
     """
 
     def __init__(self, inner: nn.Module, layer: int) -> None:
@@ -61,7 +63,10 @@ class SteeredActivation(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return activation(gate) * up, steered: [..., F] of `x` [..., 2F]; or activation(x), [..., F] of [..., F]."""
+        """Return the steered activations [..., F].
+
+        `x` is gate and up side by side, [..., 2F], or [..., F] in an MLP without a gate.
+        """
         out: torch.Tensor = self.inner(x)
         torch.ops.ampsweep.steer_(x, out, self.layer)
         return out

@@ -1,8 +1,8 @@
-"""The seam between what a worker knows of its requests and where the arithmetic on activations is done.
+"""The interface between a worker's requests and the backend that does the arithmetic on activations.
 
-There are two paths. `host_path` looks each step up in the machine's memory when a layer runs: for CPUs, and for GPUs
-without Triton kernels, without CUDA graphs. `device_path` keeps everything on the device at fixed addresses, for
-compiled models and CUDA graphs.
+There are two backends. `CpuBackend` reads the layout of a step from host memory when a layer runs. It works on CPUs,
+and on GPUs without Triton kernels and without CUDA graphs. `CudaBackend` keeps everything on the device at fixed
+addresses, for compiled models and CUDA graphs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from engine.vllm.worker.recording import Recording
 
 
 class RecordedSpan(NamedTuple):
-    """A sentence's tokens [first, end) of a step and the row they are counted in; `sums`: summed up too."""
+    """The tokens [first, end) of a step that belong to a recorded sentence.
+
+    They are counted in `row` of the recording, and with `sums` their activations are summed there too.
+    """
 
     row: int
     first: int
@@ -29,9 +32,11 @@ class RecordedSpan(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepLayout:
-    """One forward pass of T tokens; padded tokens may follow them.
+    """One forward pass of T tokens; padding tokens may follow them.
 
-    `slots` int32 [T] says what each token is steered by. `recorded` are the sentences to record; no row comes twice.
+    Attributes:
+        slots: The slot that steers each token, int32 [T]; 0 steers nothing.
+        recorded: The sentences to record, each in a row of its own.
     """
 
     slots: NDArray[np.int32]
@@ -39,15 +44,15 @@ class StepLayout:
 
 
 NOTHING = StepLayout(slots=np.zeros(0, dtype=np.int32))
-"""A step in which no token is steered or recorded, however many there are."""
+"""A step of any length in which no token is steered or recorded."""
 
 
 class SteeringBackend(Protocol):
-    """One worker's arithmetic; its rows are the `RowStore` of the worker's slots."""
+    """The steering arithmetic of one worker, and the `RowStore` of its slots."""
 
     @property
     def recording(self) -> Recording:
-        """Where the sums of recorded sentences are."""
+        """Counts and sums of the sentences being recorded."""
         ...
 
     def fits(self, row: SlotEntries) -> bool:
@@ -63,9 +68,12 @@ class SteeringBackend(Protocol):
         ...
 
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:
-        """Return the module that does what `inner`, the activation of the worker's `layer`, does, and steers."""
+        """Return a module that replaces `inner`, the activation of the worker's layer number `layer`, and steers."""
         ...
 
     def begin_step(self, layout: StepLayout) -> None:
-        """Lay out the next forward pass of this thread, on the stream that it runs on; dummy runs have `NOTHING`."""
+        """Set the layout of this thread's next forward pass; a dummy run has `NOTHING`.
+
+        Must be called on the stream that the pass runs on.
+        """
         ...

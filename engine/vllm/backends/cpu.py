@@ -1,4 +1,4 @@
-"""The path of machines without a GPU: the model's own activation, then Numba or torch kernels on what it left."""
+"""The steering backend for CPUs: the model's own activation, then Numba or torch kernels on its output."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import CpuTable, TableRows
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
-"""Puts the ranks' parts [T, F] of a layer side by side: [T, all of its neurons], in any order.
+"""Concatenates the ranks' parts [T, F] of a layer to [T, all of its neurons], in any order of neurons.
 
-All ranks call it, for the same tokens in the same order: which those are hangs on the batch alone.
+All ranks must call it for the same tokens in the same order. Which tokens those are depends only on the batch.
 """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Recorded:
-    """The sentences of a step that are recorded, and where."""
+    """The recorded sentences of a step and their recording."""
 
     recording: Recording
     spans: Sequence[RecordedSpan]
 
     def add(self, layer: int, activation: ActivationName, x: torch.Tensor) -> None:
-        """Add what the tokens of `x` [T, F or 2F] have in one layer; their gates are its first F columns."""
+        """Add the counts and sums of one layer; the first F columns of `x` [T, F or 2F] are the gates."""
         counts, sums = self.recording.counts[layer], self.recording.sums[layer]
         gate = x[:, : counts.shape[-1]]
         if x.device.type == "cpu" and x.dtype == torch.float32:
@@ -60,7 +60,7 @@ class _CpuStep:
     gather: Gather
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
-        """Record, then steer, one layer of the step: `x` [T, 2F or F], `out` [T, F], padded tokens at the end."""
+        """Record one layer of the step, then steer it: `x` [T, 2F or F], `out` [T, F], padding tokens at the end."""
         width, form = out.shape[-1], self.forms[layer]
         if (recorded := self.recorded) is not None:
             recorded.add(layer, form.activation, x)
@@ -82,7 +82,7 @@ class _CpuStep:
             steer_torch.steer_plain(out, entries)
 
     def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
-        """Return the statistic that each token's slot takes of the whole layer, float32 [T]; 0 where it takes none."""
+        """Return each token's statistic over the whole layer, float32 [T]; 0 where its slot uses none."""
         assert self.slots is not None
         statistic = torch.zeros(len(self.slots), device=gate.device)
         tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
@@ -94,7 +94,7 @@ class _CpuStep:
 
 
 class CpuBackend:
-    """A `SteeringBackend`; memory for recordings is taken when the first sentence is recorded."""
+    """A `SteeringBackend` on the CPU. It allocates memory for recordings when the first sentence is recorded."""
 
     def __init__(
         self,
@@ -105,7 +105,15 @@ class CpuBackend:
         new_recording: Callable[[], Recording],
         gather: Gather,
     ) -> None:
-        """`forms` are the worker's layers', each of `width` neurons on all ranks together."""
+        """Prepare the backend of one worker.
+
+        Args:
+            forms: What the MLP of each of the worker's layers computes.
+            width: Neurons of a whole layer, over all ranks.
+            slots: Slots of the table, besides slot 0.
+            new_recording: Makes the worker's recording.
+            gather: Concatenates the ranks' parts of a layer.
+        """
         self._forms = forms
         self._gather = gather
         self._table = CpuTable(layers=len(forms), width=width, capacity=slots)
@@ -117,7 +125,7 @@ class CpuBackend:
         return self._new_recording()
 
     def fits(self, row: SlotEntries) -> bool:  # noqa: ARG002  # the protocol's
-        """Say yes: the machine's memory is the only bound."""
+        """Return True: only the machine's memory limits the table."""
         return True
 
     def write(self, slot: int, row: SlotEntries) -> None:

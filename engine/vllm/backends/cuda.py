@@ -1,7 +1,7 @@
-"""The path of GPUs: interventions, each token's slot and the recorded sums at fixed addresses on the device.
+"""The steering backend for GPUs: interventions, token slots and recorded sums at fixed addresses on the device.
 
-The host writes between steps, on the stream that the steps run on; a step reads the device alone. So the model may be
-compiled and its steps replayed from CUDA graphs.
+The host writes between steps, on the stream that the steps run on, and a step reads only the device. So the model can
+be compiled and its steps can be replayed from CUDA graphs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.vllm.worker.recording import Recording
 
 
 class CudaBackend:
-    """A `SteeringBackend`; all of its memory is taken at the start."""
+    """A `SteeringBackend` on a GPU. It allocates all of its memory at the start."""
 
     def __init__(
         self,
@@ -35,9 +35,17 @@ class CudaBackend:
         statistics: bool,
         device: torch.device,
     ) -> None:
-        """`forms` are the worker's layers', each of `width` neurons; no step has more than `tokens` tokens.
+        """Allocate the buffers of one worker.
 
-        The table holds `entries` entries of all slots together.
+        Args:
+            forms: What the MLP of each of the worker's layers computes.
+            width: Neurons of a layer on this worker.
+            slots: Slots of the table, besides slot 0.
+            entries: Entries of the table, over all slots.
+            tokens: Most tokens in a step, padding included.
+            recording: Where recorded sentences are counted and summed.
+            statistics: Whether interventions may use statistics.
+            device: Where the buffers are.
         """
         self._forms = forms
         self._table = DeviceTable(
@@ -73,7 +81,7 @@ class CudaBackend:
         """See `SteeringBackend.clear`."""
         self._table.clear(slot)
 
-    def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # it does all that `inner` did
+    def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # the fused module replaces `inner`
         """See `SteeringBackend.activation`."""
         return FusedActivation(self._buffers, layer, self._forms[layer])
 
@@ -88,7 +96,7 @@ class CudaBackend:
             self._spans_filled = bool(layout.recorded)
 
     def warm_up(self, dtype: torch.dtype) -> None:
-        """Compile every kernel that a step may launch, so that no CUDA graph is captured around a compilation."""
+        """Compile every kernel that a step may launch, so that none is compiled while a CUDA graph is captured."""
         first_of = {form: layer for layer, form in reversed(list(enumerate(self._forms)))}
         for form, layer in first_of.items():
             module = self.activation(layer, nn.Identity())

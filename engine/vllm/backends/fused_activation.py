@@ -1,8 +1,8 @@
-"""The module that stands in place of an MLP's activation on the device path, and the opaque operator in it.
+"""The module that replaces an MLP's activation with the CUDA backend, and its custom operator.
 
-The operator reads tensors at fixed addresses and plain numbers, nothing of the step under way on the host, so that
-torch.compile may trace over it and a CUDA graph may hold it. It adds to recorded sums without saying so: nothing in a
-traced model reads them, and said, tracing would copy them.
+The operator reads tensors at fixed addresses and plain numbers, and no host state of the current step. So torch.compile
+can trace it and a CUDA graph can contain it. Its schema does not declare that it adds to the recorded sums: no traced
+code reads them, and tracing would copy declared ones.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from engine.kernels.device_table import StatisticBuffers, TableBuffers
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeviceBuffers:
-    """All that one worker's layers read and write, at fixed addresses.
+    """The buffers that one worker's layers read and write, at fixed addresses.
 
-    `slots` int32 [at least T]: each token's slot. `spans` int32 [R, 2]: where each recorded sentence's tokens are;
-    `counts` and `sums` [L, R, F] take what they have, see `record_triton.record`.
+    Attributes:
+        table: The slots' entries.
+        slots: Each token's slot, int32 [at least T].
+        spans: The tokens of each recorded sentence, int32 [R, 2].
+        counts: How often each neuron was above 0, int32 [L, R, F]; see `record_triton.record`.
+        sums: Sums of activations, float32 [L, R, F].
     """
 
     table: TableBuffers
@@ -72,7 +76,7 @@ def _activate_and_multiply(
 
 
 def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    """Return a tensor of the result's shape: all that tracing needs."""
+    """Return a tensor of the result's shape, which is all that tracing needs."""
     gated: bool = arguments[-1]
     return x.new_empty(x.shape[0], x.shape[1] // 2 if gated else x.shape[1])
 
@@ -88,10 +92,10 @@ _library.impl("activate_and_multiply", _shape_alone, "Meta")
 
 
 class FusedActivation(nn.Module):
-    """An MLP's activation, the step's interventions and the product with up, if any, in one operator."""
+    """An MLP's activation, the step's interventions and, in a gated MLP, the product with up, in one operator."""
 
     def __init__(self, buffers: DeviceBuffers, layer: int, form: MlpForm) -> None:
-        """`layer` counts the worker's layers."""
+        """Replace the activation of layer number `layer` of the worker, which computes `form`."""
         super().__init__()
         table = buffers.table
         self._statistic, self._recording = [], ["spans", "counts", "sums"]
@@ -114,7 +118,7 @@ class FusedActivation(nn.Module):
         self._form = form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the steered activations of `x` [..., 2F or F], multiplied by up where there is one: [..., F]."""
+        """Return the steered activations [..., F] of `x` [..., 2F or F], multiplied by up in a gated MLP."""
         out: torch.Tensor = torch.ops.ampsweep.activate_and_multiply(
             x.flatten(0, -2),
             self.slots,

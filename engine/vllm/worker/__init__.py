@@ -1,1 +1,1 @@
-"""The part that runs inside vLLM's workers."""
+"""The code that runs inside vLLM's workers."""

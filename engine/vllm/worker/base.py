@@ -1,4 +1,4 @@
-"""vLLM's worker with steering: what both platforms' worker classes share, and the calls that an engine makes to it."""
+"""vLLM's worker with steering: what the CPU and GPU worker classes share, and the calls that the engine makes to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from engine.vllm.worker.steering import WorkerSteering
 
 
 class SteeringWorkerMixin:
-    """Put before a vLLM worker class; `additional_config["ampsweep"]` holds its `SteeringOptions`."""
+    """A mix-in before a vLLM worker class; `additional_config["ampsweep"]` holds its `SteeringOptions`."""
 
     vllm_config: Any
     model_runner: Any
@@ -35,7 +35,12 @@ class SteeringWorkerMixin:
     _steering: WorkerSteering
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Load the model as vLLM does, then install steering into it; raises UnsupportedModel where it cannot."""
+        """Load the model as vLLM does, then install steering into it.
+
+        Raises:
+            SteeringNotInstalled: The vLLM release is not supported.
+            UnsupportedModel: The model cannot be steered.
+        """
         check_version(vllm.__version__)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
@@ -89,36 +94,36 @@ class SteeringWorkerMixin:
         return backend
 
     def steering_add_neurons(self, neurons: NeuronSet) -> None:
-        """Keep a neuron set for the requests that name it."""
+        """Load a neuron set for the requests that name it."""
         self._steering.add_neurons(neurons)
 
     def steering_drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set that no request names any more."""
+        """Drop a neuron set that no request names any more."""
         self._steering.drop_neurons(neuron_set_id)
 
     def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return scored requests' log-probabilities, float32, one a scored token; see `Scoring.take`."""
+        """Return the log-probabilities of scored requests, float32 [scored tokens] each; see `Scoring.take`."""
         return list(map(self._steering.take_score, keys))
 
     def steering_drop_score(self, key: str) -> None:
-        """Forget a scored request whose answer nobody takes."""
+        """Drop a scored request whose result is not collected."""
         self._steering.drop_score(key)
 
     def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
-        """Return what recorded sentences left of this worker's neurons; see `Recording.take`."""
+        """Return the counts and sums of recorded sentences on this worker; see `Recording.take`."""
         return list(map(self._steering.take_recording, keys))
 
     def steering_drop_recording(self, key: str) -> None:
-        """Forget a recorded sentence whose sums nobody takes."""
+        """Drop a recorded sentence whose sums are not collected."""
         self._steering.drop_recording(key)
 
     def steering_slots_in_use(self) -> int:
-        """Return how many slots requests under way hold."""
+        """Return how many slots unfinished requests hold."""
         return self._steering.slots_in_use
 
 
 def _most_tokens(vllm_config: Any) -> int:
-    """Return how many tokens a step may have, padding included."""
+    """Return the most tokens that a step may have, padding included."""
     scheduled: int = vllm_config.scheduler_config.max_num_batched_tokens
     captured: int = vllm_config.compilation_config.max_cudagraph_capture_size or 0
     ranks: int = vllm_config.parallel_config.tensor_parallel_size  # a step may be padded to a multiple of them

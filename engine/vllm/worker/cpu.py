@@ -11,10 +11,10 @@ class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]
     """vLLM's CPU worker, steered."""
 
     def determine_available_memory(self) -> int:
-        """Return the bytes for the KV cache; in a pipeline, run the model once before.
+        """Return the bytes for the KV cache. With pipeline parallelism, run the model once before.
 
-        The tensors that pass between a pipeline's stages are made in a profiling run, which an eager CPU worker would
-        leave out.
+        The tensors that pass between pipeline stages are allocated in a profiling run, which an eager CPU worker would
+        skip.
         """
         if self.vllm_config.parallel_config.pipeline_parallel_size > 1:
             self.model_runner.profile_run()

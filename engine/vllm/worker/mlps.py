@@ -1,6 +1,6 @@
-"""Finding the MLPs of a loaded vLLM model and putting steered activations into them.
+"""Finds the MLPs of a loaded vLLM model and replaces their activations with steered ones.
 
-Everything but a plain MLP in every layer is refused by name, a model with a single unsteered layer too.
+Every layer must have a plain MLP. A model in which even one layer cannot be steered is rejected by name.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _FUNCTIONS: dict[type[nn.Module], ActivationName] = {
     vllm.FastGELU: "gelu_tanh",
     nn.ReLU: "relu",
     nn.SiLU: "silu",
-    # vLLM's Transformers backend runs a model's own code (GPT-NeoX, Phi, StarCoder2), with these in it.
+    # vLLM's Transformers backend runs the model code of Hugging Face (GPT-NeoX, Phi, StarCoder2), which uses these.
     hugging_face.GELUActivation: "gelu",
     hugging_face.GELUTanh: "gelu_tanh",
     hugging_face.NewGELUActivation: "gelu_tanh",
     hugging_face.FastGELUActivation: "gelu_tanh",
     hugging_face.SiLUActivation: "silu",
 }
-"""Activation functions without a gate, by their class."""
+"""Activation functions without a gate, by class."""
 
 _OVERRIDES: dict[str, nn.Module] = {"BloomForCausalLM": nn.GELU(approximate="tanh")}
-"""What vLLM's own code takes otherwise than the models were trained with: BLOOM's GELU is the tanh form."""
+"""Replacements for activations that vLLM has wrong: BLOOM was trained with the tanh form of GELU."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
-    """The MLPs of a worker's layers, in order, with what each computes, and the worker's part of the model."""
+    """The MLPs of a worker's layers, in order, with what each computes, and the worker's shard of the model."""
 
     shard: Shard
     sites: tuple[MlpSite, ...]
@@ -48,17 +48,24 @@ class Mlps:
     forms: tuple[MlpForm, ...]
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
-        """Put `make(position, activation)` in place of the activation of each of the layers, counted from 0."""
+        """Replace the activation of each layer by `make(position, activation)`; positions count from 0."""
         for position, (site, activation) in enumerate(zip(self.sites, self.activations, strict=True)):
             site.replace(make(position, activation))
 
 
 def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) -> Mlps:
-    """Look up the MLPs of `layers`, the global indices that this worker holds.
+    """Find the MLPs of this worker's layers.
 
-    `width` are the model's neurons a layer, of which tensor parallelism gives rank `rank` of `ranks` an equal share.
-    Raises UnsupportedModel, naming the model's class, unless each of the layers has exactly one MLP of a kind that can
-    be steered, with the worker's share of the neurons.
+    Args:
+        model: The model as vLLM loaded it.
+        layers: Global indices of the worker's layers.
+        width: Neurons of a whole layer; tensor parallelism gives each rank an equal share.
+        rank: The worker's tensor-parallel rank.
+        ranks: Number of tensor-parallel ranks.
+
+    Raises:
+        UnsupportedModel: A layer does not have exactly one MLP that can be steered, with the worker's share of the
+            neurons. The message names the model's class.
     """
     name = type(model).__name__
     layers_by_index = find_layers(model)
@@ -67,21 +74,21 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
     if width % ranks:
         raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-    own = width // ranks
+    share = width // ranks
     for site, layer in zip(sites, layers, strict=True):
         held = _inputs(site.target)
-        if held != own:
+        if held != share:
             raise UnsupportedModel(
-                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not {own} "
+                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not {share} "
                 f"of {width}",
                 param="model",
             )
-    shard = Shard(layers=tuple(layers), first=rank * own, width=own)
+    shard = Shard(layers=tuple(layers), first=rank * share, width=share)
     return Mlps(shard=shard, sites=sites, activations=activations, forms=forms)
 
 
 def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
-    """Return what the activation module of a layer computes, or say that it is not known."""
+    """Return what the activation module of a layer computes; raise UnsupportedModel for an unknown one."""
     if isinstance(activation, vllm.SiluAndMul):
         return MlpForm(activation="silu", gated=True)
     if isinstance(activation, vllm.GeluAndMul):
@@ -98,6 +105,6 @@ def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
 
 
 def _inputs(projection: Any) -> int:
-    """Return how many neurons the projection after the activation takes on this worker."""
+    """Return how many neurons the projection after the activation has on this worker."""
     held: int = getattr(projection, "input_size_per_partition", None) or projection.input_size
     return held

@@ -1,4 +1,4 @@
-"""What one worker recorded of a sentence, and the whole that the parts of all workers make."""
+"""What one worker recorded of a sentence, and how the parts of all workers are joined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from engine.vllm.worker.table import Shard
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedPart:
-    """Of the shard's neurons: counts int32 and, if wanted, activation sums float32, both [its layers, its width]."""
+    """Counts and sums of the neurons of one shard.
+
+    Attributes:
+        shard: The worker's part of the model.
+        counts: How often each neuron was above 0, int32 [layers of the shard, neurons of the shard].
+        sums: Sums of activations, float32 of the same shape; None if they were not requested.
+    """
 
     shard: Shard
     counts: NDArray[np.int32]
@@ -23,23 +29,23 @@ class RecordedPart:
 def join_parts(
     parts: Sequence[RecordedPart], *, layers: int, width: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
-    """Return counts and sums of the whole model, [layers, width], in whatever order the parts come.
+    """Return counts and sums of the whole model, [layers, width]; the parts may be in any order.
 
-    Sums are None where they were not wanted.
+    Sums are None if they were not requested.
     """
     if len(parts) == 1:
         (part,) = parts
-        assert part.counts.shape == (layers, width), "one worker has a part of the model alone"
+        assert part.counts.shape == (layers, width), "a single worker must hold the whole model"
         return part.counts, part.sums
     counts = np.zeros((layers, width), dtype=np.int32)
     sums = np.zeros((layers, width), dtype=np.float32)
     held = np.zeros((layers, width), dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
-        place = np.ix_(part.shard.layers, range(part.shard.first, part.shard.first + part.shard.width))
-        counts[place] = part.counts
+        neurons = np.ix_(part.shard.layers, range(part.shard.first, part.shard.first + part.shard.width))
+        counts[neurons] = part.counts
         if part.sums is not None:
-            sums[place] = part.sums
-        held[place] += 1
-    assert (held == 1).all(), "the workers' parts do not make the model, each neuron once"
+            sums[neurons] = part.sums
+        held[neurons] += 1
+    assert (held == 1).all(), "the workers' parts must cover each neuron of the model once"
     return counts, sums if summed else None

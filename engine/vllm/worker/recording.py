@@ -1,8 +1,8 @@
-"""Activation sums of the sentences under way, a row each, on the worker's device.
+"""Counts and activation sums of the sentences being recorded, one row a sentence, on the worker's device.
 
-A row is opened when its request starts, zeroed whenever the request starts over (a preempted request is computed
-again), and taken or dropped once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, whatever the
-corpus.
+A row is opened when its request starts, and zeroed whenever the request starts over (a preempted request is computed
+again). It is taken or dropped once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, independent
+of the corpus.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ RECORDING_BYTES = 256 * 1024**2
 
 
 def recording_rows(layers: int, width: int) -> int:
-    """Return how many sentences are recorded at once: as many as RECORDING_BYTES holds, from 2 to 256."""
+    """Return how many sentences are recorded at once: as many as fit into RECORDING_BYTES, from 2 to 256."""
     return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 256))
 
 
 class Recording:
-    """Room for `rows` sentences at once: `counts` int32 and `sums` float32, both [L, rows, F], which never move."""
+    """Counts and sums of up to `rows` sentences at once.
+
+    Attributes:
+        counts: How often each neuron was above 0, int32 [L, rows, F], at a fixed address.
+        sums: Sums of activations, float32 [L, rows, F], at a fixed address.
+        rows: Number of rows.
+    """
 
     def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
         self._shard = shard
@@ -35,7 +41,7 @@ class Recording:
         self._open: dict[str, tuple[int, bool]] = {}
 
     def open(self, key: str, *, sums: bool) -> int:
-        """Give a sentence its row; `sums` where its activation sums are wanted besides the counts."""
+        """Return the row of a sentence; with `sums` its activations are summed besides being counted."""
         row = self._free.pop()
         self._open[key] = (row, sums)
         return row
@@ -46,7 +52,7 @@ class Recording:
         self.sums[:, row] = 0
 
     def take(self, key: str) -> RecordedPart:
-        """Return what a sentence left, and free its row."""
+        """Return the counts and sums of a sentence and free its row."""
         row, summed = self._open[key]
         self.drop(key)
         counts = self.counts[:, row].cpu().numpy().copy()
@@ -54,7 +60,7 @@ class Recording:
         return RecordedPart(shard=self._shard, counts=counts, sums=sums)
 
     def drop(self, key: str) -> None:
-        """Free the row of a sentence that nobody takes, if it ever had one."""
+        """Free the row of a sentence whose sums are not collected, if it has one."""
         held = self._open.pop(key, None)
         if held is not None:
             self._free.append(held[0])

@@ -1,12 +1,14 @@
-"""The adapter to vLLM's V1 model runner: some of its methods, wrapped, tell the steering what it has to know.
+"""The adapter to vLLM's V1 model runner.
 
-`_update_states` runs once for every scheduler output, also one without tokens: requests end and begin there.
-`_prepare_inputs` runs before every forward pass: there the batch's order and positions are settled.
-`_get_prompt_logprobs_dict` gets the last hidden states after every forward pass: scoring reads them there.
-`_dummy_run` is every other forward pass: profiling, warm-up, the capture of CUDA graphs.
-`sample_tokens` draws for every request of the batch, also where a prompt is not finished and the token is thrown away;
-that draw must not come out of the request's own generator, or a seed would give other answers to a prompt in pieces.
-vLLM winds the generator back, which on a CPU kills the engine: a generator there has no offset.
+It wraps these methods of the runner to inform `WorkerSteering`:
+
+- `_update_states` runs once for every scheduler output, even one without tokens. Requests end and start there.
+- `_prepare_inputs` runs before every forward pass, when the batch's order and positions are known.
+- `_get_prompt_logprobs_dict` gets the last hidden states after every forward pass; scoring reads them there.
+- `_dummy_run` is every other forward pass: profiling, warm-up and the capture of CUDA graphs.
+- `sample_tokens` samples for every request of the batch, even for an unfinished prompt, whose token is thrown away.
+  That sample must not advance the request's own generator, or chunked prefill would change the answers of a seed. vLLM
+  rewinds the generator, which kills the engine on a CPU, where generators have no offset.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from engine.vllm.worker.steering import WorkerSteering
 
 
 def attach(runner: object, steering: WorkerSteering) -> None:
-    """Wrap a runner's methods; raises SteeringNotInstalled for one that is not V1's."""
+    """Wrap the methods of a V1 runner; raise SteeringNotInstalled for any other runner."""
     if not isinstance(runner, GPUModelRunner):
         raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V1 model runner")
     update_states = runner._update_states  # noqa: SLF001
@@ -58,7 +60,7 @@ def attach(runner: object, steering: WorkerSteering) -> None:
     def seeded_sample_tokens(*args: Any, **kwargs: Any) -> Any:
         generators = runner.input_batch.generators
         unfinished = np.flatnonzero(runner.discard_request_mask.np[: runner.input_batch.num_reqs]) if generators else ()
-        set_aside = {int(at): generators.pop(int(at)) for at in unfinished if int(at) in generators}
+        set_aside = {int(index): generators.pop(int(index)) for index in unfinished if int(index) in generators}
         try:
             return sample_tokens(*args, **kwargs)
         finally:

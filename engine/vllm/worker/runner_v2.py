@@ -1,10 +1,12 @@
-"""The adapter to vLLM's V2 model runner: some of its methods, wrapped, tell the steering what it has to know.
+"""The adapter to vLLM's V2 model runner.
 
-`finish_requests` and `add_requests` run for every scheduler output, also one without tokens. A request that was
-preempted is dropped by the first and added by the second again, under its old name.
-`prepare_inputs` settles the batch's order and positions, just before the forward pass.
-`execute_model` leaves the last hidden states for the sampler: scoring reads them there.
-`_dummy_run` is every other forward pass but those inside the capture of CUDA graphs, which no request has come before.
+It wraps these methods of the runner to inform `WorkerSteering`:
+
+- `finish_requests` and `add_requests` run for every scheduler output, even one without tokens. A preempted request is
+  dropped by the first and added again by the second, under its old id.
+- `prepare_inputs` sets the batch's order and positions, just before the forward pass.
+- `execute_model` leaves the last hidden states for the sampler; scoring reads them there.
+- `_dummy_run` is every other forward pass, except those inside the capture of CUDA graphs, which precede all requests.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from engine.vllm.worker.steering import WorkerSteering
 
 
 def attach(runner: object, steering: WorkerSteering) -> None:
-    """Wrap a runner's methods; raises SteeringNotInstalled for one that is not V2's."""
+    """Wrap the methods of a V2 runner; raise SteeringNotInstalled for any other runner."""
     if not isinstance(runner, GPUModelRunner):
         raise SteeringNotInstalled(f"{type(runner).__name__} is not vLLM's V2 model runner")
     finish_requests = runner.finish_requests

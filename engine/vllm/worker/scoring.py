@@ -1,8 +1,8 @@
-"""Log-probabilities of given continuations: the language-model head only where they are asked for, for a batch at once.
+"""Log-probabilities of continuations. The language-model head runs only at scored positions, for a whole batch at once.
 
-vLLM's own prompt log-probabilities compute every position of a prompt, request by request, and make a Python object of
-each; here a step's positions go through the head together, and a request's answers are one array. A continuation's last
-token is never fed: nothing is asked of the state after it.
+vLLM's own prompt log-probabilities compute every position of a prompt, one request after the other, and create a Python
+object for each position. Here the scored positions of a step go through the head together, and a request's result is
+one array. A continuation's last token is never fed, because the state after it is not needed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 256
-"""Positions whose logits (rows x vocabulary, float32) are in memory at the same time: few enough for a CPU's cache."""
+"""Positions whose logits (rows x vocabulary, float32) are in memory at once; small enough for a CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Scored:
-    """One request: the scored token ids int64 [n], the position of the first, and room for the answers."""
+    """One request: the scored token ids int64 [n], the position of the first, and their log-probabilities."""
 
     tokens: NDArray[np.int64]
     first: int
@@ -28,24 +28,26 @@ class _Scored:
 
 
 class Scoring:
-    """The scoring requests under way on one worker, and the answers that wait to be taken."""
+    """The scoring requests of one worker, and the results that have not been collected yet."""
 
     def __init__(self, compute_logits: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
-        """`compute_logits` is the model's head: states [n, H] to logits [n, V], None where another rank has it."""
+        """Score with `compute_logits`, the head: states [n, H] to logits [n, V], or None if another rank has it."""
         self._compute_logits = compute_logits
         self._scored: dict[str, _Scored] = {}
 
     def open(self, key: str, prompt: Sequence[int], first: int, last: int) -> None:
-        """Score a prompt's tokens from position `first` on, and after them `last`, each given all before it."""
+        """Start to score a prompt's tokens from position `first` on and then `last`, each given all before it."""
         tokens = np.array([*prompt[first:], last], dtype=np.int64)
         answers = np.full(len(tokens), np.nan, dtype=np.float32)
         self._scored[key] = _Scored(tokens=tokens, first=first, answers=answers)
 
     def collect(self, hidden: torch.Tensor, chunks: Sequence[tuple[str, int, int, int]]) -> None:
-        """Score what a step computed.
+        """Score the tokens that a step computed.
 
-        `hidden` [T, H] are the last layer's states of the step's tokens. Each chunk is a request's key, the row of its
-        first token in `hidden`, that token's position in the request, and how many tokens follow from there.
+        Args:
+            hidden: The last hidden states of the step's tokens, [T, H].
+            chunks: For each scored request its key, the row of its first token in `hidden`, that token's position in
+                the request, and the number of its tokens in the step.
         """
         rows, targets, places = [], [], []
         for key, row, position, count in chunks:
@@ -67,14 +69,14 @@ class Scoring:
                 place[:] = part
 
     def take(self, key: str) -> NDArray[np.float32]:
-        """Return a request's log-probabilities (natural log), float32, one a scored token, and forget it.
+        """Return and drop a request's log-probabilities (natural logarithms), float32 [scored tokens].
 
-        NaN stands where nothing was computed: on a rank without the head, or for a request that was aborted.
+        They are NaN where nothing was computed: on a rank without the head, or for an aborted request.
         """
         return self._scored.pop(key).answers
 
     def drop(self, key: str) -> None:
-        """Forget a request whose answer nobody takes."""
+        """Drop a request whose result is not collected."""
         self._scored.pop(key, None)
 
     def _logprobs(
@@ -90,9 +92,9 @@ class Scoring:
 
 
 def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Return float32 [n], the log-softmax of each row of `logits` [n, V] at its token; float32 logits are overwritten.
+    """Return the log-softmax of each row of `logits` [n, V] at its token, float32 [n]. Overwrites float32 logits.
 
-    On CPUs twelve times as fast as `torch.logsumexp`, which does not vectorize its exponentials.
+    On CPUs this is twelve times as fast as `torch.logsumexp`, which does not vectorize its exponentials.
     """
     logits = logits.float()
     logits.sub_(logits.amax(dim=1, keepdim=True))

@@ -1,7 +1,8 @@
-"""Which intervention has which slot of a worker's table. Slot 0 changes nothing.
+"""Assigns the slots of a worker's table to interventions. Slot 0 changes nothing.
 
-A slot is filled once, counted while requests use it, and kept after the last of them: the same intervention later finds
-it filled. It is emptied, the longest unused first, only when another intervention needs the slot or the room.
+A slot is filled once and reference-counted by the requests that use it. It stays filled after the last of them, so the
+same intervention can reuse it. Slots are evicted, least recently used first, only when another intervention needs the
+slot or its entries.
 """
 
 from __future__ import annotations
@@ -14,33 +15,33 @@ from engine.kernels.device_table import SlotEntries
 
 
 class RowStore(Protocol):
-    """Where the rows of slots 1 and up are kept."""
+    """The table that holds the rows of slots 1 and up."""
 
     def fits(self, row: SlotEntries) -> bool:
-        """Say whether there is room for a row in a slot that has none."""
+        """Say whether the table has room for another row."""
         ...
 
     def write(self, slot: int, row: SlotEntries) -> None:
-        """Make `row` the entries of a slot that has none, from the next step on."""
+        """Set the entries of an empty slot, from the next step on."""
         ...
 
     def clear(self, slot: int) -> None:
-        """Leave a slot without entries, from the next step on."""
+        """Remove a slot's entries, from the next step on."""
         ...
 
 
 class Slots:
-    """Slots 1 to `capacity`, by the key of what fills them."""
+    """Slots 1 to `capacity`, by the key of the intervention that fills them."""
 
     def __init__(self, store: RowStore, *, capacity: int) -> None:
         self._store = store
         self._free = list(range(capacity, 0, -1))
         self._slots: dict[str, int] = {}
         self._users: dict[str, int] = {}
-        self._idle: OrderedDict[str, None] = OrderedDict()  # filled and unused, the longest unused first
+        self._idle: OrderedDict[str, None] = OrderedDict()  # filled and unused, least recently used first
 
     def acquire(self, key: str, row: Callable[[], SlotEntries]) -> int:
-        """Return the slot of `key`, filled with `row()` if it was not yet, and count one more user."""
+        """Return the slot of `key`, filling it with `row()` if it is not filled, and add a user."""
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = self._fill(row())
@@ -49,7 +50,7 @@ class Slots:
         return slot
 
     def release(self, key: str) -> None:
-        """Count one user less; the slot stays filled until it is needed."""
+        """Remove a user; the slot stays filled until it is evicted."""
         self._users[key] -= 1
         if self._users[key] == 0:
             del self._users[key]
@@ -62,7 +63,7 @@ class Slots:
 
     def _fill(self, row: SlotEntries) -> int:
         while not self._free or not self._store.fits(row):
-            assert self._idle, "more interventions in flight than the table holds: the engine's gate let too many in"
+            assert self._idle, "more interventions in flight than the table holds: the engine admitted too many"
             key, _ = self._idle.popitem(last=False)
             slot = self._slots.pop(key)
             self._store.clear(slot)

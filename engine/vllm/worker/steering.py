@@ -1,7 +1,7 @@
-"""What one worker knows of steering: which request carries what, and which token of the step belongs to which.
+"""The steering state of one worker: what each request carries, and which token of a step belongs to which request.
 
-A runner adapter tells it when requests come and go and, before each forward pass, how the batch is laid out. What is
-then done with the activations is its path's. It knows no vLLM.
+A runner adapter reports when requests start and finish and, before each forward pass, the layout of the batch. The
+backend does the arithmetic on activations. This module knows nothing of vLLM.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_END = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """A sentence's row, how many tokens in front are not counted, and whether its activations are summed up too."""
+    """A sentence's row, how many tokens at its start are not recorded, and whether its activations are summed."""
 
     row: int
     skip: int
@@ -39,7 +39,7 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """A request under way; slot 0 steers nothing, no record records nothing, no key scores nothing."""
+    """An unfinished request. Slot 0 steers nothing; without `record` or `score_key` it records or scores nothing."""
 
     slot: int = 0
     slot_key: str = ""
@@ -54,7 +54,7 @@ _PLAIN = _Request()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Batch:
-    """What the requests of a batch, in its order, ask for; steps go by one as long as the same requests are in it.
+    """What the requests of a batch need, in the batch's order. It is reused while the batch has the same requests.
 
     Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R].
     """
@@ -82,7 +82,7 @@ class _Batch:
     def token_slots(
         self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], done: NDArray[np.int64]
     ) -> NDArray[np.int32]:
-        """Return each token's slot, int32 [T]: its request's, where the position is in the scope, else 0."""
+        """Return each token's slot, int32 [T]: its request's slot if the position is in the scope, else 0."""
         if not self.slots.any():
             return np.zeros(counts.sum(), dtype=np.int32)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -92,7 +92,7 @@ class _Batch:
 
 
 class WorkerSteering:
-    """The state of steering and recording on one worker, which holds `shard` of the model."""
+    """Steering, recording and scoring on one worker, which holds `shard` of the model."""
 
     def __init__(self, shard: Shard, backend: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
         self._shard = shard
@@ -106,19 +106,19 @@ class WorkerSteering:
 
     @property
     def slots_in_use(self) -> int:
-        """How many distinct interventions the requests under way carry."""
+        """How many distinct interventions the unfinished requests carry."""
         return self._slots.in_use
 
     def add_neurons(self, neurons: NeuronSet) -> None:
-        """Keep a neuron set for the requests that name it."""
+        """Load a neuron set for the requests that name it."""
         self._neuron_sets[neurons.id] = neurons
 
     def drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set; slots that it filled stay as they are."""
+        """Drop a neuron set; slots that it filled stay filled."""
         self._neuron_sets.pop(neuron_set_id, None)
 
     def start(self, request_id: str, extra_args: Mapping[str, Any] | None, tokens: Sequence[int]) -> None:
-        """Take note of a new request with its prompt's token ids; one that is known starts over."""
+        """Register a new request with its prompt's token ids. A known request has been preempted and starts over."""
         extras = RequestExtras.read(extra_args)
         if extras == RequestExtras() or request_id in self._requests:
             return
@@ -141,16 +141,19 @@ class WorkerSteering:
         self._batch = None
 
     def finish(self, request_id: str) -> None:
-        """Let go of a request that has ended, however it did; one never started is no error."""
+        """Forget a request that has ended in any way; a request that never started is no error."""
         request = self._requests.pop(request_id, _PLAIN)
         self._batch = None
         if request.slot:
             self._slots.release(request.slot_key)
 
     def begin_step(self, request_ids: Sequence[str], tokens: ArrayLike, computed: ArrayLike) -> None:
-        """Lay out the next forward pass.
+        """Set the layout of the next forward pass.
 
-        `request_ids` in the batch's order; `tokens` of each to compute now, after `computed` that are done.
+        Args:
+            request_ids: The batch's requests, in order.
+            tokens: Tokens of each request to compute in this step.
+            computed: Tokens of each request computed before.
         """
         if not self._requests:
             self.begin_dummy_step()
@@ -169,29 +172,29 @@ class WorkerSteering:
         self._scored = [(key, int(first_rows[at]), int(done[at]), int(counts[at])) for at, key in batch.scored]
 
     def begin_dummy_step(self) -> None:
-        """Lay out a forward pass of tokens that are nobody's."""
+        """Set the layout of a forward pass whose tokens belong to no request."""
         self._backend.begin_step(NOTHING)
         self._scored = []
 
     def end_step(self, hidden: torch.Tensor) -> None:
-        """Score what the forward pass computed: `hidden` [T, H] are its last states, before the head."""
+        """Score the tokens of the forward pass from `hidden` [T, H], the last hidden states, before the head."""
         if self._scored:
             self._scoring.collect(hidden, self._scored)
 
     def take_score(self, key: str) -> NDArray[np.float32]:
-        """Return a scored request's log-probabilities, see `Scoring.take`."""
+        """Return a scored request's log-probabilities; see `Scoring.take`."""
         return self._scoring.take(key)
 
     def drop_score(self, key: str) -> None:
-        """Forget a scored request, see `Scoring.drop`."""
+        """Drop a scored request; see `Scoring.drop`."""
         self._scoring.drop(key)
 
     def take_recording(self, key: str) -> RecordedPart:
-        """Return what a recorded sentence left, see `Recording.take`."""
+        """Return the counts and sums of a recorded sentence; see `Recording.take`."""
         return self._backend.recording.take(key)
 
     def drop_recording(self, key: str) -> None:
-        """Forget a recorded sentence that nobody takes, see `Recording.drop`."""
+        """Drop a recorded sentence whose sums are not collected; see `Recording.drop`."""
         self._backend.recording.drop(key)
 
     def _row(self, steer: SteeringArgs) -> SlotEntries:

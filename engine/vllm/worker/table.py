@@ -1,7 +1,7 @@
-"""What of an intervention one worker holds, and the interventions in use as the kernels of a CPU read them.
+"""The part of an intervention that belongs to one worker, and the table of interventions that the CPU kernels read.
 
-A worker holds a range of the model's layers (pipeline parallelism) and of each layer's neurons (tensor parallelism);
-its rows are what falls into both.
+A worker holds a range of the model's layers (pipeline parallelism) and of each layer's neurons (tensor parallelism).
+Its rows contain the entries in both ranges.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from engine.steering.edits import Edits
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The worker's part of the model: global layer indices, and the neurons [first, first + width) of each."""
+    """The worker's part of the model: global layer indices, and neurons [first, first + width) of each layer."""
 
     layers: tuple[int, ...]
     first: int
     width: int
 
     def cut(self, edits: Edits) -> SlotEntries:
-        """Keep what falls into the shard, with layers and neurons counted from its first."""
+        """Return the entries in the shard, with layers and neurons counted from the shard's first."""
         inside = (edits.indices >= self.first) & (edits.indices < self.first + self.width)
         layers = [np.arange(own.start, own.stop) for own in map(edits.entries, self.layers)]
         kept = [entries[inside[entries]] for entries in layers]
@@ -61,22 +61,27 @@ class TableRows:
 
 
 class CpuTable:
-    """The rows of slots 1 to `capacity`, over `layers` layers, in the machine's memory; any number of entries fits.
+    """The rows of slots 1 to `capacity` in host memory; the number of entries is not limited.
 
-    `width` are the neurons of a whole layer, of which statistics are taken. Entries are appended, and moved together
-    only when their buffers are full, so that filling a slot costs what its row has.
+    Entries are appended, and compacted only when their buffers are full, so filling a slot costs time in proportion to
+    its row.
+
+    Args:
+        layers: Layers of the shard.
+        width: Neurons of a whole layer, over which statistics are taken.
+        capacity: Slots, besides slot 0.
     """
 
     def __init__(self, *, layers: int, width: int, capacity: int) -> None:
         self._width = width
-        self._rows = _room(entries=0, slots=capacity + 1, layers=layers)
+        self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers)
         self._end = 0  # entries from here on are unused
         self._filled: set[int] = set()
-        self._held = False  # whether somebody may look at `_rows`
+        self._shared = False  # whether a caller of `rows` may still hold `_rows`
 
     def write(self, slot: int, row: SlotEntries) -> None:
-        """Make `row` the entries of a slot that has none."""
-        self._own(len(row.indices))
+        """Set the entries of an empty slot."""
+        self._prepare_write(len(row.indices))
         rows, entries = self._rows, slice(self._end, self._end + len(row.indices))
         rows.starts[slot] = self._end + row.offsets
         rows.indices[entries], rows.mult[entries], rows.add[entries] = row.indices, row.mult, row.add
@@ -88,32 +93,32 @@ class CpuTable:
         self._filled.add(slot)
 
     def clear(self, slot: int) -> None:
-        """Leave a slot without entries."""
-        self._own(0)
+        """Remove a slot's entries."""
+        self._prepare_write(0)
         for by_slot in (self._rows.starts, self._rows.takes, self._rows.plan, self._rows.weights):
             by_slot[slot] = 0
         self._filled.remove(slot)
 
     def rows(self) -> TableRows:
-        """Return the entries of all slots as they stand; a later change leaves what is returned alone."""
-        self._held = True
+        """Return a snapshot of all slots' entries; later changes do not affect it."""
+        self._shared = True
         return self._rows
 
-    def _own(self, more: int) -> None:
-        """Make the arrays by slot nobody else's, and room for `more` entries after the last."""
+    def _prepare_write(self, more: int) -> None:
+        """Copy the per-slot arrays if a snapshot shares them, and make room for `more` entries after the last."""
         rows = self._rows
         if self._end + more > len(rows.indices):
-            self._rows = self._moved_together(more)
-        elif self._held:
+            self._rows = self._compacted(more)
+        elif self._shared:
             by_slot = {name: getattr(rows, name).copy() for name in ("starts", "takes", "plan", "weights")}
             self._rows = replace(rows, **by_slot)
-        self._held = False
+        self._shared = False
 
-    def _moved_together(self, more: int) -> TableRows:
+    def _compacted(self, more: int) -> TableRows:
         old, total = self._rows, 0
         lengths = {slot: int(old.starts[slot, -1] - old.starts[slot, 0]) for slot in sorted(self._filled)}
         slots, layers = old.takes.shape
-        new = _room(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers)
+        new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers)
         for slot, length in lengths.items():
             here, there = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
             for name in ("indices", "mult", "add", "coef"):
@@ -124,7 +129,7 @@ class CpuTable:
         return replace(new, takes=old.takes.copy(), plan=old.plan.copy(), weights=old.weights.copy())
 
 
-def _room(*, entries: int, slots: int, layers: int) -> TableRows:
+def _empty_rows(*, entries: int, slots: int, layers: int) -> TableRows:
     return TableRows(
         starts=np.zeros((slots, layers + 1), dtype=np.int64),
         indices=np.empty(entries, dtype=np.int32),
