@@ -1,4 +1,7 @@
-"""The oracle: a Hugging Face model with plain hooks, one request at a time. What it answers, the others must answer."""
+"""The reference implementation: a Hugging Face model with plain hooks, one request at a time.
+
+The tests compare the other engines' answers with this one's.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _Result = TypeVar("_Result")
 
 
 class TransformersEngine:
-    """The Engine protocol on a Hugging Face model. All torch work runs in one thread, so that requests take turns."""
+    """An `Engine` on a Hugging Face model. All torch work runs in one thread, so requests take turns."""
 
     def __init__(
         self,
@@ -42,32 +45,44 @@ class TransformersEngine:
         max_model_len: int | None = None,
         device: str = "cpu",
     ) -> None:
-        """Load the model of a folder; raises UnsupportedModel where it cannot be steered."""
+        """Load a model folder.
+
+        Args:
+            folder: A Hugging Face model folder.
+            name: The model's name in answers and errors; the folder's name by default.
+            dtype: "float32", "bfloat16" or "float16".
+            max_model_len: Context length in tokens; None is the model's own.
+            device: A torch device.
+
+        Raises:
+            InvalidRequest: The dtype is unknown, or the folder has no model.
+            UnsupportedModel: The model cannot be steered.
+        """
         self._model = TransformersModel(
             folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
         )
         self._neurons = LoadedNeurons(self._model.info)
         self._tokens = TokenCounts()
         self._steps = 0
-        self._in_turn = 0  # the step that runs and those that wait for it
+        self._in_turn = 0  # the running step and those that wait for it
         self._closed = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
 
     @property
     def info(self) -> EngineInfo:
-        """What the answers depend on besides the requests."""
+        """Model, dtype and versions: everything that answers depend on besides the requests."""
         return self._model.info
 
     def add_neurons(self, neurons: NeuronSet) -> None:
-        """Make a neuron set usable by its id."""
+        """Load a neuron set; see `Engine.add_neurons`."""
         self._neurons.add(neurons)
 
     def drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set."""
+        """Drop a neuron set; see `Engine.drop_neurons`."""
         self._neurons.drop(neuron_set_id)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream the answers to a prompt, a token a chunk, each answer in its turn."""
+        """Stream the answers to a prompt, one token a chunk; the answers take turns."""
         edits, scope = self._edits(request.steering)
         limit = self.info.max_model_len - 1
         encode = partial(self._model.encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
@@ -80,7 +95,7 @@ class TransformersEngine:
         while unfinished:
             generation = unfinished.popleft()
             chunk = await self._run(generation.step)
-            if begun < request.sampling.n:  # they take turns: the first chunk of each comes first
+            if begun < request.sampling.n:  # the answers take turns, so these are their first chunks
                 begun += 1
                 self._tokens.prompt += len(prompt)
             self._tokens.generated += len(chunk.token_ids)
@@ -89,7 +104,7 @@ class TransformersEngine:
             yield chunk
 
     async def score(self, request: ScoreRequest) -> Score:
-        """Return the log-probabilities of a continuation's tokens, all from one forward pass."""
+        """Return the log-probabilities of a continuation's tokens, from one forward pass."""
         edits, scope = self._edits(request.steering)
         encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
@@ -113,7 +128,7 @@ class TransformersEngine:
     async def record(
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
     ) -> ActivationStats:
-        """Count activations, a sentence at a time; a sentence longer than the model takes is cut."""
+        """Count activations, one sentence at a time; sentences are truncated to the context length."""
         shape = {"layers": self.info.layers, "width": self.info.width}
         recorder = await self._run(partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint))
         async for _ in in_batches(self._thread, sentences, partial(self._record, recorder)):
@@ -121,7 +136,7 @@ class TransformersEngine:
         return await self._run(recorder.finish)
 
     def stats(self) -> EngineStats:
-        """Return what it has done: one request a step, no cache between requests, no slots."""
+        """Return token counts and steps: each step has one request; there is no prefix cache and there are no slots."""
         return EngineStats(
             prompt_tokens=self._tokens.prompt,
             cached_tokens=self._tokens.cached,
@@ -134,12 +149,12 @@ class TransformersEngine:
         )
 
     async def ended(self) -> str:
-        """Wait for `close`: a model in this process does not die alone."""
+        """Wait for `close`: a model in this process cannot die on its own."""
         await self._closed.wait()
         return "the engine was closed"
 
     async def close(self) -> None:
-        """Finish the step in flight and drop the others; the model goes with the engine object."""
+        """Finish the running step and drop the others. The model is freed with the engine object."""
         self._closed.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""One answer of a Hugging Face model, a token a step."""
+"""Generation of one answer by a Hugging Face model, one token a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.steering.edits import Edits
 
 
 class Generation:
-    """The answer number `index` to `prompt`, with a key-value cache of its own."""
+    """Answer number `index` to `prompt`, with a KV cache of its own."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Generation:
         edits: Edits | None,
         scope: Scope,
     ) -> None:
-        """Begin after the tokens of `prompt`; nothing runs before the first `step`."""
+        """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`."""
         self._model = model
         self._index = index
         self._sampling = sampling
@@ -40,10 +40,10 @@ class Generation:
         self._text = TextStream(model.tokenizer, prompt, sampling.stop)
         self._offsets = TextOffsets(model.texts, prompt)
         self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
-        self._draw = Sampler(sampling, prompt, index=index)
+        self._sampler = Sampler(sampling, prompt, index=index)
 
     def step(self) -> Chunk:
-        """Draw the next token; must not be called after a chunk with a finish reason."""
+        """Sample the next token; must not be called after a chunk with a finish reason."""
         logits, self._cache = self._model.logits(
             self._pending,
             start=self._done,
@@ -54,7 +54,7 @@ class Generation:
         )
         self._done += len(self._pending)
         logprobs = logits[-1].log_softmax(dim=-1)
-        token = self._draw.next(logits[-1])
+        token = self._sampler.next(logits[-1])
         self._pending = (token,)
         text, reason = self._read(token)
         return Chunk(

@@ -1,8 +1,8 @@
-"""The places in a Hugging Face model where activations can be changed or watched: plain, slow and obvious.
+"""Hooks that change or observe the activations of a Hugging Face model. Written to be simple, not fast.
 
-Each layer's MLP calls an activation function, on its gate's projection or on its only first one (see `mlp_places`).
-That function is replaced, a layer each, by one that asks `Hooks` what to do with its result. Between `steer` or `watch`
-blocks the model computes what it always did.
+Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
+`engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
+Outside `steer` and `watch` blocks the model is unchanged.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from engine.steering.mlp_sites import find_layers, find_site
 
 
 class Hooks:
-    """The activations of one model's MLPs: `layers` of them, `width` neurons each, [1, T, F] at a time."""
+    """The hooks in the MLPs of one model: `layers` of them, with `width` neurons each."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Put the hooks in; raises UnsupportedModel where an MLP is of no known shape (a mixture of experts, say)."""
+        """Install the hooks; raise UnsupportedModel for an MLP of unknown form (for example a mixture of experts)."""
         name = type(model).__name__
         layers = find_layers(model)
         sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
@@ -40,22 +40,22 @@ class Hooks:
 
     @contextmanager
     def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
-        """Within the block, apply `edits` (None: nothing) at the tokens where `tokens`, bool [T], is true.
+        """Apply `edits` within the block, at the tokens where `tokens`, bool [T], is true.
 
-        A statistic is that of the token's activations as the model computed them, or of the whole pass, see `Edits`.
+        A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`.
         """
         rows = tokens.nonzero()
 
         def apply(layer: int, activation: Tensor) -> Tensor:
             assert edits is not None
-            own = edits.entries(layer)
+            entries = edits.entries(layer)
             indices, mult, add = (
-                torch.from_numpy(part[own]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
+                torch.from_numpy(part[entries]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
             )
             edited = activation.clone()
             values = activation[0, rows, indices].float() * mult + add
             if edits.statistic is not None and edits.coef is not None:
-                coef = torch.from_numpy(edits.coef[own]).to(activation.device)
+                coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
                 if edits.whole_pass:
                     taken = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
                 else:
@@ -69,7 +69,7 @@ class Hooks:
 
     @contextmanager
     def watch(self, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-        """Within the block, show `see` each layer's number and activations [T, F]."""
+        """Within the block, call `see` with each layer's index and activations [T, F]."""
 
         def show(layer: int, activation: Tensor) -> Tensor:
             see(layer, activation[0])
@@ -79,7 +79,7 @@ class Hooks:
             yield
 
     def after_activation(self, layer: int, activation: Tensor) -> Tensor:
-        """Return what the activations [1, T, F] of a layer are to be; called by the model itself."""
+        """Return the activations [1, T, F] that a layer goes on with; called by the model."""
         return activation if self._on_activation is None else self._on_activation(layer, activation)
 
     @contextmanager
@@ -92,9 +92,9 @@ class Hooks:
 
 
 def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor) -> float:
-    """Return the published code's statistic of all tokens' activations [T, F] together, see `Edits.whole_pass`.
+    """Return the statistic of all tokens' activations [T, F] together, as the published code does.
 
-    `changed` are the neurons that it is for.
+    See `Edits.whole_pass`. `changed` are the neurons that the statistic is applied to.
     """
     if statistic.name != "mad":
         return row_statistic(activations, statistic)
@@ -105,14 +105,16 @@ def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor
 
 
 def row_statistic(activations: Tensor, statistic: Statistic) -> float:
-    """Return a statistic of one token's activations [F], or of whatever there is, computed in float64."""
+    """Return a statistic of one token's activations [F], or of all elements of a larger tensor, in float64."""
     values = activations.double().flatten()
     if statistic.name == "mad":
         return float((values - values.median()).abs().median())
     if statistic.name == "iqr":
         return float(np.subtract(*np.percentile(values.cpu().numpy(), (75.0, 25.0))))
     if statistic.name == "percentile":
-        return float(np.percentile(values.cpu().numpy(), statistic.percent))  # torch's takes only 16 million values
+        return float(
+            np.percentile(values.cpu().numpy(), statistic.percent)
+        )  # torch.quantile is limited to 16 million values
     if statistic.name == "std":
         return float(values.std()) if len(values) > 1 else 0.0
     return float(getattr(values, statistic.name)())
@@ -129,12 +131,12 @@ class _HookedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activation = self.function(x)
-        rows = activation.view(1, -1, activation.shape[-1])  # OPT's have no batch dimension
+        rows = activation.view(1, -1, activation.shape[-1])  # OPT's activations have no batch dimension
         return self.hooks.after_activation(self.layer, rows).view(activation.shape)
 
 
 def _inputs(projection: nn.Module) -> int:
-    """Return how many neurons the projection after the activation takes; GPT-2's is a Conv1D, its weight transposed."""
+    """Return the input width of the projection after the activation; GPT-2's is a Conv1D, with a transposed weight."""
     if isinstance(projection, nn.Linear):
         return projection.in_features
     assert isinstance(projection, Conv1D), type(projection).__name__

@@ -1,4 +1,4 @@
-"""A Hugging Face model that is loaded, hooked and run one sequence at a time. Synchronous; one thread at a time."""
+"""Loads a Hugging Face model, installs hooks and runs it one sequence at a time. Synchronous; for one thread."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class TransformersModel:
-    """The model of a folder and its tokenizer."""
+    """The model of a folder, its hooks and its tokenizer."""
 
     def __init__(self, folder: Path, *, name: str, dtype: str, max_model_len: int | None, device: str) -> None:
-        """Load, hook, and check on one token that every layer's hook is passed once.
+        """Load the model, install hooks, and check with one token that every layer calls its hook once.
 
-        Raises InvalidRequest for an unknown dtype or a folder without a model, UnsupportedModel where the hooks do not
-        hold.
+        Raises:
+            InvalidRequest: The dtype is unknown, or the folder has no model.
+            UnsupportedModel: The hooks cannot be installed or are not called.
         """
         if dtype not in _DTYPES:
             raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}", param="dtype")
@@ -61,7 +62,7 @@ class TransformersModel:
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """The tokens that end an answer: the tokenizer's EOS and those of the generation config."""
+        """The tokens that end an answer: the tokenizer's EOS token and those of the generation config."""
         configured = self.model.generation_config.eos_token_id
         listed = configured if isinstance(configured, list) else [configured]
         return frozenset(token for token in [*listed, self.tokenizer.eos_token_id] if token is not None)
@@ -76,10 +77,18 @@ class TransformersModel:
         edits: Edits | None = None,
         scope: Scope = "all",
     ) -> tuple[Tensor, Any]:
-        """Run the tokens at the positions from `start` on, after those in `cache`, and return what they predict.
+        """Run tokens through the model and return their logits.
 
-        Returns the logits float32 [T, vocabulary] of the token after each, and the cache with these tokens.
-        Tokens at positions below `prompt_tokens` are of the prompt, the others generated.
+        Args:
+            ids: Token ids, at the positions from `start` on.
+            start: Position of the first token; the tokens before it are in `cache`.
+            prompt_tokens: Tokens at positions below this belong to the prompt, the others are generated.
+            cache: The KV cache of the tokens before `start`, None for none.
+            edits: The edits to apply, None for none.
+            scope: Which tokens are steered.
+
+        Returns:
+            The logits of the token after each, float32 [T, vocabulary], and the cache with these tokens added.
         """
         position = torch.arange(start, start + len(ids), device=self.device)
         chosen = {
@@ -93,14 +102,14 @@ class TransformersModel:
         return output.logits[0].float(), output.past_key_values
 
     def activations(self, ids: Sequence[int]) -> list[Tensor]:
-        """Run a sequence unsteered and return each layer's activations, [T, F]."""
+        """Run a sequence without steering and return each layer's activations, [T, F]."""
         seen: dict[int, Tensor] = {}
         with torch.inference_mode(), self.hooks.watch(seen.__setitem__):
             self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
         return [seen[layer] for layer in range(self.hooks.layers)]
 
     def _context_length(self) -> int:
-        """Return the tokens the config allows; BLOOM's, whose positions have no table, was trained on so many."""
+        """Return the context length of the config; BLOOM has no position table and was trained with 2048 tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
     def _check_hooks(self) -> None:
@@ -109,6 +118,6 @@ class TransformersModel:
             self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
         if passed != [(layer, (1, self.hooks.width)) for layer in range(self.hooks.layers)]:
             raise UnsupportedModel(
-                f"{self.info.model_class} cannot be steered: its layers do not each pass their activations once",
+                f"{self.info.model_class} cannot be steered: not every layer calls its activation function once",
                 param="model",
             )

@@ -1,4 +1,4 @@
-"""Drawing one token after another, as `Sampling` says it."""
+"""Sampling of one token after another from logits, as `Sampling` asks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from engine.base import Sampling
 
 
 class Sampler:
-    """The draws of the answer number `index` to a prompt; each draw depends on the tokens drawn before."""
+    """Samples the tokens of answer number `index` to a prompt; penalties depend on the tokens sampled before."""
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], *, index: int) -> None:
         self._sampling = sampling
         self._prompt = prompt
-        self._drawn: list[int] = []
+        self._sampled: list[int] = []
         self._random = torch.Generator()
         if sampling.seed is None:
             self._random.seed()
@@ -25,14 +25,14 @@ class Sampler:
             self._random.manual_seed(sampling.seed + index)
 
     def next(self, logits: Tensor) -> int:
-        """Draw the next token, given its logits, float32 [vocabulary]."""
+        """Sample the next token from its logits, float32 [vocabulary]."""
         logits = self._penalized(logits.cpu())
         token = int(logits.argmax()) if self._sampling.temperature == 0 else self._random_of(logits)
-        self._drawn.append(token)
+        self._sampled.append(token)
         return token
 
     def _penalized(self, logits: Tensor) -> Tensor:
-        counts = torch.bincount(torch.tensor(self._drawn, dtype=torch.long), minlength=len(logits))
+        counts = torch.bincount(torch.tensor(self._sampled, dtype=torch.long), minlength=len(logits))
         seen = counts > 0
         seen[list(self._prompt)] = True
         repetition = torch.where(seen, self._sampling.repetition_penalty, 1.0)

@@ -1,4 +1,4 @@
-"""The activation functions that an MLP may have, by name, and what its activation module makes of them."""
+"""The activation functions that an MLP may have, by name, and what its activation module computes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ActivationName = Literal["silu", "gelu", "gelu_tanh", "relu"]
 class MlpForm:
     """What an MLP's activation module computes.
 
-    Gated, it takes gate and up side by side, [T, 2F], and gives activation(gate) * up; otherwise it takes [T, F] and
-    gives its activation.
+    A gated one takes gate and up side by side, [T, 2F], and returns activation(gate) * up. Any other takes [T, F] and
+    returns its activation.
     """
 
     activation: ActivationName

@@ -1,4 +1,4 @@
-"""Activation functions inside Triton kernels, in float32: the one definition that every kernel shares."""
+"""Activation functions in float32 for Triton kernels; all kernels share this definition."""
 
 from __future__ import annotations
 

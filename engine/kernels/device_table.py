@@ -1,14 +1,14 @@
-"""The slots' entries on one device, at addresses that never change, so that a CUDA graph may hold them.
+"""The table of the slots' entries on one device, at fixed addresses, so that a CUDA graph can use it.
 
-A slot's row is one extent of a pool of entries, sorted by layer and neuron, and one line of `offsets` that says where
-each layer's blocks of neurons begin in it. Slot 0 has no entries, for ever.
+A slot's row is one extent of a pool of entries, sorted by layer and neuron, and one line of `offsets`, which says where
+each layer's blocks of neurons begin in the extent. Slot 0 never has entries.
 
-A running step sees the old row or the new one, never a part of each. All writes go, without waiting, to the stream
-that is current, which must be the one that the steps run on: a step launched before a write has read everything before
-the write changes anything, and a step launched after it sees it whole. Besides, a row's entries go into space that no
-row uses, its line of offsets follows, and only then is the old extent free for others.
+A running step sees either the old row or the new one. All writes are queued, without waiting, on the current stream,
+which must be the stream that the steps run on. A step launched before a write reads everything before the write changes
+anything, and a step launched after it sees the whole write. In addition, a row's entries are written to space that no
+row uses, then its line of offsets, and only then is the old extent released.
 
-It knows nothing of requests, nor which intervention a slot stands for.
+This module knows nothing of requests, or of which intervention a slot holds.
 """
 
 from __future__ import annotations
@@ -26,13 +26,19 @@ from ampsweep.errors import Unavailable
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SlotEntries:
-    """What a slot changes: a' = mult * a + add + coef * (the statistic of the token's activations).
+    """The entries of one slot: a' = mult * a + add + coef * (the statistic of the token's activations).
 
-    Layer l has the entries offsets[l]:offsets[l + 1] of `indices` (int32, ascending inside a layer, no duplicates) and
-    of `mult`, `add` and, where there is a statistic, `coef` (float32). `offsets` is int64 [L + 1], from 0.
+    Layer l has the entries offsets[l]:offsets[l + 1].
 
-    Where a layer's neurons are shared by several devices, `takes` bool [L] says which layers have entries with a
-    statistic on any of them: those of which all must give their part.
+    Attributes:
+        offsets: Where each layer's entries begin, int64 [L + 1], starting at 0.
+        indices: Neurons, int32, ascending within a layer, without duplicates.
+        mult: Factor of each entry, float32.
+        add: Summand of each entry, float32.
+        statistic: The statistic that `coef` multiplies, if there is one.
+        coef: Coefficient of the statistic in each entry, float32.
+        takes: With a statistic, whether each layer has entries on any of the devices that share its neurons, bool [L].
+            All of them must provide their part of the statistic in these layers.
     """
 
     offsets: NDArray[np.int64]
@@ -48,7 +54,10 @@ class SlotEntries:
 class StatisticBuffers:
     """The slots' statistics, see `StatisticPlan`.
 
-    `coef` float32 [C]; `plan` int32 [S + 1, 3], kind and ranks; `weights` float32 [S + 1, 2].
+    Attributes:
+        coef: float32 [C].
+        plan: Kind and ranks, int32 [S + 1, 3].
+        weights: float32 [S + 1, 2].
     """
 
     coef: torch.Tensor
@@ -58,7 +67,7 @@ class StatisticBuffers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableBuffers:
-    """What the kernels read, for L layers of `width` neurons in B = ceil(width / block) blocks.
+    """The buffers that the kernels read, for L layers of `width` neurons in B = ceil(width / block) blocks.
 
     Slot s changes, in block b of layer l, the entries offsets[s, l * B + b] up to offsets[s, l * B + b + 1] of
     `neurons` int32 [C] (counted from the layer's first), `mult` and `add` float32 [C]. `offsets` is int32
@@ -76,15 +85,21 @@ class TableBuffers:
 
     @property
     def blocks(self) -> int:
-        """Blocks of neurons a layer, B."""
+        """Blocks of neurons in a layer, B."""
         return -(-self.width // self.block)
 
 
 class DeviceTable:
-    """Slots 1 to `slots`, over a pool of `capacity` entries, all slots and layers together.
+    """Slots 1 to `slots`, over one pool of entries.
 
-    `block`, a power of two, is the number of neurons that one program of the kernel handles. Without `statistics` no
-    row may have one, and no memory is kept for them.
+    Args:
+        slots: Slots, besides slot 0.
+        layers: Layers on this device.
+        width: Neurons of a layer on this device.
+        capacity: Entries of the pool, over all slots and layers.
+        device: Where the buffers are.
+        block: Neurons that one program of the kernel handles, a power of two.
+        statistics: Whether rows may have a statistic; without it no memory is allocated for them.
     """
 
     def __init__(
@@ -126,13 +141,14 @@ class DeviceTable:
 
     @property
     def free(self) -> int:
-        """How many entries the pool has left; `write` needs as many as its row has, before the old row's are free."""
+        """Free entries of the pool. `write` needs as many as its row has before the old row is released."""
         return self._capacity - sum(size for _, size in self._extents.values())
 
     def write(self, slot: int, row: SlotEntries) -> None:
-        """Make `row` the entries of a slot, from the next step on.
+        """Set the entries of a slot, from the next step on.
 
-        Raises Unavailable, the slot being as it was, if the pool has fewer entries left than the row needs.
+        Raises:
+            Unavailable: The pool has fewer free entries than the row needs; the slot is unchanged.
         """
         size = len(row.indices)
         block_starts = self._block_starts(slot, row)
@@ -141,7 +157,7 @@ class DeviceTable:
         buffers = self.buffers
         _send(buffers.neurons[entries], row.indices)
         _send(buffers.mult[entries], row.mult)
-        # Adding -0.0 leaves every bit of any number as it is; +0.0 would turn -0.0 into +0.0.
+        # Adding -0.0 leaves every bit of any number unchanged; +0.0 would turn -0.0 into +0.0.
         _send(buffers.add[entries], np.where(row.add == 0.0, np.float32(-0.0), row.add))
         if buffers.statistics is not None:
             coef = np.zeros(size, dtype=np.float32) if row.coef is None else row.coef
@@ -153,14 +169,15 @@ class DeviceTable:
             self._extents[slot] = (start, size)
 
     def clear(self, slot: int) -> None:
-        """Leave a slot without entries, from the next step on, and free what it had."""
+        """Remove a slot's entries, from the next step on, and release them."""
         self.buffers.offsets[slot].zero_()
         self._extents.pop(slot, None)
 
     def _block_starts(self, slot: int, row: SlotEntries) -> NDArray[np.int64]:
-        """Return where each block begins among the row's entries, int64 [L * B + 1], having looked the row over.
+        """Check the row and return where each block begins among its entries, int64 [L * B + 1].
 
-        A neuron that is out of range or out of order would be written outside its token: hence the assertions.
+        A neuron that is out of range or out of order would make the kernel write outside its token, hence the
+        assertions.
         """
         buffers = self.buffers
         assert 0 < slot < len(buffers.offsets)
@@ -187,11 +204,11 @@ class DeviceTable:
         _send(buffers.plan[slot], np.array([plan.kind, *plan.ranks], dtype=np.int32))
 
     def _reserve(self, size: int) -> int:
-        """Return where `size` entries that no row uses begin; move rows together if no gap is as long."""
+        """Return the start of `size` entries that no row uses; compact the pool if no gap is large enough."""
         if size > self.free:
             raise Unavailable(
                 f"the steering table is full: {size} entries needed, {self.free} of {self._capacity} left; "
-                "clear slots that nobody uses, or open the engine with a larger table"
+                "clear unused slots, or open the engine with a larger table"
             )
         end = 0
         for start, length in sorted(self._extents.values()):
@@ -203,7 +220,7 @@ class DeviceTable:
         return self._compact()
 
     def _compact(self) -> int:
-        """Move every row down to the end of the one before it; return where the free rest of the pool begins."""
+        """Move every row to the end of the one before it and return where the free rest of the pool begins."""
         buffers = self.buffers
         pools = [buffers.neurons, buffers.mult, buffers.add]
         if buffers.statistics is not None:

@@ -1,7 +1,7 @@
-"""Counting, sentence by sentence, how often each neuron of a layer is above 0: the float32 kernel for CPUs.
+"""The float32 CPU kernel that counts, for each sentence, how often each neuron of a layer is above 0.
 
-One pass over the gates at the speed of the memory that they are read from, on one thread. The activation is above 0
-exactly where its gate is, for every activation function that is steered, so none is computed.
+It makes one pass over the gates at memory speed, on one thread. For every supported activation function the activation
+is above 0 exactly where its gate is, so no activation is computed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 @numba.njit("(float32[:, ::1], int64[:, ::1], int32[:, ::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDArray[np.int32]) -> None:
-    """Add to `counts` int32 [R, F] how many tokens of `x` [T, F or 2F] have a first column, a second, ... above 0.
+    """Count the tokens in which each neuron is above 0.
 
-    Each of `spans` [n, 3] is a row of `counts` and the tokens [first, end) that are counted there.
+    Args:
+        x: Gates in the first F columns, [T, F or 2F].
+        spans: For each sentence its row of `counts` and its tokens [first, end), [n, 3].
+        counts: Where the counts are added, int32 [R, F].
     """
     width = counts.shape[1]
     zero = np.float32(0)
     for at in range(spans.shape[0]):
         row, token, end = counts[spans[at, 0]], spans[at, 1], spans[at, 2]
-        while token + 4 <= end:  # four tokens a pass, so that the row is read and written a quarter as often
+        while token + 4 <= end:  # four tokens a pass, so the row is read and written a quarter as often
             a, b, c, d = x[token, :width], x[token + 1, :width], x[token + 2, :width], x[token + 3, :width]
             for neuron in range(width):
                 row[neuron] += (

@@ -1,8 +1,8 @@
-"""Summing up a layer's activations sentence by sentence: how often each neuron is above 0, and its sum.
+"""The GPU kernel that records a layer: how often each neuron is above 0, and its sum, for each sentence.
 
-A sentence's tokens stand together in a batch, so one program sums a block of neurons over a sentence's tokens, in their
-order, and adds the result to the sentence's row: no two programs write to one place, and no sum depends on what else is
-in the batch. A row without tokens costs programs that read two numbers and end. The grid depends on shapes alone.
+A sentence's tokens are adjacent in a batch. One program sums a block of neurons over a sentence's tokens, in order, and
+adds the result to the sentence's row. So no two programs write to the same place, and no sum depends on the rest of the
+batch. For a row without tokens a program only reads two numbers. The grid depends on shapes alone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ def record(
     *,
     activation: ActivationName,
 ) -> None:
-    """Add to `counts` int32 and `sums` float32, both [L, R, F], what the tokens of `x` have in `layer`.
+    """Add the counts and sums of one layer.
 
-    Row r takes the tokens spans[r, 0]:spans[r, 1] of `x` [T, F or 2F], whose first F columns are what the activation
-    function is taken of; `spans` is int32 [R, 2].
+    Args:
+        counts: How often each neuron is above 0, int32 [L, R, F]; changed in place.
+        sums: Sums of activations, float32 [L, R, F]; changed in place.
+        x: Inputs of the activation function in the first F columns, [T, F or 2F].
+        spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
+        layer: The layer to record.
+        activation: The activation function.
     """
     _, rows, width = counts.shape
     assert sums.shape == counts.shape

@@ -1,8 +1,8 @@
-"""Statistics of tokens on a CPU, compiled by Numba: an order statistic is found by counting, without a sort.
+"""Statistics of tokens on a CPU, compiled by Numba. Order statistics are found by a radix select, without sorting.
 
-The float32 keys are unsigned numbers in the order of the floats. They are counted by their upper 11 bits, then those
-that share the wanted ones by the next 11, then by the last 10. That is a few passes over the activations, whatever the
-percentile. It runs on one thread, as the kernel does: the matrix products beside it take many times as long.
+The float32 values are mapped to unsigned keys of the same order. The keys are counted by their upper 11 bits, those in
+the selected bucket by the next 11 bits, and then by the last 10. That takes a few passes over the activations for any
+percentile. It runs on one thread, like the steering kernel: the matrix products of a layer take many times as long.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from ampsweep.domain.statistic import DEVIATION, MAX, MEAN, QUANTILE, SPREAD, ST
 def take_statistics(
     activations: NDArray[np.float32], plan: NDArray[np.int32], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return one statistic a token, float32 [T], of `activations` [T, F]; sums are float64.
+    """Return one statistic for each token, float32 [T]; 0 for a token of kind NONE. Sums are float64.
 
-    `plan` int32 [T, 3] holds kind and ranks of each token's statistic, `weights` float32 [T, 2] its weights; see
-    `StatisticPlan`. A token of kind NONE has 0.
+    Args:
+        activations: [T, F].
+        plan: Kind and ranks of each token's statistic, int32 [T, 3]; see `StatisticPlan`.
+        weights: Weights of each token's statistic, float32 [T, 2].
     """
     out = np.zeros(len(activations), dtype=np.float32)
     _take(np.ascontiguousarray(activations), plan, weights, out)
@@ -46,7 +48,7 @@ def _float(key: np.uint32) -> Any:
 def _quantile(
     values: NDArray[np.float32], rank: int, weight: float, keys: NDArray[np.uint32], near: NDArray[np.uint32]
 ) -> Any:
-    """Return the value of a rank, and by `weight` of the way to the next; `keys` and `near` are scratch, as long."""
+    """Return the value of a rank, interpolated to the next by `weight`; `keys` and `near` are scratch buffers [F]."""
     bits = values.view(np.uint32)
     for at in range(len(values)):
         keys[at] = bits[at] ^ (np.uint32(0xFFFFFFFF) if bits[at] >> 31 else np.uint32(0x80000000))

@@ -1,8 +1,8 @@
-"""The second kernel: each token's statistic of its activations over the whole layer, before any intervention.
+"""The GPU kernel that computes each token's statistic over the whole layer, before any intervention.
 
-A token whose slot takes no statistic, or has no entries in the layer, costs one program that reads three numbers and
-ends. A program holds one token's activations in registers; an order statistic is found bit by bit, by counting the
-activations below a candidate, with no sort and nothing read back to the host.
+For a token whose slot uses no statistic, or has no entries in the layer, a program only reads three numbers. A program
+holds one token's activations in registers. An order statistic is found bit by bit, by counting the activations below a
+candidate, without sorting and without reading anything back to the host.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def take(
     activation: ActivationName,
     gated: bool,
 ) -> None:
-    """Put into `out` float32 [at least T] the statistic that each token's slot takes in `layer`, if it takes one.
+    """Write each token's statistic in `layer` to `out`, float32 [at least T], for tokens whose slot uses one.
 
-    The other arguments are those of `steer_triton.steer`; the table was made with `statistics`. A float32 statistic
-    agrees with the float64 one to about the rounding of a sum of `width` numbers.
+    The other arguments are those of `steer_triton.steer`; the table must have been made with `statistics`. A float32
+    statistic agrees with the float64 one up to about the rounding of a sum of `width` numbers.
     """
     tokens = len(x)
     statistics = table.statistics
@@ -82,7 +82,7 @@ def _value(key: tl.tensor) -> tl.tensor:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _quantile(keys: tl.tensor, rank: tl.tensor, weight: tl.tensor) -> tl.tensor:
-    """Return the value of the given rank, and by `weight` of the way to the next; padding has the largest key."""
+    """Return the value of a rank, interpolated to the next by `weight`; padding has the largest key."""
     found = tl.full((), 0, tl.uint32)
     bit = tl.full((), 1 << 31, tl.uint32)
     for _ in range(32):

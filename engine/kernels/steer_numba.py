@@ -1,7 +1,7 @@
-"""The float32 kernels for CPUs: one pass over the entries that the batch touches, compiled by Numba.
+"""The float32 steering kernels for CPUs: one pass over the entries that the batch uses, compiled by Numba.
 
-Cost follows the neurons touched, not slots x width. They run on one thread: what they touch is a few per cent of what
-the matrix products beside them do.
+Their cost is proportional to the neurons changed, not to slots x width. They run on one thread, because they take a few
+per cent of the time of a layer's matrix products.
 """
 
 from __future__ import annotations
@@ -36,10 +36,20 @@ def steer_gated(
 ) -> None:
     """Apply each token's slot to `out` [T, F] = activation * up, in place: out' = mult * out + shift * up.
 
-    Here shift is add + coef * the token's `statistic` (float32 [T], read only where coef is not 0). `slots` int32 [T]
-    names a row of `starts` int64 [S, L + 1] for each token; the entries starts[s, layer] up to starts[s, layer + 1] of
-    `indices`, `mult`, `add`, `coef` are the neurons that slot changes. `up` is [T, F]. Slot 0 has no entries. With mult
-    0 the old value is not looked at, infinite or not; an entry that changes nothing changes no bit.
+    Here shift = add + coef * statistic. With mult 0 the old value is not read, so it may be infinite. A neutral entry
+    changes no bit.
+
+    Args:
+        up: [T, F].
+        out: [T, F]; changed in place.
+        slots: Each token's slot, int32 [T]. Slot 0 has no entries.
+        starts: Slot s changes the entries starts[s, layer]:starts[s, layer + 1]; int64 [S, L + 1].
+        layer: The layer to steer.
+        indices: Neurons, int32 [n].
+        mult: float32 [n].
+        add: float32 [n].
+        coef: float32 [n].
+        statistic: Each token's statistic, float32 [T]; read only where coef is not 0.
     """
     for token in range(slots.shape[0]):
         slot = slots[token]
@@ -67,7 +77,10 @@ def steer_plain(
     coef: NDArray[np.float32],
     statistic: NDArray[np.float32],
 ) -> None:
-    """Do the same where `out` [T, F] is the activation itself, of an MLP without a gate: out' = mult * out + shift."""
+    """Apply each token's slot where `out` [T, F] is the activation of an MLP without a gate: out' = mult * out + shift.
+
+    Arguments as in `steer_gated`.
+    """
     for token in range(slots.shape[0]):
         slot = slots[token]
         if slot != 0:

@@ -1,6 +1,6 @@
-"""The kernels for every other dtype and device, in plain torch operations: gather, multiply-add, scatter.
+"""The steering kernels for every other dtype and device, in torch operations: gather, multiply-add, scatter.
 
-They compute in float32 and round once. The entries of a batch are worked out on the host, once a step and layer.
+They compute in float32 and round once. The entries of a batch are expanded on the host, once for each step and layer.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def batch_entries(
     coef: NDArray[np.float32],
     statistic: torch.Tensor,
 ) -> BatchEntries:
-    """Spread the slots' rows over the tokens that point at them.
+    """Expand the slots' rows to the tokens that use them.
 
-    Arguments as `steer_numba.steer_gated` takes them; `statistic` is on the device that the entries are wanted on.
+    Arguments as in `steer_numba.steer_gated`; the entries are created on the device of `statistic`.
     """
     first, last = starts[slots, layer], starts[slots, layer + 1]
     counts = last - first

@@ -1,12 +1,12 @@
-"""The CUDA kernel: activation, interventions and the product with up in one pass over the data.
+"""The GPU steering kernel: activation, interventions and the product with up in one pass over the data.
 
-It stands in place of an MLP's activation-and-multiply. A program takes a block of neurons of one or a few tokens: it
-computes and stores the block as if nothing were steered, and then, if a token's slot has entries there, computes those
-neurons again from the inputs that are still in the cache and stores them over the first result. So cost follows the
-neurons touched. The grid depends on shapes alone, and nothing is read back to the host.
+It replaces an MLP's activation-and-multiply. A program handles a block of neurons of one or two tokens. It computes and
+stores the block without steering. If a token's slot has entries in the block, it then recomputes those neurons from
+inputs that are still in the cache and overwrites the first result. So the cost is proportional to the neurons changed.
+The grid depends on shapes alone, and nothing is read back to the host.
 
-Everything is computed in float32 and rounded once, by the same arithmetic for touched and untouched neurons: an entry
-that changes nothing changes no bit.
+Everything is computed in float32 and rounded once, with the same arithmetic for changed and unchanged neurons, so a
+neutral entry changes no bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.kernels.device_table import TableBuffers
 _WARPS = 4
 _THREADS = 32 * _WARPS
 LONG_BATCH = 2048
-"""From so many tokens on, a program takes two: more loads in flight, and the second finds the first one's entries."""
+"""From this many tokens on, a program handles two: more loads are in flight, and both may share cached entries."""
 
 
 def steer(
@@ -36,12 +36,21 @@ def steer(
     gated: bool,
     statistic: torch.Tensor | None = None,
 ) -> None:
-    """Compute `out` [T, F] from `x`, steered by each token's slot; both contiguous, of one dtype, not overlapping.
+    """Compute `out` from `x`, steered by each token's slot.
 
-    Gated, `x` is gate and up side by side, [T, 2F], and out = a' * up; otherwise `x` is [T, F] and out = a'. Here a is
-    the activation function of the gate, and a' = mult * a + add + coef * statistic for the entries of the token's slot
-    in the table's `layer`, a' = a elsewhere. `slots` int32 names the slot of each of at least T tokens. `statistic`
-    float32, as long, is what `statistic_triton.take` left for the same arguments; without it no coef is read.
+    With a the activation of the gate, out = a' * up if gated, else out = a'. For the entries of the token's slot in
+    `layer` a' = mult * a + add + coef * statistic, elsewhere a' = a.
+
+    Args:
+        out: [T, F], contiguous, of the dtype of `x`; must not overlap it.
+        x: Gate and up side by side, [T, 2F], if gated, else [T, F]; contiguous.
+        slots: Each token's slot, int32 [at least T].
+        table: The slots' entries.
+        layer: The layer to steer.
+        activation: The activation function.
+        gated: Whether the MLP has a gate.
+        statistic: Each token's statistic, float32 [at least T], from `statistic_triton.take` with the same arguments;
+            without it no coef is read.
     """
     tokens, width = out.shape
     assert width == table.width
@@ -128,14 +137,14 @@ def _steer(
         value = value * up
     tl.store(out_rows + column[None, :], value.to(out.dtype.element_ty), mask=inside)
 
-    # The offsets are read after the store: read before it, they would hold up the loads of the dense part.
+    # The offsets are read after the store; read before it, they would delay the loads of the dense part.
     steered = slot > 0
     begins = offsets + slot.to(tl.int64) * line + layer * blocks + part
     first = tl.load(begins, mask=steered, other=0)
     last = tl.load(begins + 1, mask=steered, other=0)
     longest = tl.max(last - first)
     if longest > 0:
-        # The threads that stored the dense result are not those that store over it: all of the first must land before.
+        # Other threads stored the dense result than those that overwrite it, so all of its stores must finish first.
         tl.debug_barrier()
         for done in range(0, longest, chunk):
             entry = first[:, None] + done + tl.arange(0, chunk)[None, :]
@@ -145,7 +154,7 @@ def _steer(
             factor = tl.load(mult + entry, mask=mine, other=0.0)
             if with_statistic:
                 share = tl.load(coef + entry, mask=mine, other=0.0)
-                # A token whose slot takes no statistic has none: what stands there is an older step's.
+                # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
                 taken = tl.load(statistic + token, mask=steered, other=0.0)
                 shift = tl.where(share != 0.0, shift + share * taken[:, None], shift)
             touched = tl.load(x_rows + neuron, mask=mine, other=0.0).to(tl.float32)

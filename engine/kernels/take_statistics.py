@@ -1,4 +1,4 @@
-"""Statistics of tokens, wherever their activations are: by Numba on a CPU, in plain torch operations elsewhere."""
+"""Statistics of tokens: by Numba on a CPU, in torch operations on other devices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from engine.kernels import statistic_numba
 
 
 def take_statistics(activations: torch.Tensor, plan: NDArray[np.int32], weights: NDArray[np.float32]) -> torch.Tensor:
-    """Return one statistic a token, float32 [T], of `activations` [T, F], on their device; nothing waits for it.
+    """Return one statistic for each token, float32 [T], on the device of `activations`, without waiting for it.
 
-    `plan` int32 [T, 3] holds kind and ranks of each token's statistic, `weights` float32 [T, 2] its weights; see
-    `StatisticPlan`.
+    Args:
+        activations: [T, F].
+        plan: Kind and ranks of each token's statistic, int32 [T, 3]; see `StatisticPlan`.
+        weights: Weights of each token's statistic, float32 [T, 2].
     """
     values = activations.float()
     if values.device.type == "cpu":
@@ -23,7 +25,10 @@ def take_statistics(activations: torch.Tensor, plan: NDArray[np.int32], weights:
 
 
 def in_torch(values: torch.Tensor, plan: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the same from float32 `values`, all arguments on one device: every kind of statistic, then a choice."""
+    """Return the same from float32 `values`; all arguments are on one device.
+
+    Computes every kind of statistic for every token and then selects.
+    """
     ascending = values.sort(dim=1).values
     first, second = (_quantile(ascending, plan[:, 1 + at], weights[:, at]) for at in (0, 1))
     distances = (values - first[:, None]).abs().sort(dim=1).values

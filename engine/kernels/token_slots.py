@@ -1,4 +1,4 @@
-"""Which slot each token of the step under way points at, at an address that never changes."""
+"""The slot of each token of the current step, at a fixed address."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 
 
 class TokenSlots:
-    """`buffer` int32 [capacity]: the slots of the step's tokens, and 0 after them, so that padding is untouched."""
+    """The slots of a step's tokens.
+
+    Attributes:
+        buffer: Each token's slot, int32 [capacity]; 0 after the last token, so padding is not steered.
+    """
 
     def __init__(self, *, capacity: int, device: torch.device) -> None:
         self.buffer = torch.zeros(capacity, dtype=torch.int32, device=device)
         self._written = 0  # tokens past this one are 0
 
     def write(self, slots: NDArray[np.int32]) -> None:
-        """Take the slots of the next step's tokens, int32 [T], in the order of the current stream, without waiting."""
+        """Set the slots of the next step's tokens, int32 [T], on the current stream, without waiting."""
         if not self._written and not slots.any():
             return
         padded = torch.zeros(max(len(slots), self._written), dtype=torch.int32)
