@@ -1,4 +1,4 @@
-"""One vLLM engine and the oracle on the same tiny model, in an event loop of their own, for the tests of a module."""
+"""A vLLM engine and the reference implementation on the same tiny model, with an event loop, for a test module."""
 
 from __future__ import annotations
 

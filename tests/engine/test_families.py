@@ -1,4 +1,4 @@
-"""Every family of models that docs/models.md calls steered is: vLLM answers what the oracle answers, all at once."""
+"""vLLM gives the reference implementation's answers for every model family that docs/models.md lists as supported."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""In 16 bits vLLM and the oracle differ, steered or not, by rounding alone, and no more steered than unsteered.
+"""In 16 bits vLLM and the reference implementation differ only by rounding, no more with steering than without.
 
-Both round in many places, and not in the same ones. So the tolerance is measured, in the same run: the difference of
-the two libraries where nothing is steered. Steered, the root mean square of the difference over all scored tokens may
-be half as much again, the largest difference four times as large: it is one of a few hundred, and moves by a factor
-of two from text to text. And vLLM must be no farther from the float32 oracle, by half, than the oracle itself is in
-the same dtype.
+Both round in many places, but in different ones. So the tolerance is measured in the same run: the unsteered difference
+of the two libraries. With steering, the root mean square of the difference over all scored tokens may be half as much
+again, and the largest difference four times as large, because it is one of a few hundred and varies by a factor of two
+from text to text. And vLLM must be no farther from the float32 reference implementation, by half, than the reference
+implementation in the same dtype is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engines in numbers; vLLM's are compared with the oracle's in test_vllm_pressure.py."""
+"""Engines in numbers; vLLM's are compared with the reference implementation's in vllm/test_pressure.py."""
 
 from __future__ import annotations
 

@@ -47,5 +47,5 @@ def join_parts(
         if part.sums is not None:
             sums[neurons] = part.sums
         held[neurons] += 1
-    assert (held == 1).all(), "the workers' parts must cover each neuron of the model once"
+    assert (held == 1).all(), "the workers' parts must cover the model, each neuron once"
     return counts, sums if summed else None

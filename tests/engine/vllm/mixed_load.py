@@ -72,11 +72,11 @@ async def run_load(engine: Engine) -> dict[str, Any]:
     }
 
 
-def assert_same(ours: dict[str, Any], oracles: dict[str, Any]) -> None:
-    """Hold an engine's answers to the oracle's."""
-    assert ours["generated"] == oracles["generated"]
+def assert_same(ours: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Hold an engine's answers to the reference implementation's."""
+    assert ours["generated"] == expected["generated"]
     assert len({str(tokens) for tokens in ours["generated"]}) > 1
-    for mine, reference in zip(ours["scored"], oracles["scored"], strict=True):
+    for mine, reference in zip(ours["scored"], expected["scored"], strict=True):
         np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(ours["counts"], oracles["counts"])
-    np.testing.assert_allclose(ours["means"], oracles["means"], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(ours["counts"], expected["counts"])
+    np.testing.assert_allclose(ours["means"], expected["means"], rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""vLLM answers what the oracle answers: mixed batches, every op and scope, chunked prefill, prefix cache, few slots."""
+"""vLLM gives the reference implementation's answers: mixed batches, ops, scopes, chunks, prefix cache, few slots."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both)
 def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded_again(
     both: Both, tmp_path: Path
 ) -> None:
-    """Of four sets two are kept: the workers keep no others, and each steers as in the oracle."""
+    """Of four sets two are kept: the workers keep no others, and each steers as in the reference implementation."""
     sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
     names = [f"ns_{index}" for index in range(4)]
     for index, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""How answers are drawn and what comes with them, under interventions: vLLM against the oracle, and against itself."""
+"""Sampling and its log-probabilities under interventions: vLLM against the reference implementation and itself."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def text(chunks: list[Chunk]) -> str:
 
 
 def oracle_logprobs(both: Both, steering: Steering, answer: list[int]) -> list[float]:
-    """Return what the oracle gives each token of an answer to PROMPT, given those before it."""
+    """Return what the reference implementation gives each token of an answer to PROMPT, given those before it."""
     model = both.reference._model
     prompt = model.tokenizer.encode(PROMPT)
     edits, scope = both.reference._edits(steering)

@@ -1,4 +1,4 @@
-"""vLLM answers what the oracle answers where interventions take statistics and weights, on one rank and on two."""
+"""vLLM gives the reference implementation's answers with statistics and weights, on one rank and on two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of GPUs, interpreted: slots, rows and recordings at fixed addresses give the oracle's answers.
+"""The CUDA backend in Triton's interpreter gives the reference implementation's answers and recordings.
 
 The V1 runner runs it under torch.compile. The V2 runner runs it eagerly, in a process of its own.
 """
