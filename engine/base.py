@@ -1,8 +1,8 @@
-"""The seam between a model that can be steered and everything that uses one.
+"""Interface between a steerable model and its callers: the `Engine` protocol, its requests and its results.
 
-Three engines stand behind it: `vllm` (the product), `transformers` (plain hooks, the oracle of the tests) and `fake`
-(deterministic answers without a model). All methods may be called concurrently from one event loop; an engine batches
-what is in flight. A request that fails raises from its own call and leaves the others alone.
+Three engines implement it: `vllm` (for production), `transformers` (plain hooks, the reference implementation for
+tests) and `fake` (deterministic answers without a model). All methods may be called concurrently from one event loop;
+an engine batches the requests in flight. A request that fails raises from its own call and does not affect others.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "abort"]
 Mode = Literal["corrected", "paper"]
-"""Whether what the published code of the paper gets wrong is left out or repeated."""
+"""Whether errors in the paper's published code are corrected or reproduced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What a result depends on besides the request: the model's identity and the software's."""
+    """Identity of the model and versions of the software: what a result depends on besides the request."""
 
     kind: str
     model: str
@@ -115,7 +115,7 @@ Prompt = str | tuple[Message, ...]
 
 
 class Priority(IntEnum):
-    """Who goes first where an engine cannot serve all at once; the smaller sooner, equals in the order they came."""
+    """Scheduling priority of a request: lower values run first, equal values in order of arrival."""
 
     INTERACTIVE = 0
     BATCH = 1
@@ -123,7 +123,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """A prompt to continue, steered or (steering None) not; with `strip` without the white space at its end."""
+    """A prompt to continue, unsteered if `steering` is None; `strip` removes trailing white space from the prompt."""
 
     prompt: Prompt | TokenIds
     strip: bool = False
@@ -211,29 +211,40 @@ class Score:
 
 
 class Engine(Protocol):
-    """A loaded model that generates, scores and records. `close` frees it; nothing may be called after."""
+    """A loaded model that generates text, scores continuations and records activations.
+
+    No method may be called after `close`.
+
+    Example:
+        >>> async for chunk in engine.generate(GenerateRequest(prompt="Bonjour")):  # doctest: +SKIP
+        ...     print(chunk.text, end="")
+    """
 
     @property
     def info(self) -> EngineInfo:
-        """What the answers depend on besides the requests."""
+        """Identity of the model and versions of the software."""
         ...
 
     def add_neurons(self, neurons: NeuronSet) -> None:
-        """Make a neuron set usable by its id; a second call with the same id changes nothing.
+        """Load a neuron set so that requests can name its id; loading the same id again has no effect.
 
-        Raises InvalidRequest where the set was made for a model of another shape.
+        Raises:
+            InvalidRequest: The set was made for a model with another shape.
         """
         ...
 
     def drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set, which no request under way may name; nothing happens where it is not known."""
+        """Unload a neuron set that no request in flight uses; do nothing if it is not loaded."""
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream the answers to a prompt, in pieces that may alternate between them. Closing the iterator aborts all.
+        """Stream the answers to a prompt; chunks of different answers may interleave.
 
-        Raises InvalidRequest for a prompt that is too long, or a chat that the model has no template for; UnknownName
-        for an unknown neuron set or language.
+        Closing the iterator aborts all answers.
+
+        Raises:
+            InvalidRequest: The prompt is too long, or it is a chat and the model has no chat template.
+            UnknownName: The neuron set or the language is unknown.
         """
         ...
 
@@ -253,11 +264,11 @@ class Engine(Protocol):
         ...
 
     def stats(self) -> EngineStats:
-        """Return what it has done and holds; at once, also while a step is under way."""
+        """Return counters and current load without blocking, even during a step."""
         ...
 
     async def ended(self) -> str:
-        """Wait until the engine was closed or has died, so that it will answer nothing any more; return why."""
+        """Wait until the engine is closed or has died, and return the reason."""
         ...
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
-"""What an engine has done so far and holds now, as cheap to read as a few numbers: for those who watch it.
+"""Counters and current load of an engine, cheap enough to read often.
 
-Counts only grow, and begin anew with the engine. What an engine does not have (a cache of blocks, slots) is None or 0.
+Counters never decrease and restart at 0 with the engine. What an engine lacks (block cache, slots) is None or 0.
 """
 
 from __future__ import annotations

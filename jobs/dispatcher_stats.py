@@ -1,4 +1,4 @@
-"""What a dispatcher has done since it began, in numbers that only grow: for those who watch it."""
+"""Counters of a dispatcher since its start; they never decrease."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jobs.store.records import CellOutcome
 
 @dataclass(kw_only=True)
 class DispatcherStats:
-    """Cells leased, `retried` among them those that had been tried before; how they ended.
+    """Cells leased, and how they ended.
 
-    `late` are writes under a lease that had passed, of which nothing was kept; `expired` the leases that ran out;
-    `samples` those of completed cells.
+    `retried` counts leased cells that had been tried before, `late` writes discarded because their lease had expired,
+    `expired` the leases that ran out, and `samples` the samples of completed cells.
     """
 
     leased: int = 0

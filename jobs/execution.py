@@ -1,4 +1,4 @@
-"""What the HTTP layer needs of the muscle: protocols that the worker implements and the command line puts together."""
+"""Protocols between the HTTP layer and the execution layer; the worker implements them, the command line wires them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ampsweep.errors import AmpsweepError
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One message of a chat; which roles there are, the model's chat template says."""
+    """One message of a chat; the model's chat template defines the valid roles."""
 
     role: str
     content: str
@@ -105,13 +105,13 @@ class Completions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentificationStatus:
-    """A search for a neuron set: under way, or (with an `error`) given up."""
+    """Status of an identification: in progress, or failed if `error` is set."""
 
     error: AmpsweepError | None
 
 
 class NeuronSetService(Protocol):
-    """Neuron sets that a client sends or asks for. The calls that are not coroutines may take their time."""
+    """Imports, reads and identifies neuron sets. Methods that are not coroutines may block."""
 
     def import_set(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
         """Publish the set of known neurons, {language: {layer: [index, ...]}}, and return its id.
@@ -125,11 +125,11 @@ class NeuronSetService(Protocol):
         ...
 
     async def identify(self, model: str, ref: NeuronsRef) -> None:
-        """Begin to find a set, unless it is being found here or by another server; Unavailable where too many are."""
+        """Start identifying a set unless a server already does; raise Unavailable if too many are in progress."""
         ...
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
-        """Return how the search for a set stands; None where nobody asked for it, or it is found."""
+        """Return the status of an identification; None if none was requested or the set exists."""
         ...
 
 
