@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class PoolCompletions:
-    """Completions out of a pool; a steered call that names no neuron set takes the default of its model."""
+    """Completions from a pool of engines; a steered call without a neuron set uses its model's default."""
 
     def __init__(self, pool: Pool, *, catalog: Catalog, neuron_sets: NeuronSets) -> None:
         self._pool = pool
@@ -28,9 +28,13 @@ class PoolCompletions:
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion; closing the generator aborts it.
 
-        Before the first chunk: UnknownName for a model, language or layer that is not there, NotFound for a neuron
-        set, InvalidRequest for too long a prompt or where it is not clear which neuron set is meant, Unavailable while
-        the engine starts.
+        Errors are raised before the first chunk.
+
+        Raises:
+            UnknownName: The model, the language or the layer does not exist.
+            NotFound: The neuron set does not exist.
+            InvalidRequest: The prompt is too long, or the choice of neuron set is ambiguous.
+            Unavailable: The engine is still starting.
         """
         self._catalog.model_path(call.model)
         if call.intervention is not None:

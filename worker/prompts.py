@@ -1,4 +1,4 @@
-"""Prompts in the words of jobs as prompts in those of the engine."""
+"""Conversion of prompts from the type of `jobs` to that of `engine`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def engine_prompt(prompt: ports.Prompt) -> Prompt: ...
 @overload
 def engine_prompt(prompt: ports.Prompt | TokenIds) -> Prompt | TokenIds: ...
 def engine_prompt(prompt: ports.Prompt | TokenIds) -> Prompt | TokenIds:
-    """Return a text and tokens as they are, and a chat's turns as messages."""
+    """Convert the turns of a chat to messages; return text and tokens unchanged."""
     if isinstance(prompt, str | TokenIds):
         return prompt
     return tuple(Message(role=turn.role, content=turn.content) for turn in prompt)
