@@ -39,7 +39,7 @@ class Services:
     neuron_sets: NeuronSets
     completions: Completions
     neuron_maker: NeuronSetService
-    muscle: EngineMonitor
+    engine_monitor: EngineMonitor
     notifier: ChangeNotifier
     wake: Callable[[], None] = _nobody
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)

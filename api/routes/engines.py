@@ -29,14 +29,14 @@ async def retry_engines(services: ServicesDep, principal: CurrentPrincipal, mode
     Answers at once with the model's engines: one that is retried is `starting` until it is `ready`, or `failed` again.
     """
     principal.need(KeyScope.ADMIN)
-    if all(engine["model"] != model for engine in services.muscle.engines()):
+    if all(engine["model"] != model for engine in services.engine_monitor.engines()):
         raise NotFound(f"no engine of model {model!r}", param="model")
-    services.muscle.retry(model)
+    services.engine_monitor.retry(model)
     return _engines(services, model)
 
 
 def _engines(services: Services, model: str | None = None) -> dict[str, Any]:
-    return list_of([_engine_object(one) for one in services.muscle.engines() if model in (None, one["model"])])
+    return list_of([_engine_object(one) for one in services.engine_monitor.engines() if model in (None, one["model"])])
 
 
 def _engine_object(engine: Mapping[str, Any]) -> dict[str, Any]:

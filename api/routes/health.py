@@ -25,7 +25,7 @@ async def readyz(services: ServicesDep) -> JSONResponse:
     `missing` has the models without a ready engine; `unsupervised` those of which an engine has lost its supervisor, so
     that nobody starts it again: 503 too, since only a retry or a restart of the server helps.
     """
-    engines = [dict(engine) for engine in services.muscle.engines()]
+    engines = [dict(engine) for engine in services.engine_monitor.engines()]
     ready = {engine["model"] for engine in engines if engine["state"] == "ready"}
     missing = {engine["model"] for engine in engines} - ready
     unsupervised = {engine["model"] for engine in engines if not engine["supervised"]}

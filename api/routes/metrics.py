@@ -42,7 +42,7 @@ class _Page(Collector):
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, services: ServicesDep) -> PlainTextResponse:
     """Say how queue, engines and HTTP fare, for Prometheus; a key with the scope `read` opens it."""
-    engines = await services.muscle.metrics()
+    engines = await services.engine_monitor.metrics()
     stats, now = None, services.clock.now()
     with suppress(Unavailable, TimeoutError):  # it is said below, and the rest is needed all the more
         async with asyncio.timeout(STORE_SECONDS):

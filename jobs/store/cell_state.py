@@ -60,7 +60,7 @@ class CellStateMachine:
         )
 
     @property
-    def standing(self) -> CellCounts:
+    def counts(self) -> CellCounts:
         """What of it counts in its sweeps' books."""
         failed_samples = 0 if self.file is None else self.file.failed_samples
         return CellCounts(state=self.state, samples=self.samples, failed_samples=failed_samples)

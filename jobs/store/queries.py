@@ -62,9 +62,9 @@ def link_cells(db: sa.Connection, seq: int, wanted: Sequence[Cell], *, first: in
     db.execute(sa.insert(sweep_cells), links)
 
 
-def held_cells(books: Transaction, leases: Sequence[Lease]) -> tuple[list[CellStateMachine], list[Lease]]:
+def held_cells(transaction: Transaction, leases: Sequence[Lease]) -> tuple[list[CellStateMachine], list[Lease]]:
     """Return the cells whose lease counts, and the leases that have passed."""
-    known = {cell.cell.id: cell for cell in books.cells_by_id([lease.cell.id for lease in leases])}
+    known = {cell.cell.id: cell for cell in transaction.cells_by_id([lease.cell.id for lease in leases])}
     held, passed = list[CellStateMachine](), list[Lease]()
     for lease in leases:
         cell = known.get(lease.cell.id)

@@ -16,37 +16,37 @@ from jobs.store.transitions import CellState, SweepState
 
 Row = sa.RowMapping
 
-LEDGER = [
+SWEEP_STATE = [
     column
     for column in sweeps.c
     if column.name not in ("name", "owner", "priority", "model", "spec", "warnings", "expired_at")
 ]
-"""The columns of `sweeps` that `ledger_of` reads."""
+"""The columns of `sweeps` that `sweep_state_of` reads."""
 
 
 def sweep_record(row: Row) -> SweepRecord:
     """Read a row of `sweeps`."""
-    books = ledger_of(row)
+    state = sweep_state_of(row)
     return SweepRecord(
-        id=books.sweep_id,
+        id=state.sweep_id,
         name=row["name"],
-        state=books.state,
+        state=state.state,
         spec=row["spec"],
-        request_counts=books.counts,
+        request_counts=state.counts,
         created_at=row["created_at"],
-        ended_at=books.ended_at,
-        error=books.error,
+        ended_at=state.ended_at,
+        error=state.error,
         owner=row["owner"],
         priority=row["priority"],
-        samples=books.samples,
-        failed_samples=books.failed_samples,
-        files=books.files,
+        samples=state.samples,
+        failed_samples=state.failed_samples,
+        files=state.files,
         expired_at=row["expired_at"],
         warnings=tuple(row["warnings"]),
     )
 
 
-def ledger_of(row: Row) -> SweepStateMachine:
+def sweep_state_of(row: Row) -> SweepStateMachine:
     """Open the books of a row of `sweeps`."""
     files = row["files"]
     return SweepStateMachine(
@@ -71,30 +71,30 @@ def ledger_of(row: Row) -> SweepStateMachine:
     )
 
 
-def ledger_columns(ledger: SweepStateMachine) -> dict[str, Any]:
+def sweep_state_columns(sweep_state: SweepStateMachine) -> dict[str, Any]:
     """Return the columns of `sweeps` that a ledger may have changed."""
     return {
-        "state": ledger.state.value,
-        "total": ledger.total,
-        "reused": ledger.reused,
-        "completed": ledger.completed,
-        "failed": ledger.failed,
-        "leased": ledger.leased,
-        "samples": ledger.samples,
-        "failed_samples": ledger.failed_samples,
-        "served_at": ledger.served_at,
-        "first_pending": ledger.first_pending,
-        "events": ledger.last_event,
-        "ended_at": ledger.ended_at,
-        "error": ledger.error,
-        "files": ledger.files and asdict(ledger.files),
-        "finalizer": ledger.finalizer,
-        "finalizer_epoch": ledger.finalizer_epoch,
-        "finalizer_expires_at": ledger.finalizer_expires_at,
+        "state": sweep_state.state.value,
+        "total": sweep_state.total,
+        "reused": sweep_state.reused,
+        "completed": sweep_state.completed,
+        "failed": sweep_state.failed,
+        "leased": sweep_state.leased,
+        "samples": sweep_state.samples,
+        "failed_samples": sweep_state.failed_samples,
+        "served_at": sweep_state.served_at,
+        "first_pending": sweep_state.first_pending,
+        "events": sweep_state.last_event,
+        "ended_at": sweep_state.ended_at,
+        "error": sweep_state.error,
+        "files": sweep_state.files and asdict(sweep_state.files),
+        "finalizer": sweep_state.finalizer,
+        "finalizer_epoch": sweep_state.finalizer_epoch,
+        "finalizer_expires_at": sweep_state.finalizer_expires_at,
     }
 
 
-def cell_books(row: Row) -> CellStateMachine:
+def cell_state_of(row: Row) -> CellStateMachine:
     """Open the books of a row of `cells`."""
     file = None
     if row["file"] is not None:
@@ -120,22 +120,22 @@ def cell_books(row: Row) -> CellStateMachine:
     )
 
 
-def cell_columns(books: CellStateMachine) -> dict[str, Any]:
+def cell_columns(state: CellStateMachine) -> dict[str, Any]:
     """Return the columns of `cells` that change."""
-    file = books.file
+    file = state.file
     return {
-        "state": books.state.value,
-        "attempts": books.attempts,
-        "lapses": books.lapses,
-        "suspect": books.suspect,
-        "epoch": books.epoch,
-        "owner": books.owner,
-        "expires_at": books.expires_at,
-        "error": books.error,
+        "state": state.state.value,
+        "attempts": state.attempts,
+        "lapses": state.lapses,
+        "suspect": state.suspect,
+        "epoch": state.epoch,
+        "owner": state.owner,
+        "expires_at": state.expires_at,
+        "error": state.error,
         "file": None if file is None else file.name,
         "rows": None if file is None else file.rows,
         "sha256": None if file is None else file.sha256,
-        "samples": books.samples,
+        "samples": state.samples,
         "failed_samples": 0 if file is None else file.failed_samples,
         "sample_error": None if file is None else file.sample_error,
     }

@@ -39,7 +39,7 @@ from jobs.store.records import (
     SweepLease,
     SweepRecord,
 )
-from jobs.store.rows import cell_books, cell_columns, event_record, ledger_columns, sweep_record
+from jobs.store.rows import cell_columns, cell_state_of, event_record, sweep_record, sweep_state_columns
 from jobs.store.stats import collect_stats
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
@@ -92,40 +92,42 @@ class SqlStore:
         warnings: Sequence[str] = (),
     ) -> SweepRecord:
         """See the protocol."""
-        with self._write() as books:
-            db, now = books.db, books.now
+        with self._write() as transaction:
+            db, now = transaction.db, transaction.now
             if idempotency_key is not None and (first := sweep_of_key(db, idempotency_key, spec)):
                 return first
-            known = self._store_cells(books, cells)
+            known = self._store_cells(transaction, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
             sweep_id = self._ids.new("sweep")
-            ledger = SweepStateMachine(sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused)
-            ledger.count(cell.standing for cell in known)
+            sweep_state = SweepStateMachine(
+                sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused
+            )
+            sweep_state.count(cell.counts for cell in known)
             values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
             sender = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
-            counts = {"created_at": now, **ledger_columns(ledger)}
+            counts = {"created_at": now, **sweep_state_columns(sweep_state)}
             db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
             row = sweep_row(db, sweep_id)
             link_cells(db, row["seq"], cells, first=0)
-            books.ledger(row).emit("sweep.created", now)
+            transaction.sweep_state(row).emit("sweep.created", now)
         return self.get_sweep(sweep_id)
 
-    def _store_cells(self, books: Transaction, wanted: Sequence[Cell]) -> list[CellStateMachine]:
+    def _store_cells(self, transaction: Transaction, wanted: Sequence[Cell]) -> list[CellStateMachine]:
         """Insert the cells that are new, give failed ones a new chance; return those that were known."""
-        known = books.cells_by_id([cell.id for cell in wanted])
-        books.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
+        known = transaction.cells_by_id([cell.id for cell in wanted])
+        transaction.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
         old = {cell.cell.id: cell for cell in known}
         for cell in wanted:
             found = old.get(cell.id)
             if found and found.state is CellState.PENDING and found.cell.model != cell.model:
                 renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model under the name it has now
-                books.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
-                for ledger in books.ledgers_of([found])[cell.id]:
-                    ledger.first_pending = 0
+                transaction.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
+                for sweep_state in transaction.sweep_states_of([found])[cell.id]:
+                    sweep_state.first_pending = 0
         if new := [cell for cell in wanted if cell.id not in old]:
             same = cell_columns(CellStateMachine(cell=new[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **same} for cell in new]
-            books.db.execute(sa.insert(cells), rows)
+            transaction.db.execute(sa.insert(cells), rows)
         return known
 
     def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
@@ -160,8 +162,8 @@ class SqlStore:
         return self._ask(sweep_id, SweepStateMachine.resume)
 
     def _ask(self, sweep_id: str, ask: Callable[[SweepStateMachine, float], None]) -> SweepRecord:
-        with self._write() as books:
-            ask(books.ledger(sweep_row(books.db, sweep_id)), books.now)
+        with self._write() as transaction:
+            ask(transaction.sweep_state(sweep_row(transaction.db, sweep_id)), transaction.now)
         return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
@@ -174,46 +176,48 @@ class SqlStore:
 
     def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
         """See the protocol."""
-        with self._write() as books:
-            return books.ledger(sweep_row(books.db, sweep_id)).lease(owner, books.now, ttl)
+        with self._write() as transaction:
+            return transaction.sweep_state(sweep_row(transaction.db, sweep_id)).lease(owner, transaction.now, ttl)
 
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         """See the protocol."""
-        with self._write() as books:
-            until = books.now + ttl
+        with self._write() as transaction:
+            until = transaction.now + ttl
             return [
                 lease
                 for lease in leases
-                if not books.ledger(sweep_row(books.db, lease.sweep_id)).extend_lease(lease, until)
+                if not transaction.sweep_state(sweep_row(transaction.db, lease.sweep_id)).extend_lease(lease, until)
             ]
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
         """See the protocol."""
-        with self._write() as books:
-            row = sweep_row(books.db, lease.sweep_id)
-            known = self._store_cells(books, cells)
+        with self._write() as transaction:
+            row = sweep_row(transaction.db, lease.sweep_id)
+            known = self._store_cells(transaction, cells)
             old = {cell.cell.id: cell for cell in known}
             own = [old.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
-            books.ledger(row).extend(lease, (cell.standing for cell in own), books.now)
-            link_cells(books.db, row["seq"], cells, first=row["total"])
+            transaction.sweep_state(row).extend(lease, (cell.counts for cell in own), transaction.now)
+            link_cells(transaction.db, row["seq"], cells, first=row["total"])
         return self.get_sweep(lease.sweep_id)
 
     def finish_sweep(
         self, lease: SweepLease, *, files: SweepFiles | None = None, error: str | None = None
     ) -> SweepRecord:
         """See the protocol."""
-        with self._write() as books:
-            books.ledger(sweep_row(books.db, lease.sweep_id)).finish(lease, files, error, books.now)
+        with self._write() as transaction:
+            transaction.sweep_state(sweep_row(transaction.db, lease.sweep_id)).finish(
+                lease, files, error, transaction.now
+            )
         return self.get_sweep(lease.sweep_id)
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
         """See the protocol."""
-        with self._write() as books:
-            row = sweep_row(books.db, sweep_id)
+        with self._write() as transaction:
+            row = sweep_row(transaction.db, sweep_id)
             if row["expired_at"] is not None:
                 raise Conflict(f"the results of sweep {sweep_id} have expired")
             if row["state"] not in SWEEP_ACTIVE:
-                books.ledger(row).reopen(reason, books.standings(row["seq"]), books.now)
+                transaction.sweep_state(row).reopen(reason, transaction.cell_counts(row["seq"]), transaction.now)
         return self.get_sweep(sweep_id)
 
     def expire_results(self, before: float) -> Sequence[str]:
@@ -230,12 +234,12 @@ class SqlStore:
         needed = links.where(sweeps.c.expired_at.is_(None), sa.not_(sweep)).exists()
         needless = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
         while True:
-            with self._write() as books:
-                found = books.cells(needless, limit=STEP)
-                books.move(found, lambda cell: cell.reset(None))
+            with self._write() as transaction:
+                found = transaction.cells(needless, limit=STEP)
+                transaction.move(found, lambda cell: cell.reset(None))
                 if len(found) < STEP:
-                    expired = sa.update(sweeps).where(sweep).values(expired_at=books.now, files=None)
-                    return books.db.execute(expired).rowcount > 0
+                    expired = sa.update(sweeps).where(sweep).values(expired_at=transaction.now, files=None)
+                    return transaction.db.execute(expired).rowcount > 0
 
     def prune_events(self, before: float) -> int:
         """See the protocol."""
@@ -297,7 +301,7 @@ class SqlStore:
                     raise NotFound(f"sweep {sweep_id} has no cell {after}", param="after")
                 query = query.where(sweep_cells.c.position > found)
             rows = db.execute(query).mappings().all()
-        return Page(data=tuple(cell_books(row).record for row in rows[:limit]), has_more=len(rows) > limit)
+        return Page(data=tuple(cell_state_of(row).record for row in rows[:limit]), has_more=len(rows) > limit)
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         """See the protocol."""
@@ -313,47 +317,49 @@ class SqlStore:
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
         """See the protocol."""
-        with self._write() as books:
-            chosen = suspect_cells(books.db, models, min(exclusive, limit))
+        with self._write() as transaction:
+            chosen = suspect_cells(transaction.db, models, min(exclusive, limit))
             first: dict[int, int] = {}
 
             def pending(seq: int, room: int) -> list[str]:
                 at = {"seq": seq, "models": list(models), "at_most": room}
-                rows = books.db.execute(PENDING_CELLS, at).all()
+                rows = transaction.db.execute(PENDING_CELLS, at).all()
                 if rows:
                     first[seq] = rows[0].position
                 return [row.id for row in rows]
 
-            shared = allocate(queued_sweeps(books.db, models), limit - len(chosen), pending)
-            found = books.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
-            books.move(found, lambda cell: cell.lease(owner, books.now + ttl))
-            for ledger, at in [(books.ledger_at(seq), first[seq]) for _, seq in shared]:
-                ledger.served_at, ledger.first_pending = books.now, at
-            needed = {cell_id: tuple(at.sweep_id for at in own) for cell_id, own in books.ledgers_of(found).items()}
+            shared = allocate(queued_sweeps(transaction.db, models), limit - len(chosen), pending)
+            found = transaction.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
+            transaction.move(found, lambda cell: cell.lease(owner, transaction.now + ttl))
+            for sweep_state, at in [(transaction.sweep_state_at(seq), first[seq]) for _, seq in shared]:
+                sweep_state.served_at, sweep_state.first_pending = transaction.now, at
+            needed = {
+                cell_id: tuple(at.sweep_id for at in own) for cell_id, own in transaction.sweep_states_of(found).items()
+            }
             return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
 
     def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
-        with self._write() as books:
-            held, lost = held_cells(books, [beat.lease for beat in beats])
+        with self._write() as transaction:
+            held, lost = held_cells(transaction, [beat.lease for beat in beats])
             samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
-            ledgers = books.ledgers_of(held)
-            wanted = {cell_id for cell_id, own in ledgers.items() if any(at.state in SWEEP_WANTS for at in own)}
+            sweep_states = transaction.sweep_states_of(held)
+            wanted = {cell_id for cell_id, own in sweep_states.items() if any(at.state in SWEEP_WANTS for at in own)}
 
             def change(cell: CellStateMachine) -> CellEvent | None:
                 if cell.cell.id in wanted:
-                    return cell.beat(samples[cell.cell.id, cell.epoch], books.now + ttl)
+                    return cell.beat(samples[cell.cell.id, cell.epoch], transaction.now + ttl)
                 return cell.abandon()
 
-            books.move(held, change)
+            transaction.move(held, change)
             return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in wanted]
 
     def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         """See the protocol."""
-        with self._write() as books:
-            held, late = held_cells(books, [report.lease for report in reports])
+        with self._write() as transaction:
+            held, late = held_cells(transaction, [report.lease for report in reports])
             own = {(report.lease.cell.id, report.lease.epoch): report for report in reports}
-            books.move(held, lambda cell: cell.end(own[cell.cell.id, cell.epoch]))
+            transaction.move(held, lambda cell: cell.end(own[cell.cell.id, cell.epoch]))
             return late
 
     def expire_leases(self) -> int:
@@ -365,15 +371,15 @@ class SqlStore:
         return self._take_back(late)
 
     def _take_back(self, condition: sa.ColumnElement[bool]) -> int:
-        with self._write() as books:
-            found = books.cells(condition)
-            books.move(found, CellStateMachine.expire)
+        with self._write() as transaction:
+            found = transaction.cells(condition)
+            transaction.move(found, CellStateMachine.expire)
             return len(found)
 
     def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         """See the protocol."""
-        with self._write() as books:
-            found = books.cells_by_id([cell_id])
+        with self._write() as transaction:
+            found = transaction.cells_by_id([cell_id])
             if not found:
                 raise NotFound(f"no cell {cell_id}")
             damaged = [
@@ -381,7 +387,7 @@ class SqlStore:
                 for cell in found
                 if cell.state is CellState.COMPLETED and file in (None, cell.file and cell.file.name)
             ]
-            books.move(damaged, lambda cell: cell.reset(reason))
+            transaction.move(damaged, lambda cell: cell.reset(reason))
 
     def stats(self) -> StoreStats:
         """See the protocol."""
@@ -391,6 +397,6 @@ class SqlStore:
     @contextmanager
     def _write(self) -> Iterator[Transaction]:
         with self._database.writing() as db:
-            books = Transaction(db, self._clock.now())
-            yield books
-            books.write()
+            transaction = Transaction(db, self._clock.now())
+            yield transaction
+            transaction.write()

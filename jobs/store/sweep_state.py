@@ -97,8 +97,8 @@ class SweepStateMachine:
     def count(self, cells: Iterable[CellCounts]) -> None:
         """Count all cells anew."""
         self.completed = self.failed = self.leased = self.samples = self.failed_samples = self.first_pending = 0
-        for standing in cells:
-            self._add(standing, 1)
+        for counts in cells:
+            self._add(counts, 1)
 
     def cell_moved(self, before: CellCounts, after: CellCounts, kind: str | None, now: float, **data: Any) -> None:
         """Count a cell's move, and say so if `kind` names an event."""
@@ -158,10 +158,10 @@ class SweepStateMachine:
     def extend(self, lease: SweepLease, cells: Iterable[CellCounts], now: float) -> None:
         """Take further cells into a finalizing sweep; those that are completed already count as reused."""
         self._check_lease(lease)
-        for standing in cells:
+        for counts in cells:
             self.total += 1
-            self.reused += standing.state is CellState.COMPLETED
-            self._add(standing, 1)
+            self.reused += counts.state is CellState.COMPLETED
+            self._add(counts, 1)
         self.move(SweepState.IN_PROGRESS, now)
 
     def reopen(self, reason: str, cells: Iterable[CellCounts], now: float) -> None:
@@ -187,9 +187,9 @@ class SweepStateMachine:
     def _cannot_become(self, target: SweepState) -> Conflict:
         return Conflict(f"sweep {self.sweep_id} is {self.state.value}; it cannot become {target.value}")
 
-    def _add(self, standing: CellCounts, sign: int) -> None:
-        self.completed += sign * (standing.state is CellState.COMPLETED)
-        self.failed += sign * (standing.state is CellState.FAILED)
-        self.leased += sign * (standing.state is CellState.LEASED)
-        self.samples += sign * standing.samples
-        self.failed_samples += sign * standing.failed_samples
+    def _add(self, counts: CellCounts, sign: int) -> None:
+        self.completed += sign * (counts.state is CellState.COMPLETED)
+        self.failed += sign * (counts.state is CellState.FAILED)
+        self.leased += sign * (counts.state is CellState.LEASED)
+        self.samples += sign * counts.samples
+        self.failed_samples += sign * counts.failed_samples

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs.store.cell_state import CellEvent, CellStateMachine
-from jobs.store.rows import LEDGER, Row, cell_books, cell_columns, ledger_columns, ledger_of
+from jobs.store.rows import SWEEP_STATE, Row, cell_columns, cell_state_of, sweep_state_columns, sweep_state_of
 from jobs.store.sweep_state import CellCounts, SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transitions import SWEEP_ACTIVE, CellState
@@ -76,32 +76,32 @@ class Transaction:
             self.cells(cells.c.id.in_(some))
         return [self._cells[cell_id] for cell_id in ids if cell_id in self._cells]
 
-    def ledger(self, row: Row) -> SweepStateMachine:
+    def sweep_state(self, row: Row) -> SweepStateMachine:
         """Open the books of a sweep; `row` has at least the columns LEDGER."""
-        return self._ledgers.setdefault(row["seq"], ledger_of(row))
+        return self._ledgers.setdefault(row["seq"], sweep_state_of(row))
 
-    def ledger_at(self, seq: int) -> SweepStateMachine:
+    def sweep_state_at(self, seq: int) -> SweepStateMachine:
         """Return the books of a sweep that are open."""
         return self._ledgers[seq]
 
-    def ledgers_of(self, moving: Iterable[CellStateMachine]) -> dict[str, list[SweepStateMachine]]:
+    def sweep_states_of(self, moving: Iterable[CellStateMachine]) -> dict[str, list[SweepStateMachine]]:
         """Return for each cell the books of the active sweeps that need it, the oldest first."""
-        ids = [books.cell.id for books in moving]
+        ids = [state.cell.id for state in moving]
         for some in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._linked]):
             self._link(some)
         return {cell_id: [self._ledgers[seq] for seq in self._linked[cell_id]] for cell_id in ids}
 
     def move(self, moving: Sequence[CellStateMachine], change: Callable[[CellStateMachine], CellEvent | None]) -> None:
         """Change the books of cells, and let every sweep that needs them follow."""
-        ledgers = self.ledgers_of(moving)
-        for books in moving:
-            before, pending_events = books.standing, change(books)
+        sweep_states = self.sweep_states_of(moving)
+        for state in moving:
+            before, pending_events = state.counts, change(state)
             kind, data = pending_events or (None, {})
-            self._moved[books.cell.id] = books
-            for ledger in ledgers[books.cell.id]:
-                ledger.cell_moved(before, books.standing, kind, self.now, cell_id=books.cell.id, **data)
+            self._moved[state.cell.id] = state
+            for sweep_state in sweep_states[state.cell.id]:
+                sweep_state.cell_moved(before, state.counts, kind, self.now, cell_id=state.cell.id, **data)
 
-    def standings(self, seq: int) -> list[CellCounts]:
+    def cell_counts(self, seq: int) -> list[CellCounts]:
         """Return how all cells of a sweep stand."""
         query = sa.select(cells.c.state, cells.c.samples, cells.c.failed_samples).join(sweep_cells)
         rows = self.db.execute(query.where(sweep_cells.c.sweep_seq == seq))
@@ -112,23 +112,25 @@ class Transaction:
 
     def write(self) -> None:
         """Settle the sweeps whose books are open, and write everything that was changed."""
-        moved = [(self._read_as[cell_id], cell_columns(books)) for cell_id, books in self._moved.items()]
+        moved = [(self._read_as[cell_id], cell_columns(state)) for cell_id, state in self._moved.items()]
         _rewrite(self.db, cells, moved)
-        ledgers = sorted(self._ledgers.items())
-        for _, ledger in ledgers:
-            ledger.advance(self.now)
-        _rewrite(self.db, sweeps, [({"seq": seq}, ledger_columns(ledger)) for seq, ledger in ledgers])
+        sweep_states = sorted(self._ledgers.items())
+        for _, sweep_state in sweep_states:
+            sweep_state.advance(self.now)
+        _rewrite(
+            self.db, sweeps, [({"seq": seq}, sweep_state_columns(sweep_state)) for seq, sweep_state in sweep_states]
+        )
         pending_events = [
             {"sweep_seq": seq, "id": event.id, "type": event.type, "data": event.data, "created_at": event.created_at}
-            for seq, ledger in ledgers
-            for event in ledger.pending_events
+            for seq, sweep_state in sweep_states
+            for event in sweep_state.pending_events
         ]
         if pending_events:
             self.db.execute(sa.insert(events), pending_events)
 
     def _opened(self, row: Row) -> CellStateMachine:
         if row["id"] not in self._cells:
-            self._cells[row["id"]] = cell_books(row)
+            self._cells[row["id"]] = cell_state_of(row)
             self._read_as[row["id"]] = {name: row[name] for name in ("id", "state", "epoch")}
         return self._cells[row["id"]]
 
@@ -141,5 +143,5 @@ class Transaction:
         self._linked |= {cell_id: sorted(found[cell_id]) for cell_id in ids}
         new = {seq for seqs in found.values() for seq in seqs} - set(self._ledgers)
         if new:
-            for row in self.db.execute(sa.select(*LEDGER).where(sweeps.c.seq.in_(new))).mappings():
-                self.ledger(row)
+            for row in self.db.execute(sa.select(*SWEEP_STATE).where(sweeps.c.seq.in_(new))).mappings():
+                self.sweep_state(row)

@@ -89,7 +89,7 @@ async def serving(
             neuron_sets=stack.neuron_sets,
             completions=PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets),
             neuron_maker=finder,
-            muscle=pool,
+            engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
             dispatcher_stats=dispatcher.dispatcher_stats,

@@ -167,7 +167,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             neuron_sets=runtime.neuron_sets,
             completions=PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets),
             neuron_maker=finder,
-            muscle=pool,
+            engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
             dispatcher_stats=dispatcher.dispatcher_stats,

@@ -15,15 +15,15 @@ def a_ledger(state: SweepState) -> SweepStateMachine:
 
 @pytest.mark.parametrize(("before", "after"), list(product(SweepState, SweepState)))
 def test_a_sweep_moves_only_as_the_table_says(before: SweepState, after: SweepState) -> None:
-    ledger = a_ledger(before)
+    sweep_state = a_ledger(before)
     if after in SWEEP_MOVES[before]:
-        ledger.move(after, 5.0)
-        assert (ledger.state, [event.type for event in ledger.pending_events]) == (after, [f"sweep.{after}"])
-        assert ledger.ended_at == (5.0 if after in SWEEP_ENDED else None)
+        sweep_state.move(after, 5.0)
+        assert (sweep_state.state, [event.type for event in sweep_state.pending_events]) == (after, [f"sweep.{after}"])
+        assert sweep_state.ended_at == (5.0 if after in SWEEP_ENDED else None)
     else:
         with pytest.raises(Conflict, match=f"is {before}; it cannot become {after}"):
-            ledger.move(after, 5.0)
-        assert (ledger.state, ledger.pending_events) == (before, [])
+            sweep_state.move(after, 5.0)
+        assert (sweep_state.state, sweep_state.pending_events) == (before, [])
 
 
 def test_every_state_that_ends_a_sweep_is_known() -> None:
