@@ -108,7 +108,7 @@ def _ours(error: RayError) -> AmpsweepError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, AmpsweepError):
         return error.cause
     if isinstance(error, RayTaskError):
-        log.error("a defect in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
+        log.error("unhandled exception in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
         return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}; the server's log says where")
     if isinstance(error, RayActorError | OutOfMemoryError):
         return EngineFailed(f"the engine's process died: {_reason(error)}")

@@ -7,7 +7,6 @@ neuron set, in `engine.steering.edits`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -24,6 +23,10 @@ Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 
 
+_LARGEST = 1_000_000
+"""The largest factor or weight, as in a sweep's spec."""
+
+
 def _choice(value: object, allowed: object, param: str) -> Any:
     names = get_args(allowed)
     if value not in names:
@@ -32,8 +35,10 @@ def _choice(value: object, allowed: object, param: str) -> Any:
 
 
 def _number(value: object, param: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidRequest(f"{param} must be a finite number; got {value!r}", param=param)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{param} must be a number; got {value!r}", param=param)
+    if not -_LARGEST <= value <= _LARGEST:  # NaN, infinities and integers beyond a float's range too
+        raise InvalidRequest(f"{param} must be a finite number from {-_LARGEST:,} to {_LARGEST:,}", param=param)
     return float(value)
 
 

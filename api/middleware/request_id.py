@@ -45,7 +45,7 @@ class RequestIds:
         try:
             await self._app(scope, receive, named)
         except Exception:
-            log.exception("a defect")
+            log.exception("unhandled exception")
             if begun:
                 raise
             error = AmpsweepError("something went wrong in the server; its log says what")

@@ -80,18 +80,21 @@ class OwnedFile:
     def __init__(self, path: Path) -> None:
         """Take it; Unavailable where another process has it."""
         lock = path.with_name(path.name + ".lock")
-        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor: int | None = descriptor
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise Unavailable(
                 f"{path} is in use by another process; stop that one first, or choose another file"
             ) from error
 
     def release(self) -> None:
-        """Give it back."""
-        os.close(self._descriptor)
+        """Release the file. A second call does nothing: the descriptor may belong to another file by then."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def open_database(url: str) -> Database:

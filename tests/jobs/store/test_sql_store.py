@@ -13,7 +13,7 @@ from alembic import command
 from alembic.util import CommandError
 
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
-from jobs.store.database import migration_config, sqlite_engine
+from jobs.store.database import OwnedFile, migration_config, sqlite_engine
 from jobs.store.records import CellFile, CellOutcome
 from jobs.store.sql import SqlStore
 from jobs.store.tables import sweeps
@@ -195,3 +195,12 @@ def test_a_long_plan_is_not_looked_through_from_its_start_for_every_lease(tmp_pa
     assert first_pending() == 0, "the first cell waits again"
     assert [held.cell for held in lease(store, 2)] == [cell.cell for cell in store.list_cells(sweep.id).data[0:8:7]]
     store.close()
+
+
+def test_a_second_release_closes_no_other_file(tmp_path: Path) -> None:
+    owned = OwnedFile(tmp_path / "ampsweep.db")
+    owned.release()
+    with (tmp_path / "other").open("w") as other:  # takes the descriptor that has become free
+        owned.release()
+        other.write("still open")
+    assert (tmp_path / "other").read_text() == "still open"
