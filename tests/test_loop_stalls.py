@@ -17,9 +17,9 @@ async def blocked(seconds: float) -> None:
 
 def test_what_blocks_a_loop_is_named() -> None:
     with watched_loops(limit=0.02) as watch:
-        asyncio.run(blocked(0.06))
+        asyncio.run(blocked(0.3))  # long enough for the watch to look on a busy machine
     (stall,) = watch.stalls
-    assert 0.05 < stall.seconds < 1
+    assert 0.25 < stall.seconds < 10
     assert "blocked" in stall.where
 
 
