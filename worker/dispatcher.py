@@ -1,7 +1,8 @@
-"""The loop between the store and the pool: cells are leased, run, and reported under their lease's epoch.
+"""The dispatcher: leases cells from the store, runs them on the pool, and reports the outcome under the lease's epoch.
 
-The store alone says what is done. Whatever happens to a cell here (its engine dies, the server stops, its lease passes
-to another), the worst is that it is computed again. One failing cell, sweep or call to the store never ends the loop.
+Only the store decides what is done. Whatever happens to a cell here (its engine dies, the server stops, its lease goes
+to another owner), the worst outcome is that it is computed again. A failing cell, sweep or store call never ends the
+dispatcher.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The engines of a server: who gets a cell or a stream, and whether an engine that failed one still answers.
+"""The engines of a server: which engine gets a cell or a stream, and whether an engine still answers after a failure.
 
-A pool knows engines by the name of their model. It does not know what is to be computed, nor what became of it: a
-cell is handed in, its file or its error comes out. An engine is `starting`, `ready` or `failed`; each has a supervisor
-(see `worker.supervisor`) that starts it, and starts it again when it ends.
+A pool knows engines by the name of their model. It does not know what is computed or how it is stored: it takes a
+cell and returns its file or an error. An engine is `starting`, `ready` or `failed`. Each engine has a supervisor (see
+`worker.supervisor`) that starts it, and restarts it when it ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Supervision of one engine: start it, wait for its end, start it again after a back-off, give it up, retry it.
+"""The supervisor of one engine: starts it, waits for its end, restarts it with back-off, gives up, and retries.
 
-A supervisor survives whatever its engine's host raises, while the host is made, opened, awaited or closed. It does not
-know what the engine computes.
+A supervisor survives everything that the engine's session raises while it is created, opened, awaited or closed. It
+does not know what the engine computes.
 """
 
 from __future__ import annotations

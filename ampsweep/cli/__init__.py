@@ -1,4 +1,4 @@
-"""The command line: the one place that puts the rooms together, with its heavy imports inside the commands."""
+"""The command line, which connects all packages. Commands import heavy modules only when they run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Who gets in: every request is turned away unless something here lets it pass.
+"""Authentication and authorization. Denies by default.
 
-With keys, a request needs one whose scopes cover it: `read` to look (GET, HEAD), `submit` for all else. A server asks
-for keys as soon as its file has one, and from its start where it is reached from outside this machine. Otherwise it is
-open to this machine alone: no web page may use a browser to speak to it, under another name or from another origin.
+With API keys, a request needs a key whose scopes cover it: `read` for GET and HEAD, `submit` for everything else. A
+server requires keys as soon as its key file has one, and always if it can be reached from outside this machine.
+Without keys it accepts requests from this machine only, and rejects requests that a web page sends through a browser,
+under another host name or from another origin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who sends a request, once the door has let it in."""
+"""The principal: who sent an authenticated request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells those who wait for news that there may be some. It carries no news itself: that is read from the store."""
+"""Notifies waiting requests that there may be new events. It carries no data; events are read from the store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Requests that a client may send again without asking twice: `Idempotency-Key`.
+"""`Idempotency-Key`: requests that a client may safely send again.
 
-What came of the first request with a key is in the store, for good; here stands only which of them have no answer yet.
+The response to the first request with a key is kept in the store. This module only tracks which keys have no response
+yet.
 """
 
 from __future__ import annotations

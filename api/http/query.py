@@ -1,4 +1,4 @@
-"""Refuses query parameters that a route does not declare, as unknown keys of a body are refused."""
+"""Rejects query parameters that a route does not declare, like unknown keys of a body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of every request: a line in the log, its numbers for Prometheus, a span where traces are made."""
+"""Observes every request: a log line, Prometheus metrics, and a span if tracing is on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name for every request: the client's `X-Request-ID` or one of ours, said in the answer and in the log."""
+"""The id of every request: the `X-Request-ID` of the client or a new one, returned in the response and logged."""
 
 from __future__ import annotations
 

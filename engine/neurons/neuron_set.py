@@ -1,8 +1,8 @@
-"""A neuron set: for each language the neurons that belong to it, and where they came from.
+"""A neuron set: the neurons of each language, and where they come from.
 
-It is a value: made once, never changed, named by its id. On disk it is a folder with `neurons.safetensors` (the
-arrays) and `metadata.json` (everything else, readable without this package). It knows no engine; whether it fits one
-is a question of two numbers, `validate_for`.
+A neuron set is immutable and named by its id. On disk it is a folder with `neurons.safetensors` (the arrays) and
+`metadata.json` (everything else, readable without this package). It does not know engines; `validate_for` compares the
+number of layers and the width with those of a model.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ class HubData:
         try:
             import datasets  # noqa: F401
         except ImportError as error:
-            raise InvalidRequest(f"{name} comes from the Hub: install ampsweep[tasks]") from error
+            raise InvalidRequest(
+                f"{name} is downloaded from the Hub, which needs datasets; run: pip install 'ampsweep[tasks]'"
+            ) from error
         return self._fetch(name, source)
 
     def _fetch(self, name: str, source: HubSource) -> Path:

@@ -1,4 +1,4 @@
-"""The seam between a task's samples and a sweep's summary."""
+"""Interface of a metric: turns the samples of a cell into values of the summary."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From a spec to its cells, in a fixed order; everything that can be known to be wrong is said here, by field.
+"""Plans the cells of a sweep in a fixed order, and validates everything that can be known in advance, by field.
 
-For every task and data language comes the unsteered baseline, then every steered cell that is compared with it. Where a
-task compares two languages (lss), each target language has a baseline of its own and is skipped where it is the data
-language. A sweep that searches begins with a part of these (`jobs.planning.search`).
+For every task and data language, the unsteered baseline comes first, followed by the steered cells that are compared
+with it. For a task that compares two languages (lss), each target language has its own baseline, and is skipped where
+it is the data language. A sweep with a search starts with a subset of these cells (`jobs.planning.search`).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Which factors of a sweep are tried on which items: all on all, or many on few and the promising ones on all.
+"""Search over the factors of a sweep: all factors on all items, or successive halving.
 
-Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) over the factors of each target language, patch
-value, statistic and choice of layers. A rung is a set of cells like any others: the first one asks all factors for a
-few items of the tasks that have an LSS; each further one the better half of them for twice as many; the last one those
-that are kept for everything: all items, all tasks, all controls. Better is the larger mean LSS over base languages, of
-equal ones the smaller factor, as for the best factor of a whole sweep.
+Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over the factors of each target language,
+patch value, statistic and choice of layers. A rung is a set of cells like any other. The first rung tries all factors
+on a few items of the tasks that have an LSS. Each further rung tries the better half on twice as many items. The last
+rung runs the remaining factors on all items, tasks and controls. A factor is better if its mean LSS over base
+languages is larger; ties go to the smaller factor, as for the best factor of a whole sweep.
 
-A rung follows from the cells of those before it and their LSS alone, so it can be worked out again at any time. Items
-are the first ones of a permutation by the sweep's seed, so every rung's are among those of the next.
+A rung follows from the cells of the rungs before it and their LSS alone, so it can be recomputed at any time. Items
+are the first ones of a permutation seeded by the sweep, so the items of each rung are among those of the next.
 """
 
 from __future__ import annotations

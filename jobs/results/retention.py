@@ -1,6 +1,6 @@
-"""Keeps the folder of results to what the store knows: old results expire, and what crashes left behind goes.
+"""Deletes result files that the store no longer needs: expired results, and files that crashes left behind.
 
-Only files of cells that the store knows are touched: those of another database are not ours to delete.
+Only files of cells that the store knows are deleted; files of another database are left alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The seam between what is published and where it lies.
+"""Interface of the storage of published files.
 
-Two storages stand behind it: a local folder and an object store; both pass the same contract tests. A file has a name
-of one or more parts with slashes between, below the storage's root. It appears whole or not at all, and stays after a
+There are two implementations, a local folder and an object store, and both pass the same contract tests. A file name
+has one or more parts, separated by slashes, below the root of the storage. A file appears atomically and survives a
 crash.
 """
 

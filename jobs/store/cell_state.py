@@ -1,9 +1,9 @@
-"""What becomes of a cell: leased, heard of, ended, reset. Pure functions.
+"""State machine of a cell: leased, extended, ended, reset. Pure functions.
 
-The rules of blame. An attempt counts where the fault was surely the cell's own: it was alone on its engine, or its
-engine lives on. Where an engine dies with several cells in flight, each is a suspect and from then on runs alone, so a
-poison cell cannot fail its neighbours. A lease that ran out is its owner's fault; it counts as a lapse, of which there
-may be more. Every way to fail is bounded.
+A failure counts against a cell's attempts only if the cell must have caused it: it was alone on the engine, or the
+engine survived. If an engine dies with several cells in flight, each of them is a suspect and runs exclusively from
+then on, so that a cell that kills engines cannot fail its neighbours. An expired lease is the fault of its owner; it
+counts as a lapse, and more lapses than attempts are allowed. Every way to fail is bounded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whose turn it is: cells are shared out between owners and sweeps, not first come, first served. Pure.
+"""Fair sharing of cells between owners and sweeps. Pure functions.
 
-A sweep of higher priority goes before all of lower. Among equals the next cell goes to the owner with the fewest cells
-running, then to the one that has waited longest; of the owner's sweeps it is chosen in the same way. So a small sweep
-gets the next free place beside a huge one, and a user with many sweeps has no more of the engines than one with one.
+Sweeps of higher priority come first. At equal priority, the next cell goes to the owner with the fewest running cells,
+then to the one who has waited longest; the sweep of that owner is chosen in the same way. A small sweep therefore gets
+the next free place beside a huge one, and an owner with many sweeps gets no more than an owner with one.
 """
 
 from __future__ import annotations

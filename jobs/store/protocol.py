@@ -1,8 +1,8 @@
-"""The seam between what is known of the work and those who do it or show it.
+"""Interface of the store of sweeps, cells, leases and events.
 
-`jobs.store.sql` implements it on SQLite and on PostgreSQL. The tests have a reference implementation with rules of its
-own, which the SQL store has to agree with. Each method is one transaction. Writes under a lease are conditional on its
-epoch: a late one changes nothing.
+`jobs.store.sql` implements it on SQLite and on PostgreSQL. The tests have an independent reference implementation that
+the SQL store must agree with. Each method is one transaction. Writes under a lease are conditional on its epoch: a late
+write changes nothing.
 """
 
 from __future__ import annotations

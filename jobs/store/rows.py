@@ -1,4 +1,4 @@
-"""From rows to records and books, and back."""
+"""Conversion between database rows, records and state machines."""
 
 from __future__ import annotations
 

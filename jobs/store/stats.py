@@ -1,4 +1,4 @@
-"""How much there is of everything in the SQL store, counted by the database."""
+"""Statistics of the SQL store, counted by the database."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a sweep's state, counts and events become when its cells move. Pure functions.
+"""State machine of a sweep: updates state, cell counts and events as cells change state. Pure functions.
 
-The rules, whatever the order of moves: counts are those of the cells' states; a sweep whose cells have all ended is
-finalizing, and a finalizing one of which a cell must be computed again, or which gets further cells, is in progress; a
-cancelling one is cancelled once none of its cells is leased; the ids of its events grow by one. An ended sweep changes
-only where its files turn out to be damaged: then its cells are counted anew.
+These rules hold for any order of changes. The counts are those of the states of the cells. A sweep whose cells have all
+ended is finalizing. A finalizing sweep goes back to in progress if a cell must be computed again or further cells are
+added. A cancelling sweep is cancelled once none of its cells is leased. Event ids increase by one. An ended sweep
+changes only if its files turn out to be damaged: then its cells are counted again.
 """
 
 from __future__ import annotations

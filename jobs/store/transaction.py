@@ -1,7 +1,7 @@
-"""The books of one writing transaction: cells and sweeps as they are read, moved and written back together.
+"""Cells and sweeps of one write transaction: read, changed and written back together.
 
-There is one writer at a time (see `jobs.store.database`), so what is read here is what will be written over. A write
-names the state and epoch that was read all the same; were it not so, the transaction would end in an error.
+There is only one writer at a time (see `jobs.store.database`), so no row changes between read and write. Each write
+nevertheless names the state and epoch that were read; a mismatch ends the transaction with an error.
 """
 
 from __future__ import annotations

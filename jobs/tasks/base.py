@@ -1,4 +1,4 @@
-"""The seam between what is asked and who answers: a task makes items out of data and samples out of answers."""
+"""Interface of a task: turns data into items, and the answers of a model into samples."""
 
 from __future__ import annotations
 

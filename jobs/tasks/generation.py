@@ -52,7 +52,10 @@ class Generation(FileTask):
     def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Return a reference with the hash of its file, and of what tells languages apart."""
         if find_spec(IDENTIFIER) is None:
-            raise InvalidRequest(f"the task {self.name} needs {IDENTIFIER}: install ampsweep[tasks]", param="name")
+            raise InvalidRequest(
+                f"task {self.name} needs {IDENTIFIER}, which is not installed; run: pip install 'ampsweep[tasks]'",
+                param="name",
+            )
         files = super().resolve(folder, ref).data_hash
         return replace(ref, data_hash=content_hash([files, metadata.version(IDENTIFIER)], length=64))
 

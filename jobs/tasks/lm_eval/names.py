@@ -32,7 +32,7 @@ def bundled_folder() -> Path:
     """Return the folder of the tasks that come with lm-eval, unimported; InvalidRequest where it is not here."""
     found = find_spec("lm_eval")
     if found is None or found.origin is None:
-        raise InvalidRequest("tasks of lm-eval need it: install ampsweep[tasks]", param="name")
+        raise InvalidRequest("lm-eval is not installed; run: pip install 'ampsweep[tasks]'", param="name")
     return Path(found.origin).parent / "tasks"
 
 
