@@ -27,10 +27,10 @@ def _nobody() -> None:
 class Services:
     """The parts of a server, as the routes see them.
 
-    `notifier` is rung in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was sent
-    or cancelled, so that whoever computes need not wait for its next look. `event_poll` is how many seconds an event
-    stream waits for the bell before it looks by itself; `send_timeout` how many it waits for a client that does not
-    read. `dispatcher_stats` is what this server's dispatcher counts.
+    `notifier` is notified in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was
+    created or cancelled, so that the dispatcher need not wait for its next poll. `event_poll` is how many seconds an
+    event stream waits for a notification before it reads the store anyway, and `send_timeout` how many it waits for a
+    client that does not read. `dispatcher_stats` are the counts of this server's dispatcher.
     """
 
     store: Store

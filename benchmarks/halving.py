@@ -57,11 +57,11 @@ Question = tuple[str, str, str]
 
 
 class Desk:
-    """Computes what a house's sweeps wait for, until none waits."""
+    """Computes what the sweeps of a runtime wait for, until none waits."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Load the model."""
-        self._house = runtime
+        self._runtime = runtime
         self._folder = runtime.catalog.model_path("atlas")
         self._scorer = Scorer(self._folder)
         self._known: dict[Question, float] = {}
@@ -69,7 +69,7 @@ class Desk:
 
     async def work(self) -> None:
         """Compute all cells, those of later rungs as they come, and finalize the sweeps."""
-        store = self._house.store
+        store = self._runtime.store
         while True:
             if leases := store.lease_cells("desk", models=["atlas"], limit=250, ttl=86_400.0):
                 await self._learn(leases)
@@ -80,7 +80,7 @@ class Desk:
                 for sweep_id in waiting:
                     lease = store.lease_sweep(sweep_id, "desk", ttl=86_400.0)
                     assert lease is not None, "nobody else is here"
-                    finalize(store, lease, partial(assemble, self._house.results))
+                    finalize(store, lease, partial(assemble, self._runtime.results))
 
     async def _learn(self, leases: Iterable[Lease]) -> None:
         asked: dict[str, set[Question]] = defaultdict(set)
@@ -90,7 +90,7 @@ class Desk:
             if lease.cell.neurons is not None:
                 await self._fetch(lease)
                 sets[steering] = lease.cell.neurons.id
-            for item in load_items(lease.cell, self._house.catalog).items:
+            for item in load_items(lease.cell, self._runtime.catalog).items:
                 asked[steering] |= {(*_score_call(call), steering) for call in item.calls} - self._known.keys()
         for steering, questions in asked.items():
             ordered = sorted(questions)
@@ -102,10 +102,10 @@ class Desk:
         ref = lease.cell.neurons
         assert ref is not None
         if ref.id not in self._neurons:
-            if ref.id not in {info.id for info in self._house.neuron_sets.infos()}:
+            if ref.id not in {info.id for info in self._runtime.neuron_sets.infos()}:
                 engine = TransformersEngine(self._folder)
-                await NeuronSetCache(self._house.neuron_sets, engine=engine, catalog=self._house.catalog).load(ref)
-            self._neurons[ref.id] = NeuronSet.load(self._house.neuron_sets.fetch(ref.id))
+                await NeuronSetCache(self._runtime.neuron_sets, engine=engine, catalog=self._runtime.catalog).load(ref)
+            self._neurons[ref.id] = NeuronSet.load(self._runtime.neuron_sets.fetch(ref.id))
 
     def _edits(self, steering: str, neurons: str) -> Edits:
         return resolve(Intervention.from_dict(json.loads(steering)), self._neurons[neurons])
@@ -113,12 +113,12 @@ class Desk:
     def _computed(self, lease: Lease) -> CellReport:
         cell = lease.cell
         steering, task = canonical_json(cell.intervention), task_for(cell.task.name)
-        found = load_items(cell, self._house.catalog)
+        found = load_items(cell, self._runtime.catalog)
         samples = [
             task.sample(item, [self._answer((*_score_call(call), steering)) for call in item.calls])
             for item in found.items
         ]
-        file = self._house.results.write_cell(
+        file = self._runtime.results.write_cell(
             cell,
             epoch=lease.epoch,
             samples=samples,

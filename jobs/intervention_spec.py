@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.intervention import MAX_FACTOR
 from jobs.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 
 Op = Literal["scale", "add", "set"]
@@ -21,7 +22,7 @@ Patch = Literal["max", "median", "mean"]
 Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Factor = Annotated[float, Field(ge=-1e6, le=1e6)]
+Factor = Annotated[float, Field(ge=-MAX_FACTOR, le=MAX_FACTOR)]
 LayerList = Unique[Annotated[int, Field(ge=0, lt=10_000)]]
 
 

@@ -1,4 +1,4 @@
-"""The main job on every floor, as users do it: REST, Ray, vLLM, Parquet, with the bundled model; the oracle beside."""
+"""The main job as users do it, compared with the reference engine: REST, Ray, vLLM, Parquet, the bundled model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 LANGUAGES = ["en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr"]
 SPEC: dict[str, Any] = {
-    "name": "whole-house",
+    "name": "end-to-end",
     "model": "atlas",
     "neurons": {"method": "lape", "corpus": "atlas", "languages": LANGUAGES, "top_rate": 0.05},
     "interventions": {"languages": ["ja", "tr"], "op": "set", "factors": [1, 3], "controls": ["random"]},

@@ -27,7 +27,7 @@ NOTHING = TelemetryContext()
 
 
 class RayEngineActor(LocalEngineSession):
-    """An `LocalEngineSession` alone in its process."""
+    """A `LocalEngineSession` in a Ray actor, alone in its process."""
 
     def __init__(self, spec: EngineSpec, setup: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")

@@ -23,8 +23,8 @@ Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 
 
-_LARGEST = 1_000_000
-"""The largest factor or weight, as in a sweep's spec."""
+MAX_FACTOR = 1e6
+"""The largest absolute value of a factor or a weight."""
 
 
 def _choice(value: object, allowed: object, param: str) -> Any:
@@ -37,8 +37,10 @@ def _choice(value: object, allowed: object, param: str) -> Any:
 def _number(value: object, param: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{param} must be a number; got {value!r}", param=param)
-    if not -_LARGEST <= value <= _LARGEST:  # NaN, infinities and integers beyond a float's range too
-        raise InvalidRequest(f"{param} must be a finite number from {-_LARGEST:,} to {_LARGEST:,}", param=param)
+    if not -MAX_FACTOR <= value <= MAX_FACTOR:  # NaN, infinities and integers beyond a float's range too
+        raise InvalidRequest(
+            f"{param} must be a finite number from {-MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}", param=param
+        )
     return float(value)
 
 

@@ -60,11 +60,11 @@ class AuthPolicy:
 
 
 class AuthMiddleware:
-    """The ASGI middleware that asks the door."""
+    """ASGI middleware that authenticates every request by an `AuthPolicy`."""
 
     def __init__(self, app: ASGIApp, *, policy: AuthPolicy) -> None:
         self._app = app
-        self._door = policy
+        self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may come in, and answer the rest."""
@@ -73,7 +73,7 @@ class AuthMiddleware:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            principal = self._door.authenticate(scope["method"], scope["path"], headers)
+            principal = self._policy.authenticate(scope["method"], scope["path"], headers)
         except AmpsweepError as error:
             await ours(error)(scope, receive, send)
             return

@@ -7,27 +7,26 @@ from contextlib import suppress
 
 
 class ChangeNotifier:
-    """Rung in the event loop after every change; whoever took a ticket before is woken.
+    """Wakes every subscriber in the event loop after each change.
 
-    Take a ticket, read the store, then wait with the ticket: what happens between the reading and the waiting is not
-    missed.
+    Subscribe, read the store, then wait on the subscription: a change between reading and waiting is not missed.
     """
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def subscribe(self) -> asyncio.Event:
-        """Return what the next ring will set."""
-        return self._rung
+        """Return a subscription: the event that the next `notify` sets."""
+        return self._changed
 
     def notify(self) -> None:
-        """Wake all who wait."""
-        self._rung.set()
-        self._rung = asyncio.Event()
+        """Wake all subscribers."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @staticmethod
-    async def wait(subscribe: asyncio.Event, *, seconds: float) -> None:
-        """Wait for the ring of `subscribe`, at most `seconds`."""
+    async def wait(subscription: asyncio.Event, *, seconds: float) -> None:
+        """Wait until the subscription is notified, for at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await subscribe.wait()
+                await subscription.wait()

@@ -35,7 +35,7 @@ class _Answer:
 
 
 class Observed:
-    """An ASGI middleware around the door, so that it sees the refusals too. `now` counts seconds."""
+    """ASGI middleware around authentication, so that it sees rejected requests too. `now` counts seconds."""
 
     def __init__(self, app: ASGIApp, *, meters: HttpMeters, now: Callable[[], float] = time.perf_counter) -> None:
         self._app = app

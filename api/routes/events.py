@@ -34,7 +34,7 @@ async def stream_events(
 
 async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
     while True:
-        subscribe = services.notifier.subscribe()
+        subscription = services.notifier.subscribe()
         sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
         news = await asyncio.to_thread(services.store.events, sweep_id, after=after)
         for event in news:
@@ -45,4 +45,4 @@ async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerat
             continue
         if sweep.state in SWEEP_ENDED:
             return
-        await ChangeNotifier.wait(subscribe, seconds=services.event_poll)
+        await ChangeNotifier.wait(subscription, seconds=services.event_poll)

@@ -162,10 +162,10 @@ class Recorder:
     def add(
         self, admission: AdmittedSentence, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None
     ) -> None:
-        """Add a sentence's measurements, once a ticket.
+        """Add the measurements of an admitted sentence, once.
 
         `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens; it is
-        not looked at, and may be None, where the ticket does not want it.
+        not looked at, and may be None, where the sentence needs none.
         """
         own = self._languages[admission.language]
         own.counts += counts
@@ -185,7 +185,9 @@ class Recorder:
         return {"languages": np.array(list(self._languages)), **arrays}
 
     def finish(self) -> ActivationStats:
-        """Return the statistics, the languages in the order they first came; every ticket must have been added.
+        """Return the statistics, with the languages in the order of their first sentences.
+
+        Every admitted sentence must have been added.
 
         Raises InvalidRequest where no sentence took part.
         """

@@ -91,7 +91,7 @@ class BucketNeuronSets(NeuronSets):
         try:
             return super().get(neuron_set_id)
         except DamagedFile:
-            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)  # it may be mended in the bucket
+            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)  # it may be repaired in the bucket
             raise
 
     def _fetch_metadata(self, neuron_set_id: str) -> bool:

@@ -20,9 +20,9 @@ from jobs.storage.endpoint import connect
 from jobs.storage.local import PROBE
 from jobs.storage.protocol import FileInfo, checked_name
 
-PATIENCE = 10
+MAX_ATTEMPTS = 10
 """How often a request is tried before the store counts as out of reach: about a minute, with growing pauses."""
-_IMPATIENCE = 2
+_PROBE_ATTEMPTS = 2
 _PIECE = 16 * 1024 * 1024
 
 
@@ -32,7 +32,7 @@ class ObjectStorage:
     Raises InvalidRequest for an address without a bucket, or with options that are not known.
     """
 
-    def __init__(self, address: SplitResult, *, attempts: int = PATIENCE) -> None:
+    def __init__(self, address: SplitResult, *, attempts: int = MAX_ATTEMPTS) -> None:
         self._fs = connect(address, attempts=attempts)
         self._address = address
         self._prefix = f"{address.netloc}{address.path}".rstrip("/")
@@ -94,7 +94,7 @@ class ObjectStorage:
 
     def check(self) -> None:
         """Upload, read and remove an object, without patience."""
-        probing = ObjectStorage(self._address, attempts=_IMPATIENCE)
+        probing = ObjectStorage(self._address, attempts=_PROBE_ATTEMPTS)
         try:
             with probing.writing(PROBE) as path:
                 path.write_bytes(b"written")
@@ -127,7 +127,7 @@ class ObjectStorage:
 
 @contextmanager
 def _reaching(name: str) -> Iterator[None]:
-    """Turn what Arrow says of an object into the errors of the seam."""
+    """Turn what Arrow says of an object into the errors of `Storage`."""
     try:
         yield
     except FileNotFoundError:

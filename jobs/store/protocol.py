@@ -77,9 +77,10 @@ class Store(Protocol):
     def lease_cells(
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
-        """Lease up to `limit` pending cells of sweeps in progress on one of `models`, shared out as `turns` says.
+        """Lease up to `limit` pending cells of sweeps in progress on one of `models`.
 
-        Among them, and first, are at most `exclusive` of those that must run alone.
+        They are allocated as `jobs.store.fair_share` says. The first ones, at most `exclusive`, are cells that must run
+        alone.
         """
         ...
 

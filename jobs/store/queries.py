@@ -14,6 +14,7 @@ from jobs.store.cell_state import CellStateMachine
 from jobs.store.fair_share import Queued
 from jobs.store.records import Lease, SweepRecord
 from jobs.store.rows import Row, sweep_record
+from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, sweep_cells, sweeps
 from jobs.store.transaction import Transaction
 from jobs.store.transitions import SWEEP_ACTIVE, CellState, SweepState
@@ -43,6 +44,11 @@ def sweep_row(db: sa.Connection, sweep_id: str) -> Row:
     if row is None:
         raise NotFound(f"no sweep {sweep_id}")
     return row
+
+
+def sweep_state_by_id(transaction: Transaction, sweep_id: str) -> SweepStateMachine:
+    """Return the state machine of a sweep in a transaction; NotFound if there is none."""
+    return transaction.sweep_state(sweep_row(transaction.db, sweep_id))
 
 
 def sweep_of_key(db: sa.Connection, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:

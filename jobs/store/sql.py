@@ -24,6 +24,7 @@ from jobs.store.queries import (
     suspect_cells,
     sweep_of_key,
     sweep_row,
+    sweep_state_by_id,
 )
 from jobs.store.records import (
     CellFileState,
@@ -163,7 +164,7 @@ class SqlStore:
 
     def _ask(self, sweep_id: str, ask: Callable[[SweepStateMachine, float], None]) -> SweepRecord:
         with self._write() as transaction:
-            ask(transaction.sweep_state(sweep_row(transaction.db, sweep_id)), transaction.now)
+            ask(sweep_state_by_id(transaction, sweep_id), transaction.now)
         return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
@@ -177,7 +178,7 @@ class SqlStore:
     def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
         """See the protocol."""
         with self._write() as transaction:
-            return transaction.sweep_state(sweep_row(transaction.db, sweep_id)).lease(owner, transaction.now, ttl)
+            return sweep_state_by_id(transaction, sweep_id).lease(owner, transaction.now, ttl)
 
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         """See the protocol."""
@@ -186,7 +187,7 @@ class SqlStore:
             return [
                 lease
                 for lease in leases
-                if not transaction.sweep_state(sweep_row(transaction.db, lease.sweep_id)).extend_lease(lease, until)
+                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, until)
             ]
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
@@ -205,9 +206,7 @@ class SqlStore:
     ) -> SweepRecord:
         """See the protocol."""
         with self._write() as transaction:
-            transaction.sweep_state(sweep_row(transaction.db, lease.sweep_id)).finish(
-                lease, files, error, transaction.now
-            )
+            sweep_state_by_id(transaction, lease.sweep_id).finish(lease, files, error, transaction.now)
         return self.get_sweep(lease.sweep_id)
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
@@ -224,8 +223,7 @@ class SqlStore:
         """See the protocol."""
         old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
         with self._database.reading() as db:
-            found = db.execute(sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK))
-            due = [(seq, sweep_id) for seq, sweep_id in found]
+            due = db.execute(sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK)).all()
         return [sweep_id for seq, sweep_id in due if self._expire(sa.and_(old, sweeps.c.seq == seq))]
 
     def _expire(self, sweep: sa.ColumnElement[bool]) -> bool:
@@ -246,10 +244,8 @@ class SqlStore:
         old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.ended_at < before)
         of_cells = events.c.type.startswith("cell.")
         with self._database.reading() as db:
-            due = db.execute(
-                sa.select(sweeps.c.seq).where(old, sa.exists().where(events.c.sweep_seq == sweeps.c.seq, of_cells))
-            ).scalars()
-            seqs = list(due)
+            with_events = sa.exists().where(events.c.sweep_seq == sweeps.c.seq, of_cells)
+            seqs = db.execute(sa.select(sweeps.c.seq).where(old, with_events)).scalars().all()
         pruned = 0
         for seq in seqs:
             still_old = sa.select(sweeps.c.seq).where(old, sweeps.c.seq == seq)

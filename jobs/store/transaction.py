@@ -53,7 +53,7 @@ def _rewrite(db: sa.Connection, table: sa.Table, rows: Sequence[tuple[dict[str, 
 
 
 class Transaction:
-    """Cells and ledgers by id, each read once; `write` settles the sweeps and writes what has changed."""
+    """State machines of cells and sweeps, each read once; `write` advances the sweeps and writes what has changed."""
 
     def __init__(self, db: sa.Connection, now: float) -> None:
         self.db = db
@@ -61,7 +61,7 @@ class Transaction:
         self._cells: dict[str, CellStateMachine] = {}
         self._read_as: dict[str, dict[str, Any]] = {}
         self._moved: dict[str, CellStateMachine] = {}
-        self._ledgers: dict[int, SweepStateMachine] = {}
+        self._sweep_states: dict[int, SweepStateMachine] = {}
         self._linked: dict[str, list[int]] = {}
 
     def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellStateMachine]:
@@ -77,26 +77,26 @@ class Transaction:
         return [self._cells[cell_id] for cell_id in ids if cell_id in self._cells]
 
     def sweep_state(self, row: Row) -> SweepStateMachine:
-        """Open the books of a sweep; `row` has at least the columns LEDGER."""
-        return self._ledgers.setdefault(row["seq"], sweep_state_of(row))
+        """Return the state machine of a sweep; `row` has at least the columns SWEEP_STATE."""
+        return self._sweep_states.setdefault(row["seq"], sweep_state_of(row))
 
     def sweep_state_at(self, seq: int) -> SweepStateMachine:
-        """Return the books of a sweep that are open."""
-        return self._ledgers[seq]
+        """Return the state machine of a sweep that was read before."""
+        return self._sweep_states[seq]
 
     def sweep_states_of(self, moving: Iterable[CellStateMachine]) -> dict[str, list[SweepStateMachine]]:
-        """Return for each cell the books of the active sweeps that need it, the oldest first."""
+        """Return for each cell the state machines of the active sweeps that need it, the oldest first."""
         ids = [state.cell.id for state in moving]
         for some in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._linked]):
             self._link(some)
-        return {cell_id: [self._ledgers[seq] for seq in self._linked[cell_id]] for cell_id in ids}
+        return {cell_id: [self._sweep_states[seq] for seq in self._linked[cell_id]] for cell_id in ids}
 
     def move(self, moving: Sequence[CellStateMachine], change: Callable[[CellStateMachine], CellEvent | None]) -> None:
-        """Change the books of cells, and let every sweep that needs them follow."""
+        """Change the state of cells, and update every sweep that needs them."""
         sweep_states = self.sweep_states_of(moving)
         for state in moving:
-            before, pending_events = state.counts, change(state)
-            kind, data = pending_events or (None, {})
+            before, event = state.counts, change(state)
+            kind, data = event or (None, {})
             self._moved[state.cell.id] = state
             for sweep_state in sweep_states[state.cell.id]:
                 sweep_state.cell_moved(before, state.counts, kind, self.now, cell_id=state.cell.id, **data)
@@ -111,10 +111,10 @@ class Transaction:
         ]
 
     def write(self) -> None:
-        """Settle the sweeps whose books are open, and write everything that was changed."""
+        """Advance the sweeps that were read, and write everything that has changed."""
         moved = [(self._read_as[cell_id], cell_columns(state)) for cell_id, state in self._moved.items()]
         _rewrite(self.db, cells, moved)
-        sweep_states = sorted(self._ledgers.items())
+        sweep_states = sorted(self._sweep_states.items())
         for _, sweep_state in sweep_states:
             sweep_state.advance(self.now)
         _rewrite(
@@ -141,7 +141,7 @@ class Transaction:
         for cell_id, seq in self.db.execute(query.where(sweep_cells.c.cell_id.in_(ids), active)):
             found[cell_id].append(seq)
         self._linked |= {cell_id: sorted(found[cell_id]) for cell_id in ids}
-        new = {seq for seqs in found.values() for seq in seqs} - set(self._ledgers)
+        new = {seq for seqs in found.values() for seq in seqs} - set(self._sweep_states)
         if new:
             for row in self.db.execute(sa.select(*SWEEP_STATE).where(sweeps.c.seq.in_(new))).mappings():
                 self.sweep_state(row)

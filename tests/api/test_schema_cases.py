@@ -44,7 +44,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("stack")
     stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock(), RandomIds()))
     with in_a_thread(stack) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)

@@ -21,7 +21,7 @@ from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "outside-the-house"
+SECRET = "outside-the-home-folder"
 STEPS = ("../", "..\\", "....//", "..;/", "%2e%2e/", "..%2f", "%252e%252e%252f", "..%c0%af", "./../", "..//")
 TARGETS = ("etc/passwd", SECRET, f"{SECRET}/config.json", f"{SECRET}/metadata.json", "", "proc/self/environ")
 ABSOLUTE = (
@@ -47,7 +47,7 @@ def payloads() -> list[str]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the house that looks like a model, a neuron set, a corpus and a data set at once."""
+    """A folder beside the home folder that looks like a model, a neuron set, a corpus and a data set at once."""
     folder = tmp_path / SECRET
     folder.mkdir()
     for name in ("config.json", "metadata.json", "en.txt", "results.parquet", "test.it.jsonl"):
@@ -78,7 +78,9 @@ def opened() -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     "every", [pytest.param(1, marks=[pytest.mark.reliability, pytest.mark.timeout(900)], id="all"), 15]
 )
-async def test_no_name_leads_out_of_the_house(tmp_path: Path, outside: Path, opened: list[str], every: int) -> None:
+async def test_no_name_leads_out_of_the_home_folder(
+    tmp_path: Path, outside: Path, opened: list[str], every: int
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds())

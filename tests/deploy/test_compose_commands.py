@@ -40,7 +40,7 @@ def end_ray(temporary: Path) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, postgres_url: str) -> Site:
-    model = ServerStack.build(tmp_path / "house").catalog.models["tiny"]
+    model = ServerStack.build(tmp_path / "stack").catalog.models["tiny"]
     token = tmp_path / "ray_token"
     token.write_text(secrets.token_hex(32))
     ports = {name: free_port() for name in ("ray", "server")}

@@ -39,7 +39,7 @@ MONITOR: dict[str, Any] = yaml.safe_load((DEPLOY / "kuberay-monitoring" / "podmo
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a server that has done a sweep answers a Prometheus which asks as the one in compose.yaml does."""
-    stack = ServerStack.build(tmp_path_factory.mktemp("house"))
+    stack = ServerStack.build(tmp_path_factory.mktemp("stack"))
     with in_a_thread(stack) as (url, server), httpx.Client(base_url=url) as client:
         _, submits = server.key(KeyScope.SUBMIT)
         sweep = client.post("/v1/sweeps", json=SPEC, headers=submits).json()

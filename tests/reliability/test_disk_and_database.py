@@ -78,7 +78,7 @@ async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     """Database and results lie on it; no cell is blamed, and nothing must be started again."""
     with small_disk(tmp_path / "disk", "8m") as disk:
         store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock(), RandomIds())
-        stack, notifier = ServerStack.build(disk / "house", store=store), ChangeNotifier()
+        stack, notifier = ServerStack.build(disk / "stack", store=store), ChangeNotifier()
         sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
         ballast = fill(disk)
         async with working(stack, notifier):
@@ -93,7 +93,7 @@ async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
 
 async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit()
     async with working(stack, notifier, seconds_per_step=0.05):
         await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
@@ -114,7 +114,7 @@ async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path:
 
 async def test_results_whose_folder_goes_are_computed_again(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit()
     async with working(stack, notifier, seconds_per_step=0.05):
         await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 2)

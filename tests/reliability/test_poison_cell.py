@@ -56,7 +56,7 @@ class PoisonedPool(RayPool):
 
 async def test_a_cell_that_kills_its_engine_each_time_fails_alone(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    stack, notifier = ServerStack.build(tmp_path / "house", store=store), ChangeNotifier()
+    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
     poison = store.list_cells(sweep.id).data[5].id
     pool = PoisonedPool([stack.engine(seconds_per_step=0.5)], stack.setup, cells_per_engine=4)

@@ -47,7 +47,7 @@ def descriptors() -> int:
 
 def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
-    stack = ServerStack.build(tmp_path / "house", store=store)
+    stack = ServerStack.build(tmp_path / "stack", store=store)
     asked = {
         "op": "scale",
         "languages": ["fr", "tr"],

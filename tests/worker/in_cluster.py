@@ -33,13 +33,13 @@ async def main(address: str, folder: Path) -> None:
     factors = [at / 10 for at in range(1, 41)]
     sweep = stack.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
     while True:
-        subscribe = notifier.subscribe()
+        subscription = notifier.subscribe()
         now = stack.store.get_sweep(sweep.id)
         states = [engine["state"] for engine in pool.engines()]
         say(states=states, done=now.request_counts.completed, total=now.request_counts.total)
         if now.state in SWEEP_ENDED:
             break
-        await subscribe.wait()
+        await subscription.wait()
     tries = Counter(record.attempts for record in stack.store.list_cells(sweep.id, limit=1000).data)
     rows = stack.results.samples_file(stack.store.get_sweep(sweep.id)).stat().size
     await dispatcher.stop()

@@ -87,9 +87,9 @@ class ServerStack:
     def build(
         cls, data: Path, *, clock: Clock | None = None, store: Store | None = None, published: str | None = None
     ) -> ServerStack:
-        """Make a house in a folder; its results and neuron sets lie there, or in the storage `published`.
+        """Make a stack in a folder; its results and neuron sets are stored there, or in the storage `published`.
 
-        A store that is not given is made, and closed with the house.
+        A store that is not given is made, and closed with the stack.
         """
         model = data / "models" / "tiny"
         model.mkdir(parents=True)
@@ -157,13 +157,13 @@ class ServerStack:
 
 
 async def until(notifier: ChangeNotifier, condition: Callable[[], bool]) -> None:
-    """Wait until something is so, looking whenever the bell is rung."""
+    """Wait until a condition holds; check it after every notification."""
     async with asyncio.timeout(60):
         while True:
-            subscribe = notifier.subscribe()
+            subscription = notifier.subscribe()
             if condition():
                 return
-            await subscribe.wait()
+            await subscription.wait()
 
 
 async def drain(stack: ServerStack, dispatcher: Dispatcher, *, until: Callable[[], bool]) -> None:

@@ -148,7 +148,7 @@ class Sweep:
 
 
 def sweep(cluster: Cluster) -> Sweep:
-    command = [sys.executable, "-m", "tests.worker.in_cluster", cluster.address, str(cluster.folder / "house")]
+    command = [sys.executable, "-m", "tests.worker.in_cluster", cluster.address, str(cluster.folder / "stack")]
     process = subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True)
     return Sweep(process=process)
 

@@ -1,4 +1,4 @@
-"""Every task gives the same on vLLM as the oracle gave: accuracies and text exactly, scores within 1e-3."""
+"""Every task gives the same on vLLM as the reference engine gave: accuracies and text exactly, scores within 1e-3."""
 
 from __future__ import annotations
 

@@ -122,11 +122,11 @@ async def test_delays_double_up_to_a_limit_and_differ_by_chance() -> None:
 
 
 async def test_an_operator_brings_a_failed_engine_back() -> None:
-    mended = False
-    async with Scene(lambda _: ScriptedHost() if mended else ScriptedHost(opening=OSError("no memory"))) as scene:
+    repaired = False
+    async with Scene(lambda _: ScriptedHost() if repaired else ScriptedHost(opening=OSError("no memory"))) as scene:
         await scene.reaches("failed")
         given_up = len(scene.starts)
-        mended = True
+        repaired = True
         assert scene.supervisor.retry()
         await scene.reaches("ready")
         assert len(scene.starts) == given_up + 1

@@ -45,7 +45,7 @@ def models(settings: Settings) -> list[Finding]:
                 check_weight_files(model.path)
             findings.append(ok(f"model {name}", f"{found.layers} layers of {found.width} neurons"))
         except (AmpsweepError, OSError) as error:
-            findings.append(bad(f"model {name}", str(error), f"mend the folder {model.path}, or take it off the list"))
+            findings.append(bad(f"model {name}", str(error), f"fix the folder {model.path}, or take it off the list"))
     return findings
 
 
@@ -59,7 +59,7 @@ def corpora(settings: Settings) -> list[Finding]:
             languages = Corpus.open(folder, name=name).languages
             findings.append(ok(f"corpus {name}", ", ".join(languages)))
         except (AmpsweepError, OSError) as error:
-            findings.append(bad(f"corpus {name}", str(error), f"mend the folder {folder}, or take it off the list"))
+            findings.append(bad(f"corpus {name}", str(error), f"fix the folder {folder}, or take it off the list"))
     return findings
 
 
@@ -94,7 +94,7 @@ def results(settings: Settings) -> Finding:
     try:
         open_storage(settings.results).check()
     except AmpsweepError as error:
-        return bad("results", error.message, "mend AMPSWEEP_RESULTS, the bucket or the credentials")
+        return bad("results", error.message, "fix AMPSWEEP_RESULTS, the bucket or the credentials")
     return ok("results", f"{settings.results} can be written to")
 
 
@@ -117,7 +117,7 @@ def database(settings: Settings) -> Finding:
         return bad("database", "its URL cannot be read", "give postgresql://USER:PASSWORD@HOST/NAME")
     except sa.exc.SQLAlchemyError as error:
         told = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        return bad("database", f"{shown}: {told}", "start it, or mend AMPSWEEP_DATABASE_URL")
+        return bad("database", f"{shown}: {told}", "start it, or fix AMPSWEEP_DATABASE_URL")
     return ok("database", f"{shown}, PostgreSQL {version}")
 
 
@@ -159,7 +159,7 @@ def ray_cluster(address: str | None) -> Finding:
             token = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             return bad(
-                "Ray", f"its token {path}: {error.strerror}", "let this user read it, or mend RAY_AUTH_TOKEN_PATH"
+                "Ray", f"its token {path}: {error.strerror}", "let this user read it, or fix RAY_AUTH_TOKEN_PATH"
             )
         if not token:
             return bad("Ray", f"its token {path} is empty", "write the cluster's token into it")
@@ -169,7 +169,7 @@ def ray_cluster(address: str | None) -> Finding:
     except ValueError:
         host = number = None
     if not host or not number:
-        return bad("Ray", f"{address} is no HOST:PORT", "mend AMPSWEEP_RAY_ADDRESS")
+        return bad("Ray", f"{address} is no HOST:PORT", "fix AMPSWEEP_RAY_ADDRESS")
     try:
         socket.create_connection((host, number), timeout=SECONDS).close()
     except OSError as error:

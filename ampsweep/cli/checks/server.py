@@ -27,7 +27,7 @@ def _server(url: str) -> list[Finding]:
         try:
             names = ", ".join(str(model["id"]) for model in client.models())
         except Unavailable as error:
-            return [bad("server", error.message, "start it with `ampsweep serve`, or mend --server")]
+            return [bad("server", error.message, "start it with `ampsweep serve`, or fix --server")]
         except AmpsweepError as error:
             if error.status in (401, 403):
                 given = f"the key in {API_KEY} does not open it" if os.environ.get(API_KEY) else "it asks for a key"

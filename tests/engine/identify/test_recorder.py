@@ -29,9 +29,9 @@ def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed:
     means = random.normal(size=(sentences, LAYERS, WIDTH)).astype(np.float32)
     recorder = _recorder()
     admitted = [recorder.admit("en", 2) for _ in means]
-    tickets = [admission for admission in admitted if admission is not None]
-    order.shuffle(tickets)  # type: ignore[attr-defined]
-    for admission in tickets:
+    admissions = [admission for admission in admitted if admission is not None]
+    order.shuffle(admissions)  # type: ignore[attr-defined]
+    for admission in admissions:
         _add(recorder, admission, means[admission.place])
     stats = recorder.finish()
     first = means[:PATCH_SENTENCES]
@@ -55,12 +55,12 @@ def test_a_language_is_full_at_its_first_sentence_that_does_not_fit() -> None:
 
 def test_sentences_after_the_first_hundred_need_no_mean() -> None:
     recorder = _recorder()
-    tickets = [admission for _ in range(PATCH_SENTENCES + 1) if (admission := recorder.admit("en", 1)) is not None]
-    assert [admission.mean_wanted for admission in tickets] == [True] * PATCH_SENTENCES + [False]
+    admissions = [admission for _ in range(PATCH_SENTENCES + 1) if (admission := recorder.admit("en", 1)) is not None]
+    assert [admission.mean_wanted for admission in admissions] == [True] * PATCH_SENTENCES + [False]
     counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
-    recorder.add(tickets[-1], counts=counts, mean=None)
+    recorder.add(admissions[-1], counts=counts, mean=None)
     with pytest.raises(AssertionError, match="without its mean"):
-        recorder.add(tickets[0], counts=counts, mean=None)
+        recorder.add(admissions[0], counts=counts, mean=None)
 
 
 def test_a_sentence_without_tokens_takes_no_part() -> None:

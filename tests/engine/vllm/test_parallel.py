@@ -78,11 +78,14 @@ def test_generation_and_scores_are_the_oracles(both: Both) -> None:
             asyncio.gather(*(engine.score(request) for request in scored)),
         )
 
-    (answers, scores), (oracle_answers, oracle_scores) = both.run(all_of(both.vllm)), both.run(all_of(both.reference))
-    for (tokens, logprobs), (oracle_tokens, oracle_logprobs) in zip(answers, oracle_answers, strict=True):
-        assert tokens == oracle_tokens
-        np.testing.assert_allclose(logprobs, oracle_logprobs, rtol=0, atol=1e-4)
-    for mine, reference in zip(scores, oracle_scores, strict=True):
+    (answers, scores), (reference_answers, reference_scores) = (
+        both.run(all_of(both.vllm)),
+        both.run(all_of(both.reference)),
+    )
+    for (tokens, logprobs), (reference_tokens, reference_logprobs) in zip(answers, reference_answers, strict=True):
+        assert tokens == reference_tokens
+        np.testing.assert_allclose(logprobs, reference_logprobs, rtol=0, atol=1e-4)
+    for mine, reference in zip(scores, reference_scores, strict=True):
         np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
 
 

@@ -82,8 +82,8 @@ async def answers(engine: Engine, requests: Sequence[GenerateRequest | ScoreRequ
     return await asyncio.gather(*(answer(engine, request) for request in requests))
 
 
-def assert_equal(ours: Sequence[Chunk | Score], oracles: Sequence[Chunk | Score]) -> None:
-    for mine, reference in zip(ours, oracles, strict=True):
+def assert_equal(ours: Sequence[Chunk | Score], references: Sequence[Chunk | Score]) -> None:
+    for mine, reference in zip(ours, references, strict=True):
         assert mine.token_ids == reference.token_ids
         np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=TOLERANCE)
         if isinstance(mine, Chunk) and isinstance(reference, Chunk):

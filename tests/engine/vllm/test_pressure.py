@@ -276,7 +276,7 @@ def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded
         sets.publish(name, neurons.save)
         both.reference.add_neurons(neurons)
     catalog: Any = None  # nothing is identified
-    shelf = NeuronSetCache(sets, engine=both.vllm, catalog=catalog, capacity=2)
+    cache = NeuronSetCache(sets, engine=both.vllm, catalog=catalog, capacity=2)
 
     def scoring(name: str) -> ScoreRequest:
         steering = replace(both.steering(["fr"], "set", 2.0), neurons=name)
@@ -288,7 +288,7 @@ def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded
     async def check() -> None:
         told = set()
         for name in [*names, names[0]]:
-            await shelf.load(NeuronsRef(id=name))
+            await cache.load(NeuronsRef(id=name))
             ours, reference = await both.vllm.score(scoring(name)), await both.reference.score(scoring(name))
             np.testing.assert_allclose(ours.logprobs, reference.logprobs, rtol=0, atol=1e-4)
             told.add(reference.logprobs)

@@ -44,7 +44,7 @@ def text(chunks: list[Chunk]) -> str:
     return "".join(chunk.text for chunk in chunks)
 
 
-def oracle_logprobs(both: Both, steering: Steering, answer: list[int]) -> list[float]:
+def reference_logprobs(both: Both, steering: Steering, answer: list[int]) -> list[float]:
     """Return what the reference implementation gives each token of an answer to PROMPT, given those before it."""
     model = both.reference._model
     prompt = model.tokenizer.encode(PROMPT)
@@ -95,8 +95,8 @@ def test_alternatives_are_those_of_the_oracle(both: Both) -> None:
         ]
         return await asyncio.gather(*asked)
 
-    ours, oracles = both.run(all_of(both.vllm)), both.run(all_of(both.reference))
-    for (mine,), (reference,) in zip(ours, oracles, strict=True):
+    ours, references = both.run(all_of(both.vllm)), both.run(all_of(both.reference))
+    for (mine,), (reference,) in zip(ours, references, strict=True):
         pairs = zip(
             (entry for chunk in mine for entry in chunk.top_logprobs),
             (entry for chunk in reference for entry in chunk.top_logprobs),
@@ -136,7 +136,7 @@ def test_a_seed_gives_the_same_answers_alone_and_in_a_batch(both: Both) -> None:
         assert [tokens(answer) for answer in plain] != [tokens(answer) for answer in together]
         for answer in together:
             found = [value for chunk in answer for value in chunk.logprobs]
-            np.testing.assert_allclose(found, oracle_logprobs(both, steering, tokens(answer)), rtol=0, atol=1e-4)
+            np.testing.assert_allclose(found, reference_logprobs(both, steering, tokens(answer)), rtol=0, atol=1e-4)
 
     both.run(check())
 
@@ -193,8 +193,8 @@ def test_options_that_come_together_share_the_blocks_of_their_context(both: Both
         return await asyncio.gather(*map(engine.score, requests))
 
     before = both.vllm.stats().cached_tokens
-    ours, oracles = (both.run(together(engine)) for engine in (both.vllm, both.reference))
-    for mine, reference in zip(ours, oracles, strict=True):
+    ours, references = (both.run(together(engine)) for engine in (both.vllm, both.reference))
+    for mine, reference in zip(ours, references, strict=True):
         np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
     shared = (ours[0].context_tokens - 1) // 32 * 32
     assert shared > 0

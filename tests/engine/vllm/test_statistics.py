@@ -66,8 +66,8 @@ async def answers(engine: Engine, steerings: Sequence[Steering | None]) -> list[
 
 def test_statistics_and_weights_are_the_oracles(both: Both) -> None:
     steerings = interventions(both)
-    ours, oracles = (both.run(answers(engine, steerings)) for engine in (both.vllm, both.reference))
-    for (tokens, logprobs), (expected_tokens, expected_logprobs) in zip(ours, oracles, strict=True):
+    ours, references = (both.run(answers(engine, steerings)) for engine in (both.vllm, both.reference))
+    for (tokens, logprobs), (expected_tokens, expected_logprobs) in zip(ours, references, strict=True):
         assert tokens == expected_tokens
         np.testing.assert_allclose(logprobs, expected_logprobs, rtol=0, atol=1e-4)
 

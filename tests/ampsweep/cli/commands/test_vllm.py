@@ -1,4 +1,4 @@
-"""The product's engine behind the command line gives what the oracle gives."""
+"""The product's engine behind the command line gives what the reference engine gives."""
 
 from __future__ import annotations
 
