@@ -1,9 +1,13 @@
-"""A watch over event loops: which callback kept a loop from turning, for how long, and where it was meanwhile.
+"""Watches event loops and reports the callbacks that block one: for how long, and with which stack.
 
-Measured is the time for which the loop's thread computed or slept within one callback. Left out is what is no fault of
-the code under test: the garbage collector, which has all objects of a test session to look at, and of the time without
-computing as much as the threads of this process waited for a processor (Linux tells it), since that may have been the
-loop's own, or one that it waited for.
+The duration of a callback is the time in which the loop's thread computed or slept. Three things are subtracted because
+the code under test does not cause them:
+
+- garbage collection, which has all objects of a test session to traverse;
+- from the time without computing, the time for which threads of this process were ready and waited for a processor
+  (Linux reports it), because the loop's thread may have been one of them or may have waited for one of them;
+- from the time without computing, the time by which the watch's own thread woke up late, because a thread that only
+  sleeps is late when the whole process was stopped, as on a throttled or paused machine.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 LIMIT = 0.2
@@ -37,7 +43,7 @@ class Stall:
 
 
 class LoopWatch:
-    """The stalls seen so far, and the `longest` time that any callback took."""
+    """Records the stalls seen so far and the `longest` duration of any callback, in seconds."""
 
     def __init__(self, limit: float) -> None:
         self.stalls: list[Stall] = []
@@ -46,6 +52,8 @@ class LoopWatch:
         self._running: dict[int, float] = {}  # threads that run a callback, since when
         self._stacks: dict[int, str] = {}
         self._waits: deque[tuple[float, dict[str, float]]] = deque(maxlen=1000)  # when, how long each thread had waited
+        self._late = 0.0  # seconds by which the sampler has woken up late so far
+        self._woke = time.monotonic()
         self._collecting = 0.0  # seconds of garbage collection so far
         self._collection_began = 0.0
         self._ends = threading.Event()
@@ -55,7 +63,7 @@ class LoopWatch:
         run: Any = asyncio.Handle._run
 
         def timed(handle: asyncio.Handle) -> None:
-            thread, collecting = threading.get_ident(), self._collecting
+            thread, collecting, late = threading.get_ident(), self._collecting, self._lateness()
             computed = time.thread_time()
             began = self._running[thread] = time.monotonic()
             try:
@@ -66,7 +74,7 @@ class LoopWatch:
                 seconds = time.monotonic() - began
                 if seconds > self._limit / 4:
                     computed = time.thread_time() - computed
-                    slept = max(0.0, seconds - computed - self._waited_since(began))
+                    slept = max(0.0, seconds - computed - self._waited_since(began) - (self._lateness() - late))
                     seconds = computed + slept - (self._collecting - collecting)
                 self.longest = max(self.longest, seconds)
                 if seconds > self._limit:
@@ -87,12 +95,20 @@ class LoopWatch:
 
     def _sample(self) -> None:
         """Note where a thread is whose callback takes long."""
+        self._woke = time.monotonic()
         while not self._ends.wait(self._limit / 4):
-            self._waits.append((time.monotonic(), _waited()))
+            self._late, self._woke = self._lateness(), time.monotonic()
             for thread, began in list(self._running.items()):
                 frame = sys._current_frames().get(thread)
                 if frame is not None and time.monotonic() - began > self._limit / 2 and thread not in self._stacks:
-                    self._stacks[thread] = "".join(traceback.format_stack(frame)[-12:])
+                    self._stacks[thread] = _stack(frame)
+            # Last, because each file read gives up the interpreter's lock and may wait for it afterwards.
+            self._waits.append((time.monotonic(), _waited()))
+            self._woke = time.monotonic()
+
+    def _lateness(self) -> float:
+        """Return the seconds by which the sampler has been late so far, the wait that is under way included."""
+        return self._late + max(0.0, time.monotonic() - self._woke - self._limit / 4)
 
     def _waited_since(self, began: float) -> float:
         before = [waited for at, waited in list(self._waits) if at <= began]
@@ -112,6 +128,12 @@ def watched_loops(limit: float = LIMIT) -> Iterator[LoopWatch]:
     watch = LoopWatch(limit)
     with watch.watching():
         yield watch
+
+
+def _stack(frame: FrameType, depth: int = 12) -> str:
+    """Return the innermost calls of a thread. Reads no source file, which would wait for the interpreter's lock."""
+    calls = islice(traceback.walk_stack(frame), depth)
+    return "\n".join(f"{called.f_code.co_filename}:{line} in {called.f_code.co_name}" for called, line in calls)
 
 
 def _waited() -> dict[str, float]:

@@ -1,10 +1,15 @@
-"""The watch over event loops sees what stalls one, and nothing else."""
+"""The watch over event loops reports what blocks a loop, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from tests.loop_stalls import watched_loops
 
@@ -42,3 +47,41 @@ def test_the_collector_is_left_out() -> None:
     with watched_loops(limit=0.05) as watch:
         asyncio.run(collects())
     assert watch.longest < 0.05
+
+
+def test_a_loop_that_sleeps_is_reported() -> None:
+    async def sleeps() -> None:
+        time.sleep(0.5)  # noqa: ASYNC251
+
+    with watched_loops(limit=0.05) as watch:
+        asyncio.run(sleeps())
+    assert len(watch.stalls) == 1
+
+
+def test_a_process_that_is_stopped_blocks_nothing() -> None:
+    script = """
+import asyncio, sys, time
+from tests.loop_stalls import watched_loops
+
+async def wait_for_the_end() -> None:
+    print("running", flush=True)
+    sys.stdin.readline()
+
+with watched_loops(limit=0.2) as watch:
+    asyncio.run(wait_for_the_end())
+print(watch.longest)
+"""
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(process.pid, signal.SIGCONT)
+        process.stdin.write("\n")
+        process.stdin.close()
+        longest = float(process.stdout.read())
+    assert longest < 1
