@@ -8,9 +8,10 @@ time, and the first to finish is kept. An identification that was stopped goes o
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
 from ampsweep.errors import Conflict, NotFound
@@ -34,7 +35,7 @@ class NeuronSetCache:
         self._sets = sets
         self._engine = engine
         self._catalog = catalog
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each lives while it is in use
         self._loaded: OrderedDict[str, NeuronSet] = OrderedDict()  # the longest unused first
         self._capacity = capacity
         self._holders = Counter[str]()
@@ -60,7 +61,7 @@ class NeuronSetCache:
         Raises NotFound where it is not there and the reference does not say how to make it, InvalidRequest where it
         was made for a model of another shape, Conflict where corpus or model are not those that it was asked for with.
         """
-        async with self._locks[ref.id]:
+        async with self._locks.setdefault(ref.id, asyncio.Lock()):
             if ref.id not in self._loaded:
                 found = await self._get(ref)
                 self._engine.add_neurons(found)
@@ -75,8 +76,6 @@ class NeuronSetCache:
         for name in idle[: max(0, len(self._loaded) - self._capacity)]:
             del self._loaded[name]
             self._engine.drop_neurons(name)
-            if name in self._locks and not self._locks[name].locked():
-                del self._locks[name]
 
     def count(self, steering: Steering) -> int:
         """Return how many neurons a steering with a loaded set changes."""

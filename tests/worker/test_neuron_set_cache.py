@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -136,3 +137,12 @@ async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(st
     await own.load(refs[2])
     assert len(loaded()) == 2
     assert await own.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
+
+
+async def test_nothing_is_kept_of_ids_that_are_not_there(stack: ServerStack) -> None:
+    cache = neuron_set_cache(stack, CountingEngine(stack))
+    for index in range(50):
+        with pytest.raises(NotFound):
+            await cache.load(NeuronsRef(id=f"ns_gone{index}"))
+    gc.collect()
+    assert not cache._locks
