@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
+from ampsweep.domain.validation import Name, StrictModel, validate
 from jobs.spec import NeuronsByMethod
-from jobs.validation import Name, StrictModel, validate
 
 KnownNeurons = Annotated[
     dict[Name, dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], list[Annotated[int, Field(ge=0, lt=2**31)]]]],

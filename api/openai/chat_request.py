@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.validation import StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.completion_request import GenerationRequest, MaxTokens
 from jobs.execution import CompletionCall, Turn
-from jobs.validation import StrictModel, validate
 
 DEFAULT_TOKENS = 1024
 """Tokens of an answer that does not say how many it may have."""

@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from jobs.execution import CompletionCall, Prompt
 from jobs.intervention_spec import InterventionSpec, Seed
-from jobs.validation import Name, StrictModel, validate
 
 
 def _one_or_list(value: object) -> object:
