@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ampsweep.errors import Unavailable
+from ampsweep.own_packages import require_own_packages
 from ampsweep.telemetry.context import Telemetry
 from worker.engine_session import EngineSession, WorkerConfig
 from worker.engines import EngineSpec
 from worker.pool import Pool
 
+_CHECK_PACKAGES = f"{require_own_packages.__module__}.{require_own_packages.__name__}"
+"""Ray calls this by name in each of its processes, before the process imports anything of `worker` or `jobs`."""
 _CALLS_AT_ONCE = 10_000
 """An actor's calls wait inside its engine, never in Ray's queue."""
 
@@ -69,7 +72,11 @@ class RayPool(Pool):
             _give_a_token()
         import ray
 
-        common = {"log_to_driver": self._log_to_driver, "logging_level": logging.ERROR}
+        common = {
+            "log_to_driver": self._log_to_driver,
+            "logging_level": logging.ERROR,
+            "runtime_env": {"worker_process_setup_hook": _CHECK_PACKAGES},
+        }
         if self._address is not None:
             try:
                 ray.init(address=self._address, **common)

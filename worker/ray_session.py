@@ -32,6 +32,8 @@ OUT_OF_MEMORY = (
 )
 _OUT_OF_MEMORY = re.compile(r"SIGKILL|OOM|running low on memory|out of memory", re.IGNORECASE)
 _GUESSES = re.compile(r" (?:Some common causes include|There are some potential root causes).*")
+_SHADOWED = re.compile(r"setup hook method, ampsweep\..*\bampsweep\.errors\.\w+: (.+?)(?: The actor never ran.*)?$")
+"""The message of `require_own_packages` in Ray's account of a process that could not be set up."""
 
 CLOSE_SECONDS = 10.0
 """How long an engine may take to free what it holds before its process is killed."""
@@ -123,6 +125,8 @@ def _places(traceback: str) -> str:
 def _reason(error: RayError) -> str:
     """Return Ray's own account of a death without its ids; of the causes that it guesses at, the likeliest."""
     text = " ".join(str(error).split())
+    if shadowed := _SHADOWED.search(text):
+        return shadowed[1]
     text = re.sub(r"\b(?:class_name|actor_id|namespace): \S+ ", "", text)
     text, guesses = _GUESSES.subn("", text)
     killed = guesses or isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY.search(text)

@@ -19,6 +19,7 @@ from ampsweep.cli.commands.run import run
 from ampsweep.cli.commands.serve import serve
 from ampsweep.cli.commands.sweeps import cancel, pause, results, resume, status, submit
 from ampsweep.cli.terminal.failures import Commands
+from ampsweep.own_packages import require_own_packages
 from ampsweep.version import __version__
 
 
@@ -38,11 +39,14 @@ app = typer.Typer(
 
 @app.callback()
 def _options(
-    version: Annotated[
+    ctx: typer.Context,
+    _version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Take the options of no command in particular."""
+    """Check what the command will import, unless the command is `doctor`, which reports the problem itself."""
+    if ctx.invoked_subcommand != "doctor":
+        require_own_packages()
 
 
 app.command()(serve)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ampsweep import own_packages
 from ampsweep.errors import InvalidRequest, Unavailable, UnknownName
 from api.http.change_notifier import ChangeNotifier
 from jobs.execution import CompletionCall
@@ -184,3 +185,25 @@ async def test_a_start_that_is_given_up_still_ends_what_it_started(
         await starting
     await pool.stop()
     assert ended == ["Ray"]
+
+
+async def test_an_engine_does_not_start_among_packages_that_shadow_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = ServerStack.build(tmp_path)
+    shadow = tmp_path / "elsewhere" / "worker.py"
+    shadow.parent.mkdir()
+    shadow.write_text("")
+    root = Path(own_packages.__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", f"{shadow.parent}{os.pathsep}{root}")  # of the processes that Ray starts
+    pool = RayPool([stack.engine()], stack.setup)
+    reports: asyncio.Queue[None] = asyncio.Queue()
+    pool.watch(lambda: reports.put_nowait(None))
+    await pool.start()
+    try:
+        async with asyncio.timeout(60):
+            while not (error := pool.engines()[0]["error"]):
+                await reports.get()
+    finally:
+        await pool.stop()
+    assert f"package 'worker' is imported from {shadow} instead of {root / 'worker'}; rename {shadow}" in error

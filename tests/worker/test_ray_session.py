@@ -40,3 +40,16 @@ def test_a_process_that_was_killed_probably_ran_out_of_memory(error: RayError) -
 
 def test_another_death_is_not_blamed_on_memory() -> None:
     assert "memory" not in _reason(RayActorError(error_msg="The actor is dead because its owner has died."))
+
+
+def test_a_node_with_other_packages_of_the_same_names_is_named_by_its_paths() -> None:
+    message = (
+        "package 'jobs' is imported from /home/ann/jobs.py instead of /opt/ampsweep/jobs; rename /home/ann/jobs.py"
+    )
+    error = RayActorError(
+        error_msg="The actor died unexpectedly before finishing this task. Worker exit detail: Failed to execute the "
+        "setup hook method, ampsweep.own_packages.require_own_packages from ``ray.init(...)``. For more details, see "
+        "the error trace below.\nTraceback (most recent call last):\n  raise InvalidRequest(...)\n"
+        f"ampsweep.errors.InvalidRequest: {message}\n\nThe actor never ran - it was cancelled before it started."
+    )
+    assert _reason(error) == message

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
+from ampsweep.own_packages import GENERIC_NAMES, own_folder, shadowed_packages
 
 PYTHON = ((3, 11), (3, 15))
 """The first release that does, and the first that does not any more."""
@@ -57,6 +58,27 @@ def packages() -> list[Finding]:
         "those of a server" if is_server() else "those of a client; a server needs 'ampsweep[cpu]' or 'ampsweep[gpu]'"
     )
     return [ok("packages", shown)]
+
+
+def own_packages() -> list[Finding]:
+    """Check that `api`, `engine`, `jobs` and `worker` are our own and not overwritten."""
+    shadowed = shadowed_packages()
+    if shadowed:
+        return [bad(f"package {package.name}", str(package), package.remedy) for package in shadowed]
+    distributions = metadata.packages_distributions()
+    findings = []
+    for name in GENERIC_NAMES:
+        others = [other for other in sorted(set(distributions.get(name, ()))) if _shares_folder(other, name)]
+        if others:
+            detail = f"{', '.join(others)} has installed files into {own_folder(name)} and may have overwritten some"
+            findings.append(bad(f"package {name}", detail, "uninstall it, then install ampsweep again"))
+    return findings or [ok("own packages", ", ".join(GENERIC_NAMES))]
+
+
+def _shares_folder(distribution: str, name: str) -> bool:
+    """Return whether another distribution has installed a package of this name into the folder of this project's."""
+    located = Path(str(metadata.distribution(distribution).locate_file(name)))
+    return distribution != "ampsweep" and located.resolve() == own_folder(name).resolve()
 
 
 def vllm() -> Finding:

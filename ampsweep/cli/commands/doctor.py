@@ -37,8 +37,9 @@ def doctor(
 
 def examine(server: str | None) -> Sequence[Finding]:
     """Return all findings: about the software, about machine and settings if a server can run here, about a server."""
-    findings = [software.python(), *software.packages()]
-    if software.is_server():
+    own_packages = software.own_packages()
+    findings = [software.python(), *own_packages, *software.packages()]
+    if software.is_server() and not any(finding.state == "bad" for finding in own_packages):
         findings += _local_server()
     if server is not None:
         from ampsweep.cli.checks.server import server as examined
