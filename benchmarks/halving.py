@@ -126,7 +126,7 @@ class Desk:
             neurons=0 if cell.neurons is None else len(self._edits(steering, cell.neurons.id).indices),
             versions={"engine": "plain hooks"},
         )
-        return CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)
+        return CellReport(lease=lease, outcome=CellOutcome.COMPLETED, file=file)
 
     def _answer(self, question: Question) -> Answer:
         return Answer(token_ids=(0,), logprobs=(self._known[question],), prompt_tokens=0)

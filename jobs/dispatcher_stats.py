@@ -21,5 +21,5 @@ class DispatcherStats:
     late: int = 0
     expired: int = 0
     samples: int = 0
-    endings: Counter[CellOutcome] = field(default_factory=Counter)
+    outcomes: Counter[CellOutcome] = field(default_factory=Counter)
     finalized: int = 0

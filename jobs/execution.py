@@ -135,7 +135,7 @@ class NeuronSetService(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMetrics:
-    """An engine's place in numbers. `place` tells engines of a model apart; an engine that died is followed by another.
+    """An engine's place in numbers. `index` tells engines of a model apart; an engine that died is followed by another.
 
     `starts`, `failed_starts` and `deaths` count since the server began, `failures` its ends in a row without healthy
     operation in between; `supervised` says whether it is started again. `cells` and `streams` are in flight. `stats`
@@ -143,7 +143,7 @@ class EngineMetrics:
     """
 
     model: str
-    place: int
+    index: int
     state: str
     starts: int
     failed_starts: int

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,8 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.clock import Clock
-from jobs.store.ids import Ids
-from jobs.store.sql import SqlStore
+from jobs.store.sql import SqlStore, random_id
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": "''"}
 
@@ -41,9 +40,9 @@ def postgres_server(**settings: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def empty_store(url: str, clock: Clock, ids: Ids) -> SqlStore:
+def empty_store(url: str, clock: Clock, new_id: Callable[[str], str] = random_id) -> SqlStore:
     """Open the store on a server's database, without what earlier tests left in it."""
-    store = SqlStore(url, clock, ids)
+    store = SqlStore(url, clock, new_id)
     with store._database.writing() as db:
         db.execute(sa.text("TRUNCATE sweeps, cells, sweep_cells, events RESTART IDENTITY"))
     return store

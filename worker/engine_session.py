@@ -86,20 +86,20 @@ class EngineSession(Protocol):
 class LocalEngineSession:
     """A host whose engine lives in this process; `open` comes before all else."""
 
-    def __init__(self, spec: EngineSpec, setup: WorkerConfig) -> None:
+    def __init__(self, spec: EngineSpec, config: WorkerConfig) -> None:
         self._spec = spec
-        self._setup = setup
-        self._results = Results(open_storage(setup.results))
-        self._requests = asyncio.Semaphore(setup.requests_in_flight)
+        self._config = config
+        self._results = Results(open_storage(config.results))
+        self._requests = asyncio.Semaphore(config.requests_in_flight)
         self._samples: dict[tuple[str, int], Count] = {}
         self._engine: Engine | None = None
-        self._shelf: NeuronSetCache | None = None
+        self._neuron_set_cache: NeuronSetCache | None = None
 
     async def open(self) -> None:
         """Load the model."""
         self._engine = await open_engine(self._spec)
-        self._shelf = NeuronSetCache(
-            neuron_sets_at(self._setup.neurons), engine=self._engine, catalog=self._setup.catalog
+        self._neuron_set_cache = NeuronSetCache(
+            neuron_sets_at(self._config.neurons), engine=self._engine, catalog=self._config.catalog
         )
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
@@ -114,7 +114,7 @@ class LocalEngineSession:
                 return await run_cell(
                     cell,
                     engine=engine,
-                    catalog=self._setup.catalog,
+                    catalog=self._config.catalog,
                     results=self._results,
                     neuron_set_cache=neuron_set_cache,
                     requests=self._requests,
@@ -205,6 +205,6 @@ class LocalEngineSession:
             await engine.close()
 
     def _opened(self) -> tuple[Engine, NeuronSetCache]:
-        if self._engine is None or self._shelf is None:
+        if self._engine is None or self._neuron_set_cache is None:
             raise EngineFailed("the engine is closed")
-        return self._engine, self._shelf
+        return self._engine, self._neuron_set_cache

@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from worker.engine_session import EngineSession, LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
 from worker.pool import Pool
-from worker.supervisor import PATIENT, RestartPolicy
+from worker.supervisor import SERVER_POLICY, RestartPolicy
 
 
 class LocalPool(Pool):
-    """A pool whose hosts share this process and its event loop."""
+    """A pool whose sessions share this process and its event loop."""
 
     def __init__(
         self,
         specs: Sequence[EngineSpec],
-        setup: WorkerConfig,
+        config: WorkerConfig,
         *,
         cells_per_engine: int = 8,
-        policy: RestartPolicy = PATIENT,
+        policy: RestartPolicy = SERVER_POLICY,
     ) -> None:
         super().__init__(specs, cells_per_engine=cells_per_engine, policy=policy)
-        self._setup = setup
+        self._config = config
 
     async def _begin(self) -> None:
         """Nothing: the process is there."""
 
-    def _make_host(self, spec: EngineSpec) -> EngineSession:
-        return LocalEngineSession(spec, self._setup)
+    def _make_session(self, spec: EngineSpec) -> EngineSession:
+        return LocalEngineSession(spec, self._config)
 
     async def _end(self) -> None:
         """Nothing: the process stays."""

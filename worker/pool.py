@@ -23,7 +23,7 @@ from jobs.store.records import CellFile
 from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot
 from worker.engines import EngineSpec
-from worker.supervisor import PATIENT, REAL_TIME, RestartPolicy, Supervisor, Timing
+from worker.supervisor import REAL_TIME, SERVER_POLICY, RestartPolicy, Supervisor, Timing
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +38,21 @@ CHECK_SECONDS = 30.0
 
 
 class Pool(ABC):
-    """Engines by model; where their hosts live is what the subclasses say."""
+    """Engines by model; where their sessions live is what the subclasses say."""
 
     def __init__(
         self,
         specs: Sequence[EngineSpec],
         *,
         cells_per_engine: int = 8,
-        policy: RestartPolicy = PATIENT,
+        policy: RestartPolicy = SERVER_POLICY,
         timing: Timing = REAL_TIME,
     ) -> None:
         self._supervisors = [
             Supervisor(
                 EngineSlot(spec=spec, index=index),
-                make_host=self._make_host,
-                on_change=self._changed,
+                make_session=self._make_session,
+                on_change=self._on_slot_change,
                 policy=policy,
                 timing=timing,
             )
@@ -64,22 +64,22 @@ class Pool(ABC):
         self._checks: dict[EngineSession, asyncio.Task[bool]] = {}
         self._inflight_at_failure: WeakKeyDictionary[EngineSession, int] = (
             WeakKeyDictionary()
-        )  # cells in flight when a host first failed
+        )  # cells in flight when a session first failed
         self._waiting: set[tuple[str, int]] = set()  # cells that wait for an engine of their own
-        self._settled = asyncio.Event()
+        self._none_starting = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
 
     @abstractmethod
     async def _begin(self) -> None:
-        """Make the place where hosts live."""
+        """Make the place where sessions live."""
 
     @abstractmethod
-    def _make_host(self, spec: EngineSpec) -> EngineSession:
-        """Make a host, not opened yet; whatever this raises counts as a failed start."""
+    def _make_session(self, spec: EngineSpec) -> EngineSession:
+        """Make a session, not opened yet; whatever this raises counts as a failed start."""
 
     @abstractmethod
     async def _end(self) -> None:
-        """Leave the place as it was found; hosts are closed by now."""
+        """Leave the place as it was found; sessions are closed by now."""
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Call `on_change` in the event loop whenever an engine has changed its state."""
@@ -93,17 +93,17 @@ class Pool(ABC):
 
     async def ready(self) -> None:
         """Wait until no engine is starting; raise the error of a model of which none came up."""
-        await self.settled()
+        await self.wait_until_started()
         for error in self.failed().values():
             raise error
 
-    async def settled(self) -> None:
+    async def wait_until_started(self) -> None:
         """Wait until no engine is starting."""
-        await self._settled.wait()
+        await self._none_starting.wait()
 
     def failed(self) -> Mapping[str, AmpsweepError]:
         """Return the models all of whose engines have failed, each with the error of one."""
-        return {model: error for model in sorted(self._models()) if (error := self._broken(model)) is not None}
+        return {model: error for model in sorted(self._models()) if (error := self._failure(model)) is not None}
 
     async def stop(self) -> None:
         """Close every engine and all that `start` started. A second call changes nothing."""
@@ -133,32 +133,32 @@ class Pool(ABC):
         """
         room = dict.fromkeys((slot.spec.model for slot in self._slots), 0)
         for slot in self._slots:
-            if slot.state == "ready" or self._broken(slot.spec.model):
+            if slot.state == "ready" or self._failure(slot.spec.model):
                 room[slot.spec.model] += slot.cells if slot.reserved else self._cells_per_engine
         return room
 
     def can_run_exclusive(self, model: str) -> bool:
         """Whether an engine of the model can be kept for one cell alone: one at a time, so that others go on."""
         slots = [slot for slot in self._slots if slot.spec.model == model]
-        return any(slot.host is not None for slot in slots) and not any(slot.reserved for slot in slots)
+        return any(slot.session is not None for slot in slots) and not any(slot.reserved for slot in slots)
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return, by cell id and epoch, how many samples are done of each cell of which there is a sign of life.
 
         An engine that does not answer in time is doubted, and started again where it cannot give one token either.
         """
-        answers = await asyncio.gather(*map(self._asked, self._supervisors))
+        answers = await asyncio.gather(*map(self._progress_of, self._supervisors))
         return {
             key: samples for answer in [dict.fromkeys(self._waiting, 0), *answers] for key, samples in answer.items()
         }
 
-    async def _asked(self, supervisor: Supervisor) -> Mapping[tuple[str, int], int]:
-        host = supervisor.slot.host
-        if host is None:
+    async def _progress_of(self, supervisor: Supervisor) -> Mapping[tuple[str, int], int]:
+        session = supervisor.slot.session
+        if session is None:
             return {}
         try:
             async with asyncio.timeout(PROGRESS_SECONDS):
-                return await host.progress()
+                return await session.progress()
         except Exception as error:  # of whatever kind: the other engines' cells live
             known = isinstance(error, TimeoutError | AmpsweepError)
             log.warning(
@@ -167,7 +167,7 @@ class Pool(ABC):
                 str(error) if known and str(error) else type(error).__name__,
                 exc_info=None if known else error,
             )
-            self._health_check(supervisor, host)
+            self._health_check(supervisor, session)
             return {}
 
     def engines(self) -> list[Mapping[str, Any]]:
@@ -180,7 +180,7 @@ class Pool(ABC):
         return [
             EngineMetrics(
                 model=slot.spec.model,
-                place=slot.index,
+                index=slot.index,
                 state=slot.state,
                 starts=slot.starts,
                 failed_starts=slot.failed_starts,
@@ -195,11 +195,11 @@ class Pool(ABC):
         ]
 
     async def _stats(self, slot: EngineSlot) -> Mapping[str, float] | None:
-        if slot.host is None:
+        if slot.session is None:
             return None
         try:
             async with asyncio.timeout(STATS_SECONDS):
-                return await slot.host.stats()
+                return await slot.session.stats()
         except (TimeoutError, EngineFailed):  # whether it lives is asked with the next heartbeat
             return None
         except Exception:
@@ -213,7 +213,7 @@ class Pool(ABC):
         where the engine died of this cell, or lives on and failed it; EngineLost where it died with other cells in
         flight; Unavailable where none is ready.
         """
-        supervisor, host = self._choose(cell.model)
+        supervisor, session = self._choose(cell.model)
         slot = supervisor.slot
         with slot.computing():
             if exclusive:
@@ -221,55 +221,55 @@ class Pool(ABC):
                 try:
                     async with slot.exclusive():
                         self._waiting.discard((cell.id, epoch))
-                        if slot.host is not host:
+                        if slot.session is not session:
                             raise Unavailable(f"the engine of model {cell.model!r} ended; try again soon")
-                        return await self._computed(supervisor, host, cell, epoch)
+                        return await self._run(supervisor, session, cell, epoch)
                 finally:
                     self._waiting.discard((cell.id, epoch))
-            return await self._computed(supervisor, host, cell, epoch)
+            return await self._run(supervisor, session, cell, epoch)
 
-    async def _computed(self, supervisor: Supervisor, host: EngineSession, cell: Cell, epoch: int) -> CellFile:
+    async def _run(self, supervisor: Supervisor, session: EngineSession, cell: Cell, epoch: int) -> CellFile:
         try:
-            return await host.run_cell(cell, epoch)
+            return await session.run_cell(cell, epoch)
         except EngineFailed as error:
-            crowd = self._inflight_at_failure.setdefault(host, supervisor.slot.cells)
-            lives = await asyncio.shield(self._health_check(supervisor, host))
-            if lives or crowd == 1:
+            in_flight = self._inflight_at_failure.setdefault(session, supervisor.slot.cells)
+            lives = await asyncio.shield(self._health_check(supervisor, session))
+            if lives or in_flight == 1:
                 raise
-            message = f"the engine died with {crowd} cells in flight: {error.message}"
+            message = f"the engine died with {in_flight} cells in flight: {error.message}"
             raise EngineLost(message) from error
 
     async def find_neurons(self, model: str, ref: NeuronsRef) -> None:
         """Let the least busy engine of a model identify a neuron set, unless it is there; raises as `run_cell`."""
-        supervisor, host = self._choose(model)
+        supervisor, session = self._choose(model)
         with supervisor.slot.streaming():  # as a completion: a cell in flight is not blamed for it
             try:
-                await host.find_neurons(ref)
+                await session.find_neurons(ref)
             except EngineFailed:
-                self._health_check(supervisor, host)
+                self._health_check(supervisor, session)
                 raise
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
         """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
-        supervisor, host = self._choose(call.model)
+        supervisor, session = self._choose(call.model)
         with supervisor.slot.streaming():
             try:
-                async with aclosing(host.stream(call)) as chunks:
+                async with aclosing(session.stream(call)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except EngineFailed:
-                self._health_check(supervisor, host)
+                self._health_check(supervisor, session)
                 raise
 
     def _choose(self, model: str) -> tuple[Supervisor, EngineSession]:
         if model not in self._models():
             raise UnknownName("model", model, self._models(), param="model")
-        if error := self._broken(model):
+        if error := self._failure(model):
             raise error
         ready = [
-            (supervisor, supervisor.slot.host)
+            (supervisor, supervisor.slot.session)
             for supervisor in self._supervisors
-            if supervisor.slot.spec.model == model and supervisor.slot.host is not None
+            if supervisor.slot.spec.model == model and supervisor.slot.session is not None
         ]
         if not ready:
             raise Unavailable(f"the engine of model {model!r} is starting; try again soon")
@@ -278,38 +278,38 @@ class Pool(ABC):
     def _models(self) -> set[str]:
         return {slot.spec.model for slot in self._slots}
 
-    def _broken(self, model: str) -> AmpsweepError | None:
+    def _failure(self, model: str) -> AmpsweepError | None:
         slots = [slot for slot in self._slots if slot.spec.model == model]
         return slots[0].error if all(slot.state == "failed" for slot in slots) else None
 
-    def _changed(self) -> None:
+    def _on_slot_change(self) -> None:
         if all(slot.state != "starting" for slot in self._slots):
-            self._settled.set()
+            self._none_starting.set()
         else:
-            self._settled.clear()
+            self._none_starting.clear()
         for callback in self._on_change:
             try:
                 callback()
             except Exception:
                 log.exception("somebody who watches the engines failed")
 
-    def _health_check(self, supervisor: Supervisor, host: EngineSession) -> asyncio.Task[bool]:
-        """Have a host replaced that no longer answers at all. The task's result says whether it still answers."""
-        if host not in self._checks:
-            self._checks[host] = asyncio.create_task(self._check(supervisor, host))
-        return self._checks[host]
+    def _health_check(self, supervisor: Supervisor, session: EngineSession) -> asyncio.Task[bool]:
+        """Have a session replaced that no longer answers at all. The task's result says whether it still answers."""
+        if session not in self._checks:
+            self._checks[session] = asyncio.create_task(self._check(supervisor, session))
+        return self._checks[session]
 
-    async def _check(self, supervisor: Supervisor, host: EngineSession) -> bool:
+    async def _check(self, supervisor: Supervisor, session: EngineSession) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await host.check()
+                await session.check()
         except Exception as error:
             known = isinstance(error, AmpsweepError | TimeoutError)
             log.warning("an engine no longer answers; it is started again", exc_info=None if known else error)
-            supervisor.replace(host, "it no longer answers")
+            supervisor.replace(session, "it no longer answers")
             return False
         else:
-            self._inflight_at_failure.pop(host, None)
+            self._inflight_at_failure.pop(session, None)
             return True
         finally:
-            del self._checks[host]
+            del self._checks[session]

@@ -29,9 +29,9 @@ NOTHING = TelemetryContext()
 class RayEngineActor(LocalEngineSession):
     """A `LocalEngineSession` in a Ray actor, alone in its process."""
 
-    def __init__(self, spec: EngineSpec, setup: WorkerConfig, telemetry: Telemetry) -> None:
+    def __init__(self, spec: EngineSpec, config: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
-        super().__init__(spec, setup)
+        super().__init__(spec, config)
 
     async def run_cell(self, cell: Cell, epoch: int, carried: TelemetryContext = NOTHING) -> CellFile:
         """Compute and publish a cell."""

@@ -27,7 +27,7 @@ _CALLS_AT_ONCE = 10_000
 
 
 class RayPool(Pool):
-    """A pool whose hosts are Ray actors, in the cluster at `address` or (None) in a Ray of its own.
+    """A pool whose sessions are Ray actors, in the cluster at `address` or (None) in a Ray of its own.
 
     `start` raises Unavailable where the cluster cannot be joined; a token that it asks for is Ray's own setting.
     `threads` is what each engine's process gets as OMP_NUM_THREADS, which Ray would otherwise set to 1; by default this
@@ -37,7 +37,7 @@ class RayPool(Pool):
     def __init__(
         self,
         specs: Sequence[EngineSpec],
-        setup: WorkerConfig,
+        config: WorkerConfig,
         *,
         address: str | None = None,
         cells_per_engine: int = 8,
@@ -46,7 +46,7 @@ class RayPool(Pool):
         telemetry: Telemetry | None = None,
     ) -> None:
         super().__init__(specs, cells_per_engine=cells_per_engine)
-        self._setup = setup
+        self._config = config
         self._address = address
         self._log_to_driver = log_to_driver
         self._telemetry = telemetry or Telemetry()
@@ -91,7 +91,7 @@ class RayPool(Pool):
             ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
         return ray
 
-    def _make_host(self, spec: EngineSpec) -> EngineSession:
+    def _make_session(self, spec: EngineSpec) -> EngineSession:
         from worker.ray_actor import RayEngineActor
         from worker.ray_session import RayEngineSession
 
@@ -103,7 +103,7 @@ class RayPool(Pool):
             max_task_retries=0,  # the store says what runs again
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         )
-        return RayEngineSession(actor.remote(spec, self._setup, self._telemetry))
+        return RayEngineSession(actor.remote(spec, self._config, self._telemetry))
 
     async def _end(self) -> None:
         if self._ray is not None:

@@ -46,10 +46,10 @@ class RestartPolicy:
         return longest * (1 + fraction) / 2
 
 
-PATIENT = RestartPolicy()
+SERVER_POLICY = RestartPolicy()
 """For a server: what ails an engine may pass."""
 
-IMPATIENT = RestartPolicy(max_failures=3, min_seconds=0.0)
+COMMAND_POLICY = RestartPolicy(max_failures=3, min_seconds=0.0)
 """For a command that somebody waits for: an engine that does not start three times is given up within seconds."""
 
 
@@ -68,20 +68,20 @@ REAL_TIME = Timing()
 class Supervisor:
     """Keeps an engine running in its slot from `start` to `stop`.
 
-    `make_host` makes a host that is not opened yet. `on_change` is called whenever the slot's state has changed.
+    `make_session` makes a session that is not opened yet. `on_change` is called whenever the slot's state has changed.
     """
 
     def __init__(
         self,
         slot: EngineSlot,
         *,
-        make_host: Callable[[EngineSpec], EngineSession],
+        make_session: Callable[[EngineSpec], EngineSession],
         on_change: Callable[[], None],
         policy: RestartPolicy,
         timing: Timing,
     ) -> None:
         self.slot = slot
-        self._make_host = make_host
+        self._make_session = make_session
         self._on_change = on_change
         self._policy = policy
         self._timing = timing
@@ -120,9 +120,9 @@ class Supervisor:
             self.start()
         return True
 
-    def replace(self, host: EngineSession, reason: str) -> None:
-        """End `host`, unless it has ended already, and start another."""
-        if self.slot.host is host and self._replaced is not None and not self._replaced.done():
+    def replace(self, session: EngineSession, reason: str) -> None:
+        """End `session`, unless it has ended already, and start another."""
+        if self.slot.session is session and self._replaced is not None and not self._replaced.done():
             self._replaced.set_result(reason)
 
     async def _supervise(self) -> None:
@@ -140,18 +140,18 @@ class Supervisor:
     async def _run(self) -> AmpsweepError:
         """Start the engine, wait for its end, free it, and return why it ended."""
         slot = self.slot
-        host: EngineSession | None = None
-        begun, finished, ready_at = slot.begun, slot.finished, None
+        session: EngineSession | None = None
+        started, finished, ready_at = slot.started_work, slot.finished_work, None
         try:
-            host = self._make_host(slot.spec)
-            await host.open()
+            session = self._make_session(slot.spec)
+            await session.open()
             ready_at = self._timing.now()
-            begun, finished = slot.begun, slot.finished
+            started, finished = slot.started_work, slot.finished_work
             slot.starts += 1
-            slot.host = host
+            slot.session = session
             log.info("the engine of model %s is ready", slot.spec.model)
             self._become("ready", None)
-            reason = await self._end_of(host)
+            reason = await self._end_of(session)
         except (Exception, asyncio.CancelledError) as raised:
             if _is_cancelled():
                 raise
@@ -164,25 +164,25 @@ class Supervisor:
             error = EngineFailed(f"the engine ended: {reason}")
             log.warning("the engine of model %s ended (%s); it is started again", slot.spec.model, reason)
         finally:
-            slot.state, slot.host, self._replaced = "starting", None, None
-            if host is not None:
-                await _close(host, slot.spec.model)
+            slot.state, slot.session, self._replaced = "starting", None, None
+            if session is not None:
+                await _close(session, slot.spec.model)
         if ready_at is None:
             slot.failed_starts += 1
         else:
             slot.deaths += 1
         uptime = 0.0 if ready_at is None else self._timing.now() - ready_at
-        if slot.finished > finished or uptime >= self._policy.healthy_seconds:
+        if slot.finished_work > finished or uptime >= self._policy.healthy_seconds:
             self._forget()
         else:
             # What it was given may be what it died of: cells have attempts of their own, so only the delay grows.
-            self._count(surely_its_own=slot.begun == begun)
+            self._count(surely_its_own=slot.started_work == started)
         return error
 
-    async def _end_of(self, host: EngineSession) -> str:
-        """Wait until a host has ended, or is to be replaced; return why."""
+    async def _end_of(self, session: EngineSession) -> str:
+        """Wait until a session has ended, or is to be replaced; return why."""
         self._replaced = asyncio.get_running_loop().create_future()
-        ended = asyncio.ensure_future(host.ended())
+        ended = asyncio.ensure_future(session.ended())
         try:
             await asyncio.wait({ended, self._replaced}, return_when=asyncio.FIRST_COMPLETED)
             return ended.result() if ended.done() else self._replaced.result()
@@ -229,7 +229,7 @@ class Supervisor:
         raised = None if task.cancelled() else task.exception()
         log.error("the supervisor of an engine of model %s ended", self.slot.spec.model, exc_info=raised)
         self.slot.supervised = False
-        self.slot.host = None
+        self.slot.session = None
         self._become("failed", EngineFailed("the engine's supervisor ended; the server's log says why"))
 
 
@@ -250,8 +250,8 @@ def _unknown(raised: BaseException, what: str) -> EngineFailed:
     return error
 
 
-async def _close(host: EngineSession, model: str) -> None:
+async def _close(session: EngineSession, model: str) -> None:
     try:
-        await host.close()
+        await session.close()
     except Exception:
         log.exception("the engine of model %s could not be closed", model)

@@ -31,7 +31,7 @@ _HELD = {
 
 def engine_families(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
     """Yield the engines' families; one that does not answer now has none of its own numbers."""
-    at: dict[Labels, EngineMetrics] = {(one.model, str(one.place)): one for one in engines}
+    at: dict[Labels, EngineMetrics] = {(one.model, str(one.index)): one for one in engines}
     yield gauge(
         "ampsweep_engine_state",
         "1 for the state that an engine is in.",

@@ -57,7 +57,7 @@ def tally_families(dispatcher_stats: DispatcherStats) -> Iterator[Metric]:
     yield counter(
         "ampsweep_dispatcher_cells_ended",
         "Cells whose work ended, by how.",
-        {(ending.value,): dispatcher_stats.endings[ending] for ending in CellOutcome},
+        {(outcome.value,): dispatcher_stats.outcomes[outcome] for outcome in CellOutcome},
         ("ending",),
     )
     yield counter("ampsweep_dispatcher_samples", "Samples of the cells that were completed.", dispatcher_stats.samples)

@@ -22,7 +22,7 @@ CellEvent = tuple[str, Mapping[str, object]]
 MAX_ATTEMPTS = 3
 """A cell that fails by its own fault is leased again until it has been tried this often."""
 
-MAX_LAPSES = 10
+MAX_EXPIRATIONS = 10
 """A cell is given up when its lease has run out this often."""
 
 
@@ -33,8 +33,8 @@ class CellStateMachine:
     cell: Cell
     state: CellState = CellState.PENDING
     attempts: int = 0
-    lapses: int = 0
-    suspect: bool = False
+    expirations: int = 0
+    quarantined: bool = False
     epoch: int = 0
     owner: str | None = None
     expires_at: float | None = None
@@ -84,8 +84,8 @@ class CellStateMachine:
             owner=self.owner,
             epoch=self.epoch,
             expires_at=self.expires_at,
-            exclusive=self.suspect,
-            tries=self.attempts + self.lapses,
+            exclusive=self.quarantined,
+            tries=self.attempts + self.expirations,
         )
 
     # Each change returns the event that says so, or None where there is nothing to say.
@@ -105,19 +105,19 @@ class CellStateMachine:
     def end(self, report: CellReport) -> CellEvent | None:
         """Take the cell back from its lease's holder."""
         self._take_back(report.error)
-        if report.ending is CellOutcome.COMPLETED:
+        if report.outcome is CellOutcome.COMPLETED:
             assert report.file is not None, "a completed cell has a file"
             self._move(CellState.COMPLETED)
-            self.file, self.samples, self.suspect, self.lapses = report.file, report.file.rows, False, 0
+            self.file, self.samples, self.quarantined, self.expirations = report.file, report.file.rows, False, 0
             return "cell.completed", {}
-        if report.ending is CellOutcome.RELEASED:
+        if report.outcome is CellOutcome.RELEASED:
             self._untried()
             return None if report.error is None else self._with_error("cell.retrying")
-        if report.ending is CellOutcome.SUSPECT and not self.suspect:
+        if report.outcome is CellOutcome.SUSPECT and not self.quarantined:
             self._untried()
-            self.suspect = True
+            self.quarantined = True
             return self._with_error("cell.retrying")
-        return self._again(report.ending is not CellOutcome.REJECTED and self.attempts < MAX_ATTEMPTS)
+        return self._again(report.outcome is not CellOutcome.REJECTED and self.attempts < MAX_ATTEMPTS)
 
     def abandon(self) -> CellEvent | None:
         """Take the cell back because no sweep wants it any more."""
@@ -128,14 +128,14 @@ class CellStateMachine:
     def expire(self) -> CellEvent:
         """Take the cell back from an owner who was not heard of in time."""
         self._take_back(f"the lease of {self.owner} ran out")
-        self.lapses += 1
+        self.expirations += 1
         self.attempts -= 1
-        return self._again(self.lapses < MAX_LAPSES)
+        return self._again(self.expirations < MAX_EXPIRATIONS)
 
     def reset(self, reason: str | None) -> CellEvent:
         """Make a cell that had ended new, but for its epoch: files of old epochs may still appear."""
         self._move(CellState.PENDING)
-        self.attempts, self.lapses, self.suspect, self.samples = 0, 0, False, 0
+        self.attempts, self.expirations, self.quarantined, self.samples = 0, 0, False, 0
         self.file, self.error = None, reason
         return self._with_error("cell.reset")
 

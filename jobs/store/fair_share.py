@@ -2,7 +2,7 @@
 
 Sweeps of higher priority come first. At equal priority, the next cell goes to the owner with the fewest running cells,
 then to the one who has waited longest; the sweep of that owner is chosen in the same way. A small sweep therefore gets
-the next free place beside a huge one, and an owner with many sweeps gets no more than an owner with one.
+the next free slot beside a huge one, and an owner with many sweeps gets no more than an owner with one.
 """
 
 from __future__ import annotations
@@ -15,23 +15,39 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
-    """A sweep that runs or waits. `place` is its order of creation; only of those that `wait` cells are leased."""
+    """An active sweep.
 
-    place: int
+    Attributes:
+        seq: Its order of creation.
+        owner: Who submitted it.
+        priority: Sweeps of higher priority get cells first.
+        running: How many of its cells are leased.
+        served_at: When one of its cells was last leased.
+        pending: Whether it has cells to lease. The others only count as load of their owner.
+    """
+
+    seq: int
     owner: str
     priority: int
     running: int
     served_at: float
-    waits: bool
+    pending: bool
 
 
 def allocate(
-    sweeps: Sequence[Queued], limit: int, pending: Callable[[int, int], Sequence[str]]
+    sweeps: Sequence[Queued], limit: int, pending_cells: Callable[[int, int], Sequence[str]]
 ) -> list[tuple[str, int]]:
-    """Return up to `limit` cells to lease, each with the `place` of the sweep whose turn it was.
+    """Choose the cells to lease.
 
-    `pending(place, limit)` gives the first cells of a sweep that can be leased; it is asked once, and only for sweeps
-    whose turn comes. A cell that two sweeps need is chosen once.
+    Args:
+        sweeps: All active sweeps.
+        limit: How many cells to choose at most.
+        pending_cells: Called with the `seq` of a sweep and a limit; returns the ids of the sweep's first pending cells.
+            Called once per sweep, and only for sweeps that are chosen.
+
+    Returns:
+        Pairs of a cell's id and the `seq` of the sweep for which it was chosen. A cell that two sweeps need is chosen
+        once.
     """
     running: dict[str, int] = defaultdict(int)
     served: dict[str, float] = defaultdict(float)
@@ -39,8 +55,8 @@ def allocate(
     for sweep in sweeps:
         running[sweep.owner] += sweep.running
         served[sweep.owner] = max(served[sweep.owner], sweep.served_at)
-        if sweep.waits:
-            queues[sweep.priority][sweep.owner].append((sweep.running, sweep.served_at, sweep.place))
+        if sweep.pending:
+            queues[sweep.priority][sweep.owner].append((sweep.running, sweep.served_at, sweep.seq))
     turn = max(served.values(), default=0.0)
     cells: dict[int, list[str]] = {}
     chosen: dict[str, int] = {}
@@ -50,17 +66,17 @@ def allocate(
             heapq.heapify(heap)
         while owners and len(chosen) < limit:
             owner = min(owners, key=lambda name: (running[name], served[name], owners[name][0][2]))
-            in_flight, _, place = heapq.heappop(owners[owner])
-            if place not in cells:
-                cells[place] = list(reversed(pending(place, limit)))
-            while cells[place] and cells[place][-1] in chosen:
-                cells[place].pop()
-            if cells[place]:
-                chosen[cells[place].pop()] = place
+            in_flight, _, seq = heapq.heappop(owners[owner])
+            if seq not in cells:
+                cells[seq] = list(reversed(pending_cells(seq, limit)))
+            while cells[seq] and cells[seq][-1] in chosen:
+                cells[seq].pop()
+            if cells[seq]:
+                chosen[cells[seq].pop()] = seq
                 turn += 1.0
                 running[owner] += 1
                 served[owner] = turn
-                heapq.heappush(owners[owner], (in_flight + 1, turn, place))
+                heapq.heappush(owners[owner], (in_flight + 1, turn, seq))
             if not owners[owner]:
                 del owners[owner]
     return list(chosen.items())

@@ -12,7 +12,7 @@ from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.store.cell_state import CellStateMachine
 from jobs.store.fair_share import Queued
-from jobs.store.records import Lease, SweepRecord
+from jobs.store.records import Lease, StoreStats, SweepRecord
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, sweep_cells, sweeps
@@ -84,19 +84,19 @@ def held_cells(transaction: Transaction, leases: Sequence[Lease]) -> tuple[list[
 def queued_sweeps(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
     """Return the active sweeps; those wait that have cells to lease on one of the models."""
     at = sweeps.c
-    waits = sa.and_(
+    pending = sa.and_(
         at.state == SweepState.IN_PROGRESS,
         at.model.in_(models),
         at.total > at.completed + at.failed + at.leased,
-    ).label("waits")
-    query = sa.select(at.seq, at.owner, at.priority, at.leased, at.served_at, waits).where(at.state.in_(SWEEP_ACTIVE))
+    ).label("pending")
+    query = sa.select(at.seq, at.owner, at.priority, at.leased, at.served_at, pending).where(at.state.in_(SWEEP_ACTIVE))
     return [
-        Queued(place=seq, owner=owner, priority=priority, running=leased, served_at=served_at, waits=waits)
-        for seq, owner, priority, leased, served_at, waits in db.execute(query)
+        Queued(seq=seq, owner=owner, priority=priority, running=leased, served_at=served_at, pending=pending)
+        for seq, owner, priority, leased, served_at, pending in db.execute(query)
     ]
 
 
-def suspect_cells(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
+def quarantined_cells(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
     """Return pending cells that must run alone, by id."""
     if not limit:
         return []
@@ -104,3 +104,26 @@ def suspect_cells(db: sa.Connection, models: Sequence[str], limit: int) -> list[
     wanted = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweeps.c.state == SweepState.IN_PROGRESS)
     query = sa.select(cells.c.id).where(free, cells.c.id.in_(wanted)).order_by(cells.c.id).limit(limit)
     return list(db.execute(query).scalars())
+
+
+def collect_stats(db: sa.Connection) -> StoreStats:
+    """Count sweeps, cells and leases; the cells by an index that has their states."""
+    at = sweeps.c
+    waits = sa.and_(at.state == SweepState.IN_PROGRESS, at.total > at.completed + at.failed + at.leased)
+    served = sa.case((at.served_at > at.created_at, at.served_at), else_=at.created_at)
+    oldest, unserved = db.execute(sa.select(sa.func.min(at.created_at), sa.func.min(served)).where(waits)).one()
+    asked, reused = db.execute(sa.select(sa.func.sum(at.total), sa.func.sum(at.reused))).one()
+    leased = cells.c.state == CellState.LEASED
+    return StoreStats(
+        sweeps=_counted(db, sa.select(at.state, sa.func.count()).group_by(at.state)),
+        cells=_counted(db, sa.select(cells.c.state, sa.func.count()).group_by(cells.c.state)),
+        leases=_counted(db, sa.select(cells.c.owner, sa.func.count()).where(leased).group_by(cells.c.owner)),
+        cells_asked=int(asked or 0),
+        cells_reused=int(reused or 0),
+        oldest_waiting=oldest,
+        longest_unserved=unserved,
+    )
+
+
+def _counted(db: sa.Connection, query: sa.Select[Any]) -> dict[str, int]:
+    return {row[0]: row[1] for row in db.execute(query)}

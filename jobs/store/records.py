@@ -149,7 +149,7 @@ class CellReport:
     """What became of a leased cell: `file` comes with COMPLETED, `error` with whatever has a reason."""
 
     lease: Lease
-    ending: CellOutcome
+    outcome: CellOutcome
     file: CellFile | None = None
     error: str | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +16,13 @@ from jobs.clock import Clock
 from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
 from jobs.store.fair_share import allocate
-from jobs.store.ids import Ids
 from jobs.store.queries import (
     PENDING_CELLS,
+    collect_stats,
     held_cells,
     link_cells,
+    quarantined_cells,
     queued_sweeps,
-    suspect_cells,
     sweep_of_key,
     sweep_row,
     sweep_state_by_id,
@@ -41,14 +42,18 @@ from jobs.store.records import (
     SweepRecord,
 )
 from jobs.store.rows import cell_columns, cell_state_of, event_record, sweep_record, sweep_state_columns
-from jobs.store.stats import collect_stats
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transaction import CHUNK, Transaction, chunks
-from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_WANTS, CellState, SweepState
+from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_RUNNING, CellState, SweepState
 
 STEP = 500
 """Cells that one transaction resets, at most, where others wait to write."""
+
+
+def random_id(prefix: str) -> str:
+    """Return `prefix`, an underscore and 128 random bits as 32 hexadecimal digits."""
+    return f"{prefix}_{token_hex(16)}"
 
 
 class SqlStore:
@@ -57,10 +62,10 @@ class SqlStore:
     What an SQLite file says is leased when it is opened was leased by a process that is gone; it is taken back.
     """
 
-    def __init__(self, url: str, clock: Clock, ids: Ids) -> None:
+    def __init__(self, url: str, clock: Clock, new_id: Callable[[str], str] = random_id) -> None:
         self._database: Database = open_database(url)
         self._clock = clock
-        self._ids = ids
+        self._new_id = new_id
         if self._database.sole_owner:
             try:
                 self._take_back(cells.c.state == CellState.LEASED)
@@ -99,7 +104,7 @@ class SqlStore:
                 return first
             known = self._store_cells(transaction, cells)
             reused = sum(cell.state is CellState.COMPLETED for cell in known)
-            sweep_id = self._ids.new("sweep")
+            sweep_id = self._new_id("sweep")
             sweep_state = SweepStateMachine(
                 sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused
             )
@@ -314,7 +319,7 @@ class SqlStore:
     ) -> list[Lease]:
         """See the protocol."""
         with self._write() as transaction:
-            chosen = suspect_cells(transaction.db, models, min(exclusive, limit))
+            chosen = quarantined_cells(transaction.db, models, min(exclusive, limit))
             first: dict[int, int] = {}
 
             def pending(seq: int, room: int) -> list[str]:
@@ -340,7 +345,7 @@ class SqlStore:
             held, lost = held_cells(transaction, [beat.lease for beat in beats])
             samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
             sweep_states = transaction.sweep_states_of(held)
-            wanted = {cell_id for cell_id, own in sweep_states.items() if any(at.state in SWEEP_WANTS for at in own)}
+            wanted = {cell_id for cell_id, own in sweep_states.items() if any(at.state in SWEEP_RUNNING for at in own)}
 
             def change(cell: CellStateMachine) -> CellEvent | None:
                 if cell.cell.id in wanted:

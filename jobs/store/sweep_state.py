@@ -14,7 +14,7 @@ from typing import Any
 
 from ampsweep.errors import Conflict
 from jobs.store.records import Event, RequestCounts, SweepFiles, SweepLease
-from jobs.store.transitions import SWEEP_ENDED, SWEEP_MOVES, SWEEP_WANTS, CellState, SweepState
+from jobs.store.transitions import SWEEP_ENDED, SWEEP_MOVES, SWEEP_RUNNING, CellState, SweepState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class SweepStateMachine:
     def advance(self, now: float) -> None:
         """Move the sweep where its cells have brought it."""
         done = self.completed + self.failed == self.total
-        if self.state in SWEEP_WANTS and done:
+        if self.state in SWEEP_RUNNING and done:
             self.move(SweepState.FINALIZING, now)
         elif self.state is SweepState.FINALIZING and not done:
             self.move(SweepState.IN_PROGRESS, now)

@@ -58,5 +58,5 @@ SWEEP_ENDED = frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.CAN
 SWEEP_ACTIVE = frozenset(SweepState) - SWEEP_ENDED
 """Sweeps whose books follow their cells."""
 
-SWEEP_WANTS = frozenset({SweepState.IN_PROGRESS, SweepState.PAUSED})
+SWEEP_RUNNING = frozenset({SweepState.IN_PROGRESS, SweepState.PAUSED})
 """Sweeps whose running cells go on."""

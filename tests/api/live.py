@@ -36,7 +36,7 @@ class Watched:
     """Counts what a server's engine is asked to generate: `begun`, and `finished` or `aborted`."""
 
     def __init__(self, server: Server) -> None:
-        host: Any = server.pool._slots[0].host
+        host: Any = server.pool._slots[0].session
         self.counts: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._generate = host._engine.generate

@@ -14,7 +14,6 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import serving
 from tests.worker.server_stack import SPEC, ServerStack
@@ -83,7 +82,7 @@ async def test_no_name_leads_out_of_the_home_folder(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock())
     stack = ServerStack.build(home, store=store)
     names = payloads()
     assert len(set(names)) == 300

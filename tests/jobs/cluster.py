@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from jobs.clock import Clock
 from jobs.intervention_spec import parse_intervention
 from jobs.planning.catalog import Catalog
 from jobs.sample import Sample
-from jobs.store.ids import Ids
 from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
 from jobs.store.sql import SqlStore
 
@@ -56,22 +55,22 @@ class CountingIds:
 
     given: int = 0
 
-    def new(self, prefix: str) -> str:
+    def __call__(self, prefix: str) -> str:
         self.given += 1
         return f"{prefix}_{self.given}"
 
 
 def completed(lease: Lease, file: CellFile) -> CellReport:
-    return CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)
+    return CellReport(lease=lease, outcome=CellOutcome.COMPLETED, file=file)
 
 
 def ended(lease: Lease, ending: CellOutcome, error: str | None = None) -> CellReport:
-    return CellReport(lease=lease, ending=ending, error=error)
+    return CellReport(lease=lease, outcome=ending, error=error)
 
 
-def quick_sql_store(folder: Path, clock: Clock, ids: Ids | None = None) -> SqlStore:
+def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | None = None) -> SqlStore:
     """The SQL store, all but the waiting for the disk."""
-    store = SqlStore(f"sqlite:///{folder}/store.db", clock, ids or CountingIds())
+    store = SqlStore(f"sqlite:///{folder}/store.db", clock, new_id or CountingIds())
     engine = store._database._engine
     engine.dispose()
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import Server, serving
 from tests.worker.server_stack import ServerStack
@@ -50,7 +49,7 @@ async def rows(server: Server, sweep_id: str) -> list[dict[str, object]] | None:
 async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
     """Damage a cell's file and one of its sweep's, again and again; look at what is served before and after."""
     chance = random.Random(3)
-    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock(), RandomIds()))
+    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock()))
     published = Path(stack.published)
     damages = ["flip"] * flips + ["cut"] * cuts
     chance.shuffle(damages)

@@ -17,7 +17,6 @@ import pytest
 
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.records import SweepRecord
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, SweepState
@@ -77,7 +76,7 @@ def all_is_well(stack: ServerStack, sweep: SweepRecord) -> None:
 async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     """Database and results lie on it; no cell is blamed, and nothing must be started again."""
     with small_disk(tmp_path / "disk", "8m") as disk:
-        store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock(), RandomIds())
+        store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock())
         stack, notifier = ServerStack.build(disk / "stack", store=store), ChangeNotifier()
         sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
         ballast = fill(disk)
@@ -92,7 +91,7 @@ async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path: Path) -> None:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit()
     async with working(stack, notifier, seconds_per_step=0.05):
@@ -113,7 +112,7 @@ async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path:
 
 
 async def test_results_whose_folder_goes_are_computed_again(tmp_path: Path) -> None:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit()
     async with working(stack, notifier, seconds_per_step=0.05):

@@ -20,7 +20,6 @@ from sse_starlette.event import ServerSentEvent
 from ampsweep.cli.server import http_server
 from api.routes import events
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
 from tests.api.live import listening
@@ -35,7 +34,7 @@ FILE = CellFile(name="f", rows=1, sha256="s")
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[ServerStack]:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     yield ServerStack.build(tmp_path, store=store)
     store.close()
 

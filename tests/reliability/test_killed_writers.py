@@ -128,13 +128,12 @@ SLOW = """
 import sys
 from pathlib import Path
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
 from tests.jobs.cluster import a_sample, completed
 
-store = SqlStore(sys.argv[1], SystemClock(), RandomIds())
+store = SqlStore(sys.argv[1], SystemClock())
 results = Results(LocalStorage(Path(sys.argv[2])))
 (lease,) = store.lease_cells("slow", models=["tiny"], limit=1, ttl=0.1)
 print("leased", flush=True)

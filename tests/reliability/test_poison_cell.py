@@ -13,7 +13,6 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.clock import SystemClock
 from jobs.store.cell_state import MAX_ATTEMPTS
-from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, CellState, SweepState
@@ -44,8 +43,8 @@ class PoisonedPool(RayPool):
     poison = ""
     kills = 0
 
-    async def _computed(self, supervisor: Supervisor, host: EngineSession, cell: Cell, epoch: int) -> CellFile:
-        running = asyncio.create_task(super()._computed(supervisor, host, cell, epoch))
+    async def _run(self, supervisor: Supervisor, session: EngineSession, cell: Cell, epoch: int) -> CellFile:
+        running = asyncio.create_task(super()._run(supervisor, session, cell, epoch))
         if cell.id == self.poison:
             await asyncio.sleep(0)  # the engine has it now
             for pid in engines():
@@ -55,11 +54,11 @@ class PoisonedPool(RayPool):
 
 
 async def test_a_cell_that_kills_its_engine_each_time_fails_alone(tmp_path: Path) -> None:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
     poison = store.list_cells(sweep.id).data[5].id
-    pool = PoisonedPool([stack.engine(seconds_per_step=0.5)], stack.setup, cells_per_engine=4)
+    pool = PoisonedPool([stack.engine(seconds_per_step=0.5)], stack.worker_config, cells_per_engine=4)
     pool.poison = poison
     pool.watch(notifier.notify)
     await pool.start()

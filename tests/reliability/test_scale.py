@@ -14,7 +14,6 @@ from jobs.cell import Cell
 from jobs.clock import SystemClock
 from jobs.planning.planner import plan
 from jobs.spec import parse_spec
-from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile, SweepFiles
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED
@@ -46,7 +45,7 @@ def descriptors() -> int:
 
 
 def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_path: Path) -> None:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     stack = ServerStack.build(tmp_path / "stack", store=store)
     asked = {
         "op": "scale",
@@ -69,7 +68,7 @@ def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_
 
 @pytest.mark.parametrize("sweeps", [1, 1000])
 async def test_the_dispatcher_keeps_up(tmp_path: Path, sweeps: int) -> None:
-    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     each = CELLS // sweeps
     ids = [
         store.create_sweep(

@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from ampsweep import Client
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from jobs.store.tables import sweeps
 from jobs.store.transitions import SWEEP_ENDED
@@ -37,7 +36,7 @@ SECONDS = 600
 def store() -> Iterator[tuple[SqlStore, str]]:
     """The servers' database, looked at beside them."""
     with postgres_server() as url:
-        made = SqlStore(url, SystemClock(), RandomIds())
+        made = SqlStore(url, SystemClock())
         yield made, url
         made.close()
 

@@ -24,7 +24,7 @@ ENGINES = 2
 async def main(address: str, folder: Path) -> None:
     stack = ServerStack.build(folder)
     engine = replace(stack.engine(count=ENGINES, seconds_per_step=1.0), cpus=1.0)
-    pool = RayPool([engine], stack.setup, address=address, cells_per_engine=2)
+    pool = RayPool([engine], stack.worker_config, address=address, cells_per_engine=2)
     notifier = ChangeNotifier()
     pool.watch(notifier.notify)
     await pool.start()

@@ -32,9 +32,9 @@ from jobs.results.finalization import finalize
 from jobs.results.writer import Results
 from jobs.spec import parse_spec
 from jobs.storage.factory import join, open_storage
-from jobs.store.ids import RandomIds
 from jobs.store.protocol import Store
 from jobs.store.records import SweepLease, SweepRecord
+from jobs.store.sql import random_id
 from tests.jobs.cluster import quick_sql_store
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
@@ -99,7 +99,7 @@ class ServerStack:
         neurons = join(published, "neurons") if published else str(data / "neurons")
         own_store = None
         if store is None:
-            store = own_store = quick_sql_store(data, clock or SystemClock(), RandomIds())
+            store = own_store = quick_sql_store(data, clock or SystemClock(), random_id)
         stack = cls(
             data=data,
             store=store,
@@ -115,7 +115,7 @@ class ServerStack:
         return stack
 
     @property
-    def setup(self) -> WorkerConfig:
+    def worker_config(self) -> WorkerConfig:
         return WorkerConfig(catalog=self.catalog, neurons=self.neurons, results=self.published)
 
     @property
@@ -147,7 +147,7 @@ class ServerStack:
 
     @asynccontextmanager
     async def pool(self, *, cells_per_engine: int = 8, **engine: Any) -> AsyncIterator[LocalPool]:
-        pool = LocalPool([self.engine(**engine)], self.setup, cells_per_engine=cells_per_engine, policy=PROMPT)
+        pool = LocalPool([self.engine(**engine)], self.worker_config, cells_per_engine=cells_per_engine, policy=PROMPT)
         await pool.start()
         try:
             await pool.ready()
@@ -171,6 +171,6 @@ async def drain(stack: ServerStack, dispatcher: Dispatcher, *, until: Callable[[
     for _ in range(200):
         if until():
             return
-        await dispatcher.turn()
+        await dispatcher.poll_once()
         await dispatcher.idle()
     raise AssertionError("it never came to be")

@@ -62,7 +62,7 @@ class StubPool(Pool):
     async def _begin(self) -> None:
         raise NotImplementedError
 
-    def _make_host(self, spec: EngineSpec) -> EngineSession:
+    def _make_session(self, spec: EngineSpec) -> EngineSession:
         raise NotImplementedError
 
     async def _end(self) -> None:

@@ -14,7 +14,7 @@ from jobs.store.transitions import CellState, SweepState
 from tests.jobs.cluster import completed
 from tests.worker.server_stack import ServerStack, until
 from tests.worker.stub_pool import StubPool
-from worker.dispatcher import FINALIZE_AGAIN, Dispatcher
+from worker.dispatcher import FINALIZE_RETRY_SECONDS, Dispatcher
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ class StoppedClock:
         return self.time
 
 
-class Scene:
+class DispatcherSetup:
     """A store on a stopped clock, a pool that waits, and a dispatcher that is turned by hand."""
 
     def __init__(self, data: Path, *, room: int = 100) -> None:
@@ -49,8 +49,8 @@ class Scene:
         self.changes += 1
         self.pool.notifier.notify()
 
-    async def turn(self) -> list[str]:
-        await self.dispatcher.turn()
+    async def poll_once(self) -> list[str]:
+        await self.dispatcher.poll_once()
         return await self.pool.leased()
 
     def cell(self, sweep_id: str, cell_id: str) -> Any:
@@ -58,144 +58,144 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def dispatching(tmp_path: Path) -> DispatcherSetup:
+    return DispatcherSetup(tmp_path)
 
 
-async def test_a_sweep_runs_to_its_end_and_is_finalized(scene: Scene) -> None:
-    sweep = scene.stack.submit()
-    running = await scene.turn()
+async def test_a_sweep_runs_to_its_end_and_is_finalized(dispatching: DispatcherSetup) -> None:
+    sweep = dispatching.stack.submit()
+    running = await dispatching.poll_once()
     assert len(running) == sweep.request_counts.total
     for cell_id in running:
-        scene.pool.succeed(cell_id)
-    await scene.dispatcher.idle()
-    assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
-    await scene.turn()
-    await scene.dispatcher.idle()
-    assert scene.finalized == [sweep.id]
-    assert scene.store.get_sweep(sweep.id).state is SweepState.COMPLETED
-    assert scene.changes >= 2, "the cells' end and the sweep's"
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.FINALIZING
+    await dispatching.poll_once()
+    await dispatching.dispatcher.idle()
+    assert dispatching.finalized == [sweep.id]
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.COMPLETED
+    assert dispatching.changes >= 2, "the cells' end and the sweep's"
 
 
 async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=3)
-    scene.stack.submit()
-    first = await scene.turn()
+    dispatching = DispatcherSetup(tmp_path, room=3)
+    dispatching.stack.submit()
+    first = await dispatching.poll_once()
     assert len(first) == 3
-    assert await scene.turn() == first
-    scene.pool.succeed(first[0])
-    while len(await scene.turn()) < 3:
+    assert await dispatching.poll_once() == first
+    dispatching.pool.succeed(first[0])
+    while len(await dispatching.poll_once()) < 3:
         pass
-    assert first[0] not in await scene.pool.leased()
+    assert first[0] not in await dispatching.pool.leased()
 
 
 async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_last_attempt(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    sweep = scene.stack.submit()
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    sweep = dispatching.stack.submit()
     for _ in range(MAX_ATTEMPTS):
-        (cell_id,) = await scene.turn()
-        scene.pool.fail(cell_id, EngineFailed("it died"))
-        await scene.dispatcher.idle()
-    record = scene.cell(sweep.id, cell_id)
+        (cell_id,) = await dispatching.poll_once()
+        dispatching.pool.fail(cell_id, EngineFailed("it died"))
+        await dispatching.dispatcher.idle()
+    record = dispatching.cell(sweep.id, cell_id)
     assert (record.state, record.attempts, record.error) == (CellState.FAILED, MAX_ATTEMPTS, "it died")
 
 
-async def test_a_cell_that_cannot_be_right_is_not_tried_again(scene: Scene) -> None:
-    sweep = scene.stack.submit()
-    (cell_id, *_) = await scene.turn()
-    scene.pool.fail(cell_id, InvalidRequest("no such language"))
-    await until(scene.pool.notifier, lambda: scene.cell(sweep.id, cell_id).state is CellState.FAILED)
-    assert scene.cell(sweep.id, cell_id).attempts == 1
+async def test_a_cell_that_cannot_be_right_is_not_tried_again(dispatching: DispatcherSetup) -> None:
+    sweep = dispatching.stack.submit()
+    (cell_id, *_) = await dispatching.poll_once()
+    dispatching.pool.fail(cell_id, InvalidRequest("no such language"))
+    await until(dispatching.pool.notifier, lambda: dispatching.cell(sweep.id, cell_id).state is CellState.FAILED)
+    assert dispatching.cell(sweep.id, cell_id).attempts == 1
 
 
 async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    scene.pool.fail(cell_id, Unavailable("still starting"))
-    await scene.dispatcher.idle()
-    record = scene.cell(sweep.id, cell_id)
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    dispatching.pool.fail(cell_id, Unavailable("still starting"))
+    await dispatching.dispatcher.idle()
+    record = dispatching.cell(sweep.id, cell_id)
     assert (record.state, record.attempts) == (CellState.PENDING, 0)
 
 
 async def test_a_defect_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    scene.pool.fail(cell_id, ZeroDivisionError("oh"))
-    await scene.dispatcher.idle()
-    assert scene.cell(sweep.id, cell_id).error == "oh"
-    assert await scene.turn() == [cell_id]
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    dispatching.pool.fail(cell_id, ZeroDivisionError("oh"))
+    await dispatching.dispatcher.idle()
+    assert dispatching.cell(sweep.id, cell_id).error == "oh"
+    assert await dispatching.poll_once() == [cell_id]
 
 
 async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(tmp_path, room=1)
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    late = scene.pool.outcomes[cell_id]
-    scene.clock.time += 31
-    assert scene.store.expire_leases() == 1
-    (other,) = scene.store.lease_cells("another", models=["tiny"], limit=1, ttl=30)
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    late = dispatching.pool.outcomes[cell_id]
+    dispatching.clock.time += 31
+    assert dispatching.store.expire_leases() == 1
+    (other,) = dispatching.store.lease_cells("another", models=["tiny"], limit=1, ttl=30)
     assert other.cell.id == cell_id
-    late.set_result(scene_file := _file(cell_id))
+    late.set_result(late_file := _file(cell_id))
     with caplog.at_level(logging.WARNING):
-        await scene.dispatcher.idle()
-    assert "a late write is dropped" in caplog.text
-    record = scene.cell(sweep.id, cell_id)
+        await dispatching.dispatcher.idle()
+    assert "late report discarded" in caplog.text
+    record = dispatching.cell(sweep.id, cell_id)
     assert (record.state, record.file) == (CellState.LEASED, None)
-    assert scene.store.report([completed(other, scene_file)]) == []
+    assert dispatching.store.report([completed(other, late_file)]) == []
 
 
 async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    scene.stack.submit()
-    running = await scene.turn()
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    dispatching.stack.submit()
+    running = await dispatching.poll_once()
     for _ in range(5):
-        scene.clock.time += 20
-        await scene.dispatcher.heartbeat()
-    assert await scene.turn() == running
+        dispatching.clock.time += 20
+        await dispatching.dispatcher.heartbeat()
+    assert await dispatching.poll_once() == running
 
 
 async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    scene.store.cancel_sweep(sweep.id)
-    await scene.dispatcher.heartbeat()
-    await scene.dispatcher.idle()
-    assert scene.pool.outcomes[cell_id].cancelled()
-    assert scene.store.get_sweep(sweep.id).state is SweepState.CANCELLED
-    assert scene.cell(sweep.id, cell_id).attempts == 0
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    dispatching.store.cancel_sweep(sweep.id)
+    await dispatching.dispatcher.heartbeat()
+    await dispatching.dispatcher.idle()
+    assert dispatching.pool.outcomes[cell_id].cancelled()
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.CANCELLED
+    assert dispatching.cell(sweep.id, cell_id).attempts == 0
 
 
 async def test_stop_gives_the_leases_back(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=2)
-    sweep = scene.stack.submit()
-    scene.dispatcher.start()
-    await until(scene.pool.notifier, lambda: len(scene.pool.outcomes) == 2)
-    await scene.dispatcher.stop()
-    assert all(outcome.cancelled() for outcome in scene.pool.outcomes.values())
-    assert {(record.state, record.attempts) for record in scene.store.list_cells(sweep.id).data} == {
+    dispatching = DispatcherSetup(tmp_path, room=2)
+    sweep = dispatching.stack.submit()
+    dispatching.dispatcher.start()
+    await until(dispatching.pool.notifier, lambda: len(dispatching.pool.outcomes) == 2)
+    await dispatching.dispatcher.stop()
+    assert all(outcome.cancelled() for outcome in dispatching.pool.outcomes.values())
+    assert {(record.state, record.attempts) for record in dispatching.store.list_cells(sweep.id).data} == {
         (CellState.PENDING, 0)
     }
 
 
 async def test_a_sweep_sent_later_is_noticed_at_once(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    scene.dispatcher = Dispatcher(
-        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", ttl=3600, poll=3600
+    dispatching = DispatcherSetup(tmp_path)
+    dispatching.dispatcher = Dispatcher(
+        store=dispatching.store, pool=dispatching.pool, finalize=dispatching.finalize, owner="me", ttl=3600, poll=3600
     )
-    scene.dispatcher.start()
+    dispatching.dispatcher.start()
     await asyncio.sleep(0)
-    scene.stack.submit()
-    scene.dispatcher.wake()
-    await until(scene.pool.notifier, lambda: bool(scene.pool.outcomes))
-    await scene.dispatcher.stop()
+    dispatching.stack.submit()
+    dispatching.dispatcher.wake()
+    await until(dispatching.pool.notifier, lambda: bool(dispatching.pool.outcomes))
+    await dispatching.dispatcher.stop()
 
 
 async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(tmp_path)
-    working = scene.store.lease_cells
+    dispatching = DispatcherSetup(tmp_path)
+    working = dispatching.store.lease_cells
     failed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -203,31 +203,31 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
         loop.call_soon_threadsafe(failed.set)
         raise OSError("the disk is gone")
 
-    scene.store.lease_cells = broken  # type: ignore[method-assign]
-    scene.stack.submit()
-    scene.dispatcher.start()
+    dispatching.store.lease_cells = broken  # type: ignore[method-assign]
+    dispatching.stack.submit()
+    dispatching.dispatcher.start()
     await asyncio.wait_for(failed.wait(), 5)
-    scene.store.lease_cells = working  # type: ignore[method-assign]
-    scene.dispatcher.wake()
-    await until(scene.pool.notifier, lambda: bool(scene.pool.outcomes))
-    await scene.dispatcher.stop()
+    dispatching.store.lease_cells = working  # type: ignore[method-assign]
+    dispatching.dispatcher.wake()
+    await until(dispatching.pool.notifier, lambda: bool(dispatching.pool.outcomes))
+    await dispatching.dispatcher.stop()
     assert "the disk is gone" in caplog.text
 
 
 async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    dispatching = DispatcherSetup(tmp_path)
 
     def finalize(_lease: SweepLease) -> None:
         raise ZeroDivisionError("no rows")
 
-    scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
-    sweep = scene.stack.submit()
-    for cell_id in await scene.turn():
-        scene.pool.succeed(cell_id)
-    await scene.dispatcher.idle()
-    await scene.turn()
-    await scene.dispatcher.idle()
-    record = scene.store.get_sweep(sweep.id)
+    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
+    sweep = dispatching.stack.submit()
+    for cell_id in await dispatching.poll_once():
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
+    await dispatching.poll_once()
+    await dispatching.dispatcher.idle()
+    record = dispatching.store.get_sweep(sweep.id)
     assert record.state is SweepState.FAILED
     assert "no rows" in str(record.error)
 
@@ -235,79 +235,84 @@ async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path
 async def test_results_that_the_disk_refuses_are_tried_again_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene = Scene(tmp_path)
+    dispatching = DispatcherSetup(tmp_path)
 
     def finalize(_lease: SweepLease) -> None:
         raise OSError("no space left")
 
-    scene.dispatcher = Dispatcher(store=scene.store, pool=scene.pool, finalize=finalize, owner="me")
-    sweep = scene.stack.submit()
-    for cell_id in await scene.turn():
-        scene.pool.succeed(cell_id)
-    await scene.dispatcher.idle()
+    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
+    sweep = dispatching.stack.submit()
+    for cell_id in await dispatching.poll_once():
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
     for _ in range(3):
-        await scene.turn()
-        await scene.dispatcher.idle()
-    assert scene.store.get_sweep(sweep.id).state is SweepState.FINALIZING
+        await dispatching.poll_once()
+        await dispatching.dispatcher.idle()
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.FINALIZING
     assert caplog.text.count("cannot be written now") == 1
-    scene.clock.time += FINALIZE_AGAIN
-    await scene.turn()
-    await scene.dispatcher.idle()
+    dispatching.clock.time += FINALIZE_RETRY_SECONDS
+    await dispatching.poll_once()
+    await dispatching.dispatcher.idle()
     assert caplog.text.count("cannot be written now") == 2
 
 
 async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_end_well(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=3)
-    sweep = scene.stack.submit()
-    crowd = await scene.turn()
+    dispatching = DispatcherSetup(tmp_path, room=3)
+    sweep = dispatching.stack.submit()
+    crowd = await dispatching.poll_once()
     for cell_id in crowd:
-        scene.pool.fail(cell_id, EngineLost("the engine died with 3 cells in flight"))
-    await scene.dispatcher.idle()
+        dispatching.pool.fail(cell_id, EngineLost("the engine died with 3 cells in flight"))
+    await dispatching.dispatcher.idle()
     poison = crowd[0]
     for _ in range(100):
-        for cell_id in await scene.turn():
+        for cell_id in await dispatching.poll_once():
             if cell_id == poison:
-                scene.pool.fail(cell_id, EngineFailed("it died again"))
+                dispatching.pool.fail(cell_id, EngineFailed("it died again"))
             else:
-                scene.pool.succeed(cell_id)
-        await scene.dispatcher.idle()
-        if scene.store.get_sweep(sweep.id).state is not SweepState.IN_PROGRESS:
+                dispatching.pool.succeed(cell_id)
+        await dispatching.dispatcher.idle()
+        if dispatching.store.get_sweep(sweep.id).state is not SweepState.IN_PROGRESS:
             break
-    counts = scene.store.get_sweep(sweep.id).request_counts
+    counts = dispatching.store.get_sweep(sweep.id).request_counts
     assert (counts.completed, counts.failed) == (counts.total - 1, 1)
-    assert set(scene.pool.exclusive) == set(crowd)
-    assert scene.cell(sweep.id, poison).attempts == MAX_ATTEMPTS
+    assert set(dispatching.pool.exclusive) == set(crowd)
+    assert dispatching.cell(sweep.id, poison).attempts == MAX_ATTEMPTS
 
 
 async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=2)
-    sweep = scene.stack.submit()
-    await scene.turn()
-    scene.pool.samples = 3
-    await scene.dispatcher.heartbeat()
-    assert scene.store.get_sweep(sweep.id).samples == 6
-    assert [event.type for event in scene.store.events(sweep.id)][-2:] == ["cell.progress"] * 2
+    dispatching = DispatcherSetup(tmp_path, room=2)
+    sweep = dispatching.stack.submit()
+    await dispatching.poll_once()
+    dispatching.pool.samples = 3
+    await dispatching.dispatcher.heartbeat()
+    assert dispatching.store.get_sweep(sweep.id).samples == 6
+    assert [event.type for event in dispatching.store.events(sweep.id)][-2:] == ["cell.progress"] * 2
 
 
 async def test_a_cell_of_which_nothing_is_heard_loses_its_lease(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    scene.stack.submit()
-    await scene.turn()
-    scene.pool.running.clear()
-    scene.clock.time += 20
-    await scene.dispatcher.heartbeat()
-    scene.clock.time += 11
-    assert scene.store.expire_leases() == 1
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    dispatching.stack.submit()
+    await dispatching.poll_once()
+    dispatching.pool.running.clear()
+    dispatching.clock.time += 20
+    await dispatching.dispatcher.heartbeat()
+    dispatching.clock.time += 11
+    assert dispatching.store.expire_leases() == 1
 
 
 async def test_a_store_that_is_out_of_reach_hears_of_the_cell_once_it_is_back(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, room=1)
-    scene.dispatcher = Dispatcher(
-        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, poll=0.01
+    dispatching = DispatcherSetup(tmp_path, room=1)
+    dispatching.dispatcher = Dispatcher(
+        store=dispatching.store,
+        pool=dispatching.pool,
+        finalize=dispatching.finalize,
+        owner="me",
+        on_change=dispatching.changed,
+        poll=0.01,
     )
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    working, refused = scene.store.report, 0
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    working, refused = dispatching.store.report, 0
 
     def locked(reports: Any) -> list[Lease]:
         nonlocal refused
@@ -316,38 +321,43 @@ async def test_a_store_that_is_out_of_reach_hears_of_the_cell_once_it_is_back(tm
             raise Unavailable("the database is locked")
         return working(reports)
 
-    scene.store.report = locked  # type: ignore[method-assign]
-    scene.pool.succeed(cell_id)
-    await scene.dispatcher.idle()
+    dispatching.store.report = locked  # type: ignore[method-assign]
+    dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
     assert refused == 3
-    assert scene.cell(sweep.id, cell_id).state is CellState.COMPLETED
+    assert dispatching.cell(sweep.id, cell_id).state is CellState.COMPLETED
 
 
 async def test_nothing_is_leased_while_results_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.dispatcher.REST", 0.0)
-    scene = Scene(tmp_path, room=1)
+    monkeypatch.setattr("worker.dispatcher.BACKOFF_SECONDS", 0.0)
+    dispatching = DispatcherSetup(tmp_path, room=1)
     full = True
 
     def probe() -> None:
         if full:
             raise Unavailable("no space left on device")
 
-    scene.dispatcher = Dispatcher(
-        store=scene.store, pool=scene.pool, finalize=scene.finalize, owner="me", on_change=scene.changed, probe=probe
+    dispatching.dispatcher = Dispatcher(
+        store=dispatching.store,
+        pool=dispatching.pool,
+        finalize=dispatching.finalize,
+        owner="me",
+        on_change=dispatching.changed,
+        probe=probe,
     )
-    sweep = scene.stack.submit()
-    (cell_id,) = await scene.turn()
-    scene.pool.fail(cell_id, Unavailable("no space left on device"))
-    await scene.dispatcher.idle()
-    assert (scene.cell(sweep.id, cell_id).attempts, scene.cell(sweep.id, cell_id).error) == (
+    sweep = dispatching.stack.submit()
+    (cell_id,) = await dispatching.poll_once()
+    dispatching.pool.fail(cell_id, Unavailable("no space left on device"))
+    await dispatching.dispatcher.idle()
+    assert (dispatching.cell(sweep.id, cell_id).attempts, dispatching.cell(sweep.id, cell_id).error) == (
         0,
         "no space left on device",
     )
-    assert await scene.turn() == []
+    assert await dispatching.poll_once() == []
     full = False
-    assert len(await scene.turn()) == 1
+    assert len(await dispatching.poll_once()) == 1
 
 
 def _file(cell_id: str) -> CellFile:

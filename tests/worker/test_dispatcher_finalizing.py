@@ -11,63 +11,66 @@ import pytest
 from jobs.store.records import SweepLease, SweepRecord
 from jobs.store.transitions import SweepState
 from tests.worker.stub_pool import StubPool
-from tests.worker.test_dispatcher import Scene
+from tests.worker.test_dispatcher import DispatcherSetup
 from worker.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 
 
-def two_servers(scene: Scene, finalize: Callable[[SweepLease], object]) -> tuple[Dispatcher, Dispatcher]:
+def two_servers(
+    dispatching: DispatcherSetup, finalize: Callable[[SweepLease], object]
+) -> tuple[Dispatcher, Dispatcher]:
     """Make two dispatchers on one store."""
     one, other = (
-        Dispatcher(store=scene.store, pool=StubPool(0), finalize=finalize, owner=name, ttl=30.0) for name in ("a", "b")
+        Dispatcher(store=dispatching.store, pool=StubPool(0), finalize=finalize, owner=name, ttl=30.0)
+        for name in ("a", "b")
     )
     return one, other
 
 
-async def ready_to_finalize(scene: Scene) -> SweepRecord:
-    sweep = scene.stack.submit()
-    for cell_id in await scene.turn():
-        scene.pool.succeed(cell_id)
-    await scene.dispatcher.idle()
+async def ready_to_finalize(dispatching: DispatcherSetup) -> SweepRecord:
+    sweep = dispatching.stack.submit()
+    for cell_id in await dispatching.poll_once():
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
     return sweep
 
 
 async def test_of_two_servers_one_puts_a_sweep_together_and_keeps_its_lease(tmp_path: Path) -> None:
-    scene, finish, finalized = Scene(tmp_path), Event(), list[SweepLease]()
+    dispatching, finish, finalized = DispatcherSetup(tmp_path), Event(), list[SweepLease]()
 
     def finalize(lease: SweepLease) -> None:
         finalized.append(lease)
         finish.wait(30)
-        scene.store.finish_sweep(lease)
+        dispatching.store.finish_sweep(lease)
 
-    sweep = await ready_to_finalize(scene)
-    servers = two_servers(scene, finalize)
+    sweep = await ready_to_finalize(dispatching)
+    servers = two_servers(dispatching, finalize)
     for server in servers * 3:
-        await server.turn()
-        scene.clock.time += 20
+        await server.poll_once()
+        dispatching.clock.time += 20
         await server.heartbeat()
     finish.set()
     for server in servers:
         await server.idle()
     assert [lease.owner for lease in finalized] == ["a"]
-    assert scene.store.get_sweep(sweep.id).state is SweepState.COMPLETED
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.COMPLETED
 
 
 async def test_one_that_is_not_heard_of_is_followed_by_another_and_then_changes_nothing(tmp_path: Path) -> None:
-    scene, finish = Scene(tmp_path), Event()
+    dispatching, finish = DispatcherSetup(tmp_path), Event()
 
     def finalize(lease: SweepLease) -> None:
         if lease.owner == "a":
             finish.wait(30)
-        scene.store.finish_sweep(lease, error=f"by {lease.owner}")
+        dispatching.store.finish_sweep(lease, error=f"by {lease.owner}")
 
-    sweep = await ready_to_finalize(scene)
-    stopped, other = two_servers(scene, finalize)
-    await stopped.turn()
-    scene.clock.time += 31
-    await other.turn()
+    sweep = await ready_to_finalize(dispatching)
+    stopped, other = two_servers(dispatching, finalize)
+    await stopped.poll_once()
+    dispatching.clock.time += 31
+    await other.poll_once()
     await other.idle()
     finish.set()
     await stopped.idle()
-    assert scene.store.get_sweep(sweep.id).error == "by b"
+    assert dispatching.store.get_sweep(sweep.id).error == "by b"

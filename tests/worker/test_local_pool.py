@@ -72,14 +72,14 @@ async def test_a_request_that_is_refused_is_a_failed_sample(stack: ServerStack) 
 
 async def test_an_engine_that_dies_without_a_request_is_started_again(stack: ServerStack) -> None:
     async with stack.pool() as pool:
-        (seat,) = pool._slots
-        first = seat.host
+        (slot,) = pool._slots
+        first = slot.session
         assert isinstance(first, LocalEngineSession)
         changed = asyncio.Event()
         pool.watch(changed.set)
-        await first._opened()[0].close()  # the host was not told
+        await first._opened()[0].close()  # the session was not told
         async with asyncio.timeout(10):
-            while seat.host in (None, first):
+            while slot.session in (None, first):
                 changed.clear()
                 await changed.wait()
         assert (await pool.run_cell(steered(stack), 1)).rows > 0

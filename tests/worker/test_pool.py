@@ -22,8 +22,8 @@ from worker.pool import Pool
 pytestmark = pytest.mark.anyio
 
 
-class StubHost:
-    """A host that lives until it is told to die."""
+class StubSession:
+    """A session that lives until it is told to die."""
 
     def __init__(self, opening: Exception | None = None) -> None:
         self.opening = opening
@@ -79,12 +79,12 @@ class StubHost:
         self.end.set()
 
 
-class StubHosts(Pool):
-    def __init__(self, make: Callable[[], StubHost], specs: Sequence[EngineSpec], clock: StubClock) -> None:
+class StubSessionPool(Pool):
+    def __init__(self, make: Callable[[], StubSession], specs: Sequence[EngineSpec], clock: StubClock) -> None:
         super().__init__(specs, cells_per_engine=2, timing=clock.timing)
         self.clock = clock
         self.make = make
-        self.made: list[StubHost] = []
+        self.made: list[StubSession] = []
         self.notifier = ChangeNotifier()
         self.watch(self.notifier.notify)
 
@@ -92,13 +92,13 @@ class StubHosts(Pool):
 
     async def _end(self) -> None: ...
 
-    def _make_host(self, spec: EngineSpec) -> EngineSession:
+    def _make_session(self, spec: EngineSpec) -> EngineSession:
         self.made.append(self.make())
         return self.made[-1]
 
 
-def pool_of(count: int, make: Callable[[], StubHost] = StubHost) -> StubHosts:
-    return StubHosts(make, [EngineSpec(model="tiny", folder=Path(), count=count)], StubClock())
+def pool_of(count: int, make: Callable[[], StubSession] = StubSession) -> StubSessionPool:
+    return StubSessionPool(make, [EngineSpec(model="tiny", folder=Path(), count=count)], StubClock())
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ async def test_cells_go_to_the_least_busy_engine(cell: Cell) -> None:
     await pool.ready()
     running = [asyncio.create_task(pool.run_cell(cell, 1)) for _ in range(4)]
     await asyncio.sleep(0)
-    assert [len(host.cells) for host in pool.made] == [2, 2]
+    assert [len(session.cells) for session in pool.made] == [2, 2]
     await pool.stop()
     for task in running:
         task.cancel()
@@ -144,7 +144,7 @@ async def test_an_engine_that_dies_is_started_again() -> None:
 
 
 async def test_an_engine_that_never_starts_is_given_up_with_its_error(cell: Cell) -> None:
-    pool = pool_of(1, lambda: StubHost(OSError("out of memory")))
+    pool = pool_of(1, lambda: StubSession(OSError("out of memory")))
     await pool.start()
     with pytest.raises(EngineFailed, match="out of memory"):
         await pool.ready()
@@ -157,7 +157,7 @@ async def test_an_engine_that_never_starts_is_given_up_with_its_error(cell: Cell
 
 
 async def test_an_engine_that_cannot_even_be_made_is_given_up_with_its_error() -> None:
-    def nowhere() -> StubHost:
+    def nowhere() -> StubSession:
         raise OSError("no room for another process")
 
     pool = pool_of(1, nowhere)
@@ -170,9 +170,9 @@ async def test_an_engine_that_cannot_even_be_made_is_given_up_with_its_error() -
 
 async def test_a_failed_engine_is_retried_and_works_again(cell: Cell) -> None:
     broken = True
-    pool = pool_of(2, lambda: StubHost(OSError("out of memory") if broken else None))
+    pool = pool_of(2, lambda: StubSession(OSError("out of memory") if broken else None))
     await pool.start()
-    await pool.settled()
+    await pool.wait_until_started()
     assert list(pool.failed()) == ["tiny"]
     broken = False
     with pytest.raises(UnknownName, match="known: tiny"):
@@ -184,20 +184,20 @@ async def test_a_failed_engine_is_retried_and_works_again(cell: Cell) -> None:
         pool.retry("tiny")
     running = asyncio.create_task(pool.run_cell(cell, 1))
     await asyncio.sleep(0)
-    assert [len(host.cells) for host in pool.made[-2:]].count(1) == 1
+    assert [len(session.cells) for session in pool.made[-2:]].count(1) == 1
     await pool.stop()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_an_engine_that_answers_nonsense_costs_the_others_no_heartbeat() -> None:
-    class Confused(StubHost):
+    class Confused(StubSession):
         async def progress(self) -> Mapping[tuple[str, int], int]:
             raise RuntimeError("the connection to its process is lost")
 
         stats: Any = progress
 
-    kinds = [Confused, StubHost]
+    kinds = [Confused, StubSession]
     pool = pool_of(2, lambda: kinds.pop(0)())
     await pool.start()
     await pool.ready()
@@ -219,7 +219,7 @@ async def test_a_watcher_that_fails_does_not_keep_the_engines_from_starting() ->
 
 
 async def test_a_model_that_cannot_be_steered_is_tried_once() -> None:
-    pool = pool_of(1, lambda: StubHost(UnsupportedModel("MixtralForCausalLM has no MLP that can be steered")))
+    pool = pool_of(1, lambda: StubSession(UnsupportedModel("MixtralForCausalLM has no MLP that can be steered")))
     await pool.start()
     with pytest.raises(UnsupportedModel, match="MixtralForCausalLM"):
         await pool.ready()
@@ -256,10 +256,10 @@ async def test_one_failed_cell_does_not_cost_a_healthy_engine(cell: Cell) -> Non
 
 
 async def test_nothing_is_computed_while_the_engine_starts(cell: Cell) -> None:
-    def slow() -> StubHost:
-        host = StubHost()
-        host.may_open.clear()
-        return host
+    def slow() -> StubSession:
+        session = StubSession()
+        session.may_open.clear()
+        return session
 
     pool = pool_of(1, slow)
     await pool.start()
@@ -282,13 +282,13 @@ async def test_starts_failed_starts_and_deaths_are_counted_and_a_silent_engine_h
 ) -> None:
     monkeypatch.setattr("worker.pool.STATS_SECONDS", 0.01)
     openings: list[Exception | None] = [OSError("busy"), None, None]
-    pool = pool_of(1, lambda: StubHost(openings.pop(0)))
+    pool = pool_of(1, lambda: StubSession(openings.pop(0)))
     await pool.start()
     await pool.ready()
     pool.made[1].end.set()
     await until(pool.notifier, lambda: len(pool.made) == 3 and pool.engines()[0]["state"] == "ready")
     (metrics,) = await pool.metrics()
-    assert (metrics.model, metrics.place, metrics.state) == ("tiny", 0, "ready")
+    assert (metrics.model, metrics.index, metrics.state) == ("tiny", 0, "ready")
     assert (metrics.starts, metrics.failed_starts, metrics.deaths) == (2, 1, 1)
     assert metrics.stats == {"running": 3.0}
     pool.made[2].may_speak.clear()

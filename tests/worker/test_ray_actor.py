@@ -72,7 +72,7 @@ async def test_an_engines_process_logs_and_traces_as_part_of_the_server(
     endpoint = f"http://127.0.0.1:{collecting.server_port}"
     telemetry = Telemetry(logs=LogSettings(format="json", level="debug"), otlp_endpoint=endpoint)
     collector(endpoint, service="ampsweep", instance="here")
-    pool = RayPool([stack.engine()], stack.setup, telemetry=telemetry)
+    pool = RayPool([stack.engine()], stack.worker_config, telemetry=telemetry)
     await pool.start()
     try:
         await pool.ready()

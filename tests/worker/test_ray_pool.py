@@ -48,7 +48,7 @@ CALL = CompletionCall(
 
 @asynccontextmanager
 async def ray_pool(stack: ServerStack, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
-    pool = RayPool([stack.engine(**engine)], stack.setup, cells_per_engine=cells_per_engine)
+    pool = RayPool([stack.engine(**engine)], stack.worker_config, cells_per_engine=cells_per_engine)
     await pool.start()
     try:
         await pool.ready()
@@ -155,7 +155,7 @@ async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(ray, "init", refused)
-    pool = RayPool([stack.engine()], stack.setup, address="10.0.0.1:6379")
+    pool = RayPool([stack.engine()], stack.worker_config, address="10.0.0.1:6379")
     with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
         await pool.start()
     await pool.stop()
@@ -174,7 +174,7 @@ async def test_a_start_that_is_given_up_still_ends_what_it_started(
         return SimpleNamespace(shutdown=lambda: ended.append("Ray"))
 
     monkeypatch.setattr(RayPool, "_connect", connect)
-    pool = RayPool([stack.engine()], stack.setup)
+    pool = RayPool([stack.engine()], stack.worker_config)
     starting = asyncio.create_task(pool.start())
     await begun.wait()
     starting.cancel()

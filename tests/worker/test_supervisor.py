@@ -1,4 +1,4 @@
-"""One engine's supervisor with scripted hosts and a clock that tests move: what is restarted when, and what is not."""
+"""The supervisor of one engine, on scripted sessions and a simulated clock: what is restarted and when."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.anyio
 SPEC = EngineSpec(model="tiny", folder=Path())
 
 
-class ScriptedHost:
-    """A host that ends as it is told: `opening`, `ending` and `closing` are raised by the call of that name."""
+class ScriptedSession:
+    """A session that ends as it is told: `opening`, `ending` and `closing` are raised by the call of that name."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class ScriptedHost:
             raise self.closing
 
 
-class Scene:
-    """A supervisor whose hosts come from `make`; `starts` has the time of each start."""
+class SupervisorSetup:
+    """A supervisor whose sessions come from `make`; `starts` has the time of each start."""
 
     def __init__(self, make: Callable[[int], Any], *, fraction: float = 0.0) -> None:
         self.clock = StubClock(fraction)
@@ -65,20 +65,20 @@ class Scene:
         self._make = make
         self.supervisor = Supervisor(
             self.slot,
-            make_host=self._make_host,
+            make_session=self._make_session,
             on_change=self.notifier.notify,
             policy=RestartPolicy(),
             timing=self.clock.timing,
         )
 
-    def _make_host(self, _spec: EngineSpec) -> Any:
+    def _make_session(self, _spec: EngineSpec) -> Any:
         self.starts.append(self.clock.now)
         return self._make(len(self.starts))
 
     async def reaches(self, state: str, starts: int = 1) -> None:
         await until(self.notifier, lambda: self.slot.state == state and len(self.starts) >= starts)
 
-    async def __aenter__(self) -> Scene:
+    async def __aenter__(self) -> SupervisorSetup:
         self.supervisor.start()
         return self
 
@@ -93,26 +93,33 @@ def never_made(_start: int) -> Any:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda _: ScriptedHost(opening=OSError("out of memory")),
-        lambda _: ScriptedHost(ending="it was killed"),
-        lambda _: ScriptedHost(ending=RuntimeError("the connection to its process is lost")),
-        lambda _: ScriptedHost(ending=asyncio.CancelledError()),
-        lambda _: ScriptedHost(ending="it was killed", closing=OSError("it does not close either")),
+        lambda _: ScriptedSession(opening=OSError("out of memory")),
+        lambda _: ScriptedSession(ending="it was killed"),
+        lambda _: ScriptedSession(ending=RuntimeError("the connection to its process is lost")),
+        lambda _: ScriptedSession(ending=asyncio.CancelledError()),
+        lambda _: ScriptedSession(ending="it was killed", closing=OSError("it does not close either")),
         never_made,
     ],
-    ids=["does not open", "opens and dies", "cannot be watched", "is cancelled elsewhere", "does not close", "no host"],
+    ids=[
+        "does not open",
+        "opens and dies",
+        "cannot be watched",
+        "is cancelled elsewhere",
+        "does not close",
+        "no session",
+    ],
 )
 @pytest.mark.parametrize("fraction", [0.0, 0.999])
 async def test_an_engine_that_dies_at_each_start_is_started_ten_times_a_minute_at_most(
     make: Callable[[int], Any], fraction: float
 ) -> None:
-    async with Scene(make, fraction=fraction) as scene:
-        await scene.reaches("failed")
-        in_first_minute = [start for start in scene.starts if start < 60]
+    async with SupervisorSetup(make, fraction=fraction) as supervising:
+        await supervising.reaches("failed")
+        in_first_minute = [start for start in supervising.starts if start < 60]
         assert 5 <= len(in_first_minute) <= 10
-        assert scene.starts[-1] >= 60, "what ails it may pass: it is not given up sooner"
-        assert scene.slot.supervised
-        assert isinstance(scene.slot.error, EngineFailed)
+        assert supervising.starts[-1] >= 60, "what ails it may pass: it is not given up sooner"
+        assert supervising.slot.supervised
+        assert isinstance(supervising.slot.error, EngineFailed)
 
 
 async def test_delays_double_up_to_a_limit_and_differ_by_chance() -> None:
@@ -123,107 +130,117 @@ async def test_delays_double_up_to_a_limit_and_differ_by_chance() -> None:
 
 async def test_an_operator_brings_a_failed_engine_back() -> None:
     repaired = False
-    async with Scene(lambda _: ScriptedHost() if repaired else ScriptedHost(opening=OSError("no memory"))) as scene:
-        await scene.reaches("failed")
-        given_up = len(scene.starts)
+    async with SupervisorSetup(
+        lambda _: ScriptedSession() if repaired else ScriptedSession(opening=OSError("no memory"))
+    ) as supervising:
+        await supervising.reaches("failed")
+        given_up = len(supervising.starts)
         repaired = True
-        assert scene.supervisor.retry()
-        await scene.reaches("ready")
-        assert len(scene.starts) == given_up + 1
-        assert (scene.slot.error, scene.slot.failures) == (None, 0)
-        assert not scene.supervisor.retry(), "there is nothing to retry any more"
+        assert supervising.supervisor.retry()
+        await supervising.reaches("ready")
+        assert len(supervising.starts) == given_up + 1
+        assert (supervising.slot.error, supervising.slot.failures) == (None, 0)
+        assert not supervising.supervisor.retry(), "there is nothing to retry any more"
 
 
 async def test_a_retry_ends_the_wait_for_the_next_start() -> None:
-    async with Scene(lambda start: ScriptedHost(opening=OSError("busy") if start == 1 else None)) as scene:
-        scene.clock.stopped = True
-        await until(scene.notifier, lambda: scene.slot.failures == 1 and scene.slot.error is not None)
-        assert scene.slot.state == "starting"
-        assert scene.supervisor.retry()
-        await scene.reaches("ready", starts=2)
+    async with SupervisorSetup(
+        lambda start: ScriptedSession(opening=OSError("busy") if start == 1 else None)
+    ) as supervising:
+        supervising.clock.stopped = True
+        await until(supervising.notifier, lambda: supervising.slot.failures == 1 and supervising.slot.error is not None)
+        assert supervising.slot.state == "starting"
+        assert supervising.supervisor.retry()
+        await supervising.reaches("ready", starts=2)
 
 
 async def test_a_wrong_model_is_given_up_at_once() -> None:
-    async with Scene(lambda _: ScriptedHost(opening=UnsupportedModel("no MLP"))) as scene:
-        await scene.reaches("failed")
-        assert scene.starts == [0.0]
+    async with SupervisorSetup(lambda _: ScriptedSession(opening=UnsupportedModel("no MLP"))) as supervising:
+        await supervising.reaches("failed")
+        assert supervising.starts == [0.0]
 
 
 async def test_an_engine_that_lacks_a_package_is_given_up_at_once() -> None:
-    async with Scene(lambda _: ScriptedHost(opening=ModuleNotFoundError("No module named 'vllm'"))) as scene:
-        await scene.reaches("failed")
-        assert scene.starts == [0.0]
-        assert "No module named 'vllm'" in str(scene.slot.error)
+    async with SupervisorSetup(
+        lambda _: ScriptedSession(opening=ModuleNotFoundError("No module named 'vllm'"))
+    ) as supervising:
+        await supervising.reaches("failed")
+        assert supervising.starts == [0.0]
+        assert "No module named 'vllm'" in str(supervising.slot.error)
 
 
 async def test_healthy_uptime_forgets_the_failures_before_it() -> None:
-    class Aged(ScriptedHost):
+    class Aged(ScriptedSession):
         async def ended(self) -> str:
-            scene.clock.now += RestartPolicy().healthy_seconds
+            supervising.clock.now += RestartPolicy().healthy_seconds
             return await super().ended()
 
-    scene = Scene(lambda start: ScriptedHost(opening=OSError("busy")) if start % 2 else Aged(ending="killed"))
-    async with scene:
-        await scene.reaches("ready", starts=40)
-        waits = [after - before for before, after in zip(scene.starts[:-1:2], scene.starts[1::2], strict=True)]
+    supervising = SupervisorSetup(
+        lambda start: ScriptedSession(opening=OSError("busy")) if start % 2 else Aged(ending="killed")
+    )
+    async with supervising:
+        await supervising.reaches("ready", starts=40)
+        waits = [
+            after - before for before, after in zip(supervising.starts[:-1:2], supervising.starts[1::2], strict=True)
+        ]
         assert set(waits) == {0.5}, "each failed start is the first in a row"
 
 
 async def test_finished_work_is_healthy_too_and_the_next_start_is_at_once() -> None:
-    def make(start: int) -> ScriptedHost:
+    def make(start: int) -> ScriptedSession:
         def work() -> None:
-            with scene.slot.computing():
+            with supervising.slot.computing():
                 pass
 
-        class Works(ScriptedHost):
+        class Works(ScriptedSession):
             async def ended(self) -> str:
                 work()
                 return await super().ended()
 
-        return Works(ending="killed") if start < 20 else ScriptedHost()
+        return Works(ending="killed") if start < 20 else ScriptedSession()
 
-    scene = Scene(make)
-    async with scene:
-        await scene.reaches("ready", starts=20)
-        assert scene.clock.now == 0.0
+    supervising = SupervisorSetup(make)
+    async with supervising:
+        await supervising.reaches("ready", starts=20)
+        assert supervising.clock.now == 0.0
 
 
 async def test_an_engine_that_dies_of_what_it_was_given_is_not_given_up() -> None:
     """Cells count their own attempts; an engine that came up and died at work is only started more slowly."""
 
-    class Dies(ScriptedHost):
+    class Dies(ScriptedSession):
         async def ended(self) -> str:
-            scene.slot.begun += 1
+            supervising.slot.started_work += 1
             return await super().ended()
 
-    scene = Scene(lambda start: Dies(ending="killed") if start < 50 else ScriptedHost())
-    async with scene:
-        await scene.reaches("ready", starts=50)
-        assert scene.clock.now > 600
+    supervising = SupervisorSetup(lambda start: Dies(ending="killed") if start < 50 else ScriptedSession())
+    async with supervising:
+        await supervising.reaches("ready", starts=50)
+        assert supervising.clock.now > 600
 
 
 async def test_a_supervisor_that_ends_is_logged_and_a_retry_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
-    async with Scene(lambda _: ScriptedHost()) as scene:
-        await scene.reaches("ready")
-        assert scene.supervisor._task is not None
+    async with SupervisorSetup(lambda _: ScriptedSession()) as supervising:
+        await supervising.reaches("ready")
+        assert supervising.supervisor._task is not None
         with caplog.at_level(logging.ERROR):
-            scene.supervisor._task.cancel()
-            await until(scene.notifier, lambda: not scene.slot.supervised)
-        assert scene.slot.state == "failed"
-        assert "supervisor" in str(scene.slot.error)
+            supervising.supervisor._task.cancel()
+            await until(supervising.notifier, lambda: not supervising.slot.supervised)
+        assert supervising.slot.state == "failed"
+        assert "supervisor" in str(supervising.slot.error)
         assert "tiny" in caplog.text
-        assert scene.supervisor.retry()
-        await scene.reaches("ready", starts=2)
-        assert scene.slot.supervised
+        assert supervising.supervisor.retry()
+        await supervising.reaches("ready", starts=2)
+        assert supervising.slot.supervised
 
 
 async def test_a_host_that_is_replaced_is_followed_by_another() -> None:
-    async with Scene(lambda _: ScriptedHost()) as scene:
-        await scene.reaches("ready")
-        first = scene.slot.host
+    async with SupervisorSetup(lambda _: ScriptedSession()) as supervising:
+        await supervising.reaches("ready")
+        first = supervising.slot.session
         assert first is not None
-        scene.supervisor.replace(first, "it no longer answers")
-        await scene.reaches("ready", starts=2)
-        scene.supervisor.replace(first, "it no longer answers")
+        supervising.supervisor.replace(first, "it no longer answers")
+        await supervising.reaches("ready", starts=2)
+        supervising.supervisor.replace(first, "it no longer answers")
         await asyncio.sleep(0)
-        assert scene.slot.state == "ready", "the one that is gone cannot be replaced again"
+        assert supervising.slot.state == "ready", "the one that is gone cannot be replaced again"

@@ -206,7 +206,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
     from worker.memory import require_memory
-    from worker.supervisor import IMPATIENT
+    from worker.supervisor import COMMAND_POLICY
 
     here = partial(assemble, runtime.results)
     while lease := runtime.store.lease_sweep(sweep.id, runtime.owner, ttl=LEASE_SECONDS):
@@ -225,7 +225,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     )
     require_memory([engine])
     changed = asyncio.Event()
-    pool = LocalPool([engine], runtime.setup, policy=IMPATIENT)
+    pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
     dispatcher = runtime.dispatcher(pool, changed.set, here)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(pool.stop)

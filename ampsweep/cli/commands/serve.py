@@ -130,7 +130,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from api.services import Services
     from jobs.results.assembly_process import AssemblyProcesses
     from worker.completions import PoolCompletions
-    from worker.dispatcher import FINALIZERS
+    from worker.dispatcher import MAX_FINALIZING
     from worker.neuron_set_service import PoolNeuronSetService
     from worker.ray_pool import RayPool
 
@@ -149,7 +149,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         opened.enter_context(closing(runtime))
         pool = RayPool(
             served_engines(settings),
-            runtime.setup,
+            runtime.worker_config,
             address=settings.ray_address,
             cells_per_engine=settings.cells_per_engine,
             telemetry=telemetry,
@@ -158,7 +158,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         finder = PoolNeuronSetService(
             pool, catalog=catalog, neuron_sets=runtime.neuron_sets, identifications=runtime.identifications
         )
-        assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, FINALIZERS)))
+        assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
         dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
         services = Services(
             store=runtime.store,
@@ -202,7 +202,7 @@ async def _bring_up(
     try:
         await pool.start()
         server.hear_signals()  # Ray has a handler for SIGTERM that aborts
-        await pool.settled()
+        await pool.wait_until_started()
         for model, error in pool.failed().items():
             if is_permanent(error):
                 raise error

@@ -23,7 +23,6 @@ from jobs.results.finalization import finalize
 from jobs.results.retention import tidy
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
@@ -57,7 +56,7 @@ class Runtime:
     results: Results
     neuron_sets: NeuronSets
     identifications: Identifications
-    setup: WorkerConfig
+    worker_config: WorkerConfig
     keep_days: float | None = None
     keep_events_days: float | None = None
 
@@ -96,16 +95,16 @@ class Runtime:
         neurons = str(home / "neurons") if results is None else join(published, "neurons")
         storage = open_storage(published)
         storage.check()
-        setup = WorkerConfig(catalog=catalog, neurons=neurons, results=published)
+        worker_config = WorkerConfig(catalog=catalog, neurons=neurons, results=published)
         database_url = database_url or f"sqlite:///{home / 'ampsweep.db'}"
         with ExitStack() as opened:
             runtime = cls(
                 catalog=catalog,
-                store=opened.enter_context(closing(SqlStore(database_url, SystemClock(), RandomIds()))),
+                store=opened.enter_context(closing(SqlStore(database_url, SystemClock()))),
                 results=Results(storage),
                 neuron_sets=neuron_sets_at(neurons),
                 identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
-                setup=setup,
+                worker_config=worker_config,
                 keep_days=keep_days,
                 keep_events_days=keep_events_days,
             )
@@ -127,7 +126,7 @@ class Runtime:
             owner=self.owner,
             on_change=on_change,
             probe=self.results.probe,
-            tidy=self.tidy,
+            clean_up=self.tidy,
         )
 
     def tidy(self, *, starting: bool = False) -> None:

@@ -84,7 +84,7 @@ async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_wh
         raise kind(text)
 
     async with serving(stack) as server:
-        host: Any = server.pool._slots[0].host
+        host: Any = server.pool._slots[0].session
         host._engine._check = broken
         body = {"model": "tiny", "prompt": SECRET, "max_tokens": 2}
         assert (await server.http.post("/v1/completions", json=body)).status_code == 500
@@ -100,7 +100,7 @@ async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_wh
 async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, written: StringIO) -> None:
     asked: list[str] = []
     async with serving(stack, fail_on="e") as server:
-        host: Any = server.pool._slots[0].host
+        host: Any = server.pool._slots[0].session
         check = host._engine._check
 
         def listening(text: str, *more: Any) -> None:

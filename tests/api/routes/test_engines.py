@@ -20,7 +20,7 @@ async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack:
     async with serving(stack) as server:
         notifier = ChangeNotifier()
         server.pool.watch(notifier.notify)
-        host = server.pool._slots[0].host
+        host = server.pool._slots[0].session
         assert host is not None
         model.unlink()  # so that no start succeeds
         await host.close()
@@ -61,7 +61,7 @@ async def test_a_completion_while_the_engine_starts_is_one_line_in_the_log(
     stack: ServerStack, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(stack) as server:
-        server.pool._slots[0].host = None
+        server.pool._slots[0].session = None
         with caplog.at_level(logging.INFO, logger="api"):
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "Hello"})
     assert answer.status_code == 503

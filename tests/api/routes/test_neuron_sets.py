@@ -104,7 +104,7 @@ async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack
         failed = await found(server, neuron_set_id)
         assert failed["status"] == "failed"
         assert "fails on this text" in failed["error"]
-        engine: Any = server.pool._slots[0].host
+        engine: Any = server.pool._slots[0].session
         engine._engine._fail_on = None
         assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"
         assert (await found(server, neuron_set_id))["status"] == "completed"

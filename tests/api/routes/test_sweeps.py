@@ -14,7 +14,6 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.api.served import serving
 from tests.jobs.cluster import write_jsonl
@@ -53,7 +52,7 @@ async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path:
 
 async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("server")
-    store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock(), RandomIds())
+    store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock())
     async with serving(ServerStack.build(data, store=store)) as server:
         sweep_id = await server.done()
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["status"] == "completed"

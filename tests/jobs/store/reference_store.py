@@ -7,7 +7,7 @@ asked for. Slow and small; the SQL store has to agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
-from jobs.store.ids import Ids
 from jobs.store.records import (
     CellFileState,
     CellOutcome,
@@ -41,9 +40,9 @@ EXPIRIES = 10
 class ReferenceStore:
     """Implements `jobs.store.protocol.Store`; gone with the process."""
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(self, clock: Clock, new_id: Callable[[str], str]) -> None:
         self._clock = clock
-        self._ids = ids
+        self._new_id = new_id
         self._sweeps: list[ReferenceSweep] = []
         self._cells: dict[str, ReferenceCell] = {}
         self._lock = RLock()
@@ -69,7 +68,7 @@ class ReferenceStore:
                 return earlier
             own = self._wanted(cells)
             sweep = ReferenceSweep(
-                id=self._ids.new("sweep"),
+                id=self._new_id("sweep"),
                 name=name,
                 spec=spec,
                 key=idempotency_key,
@@ -306,19 +305,19 @@ class ReferenceStore:
 
     def _end(self, entry: ReferenceCell, report: CellReport) -> None:
         entry.error = report.error
-        if report.ending is CellOutcome.COMPLETED:
+        if report.outcome is CellOutcome.COMPLETED:
             entry.state, entry.file, entry.runs_alone, entry.expiries = CellState.COMPLETED, report.file, False, 0
             self._tell_all(entry, "cell.completed")
-        elif report.ending is CellOutcome.RELEASED:
+        elif report.outcome is CellOutcome.RELEASED:
             entry.state = CellState.PENDING
             if report.error is not None:
                 self._tell_all(entry, "cell.retrying", error=report.error)
-        elif report.ending is CellOutcome.SUSPECT and not entry.runs_alone:
+        elif report.outcome is CellOutcome.SUSPECT and not entry.runs_alone:
             entry.state, entry.runs_alone = CellState.PENDING, True
             self._tell_failure(entry)
         else:
             entry.failures += 1
-            hopeless = report.ending is CellOutcome.REJECTED or entry.failures >= ATTEMPTS
+            hopeless = report.outcome is CellOutcome.REJECTED or entry.failures >= ATTEMPTS
             entry.state = CellState.FAILED if hopeless else CellState.PENDING
             self._tell_failure(entry)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from jobs.store.cell_state import MAX_ATTEMPTS, MAX_LAPSES
+from jobs.store.cell_state import MAX_ATTEMPTS, MAX_EXPIRATIONS
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, Heartbeat
 from jobs.store.transitions import CellState
@@ -55,12 +55,15 @@ def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
 
 def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
-    for expire in range(1, MAX_LAPSES + 1):
+    for expire in range(1, MAX_EXPIRATIONS + 1):
         assert len(lease(store)) == 1
         clock.time += 31
         assert store.expire_leases() == 1
         record = store.list_cells(sweep.id).data[0]
-        assert (record.state, record.attempts) == (CellState.PENDING if expire < MAX_LAPSES else CellState.FAILED, 0)
+        assert (record.state, record.attempts) == (
+            CellState.PENDING if expire < MAX_EXPIRATIONS else CellState.FAILED,
+            0,
+        )
     assert "ran out" in str(record.error)
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from ampsweep.errors import Unavailable
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.sql import SqlStore
 from tests.jobs.cluster import a_cell
 from tests.postgres import empty_store
@@ -23,17 +22,16 @@ ROOT = Path(__file__).parents[3]
 WORKER = """
 import sys
 from jobs.clock import SystemClock
-from jobs.store.ids import RandomIds
 from jobs.store.records import CellFile, CellOutcome, CellReport
 from jobs.store.sql import SqlStore
 
-store = SqlStore(sys.argv[1], SystemClock(), RandomIds())
+store = SqlStore(sys.argv[1], SystemClock())
 print("ready", flush=True)
 sys.stdin.readline()
 while leases := store.lease_cells(sys.argv[2], models=["tiny"], limit=3, ttl=60):
     for lease in leases:
         file = CellFile(name=sys.argv[2], rows=1, sha256="s")
-        late = store.report([CellReport(lease=lease, ending=CellOutcome.COMPLETED, file=file)])
+        late = store.report([CellReport(lease=lease, outcome=CellOutcome.COMPLETED, file=file)])
         print(lease.cell.id, len(late), flush=True)
 """
 STALLED = """
@@ -61,7 +59,7 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def store(postgres_url: str) -> Iterator[SqlStore]:
-    made = empty_store(postgres_url, SystemClock(), RandomIds())
+    made = empty_store(postgres_url, SystemClock())
     yield made
     made.close()
 
@@ -103,4 +101,4 @@ def test_a_writer_that_stalls_loses_the_lock_and_what_it_had_not_committed(store
 
 def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be used"):
-        SqlStore("postgresql://ampsweep@/postgres?host=/nowhere", SystemClock(), RandomIds())
+        SqlStore("postgresql://ampsweep@/postgres?host=/nowhere", SystemClock())

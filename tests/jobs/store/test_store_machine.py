@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from ampsweep.errors import AmpsweepError
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, Heartbeat, Lease, SweepFiles, SweepLease
-from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_WANTS, CellState, SweepState
+from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_RUNNING, CellState, SweepState
 from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.jobs.store.reference_store import ReferenceStore
 from tests.postgres import empty_store
@@ -175,7 +175,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert record.request_counts.completed == states.count(CellState.COMPLETED)
                 assert record.request_counts.failed == states.count(CellState.FAILED)
                 assert record.samples == sum(cell.samples for cell in cells)
-            if record.state in SWEEP_WANTS:
+            if record.state in SWEEP_RUNNING:
                 assert not set(states) <= ENDED
             if record.state is SweepState.FINALIZING:
                 assert set(states) <= ENDED

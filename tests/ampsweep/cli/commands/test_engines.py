@@ -16,7 +16,7 @@ from ampsweep.cli.commands.serve import _bring_up
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel
 from tests.ampsweep.client.served import Served
-from tests.worker.test_pool import StubHost, StubHosts, pool_of
+from tests.worker.test_pool import StubSession, StubSessionPool, pool_of
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def test_a_server_goes_on_without_its_engine_until_that_is_retried(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = True
-    pool = pool_of(1, lambda: StubHost(OSError("the GPU is taken") if broken else None))
+    pool = pool_of(1, lambda: StubSession(OSError("the GPU is taken") if broken else None))
     server = await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False))
     assert not server.should_exit
     told = capsys.readouterr()
@@ -61,7 +61,7 @@ async def test_a_server_goes_on_without_its_engine_until_that_is_retried(
 
 @pytest.mark.anyio
 async def test_a_model_that_no_engine_can_steer_stops_the_server(model: Path) -> None:
-    pool = pool_of(1, lambda: StubHost(UnsupportedModel("no MLP that can be steered")))
+    pool = pool_of(1, lambda: StubSession(UnsupportedModel("no MLP that can be steered")))
     server = SimpleNamespace(should_exit=False, hear_signals=lambda: None)
     with pytest.raises(UnsupportedModel):
         await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False), server)
@@ -69,7 +69,7 @@ async def test_a_model_that_no_engine_can_steer_stops_the_server(model: Path) ->
     await pool.stop()
 
 
-async def bring_up(pool: StubHosts, settings: Settings, server: Any = None) -> Any:
+async def bring_up(pool: StubSessionPool, settings: Settings, server: Any = None) -> Any:
     server = server or SimpleNamespace(should_exit=False, hear_signals=lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         await _bring_up(server, pool, settings, listening, as_json=True)
