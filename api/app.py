@@ -6,24 +6,21 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
+from ampsweep.errors import InvalidRequest
 from ampsweep.version import __version__
 from api import errors
 from api.auth.authentication import AuthMiddleware, AuthPolicy
 from api.auth.stream_limit import StreamLimiter
 from api.http.idempotency import InFlightKeys
-from api.http.query import known_query
 from api.metrics.http import HttpMeters
 from api.middleware.access_log import Observed
 from api.middleware.body_limit import BodyLimit
-from api.middleware.log_context import log_ids
-from api.middleware.request_id import RequestIds
-from api.neuron_set_request import DefaultNeuronSetRequest, NeuronSetRequest
-from api.openai.chat_request import ChatRequest
-from api.openai.completion_request import CompletionRequest
+from api.middleware.request_id import RequestIds, log_ids
+from api.openai.requests import ChatRequest, CompletionRequest
 from api.openapi import describe
 from api.routes import (
     cells,
@@ -78,12 +75,32 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        dependencies=[log_ids, known_query],
+        dependencies=[log_ids, Depends(_reject_unknown_query)],
     )
     for noun in (sweeps, cells, events, results, default_neuron_set, models, engines, neuron_sets, completions):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(webui.router)
-    describe(app, SweepSpec, NeuronSetRequest, DefaultNeuronSetRequest, CompletionRequest, ChatRequest)
+    describe(
+        app,
+        SweepSpec,
+        neuron_sets.NeuronSetRequest,
+        default_neuron_set.DefaultNeuronSetRequest,
+        CompletionRequest,
+        ChatRequest,
+    )
     return app
+
+
+async def _reject_unknown_query(request: Request) -> None:
+    if not request.query_params:
+        return
+    paths = request.app.openapi()["paths"]  # made once; the application keeps it
+    method = "get" if request.method == "HEAD" else request.method.lower()  # HEAD takes what GET takes
+    operation = paths.get(request.scope["route"].path_format, {}).get(method, {})
+    known = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    for name in request.query_params:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise InvalidRequest(f"unknown query parameter {name!r}; known: {listed}", param=name)

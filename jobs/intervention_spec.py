@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.intervention import MAX_FACTOR
-from jobs.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
+from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 
 Op = Literal["scale", "add", "set"]
 Patch = Literal["max", "median", "mean"]

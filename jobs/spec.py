@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
+from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
 from jobs.cell import Mode
 from jobs.intervention_spec import (
     Factor,
@@ -23,7 +24,6 @@ from jobs.intervention_spec import (
     by_kind,
     check_magnitude,
 )
-from jobs.validation import Languages, Name, StrictModel, Unique, unique, validate
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 _SPELLED = {"neurons": "k"}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.responses import JSONResponse
 
 from ampsweep.documents import unique_keys
 from ampsweep.errors import InvalidRequest
@@ -94,3 +96,8 @@ def _check_scalar(value: object, place: _Place | None) -> None:
 
 def _wrong(message: str, place: _Place | None) -> InvalidRequest:
     return InvalidRequest(message, param=None if place is None else str(place))
+
+
+async def json_answer(content: Callable[[], object]) -> JSONResponse:
+    """Return the answer with what `content` returns; it is called in a thread."""
+    return await asyncio.to_thread(lambda: JSONResponse(content()))

@@ -7,6 +7,7 @@ import re
 import secrets
 
 import structlog
+from fastapi import Depends, Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,3 +58,17 @@ def _of(scope: Scope) -> str:
         if name == HEADER.lower().encode() and _USABLE.fullmatch(value):
             return str(value.decode())
     return f"req_{secrets.token_hex(16)}"
+
+
+async def _log_ids(request: Request) -> None:
+    if sweep_id := request.path_params.get("sweep_id"):
+        log_sweep(sweep_id)
+
+
+def log_sweep(sweep_id: str) -> None:
+    """Let what is logged of the request from now on name a sweep."""
+    structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
+
+
+log_ids = Depends(_log_ids)
+"""Every route with this names its sweep in the log; the request's own task, and with it the names, ends with it."""

@@ -8,8 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from api.openai.completion_request import GenerationRequest
-from jobs.execution import CompletionChunk
+from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
+from jobs.execution import CompletionChunk, LikelyToken
+
+_NOT_TEXT = "�"
+"""Stands in a token's text for bytes that are no whole character."""
 
 
 class Answer(ABC):
@@ -80,3 +83,107 @@ class Answer(ABC):
             "completion_tokens": self._completion_tokens,
             "total_tokens": prompt_tokens + self._completion_tokens,
         }
+
+
+class CompletionAnswer(Answer):
+    """Writes text. `token_ids` beside the tokens tell apart those whose text alone is no text (part of a letter)."""
+
+    prefix = "cmpl"
+    whole_object = piece_object = "text_completion"
+
+    def __init__(self, asked: CompletionRequest) -> None:
+        super().__init__(asked)
+        self._logprobs = asked.logprobs
+
+    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        choice = self._part(index, chunks)
+        if choice["logprobs"] is not None:  # tokens of a stop string begin behind the text, which ends before it
+            end = len(choice["text"])
+            choice["logprobs"]["text_offset"] = [min(offset, end) for offset in choice["logprobs"]["text_offset"]]
+        return choice
+
+    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+        yield self._part(chunk.index, [chunk])
+
+    def _part(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": "".join(chunk.text for chunk in chunks),
+            "logprobs": None if self._logprobs is None else self._told(chunks),
+            "finish_reason": chunks[-1].finish_reason,
+        }
+
+    def _told(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "tokens": [],
+            "token_ids": [],
+            "token_logprobs": [],
+            "top_logprobs": [] if self._logprobs else None,
+            "text_offset": [],
+        }
+        for token in (token for chunk in chunks for token in chunk.tokens()):
+            told["tokens"].append(token.drawn.text)
+            told["token_ids"].append(token.drawn.token_id)
+            told["token_logprobs"].append(token.drawn.logprob)
+            told["text_offset"].append(token.offset)
+            if self._logprobs:
+                told["top_logprobs"].append(_by_text([*token.likely, token.drawn]))
+        return told
+
+
+def _by_text(tokens: Sequence[LikelyToken]) -> dict[str, float]:
+    """Return log-probabilities by text; of tokens with the same text, the later ones by their number."""
+    found: dict[str, float] = {}
+    seen: set[int] = set()
+    for token in tokens:
+        if token.token_id not in seen:
+            seen.add(token.token_id)
+            found[f"token_id:{token.token_id}" if token.text in found else token.text] = token.logprob
+    return found
+
+
+class ChatAnswer(Answer):
+    """Writes an assistant's message, or the deltas that add up to it: the role, the text, the reason of the end."""
+
+    prefix = "chatcmpl"
+    whole_object = "chat.completion"
+    piece_object = "chat.completion.chunk"
+
+    def __init__(self, asked: ChatRequest) -> None:
+        super().__init__(asked)
+        self._logprobs = bool(asked.logprobs)
+        self._begun: set[int] = set()
+
+    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+        text = "".join(chunk.text for chunk in chunks)
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": self._told(chunks),
+            "finish_reason": chunks[-1].finish_reason,
+        }
+
+    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+        if chunk.index not in self._begun:
+            self._begun.add(chunk.index)
+            yield self._delta(chunk.index, {"role": "assistant", "content": ""})
+        yield self._delta(chunk.index, {"content": chunk.text}, logprobs=self._told([chunk]))
+        if chunk.finish_reason is not None:
+            yield self._delta(chunk.index, {}, finish_reason=chunk.finish_reason)
+
+    def _delta(self, index: int, delta: dict[str, str], **more: Any) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
+
+    def _told(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        tokens = [token for chunk in chunks for token in chunk.tokens()]
+        content = [
+            {**_token_object(token.drawn), "top_logprobs": list(map(_token_object, token.likely))} for token in tokens
+        ]
+        return {"content": content, "refusal": None}
+
+
+def _token_object(token: LikelyToken) -> dict[str, Any]:
+    whole = _NOT_TEXT not in token.text
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if whole else None}

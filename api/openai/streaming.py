@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,9 +17,8 @@ from starlette.responses import Response
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.errors import error_body
 from api.http.event_stream import EventStream
-from api.http.json_response import json_answer
+from api.http.json_body import json_answer
 from api.openai.responses import Answer
-from api.openai.several_prompts import numbered
 from api.services import Services
 from jobs.execution import CompletionCall, CompletionChunk
 
@@ -27,6 +27,8 @@ Chunks = AsyncGenerator[CompletionChunk]
 
 CLIENT_GONE = 499
 """Nobody reads this status; it is for the access log."""
+_WAITING = 64
+"""Chunks that are drawn ahead of a client that reads slowly."""
 
 
 async def generated(
@@ -98,3 +100,39 @@ async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def numbered(
+    streams: Sequence[AsyncGenerator[CompletionChunk]], *, answers: int
+) -> AsyncGenerator[CompletionChunk]:
+    """Yield the chunks of all streams as they come; the answers of the i-th are numbered from i times `answers` on.
+
+    The first error of a stream ends all of them, and so does closing the generator.
+    """
+    arrived: asyncio.Queue[CompletionChunk | BaseException | None] = asyncio.Queue(_WAITING)
+
+    async def forward(position: int, stream: AsyncGenerator[CompletionChunk]) -> None:
+        try:
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    await arrived.put(replace(chunk, index=position * answers + chunk.index))
+        except Exception as error:  # noqa: BLE001  # raised again where the chunks are read
+            await arrived.put(error)
+        else:
+            await arrived.put(None)
+
+    tasks = [asyncio.create_task(forward(position, stream)) for position, stream in enumerate(streams)]
+    try:
+        ended = 0
+        while ended < len(tasks):
+            item = await arrived.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                ended += 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from api.http.json_response import json_answer
+from api.http.json_body import json_answer
 from api.http.pagination import After, Limit, list_of
 from api.services import ServicesDep
 from jobs.store.records import CellRecord

@@ -9,14 +9,11 @@ from starlette.responses import Response
 
 from api.auth.stream_limit import one_stream
 from api.http.json_body import JsonBody
-from api.openai.chat_request import ChatRequest, parse_chat
-from api.openai.chat_response import ChatAnswer
-from api.openai.completion_request import CompletionRequest, parse_completion
-from api.openai.completion_response import CompletionAnswer
+from api.openai.requests import ChatRequest, CompletionRequest, parse_chat, parse_completion
+from api.openai.responses import ChatAnswer, CompletionAnswer
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generated
 from api.openapi import body_of
-from api.openapi_examples import CHAT, COMPLETION
 from api.services import ServicesDep
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -25,12 +22,23 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "Whole, or with `stream` in pieces.",
     }
 }
+_COMPLETION: dict[str, Any] = {
+    "model": "atlas",
+    "prompt": "In Egypt, the currency is",
+    "max_tokens": 12,
+    "temperature": 0,
+}
+_CHAT: dict[str, Any] = {
+    "model": "atlas",
+    "messages": [{"role": "user", "content": "What is the currency of Egypt?"}],
+    "max_completion_tokens": 12,
+}
 
 router = APIRouter(tags=["completions"], dependencies=[one_stream], route_class=OpenAIRoute)
 
 
 @router.post(
-    "/completions", openapi_extra=body_of(CompletionRequest, COMPLETION), response_class=Response, responses=_ANSWERS
+    "/completions", openapi_extra=body_of(CompletionRequest, _COMPLETION), response_class=Response, responses=_ANSWERS
 )
 async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
@@ -42,7 +50,9 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     return await generated(services, request, calls, CompletionAnswer(asked), stream=bool(asked.stream))
 
 
-@router.post("/chat/completions", openapi_extra=body_of(ChatRequest, CHAT), response_class=Response, responses=_ANSWERS)
+@router.post(
+    "/chat/completions", openapi_extra=body_of(ChatRequest, _CHAT), response_class=Response, responses=_ANSWERS
+)
 async def create_chat_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Answer a chat, written out by the model's chat template. With `stream: true` as deltas, then `data: [DONE]`.
 

@@ -9,19 +9,31 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import NotFound
 from api.auth.api_keys import KeyScope
 from api.auth.principal import CurrentPrincipal
 from api.http.json_body import JsonBody
-from api.neuron_set_request import DefaultNeuronSetRequest, parse_default
 from api.openapi import body_of
-from api.openapi_examples import DEFAULT_NEURON_SET
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.default import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
 
 log = logging.getLogger(__name__)
 
+_EXAMPLE: dict[str, Any] = {"neuron_set": "ns_0123456789abcdef0123456789abcdef"}
+
 router = APIRouter(prefix="/models", tags=["neuron sets"])
+
+
+class DefaultNeuronSetRequest(StrictModel):
+    """The neuron set that steers a model's requests which name none."""
+
+    neuron_set: Name
+
+
+def parse_default(raw: object) -> str:
+    """Read the body and return the id in it; raises InvalidRequest whose `param` is the first wrong field."""
+    return validate(DefaultNeuronSetRequest, raw).neuron_set
 
 
 def _only_admins(principal: CurrentPrincipal) -> None:
@@ -42,7 +54,7 @@ async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
 @router.put(
     "/{model:path}/default-neuron-set",
     dependencies=[Depends(_only_admins)],  # before the body is read
-    openapi_extra=body_of(DefaultNeuronSetRequest, DEFAULT_NEURON_SET),
+    openapi_extra=body_of(DefaultNeuronSetRequest, _EXAMPLE),
 )
 async def set_default(services: ServicesDep, model: str, body: JsonBody) -> dict[str, Any]:
     """Make a neuron set the default of a model, for all servers on this storage; needs the scope `admin`."""

@@ -9,25 +9,52 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse
 
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
+from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import NotFound
-from api.http.json_body import JsonBody
-from api.http.json_response import json_answer
+from api.http.json_body import JsonBody, json_answer
 from api.http.pagination import After, Limit, list_of
-from api.neuron_set_request import NeuronSetRequest, parse_neuron_set
 from api.openapi import body_of
-from api.openapi_examples import NEURON_SET
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.registry import NeuronSetInfo
 from jobs.planning.neuron_choice import neurons_to_find
 from jobs.spec import NeuronsByMethod
 
+_EXAMPLE: dict[str, Any] = {"model": "atlas", "neurons": {"fr": {"0": [12, 40], "3": [7]}, "tr": {"1": [5]}}}
+
 router = APIRouter(prefix="/neuron-sets", tags=["neuron sets"])
 
 
-@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest, NEURON_SET), responses={202: {}})
+KnownNeurons = Annotated[
+    dict[Name, dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], list[Annotated[int, Field(ge=0, lt=2**31)]]]],
+    Field(min_length=1, max_length=1000),
+]
+"""{language: {layer: [index, ...]}}; a layer that is not there has no neurons."""
+
+
+def _kind(raw: Any) -> str:
+    by_method = isinstance(raw, NeuronsByMethod) or (isinstance(raw, dict) and isinstance(raw.get("method"), str))
+    return "by method" if by_method else "known"
+
+
+class NeuronSetRequest(StrictModel):
+    """A model, and its neurons: as lists, or (as in a sweep's spec) by method, corpus and languages."""
+
+    model: Name
+    neurons: Annotated[
+        Annotated[NeuronsByMethod, Tag("by method")] | Annotated[KnownNeurons, Tag("known")], Discriminator(_kind)
+    ]
+
+
+def parse_neuron_set(raw: object) -> NeuronSetRequest:
+    """Read the body; raises InvalidRequest whose `param` is the first wrong field."""
+    return validate(NeuronSetRequest, raw)
+
+
+@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest, _EXAMPLE), responses={202: {}})
 async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Response) -> dict[str, Any]:
     """Bring a neuron set in (201), or have it identified on the model's engine (202).
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from api.http.negotiation import best_form
 from api.http.range_response import answer_with
 from api.http.table_stream import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
 from api.openapi import answered_as
-from api.partial_results import FoundResults, partial_results
 from api.services import Services, ServicesDep
 from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
@@ -25,6 +29,8 @@ from jobs.store.transitions import SweepState
 _SAMPLES_AS = (PARQUET, ARROW, CSV, JSON)
 _SUMMARY_AS = {"json": JSON, "csv": CSV, "parquet": PARQUET, "arrow": ARROW}
 _ENDINGS = {PARQUET: "parquet", ARROW: "arrow", CSV: "csv", JSON: "json"}
+PARTIAL_HEADER = "Ampsweep-Partial"
+"""`included/total`: how many of the sweep's cells are in a partial answer."""
 
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
@@ -172,3 +178,64 @@ def _checked(services: Services, sweep_id: str) -> SweepRecord:
         services.wake()
         raise Unavailable(f"{error.message}; it is put together again, try again soon") from error
     return sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundResults:
+    """A sweep whose files `results` has; of partial ones also their folder, and what the header says."""
+
+    sweep: SweepRecord
+    results: Results
+    folder: Path | None = None
+    included: str | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the files were made for one answer."""
+        return self.folder is not None
+
+    def marked(self, answer: Response) -> Response:
+        """Return an answer made of these files, which marks partial ones and deletes them once it was sent."""
+        if self.folder is None or self.included is None:
+            return answer
+        answer.headers[PARTIAL_HEADER] = self.included
+        answer.headers["Cache-Control"] = "no-store"
+        return _ThenDelete(answer, self.folder)
+
+    def delete(self) -> None:
+        """Delete the files, if they were made for one answer."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def partial_results(services: Services, sweep_id: str) -> FoundResults:
+    """Put the results of a sweep's completed cells together in a folder of their own; it may take its time."""
+    from jobs.results.partial import write_partial  # here, since scipy comes with it
+
+    sweep = services.store.get_sweep(sweep_id)
+    if sweep.expired_at is not None:
+        raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
+    folder = Path(tempfile.mkdtemp(prefix="ampsweep-partial-"))
+    try:
+        found = write_partial(services.store, services.results, sweep, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    included = f"{found.cells.included}/{found.cells.total}"
+    return FoundResults(sweep=found.sweep, results=found.results, folder=folder, included=included)
+
+
+class _ThenDelete(Response):
+    """Sends another answer, then deletes a folder, also where the client has hung up."""
+
+    def __init__(self, answer: Response, folder: Path) -> None:
+        super().__init__(status_code=answer.status_code)
+        self.raw_headers = answer.raw_headers
+        self._answer = answer
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)

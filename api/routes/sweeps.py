@@ -13,12 +13,10 @@ from starlette.responses import JSONResponse
 from ampsweep.errors import Forbidden
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
-from api.http.json_body import JsonBody
-from api.http.json_response import json_answer
+from api.http.json_body import JsonBody, json_answer
 from api.http.pagination import After, Limit, list_of
-from api.middleware.log_context import log_sweep
+from api.middleware.request_id import log_sweep
 from api.openapi import body_of
-from api.openapi_examples import SWEEP
 from api.services import Services, ServicesDep
 from jobs.planning.planner import plan
 from jobs.results.failures import SweepError, errors_of, find_errors
@@ -26,10 +24,18 @@ from jobs.spec import SweepSpec, parse_spec
 from jobs.store.records import Event, RequestCounts, SweepRecord
 from jobs.store.transitions import SweepState
 
+_EXAMPLE: dict[str, Any] = {
+    "name": "first-look",
+    "model": "atlas",
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2, 5]},
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 100}],
+}
+
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("", status_code=201, openapi_extra=body_of(SweepSpec, SWEEP))
+@router.post("", status_code=201, openapi_extra=body_of(SweepSpec, _EXAMPLE))
 async def create_sweep(
     services: ServicesDep,
     principal: CurrentPrincipal,

@@ -7,7 +7,7 @@ import json
 import yaml
 
 from ampsweep.cli.commands.batch_line import parse
-from api.neuron_set_request import parse_neuron_set
+from api.routes.neuron_sets import parse_neuron_set
 from jobs.intervention_spec import parse_intervention
 from jobs.spec import parse_spec
 from tests.docs.pages import DOCS, ROOT, blocks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.auth.limits import Limits
-from api.openai.completion_response import CompletionAnswer
+from api.openai.responses import CompletionAnswer
 from jobs.execution import CompletionChunk
 from tests.api.served import serving
 from tests.loop_stalls import watched_loops

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.validation import Languages, StrictModel, validate
 from ampsweep.errors import InvalidRequest
-from jobs.validation import Languages, StrictModel, validate
 
 
 class Asked(StrictModel):

@@ -1,4 +1,8 @@
-"""The edge where JSON and YAML come in: what all models of input have in common, and how their errors are told."""
+"""Validation of JSON and YAML input: the base of all input models, common field types, and error messages.
+
+`validate` turns the first error of Pydantic into an InvalidRequest whose `param` is the dotted path of the wrong field.
+This module knows no particular model.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,9 @@ M = TypeVar("M", bound="StrictModel")
 
 
 class StrictModel(BaseModel):
-    """A model of input: unknown keys are refused by name, numbers are finite, nothing is converted.
+    """Base of input models. Unknown keys, infinite numbers and values of another type are errors.
 
-    A validator of a whole model names the key at fault in its error's context, as `key`.
+    A validator of a whole model names the wrong key in the context of its error, as `key`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
@@ -35,22 +39,22 @@ class StrictModel(BaseModel):
         return raw
 
 
-_NOT_THERE = object()
+_MISSING = object()
 
 
-class _Shown(Repr):
-    """Writes what was given as an error shows it: a few items of a list, the two ends of a text."""
+class _ShortRepr(Repr):
+    """Representation of a value in an error message: the first items of a list, the two ends of a long text."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 200
 
 
-_shown = _Shown().repr
+_short_repr = _ShortRepr().repr
 
 
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return a list as it is; an error where a value stands in it twice."""
+    """Return the values; raise an error if one of them occurs twice."""
     if len(set(values)) != len(values):
         raise PydanticCustomError("not_unique", "has the same value twice; name each once")
     return values
@@ -73,20 +77,26 @@ def _each_language_once(value: object) -> object:
 
 
 EachLanguageOnce = BeforeValidator(_each_language_once)
-"""Of a list, or an object, of codes: refuses two that mean one language, as long as both can be named."""
+"""Validator of a list or an object of codes: two codes of one language are an error that names both."""
 Language = Annotated[Name, BeforeValidator(_code), AfterValidator(short_code)]
-"""A code; of an ISO 639-3 or FLORES code what is kept is the two-letter code that it stands for."""
+"""A language code; an ISO 639-3 or FLORES code becomes the two-letter code that it stands for."""
 Languages = Annotated[Unique[Language], EachLanguageOnce]
 
 
 def validate(model: type[M], raw: object, *, param: str | None = None) -> M:
-    """Read `raw` as a `model`.
+    """Validate `raw` and return it as an instance of `model`.
 
-    Raises InvalidRequest about the first wrong field; its `param` is the dotted path from `raw`, after `param`.
+    Args:
+        model: The input model.
+        raw: Parsed JSON or YAML.
+        param: Path of `raw` in the request, which precedes the paths of its fields.
+
+    Raises:
+        InvalidRequest: About the first wrong field; `param` is the field's dotted path.
     """
     if not isinstance(raw, Mapping):
         raise InvalidRequest(
-            f"{param or 'the request'} must be an object of keys and values; got {_shown(raw)}", param=param
+            f"{param or 'the request'} must be an object of keys and values; got {_short_repr(raw)}", param=param
         )
     try:
         return model.model_validate(raw)
@@ -97,22 +107,22 @@ def validate(model: type[M], raw: object, *, param: str | None = None) -> M:
 
 
 def _path(raw: object, error: ErrorDetails) -> list[str]:
-    """Return the keys that lead to the wrong field; what Pydantic adds for the members of a union is left out."""
+    """Return the keys that lead to the wrong field, without the tags that Pydantic adds for members of a union."""
     path: list[str] = []
     for step in error["loc"]:
-        inner = _inner(raw, step)
-        if inner is not _NOT_THERE:
-            raw = inner
+        value = _value_at(raw, step)
+        if value is not _MISSING:
+            raw = value
         elif error["type"] != "missing" or step != error["loc"][-1]:
             continue
         path.append(str(step))
     return [*path, error["ctx"]["key"]] if "key" in error.get("ctx", {}) else path
 
 
-def _inner(raw: object, step: int | str) -> object:
+def _value_at(raw: object, step: int | str) -> object:
     if isinstance(raw, Mapping):
-        return raw.get(step, _NOT_THERE)
-    return raw[step] if isinstance(raw, list | tuple) and isinstance(step, int) else _NOT_THERE
+        return raw.get(step, _MISSING)
+    return raw[step] if isinstance(raw, list | tuple) and isinstance(step, int) else _MISSING
 
 
 def _message(error: ErrorDetails, path: str) -> str:
@@ -122,4 +132,4 @@ def _message(error: ErrorDetails, path: str) -> str:
     text = text.replace("tuple", "list").replace(" after validation", "")
     if "key" in error.get("ctx", {}) or error["type"] in ("not_unique", "language_code"):
         return f"{path}: {text}"
-    return f"{path}: {text}; got {_shown(error['input'])}"
+    return f"{path}: {text}; got {_short_repr(error['input'])}"
