@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from ampsweep.cli.server.runtime import Runtime, catalog_of
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.domain.intervention import Intervention
-from ampsweep.hashing import canonical_json
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import Edits, resolve
@@ -52,8 +51,8 @@ SPEC: dict[str, Any] = {
     "interventions": {"languages": ["fr", "tr"], "op": "set", "factors": list(FACTORS)},
     "tasks": [{"name": "lss", "languages": ["en", "ru"], "limit": 96}],
 }
-Question = tuple[str, str, str]
-"""A context, its continuation, and the intervention in its canonical form."""
+Question = tuple[str, str, Intervention | None]
+"""A context, its continuation, and the intervention."""
 
 
 class Desk:
@@ -83,19 +82,19 @@ class Desk:
                     finalize(store, lease, partial(assemble, self._runtime.results))
 
     async def _learn(self, leases: Iterable[Lease]) -> None:
-        asked: dict[str, set[Question]] = defaultdict(set)
-        sets: dict[str, str] = {}
+        asked: dict[Intervention | None, set[Question]] = defaultdict(set)
+        sets: dict[Intervention, str] = {}
         for lease in leases:
-            steering = canonical_json(lease.cell.intervention)
-            if lease.cell.neurons is not None:
+            steering = lease.cell.intervention
+            if steering is not None and lease.cell.neurons is not None:
                 await self._fetch(lease)
                 sets[steering] = lease.cell.neurons.id
             for item in load_items(lease.cell, self._runtime.catalog).items:
                 asked[steering] |= {(*_score_call(call), steering) for call in item.calls} - self._known.keys()
         for steering, questions in asked.items():
-            ordered = sorted(questions)
+            ordered = sorted(questions, key=itemgetter(0, 1))
             tokens = [self._scorer.tokens(context, continuation) for context, continuation, _ in ordered]
-            edits = self._edits(steering, sets[steering]) if steering in sets else None
+            edits = None if steering is None else self._edits(steering, sets[steering])
             self._known |= zip(ordered, self._scorer.score(tokens, edits).tolist(), strict=True)
 
     async def _fetch(self, lease: Lease) -> None:
@@ -107,12 +106,12 @@ class Desk:
                 await NeuronSetCache(self._runtime.neuron_sets, engine=engine, catalog=self._runtime.catalog).load(ref)
             self._neurons[ref.id] = NeuronSet.load(self._runtime.neuron_sets.fetch(ref.id))
 
-    def _edits(self, steering: str, neurons: str) -> Edits:
-        return resolve(Intervention.from_dict(json.loads(steering)), self._neurons[neurons])
+    def _edits(self, steering: Intervention, neurons: str) -> Edits:
+        return resolve(steering, self._neurons[neurons])
 
     def _computed(self, lease: Lease) -> CellReport:
         cell = lease.cell
-        steering, task = canonical_json(cell.intervention), task_for(cell.task.name)
+        steering, task = cell.intervention, task_for(cell.task.name)
         found = load_items(cell, self._runtime.catalog)
         samples = [
             task.sample(item, [self._answer((*_score_call(call), steering)) for call in item.calls])
@@ -123,7 +122,7 @@ class Desk:
             epoch=lease.epoch,
             samples=samples,
             left_out=found.left_out,
-            neurons=0 if cell.neurons is None else len(self._edits(steering, cell.neurons.id).indices),
+            neurons=len(self._edits(steering, cell.neurons.id).indices) if steering and cell.neurons else 0,
             versions={"engine": "plain hooks"},
         )
         return CellReport(lease=lease, outcome=CellOutcome.COMPLETED, file=file)

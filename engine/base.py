@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, NamedTuple, Protocol
 
+from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import InvalidRequest
@@ -23,8 +24,6 @@ from engine.neurons.neuron_set import NeuronSet
 from engine.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "abort"]
-Mode = Literal["corrected", "paper"]
-"""Whether errors in the paper's published code are corrected or reproduced."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
+from ampsweep.domain.choices import Mode
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.hashing import content_hash
-
-Mode = Literal["corrected", "paper"]
-"""Whether what the published code of the paper gets wrong is left out or repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +48,8 @@ _LATER = ("repairs", "shared_by")
 class Cell:
     """One unit of a sweep. Equal cells have equal ids, in whatever sweep they stand.
 
-    `intervention` is the complete public JSON form (see `jobs.intervention_spec`), None for the unsteered baseline,
-    which uses no neuron set either. `model_source` is the model's `organization/name@commit` where it came from the
-    Hugging Face Hub.
+    `intervention` is None for the unsteered baseline, which uses no neuron set either. `model_source` is the model's
+    `organization/name@commit` where it came from the Hugging Face Hub.
     """
 
     model: str
@@ -62,7 +60,7 @@ class Cell:
     dtype: str
     task: TaskRef
     neurons: NeuronsRef | None
-    intervention: Mapping[str, Any] | None
+    intervention: Intervention | None
     seed: int
 
     @cached_property
@@ -79,17 +77,19 @@ class Cell:
             **_fields(self),
             "task": _fields(self.task),
             "neurons": None if self.neurons is None else _fields(self.neurons),
+            "intervention": None if self.intervention is None else self.intervention.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
         """Read back what `to_dict` wrote."""
-        neurons = raw["neurons"]
+        neurons, intervention = raw["neurons"], raw["intervention"]
         return cls(
             **{
                 **raw,
                 "task": _task(raw["task"]),
                 "neurons": neurons and NeuronsRef(**{**neurons, "languages": tuple(neurons["languages"])}),
+                "intervention": None if intervention is None else Intervention.restore(intervention),
             }
         )
 

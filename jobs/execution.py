@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import AmpsweepError
@@ -25,7 +26,7 @@ Prompt = str | tuple[Turn, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCall:
-    """A prompt to continue on a model of the server's list, steered by `intervention` (public JSON form) or not.
+    """A prompt to continue on a model of the server's list, steered by `intervention` or not.
 
     `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). The rest is how
     `n` answers are drawn; `top_logprobs` alternatives are told for each token.
@@ -33,7 +34,7 @@ class CompletionCall:
 
     model: str
     prompt: Prompt | TokenIds
-    intervention: Mapping[str, Any] | None
+    intervention: Intervention | None
     neurons: str | None
     max_tokens: int
     n: int = 1

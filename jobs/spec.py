@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
-from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
-from jobs.cell import Mode
-from jobs.intervention_spec import (
+from ampsweep.domain.choices import Mode
+from ampsweep.domain.intervention import (
     Factor,
     LayerList,
     NonTargetSpec,
@@ -21,9 +19,11 @@ from jobs.intervention_spec import (
     Selection,
     StatisticWord,
     WeightedLanguages,
-    by_kind,
     check_magnitude,
+    word_or_list,
 )
+from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
+from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 _SPELLED = {"neurons": "k"}
@@ -87,7 +87,7 @@ Neurons = Annotated[
 ]
 Layers = Annotated[
     Annotated[Literal["all", "each"], Tag("a word")] | Annotated[LayerList, Tag("a list")],
-    Discriminator(by_kind),
+    Discriminator(word_or_list),
 ]
 
 

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
@@ -147,7 +146,7 @@ class LocalEngineSession:
         if call.intervention is not None:
             assert call.neurons is not None, "whoever asks has chosen the neuron set"
             neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
-            steering = Steering(intervention=Intervention.from_dict(call.intervention), neurons=neurons)
+            steering = Steering(intervention=call.intervention, neurons=neurons)
         sampling = Sampling(
             max_tokens=call.max_tokens,
             n=call.n,

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.choices import ENGINE_KINDS
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.model import read_model_folder
 from engine.base import Engine
-
-KINDS = ("vllm", "transformers", "fake")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,4 +76,4 @@ async def open_engine(spec: EngineSpec) -> Engine:
             max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
         )
         return FakeEngine(info, sleep=asyncio.sleep, **spec.options)
-    raise UnknownName("engine", spec.kind, KINDS, param="engine")
+    raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")

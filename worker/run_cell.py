@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
@@ -99,7 +98,7 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
         return None
     assert cell.neurons is not None, "a steered cell names its neurons"
     neurons = await neuron_set_cache.load(cell.neurons)
-    return Steering(intervention=Intervention.from_dict(cell.intervention), neurons=neurons, mode=cell.task.mode)
+    return Steering(intervention=cell.intervention, neurons=neurons, mode=cell.task.mode)
 
 
 async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:

@@ -1,60 +1,134 @@
-"""What one request asks of the forward pass, canonical and hashable.
+"""Interventions: what one request changes in the activations of the model, and the rules that make one valid.
 
-An intervention says which neurons (those of `languages`, or as many drawn at random), what happens to their
-activations (`op` with its magnitude), in which layers and at which tokens. It knows no indices: those come from a
-neuron set, in `engine.steering.edits`.
+JSON is validated once, at the boundary, by `Intervention.from_dict` or as a field of a request's model. Everything
+behind the boundary passes `Intervention` values, which are valid, canonical and hashable. The rules of single fields
+(`Factor`, `LayerList`, `StatisticWord`, ...) also validate the lists of a sweep's spec. Neuron indices are not known
+here: `engine.steering.edits` finds them in a neuron set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
+from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
 from ampsweep.domain.statistic import Statistic
-from ampsweep.errors import InvalidRequest
+from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
 
 Op = Literal["scale", "add", "set"]
+"""The ops. `engine.steering.edits` holds the arithmetic of each."""
 Patch = Literal["max", "median", "mean"]
 Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 
+OPS: tuple[Op, ...] = get_args(Op)
+FACTOR_OPS: tuple[Op, ...] = ("scale",)
+"""Ops whose magnitude is always the factor. The other ops may also take a patch value or a statistic."""
+VALUE_OPS: tuple[Op, ...] = tuple(op for op in OPS if op not in FACTOR_OPS)
 
 MAX_FACTOR = 1e6
 """The largest absolute value of a factor or a weight."""
 
-
-def _choice(value: object, allowed: object, param: str) -> Any:
-    names = get_args(allowed)
-    if value not in names:
-        raise InvalidRequest(f"{param} must be one of {', '.join(names)}; got {value!r}", param=param)
-    return value
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Factor = Annotated[float, Field(ge=-MAX_FACTOR, le=MAX_FACTOR)]
+LayerList = Unique[Annotated[int, Field(ge=0, lt=10_000)]]
 
 
-def _number(value: object, param: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(f"{param} must be a number; got {value!r}", param=param)
-    if not -MAX_FACTOR <= value <= MAX_FACTOR:  # NaN, infinities and integers beyond a float's range too
-        raise InvalidRequest(
-            f"{param} must be a finite number from {-MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}", param=param
-        )
-    return float(value)
+def _statistic_word(word: str) -> str:
+    try:
+        return Statistic.parse(word).word
+    except ValueError as error:
+        raise PydanticCustomError("statistic", "{reason}", {"reason": str(error)}) from error
 
 
-def _keys(raw: object, allowed: set[str], param: str) -> Mapping[str, Any]:
-    if not isinstance(raw, Mapping):
-        raise InvalidRequest(f"{param} must be an object; got {raw!r}", param=param)
-    if unknown := set(map(str, raw)) - allowed:
-        raise InvalidRequest(f"{param} has unknown keys {sorted(unknown)}; known: {sorted(allowed)}", param=param)
-    return raw
+StatisticWord = Annotated[str, AfterValidator(_statistic_word)]
+"""The name of a statistic, in the one spelling that `Statistic.word` has."""
+Weights = Annotated[dict[Language, Factor], Field(min_length=1, max_length=1000), EachLanguageOnce]
+
+
+def _languages_kind(value: object) -> str:
+    return "weights" if isinstance(value, dict) else "a list"
+
+
+WeightedLanguages = Annotated[
+    Annotated[Languages, Tag("a list")] | Annotated[Weights, Tag("weights")], Discriminator(_languages_kind)
+]
+"""A list of language codes, or an object that gives each code a weight."""
+
+
+def word_or_list(value: object) -> str:
+    """Return the tag of a union of a word and a list, so that an error is about the member that was meant."""
+    return "a word" if isinstance(value, str) else "a list"
+
+
+Layers = Annotated[
+    Annotated[Literal["all"], Tag("a word")] | Annotated[LayerList, Tag("a list")], Discriminator(word_or_list)
+]
+
+
+def check_magnitude(op: Op, *, factor: object, patch: object, statistic: object, factor_key: str) -> None:
+    """Check that an op has a magnitude that goes with it.
+
+    Args:
+        op: The op.
+        factor: The factor or factors, None if there is none.
+        patch: The patch or patches, None if there is none.
+        statistic: The statistic or statistics, None if there is none.
+        factor_key: What the field of the factor is called in the request.
+
+    Raises:
+        PydanticCustomError: With the wrong field as `key` in its context.
+    """
+    if factor is None and patch is None and statistic is None:
+        message = f"a magnitude is required: give {{key}}, or patch or statistic with op {' or '.join(VALUE_OPS)}"
+        raise PydanticCustomError("no_magnitude", message, {"key": factor_key})
+    if patch is not None and statistic is not None:
+        raise PydanticCustomError("two_magnitudes", "give patch or statistic, not both", {"key": "statistic"})
+    for key, value in {"patch": patch, "statistic": statistic}.items():
+        if value is not None and op in FACTOR_OPS:
+            message = f"goes with op {' or '.join(VALUE_OPS)}, not with {op}"
+            raise PydanticCustomError("factor_op", message, {"key": key})
+
+
+class NonTargetSpec(StrictModel):
+    """A second op, for the neurons of all other languages of the set."""
+
+    op: Op
+    factor: Factor
+
+
+class InterventionSpec(StrictModel):
+    """One intervention in the public JSON form: `languages`, `op` and a magnitude, the rest optional."""
+
+    languages: WeightedLanguages
+    op: Op
+    factor: Factor | None = None
+    patch: Patch | None = None
+    statistic: StatisticWord | None = None
+    layers: Layers = "all"
+    scope: Scope = "all"
+    selection: Selection | None = None
+    seed: Seed = 0
+    non_target: NonTargetSpec | None = None
+    other: Language | None = None
+
+    @model_validator(mode="after")
+    def _magnitude_and_other(self) -> InterventionSpec:
+        check_magnitude(self.op, factor=self.factor, patch=self.patch, statistic=self.statistic, factor_key="factor")
+        if (self.other is not None) != (self.selection == "other"):
+            message = "names a language where selection is other, and only there"
+            raise PydanticCustomError("other", message, {"key": "other"})
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class NonTarget:
-    """A second op, for the neurons of every other language of the set; where a neuron is in both, the target's wins."""
+    """A second op, for the neurons of all other languages of the set. For a neuron in both, the target's op wins."""
 
     op: Op
     factor: float
@@ -66,16 +140,37 @@ class Intervention:
 
     `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Here v is `factor`; or, with `patch`, the neuron's
     recorded patch value times `factor`; or, with `statistic`, `factor` times that statistic of the token's activations
-    in the neuron's layer before any intervention (with either, `factor` is 1 if not given).
+    in the neuron's layer before any intervention.
 
-    `weights`, one a language (None: all 1), take a part of the op, or more than all of it: a' = a + w * (op(a) - a). A
-    neuron of several of the languages gets the mean of what they ask: of their weights, and of their patch values
-    weighted.
+    Two interventions are equal exactly if they ask for the same: every constructor, `dataclasses.replace` included,
+    sorts the languages and layers, drops weights that are all 1, and sets `seed` to 0 unless neurons are drawn.
 
-    `layers` are global indices (None: all). `scope` says at which tokens: every one, those of the prompt, or those
-    generated (of a scored continuation, its tokens count as generated). `selection="random"` takes as many neurons a
-    layer as the languages have, drawn with `seed`; `selection="other"` takes those of the language `other`, to whom
-    then happens what was asked for the languages' own.
+    Attributes:
+        languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
+        op: What happens to an activation.
+        factor: The magnitude, or what multiplies the patch value or the statistic.
+        weights: One a language, None if all are 1. A weight w takes a part of the op, or more than all of it:
+            a' = a + w * (op(a) - a). A neuron of several of the languages gets the mean of their weights, and of
+            their patch values weighted.
+        patch: Which recorded patch value of the neuron v is.
+        statistic: Which statistic of the token's activations v is.
+        layers: Global indices of layers, sorted, each once; None for all layers.
+        scope: Which tokens are edited: all, those of the prompt, or those generated. The tokens of a scored
+            continuation count as generated.
+        selection: Whose neurons are edited. None: the languages' own. `random`: as many a layer as the languages have,
+            drawn with `seed`. `other`: those of the language `other`, in the way asked for the languages' own.
+        seed: Seed of the random neurons.
+        non_target: A second op for the neurons of the other languages of the set.
+        other: Code of the language whose neurons are edited, with `selection` other.
+
+    Example:
+        >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
+        >>> triple.languages, triple.factor, triple.layers
+        (('fr', 'tr'), 3.0, None)
+        >>> Intervention.from_dict({"languages": {"fra_Latn": 0.5}, "op": "set", "patch": "max", "layers": [4, 2]})
+        ... # doctest: +NORMALIZE_WHITESPACE
+        Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
+                     layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None)
     """
 
     languages: tuple[str, ...]
@@ -91,120 +186,94 @@ class Intervention:
     non_target: NonTarget | None = None
     other: str | None = None
 
+    def __post_init__(self) -> None:
+        """Bring the values into their canonical form."""
+        order = sorted(range(len(self.languages)), key=self.languages.__getitem__)
+        weights = None if self.weights is None else tuple(float(self.weights[index]) for index in order)
+        self._set("weights", None if weights is None or set(weights) == {1.0} else weights)
+        self._set("languages", tuple(self.languages[index] for index in order))
+        self._set("factor", float(self.factor))
+        self._set("layers", None if self.layers is None else tuple(sorted(self.layers)))
+        self._set("seed", self.seed if self.selection == "random" else 0)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
     @classmethod
     def from_dict(cls, raw: object, *, param: str = "intervention") -> Intervention:
-        """Read the public JSON form; equal requests give equal interventions, whatever the order of their languages.
+        """Validate the public JSON form. Requests that ask for the same give equal interventions.
 
-        Languages are named by `short_code`; two codes of one language are refused.
+        Args:
+            raw: The parsed JSON.
+            param: Path of `raw` in the request, which precedes the paths of its fields.
 
-        Raises InvalidRequest with `param` naming the field.
+        Raises:
+            InvalidRequest: `param` is the dotted path of the first wrong field.
+
+        Example:
+            >>> Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": "3"})
+            Traceback (most recent call last):
+            ampsweep.errors.InvalidRequest: intervention.factor: input should be a valid number; got '3'
         """
-        data = _keys(raw, {field.name for field in fields(cls)} - {"weights"}, param)
-        op = _choice(data.get("op"), Op, f"{param}.op")
-        patch, statistic = data.get("patch"), _statistic(data.get("statistic"), f"{param}.statistic")
-        if patch is not None:
-            _choice(patch, Patch, f"{param}.patch")
-        if patch is not None and statistic is not None:
-            raise InvalidRequest("give patch or statistic, not both", param=f"{param}.statistic")
-        for name, given in (("patch", patch), ("statistic", statistic)):
-            if given is not None and op == "scale":
-                raise InvalidRequest(f"a {name} goes with op add or set, not scale", param=f"{param}.{name}")
-        factor = data.get("factor")
-        if factor is None and patch is None and statistic is None:
-            message = "factor is required, unless patch or statistic gives the magnitude"
-            raise InvalidRequest(message, param=f"{param}.factor")
-        selection = data.get("selection")
-        languages, weights = _languages(data.get("languages"), f"{param}.languages")
+        return cls._of_spec(validate(InterventionSpec, raw, param=param))
+
+    @classmethod
+    def restore(cls, raw: Mapping[str, Any]) -> Intervention:
+        """Read back what `to_dict` returned, in this process or in another, without validating it again.
+
+        Example:
+            >>> intervention = Intervention.from_dict({"languages": ["fr"], "op": "add", "statistic": "p97.50"})
+            >>> intervention.to_dict()["statistic"], Intervention.restore(intervention.to_dict()) == intervention
+            ('p97.5', True)
+        """
+        languages, layers = raw["languages"], raw["layers"]
+        statistic, non_target = raw.get("statistic"), raw["non_target"]
         return cls(
-            languages=languages,
-            weights=weights,
-            op=op,
-            factor=1.0 if factor is None else _number(factor, f"{param}.factor"),
-            patch=patch,
-            statistic=statistic,
-            layers=_layers(data.get("layers", "all"), f"{param}.layers"),
-            scope=_choice(data.get("scope", "all"), Scope, f"{param}.scope"),
-            selection=None if selection is None else _choice(selection, Selection, f"{param}.selection"),
-            seed=_seed(data.get("seed", 0), selection, f"{param}.seed"),
-            non_target=_non_target(data.get("non_target"), f"{param}.non_target"),
-            other=_other(data.get("other"), selection, f"{param}.other"),
+            **{
+                **raw,
+                "languages": tuple(languages),
+                "weights": tuple(languages.values()) if isinstance(languages, Mapping) else None,
+                "statistic": None if statistic is None else Statistic.parse(statistic),
+                "layers": None if layers == "all" else tuple(layers),
+                "non_target": None if non_target is None else NonTarget(**non_target),
+            }
         )
 
+    @classmethod
+    def _of_spec(cls, spec: InterventionSpec) -> Intervention:
+        return cls.restore({**spec.model_dump(), "factor": 1.0 if spec.factor is None else spec.factor})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let the model of a request have an Intervention as a field, which OpenAPI describes as InterventionSpec."""
+        return core_schema.no_info_after_validator_function(cls._of_spec, handler.generate_schema(InterventionSpec))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the public JSON form, complete and in canonical order of values."""
-        raw = asdict(self)
-        weights = raw.pop("weights")
+        """Return the public JSON form with every key, its values in canonical order.
+
+        The id of a cell is a hash of it, and the database, results and vLLM's workers hold it.
+
+        Example:
+            >>> Intervention(languages=("fr",), op="scale", factor=2).to_dict()  # doctest: +NORMALIZE_WHITESPACE
+            {'languages': ['fr'], 'op': 'scale', 'factor': 2.0, 'patch': None, 'statistic': None, 'layers': 'all',
+             'scope': 'all', 'selection': None, 'seed': 0, 'non_target': None, 'other': None}
+        """
+        codes, weights, non_target = self.languages, self.weights, self.non_target
         return {
-            **raw,
-            "languages": list(self.languages) if weights is None else dict(zip(self.languages, weights, strict=True)),
+            "languages": list(codes) if weights is None else dict(zip(codes, weights, strict=True)),
+            "op": self.op,
+            "factor": self.factor,
+            "patch": self.patch,
             "statistic": None if self.statistic is None else self.statistic.word,
             "layers": "all" if self.layers is None else list(self.layers),
+            "scope": self.scope,
+            "selection": self.selection,
+            "seed": self.seed,
+            "non_target": None if non_target is None else {"op": non_target.op, "factor": non_target.factor},
+            "other": self.other,
         }
 
     @cached_property
     def hash(self) -> str:
         """32 hex digits; equal exactly for equal interventions."""
         return content_hash(self.to_dict())
-
-
-def _languages(raw: object, param: str) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """Return the languages in order, each once, and their weights: None where all are 1."""
-    for code in raw if isinstance(raw, list | tuple | Mapping) else ():
-        if wrong := wrong_code(code):
-            raise InvalidRequest(wrong, param=param)
-    if (
-        not isinstance(raw, list | tuple | Mapping)
-        or not raw
-        or not all(isinstance(code, str) and code for code in raw)
-    ):
-        message = "languages must be a list of at least one language code, or an object of codes and weights"
-        raise InvalidRequest(message, param=param)
-    if twice := one_language_twice(raw):
-        raise InvalidRequest(twice, param=param)
-    given = {short_code(code): code for code in cast("list[str]", raw)}
-    codes = tuple(sorted(given))
-    if not isinstance(raw, Mapping):
-        return codes, None
-    weights = tuple(_number(raw[given[code]], f"{param}.{given[code]}") for code in codes)
-    return codes, None if set(weights) == {1.0} else weights
-
-
-def _statistic(raw: object, param: str) -> Statistic | None:
-    if raw is None:
-        return None
-    try:
-        return Statistic.parse(str(raw))
-    except ValueError as error:
-        raise InvalidRequest(f"{param} {error}", param=param) from error
-
-
-def _layers(raw: object, param: str) -> tuple[int, ...] | None:
-    if raw == "all" or raw is None:
-        return None
-    if not isinstance(raw, list | tuple) or not raw:
-        raise InvalidRequest(f'layers must be "all" or a list of at least one layer; got {raw!r}', param=param)
-    if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in raw):
-        raise InvalidRequest(f"layers must be whole numbers from 0 up; got {raw!r}", param=param)
-    return tuple(sorted(set(cast("list[int]", raw))))
-
-
-def _seed(raw: object, selection: object, param: str) -> int:
-    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw < 2**63:
-        raise InvalidRequest(f"seed must be a whole number from 0 to 2**63 - 1; got {raw!r}", param=param)
-    return raw if selection == "random" else 0  # nothing is drawn, so the seed must not tell two interventions apart
-
-
-def _other(raw: object, selection: object, param: str) -> str | None:
-    if (raw is not None) != (selection == "other"):
-        raise InvalidRequest("other names a language where selection is other, and only there", param=param)
-    if raw is not None and (not isinstance(raw, str) or not raw):
-        raise InvalidRequest(f"other must be a language code; got {raw!r}", param=param)
-    return None if raw is None else short_code(raw)
-
-
-def _non_target(raw: object, param: str) -> NonTarget | None:
-    if raw is None:
-        return None
-    data = _keys(raw, {"op", "factor"}, param)
-    op = _choice(data.get("op"), Op, f"{param}.op")
-    return NonTarget(op=op, factor=_number(data.get("factor"), f"{param}.factor"))

@@ -67,7 +67,7 @@ class Statistic:
             return cls(name="percentile", percent=float(found[1]))
         names = [name for name in get_args(StatisticName) if name != "percentile"]
         if word not in names:
-            raise ValueError(f"must be one of {', '.join(names)}, or a percentile from p0 to p100; got {word!r}")
+            raise ValueError(f"must be one of {', '.join(names)}, or a percentile from p0 to p100")
         return cls(name=cast("StatisticName", word))
 
     @property

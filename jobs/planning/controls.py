@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ampsweep.domain.intervention import Intervention, Selection
 
 
 def with_controls(
-    own: Mapping[str, Any], controls: Sequence[str], *, data_language: str, languages: Sequence[str], seed: int
-) -> Iterator[dict[str, Any]]:
-    """Yield an intervention (in its complete form, on one language's own neurons), then its controls.
+    intervention: Intervention,
+    controls: Sequence[Selection],
+    *,
+    data_language: str,
+    languages: Sequence[str],
+    seed: int,
+) -> Iterator[Intervention]:
+    """Yield an intervention on one language's own neurons, then its controls.
 
     `languages` are those of the neuron set.
     """
-    yield dict(own)
-    (target,) = own["languages"]
+    yield intervention
+    (target,) = intervention.languages
     for selection in controls:
         if selection == "random":
-            yield {**own, "selection": selection, "seed": seed}
+            yield replace(intervention, selection=selection, seed=seed)
         else:
-            yield {**own, "selection": selection, "other": other_language(target, data_language, languages)}
+            other = other_language(target, data_language, languages)
+            yield replace(intervention, selection=selection, other=other)
 
 
 def other_language(target: str, data_language: str, languages: Sequence[str]) -> str:

@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
+from ampsweep.domain.choices import Mode
+from ampsweep.domain.intervention import Intervention, NonTarget, Patch
 from ampsweep.domain.languages import unknown_language
+from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge
 from ampsweep.folders.model import ModelFolder
-from jobs.cell import Cell, Mode, TaskRef
-from jobs.intervention_spec import complete_intervention
+from jobs.cell import Cell, TaskRef
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.controls import with_controls
@@ -236,13 +238,14 @@ def _layers(interventions: InterventionsSpec, model: ModelFolder) -> list[tuple[
     return [tuple(sorted(layer for layer in asked if isinstance(layer, int)))]
 
 
-def _magnitudes(spec: SweepSpec, mode: Mode) -> list[tuple[str | None, str | None, float]]:
+def _magnitudes(spec: SweepSpec, mode: Mode) -> list[tuple[Patch | None, Statistic | None, float]]:
     """Return the triples of patch value (or None), statistic (or None) and factor, which published code cuts to int."""
     asked = spec.interventions
     factors = asked.factors or (1.0,)
     if mode == "paper":
         factors = tuple(dict.fromkeys(float(int(factor)) for factor in factors))
-    return list(product(asked.patch or (None,), asked.statistic or (None,), factors))
+    statistics = tuple(map(Statistic.parse, asked.statistic or ()))
+    return list(product(asked.patch or (None,), statistics or (None,), factors))
 
 
 def _search(spec: SweepSpec) -> Search:
@@ -286,22 +289,21 @@ def _interventions(
     layers: list[tuple[int, ...] | None],
     neurons: NeuronChoice,
     data_language: str,
-) -> Iterator[dict[str, Any] | None]:
-    """Yield nothing at all (the baseline), then each intervention with its controls."""
+) -> Iterator[Intervention | None]:
+    """Yield None (the baseline), then each intervention with its controls."""
     yield None
     asked = spec.interventions
-    non_target = None if asked.non_target is None else asked.non_target.model_dump()
+    non_target = None if asked.non_target is None else NonTarget(**asked.non_target.model_dump())
     for target, (patch, statistic, factor), chosen in product(targets, _magnitudes(spec, mode), layers):
-        own = complete_intervention(
-            languages={target: asked.languages[target]} if isinstance(asked.languages, dict) else (target,),
+        own = Intervention(
+            languages=(target,),
+            weights=(asked.languages[target],) if isinstance(asked.languages, dict) else None,
             op=asked.op,
             factor=factor,
             patch=patch,
             statistic=statistic,
             layers=chosen,
             scope=asked.scope,
-            selection=None,
-            seed=spec.seed,
             non_target=non_target,
         )
         yield from with_controls(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
-from ampsweep.hashing import canonical_json
+from ampsweep.domain.intervention import Intervention
 from jobs.cell import Cell, TaskRef
 from jobs.planning.controls import with_controls
 from jobs.spec import SweepSpec
@@ -82,7 +82,7 @@ class Search:
             replace(cell, task=replace(cell.task, limit=items))
             for cell in planned
             if task_of(cell.task).needs_target_language
-            and (cell.intervention or {"selection": None})["selection"] is None
+            and (cell.intervention is None or cell.intervention.selection is None)
         ]
         return [*(cell for cell in planned if cell.intervention is None), *tried]
 
@@ -102,14 +102,14 @@ class Search:
         return list({cell.id: cell for cell in found}.values())
 
     def _in_full(self, cells: Iterable[Cell], chosen: Sequence[Cell]) -> Iterator[Cell]:
-        asked = {canonical_json(cell.intervention): cell for cell in chosen}
+        by_intervention = {cell.intervention: cell for cell in chosen}
         for baseline in cells:
             if baseline.intervention is not None or self.rung(baseline.task) is not None:
                 continue
-            for one in asked.values():
+            for one in by_intervention.values():
                 assert one.intervention is not None
                 assert one.neurons is not None
-                if baseline.task.target_language not in (None, *one.intervention["languages"]):
+                if baseline.task.target_language not in (None, *one.intervention.languages):
                     continue
                 for intervention in with_controls(
                     one.intervention,
@@ -130,11 +130,11 @@ def _on_more(chosen: Sequence[Cell], items: int) -> Iterator[Cell]:
 
 def _promising(tried: Sequence[Cell], shifts: Mapping[str, float], keep: int) -> list[Cell]:
     """Return the cells of the best `keep` factors of each intervention that differs in its factor alone."""
-    races: dict[str, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    races: dict[Intervention, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in tried:
         assert cell.intervention is not None
         if cell.id in shifts:
-            races[canonical_json({**cell.intervention, "factor": None})][cell.intervention["factor"]].append(cell)
+            races[replace(cell.intervention, factor=0.0)][cell.intervention.factor].append(cell)
     chosen: list[Cell] = []
     for factors in races.values():
         means = {factor: round(fmean(shifts[cell.id] for cell in same), 12) for factor, same in factors.items()}

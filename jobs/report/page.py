@@ -11,7 +11,7 @@ from typing import get_args
 import jinja2
 import pyarrow as pa
 
-from jobs.intervention_spec import Selection
+from ampsweep.domain.intervention import Selection
 from jobs.metrics.result import FEW
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph

@@ -107,6 +107,9 @@ with a `spanned_join`.
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
+_STEERED_ONLY = ("selection", "op", "factor", "scope", "patch", "weights", "layers", "statistic", "control_language")
+"""Columns that are null for an unsteered cell."""
+
 
 def cell_columns(cell: Cell) -> dict[str, str | float | None]:
     """Return what all samples of a cell share: the columns that say what was asked.
@@ -116,24 +119,23 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
     their order, joined by "+"; null where all are 1. `control_language` is the one whose neurons were edited in the
     place of the target's own, for the control `other`.
     """
-    asked = cell.intervention or {}
-    languages = asked.get("languages", ())
-    layers = asked.get("layers")
-    return {
+    columns: dict[str, str | float | None] = {
         "cell_id": cell.id,
         "model": cell.model,
         "task": cell.task.name,
         "data_language": cell.task.data_language,
-        "target_language": "+".join(languages) or cell.task.target_language,
-        "selection": asked.get("selection"),
-        "op": asked.get("op"),
-        "factor": asked.get("factor"),
-        "layers": ",".join(map(str, layers)) if isinstance(layers, list | tuple) else layers,
-        "scope": asked.get("scope"),
-        "patch": asked.get("patch"),
-        "statistic": asked.get("statistic"),
+        "target_language": cell.task.target_language,
         "mode": cell.task.mode,
-        "weights": "+".join(f"{weight:g}" for weight in languages.values()) if isinstance(languages, dict) else None,
-        "control_language": asked.get("other"),
         "neuron_set": None if cell.neurons is None else cell.neurons.id,
+        **dict.fromkeys(_STEERED_ONLY),
     }
+    if (intervention := cell.intervention) is not None:
+        columns |= {name: getattr(intervention, name) for name in ("selection", "op", "factor", "scope", "patch")}
+        columns |= {
+            "target_language": "+".join(intervention.languages),
+            "weights": "+".join(f"{weight:g}" for weight in intervention.weights) if intervention.weights else None,
+            "layers": "all" if intervention.layers is None else ",".join(map(str, intervention.layers)),
+            "statistic": None if intervention.statistic is None else intervention.statistic.word,
+            "control_language": intervention.other,
+        }
+    return columns

@@ -7,8 +7,8 @@ import json
 import yaml
 
 from ampsweep.cli.commands.batch_line import parse
+from ampsweep.domain.intervention import Intervention
 from api.routes.neuron_sets import parse_neuron_set
-from jobs.intervention_spec import parse_intervention
 from jobs.spec import parse_spec
 from tests.docs.pages import DOCS, ROOT, blocks
 
@@ -32,7 +32,7 @@ def test_the_page_on_specs_shows_an_intervention() -> None:
     found = [json.loads(block.text) for block in blocks(DOCS / "spec.md", "json")]
     assert found
     for raw in found:
-        parse_intervention(raw)
+        Intervention.from_dict(raw)
 
 
 def test_the_page_on_commands_shows_lines_of_a_batch() -> None:

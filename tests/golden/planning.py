@@ -92,7 +92,7 @@ def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> 
             rungs = Search(spec).rungs
             for step in range(2, len(rungs) + 1):
                 # The higher factor is always the better one, so that the further rungs are known.
-                shifts = {cell.id: float(cell.intervention["factor"]) for cell in planned if cell.intervention}
+                shifts = {cell.id: cell.intervention.factor for cell in planned if cell.intervention}
                 further = [_pinned(cell) for cell in Search(spec).next(planned, shifts)]
                 planned += further
                 found[f"{name}, rung {step}"] = [_line(cell) for cell in further]
@@ -110,7 +110,7 @@ def _line(cell: Cell) -> str:
     if asked is None:
         return " ".join([*words, "baseline"])
     assert cell.neurons is not None
-    shown = {key: value for key, value in asked.items() if value not in (None, "all", 0)}
+    shown = {key: value for key, value in asked.to_dict().items() if value not in (None, "all", 0)}
     return " ".join([*words, cell.neurons.id, *(f"{key}={value}" for key, value in shown.items())])
 
 

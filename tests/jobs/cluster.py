@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import event
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from jobs.cell import Cell, TaskRef
 from jobs.clock import Clock
-from jobs.intervention_spec import parse_intervention
 from jobs.planning.catalog import Catalog
 from jobs.sample import Sample
 from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
@@ -166,7 +166,7 @@ def raw_spec(**changes: Any) -> dict[str, Any]:
 
 def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **intervention: Any) -> Cell:
     """A cell of its own; steered if it says how."""
-    asked = parse_intervention({"languages": ["fr"], "op": "scale", **intervention}) if intervention else None
+    asked = Intervention.from_dict({"languages": ["fr"], "op": "scale", **intervention}) if intervention else None
     return Cell(
         model=model,
         model_hash="m" * 64,
@@ -184,7 +184,7 @@ def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **interve
             data_hash="d" * 64,
         ),
         neurons=NeuronsRef(id="ns_1") if asked else None,
-        intervention=None if asked is None else asked.to_dict(),
+        intervention=asked,
         seed=number,
     )
 

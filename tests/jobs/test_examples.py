@@ -50,8 +50,8 @@ def test_every_example_is_a_spec(path: Path) -> None:
 def test_the_papers_grid_has_every_target_patch_value_factor_and_control(catalog: Catalog, name: str) -> None:
     spec = spec_of(name)
     cells = plan(spec, catalog, NeuronSets(Path("nowhere")))
-    asked = [cell.intervention for cell in cells if cell.intervention is not None and cell.task.name == "xcopa"]
-    found = Counter((each["patch"], each["factor"], each["selection"]) for each in asked)
+    interventions = [cell.intervention for cell in cells if cell.intervention and cell.task.name == "xcopa"]
+    found = Counter((each.patch, each.factor, each.selection) for each in interventions)
     assert len(found) == 2 * 3 * 3
     (count,) = set(found.values())
     languages = {len(task.languages) for task in spec.tasks if task.name == "xcopa"}

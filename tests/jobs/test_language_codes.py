@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from jobs.data.facts import read_facts
-from jobs.intervention_spec import parse_intervention
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import choose_neurons
@@ -47,7 +47,7 @@ def test_a_spec_in_long_codes_is_the_same_sweep(catalog: Catalog, tmp_path: Path
 
 def test_an_intervention_in_long_codes_is_the_same() -> None:
     asked = {"languages": {"deu_Latn": 0.5, "zho_Hant": 1}, "selection": "other", "other": "zsm_Latn", **STEERED}
-    complete = parse_intervention(asked).to_dict()
+    complete = Intervention.from_dict(asked).to_dict()
     assert complete["languages"] == {"de": 0.5, "zho_Hant": 1.0}
     assert complete["other"] == "ms"
 
@@ -55,7 +55,7 @@ def test_an_intervention_in_long_codes_is_the_same() -> None:
 @pytest.mark.parametrize("languages", [["fr", "fra_Latn"], {"fr": 1, "fra_Latn": 0.5}])
 def test_one_language_under_two_codes_is_refused_by_both(languages: Any) -> None:
     with pytest.raises(InvalidRequest, match="fr and fra_Latn are one language") as refused:
-        parse_intervention({"languages": languages, **STEERED})
+        Intervention.from_dict({"languages": languages, **STEERED})
     assert refused.value.param == "intervention.languages"
 
 

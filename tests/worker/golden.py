@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.bundled import ATLAS_FOLDER, ATLAS_MODEL
+from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
-from jobs.cell import Mode, TaskRef
+from jobs.cell import TaskRef
 from jobs.sample import Sample
 from jobs.tasks.loading import complete
 from jobs.tasks.registry import task_of

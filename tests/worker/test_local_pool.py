@@ -6,6 +6,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
 from jobs.cell import Cell
@@ -97,7 +98,7 @@ async def test_a_language_that_the_neuron_set_lacks_fails_the_cell(stack: Server
     assert cell.intervention is not None
     async with stack.pool() as pool:
         with pytest.raises(UnknownName, match="known"):
-            await pool.run_cell(replace(cell, intervention={**cell.intervention, "languages": ["qu"]}), 1)
+            await pool.run_cell(replace(cell, intervention=replace(cell.intervention, languages=("qu",))), 1)
 
 
 async def test_a_neuron_set_that_nobody_can_make_fails_the_cell(stack: ServerStack) -> None:
@@ -120,7 +121,7 @@ async def test_completions_are_streamed_steered_and_unsteered(stack: ServerStack
 
 
 async def test_a_completion_names_what_it_lacks(stack: ServerStack) -> None:
-    scale = {"languages": ["fr"], "op": "scale", "factor": 2.0}
+    scale = Intervention(languages=("fr",), op="scale", factor=2.0)
     async with stack.pool() as pool:
         completions = PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets)
         with pytest.raises(UnknownName, match="known: tiny"):

@@ -181,7 +181,7 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(stack: Serv
             assert neurons == 0
         else:
             counts = stack.neuron_sets.get(cell.neurons.id).languages
-            assert neurons == sum(counts[code] for code in cell.intervention["languages"])
+            assert neurons == sum(counts[code] for code in cell.intervention.languages)
     assert any(neurons for _, neurons in changed)
 
 

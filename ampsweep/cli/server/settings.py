@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
+from ampsweep.domain.choices import EngineKind
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.spec_file import read_spec
@@ -133,7 +134,7 @@ class Settings(BaseSettings):
     hub_cache: Path = Path("~/.cache/ampsweep/hub")
     hub_mirror: Folder | None = None
     lm_eval_tasks: Folder | None = None
-    engine: Literal["vllm", "transformers", "fake"] = "vllm"
+    engine: EngineKind = "vllm"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ampsweep.domain.intervention import Intervention, Scope
+from ampsweep.domain.intervention import Scope
 from engine.kernels.device_table import SlotEntries
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
@@ -128,7 +128,7 @@ class WorkerSteering:
                 request,
                 slot=self._slots.acquire(steer.key, lambda: self._row(steer)),
                 slot_key=steer.key,
-                scope=steer.scope,
+                scope=steer.intervention.scope,
                 prompt_tokens=steer.prompt_tokens,
             )
         if (record := extras.record) is not None:
@@ -198,7 +198,7 @@ class WorkerSteering:
         self._backend.recording.drop(key)
 
     def _row(self, steer: SteeringArgs) -> SlotEntries:
-        edits = resolve(Intervention.from_dict(steer.intervention), self._neuron_sets[steer.neurons])
+        edits = resolve(steer.intervention, self._neuron_sets[steer.neurons])
         return self._shard.cut(edits)
 
     def _recorded(

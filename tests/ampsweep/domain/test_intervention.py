@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.intervention import OPS, Intervention
+from ampsweep.domain.validation import StrictModel, validate
 from ampsweep.errors import InvalidRequest
 
 MINIMAL: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 5}
@@ -23,11 +26,11 @@ MINIMAL: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 5}
 )
 def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers: list[int] | None, seed: Any) -> None:
     first = {"languages": languages, "op": "add", "factor": 2, "layers": layers or "all"}
-    shuffled = [*languages, languages[0]]
+    shuffled = list(languages)
     seed.shuffle(shuffled)
     second = dict(reversed(list({**first, "factor": 2.0, "languages": shuffled, "patch": None, "seed": 9}.items())))
     if layers:
-        second["layers"] = sorted(layers) * 2
+        second["layers"] = sorted(layers, reverse=True)
     one, two = Intervention.from_dict(first), Intervention.from_dict(second)
     assert one == two
     assert one.hash == two.hash
@@ -86,16 +89,107 @@ def test_the_public_form_comes_back() -> None:
     assert public["layers"] == [1, 2]
 
 
+CODES = st.sampled_from(["en", "fr", "tr"])
+WEIGHTS = st.dictionaries(CODES, st.sampled_from([1, 1.0]) | st.floats(-3, 3) | st.integers(-2, 2), min_size=1)
+PERCENTILES = st.floats(0, 100).map("p{:.4f}".format) | st.integers(0, 100).map("p{}".format)
+OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "factor": st.floats(-100, 100) | st.integers(-5, 5),
+    "layers": st.just("all") | st.lists(st.integers(0, 40), min_size=1, unique=True),
+    "scope": st.sampled_from(["all", "prompt", "generation"]),
+    "selection": st.sampled_from([None, "random"]),
+    "seed": st.integers(0, 2**63 - 1),
+    "non_target": st.none() | st.fixed_dictionaries({"op": st.just("scale"), "factor": st.integers(0, 3)}),
+    "statistic": st.none() | st.sampled_from(["mean", "std", "median", "max", "iqr", "mad"]) | PERCENTILES,
+}
+LANGUAGES = st.lists(CODES, min_size=1, unique=True) | WEIGHTS
+
+
+@given(
+    raw=st.fixed_dictionaries({"languages": LANGUAGES, "op": st.sampled_from(["add", "set"])}, optional=OPTIONS),
+    patch=st.sampled_from(["max", "median", "mean"]),
+)
+def test_the_public_form_survives_json_a_pickle_and_a_second_validation(raw: dict[str, Any], patch: str) -> None:
+    if "factor" not in raw and raw.get("statistic") is None:
+        raw["patch"] = patch
+    intervention = Intervention.from_dict(raw)
+    public = intervention.to_dict()
+    assert Intervention.from_dict(public) == intervention
+    assert Intervention.restore(json.loads(json.dumps(public))) == intervention
+    assert pickle.loads(pickle.dumps(intervention)).to_dict() == public
+    languages = raw["languages"]
+    if isinstance(languages, dict) and set(languages.values()) != {1}:
+        assert public["languages"] == languages
+    else:
+        assert public["languages"] == sorted(languages)
+    assert public["seed"] == (raw.get("seed", 0) if raw.get("selection") == "random" else 0)
+    layers = raw.get("layers", "all")
+    assert public["layers"] == (layers if layers == "all" else sorted(layers))
+
+
+def test_the_form_of_another_languages_neurons_is_complete() -> None:
+    raw = {"languages": {"fr": 0.5}, "op": "scale", "factor": 2, "selection": "other", "other": "tr", "seed": 4}
+    assert Intervention.from_dict(raw).to_dict() == {
+        "languages": {"fr": 0.5},
+        "op": "scale",
+        "factor": 2.0,
+        "patch": None,
+        "statistic": None,
+        "layers": "all",
+        "scope": "all",
+        "selection": "other",
+        "seed": 0,
+        "non_target": None,
+        "other": "tr",
+    }
+
+
+def test_a_form_stored_before_statistics_and_other_languages_is_read() -> None:
+    stored = Intervention.from_dict(MINIMAL).to_dict()
+    del stored["statistic"], stored["other"]
+    assert Intervention.restore(stored) == Intervention.from_dict(MINIMAL)
+
+
+def test_values_are_canonical_however_they_are_made() -> None:
+    asked = {"languages": {"tr": 0.5, "fr": 2}, "op": "add", "factor": 3, "layers": [4, 2]}
+    made = Intervention(languages=("tr", "fr"), weights=(0.5, 2), op="add", factor=3, layers=(4, 2), seed=9)
+    assert made == Intervention.from_dict(asked)
+    assert (made.languages, made.weights, made.layers, made.seed) == (("fr", "tr"), (2.0, 0.5), (2, 4), 0)
+    assert replace(made, weights=(1, 1)).weights is None
+    assert replace(made, selection="random", seed=9).seed == 9
+    assert len({made, Intervention.from_dict(asked), replace(made, factor=4)}) == 2
+
+
+class Request(StrictModel):
+    """A request with an intervention."""
+
+    steering: Intervention | None = None
+
+
+def test_a_request_has_an_intervention_as_a_field() -> None:
+    request = validate(Request, {"steering": {**MINIMAL, "layers": [1]}})
+    assert request.steering == Intervention.from_dict({**MINIMAL, "layers": [1]})
+    assert validate(Request, {}).steering is None
+    with pytest.raises(InvalidRequest) as refused:
+        validate(Request, {"steering": {**MINIMAL, "layers": [1, -1]}}, param="body")
+    assert refused.value.param == "body.steering.layers.1"
+    schema = Request.model_json_schema()
+    assert schema["$defs"]["InterventionSpec"]["properties"]["op"]["enum"] == list(OPS)
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
         ({"languages": []}, "intervention.languages"),
         ({"languages": "fr"}, "intervention.languages"),
-        ({"languages": [""]}, "intervention.languages"),
+        ({"languages": [""]}, "intervention.languages.0"),
+        ({"languages": ["fr", "fr"]}, "intervention.languages"),
+        ({"languages": ["x" * 201]}, "intervention.languages.0"),
+        ({"languages": {"": 1}}, "intervention.languages."),
+        ({"languages": {"fr": "2"}}, "intervention.languages.fr"),
         ({"languages": {}}, "intervention.languages"),
         ({"languages": {"fr": None}}, "intervention.languages.fr"),
         ({"languages": {"fr": math.inf}}, "intervention.languages.fr"),
-        ({"weights": [1.0]}, "intervention"),
+        ({"weights": [1.0]}, "intervention.weights"),
         ({"op": "amplify"}, "intervention.op"),
         ({"op": None}, "intervention.op"),
         ({"factor": None}, "intervention.factor"),
@@ -108,25 +202,31 @@ def test_the_public_form_comes_back() -> None:
         ({"patch": "max"}, "intervention.patch"),
         ({"op": "set", "patch": "min"}, "intervention.patch"),
         ({"layers": []}, "intervention.layers"),
-        ({"layers": [-1]}, "intervention.layers"),
-        ({"layers": [True]}, "intervention.layers"),
+        ({"layers": None}, "intervention.layers"),
+        ({"layers": "each"}, "intervention.layers"),
+        ({"layers": [1, 1]}, "intervention.layers"),
+        ({"layers": [0, -1]}, "intervention.layers.1"),
+        ({"layers": [10_000]}, "intervention.layers.0"),
+        ({"layers": [True]}, "intervention.layers.0"),
         ({"scope": "answer"}, "intervention.scope"),
         ({"selection": "best"}, "intervention.selection"),
         ({"selection": "other"}, "intervention.other"),
         ({"other": "tr"}, "intervention.other"),
+        ({"selection": "random", "other": "tr"}, "intervention.other"),
         ({"selection": "other", "other": ["tr"]}, "intervention.other"),
         ({"seed": -1}, "intervention.seed"),
         ({"statistic": "mean"}, "intervention.statistic"),
         ({"op": "set", "statistic": "mode"}, "intervention.statistic"),
         ({"op": "set", "statistic": "percentile"}, "intervention.statistic"),
         ({"op": "set", "statistic": "p101"}, "intervention.statistic"),
+        ({"op": "set", "statistic": "p100.5"}, "intervention.statistic"),
         ({"op": "set", "statistic": "p-1"}, "intervention.statistic"),
         ({"op": "set", "statistic": "p1e1"}, "intervention.statistic"),
         ({"op": "set", "statistic": 5}, "intervention.statistic"),
         ({"op": "set", "statistic": "mean", "patch": "max"}, "intervention.statistic"),
         ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
-        ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target"),
-        ({"strength": 1}, "intervention"),
+        ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target.patch"),
+        ({"strength": 1}, "intervention.strength"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
@@ -173,8 +273,8 @@ def test_no_torch_is_imported() -> None:
     assert other.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("languages", [[False], {False: 1.0}])
+@pytest.mark.parametrize("languages", [[False], {False: 1.0}], ids=str)
 def test_a_code_that_yaml_reads_as_a_boolean_is_named(languages: Any) -> None:
     with pytest.raises(InvalidRequest, match='YAML reads no as false; quote it: "no"') as refused:
         Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2})
-    assert refused.value.param == "intervention.languages"
+    assert refused.value.param == "intervention.languages.0"

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, GenerateRequest, Mode, Sampling, Score, ScoreRequest, Steering
+from engine.base import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
-from engine.base import EngineInfo, GenerateRequest, Mode, Priority, Sampling, ScoreRequest, Steering
+from engine.base import EngineInfo, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
 from engine.vllm.engine import VllmEngine, _describe, _takes_statistics
 from engine.vllm.launch import VllmSettings
 from engine.vllm.loop import EngineLoop

@@ -29,8 +29,8 @@ def test_of_two_languages_the_other_one_is_taken_even_where_it_is_asked_about() 
 
 def test_each_control_is_a_cell_of_its_own_and_says_whose_neurons_were_edited(catalog: Catalog) -> None:
     cells = planned(catalog, interventions=OTHER, tasks=[{"name": "xcopa", "languages": ["it"]}], seed=7)
-    asked = [cell.intervention for cell in cells if cell.intervention is not None]
-    assert [(each["selection"], each["other"], each["seed"]) for each in asked] == [
+    interventions = [cell.intervention for cell in cells if cell.intervention is not None]
+    assert [(each.selection, each.other, each.seed) for each in interventions] == [
         (None, None, 0),
         ("random", None, 7),
         ("other", "tr", 0),

@@ -72,7 +72,7 @@ def test_both_modes_have_cells_and_neuron_sets_of_their_own(catalog: Catalog) ->
 def test_published_factors_are_cut_to_whole_numbers(catalog: Catalog) -> None:
     interventions = {"languages": ["fr"], "op": "scale", "factors": [0.5, 0.2, 2.7, -1.5, 2]}
     paper = cells(catalog, mode="paper", interventions=interventions)
-    assert [cell.intervention["factor"] for cell in paper if cell.intervention] == [0.0, 2.0, -1.0]
+    assert [cell.intervention.factor for cell in paper if cell.intervention] == [0.0, 2.0, -1.0]
     corrected = cells(catalog, interventions=interventions)
     assert len([cell for cell in corrected if cell.intervention]) == 5
 

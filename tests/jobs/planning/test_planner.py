@@ -23,12 +23,8 @@ def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> 
 
 
 def shape(cell: Cell) -> tuple[Any, ...]:
-    asked = cell.intervention
-    own = (
-        None
-        if asked is None
-        else (*asked["languages"], asked["selection"], asked["patch"], asked["factor"], asked["layers"])
-    )
+    raw = None if cell.intervention is None else cell.intervention.to_dict()
+    own = raw and (*raw["languages"], raw["selection"], raw["patch"], raw["factor"], raw["layers"])
     return cell.task.data_language, cell.task.target_language, own
 
 
@@ -65,14 +61,14 @@ def test_xcopa_has_one_baseline_a_language_and_every_target(catalog: Catalog) ->
     assert cells[0].task.split == "test"
     drawn = cells[2].intervention
     assert drawn is not None
-    assert drawn["seed"] == 7
+    assert drawn.seed == 7
 
 
 def test_each_statistic_has_a_cell_and_each_target_its_weight(catalog: Catalog) -> None:
     interventions = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["mean", "p97.50"], "factors": [2]}
     cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
-    asked = [cell.intervention for cell in cells if cell.intervention is not None]
-    assert [(each["languages"], each["statistic"]) for each in asked] == [
+    asked = [cell.intervention.to_dict() for cell in cells if cell.intervention is not None]
+    assert [(raw["languages"], raw["statistic"]) for raw in asked] == [
         (languages, statistic) for languages in ({"fr": 0.5}, ["tr"]) for statistic in ("mean", "p97.5")
     ]
     columns = [cell_columns(cell) for cell in cells]
@@ -220,7 +216,7 @@ def test_a_task_may_be_asked_with_some_of_the_targets(catalog: Catalog) -> None:
     interventions = {"op": "scale", "factors": [2]}
     tasks = [{"name": "lss", "languages": ["en"], "targets": ["tr"]}, {"name": "xcopa", "languages": ["it"]}]
     cells = planned(catalog, interventions=interventions, tasks=tasks)
-    steered = [(cell.task.name, *cell.intervention["languages"]) for cell in cells if cell.intervention is not None]
+    steered = [(cell.task.name, *cell.intervention.languages) for cell in cells if cell.intervention is not None]
     assert steered == [("lss", "tr"), ("xcopa", "en"), ("xcopa", "fr"), ("xcopa", "tr")]
     with pytest.raises(InvalidRequest, match="would have 6 cells"):
         planned(catalog, interventions=interventions, tasks=tasks, max_cells=5)
@@ -257,7 +253,7 @@ def test_a_target_without_neurons_is_told_and_a_sweep_of_nothing_but_such_is_ref
     found = plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=asked)), catalog, sets)
     (warning,) = found.warnings
     assert warning.startswith(f"interventions.languages: neuron set {neurons} has no neurons of fr; ")
-    assert {cell.intervention["languages"][0] for cell in found if cell.intervention} == {"fr", "tr"}
+    assert {cell.intervention.languages[0] for cell in found if cell.intervention} == {"fr", "tr"}
     only = {**asked, "languages": ["fr"]}
     with pytest.raises(NoNeurons, match=r"no neurons of fr, .* languages with neurons: en \(1\), tr \(1\)") as caught:
         plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=only)), catalog, sets)

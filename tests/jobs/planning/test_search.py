@@ -30,9 +30,9 @@ def search_of(**changes: Any) -> Search:
 def steered(cells: Sequence[Cell], task: str = "lss") -> set[tuple[str, float, int | None, str | None]]:
     """Return target, factor, items and selection of the steered cells of a task."""
     return {
-        (next(iter(asked["languages"])), asked["factor"], cell.task.limit, asked["selection"])
+        (intervention.languages[0], intervention.factor, cell.task.limit, intervention.selection)
         for cell in cells
-        if (asked := cell.intervention) is not None and cell.task.name == task
+        if (intervention := cell.intervention) is not None and cell.task.name == task
     }
 
 
@@ -41,8 +41,8 @@ def shifts(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
     found = {}
     for cell in cells:
         if cell.intervention is not None:
-            target = next(iter(cell.intervention["languages"]))
-            found[cell.id] = 1 / (1 + abs(cell.intervention["factor"] - best[target]))
+            (target,) = cell.intervention.languages
+            found[cell.id] = 1 / (1 + abs(cell.intervention.factor - best[target]))
     return found
 
 
@@ -116,7 +116,7 @@ def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> 
 
 def test_what_failed_everywhere_is_given_up(catalog: Catalog) -> None:
     search, cells = search_of(), list(planned(catalog, **CHANGES))
-    alive = {cell.id: 0.5 for cell in cells if (asked := cell.intervention) and asked["factor"] == 5}
+    alive = {cell.id: 0.5 for cell in cells if cell.intervention and cell.intervention.factor == 5}
     assert {factor for _, factor, _, _ in steered(search.next(cells, alive))} == {5}
     assert search.next(cells, {}) == []
 

@@ -82,8 +82,8 @@ class Bench:
 
 
 def _answer(cell: Cell, call: ScoreCall, at: int) -> Answer:
-    asked = cell.intervention
-    gain = asked["factor"] if asked is not None and asked["selection"] is None and at == 0 else 0.0
+    steering = cell.intervention
+    gain = steering.factor if steering is not None and steering.selection is None and at == 0 else 0.0
     return Answer(token_ids=(1,), logprobs=(-10.0 - len(call.continuation) % 3 + gain,), prompt_tokens=3)
 
 
