@@ -16,10 +16,10 @@ from api import errors
 from api.auth.authentication import AuthMiddleware, AuthPolicy
 from api.auth.stream_limit import StreamLimiter
 from api.http.idempotency import InFlightKeys
-from api.metrics.http import HttpMeters
-from api.middleware.access_log import Observed
-from api.middleware.body_limit import BodyLimit
-from api.middleware.request_id import RequestIds, log_ids
+from api.metrics.http import HttpMetrics
+from api.middleware.access_log import AccessLogMiddleware
+from api.middleware.body_limit import BodyLimitMiddleware
+from api.middleware.request_id import RequestIdMiddleware, log_ids
 from api.openai.requests import ChatRequest, CompletionRequest
 from api.openapi import describe
 from api.routes import (
@@ -49,15 +49,15 @@ def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | N
     """
     app = _routes(lifespan)
     app.state.services = services
-    app.state.unanswered = InFlightKeys()
-    app.state.streams = StreamLimiter(services.limits.streams)
+    app.state.in_flight_keys = InFlightKeys()
+    app.state.stream_limiter = StreamLimiter(services.limits.streams)
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     errors.install(app)
-    app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
+    app.add_middleware(BodyLimitMiddleware, limit=services.limits.body_bytes)
     app.add_middleware(AuthMiddleware, policy=policy)
-    app.add_middleware(Observed, meters=HttpMeters(app.state.registry))
-    app.add_middleware(RequestIds)  # added last, so it is the outermost
+    app.add_middleware(AccessLogMiddleware, metrics=HttpMetrics(app.state.registry))
+    app.add_middleware(RequestIdMiddleware)  # added last, so it is the outermost
     return app
 
 

@@ -42,7 +42,7 @@ def error_body(error: AmpsweepError) -> dict[str, object]:
     return _body(error.message, kind=error.type, param=error.param, code=error.code)
 
 
-class ErrorAnswer(JSONResponse):
+class ErrorResponse(JSONResponse):
     """An error's answer, which leaves its code in the request's scope for those who count."""
 
     def __init__(self, body: dict[str, object], status: int, *, code: str, headers: Mapping[str, str]) -> None:
@@ -66,7 +66,7 @@ def ours(error: AmpsweepError, *, status: int | None = None) -> JSONResponse:
         log.warning("%s: %s", error.code, error.message)
     elif error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
-    return ErrorAnswer(error_body(error), status or error.status, code=error.code, headers=_headers(error))
+    return ErrorResponse(error_body(error), status or error.status, code=error.code, headers=_headers(error))
 
 
 def _headers(error: AmpsweepError) -> dict[str, str]:
@@ -74,12 +74,12 @@ def _headers(error: AmpsweepError) -> dict[str, str]:
     return {**headers, "WWW-Authenticate": "Bearer"} if error.status == 401 else headers
 
 
-def http_error(error: HTTPException) -> JSONResponse:
+def http_error_response(error: HTTPException) -> JSONResponse:
     """Return the response to an error of the HTTP layer itself."""
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     code = _CODES.get(error.status_code, "http_error")
     body = _body(str(error.detail), kind=kind, param=None, code=code)
-    return ErrorAnswer(body, error.status_code, code=code, headers=dict(error.headers or {}))
+    return ErrorResponse(body, error.status_code, code=code, headers=dict(error.headers or {}))
 
 
 def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str, object]:
@@ -111,4 +111,4 @@ def invalid(error: RequestValidationError) -> InvalidRequest:
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return http_error(error)
+    return http_error_response(error)

@@ -14,13 +14,13 @@ from api.auth.authentication import ALWAYS_OPEN
 _REF = "#/components/schemas/{model}"
 
 
-def body_of(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+def request_body(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a route adds to its description when it reads a `model` itself, as `example` is one."""
     content = {"schema": {"$ref": _REF.format(model=model.__name__)}, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def answered_as(*forms: str) -> dict[int | str, dict[str, Any]]:
+def file_responses(*forms: str) -> dict[int | str, dict[str, Any]]:
     """Return what a route adds to its description when it answers with a file, in several forms."""
     content: dict[str, Any] = {"content": {form: {} for form in forms}}
     return {

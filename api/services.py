@@ -38,7 +38,7 @@ class Services:
     catalog: Catalog
     neuron_sets: NeuronSets
     completions: Completions
-    neuron_maker: NeuronSetService
+    neuron_set_service: NeuronSetService
     engine_monitor: EngineMonitor
     notifier: ChangeNotifier
     wake: Callable[[], None] = _nobody

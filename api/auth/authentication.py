@@ -16,7 +16,7 @@ from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated
 from ampsweep.proxies import is_loopback
 from api.auth.api_keys import KeyFile, KeyScope
 from api.auth.principal import LOCAL, Principal, enter
-from api.auth.rate_limit import Rates
+from api.auth.rate_limit import RateLimiter
 from api.errors import ours
 
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
@@ -31,10 +31,12 @@ class AuthPolicy:
     `open_paths` are answered to anybody.
     """
 
-    def __init__(self, keys: KeyFile, *, exposed: bool, rates: Rates, open_paths: frozenset[str] = ALWAYS_OPEN) -> None:
+    def __init__(
+        self, keys: KeyFile, *, exposed: bool, rate_limiter: RateLimiter, open_paths: frozenset[str] = ALWAYS_OPEN
+    ) -> None:
         self._keys = keys
         self._exposed = exposed
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._open_paths = open_paths
 
     def authenticate(self, method: str, path: str, headers: Mapping[str, str]) -> Principal | None:
@@ -46,7 +48,7 @@ class AuthPolicy:
             return None
         principal = self._with_key(headers) if self._exposed or self._keys.all() else _at_the_machine(headers)
         principal.need(KeyScope.READ if method in _LOOKING else KeyScope.SUBMIT)
-        self._rates.take(principal.id)
+        self._rate_limiter.acquire(principal.id)
         return principal
 
     def _with_key(self, headers: Mapping[str, str]) -> Principal:

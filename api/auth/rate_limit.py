@@ -11,7 +11,7 @@ from ampsweep.errors import RateLimited
 _MINUTE = 60.0
 
 
-class Rates:
+class RateLimiter:
     """The generic cell rate algorithm: `a_minute` requests at once, then one every 60 / a_minute seconds.
 
     `now` counts seconds and never goes back. `a_minute` None sets no limit.
@@ -22,7 +22,7 @@ class Rates:
         self._now = now
         self._free_at: dict[str, float] = {}
 
-    def take(self, who: str) -> None:
+    def acquire(self, who: str) -> None:
         """Count a request of `who`; RateLimited, with the seconds to wait, where there were too many."""
         if self._apart is None:
             return

@@ -19,18 +19,18 @@ class StreamLimiter:
         self._at_most = at_most
         self._under_way: Counter[str] = Counter()
 
-    def begin(self, who: str) -> None:
+    def acquire(self, principal_id: str) -> None:
         """Count one more; TooManyStreams where that is too many."""
-        if self._under_way[who] >= self._at_most:
+        if self._under_way[principal_id] >= self._at_most:
             message = f"{self._at_most} completions and event streams of this key are under way; end one first"
             raise TooManyStreams(message)
-        self._under_way[who] += 1
+        self._under_way[principal_id] += 1
 
-    def end(self, who: str) -> None:
+    def release(self, principal_id: str) -> None:
         """Count one less."""
-        self._under_way[who] -= 1
-        if not self._under_way[who]:
-            del self._under_way[who]
+        self._under_way[principal_id] -= 1
+        if not self._under_way[principal_id]:
+            del self._under_way[principal_id]
 
     def total(self) -> int:
         """Return how many are under way, of all callers."""
@@ -38,13 +38,13 @@ class StreamLimiter:
 
 
 async def _one(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[None]:
-    streams = cast("StreamLimiter", request.app.state.streams)
-    streams.begin(principal.id)
+    stream_limiter = cast("StreamLimiter", request.app.state.stream_limiter)
+    stream_limiter.acquire(principal.id)
     try:
         yield
     finally:
-        streams.end(principal.id)
+        stream_limiter.release(principal.id)
 
 
-one_stream = Depends(_one)
+limit_streams = Depends(_one)
 """A route with this counts as a stream of its caller until its answer is sent, or nobody waits for it any more."""

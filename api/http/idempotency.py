@@ -42,7 +42,7 @@ async def _once(
         yield None
         return
     key = f"{principal.id}:{idempotency_key}"  # nobody takes another's
-    unanswered = cast("InFlightKeys", request.app.state.unanswered)
+    unanswered = cast("InFlightKeys", request.app.state.in_flight_keys)
     unanswered.begin(key)
     try:
         yield key

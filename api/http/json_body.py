@@ -98,6 +98,6 @@ def _wrong(message: str, place: _Place | None) -> InvalidRequest:
     return InvalidRequest(message, param=None if place is None else str(place))
 
 
-async def json_answer(content: Callable[[], object]) -> JSONResponse:
+async def json_response(content: Callable[[], object]) -> JSONResponse:
     """Return the answer with what `content` returns; it is called in a thread."""
     return await asyncio.to_thread(lambda: JSONResponse(content()))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ampsweep.errors import NotAcceptable
 
 
-def best_form(accept: str | None, forms: Sequence[str]) -> str:
+def best_media_type(accept: str | None, forms: Sequence[str]) -> str:
     """Return the media type of `forms` that a client likes best, the first of equals.
 
     A client that does not say takes the first. Raises NotAcceptable for one that takes none.
@@ -22,7 +22,7 @@ def best_form(accept: str | None, forms: Sequence[str]) -> str:
     return best
 
 
-def takes_gzip(accept_encoding: str | None) -> bool:
+def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether a client takes an answer as gzip."""
     wanted = dict(_weighed(accept_encoding or ""))
     return wanted.get("gzip", wanted.get("*", 0.0)) > 0

@@ -11,7 +11,7 @@ After = Annotated[str | None, Query(max_length=200, description="Start behind th
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many entries to return, at most.")]
 
 
-def list_of(data: Sequence[Mapping[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
+def list_object(data: Sequence[Mapping[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
     """Return one page of entries that each have an `id`."""
     return {
         "object": "list",

@@ -30,7 +30,7 @@ class _Part:
     partial: bool = True
 
 
-async def answer_with(
+async def file_response(
     file: StoredFile, request: Request, *, media_type: str, filename: str, in_ranges: bool = True
 ) -> Response:
     """Answer a GET or HEAD with a stored file: 200, 206, 304 or 416. NotFound where it is lost.

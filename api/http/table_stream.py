@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.http.negotiation import takes_gzip
+from api.http.negotiation import accepts_gzip
 from jobs.storage.protocol import StoredFile
 
 PARQUET = "application/vnd.apache.parquet"
@@ -29,19 +29,19 @@ _ROWS = 8192
 _END = object()
 
 
-def table_pieces(file: StoredFile, form: str) -> Iterator[bytes]:
+def table_chunks(file: StoredFile, form: str) -> Iterator[bytes]:
     """Yield the rows of a stored Parquet file as `form`: ARROW, CSV (lists as JSON text) or JSON (`data`, a list)."""
     with closing(file.open()) as source, pq.ParquetFile(source, page_checksum_verification=True) as found:
         batches = found.iter_batches(batch_size=_ROWS)
         yield from _WRITERS[form](found.schema_arrow, batches)
 
 
-async def answer_in_pieces(
+async def table_response(
     file: StoredFile, request: Request, *, form: str, filename: str, pieces: Callable[[], Iterable[bytes]]
 ) -> Response:
     """Answer a GET or HEAD with what `pieces` makes of a file, as gzip where the client takes it, or with 304."""
     stored = await asyncio.to_thread(file.stat)
-    gzip = takes_gzip(request.headers.get("accept-encoding"))
+    gzip = accepts_gzip(request.headers.get("accept-encoding"))
     kind = form.rpartition("/")[2].rpartition(".")[2]
     etag = f'"{stored.etag}-{kind}{"-gzip" if gzip else ""}"'
     headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding"}

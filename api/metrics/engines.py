@@ -29,7 +29,7 @@ _HELD = {
 }
 
 
-def engine_families(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
+def engine_metrics(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
     """Yield the engines' families; one that does not answer now has none of its own numbers."""
     at: dict[Labels, EngineMetrics] = {(one.model, str(one.index)): one for one in engines}
     yield gauge(

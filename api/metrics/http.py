@@ -13,7 +13,7 @@ NO_ROUTE = "none"
 """The route of a request that no route took: an unknown path, or one that was not authenticated."""
 
 
-class HttpMeters:
+class HttpMetrics:
     """Counters and histograms in a registry, kept by `api.middleware.access_log`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -12,7 +12,7 @@ from jobs.store.records import CellOutcome, StoreStats
 from jobs.store.transitions import CellState, SweepState
 
 
-def queue_families(stats: StoreStats, *, now: float) -> Iterator[Metric]:
+def queue_metrics(stats: StoreStats, *, now: float) -> Iterator[Metric]:
     """Yield what the store holds; servers that share a store say the same. `now` is in seconds since the epoch."""
     yield gauge(
         "ampsweep_queue_cells",
@@ -50,7 +50,7 @@ def queue_families(stats: StoreStats, *, now: float) -> Iterator[Metric]:
     )
 
 
-def tally_families(dispatcher_stats: DispatcherStats) -> Iterator[Metric]:
+def dispatcher_metrics(dispatcher_stats: DispatcherStats) -> Iterator[Metric]:
     """Yield what this server's dispatcher has done since it began."""
     yield counter("ampsweep_dispatcher_leases", "Cells leased by this server.", dispatcher_stats.leased)
     yield counter("ampsweep_dispatcher_retries", "Cells leased that had been tried before.", dispatcher_stats.retried)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ampsweep.telemetry.traces import span
 from api.auth.principal import principal_of
 from api.errors import error_code
-from api.metrics.http import NO_ROUTE, HttpMeters
+from api.metrics.http import NO_ROUTE, HttpMetrics
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class _Answer:
     endless: bool = False
 
 
-class Observed:
+class AccessLogMiddleware:
     """ASGI middleware around authentication, so that it sees rejected requests too. `now` counts seconds."""
 
-    def __init__(self, app: ASGIApp, *, meters: HttpMeters, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, now: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
-        self._meters = meters
+        self._meters = metrics
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +64,7 @@ class Observed:
             try:
                 await self._app(scope, receive, watched)
             except Exception:
-                seen.status = seen.status if seen.started is not None else 500  # as `RequestIds` answers it
+                seen.status = seen.status if seen.started is not None else 500  # as `RequestIdMiddleware` answers it
                 raise
             finally:
                 route = getattr(scope.get("route"), "path", NO_ROUTE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import http_error
+from api.errors import http_error_response
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """An ASGI middleware; a body of more than `limit` bytes answers 413, chunked or not."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
@@ -22,10 +22,10 @@ class BodyLimit:
             return
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         if not all(length.isdigit() for length in lengths):
-            await http_error(HTTPException(400, "Content-Length must be a whole number"))(scope, receive, send)
+            await http_error_response(HTTPException(400, "Content-Length must be a whole number"))(scope, receive, send)
             return
         if any(int(length) > self._limit for length in lengths):
-            await http_error(self._refusal())(scope, receive, send)
+            await http_error_response(self._refusal())(scope, receive, send)
             return
         received = 0
 

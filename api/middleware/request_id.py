@@ -20,7 +20,7 @@ HEADER = "X-Request-ID"
 _USABLE = re.compile(rb"[0-9A-Za-z._:-]{1,128}")
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """The outermost ASGI middleware: it names a request, and answers what nobody foresaw, without its details."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -85,7 +85,7 @@ class Answer(ABC):
         }
 
 
-class CompletionAnswer(Answer):
+class CompletionFormatter(Answer):
     """Writes text. `token_ids` beside the tokens tell apart those whose text alone is no text (part of a letter)."""
 
     prefix = "cmpl"
@@ -142,7 +142,7 @@ def _by_text(tokens: Sequence[LikelyToken]) -> dict[str, float]:
     return found
 
 
-class ChatAnswer(Answer):
+class ChatFormatter(Answer):
     """Writes an assistant's message, or the deltas that add up to it: the role, the text, the reason of the end."""
 
     prefix = "chatcmpl"

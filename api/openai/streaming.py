@@ -17,7 +17,7 @@ from starlette.responses import Response
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.errors import error_body
 from api.http.event_stream import EventStream
-from api.http.json_body import json_answer
+from api.http.json_body import json_response
 from api.openai.responses import Answer
 from api.services import Services
 from jobs.execution import CompletionCall, CompletionChunk
@@ -39,7 +39,7 @@ async def generated(
     chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].n)
     if not stream:
         whole = await _unless_gone(request, _collected(chunks))
-        return Response(status_code=CLIENT_GONE) if whole is None else await json_answer(partial(answer.whole, whole))
+        return Response(status_code=CLIENT_GONE) if whole is None else await json_response(partial(answer.whole, whole))
     first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
     if first is None:
         return Response(status_code=CLIENT_GONE)

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from api.http.json_body import json_answer
-from api.http.pagination import After, Limit, list_of
+from api.http.json_body import json_response
+from api.http.pagination import After, Limit, list_object
 from api.services import ServicesDep
 from jobs.store.records import CellRecord
 
@@ -27,9 +27,9 @@ async def list_cells(
 
     def cells() -> dict[str, Any]:
         page = services.store.list_cells(sweep_id, after=after, limit=limit, only_failures=failures)
-        return list_of([_cell_object(record) for record in page.data], has_more=page.has_more)
+        return list_object([_cell_object(record) for record in page.data], has_more=page.has_more)
 
-    return await json_answer(cells)
+    return await json_response(cells)
 
 
 def _cell_object(record: CellRecord) -> dict[str, Any]:

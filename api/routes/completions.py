@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.auth.stream_limit import one_stream
+from api.auth.stream_limit import limit_streams
 from api.http.json_body import JsonBody
 from api.openai.requests import ChatRequest, CompletionRequest, parse_chat, parse_completion
-from api.openai.responses import ChatAnswer, CompletionAnswer
+from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generated
-from api.openapi import body_of
+from api.openapi import request_body
 from api.services import ServicesDep
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -34,11 +34,14 @@ _CHAT: dict[str, Any] = {
     "max_completion_tokens": 12,
 }
 
-router = APIRouter(tags=["completions"], dependencies=[one_stream], route_class=OpenAIRoute)
+router = APIRouter(tags=["completions"], dependencies=[limit_streams], route_class=OpenAIRoute)
 
 
 @router.post(
-    "/completions", openapi_extra=body_of(CompletionRequest, _COMPLETION), response_class=Response, responses=_ANSWERS
+    "/completions",
+    openapi_extra=request_body(CompletionRequest, _COMPLETION),
+    response_class=Response,
+    responses=_ANSWERS,
 )
 async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
@@ -47,11 +50,11 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     """
     asked = parse_completion(body)
     calls = asked.to_calls(services.limits)
-    return await generated(services, request, calls, CompletionAnswer(asked), stream=bool(asked.stream))
+    return await generated(services, request, calls, CompletionFormatter(asked), stream=bool(asked.stream))
 
 
 @router.post(
-    "/chat/completions", openapi_extra=body_of(ChatRequest, _CHAT), response_class=Response, responses=_ANSWERS
+    "/chat/completions", openapi_extra=request_body(ChatRequest, _CHAT), response_class=Response, responses=_ANSWERS
 )
 async def create_chat_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Answer a chat, written out by the model's chat template. With `stream: true` as deltas, then `data: [DONE]`.
@@ -60,4 +63,4 @@ async def create_chat_completion(services: ServicesDep, request: Request, body: 
     """
     asked = parse_chat(body)
     call = asked.to_call(services.limits)
-    return await generated(services, request, [call], ChatAnswer(asked), stream=bool(asked.stream))
+    return await generated(services, request, [call], ChatFormatter(asked), stream=bool(asked.stream))

@@ -14,7 +14,7 @@ from ampsweep.errors import NotFound
 from api.auth.api_keys import KeyScope
 from api.auth.principal import CurrentPrincipal
 from api.http.json_body import JsonBody
-from api.openapi import body_of
+from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.default import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
 
@@ -54,7 +54,7 @@ async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
 @router.put(
     "/{model:path}/default-neuron-set",
     dependencies=[Depends(_only_admins)],  # before the body is read
-    openapi_extra=body_of(DefaultNeuronSetRequest, _EXAMPLE),
+    openapi_extra=request_body(DefaultNeuronSetRequest, _EXAMPLE),
 )
 async def set_default(services: ServicesDep, model: str, body: JsonBody) -> dict[str, Any]:
     """Make a neuron set the default of a model, for all servers on this storage; needs the scope `admin`."""

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from ampsweep.errors import NotFound
 from api.auth.api_keys import KeyScope
 from api.auth.principal import CurrentPrincipal
-from api.http.pagination import list_of
+from api.http.pagination import list_object
 from api.services import Services, ServicesDep
 
 router = APIRouter(prefix="/engines", tags=["engines"])
@@ -36,7 +36,9 @@ async def retry_engines(services: ServicesDep, principal: CurrentPrincipal, mode
 
 
 def _engines(services: Services, model: str | None = None) -> dict[str, Any]:
-    return list_of([_engine_object(one) for one in services.engine_monitor.engines() if model in (None, one["model"])])
+    return list_object(
+        [_engine_object(one) for one in services.engine_monitor.engines() if model in (None, one["model"])]
+    )
 
 
 def _engine_object(engine: Mapping[str, Any]) -> dict[str, Any]:

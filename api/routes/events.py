@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
-from api.auth.stream_limit import one_stream
+from api.auth.stream_limit import limit_streams
 from api.http.change_notifier import ChangeNotifier
 from api.http.event_stream import EventStream
 from api.services import Services, ServicesDep
@@ -20,7 +20,7 @@ from jobs.store.transitions import SWEEP_ENDED
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.get("/{sweep_id}/events", response_class=EventSourceResponse, dependencies=[one_stream])
+@router.get("/{sweep_id}/events", response_class=EventSourceResponse, dependencies=[limit_streams])
 async def stream_events(
     services: ServicesDep, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
 ) -> EventStream:

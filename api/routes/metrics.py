@@ -17,8 +17,8 @@ from ampsweep.errors import Unavailable
 from ampsweep.version import __version__
 from api.auth.stream_limit import StreamLimiter
 from api.metrics.collectors import gauge
-from api.metrics.engines import engine_families
-from api.metrics.queue import queue_families, tally_families
+from api.metrics.engines import engine_metrics
+from api.metrics.queue import dispatcher_metrics, queue_metrics
 from api.services import ServicesDep
 
 router = APIRouter(tags=["health"])
@@ -52,11 +52,11 @@ async def metrics(request: Request, services: ServicesDep) -> PlainTextResponse:
         yield gauge("ampsweep_build_info", "1; the version is its label.", {(__version__,): 1.0}, ("version",))
         yield gauge("ampsweep_store_up", "Whether the database answers.", float(stats is not None))
         if stats is not None:
-            yield from queue_families(stats, now=now)
-        yield from tally_families(services.dispatcher_stats)
-        yield from engine_families(engines)
-        streams = cast("StreamLimiter", request.app.state.streams)
-        yield gauge("ampsweep_http_streams", "Completions and event streams under way.", streams.total())
+            yield from queue_metrics(stats, now=now)
+        yield from dispatcher_metrics(services.dispatcher_stats)
+        yield from engine_metrics(engines)
+        stream_limiter = cast("StreamLimiter", request.app.state.stream_limiter)
+        yield gauge("ampsweep_http_streams", "Completions and event streams under way.", stream_limiter.total())
         yield from cast("CollectorRegistry", request.app.state.registry).collect()
 
     text = await asyncio.to_thread(generate_latest, _Page(families=families()))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from ampsweep.errors import NotFound
-from api.http.pagination import list_of
+from api.http.pagination import list_object
 from api.openai.route import OpenAIRoute
 from api.services import ServicesDep
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 @router.get("")
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """List the models that sweeps and completions may name."""
-    return list_of([_model_object(name) for name in sorted(services.catalog.models)])
+    return list_object([_model_object(name) for name in sorted(services.catalog.models)])
 
 
 @router.get("/{model:path}")

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import NotFound
-from api.http.json_body import JsonBody, json_answer
-from api.http.pagination import After, Limit, list_of
-from api.openapi import body_of
+from api.http.json_body import JsonBody, json_response
+from api.http.pagination import After, Limit, list_object
+from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.registry import NeuronSetInfo
 from jobs.planning.neuron_choice import neurons_to_find
@@ -28,7 +28,7 @@ _EXAMPLE: dict[str, Any] = {"model": "atlas", "neurons": {"fr": {"0": [12, 40], 
 router = APIRouter(prefix="/neuron-sets", tags=["neuron sets"])
 
 
-KnownNeurons = Annotated[
+NeuronLists = Annotated[
     dict[Name, dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], list[Annotated[int, Field(ge=0, lt=2**31)]]]],
     Field(min_length=1, max_length=1000),
 ]
@@ -45,7 +45,7 @@ class NeuronSetRequest(StrictModel):
 
     model: Name
     neurons: Annotated[
-        Annotated[NeuronsByMethod, Tag("by method")] | Annotated[KnownNeurons, Tag("known")], Discriminator(_kind)
+        Annotated[NeuronsByMethod, Tag("by method")] | Annotated[NeuronLists, Tag("known")], Discriminator(_kind)
     ]
 
 
@@ -54,7 +54,7 @@ def parse_neuron_set(raw: object) -> NeuronSetRequest:
     return validate(NeuronSetRequest, raw)
 
 
-@router.post("", status_code=201, openapi_extra=body_of(NeuronSetRequest, _EXAMPLE), responses={202: {}})
+@router.post("", status_code=201, openapi_extra=request_body(NeuronSetRequest, _EXAMPLE), responses={202: {}})
 async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Response) -> dict[str, Any]:
     """Bring a neuron set in (201), or have it identified on the model's engine (202).
 
@@ -65,13 +65,13 @@ async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Res
     if isinstance(asked.neurons, NeuronsByMethod):
         ref = await asyncio.to_thread(_to_find, services, asked.model, asked.neurons)
         if not await asyncio.to_thread(_is_there, services, ref.id):
-            await services.neuron_maker.identify(asked.model, ref)
+            await services.neuron_set_service.identify(asked.model, ref)
             response.status_code = 202
             warnings = language_warnings(asked.neurons.method, asked.neurons.languages)
             return {**await _one(services, ref.id), "warnings": warnings}
         found = ref.id
     else:
-        found = await asyncio.to_thread(services.neuron_maker.import_set, asked.model, asked.neurons)
+        found = await asyncio.to_thread(services.neuron_set_service.import_set, asked.model, asked.neurons)
     return await _one(services, found)
 
 
@@ -90,7 +90,7 @@ async def list_neuron_sets(
         if not start:
             raise NotFound(f"no neuron set {after}", param="after")
     page = list(islice(infos, start, start + limit))
-    return list_of([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
+    return list_object([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
 
 
 @router.get("/{neuron_set_id}", response_model=dict[str, Any])
@@ -105,11 +105,11 @@ async def get_neuron_set(
     def whole() -> dict[str, Any]:
         if found["status"] != "completed":
             return found
-        neurons = services.neuron_maker.neurons(neuron_set_id)
+        neurons = services.neuron_set_service.neurons(neuron_set_id)
         by_layer = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
         return {**found, "by_layer": by_layer, **({"neurons": neurons} if include == "neurons" else {})}
 
-    return await json_answer(whole)
+    return await json_response(whole)
 
 
 def _infos(services: Services, model: str | None) -> list[NeuronSetInfo]:
@@ -122,7 +122,9 @@ async def _one(services: Services, neuron_set_id: str) -> dict[str, Any]:
     try:
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     except NotFound:
-        identification_status = await asyncio.to_thread(services.neuron_maker.identification_status, neuron_set_id)
+        identification_status = await asyncio.to_thread(
+            services.neuron_set_service.identification_status, neuron_set_id
+        )
     if identification_status is None:  # unknown, or found between the two looks
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     error = identification_status.error

@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
-from api.http.negotiation import best_form
-from api.http.range_response import answer_with
-from api.http.table_stream import ARROW, CSV, JSON, PARQUET, answer_in_pieces, table_pieces
-from api.openapi import answered_as
+from api.http.negotiation import best_media_type
+from api.http.range_response import file_response
+from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_chunks, table_response
+from api.openapi import file_responses
 from api.services import Services, ServicesDep
 from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
 @router.head("/{sweep_id}/results", include_in_schema=False)
-@router.get("/{sweep_id}/results", response_class=Response, responses=answered_as(*_SAMPLES_AS))
+@router.get("/{sweep_id}/results", response_class=Response, responses=file_responses(*_SAMPLES_AS))
 async def get_results(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
 
@@ -46,12 +46,12 @@ async def get_results(services: ServicesDep, sweep_id: str, request: Request, pa
     Parquet, unless another is liked better, comes whole or in the ranges that `Range` asks for; an Arrow stream, CSV
     and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
     """
-    form = best_form(request.headers.get("accept"), _SAMPLES_AS)
+    form = best_media_type(request.headers.get("accept"), _SAMPLES_AS)
     return _varying(await _samples(services, sweep_id, request, form, partial))
 
 
 @router.head("/{sweep_id}/results.parquet", include_in_schema=False)
-@router.get("/{sweep_id}/results.parquet", response_class=Response, responses=answered_as(PARQUET))
+@router.get("/{sweep_id}/results.parquet", response_class=Response, responses=file_responses(PARQUET))
 async def get_results_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the samples as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
 
@@ -61,7 +61,7 @@ async def get_results_file(services: ServicesDep, sweep_id: str, request: Reques
 
 
 @router.head("/{sweep_id}/summary", include_in_schema=False)
-@router.get("/{sweep_id}/summary", response_class=Response, responses=answered_as(*_SUMMARY_AS.values()))
+@router.get("/{sweep_id}/summary", response_class=Response, responses=file_responses(*_SUMMARY_AS.values()))
 async def get_summary(
     services: ServicesDep,
     sweep_id: str,
@@ -74,12 +74,14 @@ async def get_summary(
     `format` says how, and without it `Accept`; else it is JSON. `partial` is as for the samples; the JSON then has
     `partial`, with the cells that are in it and those that are missing.
     """
-    form = _SUMMARY_AS[format] if format else best_form(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
+    form = (
+        _SUMMARY_AS[format] if format else best_media_type(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
+    )
     return _varying(await _summary(services, sweep_id, request, form, partial))
 
 
 @router.head("/{sweep_id}/summary.parquet", include_in_schema=False)
-@router.get("/{sweep_id}/summary.parquet", response_class=Response, responses=answered_as(PARQUET))
+@router.get("/{sweep_id}/summary.parquet", response_class=Response, responses=file_responses(PARQUET))
 async def get_summary_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
     """Return the summary as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
 
@@ -92,7 +94,7 @@ async def _samples(services: Services, sweep_id: str, request: Request, form: st
     found = await asyncio.to_thread(_found, services, sweep_id, partial)
     try:
         file = await asyncio.to_thread(found.results.samples_file, found.sweep)
-        return await _answer(found, file, request, form, sweep_id, lambda: table_pieces(file, form))
+        return await _answer(found, file, request, form, sweep_id, lambda: table_chunks(file, form))
     except BaseException:
         found.delete()
         raise
@@ -103,7 +105,7 @@ async def _summary(services: Services, sweep_id: str, request: Request, form: st
 
     def pieces() -> Iterator[bytes]:
         if form == ARROW:
-            yield from table_pieces(file, form)
+            yield from table_chunks(file, form)
         else:
             yield _written(found.results, found.sweep, form)
 
@@ -116,7 +118,7 @@ async def _summary(services: Services, sweep_id: str, request: Request, form: st
 
 
 async def _answer(
-    found: FoundResults,
+    found: SweepFiles,
     file: StoredFile,
     request: Request,
     form: str,
@@ -127,9 +129,9 @@ async def _answer(
     if form == PARQUET:
         # partial results are written anew for each request: ranges of several would be of different files
         in_ranges = not found.is_partial
-        answer = await answer_with(file, request, media_type=PARQUET, filename=filename, in_ranges=in_ranges)
+        answer = await file_response(file, request, media_type=PARQUET, filename=filename, in_ranges=in_ranges)
     else:
-        answer = await answer_in_pieces(file, request, form=form, filename=filename, pieces=pieces)
+        answer = await table_response(file, request, form=form, filename=filename, pieces=pieces)
     return found.marked(answer)
 
 
@@ -147,12 +149,12 @@ def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
     return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
 
 
-def _found(services: Services, sweep_id: str, partial: bool) -> FoundResults:
+def _found(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
     if partial:
         sweep = services.store.get_sweep(sweep_id)
         if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
             return partial_results(services, sweep_id)
-    return FoundResults(sweep=_checked(services, sweep_id), results=services.results)
+    return SweepFiles(sweep=_checked(services, sweep_id), results=services.results)
 
 
 def _checked(services: Services, sweep_id: str) -> SweepRecord:
@@ -181,7 +183,7 @@ def _checked(services: Services, sweep_id: str) -> SweepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoundResults:
+class SweepFiles:
     """A sweep whose files `results` has; of partial ones also their folder, and what the header says."""
 
     sweep: SweepRecord
@@ -208,7 +210,7 @@ class FoundResults:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def partial_results(services: Services, sweep_id: str) -> FoundResults:
+def partial_results(services: Services, sweep_id: str) -> SweepFiles:
     """Put the results of a sweep's completed cells together in a folder of their own; it may take its time."""
     from jobs.results.partial import write_partial  # here, since scipy comes with it
 
@@ -222,7 +224,7 @@ def partial_results(services: Services, sweep_id: str) -> FoundResults:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     included = f"{found.cells.included}/{found.cells.total}"
-    return FoundResults(sweep=found.sweep, results=found.results, folder=folder, included=included)
+    return SweepFiles(sweep=found.sweep, results=found.results, folder=folder, included=included)
 
 
 class _ThenDelete(Response):

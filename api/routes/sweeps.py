@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse
 from ampsweep.errors import Forbidden
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
-from api.http.json_body import JsonBody, json_answer
-from api.http.pagination import After, Limit, list_of
+from api.http.json_body import JsonBody, json_response
+from api.http.pagination import After, Limit, list_object
 from api.middleware.request_id import log_sweep
-from api.openapi import body_of
+from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.planning.planner import plan
 from jobs.results.failures import SweepError, errors_of, find_errors
@@ -35,7 +35,7 @@ _EXAMPLE: dict[str, Any] = {
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("", status_code=201, openapi_extra=body_of(SweepSpec, _EXAMPLE))
+@router.post("", status_code=201, openapi_extra=request_body(SweepSpec, _EXAMPLE))
 async def create_sweep(
     services: ServicesDep,
     principal: CurrentPrincipal,
@@ -62,9 +62,9 @@ async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit =
 
     def sweeps() -> dict[str, Any]:
         page = services.store.list_sweeps(after=after, limit=limit)
-        return list_of([sweep_object(record) for record in page.data], has_more=page.has_more)
+        return list_object([sweep_object(record) for record in page.data], has_more=page.has_more)
 
-    return await json_answer(sweeps)
+    return await json_response(sweeps)
 
 
 @router.get("/{sweep_id}")

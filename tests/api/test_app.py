@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.app import openapi_document
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import ServerStack
 
 HEAVY = (
@@ -34,7 +34,7 @@ def test_the_http_layer_brings_nothing_heavy_and_no_engine() -> None:
 
 @pytest.mark.anyio
 async def test_the_document_lists_every_route(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         document = (await server.http.get("/v1/openapi.json")).json()
     assert {"/v1/sweeps", "/v1/sweeps/{sweep_id}/events", "/v1/completions", "/healthz", "/readyz"} <= set(
         document["paths"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,7 @@ def assert_shape(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/sweeps", "/v1/neuron-sets", "/v1/completions", "/v1/chat/completions"])
 async def test_no_body_makes_the_server_fail(stack: ServerStack, path: str) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         for name, body in HARMFUL.items():
             answer = await server.http.post(path, content=body, headers={"content-type": "application/json"})
             assert 400 <= answer.status_code < 500, (name, answer.text)
@@ -76,7 +76,7 @@ async def test_no_body_makes_the_server_fail(stack: ServerStack, path: str) -> N
 async def test_every_error_has_the_one_shape(
     stack: ServerStack, method: str, path: str, status: int, code: str
 ) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.request(method, path)
     assert answer.status_code == status
     assert_shape(answer.json())
@@ -84,7 +84,7 @@ async def test_every_error_has_the_one_shape(
 
 
 async def test_a_defect_answers_500_without_its_details(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
 
         def broken(*_args: object, **_more: object) -> None:
             raise ZeroDivisionError("a secret")
@@ -103,7 +103,7 @@ def big() -> bytes:
 
 
 async def test_a_body_over_the_limit_is_refused_by_its_length(stack: ServerStack, big: bytes) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         await assert_too_large(server, big)
 
 
@@ -116,7 +116,7 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes_in(stack: Se
             taken += 1
             yield big[start : start + 10_000]
 
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         await assert_too_large(server, chunks())
     assert taken < 15, "the rest is not read"
 
@@ -129,7 +129,7 @@ async def assert_too_large(server: Server, content: Any) -> None:
 
 
 async def test_a_content_length_that_is_no_number_is_refused(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=b"{}", headers={"content-length": "-5"})
     assert answer.status_code == 400
 
@@ -144,7 +144,7 @@ async def test_a_content_length_that_is_no_number_is_refused(stack: ServerStack)
     ],
 )
 async def test_an_error_repeats_no_more_than_one_reads(stack: ServerStack, body: bytes) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=body)
     assert answer.status_code == 422
     assert len(answer.content) < 6_000
@@ -160,7 +160,7 @@ async def test_an_error_repeats_no_more_than_one_reads(stack: ServerStack, body:
     ids=["a long key above many values", "many keys, the last twice", "one neuron very often"],
 )
 async def test_no_small_body_takes_long(stack: ServerStack, body: bytes) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         begun = time.process_time()
         answer = await server.http.post("/v1/neuron-sets", content=body)
         assert time.process_time() - begun < 5.0, "what is quadratic in the body takes minutes"

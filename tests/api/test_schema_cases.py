@@ -21,7 +21,7 @@ from schemathesis.checks import CHECKS
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
-from tests.api.http_thread import in_a_thread
+from tests.api.threaded_server import server_in_thread
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.processes
@@ -45,7 +45,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("stack")
     stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock()))
-    with in_a_thread(stack) as (url, server):
+    with server_in_thread(stack) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         with httpx.Client(base_url=url, headers=headers) as client:
             sweep = client.post("/v1/sweeps", json=SPEC).json()

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ampsweep.telemetry.traces import start_traces, stop_traces
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ def parent(span: ReadableSpan, among: tuple[ReadableSpan, ...]) -> str | None:
 
 
 async def test_a_request_goes_on_with_its_callers_trace(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
         await server.http.get("/v1/sweeps/sweep_xyzzy", headers=headers)
         await server.http.get("/healthz")
@@ -52,7 +52,7 @@ async def test_a_request_goes_on_with_its_callers_trace(stack: ServerStack, span
 
 
 async def test_a_cells_span_reaches_from_its_lease_to_its_file(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
     made = spans.get_finished_spans()
     cells = [span for span in made if span.name == "cell"]
@@ -68,7 +68,7 @@ async def test_a_cells_span_reaches_from_its_lease_to_its_file(stack: ServerStac
 
 
 async def test_a_cell_that_fails_is_marked(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with serving(stack, fail_on="e") as server:
+    async with running_server(stack, fail_on="e") as server:
         one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
     failed = [span for span in spans.get_finished_spans() if span.name == "cell" and not span.status.is_ok]

@@ -15,7 +15,7 @@ import pytest
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +86,7 @@ async def test_no_name_leads_out_of_the_home_folder(
     stack = ServerStack.build(home, store=store)
     names = payloads()
     assert len(set(names)) == 300
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         server.http.headers.update(server.key(KeyScope.ADMIN)[1])
         before = everything(outside)
         opened.clear()

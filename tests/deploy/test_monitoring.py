@@ -15,7 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.auth.api_keys import KeyScope
-from tests.api.http_thread import in_a_thread
+from tests.api.threaded_server import server_in_thread
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.test_compose import SERVICES
 from tests.deploy.test_kuberay import SERVER
@@ -40,7 +40,7 @@ MONITOR: dict[str, Any] = yaml.safe_load((DEPLOY / "kuberay-monitoring" / "podmo
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a server that has done a sweep answers a Prometheus which asks as the one in compose.yaml does."""
     stack = ServerStack.build(tmp_path_factory.mktemp("stack"))
-    with in_a_thread(stack) as (url, server), httpx.Client(base_url=url) as client:
+    with server_in_thread(stack) as (url, server), httpx.Client(base_url=url) as client:
         _, submits = server.key(KeyScope.SUBMIT)
         sweep = client.post("/v1/sweeps", json=SPEC, headers=submits).json()
         _, reads = server.key(KeyScope.READ)

@@ -21,7 +21,7 @@ from ampsweep.cli.terminal.failures import exit_code
 from ampsweep.errors import AmpsweepError, from_code
 from api.app import openapi_document
 from jobs.store.records import CellOutcome, Heartbeat
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.jobs.cluster import ManualClock, completed, ended, quick_sql_store
 from tests.jobs.store.calls import FILE, FILES, finish, lease, send
 from tests.worker.server_stack import ServerStack
@@ -168,7 +168,7 @@ def metrics() -> dict[str, Any]:
 async def _scraped() -> str:
     with tempfile.TemporaryDirectory() as folder:
         stack = ServerStack.build(Path(folder))
-        async with serving(stack, working=False) as server:
+        async with running_server(stack, working=False) as server:
             await server.submit()
             stack.store.lease_cells("w", models=["tiny"], limit=1, ttl=30.0)
             await server.http.get("/v1/sweeps/sweep_none")
@@ -183,7 +183,7 @@ def http_errors() -> dict[str, Any]:
 async def _refused() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         stack = ServerStack.build(Path(folder))
-        async with serving(stack, working=False) as server:
+        async with running_server(stack, working=False) as server:
             answers = {
                 "unknown path": await server.http.get("/v1/nothing"),
                 "method": await server.http.put("/v1/sweeps"),

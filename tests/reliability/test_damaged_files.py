@@ -13,7 +13,7 @@ import pytest
 
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
     published = Path(stack.published)
     damages = ["flip"] * flips + ["cut"] * cuts
     chance.shuffle(damages)
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
         whole = await rows(server, sweep_id)
         assert whole

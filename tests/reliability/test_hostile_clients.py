@@ -22,8 +22,8 @@ from api.routes import events
 from jobs.clock import SystemClock
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
-from tests.api.live import listening
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
+from tests.api.socket_server import server_on_socket
 from tests.jobs.cluster import a_cell, completed
 from tests.worker.server_stack import SPEC, ServerStack
 
@@ -78,14 +78,14 @@ class Followed:
 
 def ends(server: Server) -> asyncio.Semaphore:
     """Return what can be acquired once for each stream that no longer counts as its caller's."""
-    streams, ended = server.app.state.streams, asyncio.Semaphore(0)
-    end = streams.end
+    limiter, ended = server.app.state.stream_limiter, asyncio.Semaphore(0)
+    release = limiter.release
 
-    def noticed(who: str) -> None:
-        end(who)
+    def release_and_count(principal_id: str) -> None:
+        release(principal_id)
         ended.release()
 
-    streams.end = noticed
+    limiter.release = release_and_count
     return ended
 
 
@@ -135,12 +135,12 @@ async def ids(url: str, path: str) -> list[int]:
 async def stall(stack: ServerStack, followed: Followed, *, clients: int, send_timeout: float) -> float:
     """Let clients stall; return how long after the time-out the last of their streams had ended."""
     async with AsyncExitStack() as exits:
-        server = await exits.enter_async_context(serving(stack, working=False))
+        server = await exits.enter_async_context(running_server(stack, working=False))
         server.app.state.services = replace(server.app.state.services, send_timeout=send_timeout)
         ended = ends(server)
         sweep_id = a_long_story(stack, 600)
         path = f"/v1/sweeps/{sweep_id}/events"
-        url = await exits.enter_async_context(listening(server, send_buffer=8192))
+        url = await exits.enter_async_context(server_on_socket(server, send_buffer=8192))
         healthy = [asyncio.create_task(ids(url, path)) for _ in range(3)]
         await followed.until(len(healthy))
         with ExitStack() as held:
@@ -210,7 +210,7 @@ async def too_large(url: str, mib: int, *, chunked: bool) -> int:
 @pytest.mark.reliability
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
 async def test_bodies_over_the_limit_are_not_taken_into_memory(stack: ServerStack, chunked: bool) -> None:
-    async with serving(stack, working=False) as server, listening(server) as url:
+    async with running_server(stack, working=False) as server, server_on_socket(server) as url:
         assert await too_large(url, 1, chunked=chunked) == 413
         with peak_memory() as grown:
             statuses = await asyncio.gather(*(too_large(url, 256, chunked=chunked) for _ in range(20)))
@@ -247,7 +247,7 @@ async def equal_posts(server: Server, url: str, count: int) -> Counter[int]:
 
 @pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.reliability)])
 async def test_equal_requests_at_once_make_one_sweep(stack: ServerStack, count: int) -> None:
-    async with serving(stack) as server, listening(server) as url:
+    async with running_server(stack) as server, server_on_socket(server) as url:
         statuses = await equal_posts(server, url, count)
     print(f"{count} equal requests at once: {dict(statuses)}, 1 sweep")
     assert (statuses[201], set(statuses) <= {201, 409}) == (count, True)

@@ -196,7 +196,7 @@ async def test_an_engine_does_not_start_among_packages_that_shadow_its_own(
     shadow.write_text("")
     root = Path(own_packages.__file__).parents[1]
     monkeypatch.setenv("PYTHONPATH", f"{shadow.parent}{os.pathsep}{root}")  # of the processes that Ray starts
-    pool = RayPool([stack.engine()], stack.setup)
+    pool = RayPool([stack.engine()], stack.worker_config)
     reports: asyncio.Queue[None] = asyncio.Queue()
     pool.watch(lambda: reports.put_nowait(None))
     await pool.start()

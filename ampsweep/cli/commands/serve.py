@@ -166,7 +166,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             catalog=catalog,
             neuron_sets=runtime.neuron_sets,
             completions=PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets),
-            neuron_maker=finder,
+            neuron_set_service=finder,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,

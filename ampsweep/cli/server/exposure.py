@@ -8,7 +8,7 @@ from ampsweep.proxies import is_loopback
 from api.auth.api_keys import KeyFile
 from api.auth.authentication import ALWAYS_OPEN, METRICS, AuthPolicy
 from api.auth.limits import Limits
-from api.auth.rate_limit import Rates
+from api.auth.rate_limit import RateLimiter
 from api.routes.webui import PAGE_PATHS
 
 
@@ -41,7 +41,9 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         open_paths |= {METRICS}
     if settings.open_page:
         open_paths |= PAGE_PATHS
-    return AuthPolicy(keys, exposed=exposed, rates=Rates(settings.max_requests_a_minute or None), open_paths=open_paths)
+    return AuthPolicy(
+        keys, exposed=exposed, rate_limiter=RateLimiter(settings.max_requests_a_minute or None), open_paths=open_paths
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

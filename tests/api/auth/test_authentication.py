@@ -15,7 +15,7 @@ from ampsweep.proxies import is_loopback
 from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN
 from api.auth.limits import Limits
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def refusals(
 
 
 async def test_the_list_of_routes_is_whole(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         found = set(routes(server.app))
         document = (await server.http.get("/v1/openapi.json")).json()
     described = {
@@ -64,7 +64,7 @@ async def test_the_list_of_routes_is_whole(stack: ServerStack) -> None:
 async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_up(
     stack: ServerStack, exposed: bool
 ) -> None:
-    async with serving(stack, working=False, exposed=exposed) as server:
+    async with running_server(stack, working=False, exposed=exposed) as server:
         key, revoked = server.key(KeyScope.ADMIN)
         server.keys.revoke(key.id, now=1.0)
         token = revoked["Authorization"].removeprefix("Bearer ")
@@ -90,13 +90,13 @@ async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_
 
 
 async def test_a_server_that_others_reach_is_closed_before_it_has_a_key(stack: ServerStack) -> None:
-    async with serving(stack, working=False, exposed=True) as server:
+    async with running_server(stack, working=False, exposed=True) as server:
         for name, answer in (await refusals(server, {})).items():
             assert answer.status_code == 401, name
 
 
 async def test_a_key_opens_what_its_scopes_say_and_nothing_else(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
@@ -120,20 +120,20 @@ async def test_a_key_opens_what_its_scopes_say_and_nothing_else(stack: ServerSta
     "path", ["/nope", "/v1/nope", "/v1/sweeps/", "//v1/sweeps", "/v1/%2e%2e/healthz", "/healthz/x"]
 )
 async def test_what_is_not_there_is_closed_too(stack: ServerStack, path: str) -> None:
-    async with serving(stack, working=False, exposed=True) as server:
+    async with running_server(stack, working=False, exposed=True) as server:
         assert (await server.http.get(path)).status_code == 401
         assert (await server.http.post(path)).status_code == 401
 
 
 async def test_health_is_open_to_all(stack: ServerStack) -> None:
-    async with serving(stack, working=False, exposed=True) as server:
+    async with running_server(stack, working=False, exposed=True) as server:
         server.key(KeyScope.READ)
         for path in ALWAYS_OPEN:
             assert (await server.http.get(path)).status_code == 200
 
 
 async def test_the_first_key_closes_an_open_server_at_once_and_for_good(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         assert (await server.http.get("/v1/sweeps")).status_code == 200
         key, headers = server.key(KeyScope.READ)
         assert (await server.http.get("/v1/sweeps")).status_code == 401
@@ -144,7 +144,7 @@ async def test_the_first_key_closes_an_open_server_at_once_and_for_good(stack: S
 
 
 async def test_keys_that_cannot_be_read_open_nothing(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         _, headers = server.key(KeyScope.ADMIN)
         server.keys.path.write_text("{")
         answer = await server.http.get("/v1/sweeps", headers=headers)
@@ -171,7 +171,7 @@ async def test_keys_that_cannot_be_read_open_nothing(stack: ServerStack) -> None
 async def test_without_keys_no_web_page_speaks_through_a_browser(
     stack: ServerStack, headers: dict[str, str], opens: bool
 ) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.get("/v1/sweeps", headers=headers)
     assert answer.status_code == (200 if opens else 403)
 
@@ -197,7 +197,7 @@ async def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: 
 
 
 async def test_too_many_requests_are_told_when_to_come_back(stack: ServerStack) -> None:
-    async with serving(stack, working=False, limits=Limits(requests_a_minute=3)) as server:
+    async with running_server(stack, working=False, limits=Limits(requests_a_minute=3)) as server:
         _, ada = server.key(KeyScope.READ)
         _, bob = server.key(KeyScope.READ)
         for _ in range(3):
@@ -212,7 +212,7 @@ async def test_too_many_requests_are_told_when_to_come_back(stack: ServerStack) 
 async def test_neither_keys_nor_prompts_are_logged(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     asked = {"model": "tiny", "prompt": "xyzzy is secret", "max_tokens": 2}
-    async with serving(stack, fail_on="plugh") as server:
+    async with running_server(stack, fail_on="plugh") as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
         for change in (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.auth.limits import Limits
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 async def test_what_is_over_a_limit_is_refused_with_its_code(
     stack: ServerStack, limits: Limits, path: str, body: dict[str, Any], status: int, code: str, param: str, says: str
 ) -> None:
-    async with serving(stack, working=False, limits=limits) as server:
+    async with running_server(stack, working=False, limits=limits) as server:
         refused = await server.http.post(path, json=body)
     assert refused.status_code == status
     error = refused.json()["error"]
@@ -48,22 +48,22 @@ async def test_what_is_over_a_limit_is_refused_with_its_code(
 
 
 async def test_what_is_just_within_the_limits_is_answered(stack: ServerStack) -> None:
-    async with serving(stack, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)) as server:
+    async with running_server(stack, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)) as server:
         assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
         assert (await server.http.post("/v1/sweeps", json=SPEC)).status_code == 201
 
 
 async def test_streams_are_counted_while_they_last(stack: ServerStack) -> None:
-    async with serving(stack, working=False, limits=Limits(streams=2)) as server:
+    async with running_server(stack, working=False, limits=Limits(streams=2)) as server:
         sweep = (await server.submit())["id"]
-        streams, begun = server.app.state.streams, asyncio.Semaphore(0)
-        begin = streams.begin
+        limiter, begun = server.app.state.stream_limiter, asyncio.Semaphore(0)
+        acquire = limiter.acquire
 
-        def noticed(who: str) -> None:
-            begin(who)
+        def acquire_and_count(principal_id: str) -> None:
+            acquire(principal_id)
             begun.release()
 
-        streams.begin = noticed
+        limiter.acquire = acquire_and_count
         events = [asyncio.ensure_future(server.http.get(f"/v1/sweeps/{sweep}/events")) for _ in range(2)]
         for _ in events:
             await asyncio.wait_for(begun.acquire(), 10)
@@ -75,7 +75,7 @@ async def test_streams_are_counted_while_they_last(stack: ServerStack) -> None:
             assert refused.headers["retry-after"]
         await server.http.post(f"/v1/sweeps/{sweep}/cancel")
         assert [answer.status_code for answer in await asyncio.gather(*events)] == [200, 200]
-        assert streams.total() == 0
+        assert limiter.total() == 0
         assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
         assert (await server.http.post("/v1/completions", json={**ASKED, "model": "nope"})).status_code == 404
-        assert streams.total() == 0, "an error ends the count as well"
+        assert limiter.total() == 0, "an error ends the count as well"

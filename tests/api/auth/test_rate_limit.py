@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ampsweep.errors import RateLimited
-from api.auth.rate_limit import Rates
+from api.auth.rate_limit import RateLimiter
 
 
 class Seconds:
@@ -16,41 +16,41 @@ class Seconds:
 
 def test_a_minutes_worth_at_once_then_one_at_a_time() -> None:
     clock = Seconds()
-    rates = Rates(6, now=clock)
+    rate_limiter = RateLimiter(6, now=clock)
     for _ in range(6):
-        rates.take("ada")
+        rate_limiter.acquire("ada")
     with pytest.raises(RateLimited) as refused:
-        rates.take("ada")
+        rate_limiter.acquire("ada")
     assert refused.value.retry_after == 10
     clock.now += 9.0
     with pytest.raises(RateLimited) as refused:
-        rates.take("ada")
+        rate_limiter.acquire("ada")
     assert refused.value.retry_after == 1
     clock.now += 1.0
-    rates.take("ada")
+    rate_limiter.acquire("ada")
     with pytest.raises(RateLimited):
-        rates.take("ada")
+        rate_limiter.acquire("ada")
 
 
 def test_each_caller_has_a_limit_of_their_own_and_rest_does_not_add_up() -> None:
     clock = Seconds()
-    rates = Rates(2, now=clock)
+    rate_limiter = RateLimiter(2, now=clock)
     clock.now += 10_000.0
     for who in ("ada", "bob"):
-        rates.take(who)
-        rates.take(who)
+        rate_limiter.acquire(who)
+        rate_limiter.acquire(who)
         with pytest.raises(RateLimited):
-            rates.take(who)
+            rate_limiter.acquire(who)
 
 
 def test_over_a_long_time_the_rate_is_kept() -> None:
     clock = Seconds()
-    rates = Rates(60, now=clock)
+    rate_limiter = RateLimiter(60, now=clock)
     authenticate = 0
     for _ in range(6000):
         clock.now += 0.1
         try:
-            rates.take("ada")
+            rate_limiter.acquire("ada")
         except RateLimited:
             continue
         authenticate += 1
@@ -58,6 +58,6 @@ def test_over_a_long_time_the_rate_is_kept() -> None:
 
 
 def test_none_is_no_limit() -> None:
-    rates = Rates(None)
+    rate_limiter = RateLimiter(None)
     for _ in range(10_000):
-        rates.take("ada")
+        rate_limiter.acquire("ada")

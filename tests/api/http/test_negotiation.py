@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ampsweep.errors import NotAcceptable
-from api.http.negotiation import best_form, takes_gzip
+from api.http.negotiation import accepts_gzip, best_media_type
 
 FORMS = ("a/one", "b/two", "b/three")
 
@@ -24,13 +24,13 @@ FORMS = ("a/one", "b/two", "b/three")
     ],
 )
 def test_the_best_liked_form_is_chosen(accept: str | None, form: str) -> None:
-    assert best_form(accept, FORMS) == form
+    assert best_media_type(accept, FORMS) == form
 
 
 @pytest.mark.parametrize("accept", ["c/four", "a/one;q=0", "a", ",,;;", "*/*;q=nan"])
 def test_no_liked_form_is_an_error(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="a/one, b/two"):
-        best_form(accept, FORMS)
+        best_media_type(accept, FORMS)
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_no_liked_form_is_an_error(accept: str) -> None:
     ],
 )
 def test_gzip_is_taken_where_it_is_said(header: str | None, takes: bool) -> None:
-    assert takes_gzip(header) is takes
+    assert accepts_gzip(header) is takes

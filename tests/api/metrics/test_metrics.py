@@ -12,8 +12,8 @@ from ampsweep.errors import Unavailable
 from api.auth.api_keys import KeyScope
 from api.metrics.engines import _COUNTED, _HELD
 from engine.stats import EngineStats
-from tests.api.live import listening
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
+from tests.api.socket_server import server_on_socket
 from tests.metric_samples import Samples, samples
 from tests.worker.server_stack import ServerStack
 
@@ -30,7 +30,7 @@ async def scraped(server: Server, **headers: str) -> Samples:
 
 
 async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         before = await scraped(server)
         await server.done()
         once = await scraped(server)
@@ -57,7 +57,7 @@ async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack:
 
 
 async def test_waiting_cells_and_their_age_are_seen(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         await server.submit()
         stack.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
         found = await scraped(server)
@@ -69,7 +69,7 @@ async def test_waiting_cells_and_their_age_are_seen(stack: ServerStack) -> None:
 
 async def test_a_cell_that_is_tried_again_is_a_retry(stack: ServerStack) -> None:
     one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
-    async with serving(stack, fail_on="e") as server:
+    async with running_server(stack, fail_on="e") as server:
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
         found = await scraped(server)
     assert found["ampsweep_dispatcher_retries_total", ()] > 0
@@ -77,7 +77,7 @@ async def test_a_cell_that_is_tried_again_is_a_retry(stack: ServerStack) -> None
 
 
 async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         _, headers = server.key(KeyScope.READ)
         for path in ("/v1/sweeps/sweep_xyzzy", "/v1/sweeps/sweep_other", "/plugh", "/v1/sweeps?after=sweep_xyzzy"):
             await server.http.get(path, headers=headers)
@@ -98,7 +98,7 @@ async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStac
 
 
 async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack: ServerStack) -> None:
-    async with serving(stack, seconds_per_step=0.01) as server, listening(server) as url:
+    async with running_server(stack, seconds_per_step=0.01) as server, server_on_socket(server) as url:
         body = {"model": "tiny", "prompt": "a", "max_tokens": 50, "stream": True}
         async with (
             httpx.AsyncClient(base_url=url) as client,
@@ -118,7 +118,7 @@ async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack
 
 
 async def test_a_defect_is_counted_as_the_500_that_it_is_answered_with(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
         assert (await server.http.get("/v1/sweeps")).status_code == 500
         found = await scraped(server)
@@ -129,7 +129,7 @@ async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStac
     def refuse() -> Any:
         raise Unavailable("the database is gone")
 
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         assert (await scraped(server))["ampsweep_store_up", ()] == 1
         stack.store.stats = refuse  # type: ignore[method-assign]
         found = await scraped(server)
@@ -139,7 +139,7 @@ async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStac
 
 
 async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:
-    async with serving(stack, working=False, exposed=True) as server:
+    async with running_server(stack, working=False, exposed=True) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         answers = [await server.http.get("/metrics", headers=headers) for headers in ({}, submits, reads)]

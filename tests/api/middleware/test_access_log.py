@@ -14,7 +14,7 @@ import structlog
 from ampsweep.telemetry.logs import LogSettings, start_logs
 from api.auth.api_keys import KeyScope
 from tests.api.auth.test_authentication import routes
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def everything(server: Server, headers: dict[str, str]) -> None:
 
 
 async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, written: StringIO) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
         await everything(server, headers)
@@ -83,7 +83,7 @@ async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_wh
         asked.append(text)
         raise kind(text)
 
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         host: Any = server.pool._slots[0].session
         host._engine._check = broken
         body = {"model": "tiny", "prompt": SECRET, "max_tokens": 2}
@@ -99,7 +99,7 @@ async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_wh
 
 async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, written: StringIO) -> None:
     asked: list[str] = []
-    async with serving(stack, fail_on="e") as server:
+    async with running_server(stack, fail_on="e") as server:
         host: Any = server.pool._slots[0].session
         check = host._engine._check
 
@@ -117,7 +117,7 @@ async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStac
 
 @pytest.mark.parametrize("written", ["json"], indirect=True)
 async def test_every_line_has_the_ids_of_what_it_is_about(stack: ServerStack, written: StringIO) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         _, headers = server.key(KeyScope.ADMIN)
         sweep_id = (await server.http.post("/v1/sweeps", json=SPEC, headers=headers)).json()["id"]
         await server.ended(sweep_id)

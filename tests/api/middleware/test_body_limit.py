@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from api.auth.limits import Limits
-from api.openai.responses import CompletionAnswer
+from api.openai.responses import CompletionFormatter
 from jobs.execution import CompletionChunk
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.loop_stalls import watched_loops
 from tests.worker.server_stack import ServerStack
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_body_of_megabytes(stack: ServerStack) -> None:
-    async with serving(stack, working=False, limits=Limits()) as server:
+    async with running_server(stack, working=False, limits=Limits()) as server:
         many = ",".join(map(str, range(300_000))).encode()
         body = b'{"model": "tiny", "neurons": {"fr": {"0": [' + many + b"]}}}"
         assert len(body) > 1_900_000
@@ -31,12 +31,12 @@ async def test_a_body_of_megabytes(stack: ServerStack) -> None:
 
 
 async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         await server.done()
         (neuron_set,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
         many = {"fr": {"0": list(range(1_000_000))}}
         services = server.app.state.services
-        monkeypatch.setattr(services.neuron_maker, "neurons", lambda _: many)
+        monkeypatch.setattr(services.neuron_set_service, "neurons", lambda _: many)
         with watched_loops() as watch:
             response = await server.http.get(f"/v1/neuron-sets/{neuron_set['id']}?include=neurons")
     assert watch.stalls == []
@@ -46,16 +46,16 @@ async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch
 
 
 async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = CompletionAnswer.whole
+    whole = CompletionFormatter.whole
 
-    def slow(self: CompletionAnswer, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def slow(self: CompletionFormatter, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
         computed = time.thread_time()
         while time.thread_time() - computed < 0.3:
             pass
         return whole(self, chunks)
 
-    monkeypatch.setattr(CompletionAnswer, "whole", slow)
-    async with serving(stack, working=False) as server:
+    monkeypatch.setattr(CompletionFormatter, "whole", slow)
+    async with running_server(stack, working=False) as server:
         with watched_loops() as watch:
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 2})
     assert answer.status_code == 200

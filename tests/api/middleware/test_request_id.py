@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_request_keeps_the_name_it_came_with(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         for path in ("/healthz", "/v1/sweeps", "/v1/sweeps/sweep_nope", "/nope"):
             answer = await server.http.get(path, headers={"X-Request-ID": "run-7:3.a_b"})
             assert answer.headers["x-request-id"] == "run-7:3.a_b"
@@ -17,7 +17,7 @@ async def test_a_request_keeps_the_name_it_came_with(stack: ServerStack) -> None
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, 'a"b', "a\tb", "é"])
 async def test_a_name_that_would_spoil_the_log_is_replaced(stack: ServerStack, name: str) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answers = [await server.http.get("/healthz", headers=[(b"X-Request-ID", name.encode())]) for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert all(found.startswith("req_") for found in ids)
@@ -25,10 +25,10 @@ async def test_a_name_that_would_spoil_the_log_is_replaced(stack: ServerStack, n
 
 
 async def test_a_refusal_and_a_defect_are_named_too(stack: ServerStack) -> None:
-    async with serving(stack, working=False, exposed=True) as server:
+    async with running_server(stack, working=False, exposed=True) as server:
         refused = await server.http.get("/v1/sweeps", headers={"X-Request-ID": "mine"})
     assert (refused.status_code, refused.headers["x-request-id"]) == (401, "mine")
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         server.stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
         broken = await server.http.get("/v1/sweeps", headers={"X-Request-ID": "mine"})
     assert (broken.status_code, broken.headers["x-request-id"]) == (500, "mine")

@@ -11,7 +11,7 @@ import pytest
 
 from ampsweep.errors import EngineFailed
 from jobs.execution import CompletionCall, CompletionChunk
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 from worker.completions import PoolCompletions
 
@@ -33,7 +33,7 @@ def pieces(text: str) -> list[str]:
 
 
 async def test_a_completion_has_the_shape_of_openais(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         body = await complete(server, logprobs=0, user="me", n=1, echo=False)
     assert body["object"] == "text_completion"
     assert body["id"].startswith("cmpl-")
@@ -49,7 +49,7 @@ async def test_a_completion_has_the_shape_of_openais(stack: ServerStack) -> None
 
 
 async def test_a_stream_says_the_same_in_pieces(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         whole = await complete(server)
         answer = await server.http.post(
             "/v1/completions", json={**ASKED, "stream": True, "stream_options": {"include_usage": True}}
@@ -69,7 +69,7 @@ async def test_a_stream_says_the_same_in_pieces(stack: ServerStack) -> None:
 async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_and_says_which(
     stack: ServerStack,
 ) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         await server.done()
         (neurons,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
         plain = await complete(server)
@@ -81,7 +81,7 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
 
 
 async def test_steering_that_would_change_nothing_is_refused(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         neurons = {"fr": {"0": [1, 2]}, "ht": {}}
         made = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
 
@@ -108,7 +108,7 @@ async def test_statistics_and_weights_tell_interventions_apart(stack: ServerStac
         {"languages": {"fr": 0.5}, "op": "set", "statistic": "p97.5"},
         {"languages": {"fr": 1}, "op": "set", "statistic": "p97.50", "factor": 1},
     ]
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         await server.done()
         texts = [(await complete(server, intervention=form))["choices"][0]["text"] for form in forms]
     assert len(set(texts)) == 3
@@ -116,7 +116,7 @@ async def test_statistics_and_weights_tell_interventions_apart(stack: ServerStac
 
 
 async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         text = (await complete(server))["choices"][0]["text"]
         word = text.split()[2]
         stopped = await complete(server, stop=word)
@@ -161,7 +161,7 @@ async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
 async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(
     stack: ServerStack, field: str, value: Any
 ) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         for stream in (False, True):
             body = {**ASKED, "stream": stream, field.partition(".")[0]: value}
             answer = await server.http.post("/v1/completions", json=body)
@@ -171,7 +171,7 @@ async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_only_the_engine_can_tell_is_told_by_the_status_too(stack: ServerStack, stream: bool) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         await server.done()
 
         async def refused(**changes: Any) -> tuple[int, dict[str, Any]]:
@@ -193,7 +193,7 @@ async def test_what_only_the_engine_can_tell_is_told_by_the_status_too(stack: Se
 
 
 async def test_an_engine_that_dies_is_the_servers_fault(stack: ServerStack) -> None:
-    async with serving(stack, fail_on="crash") as server:
+    async with running_server(stack, fail_on="crash") as server:
         answer = await server.http.post("/v1/completions", json={**ASKED, "prompt": "crash"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
@@ -220,7 +220,7 @@ class Dying:
 
 
 async def test_an_engine_that_dies_in_a_stream_ends_it_with_the_error(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         server.app.state.services = replace(server.app.state.services, completions=Dying())
         answer = await server.http.post("/v1/completions", json={**ASKED, "stream": True})
     first, last = pieces(answer.text)
@@ -242,7 +242,7 @@ class Watched:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_away_ends_its_generation(stack: ServerStack, stream: bool) -> None:
-    async with serving(stack, seconds_per_step=0.001) as server:
+    async with running_server(stack, seconds_per_step=0.001) as server:
         body = json.dumps({**ASKED, "max_tokens": 30_000, "stream": stream}).encode()
         scope = {
             "type": "http",

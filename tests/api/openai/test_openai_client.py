@@ -14,8 +14,8 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from api.auth.api_keys import KeyScope
-from tests.api.live import Watched, listening
-from tests.api.served import LIMITS, Server, serving
+from tests.api.running_server import LIMITS, Server, running_server
+from tests.api.socket_server import GenerationCounter, server_on_socket
 from tests.worker.server_stack import ServerStack
 
 pytestmark = [pytest.mark.processes, pytest.mark.anyio]
@@ -30,7 +30,7 @@ SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
 
 @asynccontextmanager
 async def client(stack: ServerStack, **engine: Any) -> AsyncIterator[tuple[AsyncOpenAI, Server]]:
-    async with serving(stack, **engine) as server, listening(server) as url:
+    async with running_server(stack, **engine) as server, server_on_socket(server) as url:
         token = server.key(KeyScope.READ, KeyScope.SUBMIT)[1]["Authorization"].removeprefix("Bearer ")
         async with AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as talking:
             yield talking, server
@@ -201,7 +201,7 @@ async def test_an_error_is_the_exception_its_users_know(
 async def test_a_chat_that_cannot_be_answered_as_asked_is_refused_by_name(
     stack: ServerStack, field: str, value: Any
 ) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         body = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 2, field.partition(".")[0]: value}
         answer = await server.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400, answer.text
@@ -272,7 +272,7 @@ async def test_several_prompts_are_answered_in_their_order_as_each_alone(stack: 
 
 async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_others(stack: ServerStack) -> None:
     async with client(stack, seconds_per_step=0.01) as (talking, server):
-        engine = Watched(server)
+        engine = GenerationCounter(server)
         with pytest.raises(openai.BadRequestError) as caught:
             await talking.completions.create(model="tiny", prompt=[PROMPT, "x" * 3000], max_tokens=2000)
         assert caught.value.param == "prompt"
@@ -284,7 +284,7 @@ async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_othe
     [("prompt", []), ("prompt.1.0", [[1], ["a"]]), ("prompt.1", ["a", 3]), ("prompt.0", [-1]), ("prompt.0", [[]])],
 )
 async def test_a_prompt_that_is_none_is_refused_by_name(stack: ServerStack, param: str, prompt: Any) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": prompt})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
@@ -306,8 +306,8 @@ async def test_a_client_that_hangs_up_ends_its_generation_within_a_second(
 ) -> None:
     path, more = ("/v1/chat/completions", {"messages": CHAT}) if chat else ("/v1/completions", {"prompt": PROMPT})
     body = {"model": "tiny", "max_tokens": 2000, "stream": stream, **more}
-    async with serving(stack, seconds_per_step=0.01) as server, listening(server) as url:
-        engine = Watched(server)
+    async with running_server(stack, seconds_per_step=0.01) as server, server_on_socket(server) as url:
+        engine = GenerationCounter(server)
         clients = [asyncio.ensure_future(_post(url + path, body, read=not stream)) for _ in range(20)]
         await asyncio.wait_for(engine.until(begun=20), 20)
         for one in clients:
@@ -325,7 +325,7 @@ async def _post(url: str, body: dict[str, Any], *, read: bool) -> None:
 
 
 async def test_the_tokens_of_all_answers_count_against_the_limit(stack: ServerStack) -> None:
-    async with serving(stack, working=False, limits=LIMITS) as server:
+    async with running_server(stack, working=False, limits=LIMITS) as server:
         body = {"model": "tiny", "prompt": PROMPT, "max_tokens": LIMITS.max_tokens // 4, "n": 8}
         answer = await server.http.post("/v1/completions", json=body)
     assert answer.json()["error"]["code"] == "max_tokens_too_large"

@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.telemetry.logs import FIELDS
 from api.auth.api_keys import KeyScope
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def import_set(server: Server, neuron: int) -> str:
 
 @pytest.mark.parametrize(("path", "body"), [COMPLETION, CHAT])
 async def test_the_same_request_never_changes_its_meaning(stack: ServerStack, path: str, body: dict[str, Any]) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         first = await import_set(server, 1)
         before = (await server.http.post(path, json=body)).json()
         second = await import_set(server, 2)
@@ -51,7 +51,7 @@ async def test_the_same_request_never_changes_its_meaning(stack: ServerStack, pa
 
 @pytest.mark.parametrize(("path", "body"), [COMPLETION, CHAT])
 async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: str, body: dict[str, Any]) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         neurons = await import_set(server, 1)
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         unsteered = {name: value for name, value in streamed.items() if name != "intervention"}
@@ -63,7 +63,7 @@ async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: s
 
 
 async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
 
         async def shown() -> tuple[str | None, str | None]:
             body = (await server.http.get(PATH)).json()
@@ -85,7 +85,7 @@ async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
 
 
 async def test_only_an_admin_moves_it(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         neurons = await import_set(server, 1)
         _, submits = server.key(KeyScope.READ, KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
@@ -96,7 +96,7 @@ async def test_only_an_admin_moves_it(stack: ServerStack) -> None:
 
 
 async def test_the_log_says_which_set_steered(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         neurons = await import_set(server, 1)
         with caplog.at_level("INFO"):
             await server.http.post(COMPLETION[0], json=COMPLETION[1])

@@ -8,7 +8,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from api.http.change_notifier import ChangeNotifier
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import ServerStack, until
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack: ServerStack) -> None:
     model = stack.catalog.models["tiny"] / "config.json"
     whole = model.read_bytes()
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         notifier = ChangeNotifier()
         server.pool.watch(notifier.notify)
         host = server.pool._slots[0].session
@@ -40,7 +40,7 @@ async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack:
 
 
 async def test_there_is_nothing_to_retry_of_a_ready_engine_or_an_unknown_model(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         ready = await server.http.post("/v1/engines/tiny/retry")
         assert (ready.status_code, ready.json()["error"]["code"]) == (409, "conflict")
         unknown = await server.http.post("/v1/engines/org/nope/retry")
@@ -48,7 +48,7 @@ async def test_there_is_nothing_to_retry_of_a_ready_engine_or_an_unknown_model(s
 
 
 async def test_a_retry_is_for_admins(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         _, submitter = server.key(KeyScope.READ, KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
         refused = await server.http.post("/v1/engines/tiny/retry", headers=submitter)
@@ -60,7 +60,7 @@ async def test_a_retry_is_for_admins(stack: ServerStack) -> None:
 async def test_a_completion_while_the_engine_starts_is_one_line_in_the_log(
     stack: ServerStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         server.pool._slots[0].session = None
         with caplog.at_level(logging.INFO, logger="api"):
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "Hello"})

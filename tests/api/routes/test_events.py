@@ -8,7 +8,7 @@ import pytest
 
 from api.routes.events import _follow
 from api.services import Services
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ async def events(server: Server, sweep_id: str, **headers: str) -> list[dict[str
 
 
 async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep = await server.submit()
         seen = await events(server, sweep["id"])
     assert [int(event["id"]) for event in seen] == list(range(1, len(seen) + 1))
@@ -40,7 +40,7 @@ async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: Serv
 
 
 async def test_a_stream_goes_on_behind_the_last_event_id(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
         whole = await events(server, sweep_id)
         assert await events(server, sweep_id, **{"Last-Event-ID": "3"}) == whole[3:]
@@ -49,7 +49,7 @@ async def test_a_stream_goes_on_behind_the_last_event_id(stack: ServerStack) -> 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "99999999999999999999999999x"])
 async def test_a_last_event_id_that_is_no_number_is_refused(stack: ServerStack, bad: str) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": bad})
     assert answer.status_code == 422
@@ -57,7 +57,7 @@ async def test_a_last_event_id_that_is_no_number_is_refused(stack: ServerStack, 
 
 
 async def test_news_arrive_when_the_bell_rings_and_not_at_the_next_poll(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         services: Services = server.app.state.services
         stream = _follow(services, sweep["id"], 0)

@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from ampsweep.errors import UnsupportedModel
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_server_lives_and_its_engines_are_ready(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         assert (await server.http.get("/healthz")).json() == {"status": "ok"}
         ready = await server.http.get("/readyz")
     assert ready.status_code == 200
@@ -31,7 +31,7 @@ async def test_the_server_lives_and_its_engines_are_ready(stack: ServerStack) ->
 
 
 async def test_a_model_without_an_engine_makes_the_server_unready(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         seat = server.pool._slots[0]
         seat.state, seat.error = "failed", UnsupportedModel("no MLP that can be steered")
         ready = await server.http.get("/readyz")
@@ -41,7 +41,7 @@ async def test_a_model_without_an_engine_makes_the_server_unready(stack: ServerS
 
 
 async def test_an_engine_without_a_supervisor_makes_the_server_unready(stack: ServerStack) -> None:
-    async with serving(stack, count=2) as server:
+    async with running_server(stack, count=2) as server:
         (task, _) = [supervisor._task for supervisor in server.pool._supervisors]
         assert task is not None
         task.cancel()
@@ -56,7 +56,7 @@ async def test_an_engine_without_a_supervisor_makes_the_server_unready(stack: Se
 
 
 async def test_models_and_neuron_sets_are_listed(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         models = (await server.http.get("/v1/models")).json()
         assert [(model["id"], model["object"]) for model in models["data"]] == [("tiny", "model")]
         assert (await server.http.get("/v1/models/tiny")).json() == models["data"][0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -22,14 +22,14 @@ METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
 
 async def found(server: Server, neuron_set_id: str) -> dict[str, Any]:
     """Wait for the end of an identification."""
-    finder: Any = server.app.state.services.neuron_maker
+    finder: Any = server.app.state.services.neuron_set_service
     await asyncio.wait_for(asyncio.gather(*finder._tasks.values()), 30)
     body: dict[str, Any] = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
     return body
 
 
 async def test_known_neurons_are_brought_in_and_read_back(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         made = await server.http.post("/v1/neuron-sets", json=KNOWN)
         again = await server.http.post("/v1/neuron-sets", json=KNOWN)
         path = f"/v1/neuron-sets/{made.json()['id']}"
@@ -51,7 +51,7 @@ async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: S
     (other / "model.safetensors").write_bytes(b"other weights")
     offered = {**stack.catalog.models, "other": other, "same": stack.catalog.models["tiny"]}
     stack = replace(stack, catalog=replace(stack.catalog, models=offered))
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         ids = {}
         for model in ("tiny", "other"):
             answer = await server.http.post("/v1/neuron-sets", json={**KNOWN, "model": model})
@@ -67,7 +67,7 @@ async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: S
 
 
 async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
         asked = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
         steering = {"languages": ["fr"], "op": "scale", "factor": 2}
@@ -81,7 +81,7 @@ async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
 
 
 async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         asked = await server.http.post("/v1/neuron-sets", json=METHOD)
         assert asked.status_code == 202
         assert asked.json()["status"] == "in_progress"
@@ -99,7 +99,7 @@ async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> N
 
 
 async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack: ServerStack) -> None:
-    async with serving(stack, fail_on="e") as server:
+    async with running_server(stack, fail_on="e") as server:
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         failed = await found(server, neuron_set_id)
         assert failed["status"] == "failed"
@@ -111,8 +111,11 @@ async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack
 
 
 async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(stack: ServerStack) -> None:
-    async with serving(stack, working=False, fail_on="e") as first, serving(stack, working=False) as second:
-        finder: Any = first.app.state.services.neuron_maker
+    async with (
+        running_server(stack, working=False, fail_on="e") as first,
+        running_server(stack, working=False) as second,
+    ):
+        finder: Any = first.app.state.services.neuron_set_service
         find, waiting = finder._pool.find_neurons, asyncio.Event()
 
         async def when_told(model: str, ref: Any) -> None:
@@ -125,7 +128,7 @@ async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(
         assert (await second.http.get(path)).json()["status"] == "in_progress"
         again = await second.http.post("/v1/neuron-sets", json=METHOD)
         assert (again.status_code, again.json()["status"]) == (202, "in_progress")
-        assert second.app.state.services.neuron_maker._tasks == {}, "it is not searched for twice"
+        assert second.app.state.services.neuron_set_service._tasks == {}, "it is not searched for twice"
         waiting.set()
         failed = await found(first, neuron_set_id)
         assert failed["status"] == "failed"
@@ -137,18 +140,18 @@ async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(
 
 
 async def test_a_server_that_stops_says_that_its_identification_ended(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
-        finder: Any = server.app.state.services.neuron_maker
+    async with running_server(stack, working=False) as server:
+        finder: Any = server.app.state.services.neuron_set_service
         finder._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
     assert (after["status"], after["error"]) == ("failed", "the server was stopped; ask again")
 
 
 async def test_too_many_identifications_wait(stack: ServerStack) -> None:
-    async with serving(stack) as server:
-        finder: Any = server.app.state.services.neuron_maker
+    async with running_server(stack) as server:
+        finder: Any = server.app.state.services.neuron_set_service
         waiting = asyncio.Event()
         finder._pool.find_neurons = lambda _model, _ref: waiting.wait()
         answers = []
@@ -161,7 +164,7 @@ async def test_too_many_identifications_wait(stack: ServerStack) -> None:
 
 
 async def test_lists_come_a_page_at_a_time(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         made = []
         for index in range(5):
             body = {"model": "tiny", "neurons": {"fr": {"0": [index]}}}
@@ -204,7 +207,7 @@ async def test_wrong_neurons_are_refused_by_name(stack: ServerStack, path: str, 
     for step in parents:
         inner = inner[step]
     inner[last] = value
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         refused = await server.http.post("/v1/neuron-sets", json=body)
         listed = (await server.http.get("/v1/neuron-sets")).json()["data"]
     assert refused.status_code == 422, refused.text
@@ -224,7 +227,7 @@ async def test_wrong_neurons_are_refused_by_name(stack: ServerStack, path: str, 
 async def test_a_wrong_search_is_refused_before_it_begins(
     stack: ServerStack, change: dict[str, Any], param: str
 ) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}
         refused = await server.http.post("/v1/neuron-sets", json=body)
     assert refused.status_code == 422

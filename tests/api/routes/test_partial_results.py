@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.jobs.cluster import completed
 from tests.worker.server_stack import ServerStack
 
@@ -25,7 +25,7 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
     stack: ServerStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         path = f"/v1/sweeps/{sweep['id']}"
         total = sweep["request_counts"]["total"]
@@ -52,7 +52,7 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
 
 
 async def test_the_whole_results_are_not_partial(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
         whole, asked = [
             await server.http.get(f"/v1/sweeps/{sweep_id}/results{query}") for query in ("", "?partial=true")

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_pieces
+from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_chunks
 from jobs.results.retention import tidy
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.object_store import give_credentials, object_store
 from tests.worker.server_stack import ServerStack
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_results_and_summary_are_a_conflict_before_the_end(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         for noun in ("results", "summary", "summary?format=csv"):
             answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/{noun}")
@@ -45,7 +45,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
         part = await server.http.get(path, headers={"Range": "bytes=0-3"})
@@ -58,7 +58,7 @@ async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> Non
 
 
 async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = (await server.http.get(path)).content
         ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
@@ -72,7 +72,7 @@ async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
 
 
 async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
         for asked in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
@@ -82,7 +82,7 @@ async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> 
 
 
 async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
         known = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
@@ -96,7 +96,7 @@ async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack)
 
 
 async def test_the_summary_comes_in_three_forms(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/summary"
         as_json = (await server.http.get(path)).json()
         as_csv = await server.http.get(path, params={"format": "csv"})
@@ -111,7 +111,7 @@ async def test_the_summary_comes_in_three_forms(stack: ServerStack) -> None:
 
 
 async def test_the_samples_come_in_the_form_that_is_asked_for(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         answers = {
             form: await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
@@ -138,7 +138,7 @@ async def test_the_samples_come_in_the_form_that_is_asked_for(stack: ServerStack
 @pytest.mark.parametrize("noun", ["results", "summary"])
 @pytest.mark.parametrize("form", [ARROW, CSV, JSON])
 async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: ServerStack, noun: str, form: str) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/{noun}"
         plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
         packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
@@ -157,7 +157,7 @@ async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: Server
 
 
 async def test_a_form_that_is_not_there_is_refused(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         refused = await server.http.get(path, headers={"Accept": "application/xml"})
         any_form = await server.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
@@ -166,7 +166,7 @@ async def test_a_form_that_is_not_there_is_refused(stack: ServerStack) -> None:
 
 
 async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
         same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
@@ -181,16 +181,16 @@ async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
     table = pa.table({"a": [1.5, math.inf, math.nan], "b": [[1.0], [math.nan], None]})
     pq.write_table(table, tmp_path / "t.parquet")
     file = StoredFile(storage=LocalStorage(tmp_path), name="t.parquet")
-    rows = json.loads(b"".join(table_pieces(file, JSON)), parse_constant=pytest.fail)["data"]
+    rows = json.loads(b"".join(table_chunks(file, JSON)), parse_constant=pytest.fail)["data"]
     assert rows == [{"a": 1.5, "b": [1.0]}, {"a": None, "b": [None]}, {"a": None, "b": None}]
     pq.write_table(table.slice(0, 0), tmp_path / "t.parquet")
-    assert json.loads(b"".join(table_pieces(file, JSON)))["data"] == []
+    assert json.loads(b"".join(table_chunks(file, JSON)))["data"] == []
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
 async def test_damaged_results_are_never_served_but_put_together_again(tmp_path: Path, damage: str) -> None:
     stack = ServerStack.build(tmp_path)
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
         url = f"/v1/sweeps/{sweep_id}/results"
         whole = (await server.http.get(url)).content
@@ -212,7 +212,7 @@ async def test_damaged_results_are_never_served_but_put_together_again(tmp_path:
 
 async def test_expired_results_are_not_found(tmp_path: Path) -> None:
     stack = ServerStack.build(tmp_path)
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sweep_id = await server.done()
         ended = stack.store.get_sweep(sweep_id).ended_at
         assert ended is not None

@@ -15,7 +15,7 @@ import pytest
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
-from tests.api.served import serving
+from tests.api.running_server import running_server
 from tests.jobs.cluster import write_jsonl
 from tests.worker.server_stack import SPEC, ServerStack
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         sent = await server.submit()
         assert sent["object"] == "sweep"
         assert sent["status"] == "in_progress"
@@ -42,7 +42,7 @@ async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path:
     del rows[0]["object"]["fr"]
     write_jsonl(folder / "facts.jsonl", rows)
     stack = replace(stack, catalog=replace(stack.catalog, atlas=folder))
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sent = await server.submit()
         got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
     assert got["warnings"] == sent["warnings"]
@@ -53,21 +53,21 @@ async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path:
 async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("server")
     store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock())
-    async with serving(ServerStack.build(data, store=store)) as server:
+    async with running_server(ServerStack.build(data, store=store)) as server:
         sweep_id = await server.done()
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["status"] == "completed"
     store.close()
 
 
 async def test_submission_does_not_wait_for_the_work(stack: ServerStack) -> None:
-    async with serving(stack, seconds_per_step=60) as server:
+    async with running_server(stack, seconds_per_step=60) as server:
         begun = time.perf_counter()
         await server.submit()
         assert time.perf_counter() - begun < 5
 
 
 async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
         again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
@@ -80,7 +80,7 @@ async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack)
 
 
 async def test_the_first_answer_comes_again_whatever_has_happened_since(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         for key, name in (("k1", "fresh"), ("k2", "all of it computed before")):
             body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
             first = await server.http.post("/v1/sweeps", json=body, headers=headers)
@@ -92,7 +92,7 @@ async def test_the_first_answer_comes_again_whatever_has_happened_since(stack: S
 
 
 async def test_the_first_answer_comes_again_where_the_sweep_could_not_be_planned_any_more(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
         (stack.catalog.models["tiny"] / "config.json").unlink()
@@ -114,7 +114,7 @@ async def test_a_key_whose_first_request_runs_is_a_conflict(stack: ServerStack) 
         return create(**arguments)
 
     stack.store.create_sweep = slow  # type: ignore[method-assign]
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = asyncio.ensure_future(server.http.post("/v1/sweeps", json=SPEC, headers=headers))
         await asyncio.to_thread(begun.wait, 10)
@@ -128,7 +128,7 @@ async def test_a_key_whose_first_request_runs_is_a_conflict(stack: ServerStack) 
 
 
 async def test_a_key_is_its_callers_alone(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         ids = []
         for _ in range(2):
             _, headers = server.key(KeyScope.SUBMIT)
@@ -138,7 +138,7 @@ async def test_a_key_is_its_callers_alone(stack: ServerStack) -> None:
 
 
 async def test_a_sweep_is_its_owners_and_an_admins_to_decide_about(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         key, owner = server.key(KeyScope.SUBMIT)
         _, other = server.key(KeyScope.SUBMIT, KeyScope.READ)
         _, admin = server.key(KeyScope.ADMIN)
@@ -153,14 +153,14 @@ async def test_a_sweep_is_its_owners_and_an_admins_to_decide_about(stack: Server
 
 
 async def test_cells_computed_before_are_reused(stack: ServerStack) -> None:
-    async with serving(stack) as server:
+    async with running_server(stack) as server:
         await server.done()
         again = await server.submit(name="again")
         assert again["request_counts"]["reused"] == again["request_counts"]["total"]
 
 
 async def test_sweeps_are_listed_newest_first_a_page_at_a_time(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         ids = [(await server.submit(seed=seed))["id"] for seed in range(3)]
         first = (await server.http.get("/v1/sweeps", params={"limit": 2})).json()
         assert [sweep["id"] for sweep in first["data"]] == [ids[2], ids[1]]
@@ -177,13 +177,13 @@ async def test_sweeps_are_listed_newest_first_a_page_at_a_time(stack: ServerStac
 
 
 async def test_an_empty_list_has_no_ids(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         listed = (await server.http.get("/v1/sweeps")).json()
     assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 
 
 async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         path = f"/v1/sweeps/{sweep['id']}/cells"
         cells: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
 
 
 async def test_a_sweep_is_cancelled_and_only_once_it_has_not_ended(stack: ServerStack) -> None:
-    async with serving(stack, seconds_per_step=60) as server:
+    async with running_server(stack, seconds_per_step=60) as server:
         sweep = await server.submit()
         answer = await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
         assert answer.status_code == 200
@@ -213,7 +213,7 @@ async def test_a_sweep_is_cancelled_and_only_once_it_has_not_ended(stack: Server
 
 @pytest.mark.parametrize("path", ["", "/cells", "/events", "/results", "/summary"])
 async def test_an_unknown_sweep_is_not_found(stack: ServerStack, path: str) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.get(f"/v1/sweeps/sweep_nope{path}")
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "not_found"
@@ -246,7 +246,7 @@ def _spec(path: str, value: Any) -> dict[str, Any]:
     ],
 )
 async def test_a_bad_spec_is_told_by_its_field(stack: ServerStack, path: str, value: Any, says: str) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", json=_spec(path, value))
     error = answer.json()["error"]
     assert answer.status_code == 422, answer.text
@@ -256,7 +256,7 @@ async def test_a_bad_spec_is_told_by_its_field(stack: ServerStack, path: str, va
 
 
 async def test_an_unknown_language_is_told_with_those_known(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         for path in ("interventions.languages", "tasks.0.languages"):
             answer = await server.http.post("/v1/sweeps", json=_spec(path, ["en", "xx"]))
             error = answer.json()["error"]
@@ -266,7 +266,7 @@ async def test_an_unknown_language_is_told_with_those_known(stack: ServerStack) 
 
 
 async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         path = f"/v1/sweeps/{(await server.submit())['id']}"
         assert (await server.http.post(f"{path}/pause")).json()["status"] == "paused"
         assert (await server.http.get(path)).json()["status"] == "paused"
@@ -277,7 +277,7 @@ async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
 
 
 async def test_priority_and_sender_are_kept_with_the_sweep(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         sent = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 7})
         assert sent.json()["priority"] == 7
         assert stack.store.get_sweep(sent.json()["id"]).owner == "local"

@@ -16,8 +16,8 @@ from api.auth.authentication import ALWAYS_OPEN
 from api.routes.webui import PAGE_PATHS
 from jobs.results.schema import SUMMARY
 from tests.api.browser import Browser, browser
-from tests.api.http_thread import in_a_thread
-from tests.api.served import serving
+from tests.api.running_server import running_server
+from tests.api.threaded_server import server_in_thread
 from tests.worker.server_stack import SPEC, ServerStack
 
 FOLDER = Path("api/webui")
@@ -28,7 +28,7 @@ LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
 
 @pytest.mark.anyio
 async def test_it_comes_in_parts_that_run_nothing_but_themselves(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         for path in PAGE_PATHS:
             answer = await server.http.get(path)
             assert answer.status_code == 200, path
@@ -54,7 +54,7 @@ def test_it_names_no_part_that_is_not_there_and_no_other_server() -> None:
 
 @pytest.mark.anyio
 async def test_a_server_with_keys_shows_it_to_those_with_one(stack: ServerStack) -> None:
-    async with serving(stack, working=False) as server:
+    async with running_server(stack, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         assert (await server.http.get("/")).status_code == 401
         assert (await server.http.get("/", headers=reads)).status_code == 200
@@ -62,7 +62,7 @@ async def test_a_server_with_keys_shows_it_to_those_with_one(stack: ServerStack)
 
 @pytest.mark.anyio
 async def test_it_can_be_open_to_anybody_and_nothing_else_is(stack: ServerStack) -> None:
-    async with serving(stack, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
+    async with running_server(stack, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
         server.key(KeyScope.READ)
         for path in PAGE_PATHS:
             assert (await server.http.get(path)).status_code == 200, path
@@ -100,7 +100,7 @@ def complete(url: str, body: dict[str, Any]) -> str:
 @pytest.mark.processes
 def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> None:
     tab.complaints.clear()
-    with in_a_thread(stack) as (url, _):
+    with server_in_thread(stack) as (url, _):
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('.languages input[name=corpus]')")
         tab.fill(".languages input[name=codes]", "en, fr, tr")
@@ -165,7 +165,7 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
         "delta_ci_high": delta + 0.05,
         "higher_is_better": higher_is_better,
     }
-    with in_a_thread(stack) as (url, _):
+    with server_in_thread(stack) as (url, _):
         tab.open(url)
         cell = tab.run(
             "import('/page/heat_maps.js').then(({heatMaps}) => {"
@@ -182,7 +182,7 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
 def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_be_chosen(
     stack: ServerStack, tab: Browser
 ) -> None:
-    with in_a_thread(stack) as (url, _):
+    with server_in_thread(stack) as (url, _):
         first, second = (
             httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
             for index in (1, 2)
@@ -204,7 +204,7 @@ def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_b
 @pytest.mark.processes
 def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> None:
     tab.complaints.clear()
-    with in_a_thread(stack) as (url, _):
+    with server_in_thread(stack) as (url, _):
         send(tab, url, name="<i>mine</i>")
         tab.until("document.querySelector('.map td')")
         sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
@@ -233,7 +233,7 @@ def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> 
 
 @pytest.mark.processes
 def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browser) -> None:
-    with in_a_thread(stack, working=False) as (url, _):
+    with server_in_thread(stack, working=False) as (url, _):
         sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")
         for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
@@ -246,7 +246,7 @@ def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browse
 
 @pytest.mark.processes
 def test_what_is_refused_is_said_in_the_servers_words(stack: ServerStack, tab: Browser) -> None:
-    with in_a_thread(stack) as (url, _):
+    with server_in_thread(stack) as (url, _):
         send(tab, url, model="nobody")
         tab.until("document.querySelector('.new .error')")
         assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
@@ -254,7 +254,7 @@ def test_what_is_refused_is_said_in_the_servers_words(stack: ServerStack, tab: B
 
 @pytest.mark.processes
 def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> None:
-    with in_a_thread(stack, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
+    with server_in_thread(stack, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('.error')")
@@ -267,7 +267,7 @@ def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> No
 @pytest.mark.processes
 def test_failures_are_amber_and_named(stack: ServerStack, tab: Browser) -> None:
     tab.complaints.clear()
-    with in_a_thread(stack, max_model_len=55) as (url, _):
+    with server_in_thread(stack, max_model_len=55) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
         sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")

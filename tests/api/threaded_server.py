@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-from tests.api.live import listening
-from tests.api.served import Server, serving
+from tests.api.running_server import Server, running_server
+from tests.api.socket_server import server_on_socket
 from tests.worker.server_stack import ServerStack
 
 
 @contextmanager
-def in_a_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
+def server_in_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
     """Serve; yield the URL, and the server itself, whose parts belong to the other thread's event loop."""
     told: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with serving(stack, **options) as server, listening(server) as url:
+        async with running_server(stack, **options) as server, server_on_socket(server) as url:
             told.put((url, server, asyncio.get_running_loop(), stop))
             await stop.wait()
 

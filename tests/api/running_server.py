@@ -15,7 +15,7 @@ from api.app import create_app
 from api.auth.api_keys import ApiKey, KeyFile, KeyScope
 from api.auth.authentication import ALWAYS_OPEN, AuthPolicy
 from api.auth.limits import Limits
-from api.auth.rate_limit import Rates
+from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
 from api.services import Services
 from jobs.store.transitions import SWEEP_ENDED
@@ -62,7 +62,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(
+async def running_server(
     stack: ServerStack,
     *,
     working: bool = True,
@@ -88,7 +88,7 @@ async def serving(
             catalog=stack.catalog,
             neuron_sets=stack.neuron_sets,
             completions=PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets),
-            neuron_maker=finder,
+            neuron_set_service=finder,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
@@ -96,8 +96,8 @@ async def serving(
             limits=limits,
             event_poll=60.0,
         )
-        rates = Rates(limits.requests_a_minute, now=lambda: 0.0)
-        policy = AuthPolicy(keys, exposed=exposed, rates=rates, open_paths=open_paths)
+        rate_limiter = RateLimiter(limits.requests_a_minute, now=lambda: 0.0)
+        policy = AuthPolicy(keys, exposed=exposed, rate_limiter=rate_limiter, open_paths=open_paths)
         app = await asyncio.to_thread(create_app, services, policy)  # what it imports takes its time
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:

@@ -11,11 +11,11 @@ from typing import Any
 
 from ampsweep.cli.server import http_server
 from engine.base import Chunk, GenerateRequest
-from tests.api.served import Server
+from tests.api.running_server import Server
 
 
 @asynccontextmanager
-async def listening(server: Server, *, send_buffer: int | None = None) -> AsyncIterator[str]:
+async def server_on_socket(server: Server, *, send_buffer: int | None = None) -> AsyncIterator[str]:
     """Let uvicorn answer for a server, as `ampsweep serve` does; yield its URL.
 
     `send_buffer` is how many bytes the kernel keeps for a client that does not read; by default it keeps megabytes.
@@ -32,7 +32,7 @@ async def listening(server: Server, *, send_buffer: int | None = None) -> AsyncI
             await answering
 
 
-class Watched:
+class GenerationCounter:
     """Counts what a server's engine is asked to generate: `begun`, and `finished` or `aborted`."""
 
     def __init__(self, server: Server) -> None:
@@ -40,14 +40,14 @@ class Watched:
         self.counts: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._generate = host._engine.generate
-        host._engine.generate = self._watched
+        host._engine.generate = self._counted
 
     async def until(self, **counts: int) -> None:
         """Wait until each count is reached."""
         async with self._changed:
             await self._changed.wait_for(lambda: all(self.counts[name] >= count for name, count in counts.items()))
 
-    async def _watched(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+    async def _counted(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         left = request.sampling.n
         await self._count("begun")
         try:
