@@ -1,1 +1,1 @@
-"""The one place that says what is done: sweeps, cells, leases, events."""
+"""The store of sweeps, cells, leases and events. It alone decides what has been computed."""

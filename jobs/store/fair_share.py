@@ -1,8 +1,8 @@
 """Fair sharing of cells between owners and sweeps. Pure functions.
 
 Sweeps of higher priority come first. At equal priority, the next cell goes to the owner with the fewest running cells,
-then to the one who has waited longest; the sweep of that owner is chosen in the same way. A small sweep therefore gets
-the next free slot beside a huge one, and an owner with many sweeps gets no more than an owner with one.
+then to the owner that has waited longest; the sweep of that owner is chosen in the same way. A small sweep therefore
+gets the next free slot beside a huge one, and an owner with many sweeps gets no more than an owner with one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def allocate(
         served[sweep.owner] = max(served[sweep.owner], sweep.served_at)
         if sweep.pending:
             queues[sweep.priority][sweep.owner].append((sweep.running, sweep.served_at, sweep.seq))
-    turn = max(served.values(), default=0.0)
+    latest = max(served.values(), default=0.0)
     cells: dict[int, list[str]] = {}
     chosen: dict[str, int] = {}
     for priority in sorted(queues, reverse=True):
@@ -73,10 +73,10 @@ def allocate(
                 cells[seq].pop()
             if cells[seq]:
                 chosen[cells[seq].pop()] = seq
-                turn += 1.0
+                latest += 1.0
                 running[owner] += 1
-                served[owner] = turn
-                heapq.heappush(owners[owner], (in_flight + 1, turn, seq))
+                served[owner] = latest
+                heapq.heappush(owners[owner], (in_flight + 1, latest, seq))
             if not owners[owner]:
                 del owners[owner]
     return list(chosen.items())

@@ -28,9 +28,11 @@ from jobs.store.records import (
 
 
 class Store(Protocol):
-    """Sweeps, cells, leases and events, durable the moment a call returns.
+    """Sweeps, cells, leases and events, durable as soon as a call returns.
 
-    Any call raises Unavailable while the database cannot be reached, is locked by somebody else or has no room.
+    Every method raises Unavailable while the database cannot be reached, another program holds a lock on it or the disk
+    is full. Methods that take the id of one sweep or cell raise NotFound if there is none. Times are in seconds since
+    1970, durations in seconds.
     """
 
     def create_sweep(
@@ -44,152 +46,189 @@ class Store(Protocol):
         priority: int = 0,
         warnings: Sequence[str] = (),
     ) -> SweepRecord:
-        """Store a planned sweep and link its cells, those known already included; it is in progress at once.
+        """Store a planned sweep, which is in progress at once, and link its cells, new and known ones.
 
-        `warnings` are those of its plan. A cell that failed in an earlier sweep, or all of whose samples failed, is
-        pending again.
-        The same key with the same spec returns the first sweep; with another spec it raises InvalidRequest (param
-        `Idempotency-Key`).
+        A known cell that failed, or all of whose samples failed, becomes pending again.
+
+        Args:
+            name: Name of the sweep.
+            spec: The spec as JSON.
+            cells: The planned cells, all of one model.
+            idempotency_key: A second call with the same key and the same spec returns the first sweep.
+            owner: Who submitted the sweep.
+            priority: Cells of sweeps of higher priority are leased first.
+            warnings: Warnings of the plan.
+
+        Raises:
+            InvalidRequest: The key was used with another spec (param `Idempotency-Key`).
         """
         ...
 
     def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
-        """Return the sweep that was created with a key; None if there is none, InvalidRequest if its spec differs."""
+        """Return the sweep that was created with a key; None if there is none.
+
+        Raises:
+            InvalidRequest: The key was used with another spec (param `Idempotency-Key`).
+        """
         ...
 
     def get_sweep(self, sweep_id: str) -> SweepRecord:
-        """Return a sweep; NotFound if there is none."""
+        """Return a sweep."""
         ...
 
     def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
-        """Return sweeps, newest first, those after the id `after`."""
+        """Return a page of sweeps, newest first, starting after the id `after`."""
         ...
 
     def list_cells(
         self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
     ) -> Page[CellRecord]:
-        """Return a sweep's cells in the plan's order; NotFound if there is no such sweep.
+        """Return a page of a sweep's cells in the order of the plan, starting after the id `after`.
 
-        With `only_failures` those alone that failed or have failed samples.
+        With `only_failures`, return only cells that failed or have failed samples.
         """
         ...
 
     def lease_cells(
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
-        """Lease up to `limit` pending cells of sweeps in progress on one of `models`.
+        """Lease pending cells of sweeps in progress, allocated as described in `jobs.store.fair_share`.
 
-        They are allocated as `jobs.store.fair_share` says. The first ones, at most `exclusive`, are cells that must run
-        alone.
+        Args:
+            owner: The holder of the leases.
+            models: Only cells of these models are leased.
+            limit: How many cells to lease at most.
+            ttl: Duration of the leases.
+            exclusive: How many of the cells may be quarantined ones, which must run exclusively. They come first.
         """
         ...
 
     def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
-        """Extend leases and note their progress; return those that are lost.
+        """Extend leases and record the progress of their cells; return the leases that are lost.
 
-        A lease is lost when it has passed to another, or when no sweep wants the cell any more. In the second case the
-        cell is pending again at once, so that the sweeps being cancelled can end.
+        A lease is lost if the cell has been leased again since, or if no sweep needs the cell any more. In the second
+        case the cell becomes pending at once, so that the sweeps being cancelled can end.
         """
         ...
 
     def report(self, reports: Sequence[CellReport]) -> list[Lease]:
-        """Say how work under leases has ended; return the leases that had passed, of which nothing was written.
+        """Record how the work under leases ended; return the leases that were lost, for which nothing was written.
 
-        The cells' sweeps get events and, with their last cell, become finalizing.
+        The sweeps of the cells get events. A sweep becomes finalizing with its last cell.
         """
         ...
 
     def expire_leases(self) -> int:
-        """Take back the cells whose lease has run out; return how many."""
+        """End all overdue leases; return how many there were."""
         ...
 
     def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
-        """Make a completed cell pending again because its file is lost or damaged; finalizing sweeps go on with it.
+        """Make a completed cell pending again because its file is lost or damaged.
 
-        Nothing happens to a cell that is not completed any more, or that has another file than `file` by now; NotFound
-        if there is no such cell.
+        Finalizing sweeps that need the cell are in progress again. Does nothing if the cell is no longer completed, or
+        if `file` is given and is not the cell's current file.
         """
         ...
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
-        """Stop a sweep: no new cell of it is leased. It is cancelled once its running cells have ended.
+        """Stop leasing cells of a sweep. It is cancelled once its running cells have ended.
 
-        A sweep that has ended or is finalizing raises Conflict; one that is being cancelled is returned as it stands.
+        Does nothing if the sweep is being cancelled already.
+
+        Raises:
+            Conflict: The sweep has ended or is finalizing.
         """
         ...
 
     def pause_sweep(self, sweep_id: str) -> SweepRecord:
-        """Lease no new cell of a sweep until it is resumed; what runs goes on. Conflict unless it is in progress."""
+        """Stop leasing cells of a sweep until it is resumed; running cells continue.
+
+        Raises:
+            Conflict: The sweep is neither in progress nor paused.
+        """
         ...
 
     def resume_sweep(self, sweep_id: str) -> SweepRecord:
-        """Let a paused sweep go on; Conflict unless it is paused or in progress."""
+        """Resume a paused sweep.
+
+        Raises:
+            Conflict: The sweep is neither paused nor in progress.
+        """
         ...
 
     def finalizing(self) -> list[str]:
-        """Return the ids of the finalizing sweeps that nobody has leased, the oldest first."""
+        """Return the ids of the finalizing sweeps that are not leased, oldest first."""
         ...
 
     def lease_sweep(self, sweep_id: str, owner: str, *, ttl: float) -> SweepLease | None:
-        """Lease a finalizing sweep to put its results together; None where another has it, or it is not finalizing."""
+        """Lease a finalizing sweep; return None if it is leased already or not finalizing."""
         ...
 
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
-        """Let leases of sweeps end `ttl` seconds from now; return those that have passed."""
+        """Make leases of sweeps end `ttl` seconds from now; return the leases that are lost."""
         ...
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
-        """Give a leased sweep further cells, after those it has; Conflict where the lease has passed.
+        """Append cells to a leased sweep. They are treated like those of a new sweep.
 
-        They are treated as those of a new sweep are. It is in progress then, or, where all of them are completed
-        already, finalizing again.
+        The sweep is in progress afterwards, or finalizing if all of the cells are completed already.
+
+        Raises:
+            Conflict: The lease is lost.
         """
         ...
 
     def finish_sweep(
         self, lease: SweepLease, *, files: SweepFiles | None = None, error: str | None = None
     ) -> SweepRecord:
-        """Move a leased sweep to completed, or to failed with `error`; Conflict where the lease has passed."""
+        """Complete a leased sweep, or fail it if `error` is given.
+
+        Raises:
+            Conflict: The lease is lost.
+        """
         ...
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:
         """Make a completed or failed sweep finalizing again because its files are lost or damaged.
 
-        Nothing happens to one that is being worked on; Conflict for one that was cancelled or has expired.
+        Does nothing if the sweep has not ended.
+
+        Raises:
+            Conflict: The sweep was cancelled, or its results have expired.
         """
         ...
 
     def expire_results(self, before: float) -> Sequence[str]:
-        """Forget the results of sweeps that ended before a time, the first 1000; return their ids.
+        """Expire the results of up to 1000 sweeps that ended before a time; return their ids.
 
-        It writes in many short transactions, a sweep after the other; one that breaks off is taken up by the next call.
-        A cell that a sweep not expired needs is kept; any other is pending again, should it ever be asked for.
+        Uses many short transactions, one sweep after another; the next call continues an interrupted one. Cells that an
+        unexpired sweep needs are kept; the others become pending.
         """
         ...
 
     def prune_events(self, before: float) -> int:
-        """Delete what is told of single cells in the events of sweeps that ended before a time; return how many.
+        """Delete the `cell.*` events of sweeps that ended before a time; return how many there were.
 
-        The events of the sweep itself stay, with their ids. It writes in many short transactions.
+        The `sweep.*` events stay and keep their ids. Uses many short transactions.
         """
         ...
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
-        """Return what is known of the files of sweeps; those unknown are missing."""
+        """Return the current files of sweeps by id; unknown ids are left out."""
         ...
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
-        """Return what is known of the files of cells; those unknown are missing."""
+        """Return the current files of cells by id; unknown ids are left out."""
         ...
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Return a sweep's events with an id above `after`, in order; NotFound if there is no such sweep."""
+        """Return a sweep's events whose id is greater than `after`, in order."""
         ...
 
     def stats(self) -> StoreStats:
-        """Count what there is, for those who watch."""
+        """Count sweeps, cells and leases, for metrics."""
         ...
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         ...

@@ -1,4 +1,4 @@
-"""What the store hands out and takes in: plain frozen values, never rows of a session."""
+"""Values that the store returns and accepts: frozen dataclasses, independent of the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RequestCounts:
-    """Cells of a sweep: all, those done, those given up; `reused` were already done when the sweep was sent."""
+    """Numbers of cells of a sweep. `reused` cells were completed already when the sweep was submitted."""
 
     total: int
     completed: int
@@ -27,7 +27,7 @@ class RequestCounts:
 class SweepFiles:
     """The SHA-256 of a sweep's published files, and the epoch of the lease under which they were written.
 
-    The epoch is part of the files' names; it is None for files that were written before sweeps were leased.
+    The epoch is part of the file names. It is None for files of versions that did not lease sweeps.
     """
 
     samples: str
@@ -37,12 +37,14 @@ class SweepFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """A sweep as it stands. Times are seconds since the epoch.
+    """State of a sweep. Times are in seconds since 1970.
 
-    `samples` counts those of its completed cells and, as far as they are known, of its running ones; `failed_samples`
-    counts those of completed cells that have an error instead of an answer. `owner` is who
-    sent it, empty where nobody is told from anybody else. `files` are there once it has ended and until `expired_at`.
-    `warnings` are the plan's (`jobs.planning.planner.Plan`).
+    Attributes:
+        owner: Who submitted the sweep; empty if the server has no authentication.
+        samples: Samples of the completed cells, and those that running cells have reported.
+        failed_samples: Samples of completed cells that have an error instead of an answer.
+        files: The published files, from the end of the sweep until `expired_at`.
+        warnings: Warnings of the plan (`jobs.planning.planner.Plan`).
     """
 
     id: str
@@ -64,10 +66,15 @@ class SweepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """A cell as it stands. `file` is the committed Parquet's name in the cells folder, with its row count and hash.
+    """State of a cell.
 
-    `samples` is how many of its samples are there: all of a completed cell, those reported so far of a running one.
-    `failed_samples` counts the failed ones of a completed cell, and `sample_error` is the reason of the first of them.
+    Attributes:
+        file: Name of the published Parquet file in the folder of cells.
+        rows: Number of rows of the file.
+        sha256: SHA-256 of the file.
+        samples: Available samples: all of a completed cell, those reported so far of a running one.
+        failed_samples: Samples of a completed cell that have an error instead of an answer.
+        sample_error: The first of these errors.
     """
 
     cell: Cell
@@ -83,17 +90,19 @@ class CellRecord:
 
     @property
     def id(self) -> str:
-        """The cell's id."""
+        """The id of the cell."""
         return self.cell.id
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to compute a cell until `expires_at`. Every write under it names its epoch; an old one is refused.
+    """The right to compute a cell until `expires_at`. Writes carry its epoch; older epochs are rejected.
 
-    A cell that is `exclusive` is to run with no other cell on its engine: an engine died with it and others in flight,
-    and whose fault that was is found out now. `tries` counts this lease and those that failed or ran out before it;
-    `sweep_ids` are the active sweeps that need the cell, the oldest first.
+    Attributes:
+        exclusive: Whether no other cell may run on the engine meanwhile, because an engine died with this cell and
+            others in flight and the cause must be identified.
+        tries: Number of this lease, counting those that failed or expired before it.
+        sweep_ids: The active sweeps that need the cell, oldest first.
     """
 
     cell: Cell
@@ -107,7 +116,7 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepLease:
-    """The right to put a finalizing sweep's results together until `expires_at`; works as a cell's lease does."""
+    """The right to finalize a sweep until `expires_at`. Epochs work as with the lease of a cell."""
 
     sweep_id: str
     owner: str
@@ -117,9 +126,9 @@ class SweepLease:
 
 @dataclass(frozen=True, kw_only=True)
 class CellFile:
-    """A published cell: its file's name (no folder), rows and SHA-256.
+    """The published file of a cell: its name without a folder, number of rows and SHA-256.
 
-    `failed_samples` counts the rows with an error, and `sample_error` is the first of these errors.
+    `failed_samples` is the number of rows with an error, `sample_error` the first of these errors.
     """
 
     name: str
@@ -135,18 +144,18 @@ class CellFile:
 
 
 class CellOutcome(StrEnum):
-    """How the work under a lease ended; what it makes of the cell stands in `jobs.store.cell_state`."""
+    """How the work under a lease ended. `jobs.store.cell_state` defines the effect on the cell."""
 
     COMPLETED = "completed"
-    RELEASED = "returned"  # untried: no engine was ready, nobody wants it any more, the disk is full
-    SUSPECT = "suspected"  # its engine died, with other cells in flight
-    FAILED = "failed"  # by its own fault, which may pass
-    REJECTED = "refused"  # by its own fault, and would again
+    RELEASED = "returned"  # not counted: no engine was ready, no sweep needs the cell any more, or the disk is full
+    SUSPECT = "suspected"  # the engine died with several cells in flight
+    FAILED = "failed"  # because of the cell itself; another attempt may succeed
+    REJECTED = "refused"  # because of the cell itself; another attempt would fail too
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellReport:
-    """What became of a leased cell: `file` comes with COMPLETED, `error` with whatever has a reason."""
+    """The outcome of a lease. `file` is set if the cell is completed, `error` if there is a reason to report."""
 
     lease: Lease
     outcome: CellOutcome
@@ -156,7 +165,7 @@ class CellReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """A sign of life of a leased cell: how many of its samples are done."""
+    """Reports that a leased cell is still being computed, and how many of its samples are done."""
 
     lease: Lease
     samples: int = 0
@@ -164,7 +173,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a sweep; `id` grows by one per sweep, without gaps, from 1."""
+    """An event of a sweep. The ids of a sweep's events start at 1 and increase by one."""
 
     id: int
     sweep_id: str
@@ -175,7 +184,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """A slice of a list in its order, and whether more follows."""
+    """A page of a list, and whether more items follow."""
 
     data: tuple[T, ...]
     has_more: bool
@@ -183,7 +192,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class CellFileState:
-    """What is known of a cell's files: the one that counts, and the epoch under which another may be on its way."""
+    """The current file of a cell, and the epoch under which another one may be in the course of publication."""
 
     file: str | None
     epoch: int
@@ -192,7 +201,7 @@ class CellFileState:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFilesState:
-    """What is known of a sweep's files: those that count, and the epoch under which others may be on their way."""
+    """The current files of a sweep, and the epoch under which others may be in the course of publication."""
 
     files: SweepFiles | None
     epoch: int
@@ -201,11 +210,17 @@ class SweepFilesState:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreStats:
-    """How much there is of everything: sweeps and cells by state, leases by who has them.
+    """Statistics of the store. Times are in seconds since 1970.
 
-    `cells_asked` are those of all sweeps together, `cells_reused` those among them that were done when they were asked
-    for. Of the sweeps in progress whose cells wait to be leased, `oldest_waiting` is when the first was sent, and
-    `longest_unserved` the earliest time since which one has had no cell leased (or been there); None where none waits.
+    Attributes:
+        sweeps: Number of sweeps by state.
+        cells: Number of cells by state.
+        leases: Number of leased cells by owner.
+        cells_asked: Sum of the numbers of cells of all sweeps.
+        cells_reused: How many of them were completed already when their sweep was submitted.
+        oldest_waiting: Creation time of the oldest sweep in progress that has pending cells; None if there is none.
+        longest_unserved: Earliest time at which a sweep with pending cells last got a lease (or was created, if it has
+            had none); None if there is none.
     """
 
     sweeps: Mapping[str, int]

@@ -25,7 +25,7 @@ SWEEP_STATE = [
 
 
 def sweep_record(row: Row) -> SweepRecord:
-    """Read a row of `sweeps`."""
+    """Convert a row of `sweeps` to a record."""
     state = sweep_state_of(row)
     return SweepRecord(
         id=state.sweep_id,
@@ -47,7 +47,7 @@ def sweep_record(row: Row) -> SweepRecord:
 
 
 def sweep_state_of(row: Row) -> SweepStateMachine:
-    """Open the books of a row of `sweeps`."""
+    """Convert a row of `sweeps` to a state machine. The row needs the columns SWEEP_STATE."""
     files = row["files"]
     return SweepStateMachine(
         sweep_id=row["id"],
@@ -72,7 +72,7 @@ def sweep_state_of(row: Row) -> SweepStateMachine:
 
 
 def sweep_state_columns(sweep_state: SweepStateMachine) -> dict[str, Any]:
-    """Return the columns of `sweeps` that a ledger may have changed."""
+    """Return the columns of `sweeps` that a state machine may change."""
     return {
         "state": sweep_state.state.value,
         "total": sweep_state.total,
@@ -95,7 +95,7 @@ def sweep_state_columns(sweep_state: SweepStateMachine) -> dict[str, Any]:
 
 
 def cell_state_of(row: Row) -> CellStateMachine:
-    """Open the books of a row of `cells`."""
+    """Convert a row of `cells` to a state machine."""
     file = None
     if row["file"] is not None:
         file = CellFile(
@@ -121,7 +121,7 @@ def cell_state_of(row: Row) -> CellStateMachine:
 
 
 def cell_columns(state: CellStateMachine) -> dict[str, Any]:
-    """Return the columns of `cells` that change."""
+    """Return the columns of `cells` that a state machine may change."""
     file = state.file
     return {
         "state": state.state.value,
@@ -142,5 +142,5 @@ def cell_columns(state: CellStateMachine) -> dict[str, Any]:
 
 
 def event_record(row: Row, sweep_id: str) -> Event:
-    """Read a row of `events`."""
+    """Convert a row of `events` to a record."""
     return Event(id=row["id"], sweep_id=sweep_id, type=row["type"], data=row["data"], created_at=row["created_at"])

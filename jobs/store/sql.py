@@ -1,4 +1,8 @@
-"""The store in SQL: durable when a call returns, safe to call from any thread, and on PostgreSQL from any process."""
+"""Implementation of the store on SQLite and PostgreSQL.
+
+May be called from any thread, and on PostgreSQL by any number of processes. The rules of state changes are in
+`jobs.store.cell_state` and `jobs.store.sweep_state`.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +45,14 @@ from jobs.store.records import (
     SweepLease,
     SweepRecord,
 )
-from jobs.store.rows import cell_columns, cell_state_of, event_record, sweep_record, sweep_state_columns
+from jobs.store.rows import cell_state_of, event_record, sweep_record, sweep_state_columns
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transaction import CHUNK, Transaction, chunks
 from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_RUNNING, CellState, SweepState
 
-STEP = 500
-"""Cells that one transaction resets, at most, where others wait to write."""
+RESET_CHUNK = 500
+"""Maximum number of cells that one transaction resets, so that other writers do not wait long."""
 
 
 def random_id(prefix: str) -> str:
@@ -57,9 +61,14 @@ def random_id(prefix: str) -> str:
 
 
 class SqlStore:
-    """Implements `jobs.store.protocol.Store` on `sqlite:///PATH` or `postgresql://...`; see `database` for what may.
+    """Implements `jobs.store.protocol.Store`.
 
-    What an SQLite file says is leased when it is opened was leased by a process that is gone; it is taken back.
+    When an SQLite file is opened, all of its leases are ended: the process that held them is gone.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql://...`; see `jobs.store.database`.
+        clock: Gives the current time.
+        new_id: Returns a new unique id with a given prefix.
     """
 
     def __init__(self, url: str, clock: Clock, new_id: Callable[[str], str] = random_id) -> None:
@@ -68,7 +77,7 @@ class SqlStore:
         self._new_id = new_id
         if self._database.sole_owner:
             try:
-                self._take_back(cells.c.state == CellState.LEASED)
+                self._expire_where(cells.c.state == CellState.LEASED)
                 with self._database.writing() as db:
                     db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
             except BaseException:
@@ -77,11 +86,11 @@ class SqlStore:
 
     @property
     def sole_owner(self) -> bool:
-        """Whether no other process can have the store open."""
+        """Whether no other process can have the database open."""
         return self._database.sole_owner
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     # --- sweeps
@@ -102,39 +111,21 @@ class SqlStore:
             db, now = transaction.db, transaction.now
             if idempotency_key is not None and (first := sweep_of_key(db, idempotency_key, spec)):
                 return first
-            known = self._store_cells(transaction, cells)
-            reused = sum(cell.state is CellState.COMPLETED for cell in known)
+            known_cells = transaction.store_cells(cells)
+            reused = sum(cell.state is CellState.COMPLETED for cell in known_cells)
             sweep_id = self._new_id("sweep")
             sweep_state = SweepStateMachine(
                 sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused
             )
-            sweep_state.count(cell.counts for cell in known)
+            sweep_state.count(cell.counts for cell in known_cells)
             values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
-            sender = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
+            submission = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
             counts = {"created_at": now, **sweep_state_columns(sweep_state)}
-            db.execute(sa.insert(sweeps).values(**values, **sender, **counts))
+            db.execute(sa.insert(sweeps).values(**values, **submission, **counts))
             row = sweep_row(db, sweep_id)
             link_cells(db, row["seq"], cells, first=0)
             transaction.sweep_state(row).emit("sweep.created", now)
         return self.get_sweep(sweep_id)
-
-    def _store_cells(self, transaction: Transaction, wanted: Sequence[Cell]) -> list[CellStateMachine]:
-        """Insert the cells that are new, give failed ones a new chance; return those that were known."""
-        known = transaction.cells_by_id([cell.id for cell in wanted])
-        transaction.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
-        old = {cell.cell.id: cell for cell in known}
-        for cell in wanted:
-            found = old.get(cell.id)
-            if found and found.state is CellState.PENDING and found.cell.model != cell.model:
-                renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model under the name it has now
-                transaction.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
-                for sweep_state in transaction.sweep_states_of([found])[cell.id]:
-                    sweep_state.first_pending = 0
-        if new := [cell for cell in wanted if cell.id not in old]:
-            same = cell_columns(CellStateMachine(cell=new[0]))
-            rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **same} for cell in new]
-            transaction.db.execute(sa.insert(cells), rows)
-        return known
 
     def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
         """See the protocol."""
@@ -157,26 +148,26 @@ class SqlStore:
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, SweepStateMachine.cancel)
+        return self._change_state(sweep_id, SweepStateMachine.cancel)
 
     def pause_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, SweepStateMachine.pause)
+        return self._change_state(sweep_id, SweepStateMachine.pause)
 
     def resume_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
-        return self._ask(sweep_id, SweepStateMachine.resume)
+        return self._change_state(sweep_id, SweepStateMachine.resume)
 
-    def _ask(self, sweep_id: str, ask: Callable[[SweepStateMachine, float], None]) -> SweepRecord:
+    def _change_state(self, sweep_id: str, change: Callable[[SweepStateMachine, float], None]) -> SweepRecord:
         with self._write() as transaction:
-            ask(sweep_state_by_id(transaction, sweep_id), transaction.now)
+            change(sweep_state_by_id(transaction, sweep_id), transaction.now)
         return self.get_sweep(sweep_id)
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
-        until = sweeps.c.finalizer_expires_at
-        free = sa.or_(until.is_(None), until <= self._clock.now())
-        query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, free).order_by(sweeps.c.seq)
+        expires_at = sweeps.c.finalizer_expires_at
+        unleased = sa.or_(expires_at.is_(None), expires_at <= self._clock.now())
+        query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, unleased).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())
 
@@ -188,21 +179,20 @@ class SqlStore:
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         """See the protocol."""
         with self._write() as transaction:
-            until = transaction.now + ttl
+            expires_at = transaction.now + ttl
             return [
                 lease
                 for lease in leases
-                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, until)
+                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, expires_at)
             ]
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
         """See the protocol."""
         with self._write() as transaction:
             row = sweep_row(transaction.db, lease.sweep_id)
-            known = self._store_cells(transaction, cells)
-            old = {cell.cell.id: cell for cell in known}
-            own = [old.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
-            transaction.sweep_state(row).extend(lease, (cell.counts for cell in own), transaction.now)
+            known = {cell.cell.id: cell for cell in transaction.store_cells(cells)}
+            states = [known.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
+            transaction.sweep_state(row).extend(lease, (state.counts for state in states), transaction.now)
             link_cells(transaction.db, row["seq"], cells, first=row["total"])
         return self.get_sweep(lease.sweep_id)
 
@@ -226,61 +216,62 @@ class SqlStore:
 
     def expire_results(self, before: float) -> Sequence[str]:
         """See the protocol."""
-        old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
+        is_due = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
+        query = sa.select(sweeps.c.seq, sweeps.c.id).where(is_due).order_by(sweeps.c.seq).limit(CHUNK)
         with self._database.reading() as db:
-            due = db.execute(sa.select(sweeps.c.seq, sweeps.c.id).where(old).order_by(sweeps.c.seq).limit(CHUNK)).all()
-        return [sweep_id for seq, sweep_id in due if self._expire(sa.and_(old, sweeps.c.seq == seq))]
+            due = db.execute(query).all()
+        return [sweep_id for seq, sweep_id in due if self._expire(sa.and_(is_due, sweeps.c.seq == seq))]
 
     def _expire(self, sweep: sa.ColumnElement[bool]) -> bool:
-        """Reset a sweep's cells a few at a time, then mark it, so that after a crash it is found again."""
+        """Reset a sweep's cells in chunks and mark it as expired last, so that a crash leaves it due."""
         links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
         needed = links.where(sweeps.c.expired_at.is_(None), sa.not_(sweep)).exists()
-        needless = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
+        unneeded = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
         while True:
             with self._write() as transaction:
-                found = transaction.cells(needless, limit=STEP)
-                transaction.move(found, lambda cell: cell.reset(None))
-                if len(found) < STEP:
+                chunk = transaction.cells(unneeded, limit=RESET_CHUNK)
+                transaction.move(chunk, lambda cell: cell.reset(None))
+                if len(chunk) < RESET_CHUNK:
                     expired = sa.update(sweeps).where(sweep).values(expired_at=transaction.now, files=None)
                     return transaction.db.execute(expired).rowcount > 0
 
     def prune_events(self, before: float) -> int:
         """See the protocol."""
-        old = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.ended_at < before)
+        is_due = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.ended_at < before)
         of_cells = events.c.type.startswith("cell.")
         with self._database.reading() as db:
             with_events = sa.exists().where(events.c.sweep_seq == sweeps.c.seq, of_cells)
-            seqs = db.execute(sa.select(sweeps.c.seq).where(old, with_events)).scalars().all()
+            seqs = db.execute(sa.select(sweeps.c.seq).where(is_due, with_events)).scalars().all()
         pruned = 0
         for seq in seqs:
-            still_old = sa.select(sweeps.c.seq).where(old, sweeps.c.seq == seq)
-            some = sa.select(events.c.id).where(events.c.sweep_seq.in_(still_old), of_cells).limit(CHUNK)
-            gone = CHUNK
-            while gone == CHUNK:
+            still_due = sa.select(sweeps.c.seq).where(is_due, sweeps.c.seq == seq)
+            chunk = sa.select(events.c.id).where(events.c.sweep_seq.in_(still_due), of_cells).limit(CHUNK)
+            deleted = CHUNK
+            while deleted == CHUNK:
                 with self._database.writing() as db:
-                    step = sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(some))
-                    gone = db.execute(step).rowcount
-                pruned += gone
+                    delete = sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(chunk))
+                    deleted = db.execute(delete).rowcount
+                pruned += deleted
         return pruned
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
         """See the protocol."""
-        found: dict[str, SweepFilesState] = {}
+        states: dict[str, SweepFilesState] = {}
+        columns = sweeps.c.id, sweeps.c.files, sweeps.c.finalizer_epoch, sweeps.c.finalizer
         with self._database.reading() as db:
-            for some in chunks(sweep_ids):
-                at = sweeps.c
-                query = sa.select(at.id, at.files, at.finalizer_epoch, at.finalizer).where(at.id.in_(some))
+            for chunk in chunks(sweep_ids):
+                query = sa.select(*columns).where(sweeps.c.id.in_(chunk))
                 for sweep_id, files, epoch, finalizer in db.execute(query):
-                    found[sweep_id] = SweepFilesState(
+                    states[sweep_id] = SweepFilesState(
                         files=files and SweepFiles(**files), epoch=epoch, leased=finalizer is not None
                     )
-        return found
+        return states
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""
         with self._database.reading() as db:
-            mine = events.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
-            query = sa.select(events).where(mine, events.c.id > after).order_by(events.c.id).limit(limit)
+            of_sweep = events.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
+            query = sa.select(events).where(of_sweep, events.c.id > after).order_by(events.c.id).limit(limit)
             return [event_record(row, sweep_id) for row in db.execute(query).mappings()]
 
     # --- cells
@@ -290,54 +281,56 @@ class SqlStore:
     ) -> Page[CellRecord]:
         """See the protocol."""
         with self._database.reading() as db:
-            mine = sweep_cells.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
-            query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(mine)
+            of_sweep = sweep_cells.c.sweep_seq == sweep_row(db, sweep_id)["seq"]
+            query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(of_sweep)
             query = query.order_by(sweep_cells.c.position).limit(limit + 1)
             if only_failures:
                 query = query.where(sa.or_(cells.c.state == CellState.FAILED, cells.c.failed_samples > 0))
             if after is not None:
-                at = sa.select(sweep_cells.c.position).where(mine, sweep_cells.c.cell_id == after)
-                found = db.execute(at).scalar()
-                if found is None:
+                position_query = sa.select(sweep_cells.c.position).where(of_sweep, sweep_cells.c.cell_id == after)
+                position = db.execute(position_query).scalar()
+                if position is None:
                     raise NotFound(f"sweep {sweep_id} has no cell {after}", param="after")
-                query = query.where(sweep_cells.c.position > found)
+                query = query.where(sweep_cells.c.position > position)
             rows = db.execute(query).mappings().all()
         return Page(data=tuple(cell_state_of(row).record for row in rows[:limit]), has_more=len(rows) > limit)
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         """See the protocol."""
-        found: dict[str, CellFileState] = {}
+        states: dict[str, CellFileState] = {}
         with self._database.reading() as db:
-            for some in chunks(cell_ids):
-                query = sa.select(cells.c.id, cells.c.file, cells.c.epoch, cells.c.state).where(cells.c.id.in_(some))
+            for chunk in chunks(cell_ids):
+                query = sa.select(cells.c.id, cells.c.file, cells.c.epoch, cells.c.state).where(cells.c.id.in_(chunk))
                 for cell_id, file, epoch, state in db.execute(query):
-                    found[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
-        return found
+                    states[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
+        return states
 
     def lease_cells(
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
         """See the protocol."""
         with self._write() as transaction:
-            chosen = quarantined_cells(transaction.db, models, min(exclusive, limit))
-            first: dict[int, int] = {}
+            quarantined = quarantined_cells(transaction.db, models, min(exclusive, limit))
+            first_pending: dict[int, int] = {}
 
-            def pending(seq: int, room: int) -> list[str]:
-                at = {"seq": seq, "models": list(models), "at_most": room}
-                rows = transaction.db.execute(PENDING_CELLS, at).all()
+            def pending_cells(seq: int, count: int) -> list[str]:
+                parameters = {"seq": seq, "models": list(models), "at_most": count}
+                rows = transaction.db.execute(PENDING_CELLS, parameters).all()
                 if rows:
-                    first[seq] = rows[0].position
+                    first_pending[seq] = rows[0].position
                 return [row.id for row in rows]
 
-            shared = allocate(queued_sweeps(transaction.db, models), limit - len(chosen), pending)
-            found = transaction.cells_by_id([*chosen, *(cell_id for cell_id, _ in shared)])
-            transaction.move(found, lambda cell: cell.lease(owner, transaction.now + ttl))
-            for sweep_state, at in [(transaction.sweep_state_at(seq), first[seq]) for _, seq in shared]:
-                sweep_state.served_at, sweep_state.first_pending = transaction.now, at
-            needed = {
-                cell_id: tuple(at.sweep_id for at in own) for cell_id, own in transaction.sweep_states_of(found).items()
+            allocated = allocate(queued_sweeps(transaction.db, models), limit - len(quarantined), pending_cells)
+            leased = transaction.cells_by_id([*quarantined, *(cell_id for cell_id, _ in allocated)])
+            transaction.move(leased, lambda cell: cell.lease(owner, transaction.now + ttl))
+            for _, seq in allocated:
+                sweep_state = transaction.sweep_state_at(seq)
+                sweep_state.served_at, sweep_state.first_pending = transaction.now, first_pending[seq]
+            sweep_ids = {
+                cell_id: tuple(sweep_state.sweep_id for sweep_state in sweep_states)
+                for cell_id, sweep_states in transaction.sweep_states_of(leased).items()
             }
-            return [replace(cell.held, sweep_ids=needed[cell.cell.id]) for cell in found]
+            return [replace(cell.current_lease, sweep_ids=sweep_ids[cell.cell.id]) for cell in leased]
 
     def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
@@ -345,50 +338,51 @@ class SqlStore:
             held, lost = held_cells(transaction, [beat.lease for beat in beats])
             samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
             sweep_states = transaction.sweep_states_of(held)
-            wanted = {cell_id for cell_id, own in sweep_states.items() if any(at.state in SWEEP_RUNNING for at in own)}
+            needed = {
+                cell_id
+                for cell_id, states in sweep_states.items()
+                if any(sweep_state.state in SWEEP_RUNNING for sweep_state in states)
+            }
 
             def change(cell: CellStateMachine) -> CellEvent | None:
-                if cell.cell.id in wanted:
-                    return cell.beat(samples[cell.cell.id, cell.epoch], transaction.now + ttl)
+                if cell.cell.id in needed:
+                    return cell.heartbeat(samples[cell.cell.id, cell.epoch], transaction.now + ttl)
                 return cell.abandon()
 
             transaction.move(held, change)
-            return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in wanted]
+            return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in needed]
 
     def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         """See the protocol."""
         with self._write() as transaction:
             held, late = held_cells(transaction, [report.lease for report in reports])
-            own = {(report.lease.cell.id, report.lease.epoch): report for report in reports}
-            transaction.move(held, lambda cell: cell.end(own[cell.cell.id, cell.epoch]))
+            report_of = {(report.lease.cell.id, report.lease.epoch): report for report in reports}
+            transaction.move(held, lambda cell: cell.end(report_of[cell.cell.id, cell.epoch]))
             return late
 
     def expire_leases(self) -> int:
         """See the protocol."""
-        late = sa.and_(cells.c.state == CellState.LEASED, cells.c.expires_at <= self._clock.now())
+        overdue = sa.and_(cells.c.state == CellState.LEASED, cells.c.expires_at <= self._clock.now())
         with self._database.reading() as db:
-            if db.execute(sa.select(cells.c.id).where(late).limit(1)).first() is None:
+            if db.execute(sa.select(cells.c.id).where(overdue).limit(1)).first() is None:
                 return 0
-        return self._take_back(late)
+        return self._expire_where(overdue)
 
-    def _take_back(self, condition: sa.ColumnElement[bool]) -> int:
+    def _expire_where(self, condition: sa.ColumnElement[bool]) -> int:
         with self._write() as transaction:
-            found = transaction.cells(condition)
-            transaction.move(found, CellStateMachine.expire)
-            return len(found)
+            expired = transaction.cells(condition)
+            transaction.move(expired, CellStateMachine.expire)
+            return len(expired)
 
     def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         """See the protocol."""
         with self._write() as transaction:
-            found = transaction.cells_by_id([cell_id])
-            if not found:
+            cells_with_id = transaction.cells_by_id([cell_id])
+            if not cells_with_id:
                 raise NotFound(f"no cell {cell_id}")
-            damaged = [
-                cell
-                for cell in found
-                if cell.state is CellState.COMPLETED and file in (None, cell.file and cell.file.name)
-            ]
-            transaction.move(damaged, lambda cell: cell.reset(reason))
+            (cell,) = cells_with_id
+            if cell.state is CellState.COMPLETED and file in (None, cell.file and cell.file.name):
+                transaction.move([cell], lambda damaged: damaged.reset(reason))
 
     def stats(self) -> StoreStats:
         """See the protocol."""

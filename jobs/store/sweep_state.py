@@ -19,7 +19,7 @@ from jobs.store.transitions import SWEEP_ENDED, SWEEP_MOVES, SWEEP_RUNNING, Cell
 
 @dataclass(frozen=True, kw_only=True)
 class CellCounts:
-    """What of a cell counts in its sweeps' books."""
+    """What one cell contributes to the counts of its sweeps."""
 
     state: CellState
     samples: int
@@ -28,13 +28,23 @@ class CellCounts:
 
 @dataclass(kw_only=True)
 class SweepStateMachine:
-    """State, counts and new events of one sweep inside one transaction.
+    """State, counts and new events of one sweep within one transaction.
 
-    `pending_events` are the events it adds, `last_event` the id of the last one.
-
-    `leased` counts the cells that run, `samples` those of completed and running cells. `served_at` is when a cell of
-    the sweep was last leased; of those before the place `first_pending` in its plan none can be. The `finalizer` puts
-    the results of a finalizing sweep together, under an epoch of its own.
+    Attributes:
+        total: Number of cells.
+        completed: Completed cells.
+        failed: Failed cells.
+        leased: Cells that are being computed.
+        reused: Cells that were completed already when they were added.
+        samples: Samples of completed and running cells.
+        failed_samples: Samples with an error instead of an answer.
+        served_at: When a cell of the sweep was last leased.
+        first_pending: No cell at a lower position of the plan is pending.
+        last_event: Id of the last event.
+        finalizer: Holder of the lease on a finalizing sweep; None if it is not leased.
+        finalizer_epoch: Number of leases on the sweep so far.
+        finalizer_expires_at: End of the current lease.
+        pending_events: Events that the transaction has yet to write.
     """
 
     sweep_id: str
@@ -59,18 +69,18 @@ class SweepStateMachine:
 
     @property
     def counts(self) -> RequestCounts:
-        """The counts as they stand."""
+        """The numbers of cells as the store returns them."""
         return RequestCounts(total=self.total, completed=self.completed, failed=self.failed, reused=self.reused)
 
     @property
     def pending(self) -> int:
-        """How many cells wait to be leased."""
+        """Number of cells that are neither leased nor ended."""
         return self.total - self.completed - self.failed - self.leased
 
     def emit(self, kind: str, now: float, **data: Any) -> None:
-        """Add an event; its data carry the state and the counts, so that whoever joins late can draw progress."""
+        """Add an event. Its data contain the state and all counts, so that late subscribers can show progress."""
         self.last_event += 1
-        full: Mapping[str, Any] = {
+        full_data: Mapping[str, Any] = {
             "status": self.state.value,
             "request_counts": vars(self.counts),
             "samples": self.samples,
@@ -78,16 +88,16 @@ class SweepStateMachine:
             **data,
         }
         self.pending_events.append(
-            Event(id=self.last_event, sweep_id=self.sweep_id, type=kind, data=full, created_at=now)
+            Event(id=self.last_event, sweep_id=self.sweep_id, type=kind, data=full_data, created_at=now)
         )
 
     def check(self, target: SweepState) -> None:
-        """Raise Conflict for a move that is not in the table."""
+        """Raise Conflict if the transition is not in the table."""
         if target not in SWEEP_MOVES[self.state]:
             raise self._cannot_become(target)
 
     def move(self, target: SweepState, now: float, **data: Any) -> None:
-        """Move the sweep and say so; Conflict for a move that is not in the table."""
+        """Move the sweep to a state and emit the event; raise Conflict if the transition is not in the table."""
         self.check(target)
         self.state = target
         self.finalizer = self.finalizer_expires_at = None
@@ -95,13 +105,13 @@ class SweepStateMachine:
         self.emit(f"sweep.{target.value}", now, **data)
 
     def count(self, cells: Iterable[CellCounts]) -> None:
-        """Count all cells anew."""
+        """Recompute the counts from all cells."""
         self.completed = self.failed = self.leased = self.samples = self.failed_samples = self.first_pending = 0
         for counts in cells:
             self._add(counts, 1)
 
     def cell_moved(self, before: CellCounts, after: CellCounts, kind: str | None, now: float, **data: Any) -> None:
-        """Count a cell's move, and say so if `kind` names an event."""
+        """Update the counts for a cell that changed, and emit an event if `kind` is given."""
         self._add(before, -1)
         self._add(after, 1)
         if after.state is CellState.PENDING:
@@ -110,7 +120,7 @@ class SweepStateMachine:
             self.emit(kind, now, **data)
 
     def advance(self, now: float) -> None:
-        """Move the sweep where its cells have brought it."""
+        """Move the sweep to the state that follows from its cells, if that is another one."""
         done = self.completed + self.failed == self.total
         if self.state in SWEEP_RUNNING and done:
             self.move(SweepState.FINALIZING, now)
@@ -120,21 +130,21 @@ class SweepStateMachine:
             self.move(SweepState.CANCELLED, now)
 
     def cancel(self, now: float) -> None:
-        """Cancel because somebody asked; as with pause and resume, nothing where it is so already, else Conflict."""
+        """Start cancelling. Like `pause` and `resume`: no effect in the target state, Conflict if it is unreachable."""
         self._enter(SweepState.CANCELLING, now)
 
     def pause(self, now: float) -> None:
-        """Let no more cells be leased."""
+        """Stop leasing cells until the sweep is resumed."""
         self._enter(SweepState.PAUSED, now)
 
     def resume(self, now: float) -> None:
-        """Go on after a pause: a sweep that is finalizing goes back to work by itself alone."""
+        """Resume a paused sweep. A finalizing sweep cannot be resumed; it returns to in_progress by itself."""
         if self.state not in (SweepState.PAUSED, SweepState.IN_PROGRESS):
             raise self._cannot_become(SweepState.IN_PROGRESS)
         self._enter(SweepState.IN_PROGRESS, now)
 
     def lease(self, owner: str, now: float, ttl: float) -> SweepLease | None:
-        """Give a finalizing sweep to the one who puts its results together; None where another one has it."""
+        """Lease a finalizing sweep; return None if it is leased already or not finalizing."""
         if self.state is not SweepState.FINALIZING or (self.finalizer_expires_at or 0.0) > now:
             return None
         self.finalizer, self.finalizer_epoch, self.finalizer_expires_at = owner, self.finalizer_epoch + 1, now + ttl
@@ -143,20 +153,20 @@ class SweepStateMachine:
         )
 
     def extend_lease(self, lease: SweepLease, expires_at: float) -> bool:
-        """Extend a lease; False where it has passed."""
-        held = self._held_under(lease)
+        """Extend a lease; return False if it is lost."""
+        held = self._is_held_under(lease)
         if held:
             self.finalizer_expires_at = expires_at
         return held
 
     def finish(self, lease: SweepLease, files: SweepFiles | None, error: str | None, now: float) -> None:
-        """End a finalizing sweep; Conflict for any other, and where the lease has passed."""
+        """Complete or fail a finalizing sweep; raise Conflict if it is not finalizing or the lease is lost."""
         self._check_lease(lease)
         self.move(SweepState.COMPLETED if error is None else SweepState.FAILED, now, error=error)
         self.error, self.files = error, files
 
     def extend(self, lease: SweepLease, cells: Iterable[CellCounts], now: float) -> None:
-        """Take further cells into a finalizing sweep; those that are completed already count as reused."""
+        """Add cells to a finalizing sweep; those that are completed already count as reused."""
         self._check_lease(lease)
         for counts in cells:
             self.total += 1
@@ -165,20 +175,22 @@ class SweepStateMachine:
         self.move(SweepState.IN_PROGRESS, now)
 
     def reopen(self, reason: str, cells: Iterable[CellCounts], now: float) -> None:
-        """Take up an ended sweep whose files are lost or damaged: its cells are counted as they stand today."""
+        """Finalize an ended sweep again because its files are lost or damaged; recount its cells."""
         self.check(SweepState.FINALIZING)
         self.error, self.files = None, None
         self.count(cells)
         self.move(SweepState.FINALIZING, now, reason=reason)
 
-    def _held_under(self, lease: SweepLease) -> bool:
+    def _is_held_under(self, lease: SweepLease) -> bool:
         return self.finalizer is not None and self.finalizer_epoch == lease.epoch
 
     def _check_lease(self, lease: SweepLease) -> None:
         if self.state is not SweepState.FINALIZING:
-            raise Conflict(f"sweep {self.sweep_id} is {self.state.value}; only a finalizing one ends or takes cells")
-        if not self._held_under(lease):
-            raise Conflict(f"the lease of {lease.owner} on sweep {self.sweep_id} has passed")
+            raise Conflict(
+                f"sweep {self.sweep_id} is {self.state.value}; it must be finalizing to be finished or extended"
+            )
+        if not self._is_held_under(lease):
+            raise Conflict(f"the lease of {lease.owner} on sweep {self.sweep_id} is no longer valid")
 
     def _enter(self, target: SweepState, now: float) -> None:
         if self.state is not target:

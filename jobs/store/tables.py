@@ -1,4 +1,4 @@
-"""The tables of the SQL store. A change here needs a migration; a test finds the drift."""
+"""Tables of the SQL store. Every change needs a migration; a test detects a difference between the two."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ metadata = sa.MetaData(
     }
 )
 
-# The order of `seq` is that of creation. `events` is the id of the sweep's last event, `served_at` when a cell of it
-# was last leased; no cell before the position `first_pending` can be leased. `model` is that of its cells, by the name
-# it had when the sweep was sent. The `finalizer` has the lease of a finalizing sweep.
+# `seq` increases with creation. `events` is the id of the sweep's last event. `served_at` is when one of its cells was
+# last leased. No cell at a position below `first_pending` is pending. `model` is the model of its cells, by the name it
+# had when the sweep was submitted. `finalizer` is the holder of the lease on a finalizing sweep.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -49,6 +49,7 @@ sweeps = sa.Table(
     sa.Column("finalizer_expires_at", sa.Float),
 )
 
+# `suspect` marks a quarantined cell, `lapses` counts expired leases (see `jobs.store.cell_state`).
 cells = sa.Table(
     "cells",
     metadata,

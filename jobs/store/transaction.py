@@ -1,7 +1,7 @@
-"""Cells and sweeps of one write transaction: read, changed and written back together.
+"""A write transaction that reads cells and sweeps, changes their state machines and writes them back.
 
-There is only one writer at a time (see `jobs.store.database`), so no row changes between read and write. Each write
-nevertheless names the state and epoch that were read; a mismatch ends the transaction with an error.
+There is only one writer at a time (see `jobs.store.database`), so no row changes between read and write. As a
+safeguard, each update still names the state and epoch that were read, and a mismatch aborts the transaction.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobs.cell import Cell
 from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.rows import SWEEP_STATE, Row, cell_columns, cell_state_of, sweep_state_columns, sweep_state_of
 from jobs.store.sweep_state import CellCounts, SweepStateMachine
@@ -20,79 +21,79 @@ from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transitions import SWEEP_ACTIVE, CellState
 
 CHUNK = 1000
-"""Values in one condition, at most."""
+"""Maximum number of values in one IN condition."""
 
 
 def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut a list into pieces that a condition can hold."""
+    """Split a list into parts that fit into one IN condition."""
     return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 @cache
-def _rewriting(table: sa.Table, same: tuple[str, ...], names: tuple[str, ...]) -> sa.Update:
-    """Return the statement that gives columns their values `new_<name>` in the row whose others are `old_<name>`.
+def _update_statement(table: sa.Table, key: tuple[str, ...], names: tuple[str, ...]) -> sa.Update:
+    """Return an UPDATE that sets columns to the parameters `new_<name>` where other columns equal `old_<name>`.
 
-    It is made once: to put it together takes longer than to run it.
+    Cached, because building the statement takes longer than running it.
     """
     new = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(*(table.c[name] == sa.bindparam(f"old_{name}") for name in same)).values(**new)
+    return sa.update(table).where(*(table.c[name] == sa.bindparam(f"old_{name}") for name in key)).values(**new)
 
 
-def _rewrite(db: sa.Connection, table: sa.Table, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    """Write rows anew, each given by what it was found as and by its new values."""
+def _update(db: sa.Connection, table: sa.Table, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """Update rows, each given by the column values that identify it and by its new values."""
     if not rows:
         return
-    found, new = rows[0]
-    statement = _rewriting(table, tuple(found), tuple(new))
+    key, new = rows[0]
+    statement = _update_statement(table, tuple(key), tuple(new))
     values = [
-        {f"old_{name}": value for name, value in found.items()} | {f"new_{name}": value for name, value in new.items()}
-        for found, new in rows
+        {f"old_{name}": value for name, value in key.items()} | {f"new_{name}": value for name, value in new.items()}
+        for key, new in rows
     ]
-    done = db.execute(statement, values)
-    assert done.rowcount == len(rows), "a row was changed by somebody else, though there is one writer at a time"
+    result = db.execute(statement, values)
+    assert result.rowcount == len(rows), "a row was changed by another writer, though there is one writer at a time"
 
 
 class Transaction:
-    """State machines of cells and sweeps, each read once; `write` advances the sweeps and writes what has changed."""
+    """The state machines of a transaction, each read once. `write` advances the sweeps and stores all changes."""
 
     def __init__(self, db: sa.Connection, now: float) -> None:
         self.db = db
         self.now = now
         self._cells: dict[str, CellStateMachine] = {}
-        self._read_as: dict[str, dict[str, Any]] = {}
+        self._original_keys: dict[str, dict[str, Any]] = {}
         self._moved: dict[str, CellStateMachine] = {}
         self._sweep_states: dict[int, SweepStateMachine] = {}
-        self._linked: dict[str, list[int]] = {}
+        self._sweeps_of_cell: dict[str, list[int]] = {}
 
     def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellStateMachine]:
-        """Read the cells that meet a condition, the first `limit` by id."""
+        """Return the cells that meet a condition, ordered by id, at most `limit`."""
         rows = self.db.execute(sa.select(cells).where(condition).order_by(cells.c.id).limit(limit)).mappings()
-        return [self._opened(row) for row in rows]
+        return [self._state_machine(row) for row in rows]
 
     def cells_by_id(self, ids: Sequence[str]) -> list[CellStateMachine]:
-        """Read cells, in the order of `ids`; those unknown are left out."""
+        """Return cells in the order of `ids`; unknown ids are left out."""
         new = [cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._cells]
-        for some in chunks(new):
-            self.cells(cells.c.id.in_(some))
+        for chunk in chunks(new):
+            self.cells(cells.c.id.in_(chunk))
         return [self._cells[cell_id] for cell_id in ids if cell_id in self._cells]
 
     def sweep_state(self, row: Row) -> SweepStateMachine:
-        """Return the state machine of a sweep; `row` has at least the columns SWEEP_STATE."""
+        """Return the state machine of a sweep, given a row with at least the columns SWEEP_STATE."""
         return self._sweep_states.setdefault(row["seq"], sweep_state_of(row))
 
     def sweep_state_at(self, seq: int) -> SweepStateMachine:
-        """Return the state machine of a sweep that was read before."""
+        """Return the state machine of a sweep that this transaction has read."""
         return self._sweep_states[seq]
 
     def sweep_states_of(self, moving: Iterable[CellStateMachine]) -> dict[str, list[SweepStateMachine]]:
-        """Return for each cell the state machines of the active sweeps that need it, the oldest first."""
+        """Return the state machines of the active sweeps that need each cell, oldest first, by cell id."""
         ids = [state.cell.id for state in moving]
-        for some in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._linked]):
-            self._link(some)
-        return {cell_id: [self._sweep_states[seq] for seq in self._linked[cell_id]] for cell_id in ids}
+        for chunk in chunks([cell_id for cell_id in dict.fromkeys(ids) if cell_id not in self._sweeps_of_cell]):
+            self._read_sweeps(chunk)
+        return {cell_id: [self._sweep_states[seq] for seq in self._sweeps_of_cell[cell_id]] for cell_id in ids}
 
     def move(self, moving: Sequence[CellStateMachine], change: Callable[[CellStateMachine], CellEvent | None]) -> None:
-        """Change the state of cells, and update every sweep that needs them."""
+        """Apply a change to cells, and update every sweep that needs them."""
         sweep_states = self.sweep_states_of(moving)
         for state in moving:
             before, event = state.counts, change(state)
@@ -101,8 +102,26 @@ class Transaction:
             for sweep_state in sweep_states[state.cell.id]:
                 sweep_state.cell_moved(before, state.counts, kind, self.now, cell_id=state.cell.id, **data)
 
+    def store_cells(self, wanted: Sequence[Cell]) -> list[CellStateMachine]:
+        """Insert the cells that are new and reset those that have failed; return the cells that were known."""
+        known = self.cells_by_id([cell.id for cell in wanted])
+        self.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
+        known_by_id = {cell.cell.id: cell for cell in known}
+        for cell in wanted:
+            state = known_by_id.get(cell.id)
+            if state and state.state is CellState.PENDING and state.cell.model != cell.model:
+                renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model, which has a new name now
+                self.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
+                for sweep_state in self.sweep_states_of([state])[cell.id]:
+                    sweep_state.first_pending = 0
+        if new_cells := [cell for cell in wanted if cell.id not in known_by_id]:
+            initial = cell_columns(CellStateMachine(cell=new_cells[0]))
+            rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **initial} for cell in new_cells]
+            self.db.execute(sa.insert(cells), rows)
+        return known
+
     def cell_counts(self, seq: int) -> list[CellCounts]:
-        """Return how all cells of a sweep stand."""
+        """Return what each cell of a sweep contributes to its counts."""
         query = sa.select(cells.c.state, cells.c.samples, cells.c.failed_samples).join(sweep_cells)
         rows = self.db.execute(query.where(sweep_cells.c.sweep_seq == seq))
         return [
@@ -111,13 +130,13 @@ class Transaction:
         ]
 
     def write(self) -> None:
-        """Advance the sweeps that were read, and write everything that has changed."""
-        moved = [(self._read_as[cell_id], cell_columns(state)) for cell_id, state in self._moved.items()]
-        _rewrite(self.db, cells, moved)
+        """Advance the sweeps that were read, and write all changes and events."""
+        moved = [(self._original_keys[cell_id], cell_columns(state)) for cell_id, state in self._moved.items()]
+        _update(self.db, cells, moved)
         sweep_states = sorted(self._sweep_states.items())
         for _, sweep_state in sweep_states:
             sweep_state.advance(self.now)
-        _rewrite(
+        _update(
             self.db, sweeps, [({"seq": seq}, sweep_state_columns(sweep_state)) for seq, sweep_state in sweep_states]
         )
         pending_events = [
@@ -128,20 +147,20 @@ class Transaction:
         if pending_events:
             self.db.execute(sa.insert(events), pending_events)
 
-    def _opened(self, row: Row) -> CellStateMachine:
+    def _state_machine(self, row: Row) -> CellStateMachine:
         if row["id"] not in self._cells:
             self._cells[row["id"]] = cell_state_of(row)
-            self._read_as[row["id"]] = {name: row[name] for name in ("id", "state", "epoch")}
+            self._original_keys[row["id"]] = {name: row[name] for name in ("id", "state", "epoch")}
         return self._cells[row["id"]]
 
-    def _link(self, ids: Sequence[str]) -> None:
+    def _read_sweeps(self, ids: Sequence[str]) -> None:
         active = sweeps.c.state.in_(SWEEP_ACTIVE)
         query = sa.select(sweep_cells.c.cell_id, sweeps.c.seq).join(sweeps)
-        found: dict[str, list[int]] = defaultdict(list)
+        sweeps_of_cell: dict[str, list[int]] = defaultdict(list)
         for cell_id, seq in self.db.execute(query.where(sweep_cells.c.cell_id.in_(ids), active)):
-            found[cell_id].append(seq)
-        self._linked |= {cell_id: sorted(found[cell_id]) for cell_id in ids}
-        new = {seq for seqs in found.values() for seq in seqs} - set(self._sweep_states)
+            sweeps_of_cell[cell_id].append(seq)
+        self._sweeps_of_cell |= {cell_id: sorted(sweeps_of_cell[cell_id]) for cell_id in ids}
+        new = {seq for seqs in sweeps_of_cell.values() for seq in seqs} - set(self._sweep_states)
         if new:
             for row in self.db.execute(sa.select(*SWEEP_STATE).where(sweeps.c.seq.in_(new))).mappings():
                 self.sweep_state(row)

@@ -1,6 +1,6 @@
-"""The states of sweeps and cells, and the one table of moves between them.
+"""States of sweeps and cells, and the table of transitions between them.
 
-A move that is not in the table cannot be written: every update names the state it comes from.
+All code that changes a state goes through this table, and every SQL update names the state from which it moves.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class SweepState(StrEnum):
-    """Where a sweep stands, in the words of OpenAI's Batch API."""
+    """State of a sweep; the names are those of OpenAI's Batch API."""
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -22,7 +22,7 @@ class SweepState(StrEnum):
 
 
 class CellState(StrEnum):
-    """Where a cell stands. A cell is shared by all sweeps that need it, so it is never cancelled, only not leased."""
+    """State of a cell. Sweeps share cells, so a cell is never cancelled; it is only not leased any more."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -33,13 +33,13 @@ class CellState(StrEnum):
 SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
     SweepState.VALIDATING: frozenset({SweepState.IN_PROGRESS, SweepState.FAILED, SweepState.CANCELLING}),
     SweepState.IN_PROGRESS: frozenset({SweepState.PAUSED, SweepState.FINALIZING, SweepState.CANCELLING}),
-    # To finalizing: the cells that ran when it was paused were its last.
+    # To finalizing: the cells that were running when the sweep was paused were its last.
     SweepState.PAUSED: frozenset({SweepState.IN_PROGRESS, SweepState.FINALIZING, SweepState.CANCELLING}),
-    # Back to in_progress: a cell's file turned out to be lost or damaged, a failed cell got a new chance, or what came
-    # out of the cells says which further ones the sweep needs.
+    # To in_progress: the file of a cell was found lost or damaged, a failed cell was reset by a new sweep, or a search
+    # added further cells.
     SweepState.FINALIZING: frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.IN_PROGRESS}),
     SweepState.CANCELLING: frozenset({SweepState.CANCELLED}),
-    # Back to finalizing: its published files turned out to be lost or damaged, and are put together again.
+    # To finalizing: the published files were found lost or damaged and are assembled again.
     SweepState.COMPLETED: frozenset({SweepState.FINALIZING}),
     SweepState.FAILED: frozenset({SweepState.FINALIZING}),
     SweepState.CANCELLED: frozenset(),
@@ -48,15 +48,15 @@ SWEEP_MOVES: dict[SweepState, frozenset[SweepState]] = {
 CELL_MOVES: dict[CellState, frozenset[CellState]] = {
     CellState.PENDING: frozenset({CellState.LEASED}),
     CellState.LEASED: frozenset({CellState.PENDING, CellState.COMPLETED, CellState.FAILED}),
-    CellState.COMPLETED: frozenset({CellState.PENDING}),  # its file is lost, damaged or expired: compute it again
-    CellState.FAILED: frozenset({CellState.PENDING}),  # a new sweep asks for it: a new chance
+    CellState.COMPLETED: frozenset({CellState.PENDING}),  # its file is lost, damaged or expired
+    CellState.FAILED: frozenset({CellState.PENDING}),  # a new sweep needs it
 }
 
 SWEEP_ENDED = frozenset({SweepState.COMPLETED, SweepState.FAILED, SweepState.CANCELLED})
-"""Sweeps of which nothing is computed any more; their counts stay as they are."""
+"""States in which a sweep has ended; its counts no longer change."""
 
 SWEEP_ACTIVE = frozenset(SweepState) - SWEEP_ENDED
-"""Sweeps whose books follow their cells."""
+"""States in which the counts of a sweep follow the states of its cells."""
 
 SWEEP_RUNNING = frozenset({SweepState.IN_PROGRESS, SweepState.PAUSED})
-"""Sweeps whose running cells go on."""
+"""States in which running cells of a sweep continue."""

@@ -172,7 +172,7 @@ class ReferenceStore:
 
     def _leased(self, lease: SweepLease) -> ReferenceSweep:
         if not self._sweep(lease.sweep_id).is_held_under(lease):
-            raise Conflict("only a finalizing one will do, and whoever has its lease")
+            raise Conflict("the sweep must be finalizing, and the lease current")
         return self._sweep(lease.sweep_id)
 
     def reopen_sweep(self, sweep_id: str, reason: str) -> SweepRecord:

@@ -68,7 +68,7 @@ def test_only_a_finalizing_sweep_takes_further_cells(store: Store) -> None:
     for paused in (False, True):
         if paused:
             store.pause_sweep(sweep.id)
-        with pytest.raises(Conflict, match="only a finalizing one"):
+        with pytest.raises(Conflict, match="must be finalizing"):
             store.extend_sweep(leased(store, sweep.id), other)
     store.resume_sweep(sweep.id)
     complete(store, 1)

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.util import CommandError
 
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
-from jobs.store.database import OwnedFile, migration_config, sqlite_engine
+from jobs.store.database import FileLock, migration_config, sqlite_engine
 from jobs.store.records import CellFile, CellOutcome
 from jobs.store.sql import SqlStore
 from jobs.store.tables import sweeps
@@ -54,9 +54,7 @@ def test_what_ended_is_still_there_after_opening_again(url: str, clock: ManualCl
 
 def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: ManualClock) -> None:
     store = SqlStore(url, clock, CountingIds())
-    code = (
-        "import sys; from jobs.store.database import OwnedFile; from pathlib import Path; OwnedFile(Path(sys.argv[1]))"
-    )
+    code = "import sys; from jobs.store.database import FileLock; from pathlib import Path; FileLock(Path(sys.argv[1]))"
     path = url.removeprefix("sqlite:///")
     first = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert first.returncode == 1
@@ -106,10 +104,10 @@ def test_a_store_that_cannot_take_leases_back_lets_go_of_its_file(
     url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
-        raise Unavailable("the database cannot be used now: disk I/O error")
+        raise Unavailable("the database is temporarily unavailable: disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(SqlStore, "_take_back", fail)
+        patched.setattr(SqlStore, "_expire_where", fail)
         with pytest.raises(Unavailable, match="disk I/O error"):
             SqlStore(url, clock, CountingIds())
     SqlStore(url, clock, CountingIds()).close()
@@ -135,7 +133,7 @@ def test_a_database_of_a_newer_version_is_left_alone(url: str, clock: ManualCloc
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
-    with pytest.raises(Unavailable, match="newer than this"):
+    with pytest.raises(Unavailable, match="newer version"):
         SqlStore(url, clock, CountingIds())
 
 
@@ -198,7 +196,7 @@ def test_a_long_plan_is_not_looked_through_from_its_start_for_every_lease(tmp_pa
 
 
 def test_a_second_release_closes_no_other_file(tmp_path: Path) -> None:
-    owned = OwnedFile(tmp_path / "ampsweep.db")
+    owned = FileLock(tmp_path / "ampsweep.db")
     owned.release()
     with (tmp_path / "other").open("w") as other:  # takes the descriptor that has become free
         owned.release()

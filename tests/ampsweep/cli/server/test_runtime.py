@@ -23,7 +23,7 @@ def test_a_folder_that_cannot_be_tidied_is_free_for_the_next_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **_options: object) -> int:
-        raise Unavailable("the database cannot be used now: disk I/O error")
+        raise Unavailable("the database is temporarily unavailable: disk I/O error")
 
     with monkeypatch.context() as patched:
         patched.setattr("ampsweep.cli.server.runtime.tidy", fail)
