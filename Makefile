@@ -20,9 +20,10 @@ reliability: setup  ## the tests that kill processes and fill disks, many times
 bench: setup  ## what steering, scoring and recording cost, into docs/benchmarks.md; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.throughput --docs docs/benchmarks.md $(ARGS)
 
-check: setup  ## format, lint, types, import directions, declared dependencies
+check: setup  ## format, lint, spelling, types, import directions, declared dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry .

@@ -59,7 +59,7 @@ class Timing:
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    random: Callable[[], float] = random.random
+    random: Callable[[], float] = random.random  # noqa: S311
 
 
 REAL_TIME = Timing()
