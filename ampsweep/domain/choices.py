@@ -1,7 +1,8 @@
-"""Closed sets of names that several packages share."""
+"""Closed sets of names that several packages share, and how messages list such names."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 Mode = Literal["corrected", "paper"]
@@ -9,3 +10,14 @@ Mode = Literal["corrected", "paper"]
 
 EngineKind = Literal["vllm", "transformers", "fake"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Return the names as a sentence lists them.
+
+    Example:
+        >>> one_of(("scale", "add", "set")), one_of(("add",))
+        ('scale, add or set', 'add')
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

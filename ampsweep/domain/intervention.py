@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from ampsweep.domain.choices import one_of
 from ampsweep.domain.statistic import Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
@@ -27,6 +28,7 @@ Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 
 OPS: tuple[Op, ...] = get_args(Op)
+PATCHES: tuple[Patch, ...] = get_args(Patch)
 FACTOR_OPS: tuple[Op, ...] = ("scale",)
 """Ops whose magnitude is always the factor. The other ops may also take a patch value or a statistic."""
 VALUE_OPS: tuple[Op, ...] = tuple(op for op in OPS if op not in FACTOR_OPS)
@@ -85,13 +87,13 @@ def check_magnitude(op: Op, *, factor: object, patch: object, statistic: object,
         PydanticCustomError: With the wrong field as `key` in its context.
     """
     if factor is None and patch is None and statistic is None:
-        message = f"a magnitude is required: give {{key}}, or patch or statistic with op {' or '.join(VALUE_OPS)}"
+        message = f"a magnitude is required: give {{key}}, or patch or statistic with op {one_of(VALUE_OPS)}"
         raise PydanticCustomError("no_magnitude", message, {"key": factor_key})
     if patch is not None and statistic is not None:
         raise PydanticCustomError("two_magnitudes", "give patch or statistic, not both", {"key": "statistic"})
     for key, value in {"patch": patch, "statistic": statistic}.items():
         if value is not None and op in FACTOR_OPS:
-            message = f"goes with op {' or '.join(VALUE_OPS)}, not with {op}"
+            message = f"goes with op {one_of(VALUE_OPS)}, not with {op}"
             raise PydanticCustomError("factor_op", message, {"key": key})
 
 

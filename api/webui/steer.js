@@ -4,11 +4,7 @@ import { complaint, field, h, languageName, select } from "./dom.js";
 import { findNeurons } from "./find_neurons.js";
 import { ask, events, json, key, listed } from "./rest.js";
 
-const OPS = [
-  ["set", "set to"],
-  ["add", "add"],
-  ["scale", "scale by"],
-];
+const OP_LABELS = { set: "set to", add: "add", scale: "scale by" };
 const PATCHES = [
   ["", "one: the number itself"],
   ["max", "the max in its language"],
@@ -19,14 +15,16 @@ const PATCHES = [
 /** Show the view; `signal` ends it. */
 export async function steerView(main, { signal }) {
   let models;
+  let ops;
   let sets = [];
   try {
     models = (await json("v1/models", { signal })).data;
+    ops = await knownOps(signal);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(complaint(error));
     return;
   }
-  const form = controls(models);
+  const form = controls(models, ops);
   const languages = h("fieldset", { class: "languages" });
   const lanes = h("section", { class: "lanes", "aria-live": "polite" });
   const code = h("pre");
@@ -160,8 +158,16 @@ function titleOf(set) {
   return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 }
 
+/** The server's ops with their labels, those labelled here first. */
+async function knownOps(signal) {
+  const { schemas } = (await json("v1/openapi.json", { signal })).components;
+  const names = schemas.InterventionSpec.properties.op.enum;
+  const labelled = Object.keys(OP_LABELS).filter((name) => names.includes(name));
+  return [...new Set([...labelled, ...names])].map((name) => [name, OP_LABELS[name] ?? name]);
+}
+
 /** The form, and by name what is in it. */
-function controls(models) {
+function controls(models, ops) {
   const named = {
     model: select(
       "model",
@@ -169,7 +175,7 @@ function controls(models) {
     ),
     neurons: select("neurons", []),
     prompt: h("textarea", { name: "prompt", rows: 3, required: true, dir: "auto", value: "In Egypt, the currency is" }),
-    op: select("op", OPS),
+    op: select("op", ops),
     factor: h("input", { name: "factor", type: "number", step: "any", value: "3", required: true }),
     patch: select("patch", PATCHES),
     tokens: h("input", { name: "tokens", type: "number", min: 1, value: "40", required: true }),

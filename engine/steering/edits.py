@@ -1,14 +1,16 @@
-"""An intervention with a neuron set, worked out: which activations change, and how. Numpy only.
+"""Resolution of an intervention on a neuron set: which activations change, and how. NumPy only.
 
-Every op is the same arithmetic, a' = mult * a + add + coef * statistic: scale f is (f, 0, 0), add v is (1, v, 0), set v
-is (0, v, 0); where v is f times a statistic, f stands in the third place. A part of an op, a + w * (op(a) - a), is that
-arithmetic too. Which tokens it applies to (the scope), and each token's statistic, is left to the engine.
+Every op is the same affine arithmetic, a' = mult * a + add + coef * statistic. (mult, add, coef) of scale f is
+(f, 0, 0), of add v (1, v, 0), of set v (0, v, 0); if v is f times a statistic, f is the coefficient instead. A weighted
+op, a + w * (op(a) - a), is affine too. The engine decides to which tokens an edit applies (the scope) and computes each
+token's statistic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,20 +45,26 @@ class Edits:
     whole_pass: bool = False
 
     def entries(self, layer: int) -> slice:
-        """Return where one layer's entries are."""
+        """Return the slice of one layer's entries."""
         return slice(int(self.offsets[layer]), int(self.offsets[layer + 1]))
 
 
 def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
-    """Work out which neurons of the set's model the intervention changes, and how.
+    """Return which neurons the intervention changes, and how.
 
-    Several languages are taken together. Where a neuron belongs to the target and to the others of `non_target`, the
-    target's op wins. Random neurons are as many a layer as the languages have together; which ones depends on the
-    neuron set, the languages and the seed alone, so that a sweep over factors keeps its control. The neurons of an
-    `other` language are edited as if it had been asked for, with its own patch values and the languages' mean weight.
+    Several languages are taken together. For a neuron that belongs to a target language and to one of the others of
+    `non_target`, the target's op wins. As many random neurons are drawn in a layer as the languages have there
+    together; which ones depends only on the neuron set, the languages and the seed, so that all factors of a sweep have
+    the same control. The neurons of an `other` language are edited as if it were the target, with its own patch values
+    and the mean of the languages' weights.
 
-    Raises UnknownName for a language that the set has not, InvalidRequest for a layer that the model has not and for
-    a patch value where the set has none.
+    Args:
+        intervention: A valid intervention.
+        neuron_set: The neurons of each language, with their patch values if they were recorded.
+
+    Raises:
+        UnknownName: The set has no such language.
+        InvalidRequest: The model has no such layer, or the set has no patch values.
     """
     for code in intervention.languages:
         if code not in neuron_set.neurons:
@@ -76,8 +84,8 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
     flat = _target(intervention, neuron_set)
     weight, magnitude = _magnitude(intervention, neuron_set, flat)
     mult, value = _affine(intervention.op, weight, magnitude)
-    nothing = np.zeros_like(value)
-    add, coef = (value, nothing) if intervention.statistic is None else (nothing, value)
+    zeros = np.zeros_like(value)
+    add, coef = (value, zeros) if intervention.statistic is None else (zeros, value)
     if intervention.non_target is not None:
         others = [code for code in neuron_set.languages if code not in intervention.languages]
         rest = np.setdiff1d(_union(neuron_set, others), flat, assume_unique=True)
@@ -86,8 +94,8 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         flat, mult, add = np.append(flat, rest), np.append(mult, rest_mult), np.append(add, rest_add)
         coef = np.append(coef, np.zeros_like(magnitude))
     if intervention.layers is not None:
-        kept = np.isin(flat // neuron_set.width, intervention.layers)
-        flat, mult, add, coef = flat[kept], mult[kept], add[kept], coef[kept]
+        inside = np.isin(flat // neuron_set.width, intervention.layers)
+        flat, mult, add, coef = flat[inside], mult[inside], add[inside], coef[inside]
     order = np.argsort(flat)
     offsets = np.searchsorted(flat[order], np.arange(neuron_set.layers + 1, dtype=np.int64) * neuron_set.width)
     return Edits(
@@ -101,10 +109,9 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
 
 
 def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
-    """Raise NoNeurons where the steering that was asked for is not applied.
+    """Raise NoNeurons if the intervention changes no neuron, or none of one of its languages, in its layers.
 
-    That is an intervention without edits, and one that names a language without neurons in its layers beside others.
-    With `non_target` a language may have none: the others' neurons are changed then.
+    With `non_target` a language may have none, because the neurons of the other languages are changed.
     """
     param = "languages" if intervention.other is None else "other"
     owners = intervention.languages if intervention.other is None else (intervention.other,)
@@ -114,8 +121,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     elsewhere = {layer for code in empty for layer in _layers_with_neurons(neuron_set, code, None)}
     names = ", ".join(empty or owners)
     if elsewhere:
-        asked, known = (", ".join(map(str, sorted(layers))) for layers in (intervention.layers or (), elsewhere))
-        message = f"neuron set {neuron_set.id} has no neurons of {names} in layers {asked}, only in {known}"
+        layers, others = (", ".join(map(str, sorted(part))) for part in (intervention.layers or (), elsewhere))
+        message = f"neuron set {neuron_set.id} has no neurons of {names} in layers {layers}, only in {others}"
         raise NoNeurons(f"{message}; choose among those", param="intervention.layers")
     counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))
     message = f"neuron set {neuron_set.id} has no neurons of {names}, so nothing would be steered"
@@ -124,8 +131,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
 
 def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int, ...] | None) -> set[int]:
     """Return the layers, of `layers` or of all, in which a language has neurons."""
-    found = set(neuron_set.neurons[language][:, 0].tolist())
-    return found if layers is None else found.intersection(layers)
+    present = set(neuron_set.neurons[language][:, 0].tolist())
+    return present if layers is None else present.intersection(layers)
 
 
 def _flat(neuron_set: NeuronSet, language: str) -> NDArray[np.int64]:
@@ -140,10 +147,11 @@ def _union(neuron_set: NeuronSet, languages: list[str]) -> NDArray[np.int64]:
 
 
 def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int64]:
-    own = _union(neuron_set, list(intervention.languages))
+    """Return the neurons that the op is applied to, each once, as layer * width + index."""
+    targets = _union(neuron_set, list(intervention.languages))
     if intervention.selection is None:
-        return own
-    per_layer = np.bincount(own // neuron_set.width, minlength=neuron_set.layers)
+        return targets
+    per_layer = np.bincount(targets // neuron_set.width, minlength=neuron_set.layers)
     key = [neuron_set.id, list(intervention.languages), intervention.seed]
     drawn = draw_neurons(per_layer, width=neuron_set.width, key=key).astype(np.int64)
     flat: NDArray[np.int64] = drawn[:, 0] * neuron_set.width + drawn[:, 1]
@@ -153,25 +161,25 @@ def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int
 def _magnitude(
     intervention: Intervention, neuron_set: NeuronSet, target: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the target neurons' weights, and their magnitudes with the weights in them.
+    """Return the weight w of each target neuron and its magnitude times w, float64 [neurons] each.
 
-    A magnitude is the factor, or the patch value times the factor. A neuron of several languages has the means over
-    them.
+    The magnitude is the factor, or the patch value times the factor. A neuron of several languages has the means of
+    both over its languages.
     """
     if intervention.selection is None:
-        owns = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
-    else:  # a random neuron belongs to none of the languages, so all of them speak for it
-        owns = np.ones((len(intervention.languages), len(target)), dtype=bool)
-    weights = owns * np.array(intervention.weights or [1.0] * len(owns))[:, None]
+        belongs = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
+    else:  # a random neuron belongs to none of the languages: it gets the mean over all of them
+        belongs = np.ones((len(intervention.languages), len(target)), dtype=bool)
+    weights = belongs * np.array(intervention.weights or [1.0] * len(belongs))[:, None]
     magnitudes = weights * intervention.factor
     if intervention.patch is not None:
         magnitudes *= _patch(intervention.patch, intervention, neuron_set)[:, target]
-    owners = owns.sum(axis=0)
-    return weights.sum(axis=0) / owners, magnitudes.sum(axis=0) / owners
+    languages = belongs.sum(axis=0)
+    return weights.sum(axis=0) / languages, magnitudes.sum(axis=0) / languages
 
 
 def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.float32]:
-    """Return the patch values of the languages, [languages, layers * width]."""
+    """Return the patch values of the languages, float32 [languages, layers * width]."""
     if neuron_set.patch is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
@@ -184,7 +192,21 @@ def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> ND
 def _affine(
     op: Op, weight: NDArray[np.float64], magnitude: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `mult`, and what is added, of a' = a + weight * (op(a) - a), for magnitudes with the weight in them."""
-    if op == "scale":
-        return (1.0 - weight) + magnitude, np.zeros_like(magnitude)
-    return np.ones_like(weight) if op == "add" else 1.0 - weight, magnitude
+    """Return (mult, add) of the affine map a + w * (op(a) - a), float64 [neurons] each.
+
+    This is the one place that knows what an op computes. If v is a statistic, `add` is its coefficient instead.
+
+    Args:
+        op: The op.
+        weight: The weight w of each neuron.
+        magnitude: w times the magnitude (the factor, or v) of each neuron.
+    """
+    match op:
+        case "scale":
+            return (1.0 - weight) + magnitude, np.zeros_like(magnitude)
+        case "add":
+            return np.ones_like(weight), magnitude
+        case "set":
+            return 1.0 - weight, magnitude
+        case _:
+            assert_never(op)

@@ -14,6 +14,8 @@ from ampsweep.cli.options.engine import Dtype, Kind, opened, read_neurons
 from ampsweep.cli.options.json_object import json_object
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.domain.choices import one_of
+from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, Intervention
 from ampsweep.errors import InvalidRequest
 
 
@@ -29,11 +31,13 @@ def generate(
     languages: Annotated[
         str | None, typer.Option(help="Steer: the languages whose neurons are edited, with commas.")
     ] = None,
-    op: Annotated[str | None, typer.Option(help="scale, add or set. [default: scale]")] = None,
+    op: Annotated[str | None, typer.Option(help=f"{one_of(OPS)}. [default: scale]")] = None,
     factor: Annotated[
         float | None, typer.Option(help="The op's number; with --patch it multiplies the patch value.")
     ] = None,
-    patch: Annotated[str | None, typer.Option(help="max, median or mean: the recorded value to add or set.")] = None,
+    patch: Annotated[
+        str | None, typer.Option(help=f"{one_of(PATCHES)}: the recorded value to {one_of(VALUE_OPS)}.")
+    ] = None,
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="The whole intervention, instead of the above.")
     ] = None,
@@ -60,7 +64,6 @@ def generate(
     if steering is not None and neurons is None:
         raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
 
-    from ampsweep.domain.intervention import Intervention
     from engine.base import GenerateRequest, Sampling, Steering
 
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
