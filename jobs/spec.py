@@ -118,6 +118,11 @@ class InterventionsSpec(StrictModel):
         check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
         return self
 
+    @property
+    def all_factors(self) -> tuple[float, ...]:
+        """The factors; 1 if none is given."""
+        return self.factors or (1.0,)
+
 
 class TaskSpec(StrictModel):
     """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.

@@ -20,7 +20,7 @@ from api.http.pagination import After, Limit, list_object
 from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.registry import NeuronSetInfo
-from jobs.planning.neuron_choice import neurons_to_find
+from jobs.planning.neuron_choice import neurons_to_identify
 from jobs.spec import NeuronsByMethod
 
 _EXAMPLE: dict[str, Any] = {"model": "atlas", "neurons": {"fr": {"0": [12, 40], "3": [7]}, "tr": {"1": [5]}}}
@@ -63,7 +63,7 @@ async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Res
     """
     asked = await asyncio.to_thread(parse_neuron_set, body)
     if isinstance(asked.neurons, NeuronsByMethod):
-        ref = await asyncio.to_thread(_to_find, services, asked.model, asked.neurons)
+        ref = await asyncio.to_thread(_to_identify, services, asked.model, asked.neurons)
         if not await asyncio.to_thread(_is_there, services, ref.id):
             await services.neuron_set_service.identify(asked.model, ref)
             response.status_code = 202
@@ -136,8 +136,8 @@ async def _one(services: Services, neuron_set_id: str) -> dict[str, Any]:
     }
 
 
-def _to_find(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
-    return neurons_to_find(neurons, services.catalog.model(model), services.catalog).ref
+def _to_identify(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
+    return neurons_to_identify(neurons, services.catalog.model(model), services.catalog).ref
 
 
 def _is_there(services: Services, neuron_set_id: str) -> bool:

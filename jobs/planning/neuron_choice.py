@@ -1,24 +1,33 @@
-"""Which neuron set a spec means: one that is there, or the one a method will find, by an id known beforehand."""
+"""Resolves `neurons` of a spec to a neuron set: an existing one, or the one that a method will identify.
+
+The id of a set is known before it is identified (`ampsweep.domain.neuron_set`), so nothing is identified here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ampsweep.domain.choices import Mode
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import ModelFolder
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.spec import NeuronsById, NeuronsByMethod, SweepSpec
+from jobs.spec import NeuronsById, NeuronsByMethod
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronChoice:
-    """A set by reference, the languages it has or will have, whether it has patch values, and warnings about it.
+    """A neuron set that a spec means.
 
-    `counts` are the neurons of each language, where the set is there already.
+    Attributes:
+        ref: The reference that cells hold.
+        languages: Languages that the set has, or will have.
+        has_patch: Whether the set has patch values.
+        counts: Neurons of each language; None if the set does not exist yet.
+        warnings: Warnings about the set for the user.
     """
 
     ref: NeuronsRef
@@ -28,30 +37,40 @@ class NeuronChoice:
     warnings: tuple[str, ...] = ()
 
 
-def choose_neurons(
-    spec: SweepSpec, model: ModelFolder, catalog: Catalog, neuron_sets: NeuronSets, *, mode: str = "corrected"
-) -> NeuronChoice:
-    """Find what `spec.neurons` means for a model; raises InvalidRequest or UnknownName with the field."""
-    if isinstance(spec.neurons, NeuronsById):
-        return _existing(spec.neurons, model, neuron_sets)
-    choice = neurons_to_find(spec.neurons, model, catalog, mode=mode)
-    try:
-        return replace(choice, counts=neuron_sets.get(choice.ref.id).languages)
-    except (NotFound, DamagedFile):
-        return choice  # found, or found again, when the sweep runs
+def resolve_neurons(
+    neurons: NeuronsById | NeuronsByMethod,
+    model: ModelFolder,
+    catalog: Catalog,
+    neuron_sets: NeuronSets,
+    *,
+    modes: Sequence[Mode] = ("corrected",),
+) -> dict[Mode, NeuronChoice]:
+    """Return the neuron set that a spec means, for each mode.
+
+    Raises:
+        InvalidRequest: naming the field, e.g. for a set of another model.
+        UnknownName: naming the field, for a neuron set or a corpus that does not exist.
+    """
+    if isinstance(neurons, NeuronsById):
+        return dict.fromkeys(modes, _existing(neurons, model, neuron_sets))
+    corpus = _corpus(neurons, catalog)
+    return {mode: _with_counts(_by_method(neurons, model, corpus, mode), neuron_sets) for mode in modes}
+
+
+def neurons_to_identify(neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog) -> NeuronChoice:
+    """Return the set that a method will identify, under the id it will have; raises as `resolve_neurons`."""
+    return _by_method(neurons, model, _corpus(neurons, catalog), "corrected")
 
 
 def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets) -> NeuronChoice:
     try:
         info = neuron_sets.get(neurons.id)
     except NotFound:
-        known = [info.id for info in neuron_sets.infos()]
-        raise UnknownName("neuron set", neurons.id, known, param="neurons.id") from None
+        existing = [info.id for info in neuron_sets.infos()]
+        raise UnknownName("neuron set", neurons.id, existing, param="neurons.id") from None
     if info.fingerprint != model.fingerprint:
-        raise InvalidRequest(
-            f"neuron set {info.id} was made for another model ({info.model}); choose one of this model's",
-            param="neurons.id",
-        )
+        message = f"neuron set {info.id} was made for another model ({info.model}); choose one of this model's"
+        raise InvalidRequest(message, param="neurons.id")
     return NeuronChoice(
         ref=NeuronsRef(id=info.id, languages=tuple(sorted(info.languages))),
         languages=tuple(info.languages),
@@ -61,16 +80,14 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
     )
 
 
-def neurons_to_find(
-    neurons: NeuronsByMethod, model: ModelFolder, catalog: Catalog, *, mode: str = "corrected"
-) -> NeuronChoice:
-    """Return the set that a method will find, by the id it will have; raises as `choose_neurons`.
+def _corpus(neurons: NeuronsByMethod, catalog: Catalog) -> Corpus:
+    neurons.request().check_languages(neurons.languages, param="neurons.languages")
+    return Corpus.open(catalog.corpus(neurons.corpus), languages=neurons.languages, param="neurons.languages")
 
-    In the mode `paper` LAPE is `lape_paper`, whose probabilities have a chat template's tokens in their denominators.
-    """
+
+def _by_method(neurons: NeuronsByMethod, model: ModelFolder, corpus: Corpus, mode: Mode) -> NeuronChoice:
+    # In the mode `paper` LAPE is `lape_paper`, which counts a chat template's tokens in its denominators.
     request = neurons.request("lape_paper" if (neurons.method, mode) == ("lape", "paper") else None)
-    request.check_languages(neurons.languages, param="neurons.languages")
-    corpus = Corpus.open(catalog.corpus(neurons.corpus), languages=neurons.languages, param="neurons.languages")
     ref = NeuronsRef(
         id=request.neuron_set_id(fingerprint=model.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages),
         method=request.method,
@@ -80,6 +97,13 @@ def neurons_to_find(
     )
     warnings = _warnings(request.method, corpus.languages)
     return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True, warnings=warnings)
+
+
+def _with_counts(choice: NeuronChoice, neuron_sets: NeuronSets) -> NeuronChoice:
+    try:
+        return replace(choice, counts=neuron_sets.get(choice.ref.id).languages)
+    except (NotFound, DamagedFile):
+        return choice  # the set is identified, or identified again, when the sweep runs
 
 
 def _warnings(method: str, languages: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Search over the factors of a sweep: all factors on all items, or successive halving.
+"""Successive halving over the factors of a sweep: which cells each rung has.
 
 Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over the factors of each target language,
 patch value, statistic and choice of layers. A rung is a set of cells like any other. The first rung tries all factors
@@ -8,6 +8,8 @@ languages is larger; ties go to the smaller factor, as for the best factor of a 
 
 A rung follows from the cells of the rungs before it and their LSS alone, so it can be recomputed at any time. Items
 are the first ones of a permutation seeded by the sweep, so the items of each rung are among those of the next.
+
+A sweep that computes its whole grid has no search.
 """
 
 from __future__ import annotations
@@ -17,21 +19,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell, TaskRef
 from jobs.planning.controls import with_controls
-from jobs.spec import SweepSpec
+from jobs.spec import HalvingSpec, SweepSpec, parse_spec
 from jobs.tasks.registry import task_for, task_of
 
 
-def no_rung(_ref: TaskRef) -> None:
-    """Return None: no cell of a grid is part of a rung."""
+def search_of(spec: SweepSpec) -> Search | None:
+    """Return the search that a spec asks for; None for a grid."""
+    return None if spec.search is None else Search(spec, spec.search)
+
+
+def search_of_stored(spec: Mapping[str, Any]) -> Search | None:
+    """Return the search of a sweep from its stored spec; None for a grid."""
+    return search_of(parse_spec(spec)) if spec.get("search") else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A step of the search: how many factors are tried on how many items (None: on all that the spec asks for)."""
+    """A step of the search: how many factors are tried on how many items (None: all items that the spec asks for)."""
 
     factors: int
     items: int | None
@@ -42,102 +52,130 @@ class Search:
     """The search of one sweep."""
 
     spec: SweepSpec
+    halving: HalvingSpec
+
+    def check(self) -> None:
+        """Check that the search can choose a factor and saves work.
+
+        Raises:
+            InvalidRequest: with the field of the spec that does not fit.
+        """
+        if len(self.spec.mode) > 1:
+            message = "a search runs in one mode; give a single mode, or use search: grid"
+            raise InvalidRequest(message, param="mode")
+        for index, task in enumerate(self.spec.tasks):
+            if task.targets is not None:
+                message = "a search continues with the best factor of every target; leave targets out"
+                raise InvalidRequest(f"{message}, or use search: grid", param=f"tasks.{index}.targets")
+        if not self._lss_limits:
+            message = "a search chooses the best factor by LSS; add a task lss, or use search: grid"
+            raise InvalidRequest(message, param="search")
+        factors = len(self.spec.interventions.all_factors)
+        if self.halving.keep >= factors:
+            message = f"keep must be less than the number of factors, which is {factors}; give more factors"
+            raise InvalidRequest(f"{message}, or keep fewer", param="search.keep")
+        if self._min_limit is not None and self.halving.items >= self._min_limit:
+            message = f"items must be less than the limit of every task lss, here {self._min_limit}; give fewer items"
+            raise InvalidRequest(message, param="search.items")
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
-        """The rungs in order; the last one has all items, and a grid has no other."""
-        left = len(self.spec.interventions.factors or (1.0,))
-        halving = self.spec.search
-        if halving is None:
-            return (Rung(factors=left, items=None),)
-        limits = [
-            task.limit
-            for task in self.spec.tasks
-            if task_for(task.name).needs_target_language and task.limit is not None
-        ]
-        found, items = list[Rung](), halving.items
-        while left > halving.keep and items < min(limits, default=items + 1):
-            found.append(Rung(factors=left, items=items))
-            left, items = max(halving.keep, -(-left // 2)), 2 * items
-        return (*found, Rung(factors=halving.keep, items=None))
+        """The rungs in order; the last one has all items."""
+        rungs: list[Rung] = []
+        factors, items = len(self.spec.interventions.all_factors), self.halving.items
+        while factors > self.halving.keep and (self._min_limit is None or items < self._min_limit):
+            rungs.append(Rung(factors=factors, items=items))
+            factors, items = max(self.halving.keep, -(-factors // 2)), 2 * items
+        return (*rungs, Rung(factors=self.halving.keep, items=None))
 
     def rung(self, ref: TaskRef) -> int | None:
-        """Return in which rung before the last one a cell of `ref` stands, from 1; None for one of the last."""
+        """Return the number of the rung, from 1, that a cell of `ref` belongs to; None for the last rung."""
         if not task_of(ref).needs_target_language:
             return None
         sizes = [rung.items for rung in self.rungs[:-1]]
         return sizes.index(ref.limit) + 1 if ref.limit in sizes else None
 
     def rung_of(self, cells: Iterable[Cell]) -> int | None:
-        """Return the last rung that has cells, from 1; None where that is the last one of all."""
+        """Return the number of the latest rung that has cells, from 1; None if that is the last rung of all."""
         rungs = [self.rung(cell.task) for cell in cells if cell.intervention is not None]
         return None if None in rungs else max((rung for rung in rungs if rung is not None), default=None)
 
-    def first(self, planned: Sequence[Cell]) -> list[Cell]:
-        """Return the cells to begin with, out of those of the grid: of a search all baselines, and the first rung."""
+    def first(self, grid: Sequence[Cell]) -> list[Cell]:
+        """Return the cells to begin with: all baselines of the whole grid, and the first rung."""
         items = self.rungs[0].items
-        if items is None:
-            return list(planned)
-        tried = [
+        first_rung = [
             replace(cell, task=replace(cell.task, limit=items))
-            for cell in planned
+            for cell in grid
             if task_of(cell.task).needs_target_language
             and (cell.intervention is None or cell.intervention.selection is None)
         ]
-        return [*(cell for cell in planned if cell.intervention is None), *tried]
+        return [*(cell for cell in grid if cell.intervention is None), *first_rung]
 
     def next(self, cells: Iterable[Cell], shifts: Mapping[str, float]) -> list[Cell]:
-        """Return the cells of the rung after the last one among `cells`; none after the last of all.
+        """Return the cells of the rung after the latest one among `cells`; an empty list after the last rung.
 
-        `shifts` has the LSS of each steered cell that has one, by its id. A factor without any is given up.
+        Args:
+            cells: All cells of the sweep so far.
+            shifts: The LSS of each steered cell that has one, by cell id. A factor without any LSS is dropped.
         """
-        known = list(cells)
-        done = self.rung_of(known)
-        if done is None:
+        previous = list(cells)
+        number = self.rung_of(previous)
+        if number is None:
             return []
-        last = [cell for cell in known if cell.intervention is not None and self.rung(cell.task) == done]
-        target = self.rungs[done]
-        chosen = _promising(last, shifts, target.factors)
-        found = self._in_full(known, chosen) if target.items is None else _on_more(chosen, target.items)
-        return list({cell.id: cell for cell in found}.values())
+        latest = [cell for cell in previous if cell.intervention is not None and self.rung(cell.task) == number]
+        rung = self.rungs[number]
+        best = _best_factors(latest, shifts, rung.factors)
+        following = self._in_full(previous, best) if rung.items is None else _with_limit(best, rung.items)
+        return list({cell.id: cell for cell in following}.values())
 
-    def _in_full(self, cells: Iterable[Cell], chosen: Sequence[Cell]) -> Iterator[Cell]:
-        by_intervention = {cell.intervention: cell for cell in chosen}
+    @cached_property
+    def _lss_limits(self) -> list[int | None]:
+        """The limits of the tasks that have an LSS."""
+        return [task.limit for task in self.spec.tasks if task_for(task.name).needs_target_language]
+
+    @cached_property
+    def _min_limit(self) -> int | None:
+        return min((limit for limit in self._lss_limits if limit is not None), default=None)
+
+    def _in_full(self, cells: Iterable[Cell], best: Sequence[Cell]) -> Iterator[Cell]:
+        """Yield the cells of the last rung: the best interventions and their controls beside every full baseline."""
+        by_intervention = {cell.intervention: cell for cell in best}
         for baseline in cells:
             if baseline.intervention is not None or self.rung(baseline.task) is not None:
                 continue
-            for one in by_intervention.values():
-                assert one.intervention is not None
-                assert one.neurons is not None
-                if baseline.task.target_language not in (None, *one.intervention.languages):
+            for cell in by_intervention.values():
+                assert cell.intervention is not None
+                assert cell.neurons is not None
+                if baseline.task.target_language not in (None, *cell.intervention.languages):
                     continue
                 for intervention in with_controls(
-                    one.intervention,
+                    cell.intervention,
                     self.spec.interventions.controls,
                     data_language=baseline.task.data_language,
-                    languages=one.neurons.languages,
+                    languages=cell.neurons.languages,
                     seed=self.spec.seed,
                 ):
-                    yield replace(baseline, neurons=one.neurons, intervention=intervention)
+                    yield replace(baseline, neurons=cell.neurons, intervention=intervention)
 
 
-def _on_more(chosen: Sequence[Cell], items: int) -> Iterator[Cell]:
-    for cell in chosen:
-        more = replace(cell.task, limit=items)
-        yield replace(cell, task=more, neurons=None, intervention=None)
-        yield replace(cell, task=more)
+def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:
+    """Yield each cell and its baseline on another number of items."""
+    for cell in cells:
+        task = replace(cell.task, limit=items)
+        yield replace(cell, task=task, neurons=None, intervention=None)
+        yield replace(cell, task=task)
 
 
-def _promising(tried: Sequence[Cell], shifts: Mapping[str, float], keep: int) -> list[Cell]:
-    """Return the cells of the best `keep` factors of each intervention that differs in its factor alone."""
+def _best_factors(cells: Sequence[Cell], shifts: Mapping[str, float], keep: int) -> list[Cell]:
+    """Return the cells of the best `keep` factors among the interventions that differ in their factor alone."""
     races: dict[Intervention, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
-    for cell in tried:
+    for cell in cells:
         assert cell.intervention is not None
         if cell.id in shifts:
             races[replace(cell.intervention, factor=0.0)][cell.intervention.factor].append(cell)
-    chosen: list[Cell] = []
+    best: list[Cell] = []
     for factors in races.values():
-        means = {factor: round(fmean(shifts[cell.id] for cell in same), 12) for factor, same in factors.items()}
-        for factor in sorted(means, key=lambda at: (-means[at], at))[:keep]:
-            chosen += factors[factor]
-    return chosen
+        means = {factor: round(fmean(shifts[cell.id] for cell in group), 12) for factor, group in factors.items()}
+        for factor in sorted(means, key=lambda factor: (-means[factor], factor))[:keep]:
+            best += factors[factor]
+    return best

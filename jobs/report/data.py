@@ -33,7 +33,7 @@ class Provenance:
     """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256.
 
     `version` is that of Ampsweep when it put the files together; `versions` are those that computed the cells.
-    `sources` are the models, engines, neuron sets and data, as `jobs.results.provenance` tells of them; `warnings` are
+    `sources` are the models, engines, neuron sets and data, as `jobs.results.assembly` tells of them; `warnings` are
     the plan's. `partial` counts the cells of partial results, as `jobs.results.partial` does; None where the results
     are whole.
     """

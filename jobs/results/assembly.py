@@ -1,21 +1,22 @@
-"""Puts a sweep's cells together: its samples and its summary, or the cells it needs next. Knows no store.
+"""Assembles a sweep: publishes its samples and its summary, or returns the cells of the next rung of its search.
 
-Each cell's file is read once and checked against what was published. Nothing damaged gets into a result.
+Every cell's file is read once and verified against the hash under which it was published, so damaged data never
+reaches a result. Knows nothing of the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ampsweep.errors import DamagedFile
-from jobs.cell import Cell, TaskRef
-from jobs.planning.search import Search, no_rung
+from ampsweep.hashing import canonical_json
+from jobs.cell import Cell
+from jobs.planning.search import Search, search_of_stored
 from jobs.results.cell_table import CellTable
-from jobs.results.provenance import sources_of
 from jobs.results.summary import SummaryBuilder
 from jobs.results.writer import Results
-from jobs.spec import parse_spec
 from jobs.store.records import CellRecord, SweepFiles, SweepRecord
 from jobs.store.transitions import CellState
 
@@ -31,9 +32,13 @@ class DamagedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """What came out: damaged cells, which are to be computed again; or the cells that a search goes on with; or files.
+    """The outcome of an assembly: exactly one of `damaged`, `further` and `files` is set.
 
-    `error` says why a sweep failed whose files are there.
+    Attributes:
+        damaged: Cells that must be computed again first.
+        further: Cells of the next rung of the search.
+        files: The published files.
+        error: Why the sweep failed although its files exist: none of its cells completed.
     """
 
     damaged: tuple[DamagedCell, ...] = ()
@@ -43,65 +48,116 @@ class Assembled:
 
 
 Assemble = Callable[[SweepRecord, Sequence[CellRecord], int], Assembled]
-"""Puts a sweep together from all its cells, in the plan's order, under the epoch of the lease on it."""
+"""Assembles a sweep from all its cells, in the order of the plan, under the epoch of its lease."""
 
 
 def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
-    """Publish a sweep's files under an epoch, or say what it needs first.
+    """Publish the files of a sweep, unless cells are damaged or its search continues.
 
-    Raises Unavailable or OSError where the storage cannot be written to now.
+    Args:
+        results: Where the cells' files are and the sweep's files are published.
+        sweep: The sweep.
+        cells: All cells of the sweep, in the order of the plan.
+        epoch: The epoch of the lease on the sweep, which names the files.
+
+    Raises:
+        Unavailable: if the storage cannot be written to for now.
+        OSError: if the disk is full or cannot be written to.
     """
-    search = Search(parse_spec(sweep.spec)) if sweep.spec.get("search") else None
+    search = search_of_stored(sweep.spec)
     reader = _Reader(results, cells)
     try:
         if search is not None and search.rung_of(record.cell for record in cells) is not None:
             if further := _next_rung(search, cells, reader):
                 return Assembled(further=tuple(further))
             reader = _Reader(results, cells)  # no factor has an LSS: the search ends here
-        return _publish(results, sweep, cells, epoch, reader, no_rung if search is None else search.rung)
-    except _FoundDamaged:
+        files = publish(results, sweep, cells, reader.tables(), epoch=epoch, search=search)
+    except _DamagedCells:
         return Assembled(damaged=tuple(reader.damaged))
-
-
-def _publish(
-    results: Results,
-    sweep: SweepRecord,
-    cells: Sequence[CellRecord],
-    epoch: int,
-    reader: _Reader,
-    rung: Callable[[TaskRef], int | None],
-) -> Assembled:
-    failed = {record.id: record.error or "" for record in cells if record.state is CellState.FAILED}
-    builder = SummaryBuilder(rung)
-
-    def tables() -> Iterator[CellTable]:
-        for found in reader.tables():
-            builder.add(found)
-            yield found
-
-    sources = sources_of(record.cell for record in cells)
-    samples = results.write_sweep(sweep, tables(), epoch=epoch, rung=rung, failed=failed, sources=sources)
-    summary = results.write_summary(sweep, builder.rows, epoch=epoch)
+    failed = _failed(cells)
     error = None
     if len(failed) == len(cells):
         error = f"all {len(failed)} cells failed; the first one: {next(iter(failed.values()))}"
-    return Assembled(files=SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=epoch), error=error)
+    return Assembled(files=files, error=error)
+
+
+def publish(
+    results: Results,
+    sweep: SweepRecord,
+    cells: Sequence[CellRecord],
+    tables: Iterable[CellTable],
+    *,
+    epoch: int,
+    search: Search | None,
+    metadata: Callable[[], Mapping[str, str]] = dict,
+) -> SweepFiles:
+    """Publish the samples and the summary of a sweep.
+
+    Args:
+        results: Where to publish.
+        sweep: The sweep.
+        cells: All cells of the sweep; those that failed are listed in the metadata.
+        tables: The samples of the completed cells; read once.
+        epoch: The epoch of the lease on the sweep, which names the files.
+        search: The search of the sweep, if it has one.
+        metadata: Called when all tables are read; returns further metadata of both files.
+    """
+    builder = SummaryBuilder(search)
+
+    def summarized() -> Iterator[CellTable]:
+        for table in tables:
+            builder.add(table)
+            yield table
+
+    sources = sources_of(record.cell for record in cells)
+    samples = results.write_sweep(
+        sweep, summarized(), epoch=epoch, search=search, failed=_failed(cells), sources=sources, extra_metadata=metadata
+    )
+    summary = results.write_summary(sweep, builder.rows, epoch=epoch, extra_metadata=metadata)
+    return SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=epoch)
+
+
+def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
+    """Return the provenance of a sweep's answers: the `models`, `engines`, `neurons` and `data` of its cells, as JSON.
+
+    Each is listed once, with its hash or version, in a fixed order.
+    """
+    sources: dict[str, dict[str, Any]] = {"models": {}, "engines": {}, "neurons": {}, "data": {}}
+
+    def add(kind: str, value: Any) -> None:
+        sources[kind][canonical_json(value)] = value
+
+    for cell in cells:
+        add("models", {"name": cell.model, "source": cell.model_source, "sha256": cell.model_hash})
+        add("engines", {"name": cell.engine, "versions": cell.engine_version, "dtype": cell.dtype})
+        if cell.neurons is not None:
+            add("neurons", cell.neurons.id)
+        ref = cell.task
+        data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
+        repairs = {"repairs": dict(ref.repairs)} if ref.repairs else {}
+        add("data", {**data, "language": ref.data_language, "sha256": ref.data_hash, **repairs})
+    return {kind: [values[key] for key in sorted(values)] for kind, values in sources.items()}
+
+
+def _failed(cells: Sequence[CellRecord]) -> dict[str, str]:
+    """Return the error of each failed cell, by its id."""
+    return {record.id: record.error or "" for record in cells if record.state is CellState.FAILED}
 
 
 def _next_rung(search: Search, cells: Sequence[CellRecord], reader: _Reader) -> list[Cell]:
-    builder = SummaryBuilder(search.rung)
-    for found in reader.tables():
-        if search.rung(found.cell.task) is not None:
-            builder.add(found)
+    builder = SummaryBuilder(search)
+    for table in reader.tables():
+        if search.rung(table.cell.task) is not None:
+            builder.add(table)
     return search.next((record.cell for record in cells), builder.shifts)
 
 
-class _FoundDamaged(Exception):
-    """Some cells are damaged; all were looked at."""
+class _DamagedCells(Exception):
+    """Some cells are damaged; all cells were read."""
 
 
 class _Reader:
-    """Reads the completed ones among cells."""
+    """Reads the completed cells."""
 
     def __init__(self, results: Results, cells: Sequence[CellRecord]) -> None:
         self.damaged: list[DamagedCell] = []
@@ -109,14 +165,14 @@ class _Reader:
         self._completed = [record for record in cells if record.state is CellState.COMPLETED]
 
     def tables(self) -> Iterator[CellTable]:
-        """Yield the cells; raises _FoundDamaged at the end where some were damaged."""
+        """Yield the cells up to the first damaged one; read the others too, then raise _DamagedCells."""
         for record in self._completed:
             try:
-                found = self._results.read_cell(record)
+                table = self._results.read_cell(record)
             except DamagedFile as error:
                 self.damaged.append(DamagedCell(cell_id=record.id, file=record.file, reason=error.message))
                 continue
             if not self.damaged:
-                yield found
+                yield table
         if self.damaged:
-            raise _FoundDamaged
+            raise _DamagedCells

@@ -1,4 +1,4 @@
-"""The results of a sweep before its end, or of one that was cancelled: those of the cells that are completed by now."""
+"""Partial results: those of the completed cells of a sweep that is still running or was cancelled."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from pathlib import Path
 
 from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
-from jobs.planning.search import Search, no_rung
+from jobs.planning.search import search_of_stored
+from jobs.results.assembly import publish
 from jobs.results.cell_table import CellTable
 from jobs.results.finalization import cells_of
-from jobs.results.provenance import sources_of
-from jobs.results.summary import SummaryBuilder
 from jobs.results.writer import Results
-from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
 from jobs.store.protocol import Store
-from jobs.store.records import CellRecord, SweepFiles, SweepRecord
+from jobs.store.records import CellRecord, SweepRecord
 from jobs.store.transitions import CellState
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartialCells:
-    """How many of a sweep's cells are in its partial results; the others failed, or are `missing` yet."""
+    """How many of a sweep's cells are `included` in its partial results, `failed`, or are still `missing`."""
 
     status: str
     total: int
@@ -34,7 +32,13 @@ class PartialCells:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialResults:
-    """Partial results in a folder: `sweep` names its files, which `results` reads."""
+    """Partial results in a local folder.
+
+    Attributes:
+        sweep: The sweep with the names of the partial files, for the methods of `results`.
+        results: Reads the partial files.
+        cells: How many cells the files include.
+    """
 
     sweep: SweepRecord
     results: Results
@@ -44,38 +48,38 @@ class PartialResults:
 def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Path) -> PartialResults:
     """Write the samples and the summary of a sweep's completed cells to a local folder, marked as partial.
 
-    A cell whose file is lost or damaged is left out. Nothing changes for the sweep.
+    A cell whose file is lost or damaged is left out and counts as missing. The state of the sweep does not change.
     """
     cells = list(cells_of(store, sweep.id))
-    rung = Search(parse_spec(sweep.spec)).rung if sweep.spec.get("search") else no_rung
-    failed = {record.id: record.error or "" for record in cells if record.state is CellState.FAILED}
-    builder = SummaryBuilder(rung)
-    included: list[str] = []
+    failed = sum(1 for record in cells if record.state is CellState.FAILED)
+    included = 0
 
     def tables() -> Iterator[CellTable]:
-        for found in _whole(results, cells):
-            builder.add(found)
-            included.append(found.cell.id)
-            yield found
+        nonlocal included
+        for table in _intact(results, cells):
+            included += 1
+            yield table
 
     def counts() -> PartialCells:
-        missing = len(cells) - len(included) - len(failed)
         return PartialCells(
-            status=sweep.state.value, total=len(cells), included=len(included), failed=len(failed), missing=missing
+            status=sweep.state.value,
+            total=len(cells),
+            included=included,
+            failed=failed,
+            missing=len(cells) - included - failed,
         )
 
-    def mark() -> Mapping[str, str]:
+    def metadata() -> Mapping[str, str]:
         return {"ampsweep.partial": canonical_json(asdict(counts()))}
 
     target = Results(LocalStorage(folder))
-    sources = sources_of(record.cell for record in cells)
-    samples = target.write_sweep(sweep, tables(), epoch=0, rung=rung, failed=failed, sources=sources, mark=mark)
-    summary = target.write_summary(sweep, builder.rows, epoch=0, mark=mark)
-    files = SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=0)
+    search = search_of_stored(sweep.spec)
+    files = publish(target, sweep, cells, tables(), epoch=0, search=search, metadata=metadata)
     return PartialResults(sweep=replace(sweep, files=files), results=target, cells=counts())
 
 
-def _whole(results: Results, cells: Sequence[CellRecord]) -> Iterator[CellTable]:
+def _intact(results: Results, cells: Sequence[CellRecord]) -> Iterator[CellTable]:
+    """Yield the completed cells whose files are intact."""
     for record in cells:
         if record.state is CellState.COMPLETED:
             try:

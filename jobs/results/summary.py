@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.csv as pa_csv
 from jobs.cell import TaskRef
 from jobs.metrics.result import too_few
 from jobs.metrics.significance import holm
+from jobs.planning.search import Search
 from jobs.results.cell_table import CellTable
 from jobs.results.schema import SUMMARY, cell_columns
 from jobs.results.writer import Results
@@ -40,9 +41,9 @@ class SummaryBuilder:
     steered cell that has one, by the cell's id.
     """
 
-    def __init__(self, rung: Callable[[TaskRef], int | None]) -> None:
+    def __init__(self, search: Search | None = None) -> None:
         self.shifts: dict[str, float] = {}
-        self._rung = rung
+        self._search = search
         self._rows: list[dict[str, Any]] = []
         self._baselines: dict[TaskRef, pa.Table] = {}
 
@@ -82,7 +83,7 @@ class SummaryBuilder:
                     "neurons": found.neurons,
                     "spanned_joins": pc.sum(found.table["spanned_join"]).as_py(),
                 }
-                place = {"metric": metric.name, "rung": self._rung(cell.task)}
+                place = {"metric": metric.name, "rung": None if self._search is None else self._search.rung(cell.task)}
                 scale = {"higher_is_better": metric.higher_is_better, "no_effect": metric.no_effect}
                 row = {**shared, **place, **scale, **counts, **asdict(verdict)}
                 nothing_changed = NOTHING_CHANGED if not unsteered and not found.neurons else None

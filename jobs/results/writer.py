@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ import pyarrow.parquet as pq
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
 from ampsweep.hashing import canonical_json
 from ampsweep.version import __version__
-from jobs.cell import Cell, TaskRef
+from jobs.cell import Cell
+from jobs.planning.search import Search
 from jobs.results.cell_table import CellTable, from_bytes, to_table
-from jobs.results.footer import replace_footer
 from jobs.results.schema import SAMPLES, SUMMARY, WRITING
 from jobs.sample import Sample
 from jobs.storage.protocol import Storage, StoredFile
@@ -35,6 +36,8 @@ RESULTS = "results"
 SUMMARY_FILE = "summary"
 _SWEEP_FILE = re.compile(rf"sweeps/([^/]+)/(?:{RESULTS}|{SUMMARY_FILE})(?:\.(\d+))?\.parquet")
 _ROW_GROUP = 65_536
+_TAIL = 8
+"""A Parquet file ends with the length of its footer, in 4 bytes (little-endian), and `PAR1`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +137,24 @@ class Results:
         cells: Iterable[CellTable],
         *,
         epoch: int,
-        rung: Callable[[TaskRef], int | None],
+        search: Search | None,
         failed: Mapping[str, str],
         sources: Mapping[str, object],
-        mark: Callable[[], Mapping[str, str]] = dict,
+        extra_metadata: Callable[[], Mapping[str, str]] = dict,
     ) -> Published:
         """Publish a sweep's samples, cell after cell; memory holds one row group at a time.
 
-        `epoch` is that of the lease on the sweep; `rung` tells a cell's step of the search, as
-        `jobs.planning.search.Search` does. The metadata have the spec, the distinct versions that computed the cells,
-        `failed` (the errors of the cells without samples), `sources` (see there) and what `mark` adds once all cells
-        are read. Nothing is published where `cells` raises.
+        The metadata also have the spec, the distinct versions that computed the cells, and the warnings of the plan.
+        Nothing is published if `cells` raises.
+
+        Args:
+            sweep: The sweep.
+            cells: The samples of its completed cells.
+            epoch: The epoch of the lease on the sweep, which names the file.
+            search: The search of the sweep, if it has one; fills the column `rung`.
+            failed: The error of each failed cell, by its id, for the metadata.
+            sources: The provenance of the answers (`jobs.results.assembly.sources_of`), for the metadata.
+            extra_metadata: Called when all cells are read; returns further metadata.
         """
         versions: dict[str, Mapping[str, str]] = {}
         target = self._file(sweep.id, RESULTS, epoch)
@@ -153,7 +163,7 @@ class Results:
                 waiting: list[pa.Table] = []
                 for cell in cells:
                     versions.setdefault(canonical_json(cell.versions), cell.versions)
-                    own = {"sweep_id": sweep.id, "rung": rung(cell.cell.task)}
+                    own = {"sweep_id": sweep.id, "rung": None if search is None else search.rung(cell.cell.task)}
                     waiting.append(_of_sweep(cell.table, own, SAMPLES))
                     if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
                         writer.write_table(pa.concat_tables(waiting))
@@ -162,13 +172,13 @@ class Results:
                     writer.write_table(pa.concat_tables(waiting))
             metadata = {
                 **_about(sweep),
-                **mark(),
+                **extra_metadata(),
                 "ampsweep.versions": canonical_json(list(versions.values())),
                 "ampsweep.failed_cells": canonical_json(dict(failed)),
                 "ampsweep.sources": canonical_json(dict(sources)),
                 "ampsweep.warnings": canonical_json(list(sweep.warnings)),
             }
-            replace_footer(path, SAMPLES.with_metadata(metadata))
+            _replace_footer(path, SAMPLES.with_metadata(metadata))
             return Published(file=target, sha256=_sha256(path))
 
     def write_summary(
@@ -177,11 +187,11 @@ class Results:
         rows: Sequence[Mapping[str, object]],
         *,
         epoch: int,
-        mark: Callable[[], Mapping[str, str]] = dict,
+        extra_metadata: Callable[[], Mapping[str, str]] = dict,
     ) -> Published:
         """Publish a sweep's summary, one row a cell that has a value."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
-        metadata = {**_about(sweep), **mark()}
+        metadata = {**_about(sweep), **extra_metadata()}
         target = self._file(sweep.id, SUMMARY_FILE, epoch)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
@@ -288,3 +298,23 @@ def _cell_file(name: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replace_footer(path: Path, schema: pa.Schema) -> None:
+    """Replace the footer of a Parquet file with one for `schema`, which differs in its metadata only.
+
+    Some metadata are known only when the last row is written. The result is byte for byte the file that a writer opened
+    with `schema` would have written.
+    """
+    footer = io.BytesIO()
+    pq.write_metadata(schema, footer, metadata_collector=[pq.read_metadata(path)])
+    with path.open("r+b") as file:
+        file.seek(-_TAIL, os.SEEK_END)
+        file.seek(-_TAIL - _footer_length(file.read(_TAIL)), os.SEEK_END)
+        file.truncate()
+        content = footer.getvalue()
+        file.write(content[-_TAIL - _footer_length(content) :])
+
+
+def _footer_length(content: bytes) -> int:
+    return int.from_bytes(content[-_TAIL:][:4], "little")

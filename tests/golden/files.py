@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jobs.cell import Cell, TaskRef
+from jobs.cell import Cell
 from jobs.results.cell_table import CellTable
 from jobs.results.partial import write_partial
 from jobs.results.summary import SummaryBuilder
@@ -49,13 +49,10 @@ def _complete(store: Store, results: Results, cells: list[Cell]) -> None:
 
 
 def _publish(results: Results, sweep: SweepRecord, tables: list[CellTable]) -> None:
-    def no_rung(_ref: TaskRef) -> None:
-        """Say that no cell is part of a search."""
-
-    builder = SummaryBuilder(no_rung)
+    builder = SummaryBuilder()
     for table in tables:
         builder.add(table)
-    results.write_sweep(sweep, tables, epoch=1, rung=no_rung, failed={}, sources={})
+    results.write_sweep(sweep, tables, epoch=1, search=None, failed={}, sources={})
     results.write_summary(sweep, builder.rows, epoch=1)
 
 

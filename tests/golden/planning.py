@@ -15,7 +15,7 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from engine.neurons.neuron_json import from_json
 from jobs.cell import Cell
 from jobs.planning.planner import plan
-from jobs.planning.search import Search
+from jobs.planning.search import search_of
 from jobs.spec import parse_spec
 from tests.engine.neuron_sets import make_neuron_set
 from tests.golden.specs import LM_EVAL_SPECS, SPECS
@@ -89,11 +89,12 @@ def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> 
             spec = parse_spec(raw)
             planned = [_pinned(cell) for cell in plan(spec, replace(catalog, dtype=dtype), neuron_sets)]
             found[name] = [_line(cell) for cell in planned]
-            rungs = Search(spec).rungs
-            for step in range(2, len(rungs) + 1):
+            if (search := search_of(spec)) is None:
+                continue
+            for step in range(2, len(search.rungs) + 1):
                 # The higher factor is always the better one, so that the further rungs are known.
                 shifts = {cell.id: cell.intervention.factor for cell in planned if cell.intervention}
-                further = [_pinned(cell) for cell in Search(spec).next(planned, shifts)]
+                further = [_pinned(cell) for cell in search.next(planned, shifts)]
                 planned += further
                 found[f"{name}, rung {step}"] = [_line(cell) for cell in further]
     return found

@@ -14,7 +14,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.data.facts import read_facts
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.planning.neuron_choice import choose_neurons
+from jobs.planning.neuron_choice import resolve_neurons
 from jobs.planning.planner import plan
 from jobs.spec import parse_spec
 from tests.jobs.cluster import raw_spec, write_facts, write_jsonl
@@ -79,7 +79,7 @@ def test_a_set_that_was_stored_under_long_codes_is_found_and_steers(catalog: Cat
     (tmp_path / "sets" / "ns_old" / "metadata.json").write_text(json.dumps(metadata))
     assert sets.get("ns_old").languages == {"en": 2, "fr": 1}
     spec = raw_spec() | {"neurons": {"id": "ns_old"}}
-    choice = choose_neurons(parse_spec(spec), catalog.model("tiny"), catalog, sets)
+    choice = resolve_neurons(parse_spec(spec).neurons, catalog.model("tiny"), catalog, sets)["corrected"]
     assert choice.languages == choice.ref.languages == ("en", "fr")
 
 

@@ -198,7 +198,7 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(stack: Se
         "results": stack.results,
         "neuron_set_cache": neuron_set_cache,
     }
-    summary = SummaryBuilder(lambda _: None)
+    summary = SummaryBuilder()
     answers: dict[tuple[str | None, bool], object] = {}
     for record in stack.store.list_cells(sweep.id).data:
         file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
             "draws 4",
         ),
         (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
-        (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "9 is the most"),
+        (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "the maximum is 9"),
     ],
 )
 async def test_what_is_over_a_limit_is_refused_with_its_code(

@@ -13,7 +13,7 @@ from engine.identify.identification import id_of
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.planning.neuron_choice import choose_neurons
+from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.planning.planner import plan
 from jobs.spec import parse_spec
 from tests.jobs.cluster import raw_spec
@@ -72,14 +72,14 @@ def test_damaged_metadata_is_said_to_be(sets: NeuronSets, catalog: Catalog) -> N
         sets.get("ns_1")
 
 
-def choose(sets: NeuronSets, catalog: Catalog, neurons: dict[str, object]) -> object:
+def choose(sets: NeuronSets, catalog: Catalog, neurons: dict[str, object]) -> NeuronChoice:
     spec = parse_spec(raw_spec(neurons=neurons))
-    return choose_neurons(spec, catalog.model("tiny"), catalog, sets)
+    return resolve_neurons(spec.neurons, catalog.model("tiny"), catalog, sets)["corrected"]
 
 
 def test_a_set_is_chosen_by_its_id(sets: NeuronSets, catalog: Catalog) -> None:
     save_set(sets, catalog, patch=False)
-    choice = choose_neurons(parse_spec(raw_spec(neurons={"id": "ns_1"})), catalog.model("tiny"), catalog, sets)
+    choice = choose(sets, catalog, {"id": "ns_1"})
     assert (choice.ref.id, choice.ref.method, choice.languages, choice.has_patch) == ("ns_1", None, ("en", "fr"), False)
 
 
@@ -110,8 +110,7 @@ def test_a_set_of_another_model_is_refused(sets: NeuronSets, catalog: Catalog) -
 def test_the_id_of_a_set_to_be_found_is_the_one_it_will_have(
     sets: NeuronSets, catalog: Catalog, neurons: dict[str, object], params: dict[str, float]
 ) -> None:
-    raw = raw_spec(neurons={"corpus": "small", "languages": ["tr", "en"], **neurons})
-    ref = choose_neurons(parse_spec(raw), catalog.model("tiny"), catalog, sets).ref
+    ref = choose(sets, catalog, {"corpus": "small", "languages": ["tr", "en"], **neurons}).ref
     corpus = Corpus.open(catalog.corpora["small"], languages=["en", "tr"])
     asked = IdentificationRequest.of(str(neurons["method"]), params)
     assert ref.id == id_of(asked, fingerprint=fingerprint(catalog.models["tiny"]), corpus=corpus)
@@ -148,7 +147,7 @@ def test_a_damaged_set_is_refused_only_where_it_is_asked_for(sets: NeuronSets, c
     save_set(sets, catalog)
     (sets.folder / "ns_2").mkdir()
     (sets.folder / "ns_2" / "metadata.json").write_text("{")
-    assert choose_neurons(parse_spec(raw_spec(neurons={"id": "ns_1"})), catalog.model("tiny"), catalog, sets).has_patch
+    assert choose(sets, catalog, {"id": "ns_1"}).has_patch
     with pytest.raises(DamagedFile, match=r"metadata\.json of neuron set ns_2 cannot be read"):
         choose(sets, catalog, {"id": "ns_2"})
     with pytest.raises(UnknownName, match=r"known: ns_1$"):

@@ -139,11 +139,13 @@ def test_a_chat_has_the_context_as_the_users_turn_and_the_rest_as_the_answer(cat
 
 
 def test_a_task_of_bare_text_is_no_chat(flores: Catalog) -> None:
-    with pytest.raises(InvalidRequest, match="perplexity scores bare text; leave chat out") as caught:
+    with pytest.raises(
+        InvalidRequest, match="perplexity scores plain text without a chat template; leave chat out"
+    ) as caught:
         cells(flores, tasks=[{"name": "perplexity", "languages": ["fr"], "chat": True}])
     assert caught.value.param == "tasks.0.chat"
 
 
 def test_a_search_is_in_one_mode(catalog: Catalog) -> None:
-    with pytest.raises(InvalidRequest, match="a search is in one mode"):
+    with pytest.raises(InvalidRequest, match="a search runs in one mode"):
         cells(catalog, mode=BOTH, search="halving")

@@ -207,7 +207,7 @@ def test_too_many_cells_are_refused(catalog: Catalog, tmp_path: Path) -> None:
     wide = replace(catalog, models={"tiny": write_model(tmp_path / "deep", layers=50)})
     interventions = {"languages": ["fr"], "op": "scale", "factors": [1, 2], "layers": "each"}
     assert len(planned(wide, interventions=interventions, max_cells=101)) == 101
-    with pytest.raises(InvalidRequest, match="would have 101 cells, and 100 is the most") as caught:
+    with pytest.raises(InvalidRequest, match="would have 101 cells; the maximum is 100") as caught:
         planned(wide, interventions=interventions, max_cells=100)
     assert caught.value.param == "interventions"
 

@@ -10,8 +10,8 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
-from jobs.planning.search import Rung, Search
-from jobs.spec import parse_spec
+from jobs.planning.search import Rung, Search, search_of
+from jobs.spec import SweepSpec, parse_spec
 from tests.jobs.cluster import raw_spec
 from tests.jobs.planning.test_planner import planned
 
@@ -23,8 +23,14 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def search_of(**changes: Any) -> Search:
-    return Search(parse_spec(raw_spec(**{**CHANGES, **changes})))
+def spec_of(**changes: Any) -> SweepSpec:
+    return parse_spec(raw_spec(**{**CHANGES, **changes}))
+
+
+def halving(**changes: Any) -> Search:
+    search = search_of(spec_of(**changes))
+    assert search is not None
+    return search
 
 
 def steered(cells: Sequence[Cell], task: str = "lss") -> set[tuple[str, float, int | None, str | None]]:
@@ -47,7 +53,7 @@ def shifts(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
 
 
 def test_rungs_halve_the_factors_and_double_the_items_until_few_are_left() -> None:
-    assert search_of().rungs == (
+    assert halving().rungs == (
         Rung(factors=5, items=1),
         Rung(factors=3, items=2),
         Rung(factors=2, items=4),
@@ -57,21 +63,21 @@ def test_rungs_halve_the_factors_and_double_the_items_until_few_are_left() -> No
 
 def test_a_spec_reads_back_as_it_was_written() -> None:
     for search in ("grid", "halving", {"method": "halving", "items": 3}):
-        spec = search_of(search=search).spec
+        spec = spec_of(search=search)
         assert parse_spec(spec.to_dict()) == spec
-    assert search_of(search="halving").spec.to_dict()["search"] == {"method": "halving", "items": 8, "keep": 2}
+    assert spec_of(search="halving").to_dict()["search"] == {"method": "halving", "items": 8, "keep": 2}
 
 
 def test_no_rung_has_more_items_than_the_task() -> None:
-    search = search_of(search={"method": "halving", "items": 4, "keep": 2})
+    search = halving(search={"method": "halving", "items": 4, "keep": 2})
     assert search.rungs == (Rung(factors=5, items=4), Rung(factors=2, items=None))
 
 
-def test_a_grid_has_one_rung_and_all_cells_at_once(catalog: Catalog) -> None:
+def test_a_grid_has_no_search_and_all_cells_at_once(catalog: Catalog) -> None:
     for grid in ({}, {"search": "grid"}):
         cells = planned(catalog, **{**CHANGES, "search": None, **grid})
         assert {factor for _, factor, _, _ in steered(cells)} == {1, 2, 3, 4, 5}
-        assert search_of(search=None).next(cells, {}) == []
+        assert search_of(spec_of(**{"search": None, **grid})) is None
 
 
 def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Catalog) -> None:
@@ -83,7 +89,7 @@ def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Cat
 
 
 def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
-    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    search, cells = halving(), list(planned(catalog, **CHANGES))
     best = {"fr": 4.0, "tr": 1.0}
     tried = []
     while further := search.next(cells, shifts(cells, best)):
@@ -107,7 +113,7 @@ def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catal
 
 
 def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> None:
-    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    search, cells = halving(), list(planned(catalog, **CHANGES))
     found = shifts(cells, {"fr": 2.0, "tr": 2.0})
     first = search.next(cells, found)
     assert [cell.id for cell in search.next(reversed(cells), found)] != []
@@ -115,14 +121,14 @@ def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> 
 
 
 def test_what_failed_everywhere_is_given_up(catalog: Catalog) -> None:
-    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    search, cells = halving(), list(planned(catalog, **CHANGES))
     alive = {cell.id: 0.5 for cell in cells if cell.intervention and cell.intervention.factor == 5}
     assert {factor for _, factor, _, _ in steered(search.next(cells, alive))} == {5}
     assert search.next(cells, {}) == []
 
 
 def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
-    search, cells = search_of(), list(planned(catalog, **CHANGES))
+    search, cells = halving(), list(planned(catalog, **CHANGES))
     while further := search.next(cells, shifts(cells, {"fr": 1.0, "tr": 1.0})):
         cells += further
     with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):
@@ -136,7 +142,7 @@ def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
         ({"search": {"method": "halving", "items": 0}}, "search.items", "greater than or equal to 1"),
         ({"search": {"method": "halving", "items": 1, "keep": 5}}, "search.keep", "number of factors, which is 5"),
         ({"search": {"method": "halving", "items": 5}}, "search.items", "limit of every task lss, here 5"),
-        ({"search": "halving", "tasks": TASKS[1:]}, "search", "give a task lss"),
+        ({"search": "halving", "tasks": TASKS[1:]}, "search", "add a task lss"),
     ],
 )
 def test_what_cannot_be_searched_is_said_at_its_field(

@@ -210,9 +210,9 @@ def test_a_cell_that_goes_back_to_work_meanwhile_puts_the_end_off(
     sweep = worked(bench)
     publish = bench.results.write_summary
 
-    def interrupted(record: SweepRecord, rows: Any, *, epoch: int) -> Published:
+    def interrupted(record: SweepRecord, rows: Any, **options: Any) -> Published:
         bench.store.reset_cell(bench.store.list_cells(sweep.id).data[0].id, "lost")
-        return publish(record, rows, epoch=epoch)
+        return publish(record, rows, **options)
 
     monkeypatch.setattr(bench.results, "write_summary", interrupted)
     assert bench.end(sweep.id).state is SweepState.IN_PROGRESS

@@ -30,7 +30,7 @@ def verdicts(text: str) -> list[Sample]:
 
 
 def rows(*tables: CellTable) -> list[dict[str, Any]]:
-    builder = SummaryBuilder(lambda ref: None)
+    builder = SummaryBuilder()
     for each in tables:
         builder.add(each)
     assert all(set(row) == set(SUMMARY.names) for row in builder.rows)

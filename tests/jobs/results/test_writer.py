@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
-from jobs.cell import Cell, TaskRef
+from jobs.cell import Cell
 from jobs.results.cell_table import from_bytes, to_table
 from jobs.results.schema import CELL, SAMPLES
 from jobs.results.writer import Results
@@ -43,10 +43,6 @@ SWEEP = SweepRecord(
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     return Results(LocalStorage(tmp_path / "results"))
-
-
-def in_full(_ref: TaskRef) -> None:
-    """Tell no cell to be of a search's rung."""
 
 
 def write(results: Results, cell: Cell, samples: list[Sample], *, epoch: int = 1, left_out: int = 0) -> CellFile:
@@ -134,7 +130,7 @@ def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
     read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
     file = results.write_sweep(
-        SWEEP, read, epoch=3, rung=in_full, failed={"cell_x": "died"}, sources={"neurons": ["ns_1"]}
+        SWEEP, read, epoch=3, search=None, failed={"cell_x": "died"}, sources={"neurons": ["ns_1"]}
     ).file
     return tmp_path / "results" / file.name
 
@@ -185,7 +181,7 @@ def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results.writer._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
-    file = results.write_sweep(SWEEP, (cell for _ in range(5)), epoch=3, rung=in_full, failed={}, sources={}).file
+    file = results.write_sweep(SWEEP, (cell for _ in range(5)), epoch=3, search=None, failed={}, sources={}).file
     assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
 
 
@@ -226,7 +222,7 @@ def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pyt
 
 def published(results: Results) -> SweepRecord:
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
-    samples = results.write_sweep(SWEEP, [cell], epoch=3, rung=in_full, failed={}, sources={})
+    samples = results.write_sweep(SWEEP, [cell], epoch=3, search=None, failed={}, sources={})
     summary = results.write_summary(SWEEP, [], epoch=3)
     return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=3))
 

@@ -1,0 +1,259 @@
+"""Resolves what a spec names: the model, its neuron sets, languages, layers, tasks and their data.
+
+Every name is looked up and validated once for the whole sweep; an error names the field of the spec. The result has the
+axes whose product `jobs.planning.planner` takes. Of the modes of a sweep, only neuron sets, factors and task references
+differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ampsweep.domain.choices import Mode
+from ampsweep.domain.intervention import Patch
+from ampsweep.domain.languages import unknown_language
+from ampsweep.domain.statistic import Statistic
+from ampsweep.errors import InvalidRequest, NoNeurons
+from ampsweep.folders.model import ModelFolder
+from jobs.cell import TaskRef
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
+from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
+from jobs.tasks.base import Task
+from jobs.tasks.registry import task_for
+
+LayerChoice = tuple[int, ...] | None
+"""The layers of an intervention; None for all layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTask:
+    """A task of the spec in one mode.
+
+    Attributes:
+        targets: Target languages that the task is asked with.
+        refs: References of the task's cells, in the order of the plan.
+        warnings: Warnings about the task's data for the user.
+    """
+
+    targets: tuple[str, ...]
+    refs: tuple[TaskRef, ...]
+    warnings: tuple[str, ...]
+
+    def targets_of(self, ref: TaskRef) -> tuple[str, ...]:
+        """Return the languages that the cells of a reference are steered to."""
+        return self.targets if ref.target_language is None else (ref.target_language,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSweep:
+    """The axes of a sweep.
+
+    Attributes:
+        model: The model.
+        neurons: The neuron set of each mode.
+        tasks: The tasks of each mode, in the order of the spec.
+        factors: The factors of each mode; the published code truncates them to integers.
+        patches: Patch values that the factors multiply; None where the op takes none.
+        statistics: Activation statistics that the factors multiply; None where the op takes none.
+        layers: Layer choices.
+        warnings: Warnings for the user, each once.
+    """
+
+    model: ModelFolder
+    neurons: Mapping[Mode, NeuronChoice]
+    tasks: Mapping[Mode, tuple[ResolvedTask, ...]]
+    factors: Mapping[Mode, tuple[float, ...]]
+    patches: tuple[Patch | None, ...]
+    statistics: tuple[Statistic | None, ...]
+    layers: tuple[LayerChoice, ...]
+    warnings: tuple[str, ...]
+
+
+def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> ResolvedSweep:
+    """Resolve all names in a spec.
+
+    Raises:
+        InvalidRequest: if values of the spec do not fit together; `param` is the field.
+        UnknownName: for a name that does not exist; `param` is the field.
+        NoNeurons: if the neuron set has no neurons of any target language.
+    """
+    interventions = spec.interventions
+    if "paper" in spec.mode and interventions.statistic is not None and catalog.engine == "vllm":
+        message = "in mode paper, statistics cover a whole forward pass, which only the transformers engine can record"
+        raise InvalidRequest(f"{message}; use mode corrected, or --engine transformers", param="mode")
+    model = catalog.model(spec.model)
+    neurons = resolve_neurons(spec.neurons, model, catalog, neuron_sets, modes=spec.mode)
+    targets = _targets(interventions, neurons[spec.mode[0]])
+    layers = _layers(interventions, model)
+    tasks: dict[Mode, tuple[ResolvedTask, ...]] = dict.fromkeys(spec.mode, ())
+    for index, task in enumerate(spec.tasks):
+        for mode, resolved in _TaskResolver(index, task, catalog, targets).resolve(spec.mode).items():
+            tasks[mode] += (resolved,)
+    warnings: dict[str, None] = {}
+    for mode in spec.mode:
+        warnings |= dict.fromkeys(neurons[mode].warnings)
+        warnings |= dict.fromkeys(_empty_target_warnings(interventions, neurons[mode], targets))
+        warnings |= dict.fromkeys(warning for task in tasks[mode] for warning in task.warnings)
+    return ResolvedSweep(
+        model=model,
+        neurons=neurons,
+        tasks=tasks,
+        factors={mode: _factors(interventions, mode) for mode in spec.mode},
+        patches=interventions.patch or (None,),
+        statistics=tuple(map(Statistic.parse, interventions.statistic or ())) or (None,),
+        layers=layers,
+        warnings=tuple(warnings),
+    )
+
+
+class _TaskResolver:
+    """Resolves one task of a spec; errors name its fields."""
+
+    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...]) -> None:
+        self._param = f"tasks.{index}"
+        self._spec = spec
+        self._catalog = catalog
+        self._sweep_targets = targets
+
+    def resolve(self, modes: tuple[Mode, ...]) -> dict[Mode, ResolvedTask]:
+        """Return the task in each mode."""
+        tasks = {mode: task_for(self._spec.name, mode=mode, param=f"{self._param}.name") for mode in modes}
+        task = tasks[modes[0]]
+        self._check_options(task)
+        targets = self._targets()
+        folder = self._catalog.data_set(self._spec.data or task.default_data, param=f"{self._param}.data")
+        split = self._split(task)
+        self._check_languages(task, folder, split, targets)
+        return {mode: self._in_mode(mode, task, folder, split, targets) for mode, task in tasks.items()}
+
+    def _check_options(self, task: Task) -> None:
+        if self._spec.chat and not task.supports_chat:
+            message = f"task {task.name} scores plain text without a chat template; leave chat out"
+            raise InvalidRequest(message, param=f"{self._param}.chat")
+        if self._spec.facts is not None and not task.needs_target_language:
+            raise InvalidRequest(f"task {task.name} asks no facts; leave facts out", param=f"{self._param}.facts")
+
+    def _targets(self) -> tuple[str, ...]:
+        for index, language in enumerate(self._spec.targets or ()):
+            if language not in self._sweep_targets:
+                what, param = "target language of the sweep", f"{self._param}.targets.{index}"
+                raise unknown_language(what, language, self._sweep_targets, param=param)
+        return self._sweep_targets if self._spec.targets is None else self._spec.targets
+
+    def _split(self, task: Task) -> str | None:
+        if self._spec.split is not None and task.default_split is None:
+            raise InvalidRequest(f"task {task.name} has no splits; leave split out", param=f"{self._param}.split")
+        return self._spec.split or task.default_split
+
+    def _check_languages(self, task: Task, folder: Path, split: str | None, targets: tuple[str, ...]) -> None:
+        try:
+            available = task.languages(folder, split)
+        except InvalidRequest as error:
+            field = error.param or ("data" if self._spec.split is None else "split")
+            raise InvalidRequest(error.message, param=f"{self._param}.{field}") from error
+        for index, language in enumerate(self._spec.languages):
+            if language not in available:
+                what, param = f"language of task {task.name}", f"{self._param}.languages.{index}"
+                raise unknown_language(what, language, available, param=param)
+        for language in targets if task.needs_target_language else ():
+            if language not in available:
+                what = f"target language for task {task.name}"
+                param = "interventions.languages" if self._spec.targets is None else f"{self._param}.targets"
+                raise unknown_language(what, language, available, param=param)
+
+    def _in_mode(
+        self, mode: Mode, task: Task, folder: Path, split: str | None, targets: tuple[str, ...]
+    ) -> ResolvedTask:
+        spec = self._spec
+        shares_facts = task.needs_target_language and spec.facts != "any"
+        only_targets = tuple(sorted(set(targets) - set(spec.languages)))
+        unresolved = [
+            TaskRef(
+                name=task.name,
+                version=task.version,
+                data_language=language,
+                target_language=target,
+                limit=spec.limit,
+                split=split,
+                data=spec.data or task.default_data,
+                data_hash="",
+                mode=mode,
+                chat=spec.chat,
+                shared_by=(tuple(sorted(spec.languages)), only_targets) if shares_facts else (),
+            )
+            for language in spec.languages
+            for target in (targets if task.needs_target_language else (None,))
+            if target != language
+        ]
+        if not unresolved:
+            message = f"task {task.name} compares two languages; none of the targets differs from its data languages"
+            raise InvalidRequest(message, param=f"{self._param}.languages")
+        refs = tuple(self._with_data(task, folder, ref) for ref in unresolved)
+        warnings = tuple(f"{self._param}: {warning}" for warning in task.warnings(folder, refs))
+        return ResolvedTask(targets=targets, refs=refs, warnings=warnings)
+
+    def _with_data(self, task: Task, folder: Path, ref: TaskRef) -> TaskRef:
+        try:
+            return task.resolve(folder, ref)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param=f"{self._param}.{error.param or 'data'}") from error
+
+
+def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[str, ...]:
+    languages = interventions.languages
+    for index, language in enumerate(languages or ()):
+        if language not in neurons.languages:
+            key = language if isinstance(languages, dict) else index
+            param = f"interventions.languages.{key}"
+            raise unknown_language("language of the neuron set", language, neurons.languages, param=param)
+    if interventions.patch is not None and not neurons.has_patch:
+        message = "this neuron set has no patch values; leave patch out and give factors alone"
+        raise InvalidRequest(message, param="interventions.patch")
+    if "other" in interventions.controls and len(neurons.languages) < 2:
+        message = "the neuron set has no other language; leave the control other out"
+        raise InvalidRequest(message, param="interventions.controls")
+    return tuple(languages or neurons.languages)
+
+
+def _empty_target_warnings(
+    interventions: InterventionsSpec, neurons: NeuronChoice, targets: tuple[str, ...]
+) -> list[str]:
+    """Return a warning if some targets have no neurons; raise NoNeurons if none of them has any.
+
+    Nothing is known of a set that is not identified yet, and `non_target` edits other neurons than the targets'.
+    """
+    if neurons.counts is None or interventions.non_target is not None:
+        return []
+    empty = [language for language in targets if not neurons.counts[language]]
+    if not empty:
+        return []
+    message = f"neuron set {neurons.ref.id} has no neurons of {', '.join(empty)}"
+    if len(empty) == len(targets):
+        counts = ", ".join(f"{code} ({count})" for code, count in neurons.counts.items() if count) or "none"
+        message = f"{message}, so nothing would be steered; languages with neurons: {counts}"
+        raise NoNeurons(message, param="interventions.languages")
+    return [f"interventions.languages: {message}; their cells change nothing and repeat the baseline"]
+
+
+def _layers(interventions: InterventionsSpec, model: ModelFolder) -> tuple[LayerChoice, ...]:
+    layers = interventions.layers
+    if layers == "all":
+        return (None,)
+    if layers == "each":
+        return tuple((layer,) for layer in range(model.layers))
+    for index, layer in enumerate(layers):
+        if layer >= model.layers:
+            raise InvalidRequest(
+                f"layer {layer} does not exist; the model has layers 0 to {model.layers - 1}",
+                param=f"interventions.layers.{index}",
+            )
+    return (tuple(sorted(layer for layer in layers if isinstance(layer, int))),)
+
+
+def _factors(interventions: InterventionsSpec, mode: Mode) -> tuple[float, ...]:
+    factors = interventions.all_factors
+    return factors if mode == "corrected" else tuple(dict.fromkeys(float(int(factor)) for factor in factors))
