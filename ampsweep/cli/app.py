@@ -9,6 +9,7 @@ import typer
 from ampsweep.cli.commands.batch import batch
 from ampsweep.cli.commands.doctor import doctor
 from ampsweep.cli.commands.engines import app as engines
+from ampsweep.cli.commands.evaluate import evaluate
 from ampsweep.cli.commands.export import export
 from ampsweep.cli.commands.generate import generate
 from ampsweep.cli.commands.identify import identify
@@ -55,6 +56,7 @@ app.command()(submit)
 app.command()(status)
 app.command()(results)
 app.command()(report)
+app.command()(evaluate)
 app.command()(cancel)
 app.command()(pause)
 app.command()(resume)

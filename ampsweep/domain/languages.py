@@ -94,6 +94,7 @@ def _meanings() -> dict[str, str]:
 
 
 _MEANT = _meanings()
+_SCRIPTS = {short: script for short, script, *_ in map(str.split, _LONG_CODES.replace("\n", "|").strip("|").split("|"))}
 _SPELLINGS = {spelled.lower(): short for spelled, short in (_MEANT | _OTHER_NAMES).items()}
 _OWN_SCRIPT = {"zh_cn": "zh", "zh_sg": "zh", "zh_hans": "zh"}
 
@@ -106,6 +107,17 @@ def short_code(code: str) -> str:
         ('fr', 'zh', 'zho_Hant')
     """
     return _MEANT.get(code, code)
+
+
+def default_script(code: str) -> str | None:
+    """Return the ISO 15924 code of the script that FLORES-200 has a two-letter code in; None for other codes."""
+    return _SCRIPTS.get(code)
+
+
+def script_of_code(code: str) -> str | None:
+    """Return the script that a code itself names, such as `Hant` of `zho_Hant`; None if it names none."""
+    _, _, script = code.partition("_")
+    return script or None
 
 
 @cache

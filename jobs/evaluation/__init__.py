@@ -1,0 +1,1 @@
+"""Metrics over stored text: evaluates generated answers without loading the model that wrote them."""

@@ -1,0 +1,142 @@
+"""Language control of stored texts, by group: line and word pass rates, language forcing, and script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ampsweep.errors import UnknownName
+from jobs.evaluation.language_confusion import answer_checker
+from jobs.evaluation.scripts import is_in_script_of
+from jobs.evaluation.texts import StoredText
+from jobs.evaluation.words import tokenizer_name
+from jobs.language_id.base import LanguageIdentifier
+from jobs.language_id.identifiers import require_languages
+from jobs.metrics.bootstrap import bootstrap_mean
+
+FEW = 20
+"""A rate over fewer texts than this carries a note."""
+
+Values = dict[str, Any]
+
+
+class TextMetric(Protocol):
+    """Evaluates the texts of one group."""
+
+    def evaluate(self, texts: Sequence[StoredText], rng: np.random.Generator) -> Values:
+        """Return the group's values: rates from 0 to 1, None where they are not defined, and their intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfusion:
+    """LPR, WPR and their harmonic mean LCPR; see `jobs.evaluation.language_confusion`."""
+
+    identifier: LanguageIdentifier
+    english_words: frozenset[str] | None
+
+    def evaluate(self, texts: Sequence[StoredText], rng: np.random.Generator) -> Values:
+        """Return `lpr`, `wpr`, `lcpr`; `counted`, the answers behind `lpr`; and the tokenizers of the languages."""
+        check = answer_checker(self.identifier, self.english_words)
+        checked = [check(text.text, text.language) for text in texts]
+        by_line = [answer.line_pass for answer in checked if answer.line_pass is not None]
+        by_word = [answer.word_pass for answer in checked if answer.word_pass is not None]
+        lpr, wpr = _mean(by_line), _mean(by_word)
+        return {
+            "n": len(texts),
+            "counted": len(by_line),
+            "lpr": lpr,
+            "lpr_ci": _interval(by_line, rng),
+            "wpr": wpr,
+            "wpr_ci": _interval(by_word, rng),
+            "lcpr": None if lpr is None or wpr is None else harmonic_mean(lpr, wpr),
+            "identifier": self.identifier.identity,
+            "tokenizers": {name: tokenizer_name(name) for name in sorted({text.language for text in texts})},
+            "note": _note(len(by_line)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageForcing:
+    """LFS of CLaS-Bench: the share of texts whose language, identified over the whole text, is the wanted one.
+
+    `script` is the share of texts whose letters are mostly of the script that the wanted language is written in. It
+    tells a text in another language of the same script (Indonesian for Malay) from one in another script.
+    """
+
+    identifier: LanguageIdentifier
+
+    def evaluate(self, texts: Sequence[StoredText], rng: np.random.Generator) -> Values:
+        """Return `lfs` and `script`. A text without letters is in no language and in no script."""
+        in_language = [self.identifier.identify(text.text).language == text.language for text in texts]
+        in_script = [known for text in texts if (known := is_in_script_of(text.text, text.language)) is not None]
+        return {
+            "n": len(texts),
+            "lfs": _mean(in_language),
+            "lfs_ci": _interval(in_language, rng),
+            "script": _mean(in_script),
+            "script_ci": _interval(in_script, rng),
+            "identifier": self.identifier.identity,
+            "note": _note(len(in_language)),
+        }
+
+
+METRICS: Mapping[str, Callable[[LanguageIdentifier, frozenset[str] | None], TextMetric]] = {
+    "language_confusion": lambda identifier, words: LanguageConfusion(identifier=identifier, english_words=words),
+    "language_forcing": lambda identifier, _words: LanguageForcing(identifier=identifier),
+}
+
+
+def evaluate_texts(
+    texts: Iterable[StoredText],
+    metric: str,
+    *,
+    identifier: LanguageIdentifier,
+    english_words: frozenset[str] | None = None,
+    seed: int = 0,
+) -> dict[tuple[Any, ...], Values]:
+    """Evaluate texts by group.
+
+    Args:
+        texts: The texts, in any order.
+        metric: A key of `METRICS`.
+        identifier: Identifies the language of texts and lines.
+        english_words: For the word pass rate; see `english_word_list`.
+        seed: Of the bootstrap behind the intervals (95 %).
+
+    Returns:
+        The metric's values by group, in the order in which the groups first occur.
+
+    Raises:
+        UnknownName: There is no such metric.
+        InvalidRequest: The identifier does not know one of the languages.
+    """
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, METRICS, param="metric")
+    groups: dict[tuple[Any, ...], list[StoredText]] = {}
+    for text in texts:
+        groups.setdefault(text.group, []).append(text)
+    require_languages(identifier, {text.language for members in groups.values() for text in members})
+    chosen = METRICS[metric](identifier, english_words)
+    return {group: chosen.evaluate(members, np.random.default_rng(seed)) for group, members in groups.items()}
+
+
+def harmonic_mean(first: float, second: float) -> float:
+    """Return the harmonic mean of two rates; 0 if either is 0."""
+    return 0.0 if not first or not second else 2 * first * second / (first + second)
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _interval(values: Sequence[bool], rng: np.random.Generator) -> list[float] | None:
+    return list(bootstrap_mean(np.array(values, dtype=np.float64), rng)) if values else None
+
+
+def _note(count: int) -> str | None:
+    if not count:
+        return "no text could be evaluated"
+    return f"rests on {count} texts; at least {FEW} make an interval meaningful" if count < FEW else None

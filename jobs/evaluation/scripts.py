@@ -1,0 +1,69 @@
+"""The scripts that languages are written in, and which script a text is in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import regex
+
+from ampsweep.domain.languages import default_script, script_of_code
+
+_PROPERTIES = {
+    "Arab": ("Arabic",),
+    "Armn": ("Armenian",),
+    "Beng": ("Bengali",),
+    "Cyrl": ("Cyrillic",),
+    "Deva": ("Devanagari",),
+    "Ethi": ("Ethiopic",),
+    "Geor": ("Georgian",),
+    "Grek": ("Greek",),
+    "Gujr": ("Gujarati",),
+    "Guru": ("Gurmukhi",),
+    "Hang": ("Hangul",),
+    "Hans": ("Han",),
+    "Hant": ("Han",),
+    "Hebr": ("Hebrew",),
+    "Jpan": ("Han", "Hiragana", "Katakana"),
+    "Khmr": ("Khmer",),
+    "Knda": ("Kannada",),
+    "Laoo": ("Lao",),
+    "Latn": ("Latin",),
+    "Mlym": ("Malayalam",),
+    "Mymr": ("Myanmar",),
+    "Orya": ("Oriya",),
+    "Sinh": ("Sinhala",),
+    "Taml": ("Tamil",),
+    "Telu": ("Telugu",),
+    "Thai": ("Thai",),
+    "Tibt": ("Tibetan",),
+}
+"""Unicode's script properties of each ISO 15924 code that a default script of a language has."""
+
+
+def is_in_script_of(text: str, language: str) -> bool | None:
+    """Return whether more than half of a text's letters are of the script that a language is written in.
+
+    None for a language whose script is not known. A text in Han characters without kana counts as Chinese and as
+    Japanese script alike.
+    """
+    script = script_of_code(language) or default_script(language)
+    if script not in _PROPERTIES:
+        return None
+    counts = letters_by_script(text)
+    return sum(counts[name] for name in _PROPERTIES[script]) * 2 > counts.total()
+
+
+def letters_by_script(text: str) -> Counter[str]:
+    """Return how many letters of each script a text has, by Unicode's names; letters of other scripts as `Other`."""
+    counts = Counter({name: len(_letters(name).findall(text)) for name in _ALL})
+    counts["Other"] = len(regex.findall(r"\p{L}", text)) - counts.total()
+    return +counts
+
+
+_ALL = sorted({name for names in _PROPERTIES.values() for name in names})
+
+
+@cache
+def _letters(script: str) -> regex.Pattern[str]:
+    return regex.compile(rf"(?=\p{{L}})\p{{Script={script}}}")
