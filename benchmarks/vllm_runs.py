@@ -7,10 +7,11 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.plain_requests import run_plain
 from benchmarks.workload import GeneratedItem, ScoredItem, steering
-from engine.base import GenerateRequest, Sampling, ScoreRequest
+from engine.base import GenerateRequest, ScoreRequest
 from engine.vllm.engine import VllmEngine
 
 IN_FLIGHT = 256
@@ -28,7 +29,7 @@ class VllmRuns:
         """Continue all prompts greedily, each to its own length."""
 
         async def one(item: GeneratedItem) -> None:
-            sampling = Sampling(max_tokens=item.new_tokens, ignore_eos=True)
+            sampling = SamplingParams(max_tokens=item.new_tokens, ignore_eos=True)
             request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steering(item.intervention))
             async for _ in self.engine.generate(request):
                 pass

@@ -7,23 +7,21 @@ an engine batches the requests in flight. A request that fails raises from its o
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Protocol
 
 from ampsweep.domain.choices import Mode
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import TokenIds
-from ampsweep.errors import InvalidRequest
+from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet
 from engine.stats import EngineStats
-
-FinishReason = Literal["stop", "length", "abort"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,65 +52,6 @@ class Steering:
     mode: Mode = "corrected"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How tokens are drawn. Raises InvalidRequest naming the field that is out of range.
-
-    `n` answers are drawn, the i-th with `seed + i`; temperature 0 is greedy, and makes them all the same. With a seed
-    a request is answered alike alone and in any batch. `top_logprobs` likeliest alternatives are reported a token.
-
-    The logits l of a step become those that are drawn from, in this order: `repetition_penalty` r divides l > 0 by r
-    and multiplies others by it, for the tokens of prompt and answer; `frequency_penalty` is subtracted once for each
-    time a token stands in the answer, `presence_penalty` once if it does; all are divided by the temperature; `min_p`
-    keeps tokens at least so likely, relative to the likeliest; `top_k` the k likeliest (0: all); `top_p` the likeliest
-    that together reach it.
-    """
-
-    max_tokens: int = 64
-    n: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    top_logprobs: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what no engine can do, so that none has to."""
-        for param, right, wanted in (
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
-            ("n", 1 <= self.n <= 128, "from 1 to 128"),
-            ("temperature", 0 <= self.temperature <= 2, "from 0 to 2"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("top_k", self.top_k >= 0, "at least 0"),
-            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
-            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
-            ("presence_penalty", -2 <= self.presence_penalty <= 2, "from -2 to 2"),
-            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "a finite number above 0"),
-            ("seed", self.seed is None or 0 <= self.seed < 2**63, "from 0 to 2^63 - 1"),
-            ("top_logprobs", 0 <= self.top_logprobs <= 20, "from 0 to 20"),
-        ):
-            if not right:
-                raise InvalidRequest(f"{param} must be {wanted}; got {getattr(self, param)}", param=param)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One turn of a chat; which roles there are (system, user, assistant), the model's chat template says."""
-
-    role: str
-    content: str
-
-
-Prompt = str | tuple[Message, ...]
-"""Text as it is, or a chat, which the model's chat template writes out, the head of the answer at its end."""
-
-
 class Priority(IntEnum):
     """Scheduling priority of a request: lower values run first, equal values in order of arrival."""
 
@@ -126,15 +65,9 @@ class GenerateRequest:
 
     prompt: Prompt | TokenIds
     strip: bool = False
-    sampling: Sampling = Sampling()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     steering: Steering | None = None
     priority: Priority = Priority.INTERACTIVE
-
-
-Split = Literal["aligned", "lm_eval"]
-"""How the tokens of a text are divided into context and scored ones, see `ScoreRequest`."""
-ScoreText = tuple[Prompt, str]
-"""A context and the continuation to score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,40 +93,6 @@ class ScoreRequest:
     options: tuple[ScoreText, ...] = ()
     steering: Steering | None = None
     priority: Priority = Priority.INTERACTIVE
-
-
-class Alternative(NamedTuple):
-    """A token that could have been drawn, its log-probability (natural log) and its text."""
-
-    token_id: int
-    logprob: float
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """A piece of one answer: new text, its tokens and their log-probabilities (natural log) under the steered model.
-
-    `index` says which of the request's `n` answers it belongs to; the last chunk of each has a `finish_reason`.
-    `prompt_tokens` is the same in all. Log-probabilities are those before penalties, temperature and the like.
-    `token_texts` has each token's own text, whatever it is (U+FFFD for a part of a character, nothing for an id that
-    the tokenizer does not know), and `text_offsets` where it begins in the answer's text, in characters. `top_logprobs`
-    are each token's likeliest alternatives, the likeliest first, as many as were asked for; the drawn token may be
-    among them.
-
-    In `text`, a token's text may come with a later chunk, or not at all: that of the end-of-sequence token, of a stop
-    string and what follows it, and of bytes that never became a character. Those tokens are listed all the same.
-    """
-
-    index: int = 0
-    text: str
-    token_ids: tuple[int, ...]
-    token_texts: tuple[str, ...]
-    text_offsets: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    top_logprobs: tuple[tuple[Alternative, ...], ...]
-    prompt_tokens: int
-    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from jinja2.exceptions import TemplateError
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from engine.base import Message
 
 
 class Templated(Protocol):
@@ -23,7 +24,7 @@ class Templated(Protocol):
         ...
 
 
-def write_chat(tokenizer: Templated, chat: Sequence[Message]) -> str:
+def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
     """Return a chat as the model was trained to read it, up to where the assistant's next answer begins.
 
     Special tokens, BOS too, stand in the text where the template puts them. Raises InvalidRequest (param "messages")
@@ -36,8 +37,8 @@ def write_chat(tokenizer: Templated, chat: Sequence[Message]) -> str:
             "the model has no chat template: send the prompt as text, or put a chat_template.jinja into its folder",
             param="messages",
         )
-    turns = [{"role": message.role, "content": message.content} for message in chat]
+    messages = [asdict(message) for message in chat]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
         raise InvalidRequest(f"the model's chat template refuses this chat: {error}", param="messages") from error

@@ -11,11 +11,12 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
-from engine.base import Alternative, Chunk, EngineInfo, GenerateRequest, Prompt, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
@@ -116,12 +117,13 @@ class FakeEngine:
                 logprobs=(_logprob(number),),
                 top_logprobs=(
                     tuple(
-                        Alternative(word, _logprob(number) - place, f" {_WORDS[word]}")
+                        TokenLogprob(word, _logprob(number) - place, f" {_WORDS[word]}")
                         for place, word in enumerate(likeliest)
                     ),
                 ),
                 prompt_tokens=max(1, len(prompt.encode())),
                 finish_reason="stop" if ends else "length" if last else None,
+                neuron_set=None if request.steering is None else request.steering.neurons,
             )
             if ends:
                 return

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
-from engine.base import Prompt, ScoreRequest, ScoreText, Split
+from engine.base import ScoreRequest
 from engine.chat_template import Templated, write_chat
 
 logger = logging.getLogger(__name__)

@@ -2,104 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import Prompt, TokenIds
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One message of a chat; the model's chat template defines the valid roles."""
-
-    role: str
-    content: str
-
-
-Prompt = str | tuple[Turn, ...]
-"""Text to continue, or a chat to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` or not.
 
-    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). The rest is how
-    `n` answers are drawn; `top_logprobs` alternatives are told for each token.
+    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`).
     """
 
     model: str
     prompt: Prompt | TokenIds
     intervention: Intervention | None
     neurons: str | None
-    max_tokens: int
-    n: int = 1
-    temperature: float
-    top_p: float
-    top_k: int = 0
-    min_p: float = 0.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None
-    stop: tuple[str, ...]
-    top_logprobs: int = 0
-
-
-class LikelyToken(NamedTuple):
-    """A token, its log-probability (natural log), and its text: U+FFFD for bytes that are no whole character."""
-
-    token_id: int
-    logprob: float
-    text: str
-
-
-class DrawnToken(NamedTuple):
-    """A token of an answer, and its likeliest alternatives, the likeliest first; it may be among them.
-
-    `offset` is where it begins in the answer's text, in characters.
-    """
-
-    drawn: LikelyToken
-    likely: tuple[LikelyToken, ...]
-    offset: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompletionChunk:
-    """A piece of the answer `index`: new text, and its tokens, whose own texts and alternatives come beside them.
-
-    A token's text may come with a later chunk, or not at all (a stop string's, say). The last chunk of each answer has
-    a `finish_reason` (stop, length or abort). `neuron_set` is the id of the set that steered; None where none did.
-    """
-
-    index: int = 0
-    text: str
-    token_ids: tuple[int, ...]
-    token_texts: tuple[str, ...]
-    text_offsets: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    top_logprobs: tuple[tuple[LikelyToken, ...], ...]
-    prompt_tokens: int
-    finish_reason: str | None
-    neuron_set: str | None = None
-
-    def tokens(self) -> Iterator[DrawnToken]:
-        """Yield the tokens, each with its alternatives."""
-        for token, logprob, text, likely, offset in zip(
-            self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, self.text_offsets, strict=True
-        ):
-            yield DrawnToken(LikelyToken(token, logprob, text), likely, offset)
+    sampling: SamplingParams
 
 
 class Completions(Protocol):
     """Interactive generation, ahead of running sweeps. Closing the iterator aborts the generation."""
 
-    def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; errors of the input raise InvalidRequest before the first chunk."""
         ...
 

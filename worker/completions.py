@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from jobs.execution import CompletionCall, CompletionChunk
+from ampsweep.domain.chunk import Chunk
+from jobs.execution import CompletionCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -25,7 +26,7 @@ class PoolCompletions:
         self._catalog = catalog
         self._neuron_sets = neuron_sets
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; closing the generator aborts it.
 
         Errors are raised before the first chunk.

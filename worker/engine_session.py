@@ -12,12 +12,14 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
-from engine.base import Engine, GenerateRequest, Priority, Sampling, Steering
+from engine.base import Engine, GenerateRequest, Priority, Steering
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, CompletionChunk, LikelyToken
+from jobs.execution import CompletionCall
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -25,7 +27,6 @@ from jobs.storage.factory import open_storage
 from jobs.store.records import CellFile
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_set_cache import NeuronSetCache
-from worker.prompts import engine_prompt
 from worker.run_cell import Count, run_cell
 
 
@@ -61,7 +62,7 @@ class EngineSession(Protocol):
         """Return the engine's numbers, by their names in `engine.stats`; those that it does not have are left out."""
         ...
 
-    def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; closing the generator aborts it."""
         ...
 
@@ -132,7 +133,7 @@ class LocalEngineSession:
         engine, _ = self._opened()
         return {name: value for name, value in asdict(engine.stats()).items() if value is not None}
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
         _, neuron_set_cache = self._opened()
         with neuron_set_cache.holding(call.neurons):
@@ -140,44 +141,19 @@ class LocalEngineSession:
                 async for chunk in chunks:
                     yield chunk
 
-    async def _stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def _stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         engine, neuron_set_cache = self._opened()
         steering = None
         if call.intervention is not None:
             assert call.neurons is not None, "whoever asks has chosen the neuron set"
             neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
             steering = Steering(intervention=call.intervention, neurons=neurons)
-        sampling = Sampling(
-            max_tokens=call.max_tokens,
-            n=call.n,
-            temperature=call.temperature,
-            top_p=call.top_p,
-            top_k=call.top_k,
-            min_p=call.min_p,
-            frequency_penalty=call.frequency_penalty,
-            presence_penalty=call.presence_penalty,
-            repetition_penalty=call.repetition_penalty,
-            seed=call.seed,
-            stop=call.stop,
-            top_logprobs=call.top_logprobs,
-        )
         request = GenerateRequest(
-            prompt=engine_prompt(call.prompt), sampling=sampling, steering=steering, priority=Priority.INTERACTIVE
+            prompt=call.prompt, sampling=call.sampling, steering=steering, priority=Priority.INTERACTIVE
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
-                yield CompletionChunk(
-                    index=chunk.index,
-                    text=chunk.text,
-                    token_ids=chunk.token_ids,
-                    token_texts=chunk.token_texts,
-                    text_offsets=chunk.text_offsets,
-                    logprobs=chunk.logprobs,
-                    top_logprobs=tuple(tuple(LikelyToken(*one) for one in likely) for likely in chunk.top_logprobs),
-                    prompt_tokens=chunk.prompt_tokens,
-                    finish_reason=chunk.finish_reason,
-                    neuron_set=None if steering is None else steering.neurons,
-                )
+                yield chunk
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
         """Identify a neuron set and publish it, unless it is there."""
@@ -187,7 +163,7 @@ class LocalEngineSession:
     async def check(self) -> None:
         """Ask the engine for one token."""
         engine, _ = self._opened()
-        request = GenerateRequest(prompt="1", sampling=Sampling(max_tokens=1))
+        request = GenerateRequest(prompt="1", sampling=SamplingParams(max_tokens=1))
         async with aclosing(engine.generate(request)) as chunks:
             async for _chunk in chunks:
                 return

@@ -15,10 +15,11 @@ from contextlib import aclosing
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, CompletionChunk, EngineMetrics
+from jobs.execution import CompletionCall, EngineMetrics
 from jobs.store.records import CellFile
 from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot
@@ -249,7 +250,7 @@ class Pool(ABC):
                 self._health_check(supervisor, session)
                 raise
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
         supervisor, session = self._choose(call.model)
         with supervisor.slot.streaming():

@@ -12,11 +12,12 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.telemetry.context import Telemetry, TelemetryContext
 from ampsweep.telemetry.traces import span, stop_traces
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
 from worker.engine_session import LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
@@ -42,9 +43,7 @@ class RayEngineActor(LocalEngineSession):
             log.info("the cell is published", extra={"model": cell.model, "samples": file.rows})
             return file
 
-    async def stream(
-        self, call: CompletionCall, carried: TelemetryContext = NOTHING
-    ) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall, carried: TelemetryContext = NOTHING) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
         carried.attach()
         with span("engine.completion", {"model": call.model}, parent=carried.trace, current=False):

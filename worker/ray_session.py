@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import TelemetryContext
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class RayEngineSession:
         """Return the engine's numbers."""
         return await _answered(self._actor.stats.remote())
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
         chunks = self._actor.stream.options(num_returns="streaming").remote(call, TelemetryContext.now())
         try:

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
-from engine.base import Engine, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, Priority, ScoreRequest, Steering
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -26,7 +27,6 @@ from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
 from jobs.tasks.requests import Answer, Call, ScoreCall
 from worker.neuron_set_cache import NeuronSetCache
-from worker.prompts import engine_prompt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -114,10 +114,10 @@ async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed
 
 async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
     request = ScoreRequest(
-        context=engine_prompt(call.context),
+        context=call.context,
         continuation=call.continuation,
         split=call.split,
-        options=tuple((engine_prompt(context), continuation) for context, continuation in call.options),
+        options=call.options,
         steering=steering,
         priority=Priority.BATCH,
     )
@@ -132,9 +132,9 @@ async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None)
 
 async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
-    sampling = Sampling(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
+    sampling = SamplingParams(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
     request = GenerateRequest(
-        prompt=engine_prompt(call.prompt),
+        prompt=call.prompt,
         strip=call.strip,
         sampling=sampling,
         steering=steering,

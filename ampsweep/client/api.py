@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 from urllib.parse import quote
@@ -22,7 +23,6 @@ from ampsweep.client.models import (
     DefaultNeuronSet,
     Engine,
     Event,
-    Message,
     Model,
     NeuronSet,
     Summary,
@@ -31,6 +31,7 @@ from ampsweep.client.models import (
 from ampsweep.client.session import Session, get
 from ampsweep.client.tables import TableForm
 from ampsweep.client.transport import Request
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.spec_file import read_spec
 
@@ -302,26 +303,33 @@ class Api:
         self,
         /,
         model: str,
-        messages: Sequence[Message],
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
         *,
         intervention: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Completion:
-        """Answer a chat. `options` are as in `complete`, with the names of OpenAI's chat completions."""
-        body = {"model": model, "messages": list(messages), "intervention": intervention, **options}
+        """Answer a chat.
+
+        Args:
+            model: The name of a model that the server offers.
+            messages: The messages, each a `ChatMessage` or an object with `role` and `content`.
+            intervention: The intervention that steers generation; without one the model is not steered.
+            options: As in `complete`, with the names of OpenAI's chat completions.
+        """
+        body = {"model": model, "messages": _messages(messages), "intervention": intervention, **options}
         return _completion(await self._session.json(_generation("/chat/completions", body)))
 
     async def stream_chat(
         self,
         /,
         model: str,
-        messages: Sequence[Message],
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
         *,
         intervention: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Choice]:
         """Answer a chat as `chat` does, and yield the text in pieces. Closing the iterator stops generation."""
-        body = {"model": model, "messages": list(messages), "intervention": intervention, **options}
+        body = {"model": model, "messages": _messages(messages), "intervention": intervention, **options}
         async with aclosing(self._pieces("/chat/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -346,6 +354,10 @@ class Api:
 def _id(value: str) -> str:
     """Return an id, escaped, as a segment of a path."""
     return quote(value, safe="") or "-"
+
+
+def _messages(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [asdict(message) if isinstance(message, ChatMessage) else message for message in messages]
 
 
 def _partial(partial: bool) -> dict[str, str]:

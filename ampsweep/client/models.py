@@ -119,13 +119,6 @@ class Completion(_ResponseModel):
         return self.choices[0].finish_reason
 
 
-class Message(TypedDict):
-    """A message of a chat."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str
-
-
 class Model(TypedDict):
     """A model that the server offers."""
 

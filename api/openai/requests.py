@@ -6,16 +6,17 @@ A field of OpenAI's that would change nothing here is accepted only with the val
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.intervention import Intervention, Seed
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
+from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TopLogprobs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
-from jobs.execution import CompletionCall, Prompt, Turn
+from jobs.execution import CompletionCall
 
 
 def _one_or_list(value: object) -> object:
@@ -31,7 +32,8 @@ Stop = Annotated[
     BeforeValidator(_one_or_list),
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
+OPENAI_TEMPERATURE = 1.0
+"""The temperature of a request that gives none."""
 
 
 def _prompt_kind(value: object) -> str:
@@ -57,24 +59,33 @@ class StreamOptions(StrictModel):
     include_usage: bool = False
 
 
-class GenerationRequest(StrictModel):
+class _ModelRequest(StrictModel):
+    model: Name
+
+
+if TYPE_CHECKING:
+    _SamplingRequest = _ModelRequest
+else:
+    _OTHERWISE = {"max_tokens", "top_logprobs", "ignore_eos"}  # the first two have other names or defaults below
+    _SamplingRequest = create_model(
+        "_SamplingRequest",
+        __base__=_ModelRequest,
+        **{name: (hint | None, None) for name, hint in SAMPLING_TYPES.items() if name not in _OTHERWISE},
+    )
+
+
+class GenerationRequest(_SamplingRequest):
     """What completions and chats have in common: on which model, drawn how, steered by what.
+
+    The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there,
+    except for `temperature`, which has OpenAI's.
 
     `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers
     is drawn with seed + i. `neurons` is the id of a neuron set; without it the model's default steers, or its only
     one.
     """
 
-    model: Name
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=10_000_000)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
-    seed: Seed | None = None
+    top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -98,7 +109,13 @@ class GenerationRequest(StrictModel):
     @property
     def answers(self) -> int:
         """How many answers each prompt gets."""
-        return 1 if self.n is None else self.n
+        return self.sampling().n
+
+    def sampling(self, **of_the_endpoint: int) -> SamplingParams:
+        """Return the sampling parameters, together with those that the endpoint names itself."""
+        fields = {name: getattr(self, name) for name in SAMPLING_TYPES if name in _SamplingRequest.model_fields}
+        values = {name: value for name, value in fields.items() if value is not None}
+        return SamplingParams(**{"temperature": OPENAI_TEMPERATURE, **values, **of_the_endpoint})
 
     def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
         """Return what the engines are asked."""
@@ -107,18 +124,7 @@ class GenerationRequest(StrictModel):
             prompt=prompt,
             intervention=self.intervention,
             neurons=self.neurons,
-            max_tokens=max_tokens,
-            n=self.answers,
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=max(0, self.top_k or 0),
-            min_p=self.min_p or 0.0,
-            frequency_penalty=self.frequency_penalty or 0.0,
-            presence_penalty=self.presence_penalty or 0.0,
-            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
-            seed=self.seed,
-            stop=self.stop or (),
-            top_logprobs=logprobs,
+            sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
         )
 
 
@@ -133,7 +139,7 @@ class CompletionRequest(GenerationRequest):
         Text | Annotated[Tokens, Tag("tokens")] | Annotated[Prompts, Tag("prompts")], Discriminator(_prompt_kind)
     ]
     max_tokens: MaxTokens | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: TopLogprobs | None = None
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
@@ -209,7 +215,7 @@ class ChatRequest(GenerationRequest):
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: TopLogprobs | None = None
     response_format: TextFormat | None = None
     tools: NotUsed = None
     tool_choice: Literal["none"] | None = None
@@ -226,7 +232,7 @@ class ChatRequest(GenerationRequest):
     def to_call(self, limits: Limits) -> CompletionCall:
         """Return what the engines are asked; PromptTooLong or MaxTokensTooLarge for more than the server takes."""
         turns = tuple(
-            Turn(role="system" if turn.role == "developer" else turn.role, content=turn.content)
+            ChatMessage(role="system" if turn.role == "developer" else turn.role, content=turn.content)
             for turn in self.messages
         )
         max_tokens = self.max_completion_tokens or self.max_tokens or min(DEFAULT_TOKENS, limits.max_tokens)

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from ampsweep.domain.chunk import Chunk, TokenLogprob
 from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
-from jobs.execution import CompletionChunk, LikelyToken
 
 _NOT_TEXT = "�"
 """Stands in a token's text for bytes that are no whole character."""
@@ -38,23 +38,23 @@ class Answer(ABC):
         self._neuron_set: str | None = None
 
     @abstractmethod
-    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Return one choice, of all its chunks."""
 
     @abstractmethod
-    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """Yield the choices of the events that tell of a chunk."""
 
-    def whole(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def whole(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Return the answer to a request without `stream`."""
-        by_index: dict[int, list[CompletionChunk]] = {}
+        by_index: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             self._count(chunk)
             by_index.setdefault(chunk.index, []).append(chunk)
         choices = [self._choice(index, own) for index, own in sorted(by_index.items())]
         return {**self._object(self.whole_object, choices), "usage": self._usage()}
 
-    def pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+    def pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream that tell of a chunk."""
         self._count(chunk)
         for choice in self._pieces(chunk):
@@ -71,7 +71,7 @@ class Answer(ABC):
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self._head, "object": kind, "choices": choices, "neuron_set": self._neuron_set}
 
-    def _count(self, chunk: CompletionChunk) -> None:
+    def _count(self, chunk: Chunk) -> None:
         self._prompt_tokens[chunk.index // self._answers] = chunk.prompt_tokens
         self._neuron_set = chunk.neuron_set
         self._completion_tokens += len(chunk.token_ids)
@@ -95,17 +95,17 @@ class CompletionFormatter(Answer):
         super().__init__(asked)
         self._logprobs = asked.logprobs
 
-    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         choice = self._part(index, chunks)
         if choice["logprobs"] is not None:  # tokens of a stop string begin behind the text, which ends before it
             end = len(choice["text"])
             choice["logprobs"]["text_offset"] = [min(offset, end) for offset in choice["logprobs"]["text_offset"]]
         return choice
 
-    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         yield self._part(chunk.index, [chunk])
 
-    def _part(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _part(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         return {
             "index": index,
             "text": "".join(chunk.text for chunk in chunks),
@@ -113,7 +113,7 @@ class CompletionFormatter(Answer):
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _told(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _told(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
         told: dict[str, Any] = {
             "tokens": [],
             "token_ids": [],
@@ -122,16 +122,16 @@ class CompletionFormatter(Answer):
             "text_offset": [],
         }
         for token in (token for chunk in chunks for token in chunk.tokens()):
-            told["tokens"].append(token.drawn.text)
-            told["token_ids"].append(token.drawn.token_id)
-            told["token_logprobs"].append(token.drawn.logprob)
+            told["tokens"].append(token.token.text)
+            told["token_ids"].append(token.token.token_id)
+            told["token_logprobs"].append(token.token.logprob)
             told["text_offset"].append(token.offset)
             if self._logprobs:
-                told["top_logprobs"].append(_by_text([*token.likely, token.drawn]))
+                told["top_logprobs"].append(_by_text([*token.alternatives, token.token]))
         return told
 
 
-def _by_text(tokens: Sequence[LikelyToken]) -> dict[str, float]:
+def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float]:
     """Return log-probabilities by text; of tokens with the same text, the later ones by their number."""
     found: dict[str, float] = {}
     seen: set[int] = set()
@@ -154,7 +154,7 @@ class ChatFormatter(Answer):
         self._logprobs = bool(asked.logprobs)
         self._begun: set[int] = set()
 
-    def _choice(self, index: int, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         text = "".join(chunk.text for chunk in chunks)
         return {
             "index": index,
@@ -163,7 +163,7 @@ class ChatFormatter(Answer):
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _pieces(self, chunk: CompletionChunk) -> Iterator[dict[str, Any]]:
+    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
             yield self._delta(chunk.index, {"role": "assistant", "content": ""})
@@ -174,16 +174,17 @@ class ChatFormatter(Answer):
     def _delta(self, index: int, delta: dict[str, str], **more: Any) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
 
-    def _told(self, chunks: Sequence[CompletionChunk]) -> dict[str, Any] | None:
+    def _told(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
         tokens = [token for chunk in chunks for token in chunk.tokens()]
         content = [
-            {**_token_object(token.drawn), "top_logprobs": list(map(_token_object, token.likely))} for token in tokens
+            {**_token_object(token.token), "top_logprobs": list(map(_token_object, token.alternatives))}
+            for token in tokens
         ]
         return {"content": content, "refusal": None}
 
 
-def _token_object(token: LikelyToken) -> dict[str, Any]:
+def _token_object(token: TokenLogprob) -> dict[str, Any]:
     whole = _NOT_TEXT not in token.text
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if whole else None}

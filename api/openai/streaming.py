@@ -14,16 +14,17 @@ from fastapi import Request
 from sse_starlette.event import ServerSentEvent
 from starlette.responses import Response
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed
 from api.errors import error_body
 from api.http.event_stream import EventStream
 from api.http.json_body import json_response
 from api.openai.responses import Answer
 from api.services import Services
-from jobs.execution import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall
 
 T = TypeVar("T")
-Chunks = AsyncGenerator[CompletionChunk]
+Chunks = AsyncGenerator[Chunk]
 
 CLIENT_GONE = 499
 """Nobody reads this status; it is for the access log."""
@@ -36,7 +37,7 @@ async def generated(
 ) -> Response:
     """Return the answer to a request's calls, one a prompt. A client that goes away ends its generation."""
     streams = [services.completions.stream(call) for call in calls]
-    chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].n)
+    chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].sampling.n)
     if not stream:
         whole = await _unless_gone(request, _collected(chunks))
         return Response(status_code=CLIENT_GONE) if whole is None else await json_response(partial(answer.whole, whole))
@@ -46,7 +47,7 @@ async def generated(
     return EventStream(_events(answer, first, chunks), send_timeout=services.send_timeout)
 
 
-async def _events(answer: Answer, first: CompletionChunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+async def _events(answer: Answer, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
     async with aclosing(chunks):
         try:
             for piece in answer.pieces(first):
@@ -66,13 +67,13 @@ def _event(data: object) -> ServerSentEvent:
     return ServerSentEvent(json.dumps(data, ensure_ascii=False), sep="\n")
 
 
-async def _first(chunks: Chunks) -> CompletionChunk:
+async def _first(chunks: Chunks) -> Chunk:
     async for chunk in chunks:
         return chunk
     raise EngineFailed("the engine answered nothing")
 
 
-async def _collected(chunks: Chunks) -> list[CompletionChunk]:
+async def _collected(chunks: Chunks) -> list[Chunk]:
     async with aclosing(chunks):
         collected = [chunk async for chunk in chunks]
     if not collected:
@@ -102,16 +103,14 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def numbered(
-    streams: Sequence[AsyncGenerator[CompletionChunk]], *, answers: int
-) -> AsyncGenerator[CompletionChunk]:
+async def numbered(streams: Sequence[AsyncGenerator[Chunk]], *, answers: int) -> AsyncGenerator[Chunk]:
     """Yield the chunks of all streams as they come; the answers of the i-th are numbered from i times `answers` on.
 
     The first error of a stream ends all of them, and so does closing the generator.
     """
-    arrived: asyncio.Queue[CompletionChunk | BaseException | None] = asyncio.Queue(_WAITING)
+    arrived: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue(_WAITING)
 
-    async def forward(position: int, stream: AsyncGenerator[CompletionChunk]) -> None:
+    async def forward(position: int, stream: AsyncGenerator[Chunk]) -> None:
         try:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:

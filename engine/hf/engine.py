@@ -15,9 +15,10 @@ from typing import TypeVar
 
 import torch
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Scope
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.generation import Generation
 from engine.hf.model import TransformersModel
 from engine.identify.batches import in_batches
@@ -84,11 +85,14 @@ class TransformersEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, one token a chunk; the answers take turns."""
         edits, scope = self._edits(request.steering)
+        neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
         encode = partial(self._model.encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
         prompt = await encoded(request.prompt, encode)
         unfinished = deque(
-            Generation(self._model, prompt, request.sampling, index=index, edits=edits, scope=scope)
+            Generation(
+                self._model, prompt, request.sampling, index=index, edits=edits, scope=scope, neuron_set=neuron_set
+            )
             for index in range(request.sampling.n)
         )
         begun = 0

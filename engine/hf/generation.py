@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ampsweep.domain.chunk import Chunk, FinishReason, TokenLogprob
 from ampsweep.domain.intervention import Scope
-from engine.base import Alternative, Chunk, FinishReason, Sampling
+from ampsweep.domain.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
@@ -21,11 +22,12 @@ class Generation:
         self,
         model: TransformersModel,
         prompt: tuple[int, ...],
-        sampling: Sampling,
+        sampling: SamplingParams,
         *,
         index: int,
         edits: Edits | None,
         scope: Scope,
+        neuron_set: str | None,
     ) -> None:
         """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`."""
         self._model = model
@@ -33,6 +35,7 @@ class Generation:
         self._sampling = sampling
         self._edits = edits
         self._scope = scope
+        self._neuron_set = neuron_set
         self._prompt_tokens = len(prompt)
         self._pending = prompt
         self._done = 0
@@ -67,6 +70,7 @@ class Generation:
             top_logprobs=(self._alternatives(logprobs),),
             prompt_tokens=self._prompt_tokens,
             finish_reason=reason,
+            neuron_set=self._neuron_set,
         )
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
@@ -79,9 +83,9 @@ class Generation:
             return text + self._text.finish(), "length"
         return text, None
 
-    def _alternatives(self, logprobs: Tensor) -> tuple[Alternative, ...]:
+    def _alternatives(self, logprobs: Tensor) -> tuple[TokenLogprob, ...]:
         values, tokens = logprobs.topk(min(self._sampling.top_logprobs, len(logprobs)))
         return tuple(
-            Alternative(token, value, self._model.texts[token])
+            TokenLogprob(token, value, self._model.texts[token])
             for token, value in zip(tokens.tolist(), values.tolist(), strict=True)
         )

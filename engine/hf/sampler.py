@@ -1,4 +1,4 @@
-"""Sampling of one token after another from logits, as `Sampling` asks."""
+"""Sampling of one token after another from logits, as `SamplingParams` asks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.base import Sampling
+from ampsweep.domain.sampling import SamplingParams
 
 
 class Sampler:
     """Samples the tokens of answer number `index` to a prompt; penalties depend on the tokens sampled before."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], *, index: int) -> None:
+    def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, index: int) -> None:
         self._sampling = sampling
         self._prompt = prompt
         self._sampled: list[int] = []

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.base import Engine, GenerateRequest, Message, Sampling, ScoreRequest
+from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.identify.stats import ActivationStats
 
 UNCOUNTED = 5
@@ -24,7 +26,7 @@ def published_denominators(stats: ActivationStats, *, template_tokens: int) -> A
 
 async def template_tokens(engine: Engine) -> int:
     """Return how many tokens the chat template puts around a user's message, less UNCOUNTED; 0 without a template."""
-    chat = GenerateRequest(prompt=(Message(role="user", content=_PROBE),), sampling=Sampling(max_tokens=1))
+    chat = GenerateRequest(prompt=(ChatMessage(role="user", content=_PROBE),), sampling=SamplingParams(max_tokens=1))
     try:
         around = [chunk.prompt_tokens async for chunk in engine.generate(chat)]
     except InvalidRequest:

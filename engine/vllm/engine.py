@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
-from engine.base import Chunk, EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.checkpoint import check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
@@ -170,7 +171,11 @@ class VllmEngine:
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
             unfinished: dict[int, str] = {}
             begun: set[int] = set()
-            readers = [AnswerReader(sampling, self._texts, index=index, prompt=ids) for index in range(sampling.n)]
+            neuron_set = None if request.steering is None else request.steering.neurons
+            readers = [
+                AnswerReader(sampling, self._texts, index=index, prompt=ids, neuron_set=neuron_set)
+                for index in range(sampling.n)
+            ]
             try:
                 for index in range(sampling.n):
                     params = answer_params(sampling, index=index, room=room, extras=extras)

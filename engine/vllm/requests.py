@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.base import Alternative, Chunk, FinishReason, Sampling, Steering
+from ampsweep.domain.chunk import Chunk, FinishReason, TokenLogprob
+from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams
+from engine.base import Steering
 from engine.detokenizer import TextOffsets, TokenTexts, first_stop
 from engine.vllm.request_extras import RequestExtras, steering_key
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    import vllm
 
 
 def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
@@ -32,38 +34,40 @@ def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
     return prompt
 
 
-def answer_params(sampling: Sampling, *, index: int, room: int, extras: RequestExtras) -> SamplingParams:
-    """Return vLLM's parameters for answer number `index`, streamed and of at most `room` tokens."""
-    from vllm import SamplingParams
+_RENAMED = {"top_logprobs": "logprobs"}
+_ANSWERS = "n"  # each answer is a vLLM request of its own
+
+
+def answer_params(sampling: SamplingParams, *, index: int, room: int, extras: RequestExtras) -> vllm.SamplingParams:
+    """Return vLLM's parameters for answer number `index`, streamed and of at most `room` tokens.
+
+    A field of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
+    """
+    import vllm
     from vllm.sampling_params import RequestOutputKind
 
-    return SamplingParams(
-        max_tokens=min(sampling.max_tokens, room),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        frequency_penalty=sampling.frequency_penalty,
-        presence_penalty=sampling.presence_penalty,
-        repetition_penalty=sampling.repetition_penalty,
-        seed=None if sampling.seed is None else sampling.seed + index,
-        stop=list(sampling.stop),
-        ignore_eos=sampling.ignore_eos,
-        logprobs=sampling.top_logprobs,
+    params = {_RENAMED.get(name, name): getattr(sampling, name) for name in SAMPLING_TYPES if name != _ANSWERS}
+    params |= {
+        "max_tokens": min(sampling.max_tokens, room),
+        "seed": None if sampling.seed is None else sampling.seed + index,
+        "stop": list(sampling.stop),
+    }
+    return vllm.SamplingParams(
+        **params,
         output_kind=RequestOutputKind.DELTA,
         extra_args=extras.extra_args(),
         skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
     )
 
 
-def one_pass_params(extras: RequestExtras) -> SamplingParams:
+def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
     """Return vLLM's parameters for a request that needs one forward pass.
 
     A recording reads nothing from the prefix cache, because the activations of cached tokens are not computed.
     """
-    from vllm import SamplingParams
+    import vllm
 
-    return SamplingParams(
+    return vllm.SamplingParams(
         max_tokens=1,
         temperature=0.0,
         detokenize=False,
@@ -76,16 +80,25 @@ def one_pass_params(extras: RequestExtras) -> SamplingParams:
 class AnswerReader:
     """Converts vLLM's outputs for one answer to chunks."""
 
-    def __init__(self, sampling: Sampling, texts: TokenTexts, *, index: int, prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        sampling: SamplingParams,
+        texts: TokenTexts,
+        *,
+        index: int,
+        prompt: Sequence[int],
+        neuron_set: str | None = None,
+    ) -> None:
         """Read answer number `index` to `prompt`, a sequence of token ids."""
         self._sampling = sampling
         self._texts = texts
         self._index = index
         self._prompt_tokens = len(prompt)
+        self._neuron_set = neuron_set
         self._offsets = TextOffsets(texts, prompt)
         self._text = ""
 
-    def read(self, output: RequestOutput) -> Chunk:
+    def read(self, output: vllm.RequestOutput) -> Chunk:
         """Return the answer's next chunk."""
         (part,) = output.outputs
         tokens = tuple(part.token_ids)
@@ -108,6 +121,7 @@ class AnswerReader:
             top_logprobs=tuple(_likeliest(entries, self._sampling.top_logprobs, self._texts) for _, entries in steps),
             prompt_tokens=self._prompt_tokens,
             finish_reason=reason,
+            neuron_set=self._neuron_set,
         )
 
     def _ended(self, text: str, reason: FinishReason) -> tuple[str, FinishReason]:
@@ -122,9 +136,9 @@ class AnswerReader:
         return (self._text + whole)[len(self._text) : stop], "stop"
 
 
-def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[Alternative, ...]:
+def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[TokenLogprob, ...]:
     """Return the `count` entries of the best rank. `entries` always hold the sampled token, whatever its rank."""
     if not count:
         return ()
     ranked = sorted(entries.items(), key=lambda entry: int(entry[1].rank))[:count]
-    return tuple(Alternative(token, entry.logprob, texts[token]) for token, entry in ranked)
+    return tuple(TokenLogprob(token, entry.logprob, texts[token]) for token, entry in ranked)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Corpus
-from engine.base import GenerateRequest, Sampling, Steering
+from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
 from engine.neurons.neuron_set import NeuronSet
@@ -77,7 +78,7 @@ def lape() -> IdentificationRequest:
 
 async def continuation(engine: TransformersEngine, prompt: str, steering: Steering | None) -> str:
     """Greedy continuation of a prompt."""
-    request = GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=48), steering=steering)
+    request = GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=48), steering=steering)
     return "".join([chunk.text async for chunk in engine.generate(request)])
 
 

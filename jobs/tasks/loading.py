@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import Conflict
 from jobs.cell import Cell, TaskRef
-from jobs.execution import Turn
 from jobs.planning.catalog import Catalog
 from jobs.tasks.base import Item, ItemSet, Task
 from jobs.tasks.lm_eval.task import PREFIX
@@ -88,5 +88,5 @@ def _in_a_chat(call: Call) -> Call:
     return replace(call, prompt=_turn(call.prompt)) if isinstance(call.prompt, str) else call
 
 
-def _turn(text: str) -> tuple[Turn, ...]:
-    return (Turn(role="user", content=text),)
+def _turn(text: str) -> tuple[ChatMessage, ...]:
+    return (ChatMessage(role="user", content=text),)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from jobs.execution import Prompt
-
-Split = Literal["aligned", "lm_eval"]
-"""What is scored where a token spans the join of context and continuation, see `ScoreCall`."""
+from ampsweep.domain.prompt import Prompt, ScoreText, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +19,7 @@ class ScoreCall:
     context: Prompt
     continuation: str
     split: Split = "aligned"
-    options: tuple[tuple[Prompt, str], ...] = ()
+    options: tuple[ScoreText, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from engine.base import Message, ScoreRequest
+from engine.base import ScoreRequest
 from engine.chat_template import write_chat
 from engine.tokenization import TextEncoder
 from tests.engine.both_engines import CHAT_TEMPLATE
 from tests.models import tiny_model
 
-CHAT = (Message(role="user", content="the end?"), Message(role="assistant", content="no"))
+CHAT = (ChatMessage(role="user", content="the end?"), ChatMessage(role="assistant", content="no"))
 WRITTEN = "<s>user: the end?\n<s>assistant: no\nassistant:\n"
 
 
@@ -47,7 +48,7 @@ def test_an_answer_is_scored_after_all_that_the_template_writes(tokenizer: Any) 
 
 
 def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
-    system = (Message(role="system", content="Be brief."),)
+    system = (ChatMessage(role="system", content="Be brief."),)
     for chat, why in (((), "at least one message"), (system, "refuses this chat: no system messages")):
         with pytest.raises(InvalidRequest, match=why) as caught:
             encoder_of(tokenizer).prompt(chat, max_tokens=100)

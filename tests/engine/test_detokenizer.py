@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine.base import Sampling
+from ampsweep.domain.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts
 from engine.vllm.requests import AnswerReader
 from tests.engine.tokenizers import EOS, byte_level, sentence_piece
@@ -174,7 +174,7 @@ def test_an_answer_of_vllm_keeps_the_whole_character_of_its_last_token(
     halves = byte_level("大", "大" + "日"[:1])
     ids = [*halves.encode("x", add_special_tokens=False), halves.convert_tokens_to_ids("å¤§æ")]
     ids += [EOS] if reason == "stop" else []
-    reader = AnswerReader(Sampling(stop=stop), TokenTexts(halves), index=0, prompt=())
+    reader = AnswerReader(SamplingParams(stop=stop), TokenTexts(halves), index=0, prompt=())
     chunks = [reader.read(output) for output in Answered(halves, ids).outputs(reason)]
     assert "".join(chunk.text for chunk in chunks) == text
     assert chunks[-1].finish_reason == ends

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.prompt import ChatMessage, Prompt
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
+from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -34,7 +37,7 @@ def _score(engine: FakeEngine, continuation: str, steering: Steering | None = No
 
 def _generate(engine: FakeEngine, prompt: Prompt, steering: Steering | None = None, **sampling: Any) -> list[Chunk]:
     async def collect() -> list[Chunk]:
-        request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=steering)
+        request = GenerateRequest(prompt=prompt, sampling=SamplingParams(**sampling), steering=steering)
         return [chunk async for chunk in engine.generate(request)]
 
     return asyncio.run(collect())
@@ -77,9 +80,9 @@ def test_alternatives_begin_with_the_likeliest() -> None:
 
 
 def test_a_chat_is_answered_like_a_prompt() -> None:
-    chat = (Message(role="user", content="Hi"),)
+    chat = (ChatMessage(role="user", content="Hi"),)
     assert _generate(_engine(), chat) == _generate(_engine(), "user: Hi\nassistant:")
-    assert _generate(_engine(), chat) != _generate(_engine(), (Message(role="user", content="Ho"),))
+    assert _generate(_engine(), chat) != _generate(_engine(), (ChatMessage(role="user", content="Ho"),))
 
 
 def test_failures_and_waits_are_those_it_was_told() -> None:

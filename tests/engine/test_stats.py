@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from engine.base import Engine, GenerateRequest, Sampling, ScoreRequest
+from ampsweep.domain.sampling import SamplingParams
+from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.stats import EngineStats
@@ -17,7 +18,7 @@ TEXT = "in the beginning there was the sea and the wind"
 async def worked(engine: Engine) -> tuple[EngineStats, EngineStats, EngineStats]:
     """Return the numbers before, in the midst of and after some work: two answers of 6 tokens, and a score."""
     before = engine.stats()
-    sampling = Sampling(max_tokens=6, n=2, temperature=1.0, seed=1, ignore_eos=True)
+    sampling = SamplingParams(max_tokens=6, n=2, temperature=1.0, seed=1, ignore_eos=True)
     answers = engine.generate(GenerateRequest(prompt=TEXT, sampling=sampling))
     await anext(answers)
     during = engine.stats()

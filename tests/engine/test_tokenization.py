@@ -9,14 +9,14 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import ChatMessage, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
-from engine.base import Message, ScoreRequest, ScoreText, Split
+from engine.base import ScoreRequest
 from engine.tokenization import ScoredTokens, TextEncoder
 from tests.engine.tokenizers import BOS, EOS, byte_level, sentence_piece, word_piece
 from tests.models import Family
 
-CHAT = (Message(role="user", content="Who?"),)
+CHAT = (ChatMessage(role="user", content="Who?"),)
 
 
 def encoder_of(tokenizer: Any, *, rows: int = 1000) -> TextEncoder:

@@ -12,9 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, GenerateRequest, Sampling, Score, ScoreRequest
+from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.hf.engine import TransformersEngine
 from tests.models import tiny_model
 
@@ -84,7 +86,7 @@ def test_no_end_of_text_is_scored_continued_or_recorded(
 
     async def ask(engine: TransformersEngine) -> tuple[Score, list[Chunk], int]:
         score = await engine.score(ScoreRequest(context="the end", continuation=" in"))
-        request = GenerateRequest(prompt="the end", sampling=Sampling(max_tokens=3))
+        request = GenerateRequest(prompt="the end", sampling=SamplingParams(max_tokens=3))
         chunks = [chunk async for chunk in engine.generate(request)]
         stats = await engine.record([Sentence(language="en", text="the end")], max_tokens=100)
         return score, chunks, int(stats.tokens[0])

@@ -8,6 +8,7 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
 from jobs.cell import Cell
 from jobs.execution import CompletionCall
@@ -30,11 +31,7 @@ def call(**changes: object) -> CompletionCall:
         prompt="The capital of France is",
         intervention=None,
         neurons=None,
-        max_tokens=4,
-        temperature=0.0,
-        top_p=1.0,
-        seed=None,
-        stop=(),
+        sampling=SamplingParams(max_tokens=4),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -134,7 +131,7 @@ async def test_a_completion_names_what_it_lacks(stack: ServerStack) -> None:
 
 async def test_closing_a_stream_frees_its_engine(stack: ServerStack) -> None:
     async with stack.pool(seconds_per_step=0.001) as pool:
-        stream = pool.stream(call(max_tokens=100_000))
+        stream = pool.stream(call(sampling=SamplingParams(max_tokens=100_000)))
         await anext(stream)
         await stream.aclose()
         assert pool._slots[0].load == 0

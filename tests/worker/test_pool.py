@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
 from tests.worker.server_stack import ServerStack, until
 from tests.worker.stub_clock import StubClock
@@ -52,9 +54,9 @@ class StubSession:
         await self.may_speak.wait()
         return {"running": 3.0}
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         for _ in self.cells:
-            yield CompletionChunk(
+            yield Chunk(
                 text="",
                 token_ids=(),
                 token_texts=(),
@@ -270,9 +272,7 @@ async def test_nothing_is_computed_while_the_engine_starts(cell: Cell) -> None:
 
 async def test_an_unknown_model_is_told_with_those_known() -> None:
     pool = pool_of(1)
-    call: Any = CompletionCall(
-        model="nope", prompt="", intervention=None, neurons=None, max_tokens=1, temperature=0, top_p=1, seed=0, stop=()
-    )
+    call: Any = CompletionCall(model="nope", prompt="", intervention=None, neurons=None, sampling=SamplingParams())
     with pytest.raises(UnknownName, match="known: tiny"):
         await anext(pool.stream(call))
 

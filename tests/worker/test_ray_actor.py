@@ -15,6 +15,7 @@ import pytest
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.telemetry.context import Telemetry
 from ampsweep.telemetry.logs import LogSettings
 from ampsweep.telemetry.traces import collector, stop_traces
@@ -121,9 +122,5 @@ def call(prompt: str) -> CompletionCall:
         prompt=prompt,
         intervention=None,
         neurons=None,
-        max_tokens=3,
-        temperature=0.0,
-        top_p=1.0,
-        seed=None,
-        stop=(),
+        sampling=SamplingParams(max_tokens=3),
     )

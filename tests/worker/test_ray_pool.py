@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ampsweep import own_packages
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, Unavailable, UnknownName
 from api.http.change_notifier import ChangeNotifier
 from jobs.execution import CompletionCall
@@ -38,11 +39,7 @@ CALL = CompletionCall(
     prompt="Paris",
     intervention=None,
     neurons=None,
-    max_tokens=5,
-    temperature=0.0,
-    top_p=1.0,
-    seed=None,
-    stop=(),
+    sampling=SamplingParams(max_tokens=5),
 )
 
 
@@ -85,7 +82,7 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
 
         text = [chunk.text async for chunk in pool.stream(CALL)]
         assert len(text) == 5
-        stream = pool.stream(replace(CALL, max_tokens=100_000))
+        stream = pool.stream(replace(CALL, sampling=SamplingParams(max_tokens=100_000)))
         await anext(stream)
         await stream.aclose()
         with pytest.raises(InvalidRequest, match="tokens"):

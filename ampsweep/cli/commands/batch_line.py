@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ampsweep.documents import parse_json
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.base import GenerateRequest, Sampling, ScoreRequest, Steering
+from engine.base import GenerateRequest, ScoreRequest, Steering
 
 SCHEMA = pa.schema(
     [
@@ -45,30 +46,20 @@ class _Line(BaseModel):
         return Steering(intervention=Intervention.from_dict(self.intervention), neurons=neurons)
 
 
-class SamplingLine(BaseModel):
-    """How tokens are drawn; see `engine.base.Sampling`."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
-
-    max_tokens: int = Field(default=64, ge=1)
-    temperature: float = Field(default=0.0, ge=0.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    seed: int | None = None
-    stop: list[str] = []
-    ignore_eos: bool = False
-
-
 class GenerateLine(_Line):
     """Continue `prompt`."""
 
     kind: Literal["generate"]
     prompt: str
-    sampling: SamplingLine = SamplingLine()
+    sampling: SamplingParams = SamplingParams()
 
     def request(self, neurons: str | None) -> GenerateRequest:
-        """Return what the engine is asked."""
-        sampling = Sampling(**{**self.sampling.model_dump(), "stop": tuple(self.sampling.stop)})
-        return GenerateRequest(prompt=self.prompt, sampling=sampling, steering=self.steering(neurons))
+        """Return what the engine is asked; InvalidRequest for sampling whose results a row has no column for."""
+        for name in ("n", "top_logprobs"):
+            if getattr(self.sampling, name) != getattr(SamplingParams, name):
+                message = f"a line has one answer without alternatives; leave {name} out"
+                raise InvalidRequest(message, param=f"sampling.{name}")
+        return GenerateRequest(prompt=self.prompt, sampling=self.sampling, steering=self.steering(neurons))
 
 
 class ScoreLine(_Line):

@@ -16,6 +16,7 @@ from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
 from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, Intervention
+from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
 from ampsweep.errors import InvalidRequest
 
 
@@ -41,8 +42,12 @@ def generate(
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="The whole intervention, instead of the above.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[
+        int, typer.Option(min=SAMPLING_BOUNDS["max_tokens"]["ge"], help="Tokens to generate, at most.")
+    ] = SamplingParams.max_tokens,
+    temperature: Annotated[
+        float, typer.Option(min=float(SAMPLING_BOUNDS["temperature"]["ge"]), help="0 is greedy.")
+    ] = SamplingParams.temperature,
     seed: Annotated[int | None, typer.Option(help="Of the draw, where the temperature is above 0.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
@@ -64,9 +69,9 @@ def generate(
     if steering is not None and neurons is None:
         raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
 
-    from engine.base import GenerateRequest, Sampling, Steering
+    from engine.base import GenerateRequest, Steering
 
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     wanted = None if steering is None else Intervention.from_dict(steering)
 
     neuron_set = read_neurons(Path(neurons) if neurons else None)
@@ -77,7 +82,7 @@ def generate(
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
             printer = _TextPrinter(as_json=as_json)
             async for chunk in loaded.generate(request):
-                printer.piece(chunk.text, chunk.finish_reason, None if use is None else use.neurons)
+                printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
             printer.end()
 
     run_to_end(stream())

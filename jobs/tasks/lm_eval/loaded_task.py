@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.file_hashes import files_hash
 from ampsweep.hashing import content_hash
-from jobs.execution import Turn
 from jobs.tasks.lm_eval.names import bundled_folder, yaml_of
 
 FEWSHOT_SEED = 1234
@@ -78,11 +78,11 @@ def _freeze(name: str, path: Path, own: str, limit: int | None, chat: bool) -> L
     )
 
 
-def turns_of(context: str) -> str | tuple[Turn, ...]:
+def turns_of(context: str) -> str | tuple[ChatMessage, ...]:
     """Return the chat that a context stands for, or the context itself."""
     if not context.startswith(_CHAT):
         return context
-    return tuple(Turn(**message) for message in json.loads(context.removeprefix(_CHAT)))
+    return tuple(ChatMessage(**message) for message in json.loads(context.removeprefix(_CHAT)))
 
 
 def _as_text(messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep import AsyncClient, Client
-from ampsweep.client.models import Choice, Message, Sweep
+from ampsweep.client.models import Choice, Sweep
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import Conflict, InvalidRequest, NoConnection, NotFound, UnknownName
 from tests.ampsweep.client.both_clients import KINDS, opened
 from tests.ampsweep.client.served import Served
@@ -186,9 +187,10 @@ def test_all_answers_to_a_prompt_come_back(client: Client) -> None:
 
 
 def test_a_chat_is_answered_whole_or_in_pieces_steered_or_not(client: Client, done: Sweep) -> None:
-    chat: list[Message] = [{"role": "user", "content": "Hello"}]
+    chat = [ChatMessage(role="user", content="Hello")]
     whole = client.chat("tiny", chat, max_tokens=5)
-    assert _text(list(client.stream_chat("tiny", chat, max_tokens=5)), 0) == whole.text
+    as_json = [{"role": "user", "content": "Hello"}]
+    assert _text(list(client.stream_chat("tiny", as_json, max_tokens=5)), 0) == whole.text
     assert client.chat("tiny", chat, max_tokens=5, **_steered(client, done)).text != whole.text
 
 

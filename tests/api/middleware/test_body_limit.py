@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.chunk import Chunk
 from api.auth.limits import Limits
 from api.openai.responses import CompletionFormatter
-from jobs.execution import CompletionChunk
 from tests.api.running_server import running_server
 from tests.loop_stalls import watched_loops
 from tests.worker.server_stack import ServerStack
@@ -48,7 +48,7 @@ async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch
 async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = CompletionFormatter.whole
 
-    def slow(self: CompletionFormatter, chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
+    def slow(self: CompletionFormatter, chunks: Sequence[Chunk]) -> dict[str, Any]:
         computed = time.thread_time()
         while time.thread_time() - computed < 0.3:
             pass

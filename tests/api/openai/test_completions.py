@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import EngineFailed
-from jobs.execution import CompletionCall, CompletionChunk
+from jobs.execution import CompletionCall
 from tests.api.running_server import Server, running_server
 from tests.worker.server_stack import ServerStack
 from worker.completions import PoolCompletions
@@ -205,8 +206,8 @@ async def test_an_engine_that_dies_is_the_servers_fault(stack: ServerStack) -> N
 
 
 class Dying:
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
-        yield CompletionChunk(
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
+        yield Chunk(
             text="so",
             token_ids=(1,),
             token_texts=("so",),
@@ -233,7 +234,7 @@ class Watched:
         self.inner = inner
         self.begun = asyncio.Event()
 
-    async def stream(self, call: CompletionCall) -> AsyncGenerator[CompletionChunk]:
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         async with aclosing(self.inner.stream(call)) as chunks:
             async for chunk in chunks:
                 self.begun.set()

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ampsweep.domain.choices import Mode
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, GenerateRequest, Sampling, Score, ScoreRequest, Steering
+from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve
@@ -107,7 +109,7 @@ def _generate(
     engine: TransformersEngine, prompt: str, raw: dict[str, Any] | None = None, **sampling: Any
 ) -> list[Chunk]:
     async def collect() -> list[Chunk]:
-        request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=_steering(raw))
+        request = GenerateRequest(prompt=prompt, sampling=SamplingParams(**sampling), steering=_steering(raw))
         return [chunk async for chunk in engine.generate(request)]
 
     return asyncio.run(collect())

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.base import Chunk, GenerateRequest, Sampling
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.sampling import SamplingParams
+from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
 from tests.models import Family
 
@@ -23,7 +25,9 @@ def generate(engine: TransformersEngine, **sampling: Any) -> list[list[Chunk]]:
     """Return the chunks of each answer."""
 
     async def collect() -> list[Chunk]:
-        request = GenerateRequest(prompt="The end is", sampling=Sampling(max_tokens=6, ignore_eos=True, **sampling))
+        request = GenerateRequest(
+            prompt="The end is", sampling=SamplingParams(max_tokens=6, ignore_eos=True, **sampling)
+        )
         return [chunk async for chunk in engine.generate(request)]
 
     chunks = asyncio.run(collect())

@@ -1,4 +1,4 @@
-"""Draws follow the formulas of `Sampling`, worked out here by hand on a vocabulary of five."""
+"""Draws follow the formulas of `SamplingParams`, worked out here by hand on a vocabulary of five."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from engine.base import Sampling
+from ampsweep.domain.sampling import SamplingParams
 from engine.hf.sampler import Sampler
 
 LOGITS = torch.tensor([2.0, 1.9, 1.0, -1.0, -4.0])
 
 
 def greedy(prompt: list[int], steps: int, **sampling: Any) -> list[int]:
-    draw = Sampler(Sampling(**sampling), prompt, index=0)
+    draw = Sampler(SamplingParams(**sampling), prompt, index=0)
     return [draw.next(LOGITS) for _ in range(steps)]
 
 
 def shares(**sampling: Any) -> dict[int, float]:
     """Return how often each token is drawn first, over 2000 seeds."""
     drawn = [
-        Sampler(Sampling(temperature=1.0, seed=seed, **sampling), [], index=0).next(LOGITS) for seed in range(2000)
+        Sampler(SamplingParams(temperature=1.0, seed=seed, **sampling), [], index=0).next(LOGITS)
+        for seed in range(2000)
     ]
     return {token: drawn.count(token) / len(drawn) for token in set(drawn)}
 
@@ -36,7 +37,7 @@ def test_presence_is_punished_once_and_frequency_each_time() -> None:
 def test_repetition_is_punished_over_the_prompt_too_whatever_the_sign() -> None:
     assert greedy([0], 1, repetition_penalty=1.1) == [1]  # 2.0 / 1.1 < 1.9
     assert greedy([], 3, repetition_penalty=4.0) == [0, 1, 2]
-    draw = Sampler(Sampling(repetition_penalty=3.0), [0], index=0)
+    draw = Sampler(SamplingParams(repetition_penalty=3.0), [0], index=0)
     assert draw.next(torch.tensor([-1.0, -2.0])) == 1  # -1 becomes -3
 
 
@@ -64,7 +65,7 @@ def test_tokens_are_left_out_and_the_rest_keep_their_odds(sampling: dict[str, An
 
 def test_the_answer_number_i_is_drawn_with_the_ith_seed() -> None:
     def tokens(seed: int, index: int) -> list[int]:
-        draw = Sampler(Sampling(temperature=1.5, seed=seed), [], index=index)
+        draw = Sampler(SamplingParams(temperature=1.5, seed=seed), [], index=index)
         return [draw.next(LOGITS) for _ in range(12)]
 
     assert tokens(3, 2) == tokens(5, 0) != tokens(3, 0)

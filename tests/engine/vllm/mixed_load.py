@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
-from engine.base import Engine, GenerateRequest, Sampling, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import random_neurons
 
@@ -47,7 +48,7 @@ async def run_load(engine: Engine) -> dict[str, Any]:
         Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
         for raw in INTERVENTIONS
     ]
-    sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
+    sampling = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     sentences = [Sentence(language=language, text=f"{PROMPT} {language} {at}") for language in "ab" for at in range(3)]
 
     async def generate(at: int, steering: Steering | None) -> list[int]:

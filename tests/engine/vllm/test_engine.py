@@ -11,8 +11,9 @@ import pytest
 
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
-from engine.base import EngineInfo, GenerateRequest, Priority, Sampling, ScoreRequest, Steering
+from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.vllm.engine import VllmEngine, _describe, _takes_statistics
 from engine.vllm.launch import VllmSettings
 from engine.vllm.loop import EngineLoop
@@ -127,13 +128,13 @@ def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.Monke
 
 
 def test_answers_that_were_sent_are_aborted_where_a_later_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    def params(_: Sampling, *, index: int, **_more: object) -> RequestExtras:
+    def params(_: SamplingParams, *, index: int, **_more: object) -> RequestExtras:
         if index == 1:
             raise ValueError("vLLM refuses the parameters")
         return RequestExtras()
 
     async def ask() -> None:
-        async for _ in engine.generate(GenerateRequest(prompt="a", sampling=Sampling(max_tokens=1, n=2))):
+        async for _ in engine.generate(GenerateRequest(prompt="a", sampling=SamplingParams(max_tokens=1, n=2))):
             pytest.fail("an answer")
 
     engine, loop, _ = stub_engine(monkeypatch)

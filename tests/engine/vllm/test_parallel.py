@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
-from engine.base import Engine, GenerateRequest, Sampling, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -66,7 +67,8 @@ async def generate(engine: Engine, request: GenerateRequest) -> tuple[list[int],
 
 def test_generation_and_scores_are_the_oracles(both: Both) -> None:
     generated = [
-        GenerateRequest(prompt=TEXT, sampling=Sampling(max_tokens=6), steering=steering) for steering in steerings(both)
+        GenerateRequest(prompt=TEXT, sampling=SamplingParams(max_tokens=6), steering=steering)
+        for steering in steerings(both)
     ]
     scored = [
         ScoreRequest(context=TEXT, continuation=" and the tree", steering=steering) for steering in steerings(both)
@@ -98,7 +100,7 @@ def test_a_recording_is_the_oracles(both: Both) -> None:
 
 
 def test_a_worker_that_dies_fails_all_requests_and_ends_the_engine(both: Both) -> None:
-    endless = GenerateRequest(prompt=TEXT, sampling=Sampling(max_tokens=400, ignore_eos=True))
+    endless = GenerateRequest(prompt=TEXT, sampling=SamplingParams(max_tokens=400, ignore_eos=True))
 
     async def check() -> None:
         streams = [both.vllm.generate(endless) for _ in range(2)]

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
-from engine.base import Chunk, Engine, GenerateRequest, Sampling, Score, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 from tests.models import FAMILIES
@@ -94,7 +96,7 @@ def test_a_mixed_batch_with_twelve_interventions(both: Both) -> None:
     requests: list[GenerateRequest | ScoreRequest] = []
     for at, steering in enumerate(interventions(both)):
         prompts = (PROMPTS[at % len(PROMPTS)], PROMPTS[(at + 1) % len(PROMPTS)])
-        requests.append(GenerateRequest(prompt=prompts[0], sampling=Sampling(max_tokens=8), steering=steering))
+        requests.append(GenerateRequest(prompt=prompts[0], sampling=SamplingParams(max_tokens=8), steering=steering))
         requests.append(ScoreRequest(context=prompts[1], continuation=" and then the rain", steering=steering))
         requests.append(ScoreRequest(context="", continuation=prompts[0], steering=steering))
     ours = both.run(answers(both.vllm, requests))
@@ -111,7 +113,7 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
     )
     orders = [[fr, None, fr], [None, fr, None], [tr, fr, None, prompt_only, tr, None, fr, prompt_only]]
     requests = [
-        GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=6), steering=steering)
+        GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=6), steering=steering)
         for order, prompt in zip(orders, (PROMPTS[2] + ending for ending in (" one", " two", " three")), strict=True)
         for steering in order
     ]
@@ -175,7 +177,7 @@ def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
     async def check() -> int:
         steering = both.steering(["fr"], "scale", 1.25)
         stream = both.vllm.generate(
-            GenerateRequest(prompt="the", sampling=Sampling(max_tokens=400, ignore_eos=True), steering=steering)
+            GenerateRequest(prompt="the", sampling=SamplingParams(max_tokens=400, ignore_eos=True), steering=steering)
         )
         await anext(stream)
         assert await both.vllm.slots_in_use() == 1
@@ -220,7 +222,7 @@ def test_a_recording_that_is_stopped_leaves_room_for_the_next(both: Both) -> Non
 def test_sampling_with_a_seed_repeats_itself(both: Both) -> None:
     request = GenerateRequest(
         prompt=PROMPTS[1],
-        sampling=Sampling(max_tokens=8, temperature=1.0, seed=3),
+        sampling=SamplingParams(max_tokens=8, temperature=1.0, seed=3),
         steering=both.steering(["fr"], "scale", 2.0),
     )
     first, second = both.run(answers(both.vllm, [request, request]))

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
-from engine.base import Engine, GenerateRequest, Priority, Sampling, Score, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from engine.vllm.request_extras import RequestExtras
 from jobs.neuron_sets.registry import NeuronSets
@@ -41,7 +42,7 @@ SETTINGS = VllmSettings(
     compile=False,
 )
 TEXT = "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
-GREEDY = Sampling(max_tokens=70, ignore_eos=True)
+GREEDY = SamplingParams(max_tokens=70, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")

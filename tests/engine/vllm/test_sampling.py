@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.prompt import ChatMessage, Prompt
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.base import Chunk, Engine, GenerateRequest, Message, Prompt, Sampling, Score, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.engine
 
 SETTINGS = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
 PROMPT = "the thing in the end is that nothing stands"
-CHAT = (Message(role="user", content="is it the end?"),)
+CHAT = (ChatMessage(role="user", content="is it the end?"),)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
 
 async def collect(engine: Engine, prompt: Prompt, steering: Steering | None, **sampling: Any) -> list[list[Chunk]]:
     """Return the chunks of each answer."""
-    request = GenerateRequest(prompt=prompt, sampling=Sampling(**sampling), steering=steering)
+    request = GenerateRequest(prompt=prompt, sampling=SamplingParams(**sampling), steering=steering)
     answers: list[list[Chunk]] = [[] for _ in range(request.sampling.n)]
     async for chunk in engine.generate(request):
         answers[chunk.index].append(chunk)
@@ -159,7 +162,7 @@ def test_a_chat_is_answered_and_scored_as_in_the_oracle(both: Both) -> None:
         assert ours.token_ids == theirs.token_ids
         np.testing.assert_allclose(ours.logprobs, theirs.logprobs, rtol=0, atol=1e-4)
     with pytest.raises(InvalidRequest, match="no system messages"):
-        both.run(collect(both.vllm, (Message(role="system", content="x"),), None))
+        both.run(collect(both.vllm, (ChatMessage(role="system", content="x"),), None))
 
 
 def test_a_stop_string_ends_a_steered_answer_as_in_the_oracle(both: Both) -> None:

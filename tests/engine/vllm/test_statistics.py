@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.base import Engine, GenerateRequest, Sampling, ScoreRequest, Steering
+from ampsweep.domain.sampling import SamplingParams
+from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -55,7 +56,7 @@ async def answers(engine: Engine, steerings: Sequence[Steering | None]) -> list[
         prompt = PROMPT[: 20 + 3 * at]
         scored = await engine.score(ScoreRequest(context=prompt, continuation=" and the end", steering=steering))
         tokens, logprobs = list(scored.token_ids), list(scored.logprobs)
-        request = GenerateRequest(prompt=prompt, sampling=Sampling(max_tokens=6), steering=steering)
+        request = GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=6), steering=steering)
         async for chunk in engine.generate(request):
             tokens += chunk.token_ids
             logprobs += chunk.logprobs

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from jobs.execution import Turn
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import Plan, plan
@@ -133,7 +133,7 @@ def test_a_chat_has_the_context_as_the_users_turn_and_the_rest_as_the_answer(cat
     bare = load_items(plain, catalog).items[0].calls[0]
     assert isinstance(call, ScoreCall)
     assert isinstance(bare, ScoreCall)
-    assert call.context == (Turn(role="user", content=str(bare.context)),)
+    assert call.context == (ChatMessage(role="user", content=str(bare.context)),)
     assert call.continuation == bare.continuation.lstrip()
     assert plain.id != cell.id
 

@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 import pytest
 
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from jobs.execution import Turn
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
@@ -82,7 +82,7 @@ def test_a_chat_is_written_by_the_engine(catalog: Catalog, folder: Path) -> None
     scored, written, *_ = item.calls
     assert isinstance(scored, ScoreCall)
     assert isinstance(written, GenerateCall)
-    roles = [turn.role for turn in scored.context if isinstance(turn, Turn)]
+    roles = [turn.role for turn in scored.context if isinstance(turn, ChatMessage)]
     assert roles == ["user", "assistant", "user", "assistant", "user"]
     assert written.prompt == scored.context
     assert not scored.continuation.startswith(" ")

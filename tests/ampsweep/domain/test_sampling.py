@@ -1,4 +1,4 @@
-"""What no engine can do is refused where it is asked for."""
+"""Sampling parameters that are out of range are refused, and the bounds themselves are allowed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.base import Sampling
 
 NAN, INF = float("nan"), float("inf")
 
@@ -38,7 +38,7 @@ NAN, INF = float("nan"), float("inf")
 )
 def test_sampling_that_cannot_be_is_refused_by_its_field(field: str, wrong: Any) -> None:
     with pytest.raises(InvalidRequest, match=field) as caught:
-        Sampling(**{field: wrong})
+        SamplingParams(**{field: wrong})
     assert caught.value.param == field
 
 
@@ -54,5 +54,5 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     }
     high: dict[str, Any] = {"n": 128, "temperature": 2, "top_p": 1, "min_p": 1, "seed": 2**63 - 1, "top_logprobs": 20}
     for values in ({**low, "frequency_penalty": -2.0}, {**high, "presence_penalty": 2.0}):
-        made = Sampling(**values)
+        made = SamplingParams(**values)
         assert {field: getattr(made, field) for field in values} == values

@@ -1,0 +1,69 @@
+"""Generated text as it is streamed: chunks, and the tokens in them with their log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+class TokenLogprob(NamedTuple):
+    """A token, its log-probability (natural log), and its text: U+FFFD for bytes that are not a whole character."""
+
+    token_id: int
+    logprob: float
+    text: str
+
+
+class SampledToken(NamedTuple):
+    """A token of an answer, with its likeliest alternatives, the likeliest first; the token may be among them.
+
+    `offset` is where the token begins in the answer's text, in characters.
+    """
+
+    token: TokenLogprob
+    alternatives: tuple[TokenLogprob, ...]
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A piece of one answer: new text, its tokens and their log-probabilities (natural log) under the steered model.
+
+    In `text`, the text of a token may come with a later chunk, or not at all: that of the end-of-sequence token, of a
+    stop string and what follows it, and of bytes that never became a character. The tokens are listed nonetheless.
+
+    Attributes:
+        index: Which of the request's `n` answers the chunk belongs to.
+        text: New text of the answer.
+        token_ids: The new tokens.
+        token_texts: The text of each token by itself: U+FFFD for a part of a character, empty for an id that the
+            tokenizer does not know.
+        text_offsets: Where each token begins in the answer's text, in characters.
+        logprobs: The log-probability of each token, before penalties, temperature and truncation.
+        top_logprobs: The likeliest alternatives to each token, the likeliest first, as many as were requested; the
+            sampled token may be among them.
+        prompt_tokens: The number of tokens of the prompt; the same in all chunks.
+        finish_reason: Why the answer ended; set in the last chunk of each answer only.
+        neuron_set: The id of the neuron set that steered the answer; None without steering.
+    """
+
+    index: int = 0
+    text: str
+    token_ids: tuple[int, ...]
+    token_texts: tuple[str, ...]
+    text_offsets: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...]
+    prompt_tokens: int
+    finish_reason: FinishReason | None = None
+    neuron_set: str | None = None
+
+    def tokens(self) -> Iterator[SampledToken]:
+        """Yield the tokens, each with its alternatives."""
+        for token_id, logprob, text, alternatives, offset in zip(
+            self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, self.text_offsets, strict=True
+        ):
+            yield SampledToken(TokenLogprob(token_id, logprob, text), alternatives, offset)
