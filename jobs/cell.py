@@ -22,7 +22,8 @@ class TaskRef:
     repeated, `chat` whether the model is asked through its chat template. `measures` are pairs of a metric's name and
     of its aggregation, for tasks whose metrics are known only when they are loaded. `repairs` are pairs of a kind (see
     `jobs.data.rows.REPAIRS`) and how often: what the reader did to the data. `shared_by` are the base and the target
-    languages all of which must have a fact that is asked (lss); without them those of the cell suffice.
+    languages all of which must have a fact that is asked (lss); without them those of the cell suffice. `plugins` are
+    the distributions, with their versions, that a task of a plug-in and its metrics come from.
     """
 
     name: str
@@ -38,9 +39,10 @@ class TaskRef:
     measures: tuple[tuple[str, str], ...] = ()
     repairs: tuple[tuple[str, int], ...] = ()
     shared_by: tuple[tuple[str, ...], ...] = ()
+    plugins: tuple[str, ...] = ()
 
 
-_LATER = ("repairs", "shared_by")
+_LATER = ("repairs", "shared_by", "plugins")
 """Fields of a TaskRef that came later: at their default they are no part of a cell's id, which stays what it was."""
 
 
@@ -75,7 +77,7 @@ class Cell:
         """Return the JSON form that `from_dict` reads."""
         return {
             **_fields(self),
-            "task": _fields(self.task),
+            "task": {name: value for name, value in _fields(self.task).items() if value or name != "plugins"},
             "neurons": None if self.neurons is None else _fields(self.neurons),
             "intervention": None if self.intervention is None else self.intervention.to_dict(),
         }
@@ -96,7 +98,7 @@ class Cell:
 
 def _task(raw: Mapping[str, Any]) -> TaskRef:
     pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in ("measures", "repairs", "shared_by")}
-    return TaskRef(**{**raw, **pairs})
+    return TaskRef(**{**raw, **pairs, "plugins": tuple(raw.get("plugins", ()))})
 
 
 def _fields(value: Cell | TaskRef | NeuronsRef) -> dict[str, Any]:

@@ -59,3 +59,9 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> Me
         delta_ci_high=high,
         effect=cohens_dz(difference),
     )
+
+
+NLL = Mean(name="nll", of=np.asarray, higher_is_better=False)
+"""The mean over sentences of the mean negative log-likelihood of their tokens, in nats."""
+PERPLEXITY = replace(NLL, name="perplexity", of=np.exp)
+"""The mean over sentences of exp of the mean negative log-likelihood of their tokens."""

@@ -23,7 +23,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
 from jobs.tasks.base import Task
-from jobs.tasks.registry import task_for
+from jobs.tasks.registry import releases_of, task_for
 
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""
@@ -184,6 +184,7 @@ class _TaskResolver:
                 mode=mode,
                 chat=spec.chat,
                 shared_by=(tuple(sorted(spec.languages)), only_targets) if shares_facts else (),
+                plugins=releases_of(task),
             )
             for language in spec.languages
             for target in (targets if task.needs_target_language else (None,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.bootstrap import RESAMPLES
 from jobs.metrics.corpus_score import RESAMPLES as CORPUS_RESAMPLES
@@ -121,6 +122,8 @@ def _search(spec: dict[str, Any]) -> str:
 def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     limit = f", {_items(task)}" if task.get("limit") else ""
     split = f", split {task['split']}" if task.get("split") else ""
+    plugins = sorted({plugin for each in data if each["task"] == task["name"] for plugin in each.get("plugins", ())})
+    brought = f" of {', '.join(plugins)}" if plugins else ""
     own = {
         each["language"]: each["sha256"]
         for each in data
@@ -132,10 +135,16 @@ def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     targets = f", steered to {', '.join(task['targets'])}" if task.get("targets") else ""
     chat = ", asked through the model's chat template" if task.get("chat") else ""
     facts = f", {_FACTS[task.get('facts') or 'shared']}" if task["name"] == "lss" else ""
-    return f"{task['name']} in {', '.join(task['languages'])}{targets}{split}{facts}{limit}{chat}{hashed}"
+    return f"{task['name']}{brought} in {', '.join(task['languages'])}{targets}{split}{facts}{limit}{chat}{hashed}"
 
 
 def _items(task: dict[str, Any]) -> str:
-    if task_for(task["name"]).limit_draws:
-        return f"{task['limit']} items drawn at random with the sweep's seed"
-    return f"the first {task['limit']} items"
+    try:
+        limit_draws = task_for(task["name"]).limit_draws
+    except InvalidRequest:  # a task of a plug-in that is not installed here
+        return f"at most {task['limit']} items"
+    return (
+        f"{task['limit']} items drawn at random with the sweep's seed"
+        if limit_draws
+        else f"the first {task['limit']} items"
+    )

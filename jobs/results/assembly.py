@@ -134,8 +134,16 @@ def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
             add("neurons", cell.neurons.id)
         ref = cell.task
         data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
-        repairs = {"repairs": dict(ref.repairs)} if ref.repairs else {}
-        add("data", {**data, "language": ref.data_language, "sha256": ref.data_hash, **repairs})
+        optional: dict[str, Any] = {"repairs": dict(ref.repairs), "plugins": list(ref.plugins)}
+        add(
+            "data",
+            {
+                **data,
+                "language": ref.data_language,
+                "sha256": ref.data_hash,
+                **{key: value for key, value in optional.items() if value},
+            },
+        )
     return {kind: [values[key] for key in sorted(values)] for kind, values in sources.items()}
 
 

@@ -11,7 +11,7 @@ from jobs.cell import Cell, TaskRef
 from jobs.planning.catalog import Catalog
 from jobs.tasks.base import Item, ItemSet, Task
 from jobs.tasks.lm_eval.task import PREFIX
-from jobs.tasks.registry import task_of
+from jobs.tasks.registry import releases_of, task_of
 from jobs.tasks.requests import Call, ScoreCall
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -25,6 +25,9 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
     ref, task = cell.task, task_of_cell(cell)
     if task.version != ref.version:
         raise Conflict(f"cell {cell.id} is for version {ref.version} of {ref.name}, here is {task.version}; plan anew")
+    if (releases := releases_of(task)) != ref.plugins:
+        planned, installed = (" and ".join(names) or "no plug-in" for names in (ref.plugins, releases))
+        raise Conflict(f"cell {cell.id} is planned for {planned}, here is {installed}; submit the sweep again")
     folder = catalog.data_set(ref.data or task.default_data)
     if task.resolve(folder, ref) != ref:
         raise Conflict(f"the data of {ref.name} has changed since cell {cell.id} was planned; submit the sweep again")

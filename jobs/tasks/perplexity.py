@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts, text_files
 from jobs.metrics.base import Metric
-from jobs.metrics.mean import Mean
+from jobs.metrics.mean import NLL, PERPLEXITY
 from jobs.sample import Sample
 from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
 from jobs.tasks.requests import Answer, ScoreCall
@@ -33,9 +31,7 @@ class Perplexity(FileTask):
     default_split = "devtest"
 
     def __init__(self, *, paper: bool = False) -> None:
-        nll = Mean(name="nll", of=np.asarray, higher_is_better=False)
-        perplexity = replace(nll, name="perplexity", of=np.exp)
-        self.metrics: tuple[Metric, ...] = (replace(nll, name="perplexity"),) if paper else (perplexity, nll)
+        self.metrics: tuple[Metric, ...] = (replace(NLL, name="perplexity"),) if paper else (PERPLEXITY, NLL)
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
         """Return the languages that have a file of the split."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from ampsweep.errors import UnknownName
 from jobs.cell import TaskRef
+from jobs.metrics.registry import PluginMetric
+from jobs.plugins import Plugin, find_plugin, installed_plugins
 from jobs.tasks.base import Task
 from jobs.tasks.flores import Flores
 from jobs.tasks.generation import Generation
@@ -16,7 +18,7 @@ from jobs.tasks.perplexity import Perplexity
 from jobs.tasks.xcopa import Xcopa
 from jobs.tasks.xwinograd import Xwinograd
 
-_TASKS: dict[str, Callable[[bool], Task]] = {
+BUILT_IN_TASKS: dict[str, Callable[[bool], Task]] = {
     "lss": lambda paper: Lss(paper=paper),
     "xcopa": lambda paper: Xcopa(paper=paper),
     "xwinograd": lambda _: Xwinograd(),
@@ -26,15 +28,19 @@ _TASKS: dict[str, Callable[[bool], Task]] = {
     "flores_untargeted": lambda paper: Flores(targeted=False, paper=paper),
     "generation": lambda _: Generation(),
 }
+_MEMBERS = tuple(name for name in vars(Task) if not name.startswith("_"))
 
 
 def task_for(name: str, *, mode: str = "corrected", param: str | None = None) -> Task:
     """Return a task; UnknownName lists those there are."""
     if name.startswith(PREFIX):
         return LmEval(name)
-    if name not in _TASKS:
-        raise UnknownName("task", name, [*_TASKS, f"{PREFIX}NAME"], param=param)
-    return _TASKS[name](mode == "paper")
+    plugin = find_plugin("task", name, built_in=BUILT_IN_TASKS, param=param)
+    if plugin is not None:
+        return _load(plugin, param)
+    if name not in BUILT_IN_TASKS:
+        raise UnknownName("task", name, [*BUILT_IN_TASKS, *installed_plugins("task"), f"{PREFIX}NAME"], param=param)
+    return BUILT_IN_TASKS[name](mode == "paper")
 
 
 def task_of(ref: TaskRef, *, steered: bool = True) -> Task:
@@ -44,3 +50,22 @@ def task_of(ref: TaskRef, *, steered: bool = True) -> Task:
     if ref.name == "flores_untargeted" and ref.mode == "paper" and not steered:
         return Flores(targeted=True, paper=True)
     return task_for(ref.name, mode=ref.mode)
+
+
+def releases_of(task: Task) -> tuple[str, ...]:
+    """Return the plug-ins that a task and its metrics come from, each as `distribution==version`; none if built-in."""
+    plugin = None if task.name.startswith(PREFIX) else find_plugin("task", task.name, built_in=BUILT_IN_TASKS)
+    metrics = [metric.plugin for metric in task.metrics if isinstance(metric, PluginMetric)]
+    return tuple(sorted({source.release for source in [plugin, *metrics] if source is not None}))
+
+
+def _load(plugin: Plugin, param: str | None) -> Task:
+    task = plugin.create(param=param)
+    if missing := [member for member in _MEMBERS if not hasattr(task, member)]:
+        cause = f"it has no {', '.join(missing)}, which every task has (jobs/tasks/base.py)"
+        raise plugin.broken(cause, param=param)
+    if task.name != plugin.name:
+        cause = f"its task is named {task.name!r}; it must be named as the entry point"
+        raise plugin.broken(cause, param=param)
+    created: Task = task
+    return created

@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S
+    r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?"
+    r"```(?P<language>\w*)(?: title=\"(?P<title>[^\"\n]+)\")?[^\n]*\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.M)
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
@@ -17,17 +19,21 @@ _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A fenced block; `not_run` is the page's reason for leaving it out of the tests."""
+    """A fenced block; `title` names the file that it shows, `not_run` why the tests leave it out."""
 
     language: str
     text: str
+    title: str | None = None
     not_run: str | None = None
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return a page's blocks in the given languages, in order."""
     found = _FENCE.finditer(page.read_text(encoding="utf-8"))
-    every = [Block(language=match["language"], text=match["text"], not_run=match["why"]) for match in found]
+    every = [
+        Block(language=match["language"], text=match["text"], title=match["title"], not_run=match["why"])
+        for match in found
+    ]
     return [block for block in every if block.language in languages]
 
 

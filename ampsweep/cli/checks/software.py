@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def _shares_folder(distribution: str, name: str) -> bool:
     """Return whether another distribution has installed a package of this name into the folder of this project's."""
     located = Path(str(metadata.distribution(distribution).locate_file(name)))
     return distribution != "ampsweep" and located.resolve() == own_folder(name).resolve()
+
+
+def plugins() -> list[Finding]:
+    """List the tasks and metrics of plug-ins; a name that is defined twice must be fixed. Imports none of them."""
+    from ampsweep.errors import InvalidRequest
+    from jobs.metrics.registry import BUILT_IN_METRICS
+    from jobs.plugins import Kind, find_plugin, installed_plugins
+    from jobs.tasks.registry import BUILT_IN_TASKS
+
+    built_in: dict[Kind, Collection[str]] = {"task": BUILT_IN_TASKS, "metric": BUILT_IN_METRICS}
+    findings = []
+    for kind, names in built_in.items():
+        for name in installed_plugins(kind):
+            try:
+                plugin = find_plugin(kind, name, built_in=names)
+                findings.append(ok("plug-in", str(plugin)))
+            except InvalidRequest as error:
+                findings.append(bad("plug-in", error.message, "keep one of them"))
+    return findings
 
 
 def vllm() -> Finding:

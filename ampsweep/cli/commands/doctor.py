@@ -54,7 +54,7 @@ def _local_server() -> list[Finding]:
     from ampsweep.cli.options.engine import served_engines
     from ampsweep.cli.server.settings import read_settings
 
-    findings = [software.vllm(), software.compiler()]
+    findings = [*software.plugins(), software.vllm(), software.compiler()]
     if mismatch := software.accelerator_fits(len(gpus())):
         findings.append(mismatch)
     try:

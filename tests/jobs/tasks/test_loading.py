@@ -42,6 +42,14 @@ def test_a_cell_of_another_version_of_its_task_is_refused(cell: Cell, catalog: C
         load_items(replace(cell, task=replace(cell.task, version=99)), catalog)
 
 
+def test_a_cell_of_another_release_of_a_plugin_is_refused(cell: Cell, catalog: Catalog) -> None:
+    planned = replace(cell, task=replace(cell.task, plugins=("ampsweep-yes-no==1.0",)))
+    assert planned.id != cell.id
+    assert Cell.from_dict(planned.to_dict()) == planned
+    with pytest.raises(Conflict, match=r"is planned for ampsweep-yes-no==1\.0, here is no plug-in"):
+        load_items(planned, catalog)
+
+
 HALF = "\ud83d"
 LIGHTS = {"question": "Quelle couleur ?", "choices": ["Orange", "Rouge", "Jaune", "Bleu"], "label": 0}
 
