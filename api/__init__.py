@@ -1,1 +1,1 @@
-"""HTTP: what a server answers. Knows jobs; reaches the engines only through the protocols of `jobs.execution`."""
+"""The HTTP server: routes, authentication and limits. It reaches engines through `jobs.execution` only."""

@@ -1,4 +1,4 @@
-"""`python -m api` prints the OpenAPI document; `make openapi` keeps it in docs/openapi.json."""
+"""`python -m api` prints the OpenAPI document, which `make openapi` writes to docs/openapi.json."""
 
 from __future__ import annotations
 

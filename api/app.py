@@ -1,4 +1,4 @@
-"""The application: routes, errors and limits put together around the services it is given."""
+"""Builds the FastAPI application from its services: routes, error handlers, middleware."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from api.http.idempotency import InFlightKeys
 from api.metrics.http import HttpMetrics
 from api.middleware.access_log import AccessLogMiddleware
 from api.middleware.body_limit import BodyLimitMiddleware
-from api.middleware.request_id import RequestIdMiddleware, log_ids
+from api.middleware.request_id import RequestIdMiddleware, bind_sweep_of_path
 from api.openai.requests import ChatRequest, CompletionRequest
 from api.openapi import describe
 from api.routes import (
@@ -43,9 +43,12 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | None = None) -> FastAPI:
-    """Make the application; `policy` says who gets in.
+    """Return the application.
 
-    `lifespan` is entered in the server's event loop before the first request is answered.
+    Args:
+        services: What the routes work with.
+        policy: Authenticates the requests.
+        lifespan: Entered in the server's event loop before the first request is answered.
     """
     app = _routes(lifespan)
     app.state.services = services
@@ -62,7 +65,7 @@ def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | N
 
 
 def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document, which is the same on every server of this version."""
+    """Return the OpenAPI document, which is the same for every server of this version."""
     return _routes(None).openapi()
 
 
@@ -75,10 +78,10 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        dependencies=[log_ids, Depends(_reject_unknown_query)],
+        dependencies=[bind_sweep_of_path, Depends(_reject_unknown_query)],
     )
-    for noun in (sweeps, cells, events, results, default_neuron_set, models, engines, neuron_sets, completions):
-        app.include_router(noun.router, prefix="/v1")
+    for module in (sweeps, cells, events, results, default_neuron_set, models, engines, neuron_sets, completions):
+        app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(webui.router)
@@ -94,13 +97,14 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
 
 
 async def _reject_unknown_query(request: Request) -> None:
+    """Reject query parameters that the route does not declare, as unknown keys of a body are rejected."""
     if not request.query_params:
         return
-    paths = request.app.openapi()["paths"]  # made once; the application keeps it
-    method = "get" if request.method == "HEAD" else request.method.lower()  # HEAD takes what GET takes
+    paths = request.app.openapi()["paths"]  # computed once and cached by the application
+    method = "get" if request.method == "HEAD" else request.method.lower()  # HEAD has the parameters of GET
     operation = paths.get(request.scope["route"].path_format, {}).get(method, {})
-    known = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    declared = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
     for name in request.query_params:
-        if name not in known:
-            listed = ", ".join(known) or "none"
+        if name not in declared:
+            listed = ", ".join(declared) or "none"
             raise InvalidRequest(f"unknown query parameter {name!r}; known: {listed}", param=name)

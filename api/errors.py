@@ -1,7 +1,7 @@
-"""Every error as one shape: `{"error": {"message", "type", "param", "code"}}`, with the status of its class.
+"""Error responses. All have the body `{"error": {"message", "type", "param", "code"}}` and the status of their class.
 
-What the caller sent is never repeated as it came: text that is no valid UTF-8 is replaced, so an error can always be
-written.
+A message may quote what the client sent. Characters that UTF-8 cannot encode are replaced and long text is shortened,
+so that an error can always be sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 2000
+_MAX_CHARS = 2000
+"""Characters of a message or parameter; longer text is shortened in its middle."""
 _STATE = "error_code"
 _CODES = {
     400: "bad_request",
@@ -31,38 +32,38 @@ _CODES = {
 
 
 def install(app: FastAPI) -> None:
-    """Make an application answer all its errors in the one shape."""
-    app.add_exception_handler(AmpsweepError, _on_ours)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(HTTPException, _on_http)
+    """Install the exception handlers that answer every error of an application in this format."""
+    app.add_exception_handler(AmpsweepError, _handle_ampsweep_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
 
 
 def error_body(error: AmpsweepError) -> dict[str, object]:
-    """Return the body of an error of ours."""
+    """Return the body of an error."""
     return _body(error.message, kind=error.type, param=error.param, code=error.code)
 
 
 class ErrorResponse(JSONResponse):
-    """An error's answer, which leaves its code in the request's scope for those who count."""
+    """The response of an error. It stores the error's code in the ASGI scope, for the access log and the metrics."""
 
     def __init__(self, body: dict[str, object], status: int, *, code: str, headers: Mapping[str, str]) -> None:
         super().__init__(body, status, headers=headers)
         self._error_code = code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         scope.setdefault("state", {})[_STATE] = self._error_code
         await super().__call__(scope, receive, send)
 
 
 def error_code(scope: Scope) -> str | None:
-    """Return the code of the error that a request was answered with; None where it was none."""
+    """Return the code of the error that a request was answered with; None if it was not an error."""
     return cast("str | None", scope.get("state", {}).get(_STATE))
 
 
-def ours(error: AmpsweepError, *, status: int | None = None) -> JSONResponse:
-    """Return the response to an error of ours, with its own status or another."""
-    if isinstance(error, Unavailable):  # expected, while an engine starts say: there is no bug to trace
+def error_response(error: AmpsweepError, *, status: int | None = None) -> JSONResponse:
+    """Return the response of an error and log it if it is the server's; `status` replaces the status of its class."""
+    if isinstance(error, Unavailable):  # expected, for example while an engine starts: no traceback is needed
         log.warning("%s: %s", error.code, error.message)
     elif error.status >= 500:
         log.error("%s: %s", error.code, error.message, exc_info=error)
@@ -75,7 +76,7 @@ def _headers(error: AmpsweepError) -> dict[str, str]:
 
 
 def http_error_response(error: HTTPException) -> JSONResponse:
-    """Return the response to an error of the HTTP layer itself."""
+    """Return the response of an error of the HTTP layer, such as an unknown path."""
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     code = _CODES.get(error.status_code, "http_error")
     body = _body(str(error.detail), kind=kind, param=None, code=code)
@@ -83,32 +84,32 @@ def http_error_response(error: HTTPException) -> JSONResponse:
 
 
 def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str, object]:
-    return {"error": {"message": _plain(message), "type": kind, "param": param and _plain(param), "code": code}}
+    return {"error": {"message": _printable(message), "type": kind, "param": param and _printable(param), "code": code}}
 
 
-def _plain(text: str) -> str:
-    """Return text that can be written, and no longer than one reads: what it repeats may be megabytes."""
-    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+def _printable(text: str) -> str:
+    """Return text that can be encoded, shortened if it is long: what it quotes may be megabytes."""
+    shown = text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS // 2]} ... {text[-_MAX_CHARS // 2 :]}"
     return shown.encode("utf-8", "replace").decode()
 
 
-async def _on_ours(_request: Request, error: Exception) -> JSONResponse:
+async def _handle_ampsweep_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AmpsweepError)
-    return ours(error)
+    return error_response(error)
 
 
-async def _on_validation(_request: Request, error: Exception) -> JSONResponse:
+async def _handle_validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return ours(invalid(error))
+    return error_response(as_invalid_request(error))
 
 
-def invalid(error: RequestValidationError) -> InvalidRequest:
-    """Return an error of ours for a path, query or header value of a wrong kind."""
+def as_invalid_request(error: RequestValidationError) -> InvalidRequest:
+    """Return FastAPI's error about a path, query or header value as an InvalidRequest."""
     first = error.errors()[0]
     name = str(first["loc"][-1])
     return InvalidRequest(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", param=name)
 
 
-async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+async def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return http_error_response(error)

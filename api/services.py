@@ -1,4 +1,4 @@
-"""What the routes work with: everything is put in when the application is made, nothing is global."""
+"""The services that the routes use. They are passed to the application when it is created; nothing is global."""
 
 from __future__ import annotations
 
@@ -19,18 +19,30 @@ from jobs.results.writer import Results
 from jobs.store.protocol import Store
 
 
-def _nobody() -> None:
-    """Wake nobody."""
+def _do_nothing() -> None:
+    """Wake no dispatcher."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The parts of a server, as the routes see them.
+    """The services of a server, as the routes use them.
 
-    `notifier` is notified in the event loop whenever a sweep may have a new event. `wake` is called after a sweep was
-    created or cancelled, so that the dispatcher need not wait for its next poll. `event_poll` is how many seconds an
-    event stream waits for a notification before it reads the store anyway, and `send_timeout` how many it waits for a
-    client that does not read. `dispatcher_stats` are the counts of this server's dispatcher.
+    Attributes:
+        store: The sweeps and their cells.
+        results: The result files.
+        catalog: The models, corpora and tasks that requests can name.
+        neuron_sets: The neuron sets in the storage.
+        completions: Generates interactive completions.
+        neuron_set_service: Imports and identifies neuron sets.
+        engine_monitor: The state of the engines.
+        notifier: Notified in the event loop whenever a sweep may have a new event.
+        wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
+            poll.
+        dispatcher_stats: The counts of this server's dispatcher.
+        clock: The current time.
+        limits: The limits of requests.
+        event_poll: Seconds that an event stream waits for a notification before it reads the store anyway.
+        send_timeout: Seconds that a stream waits for a client that does not read.
     """
 
     store: Store
@@ -41,7 +53,7 @@ class Services:
     neuron_set_service: NeuronSetService
     engine_monitor: EngineMonitor
     notifier: ChangeNotifier
-    wake: Callable[[], None] = _nobody
+    wake: Callable[[], None] = _do_nothing
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

@@ -68,7 +68,7 @@ class NeuronSetService(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMetrics:
-    """An engine's place in numbers. `index` tells engines of a model apart; an engine that died is followed by another.
+    """Metrics of one engine slot. `index` numbers the slots of a model; a slot's engine is replaced when it dies.
 
     `starts`, `failed_starts` and `deaths` count since the server began, `failures` its ends in a row without healthy
     operation in between; `supervised` says whether it is started again. `cells` and `streams` are in flight. `stats`

@@ -15,20 +15,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated
 from ampsweep.proxies import is_loopback
 from api.auth.api_keys import KeyFile, KeyScope
-from api.auth.principal import LOCAL, Principal, enter
+from api.auth.principal import LOCAL, Principal, bind
 from api.auth.rate_limit import RateLimiter
-from api.errors import ours
+from api.errors import error_response
 
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
-"""Open to anybody only where a setting says so."""
-_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Needs no key if the server is configured so."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class AuthPolicy:
-    """Decides about requests. `exposed` says that others than this machine's users can reach the server.
+    """Decides which requests are accepted, and who sent them.
 
-    `open_paths` are answered to anybody.
+    Args:
+        keys: The API keys of this server.
+        exposed: Whether the server can be reached from other machines.
+        rate_limiter: Limits the requests of each principal.
+        open_paths: Paths that need no authentication.
     """
 
     def __init__(
@@ -40,24 +44,28 @@ class AuthPolicy:
         self._open_paths = open_paths
 
     def authenticate(self, method: str, path: str, headers: Mapping[str, str]) -> Principal | None:
-        """Return who asks, None on a path that is open to anybody.
+        """Return the principal of a request, or None for a path that needs no authentication.
 
-        Raises Unauthenticated, Forbidden or RateLimited; DamagedFile where the keys cannot be read.
+        Raises:
+            Unauthenticated: The request has no key, or one that is unknown or revoked.
+            Forbidden: The key's scopes do not cover the request, or it came from another web page.
+            RateLimited: The principal has sent too many requests.
+            DamagedFile: The key file cannot be read.
         """
         if path in self._open_paths:
             return None
-        principal = self._with_key(headers) if self._exposed or self._keys.all() else _at_the_machine(headers)
-        principal.need(KeyScope.READ if method in _LOOKING else KeyScope.SUBMIT)
+        principal = self._with_key(headers) if self._exposed or self._keys.all() else _local_principal(headers)
+        principal.need(KeyScope.READ if method in _SAFE_METHODS else KeyScope.SUBMIT)
         self._rate_limiter.acquire(principal.id)
         return principal
 
     def _with_key(self, headers: Mapping[str, str]) -> Principal:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthenticated("an API key is needed, as `Authorization: Bearer KEY`")
+            raise Unauthenticated("this server needs an API key; send it as `Authorization: Bearer KEY`")
         key = self._keys.find(token.strip())
         if key is None:
-            raise Unauthenticated("this API key is not known here, or it is revoked")
+            raise Unauthenticated("the API key is unknown to this server or was revoked; ask its operator for a key")
         return Principal.of(key)
 
 
@@ -69,7 +77,7 @@ class AuthMiddleware:
         self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may come in, and answer the rest."""
+        """Pass accepted requests on and answer the others with an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,23 +85,27 @@ class AuthMiddleware:
         try:
             principal = self._policy.authenticate(scope["method"], scope["path"], headers)
         except AmpsweepError as error:
-            await ours(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
             return
         if principal is not None:
-            enter(scope, principal)
+            bind(scope, principal)
         await self._app(scope, receive, send)
 
 
-def _at_the_machine(headers: Mapping[str, str]) -> Principal:
-    """Return the caller of a server without keys; Forbidden where a web page speaks through a browser."""
+def _local_principal(headers: Mapping[str, str]) -> Principal:
+    """Return the principal of a server without keys; raise Forbidden for requests of web pages from other hosts."""
     host = headers.get("host", "")
     if not is_loopback(_without_port(host)):
         raise Forbidden(
-            f"without API keys this server answers to localhost only, not to {host!r}; `ampsweep keys create` makes one"
+            f"without API keys this server accepts the Host header localhost only, not {host!r}; "
+            "create a key with `ampsweep keys create`"
         )
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
-        raise Forbidden("without API keys this server answers to no other web page; `ampsweep keys create` makes one")
+        raise Forbidden(
+            f"without API keys this server accepts no requests from web pages of other origins such as {origin!r}; "
+            "create a key with `ampsweep keys create`"
+        )
     return LOCAL
 
 

@@ -1,4 +1,4 @@
-"""How much one request, one key, may ask for. Each limit has an error code of its own."""
+"""Limits of one request and of one API key. Each limit has its own error code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from jobs.planning.planner import MAX_CELLS
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a server takes, at most.
+    """The limits of a server, each with the error code for exceeding it.
 
-    `body_bytes` of a body (`body_too_large`), `prompt_chars` of a prompt or of a chat's messages together
-    (`prompt_too_long`, as where the model's own limit of tokens is passed), `max_tokens` drawn for a request, all its
-    choices together (`max_tokens_too_large`), `cells` of a sweep (`too_many_cells`), `streams` of a key at once:
-    completions and event streams (`too_many_streams`), `requests_a_minute` of a key, None for any number
-    (`rate_limited`).
+    Attributes:
+        body_bytes: Bytes of a request's body (`body_too_large`).
+        prompt_chars: Characters of a request's prompts, or of all messages of a chat (`prompt_too_long`, which is also
+            the code for exceeding the model's own limit in tokens).
+        max_tokens: Tokens generated for a request, over all its choices (`max_tokens_too_large`).
+        cells: Cells of a sweep (`too_many_cells`).
+        streams: Completions and event streams in progress for one key (`too_many_streams`).
+        requests_a_minute: Requests per minute for one key; None sets no limit (`rate_limited`).
     """
 
     body_bytes: int = 4 * 1024 * 1024
@@ -27,13 +30,13 @@ class Limits:
     requests_a_minute: int | None = 6000
 
     def check_prompt(self, chars: int, *, param: str) -> None:
-        """Raise PromptTooLong for a prompt of too many characters."""
+        """Raise PromptTooLong if a prompt has too many characters; `param` is the field it came in."""
         if chars > self.prompt_chars:
-            message = f"{param} has {chars} characters; this server takes {self.prompt_chars}"
+            message = f"{param} has {chars} characters; this server accepts at most {self.prompt_chars}"
             raise PromptTooLong(message, param=param)
 
     def check_tokens(self, tokens: int, *, param: str) -> None:
-        """Raise MaxTokensTooLarge for more tokens than a request may draw."""
+        """Raise MaxTokensTooLarge if a request asks for too many tokens; `param` is the field that did."""
         if tokens > self.max_tokens:
-            message = f"{param}: {tokens} tokens asked for; this server draws {self.max_tokens} for one request"
+            message = f"the request asks for {tokens} tokens; this server generates at most {self.max_tokens} a request"
             raise MaxTokensTooLarge(message, param=param)

@@ -16,7 +16,7 @@ _STATE = "caller"
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """A key's owner, or whoever sits at the machine of a server without keys. `id` is never given twice."""
+    """The holder of an API key, or the local user of a server without keys. An `id` is never used twice."""
 
     id: str
     name: str
@@ -24,31 +24,31 @@ class Principal:
 
     @classmethod
     def of(cls, key: ApiKey) -> Principal:
-        """Return who has a key."""
+        """Return the holder of a key."""
         return cls(id=key.id, name=key.name, scopes=key.scopes)
 
     @property
     def is_admin(self) -> bool:
-        """Whether what belongs to others is open too."""
+        """Whether the principal may also change what belongs to others."""
         return KeyScope.ADMIN in self.scopes
 
     def need(self, scope: KeyScope) -> None:
-        """Raise Forbidden unless the caller has `scope`, or is an admin."""
+        """Raise Forbidden unless the principal has `scope` or is an admin."""
         if scope not in self.scopes and not self.is_admin:
-            raise Forbidden(f"this key has no scope {scope.value!r}; ask for one that has")
+            raise Forbidden(f"the API key lacks the scope {scope.value!r}; use a key that has it")
 
 
 LOCAL = Principal(id="local", name="local", scopes=frozenset({KeyScope.ADMIN}))
-"""Who sits at the machine."""
+"""The user of a server without keys, which accepts requests from its own machine only."""
 
 
-def enter(scope: Scope, principal: Principal) -> None:
-    """Note who sent the request of an ASGI scope."""
+def bind(scope: Scope, principal: Principal) -> None:
+    """Store the principal of a request in its ASGI scope."""
     scope.setdefault("state", {})[_STATE] = principal
 
 
 def principal_of(scope: Scope) -> Principal | None:
-    """Return who sent the request of an ASGI scope; None where nobody was asked, or nobody was let in."""
+    """Return the principal stored in an ASGI scope; None for rejected requests and paths without authentication."""
     return cast("Principal | None", scope.get("state", {}).get(_STATE))
 
 

@@ -1,4 +1,4 @@
-"""How often somebody may ask: a limit a minute, kept as one number a caller."""
+"""Rate limit of requests per minute, with one number of state for each principal."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ _MINUTE = 60.0
 class RateLimiter:
     """The generic cell rate algorithm: `a_minute` requests at once, then one every 60 / a_minute seconds.
 
-    `now` counts seconds and never goes back. `a_minute` None sets no limit.
+    Args:
+        a_minute: Requests per minute and principal; None sets no limit.
+        now: A monotonic clock, in seconds.
     """
 
     def __init__(self, a_minute: int | None, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._apart = None if a_minute is None else _MINUTE / a_minute
+        self._interval = None if a_minute is None else _MINUTE / a_minute
         self._now = now
         self._free_at: dict[str, float] = {}
 
-    def acquire(self, who: str) -> None:
-        """Count a request of `who`; RateLimited, with the seconds to wait, where there were too many."""
-        if self._apart is None:
+    def acquire(self, principal_id: str) -> None:
+        """Count a request; raise RateLimited, with the seconds to wait, if the principal has sent too many."""
+        if self._interval is None:
             return
         now = self._now()
-        free_at = max(self._free_at.get(who, now), now) + self._apart
+        free_at = max(self._free_at.get(principal_id, now), now) + self._interval
         wait = free_at - now - _MINUTE
         if wait > 1e-9:
-            message = f"more than {round(_MINUTE / self._apart)} requests a minute; slow down"
+            limit = round(_MINUTE / self._interval)
+            message = f"more than {limit} requests a minute; retry in {math.ceil(wait)} s"
             raise RateLimited(message).after(math.ceil(wait))
-        self._free_at[who] = free_at
+        self._free_at[principal_id] = free_at

@@ -1,4 +1,4 @@
-"""How many long answers a caller has under way."""
+"""Limit of concurrent completions and event streams of one principal."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from api.auth.principal import CurrentPrincipal
 
 
 class StreamLimiter:
-    """Counts the answers under way; `at_most` of one caller."""
+    """Counts the streams in progress; a principal may have `limit` of them."""
 
-    def __init__(self, at_most: int) -> None:
-        self._at_most = at_most
-        self._under_way: Counter[str] = Counter()
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_progress: Counter[str] = Counter()
 
     def acquire(self, principal_id: str) -> None:
-        """Count one more; TooManyStreams where that is too many."""
-        if self._under_way[principal_id] >= self._at_most:
-            message = f"{self._at_most} completions and event streams of this key are under way; end one first"
+        """Count one more stream; raise TooManyStreams if the principal has reached the limit."""
+        if self._in_progress[principal_id] >= self._limit:
+            message = (
+                f"this key has {self._limit} completions and event streams in progress, which is the limit; "
+                "wait until one ends"
+            )
             raise TooManyStreams(message)
-        self._under_way[principal_id] += 1
+        self._in_progress[principal_id] += 1
 
     def release(self, principal_id: str) -> None:
-        """Count one less."""
-        self._under_way[principal_id] -= 1
-        if not self._under_way[principal_id]:
-            del self._under_way[principal_id]
+        """Count one stream less."""
+        self._in_progress[principal_id] -= 1
+        if not self._in_progress[principal_id]:
+            del self._in_progress[principal_id]
 
     def total(self) -> int:
-        """Return how many are under way, of all callers."""
-        return self._under_way.total()
+        """Return the number of streams in progress, over all principals."""
+        return self._in_progress.total()
 
 
-async def _one(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[None]:
+async def _limit_streams(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[None]:
     stream_limiter = cast("StreamLimiter", request.app.state.stream_limiter)
     stream_limiter.acquire(principal.id)
     try:
@@ -46,5 +49,5 @@ async def _one(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[
         stream_limiter.release(principal.id)
 
 
-limit_streams = Depends(_one)
-"""A route with this counts as a stream of its caller until its answer is sent, or nobody waits for it any more."""
+limit_streams = Depends(_limit_streams)
+"""Counts each request of a route as a stream of its principal until the response is sent or the client is gone."""

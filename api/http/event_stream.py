@@ -1,4 +1,4 @@
-"""Server-Sent Events to a client that may stop reading."""
+"""Server-Sent Events for clients that may stop reading."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from starlette.types import Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 15
+"""Seconds between the comments that keep an idle connection alive."""
 
 
 class EventStream(EventSourceResponse):
-    """Sends events as they are made; a client that takes none for `send_timeout` seconds is let go.
+    """Sends events as they are generated and disconnects a client that reads none for `send_timeout` seconds.
 
-    `events` is closed when they are all sent, and when nobody waits for them any more.
+    `events` is closed once all events are sent or the client is gone.
     """
 
     def __init__(self, events: AsyncGenerator[ServerSentEvent], *, send_timeout: float) -> None:
         super().__init__(events, sep="\n", ping=PING_SECONDS, send_timeout=send_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Send the events."""
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            log.warning("a client of %s did not read for %s s and is let go", scope["path"], self.send_timeout)
+            log.warning("disconnected a client of %s that read nothing for %s s", scope["path"], self.send_timeout)

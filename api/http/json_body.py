@@ -1,4 +1,8 @@
-"""A request's body as JSON that can be stored, hashed and sent back: finite numbers, valid text, bounded depth."""
+"""JSON bodies: parses those of requests, and serializes long ones of responses outside the event loop.
+
+A parsed body can be stored, hashed and sent back: its numbers are finite, its text is valid Unicode and its depth is
+bounded.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +19,29 @@ from ampsweep.documents import unique_keys
 from ampsweep.errors import InvalidRequest
 
 MAX_DEPTH = 32
+"""Levels of nesting of a body."""
 MAX_INTEGER = 2**64
+"""Largest absolute value of an integer."""
 _LARGE = 64 * 1024
-"""Bytes from which on a body is read in a thread: one of megabytes takes a second."""
+"""Bodies of at least this many bytes are parsed in a thread, because parsing megabytes takes a second."""
 
 
 async def json_body(request: Request) -> object:
-    """Read the body; InvalidRequest for anything that is not plain JSON."""
+    """Parse the body of a request; raise InvalidRequest as `parse_json` does."""
     body = await request.body()
     return parse_json(body) if len(body) < _LARGE else await asyncio.to_thread(parse_json, body)
 
 
 JsonBody = Annotated[object, Depends(json_body)]
+"""The parsed JSON body of a request."""
 
 
 def parse_json(body: bytes) -> object:
     """Parse JSON text.
 
-    Raises InvalidRequest for bytes that are no JSON, NaN and numbers out of range, a key that stands twice in an
-    object, text with lone surrogates, and nesting deeper than MAX_DEPTH.
+    Raises:
+        InvalidRequest: The text is not JSON, has NaN, an infinite number or an integer above MAX_INTEGER, a duplicate
+            key in an object, a lone surrogate, or nesting deeper than MAX_DEPTH.
     """
     try:
         value: object = json.loads(body, object_pairs_hook=unique_keys, parse_constant=_no_constant)
@@ -51,53 +59,53 @@ def _no_constant(name: str) -> object:
     raise InvalidRequest(f"{name} is not valid JSON; numbers must be finite")
 
 
-class _Place:
-    """Where in the body a value stands; written out only when something is wrong there, since keys may be long."""
+class _Path:
+    """The path of a value in the body. It is formatted only for an error, because keys may be long."""
 
-    __slots__ = ("_above", "_key", "depth")
+    __slots__ = ("_key", "_parent", "depth")
 
-    def __init__(self, above: _Place | None, key: str | int) -> None:
-        self._above = above
+    def __init__(self, parent: _Path | None, key: str | int) -> None:
+        self._parent = parent
         self._key = key
-        self.depth: int = 1 if above is None else above.depth + 1
+        self.depth: int = 1 if parent is None else parent.depth + 1
 
     def __str__(self) -> str:
-        return str(self._key) if self._above is None else f"{self._above}.{self._key}"
+        return str(self._key) if self._parent is None else f"{self._parent}.{self._key}"
 
 
 def _check(value: object) -> None:
-    """Walk through a value without recursion, so that its depth cannot break the walk."""
-    waiting: list[tuple[object, _Place | None]] = [(value, None)]
-    while waiting:
-        value, place = waiting.pop()
-        if place is not None and place.depth > MAX_DEPTH:
+    """Check every value of a body, without recursion, so that deep nesting cannot exhaust the stack."""
+    pending: list[tuple[object, _Path | None]] = [(value, None)]
+    while pending:
+        value, path = pending.pop()
+        if path is not None and path.depth > MAX_DEPTH:
             raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
             for key, inner in value.items():
-                _check_scalar(key, place)
-                waiting.append((inner, _Place(place, key)))
+                _check_scalar(key, path)
+                pending.append((inner, _Path(path, key)))
         elif isinstance(value, list):
-            waiting += [(inner, _Place(place, index)) for index, inner in enumerate(value)]
+            pending += [(inner, _Path(path, index)) for index, inner in enumerate(value)]
         else:
-            _check_scalar(value, place)
+            _check_scalar(value, path)
 
 
-def _check_scalar(value: object, place: _Place | None) -> None:
+def _check_scalar(value: object, path: _Path | None) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise _wrong("numbers must be finite", place)
+        raise _invalid_value("numbers must be finite", path)
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise _wrong("whole numbers must fit in 64 bits", place)
+        raise _invalid_value("integers must fit in 64 bits", path)
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _wrong("text must be valid Unicode, without lone surrogates", place) from None
+            raise _invalid_value("text must be valid Unicode, without lone surrogates", path) from None
 
 
-def _wrong(message: str, place: _Place | None) -> InvalidRequest:
-    return InvalidRequest(message, param=None if place is None else str(place))
+def _invalid_value(message: str, path: _Path | None) -> InvalidRequest:
+    return InvalidRequest(message, param=None if path is None else str(path))
 
 
 async def json_response(content: Callable[[], object]) -> JSONResponse:
-    """Return the answer with what `content` returns; it is called in a thread."""
+    """Return a response with the value of `content`, which is called and serialized in a thread."""
     return await asyncio.to_thread(lambda: JSONResponse(content()))

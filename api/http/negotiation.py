@@ -1,4 +1,4 @@
-"""What a client takes: the form of an answer by `Accept`, and whether it may come as gzip (RFC 9110, 12.5)."""
+"""Content negotiation (RFC 9110, 12.5): the media type of a response by `Accept`, gzip by `Accept-Encoding`."""
 
 from __future__ import annotations
 
@@ -7,38 +7,47 @@ from collections.abc import Iterator, Sequence
 from ampsweep.errors import NotAcceptable
 
 
-def best_media_type(accept: str | None, forms: Sequence[str]) -> str:
-    """Return the media type of `forms` that a client likes best, the first of equals.
+def best_media_type(accept: str | None, media_types: Sequence[str]) -> str:
+    """Return the media type that a client prefers, the first of those it prefers equally.
 
-    A client that does not say takes the first. Raises NotAcceptable for one that takes none.
+    Args:
+        accept: The `Accept` header; without one the first media type is chosen.
+        media_types: The media types that the server offers, in its order of preference.
+
+    Raises:
+        NotAcceptable: The client accepts none of them.
     """
     if accept is None or not accept.strip():
-        return forms[0]
-    wanted = dict(_weighed(accept))
-    liked = {form: _weight(wanted, form) for form in forms}
-    best = max(forms, key=lambda form: liked[form])  # max keeps the first of equals
-    if liked[best] <= 0:
-        raise NotAcceptable(f"the answer comes as {', '.join(forms)}; Accept takes none of them", param="Accept")
+        return media_types[0]
+    accepted = dict(_qualities(accept))
+    qualities = {media_type: _quality(accepted, media_type) for media_type in media_types}
+    best = max(media_types, key=lambda media_type: qualities[media_type])  # max returns the first of equals
+    if qualities[best] <= 0:
+        raise NotAcceptable(
+            f"Accept: {accept} allows no media type of this response; accept one of {', '.join(media_types)}",
+            param="Accept",
+        )
     return best
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether a client takes an answer as gzip."""
-    wanted = dict(_weighed(accept_encoding or ""))
-    return wanted.get("gzip", wanted.get("*", 0.0)) > 0
+    """Return whether a client accepts a response compressed with gzip."""
+    accepted = dict(_qualities(accept_encoding or ""))
+    return accepted.get("gzip", accepted.get("*", 0.0)) > 0
 
 
-def _weight(wanted: dict[str, float], form: str) -> float:
-    kind = form.partition("/")[0]
-    return next((wanted[name] for name in (form, f"{kind}/*", "*/*") if name in wanted), 0.0)
+def _quality(accepted: dict[str, float], media_type: str) -> float:
+    kind = media_type.partition("/")[0]
+    return next((accepted[name] for name in (media_type, f"{kind}/*", "*/*") if name in accepted), 0.0)
 
 
-def _weighed(header: str) -> Iterator[tuple[str, float]]:
+def _qualities(header: str) -> Iterator[tuple[str, float]]:
+    """Yield the entries of a header with their quality values; an invalid quality value is 0."""
     for entry in header.split(","):
         name, *parameters = (part.strip().lower() for part in entry.split(";"))
-        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        text = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
         try:
-            weight = float(quality)
+            quality = float(text)
         except ValueError:
-            weight = 0.0
-        yield name, weight if 0 < weight <= 1 else 0.0  # not a number is none either
+            quality = 0.0
+        yield name, quality if 0 < quality <= 1 else 0.0  # NaN fails the comparison

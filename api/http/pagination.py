@@ -1,4 +1,4 @@
-"""Lists in OpenAI's shape, a page at a time."""
+"""Pages of lists, in the schema of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-After = Annotated[str | None, Query(max_length=200, description="Start behind the entry with this id.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many entries to return, at most.")]
+After = Annotated[str | None, Query(max_length=200, description="Return the entries that follow the one with this id.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of entries to return.")]
 
 
 def list_object(data: Sequence[Mapping[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    """Return one page of entries that each have an `id`."""
+    """Return the list object of one page of entries, each of which has an `id`."""
     return {
         "object": "list",
         "data": list(data),

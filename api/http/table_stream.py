@@ -1,4 +1,4 @@
-"""A Parquet file as something else: an Arrow stream, CSV or JSON, a batch at a time, so that memory stays flat."""
+"""Responses with a stored Parquet file converted to an Arrow stream, CSV or JSON, batch by batch in constant memory."""
 
 from __future__ import annotations
 
@@ -25,52 +25,67 @@ ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
 JSON = "application/json"
 
-_ROWS = 8192
+_BATCH_ROWS = 8192
+_JSON_ROWS = 512
+"""Rows of one chunk of JSON."""
 _END = object()
 
 
-def table_chunks(file: StoredFile, form: str) -> Iterator[bytes]:
-    """Yield the rows of a stored Parquet file as `form`: ARROW, CSV (lists as JSON text) or JSON (`data`, a list)."""
-    with closing(file.open()) as source, pq.ParquetFile(source, page_checksum_verification=True) as found:
-        batches = found.iter_batches(batch_size=_ROWS)
-        yield from _WRITERS[form](found.schema_arrow, batches)
+def table_chunks(file: StoredFile, media_type: str) -> Iterator[bytes]:
+    """Yield the rows of a stored Parquet file in another format.
+
+    Args:
+        file: The Parquet file.
+        media_type: ARROW, CSV (nested values are JSON text) or JSON (a list object with the rows in `data`).
+    """
+    with closing(file.open()) as source, pq.ParquetFile(source, page_checksum_verification=True) as table:
+        batches = table.iter_batches(batch_size=_BATCH_ROWS)
+        yield from _WRITERS[media_type](table.schema_arrow, batches)
 
 
 async def table_response(
-    file: StoredFile, request: Request, *, form: str, filename: str, pieces: Callable[[], Iterable[bytes]]
+    file: StoredFile, request: Request, *, media_type: str, filename: str, chunks: Callable[[], Iterable[bytes]]
 ) -> Response:
-    """Answer a GET or HEAD with what `pieces` makes of a file, as gzip where the client takes it, or with 304."""
-    stored = await asyncio.to_thread(file.stat)
+    """Return the response to a GET or HEAD request for a converted file: 200, gzipped if the client accepts it, or 304.
+
+    Args:
+        file: The stored file, whose ETag is extended by the format.
+        request: The request with its conditional headers.
+        media_type: The media type of the converted file.
+        filename: The name under which a browser saves the file.
+        chunks: Converts the file. Each chunk is made in a thread.
+    """
+    info = await asyncio.to_thread(file.stat)
     gzip = accepts_gzip(request.headers.get("accept-encoding"))
-    kind = form.rpartition("/")[2].rpartition(".")[2]
-    etag = f'"{stored.etag}-{kind}{"-gzip" if gzip else ""}"'
+    kind = media_type.rpartition("/")[2].rpartition(".")[2]
+    etag = f'"{info.etag}-{kind}{"-gzip" if gzip else ""}"'
     headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding"}
-    known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+    if_none_match = request.headers.get("if-none-match", "")
+    if if_none_match.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
         return Response(status_code=304, headers=headers)
     if gzip:
         headers["Content-Encoding"] = "gzip"
     headers["Content-Disposition"] = f'attachment; filename="{filename}"'
-    if request.method == "HEAD":  # streams, since a plain Response would say that the content has length 0
-        return StreamingResponse(_in_threads(()), headers=headers, media_type=form)
-    made = pieces()
-    return StreamingResponse(_in_threads(_gzipped(made) if gzip else made), headers=headers, media_type=form)
+    if request.method == "HEAD":  # a stream, because a plain Response would send Content-Length: 0
+        return StreamingResponse(_in_threads(()), headers=headers, media_type=media_type)
+    body = _gzipped(chunks()) if gzip else chunks()
+    return StreamingResponse(_in_threads(body), headers=headers, media_type=media_type)
 
 
-async def _in_threads(pieces: Iterable[bytes]) -> AsyncGenerator[bytes]:
-    """Make each piece in a thread, when the client has read the one before."""
-    left = iter(pieces)
-    while (piece := await asyncio.to_thread(next, left, _END)) is not _END:
-        assert isinstance(piece, bytes)
-        yield piece
+async def _in_threads(chunks: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    """Make each chunk in a thread, once the client has read the one before."""
+    iterator = iter(chunks)
+    while (chunk := await asyncio.to_thread(next, iterator, _END)) is not _END:
+        assert isinstance(chunk, bytes)
+        yield chunk
 
 
-def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packing = zlib.compressobj(level=6, wbits=31)
-    for piece in pieces:
-        if packed := packing.compress(piece):
-            yield packed
-    yield packing.flush()
+def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(level=6, wbits=31)  # 31: the gzip format with its largest window
+    for chunk in chunks:
+        if compressed := compressor.compress(chunk):
+            yield compressed
+    yield compressor.flush()
 
 
 def _as_arrow(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
@@ -78,35 +93,35 @@ def _as_arrow(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-            yield _drained(sink)
-    yield _drained(sink)
+            yield _drain(sink)
+    yield _drain(sink)
 
 
 def _as_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
-    nested = [place for place, field in enumerate(schema) if pa.types.is_nested(field.type)]
-    for place in nested:
-        schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    nested = [index for index, field in enumerate(schema) if pa.types.is_nested(field.type)]
+    for index in nested:
+        schema = schema.set(index, schema.field(index).with_type(pa.string()))
     sink = io.BytesIO()
     with pa_csv.CSVWriter(sink, schema) as writer:
         for batch in batches:
             columns = batch.columns
-            for place in nested:
-                columns[place] = pa.array(
-                    [None if value is None else _json(value) for value in columns[place].to_pylist()], pa.string()
+            for index in nested:
+                columns[index] = pa.array(
+                    [None if value is None else _json(value) for value in columns[index].to_pylist()], pa.string()
                 )
             writer.write_batch(pa.record_batch(columns, schema=schema))
-            yield _drained(sink)
-    yield _drained(sink)
+            yield _drain(sink)
+    yield _drain(sink)
 
 
 def _as_json(_schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
-    before = '{"object": "list", "data": ['
+    separator = '{"object": "list", "data": ['
     for batch in batches:
-        for start in range(0, batch.num_rows, 512):
-            rows = ", ".join(map(_json, batch.slice(start, 512).to_pylist()))
-            yield f"{before}{rows}".encode()
-            before = ", "
-    yield ("]}" if before == ", " else f"{before}]}}").encode()
+        for start in range(0, batch.num_rows, _JSON_ROWS):
+            rows = ", ".join(map(_json, batch.slice(start, _JSON_ROWS).to_pylist()))
+            yield f"{separator}{rows}".encode()
+            separator = ", "
+    yield ("]}" if separator == ", " else f"{separator}]}}").encode()
 
 
 def _json(value: Any) -> str:
@@ -117,7 +132,7 @@ def _json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value without the numbers that JSON has not: they become null."""
+    """Return a value with None in place of NaN and infinite numbers, which JSON cannot express."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -125,11 +140,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _drained(sink: io.BytesIO) -> bytes:
-    piece = sink.getvalue()
+def _drain(sink: io.BytesIO) -> bytes:
+    """Return the content of a buffer and empty it."""
+    content = sink.getvalue()
     sink.seek(0)
     sink.truncate()
-    return piece
+    return content
 
 
 _WRITERS: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[bytes]]] = {

@@ -1,1 +1,1 @@
-"""What Prometheus is told, each part from where it is known: HTTP, the queue, the engines."""
+"""Prometheus metrics of HTTP requests, the queue and the engines."""

@@ -1,4 +1,4 @@
-"""Gauges and counters made of numbers that are read where they are known, at every look."""
+"""Gauges and counters made from values that are read anew at every scrape."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 Labels = tuple[str, ...]
 
 
-def gauge(name: str, meaning: str, values: float | Mapping[Labels, float], labels: Labels = ()) -> Metric:
-    """Return a gauge; with labels, one sample for each of the values."""
-    return _filled(GaugeMetricFamily(name, meaning, labels=labels), values)
+def gauge(name: str, help_text: str, values: float | Mapping[Labels, float], labels: Labels = ()) -> Metric:
+    """Return a gauge, with one sample for each tuple of label values, or a single one without labels."""
+    return _with_samples(GaugeMetricFamily(name, help_text, labels=labels), values)
 
 
-def counter(name: str, meaning: str, values: float | Mapping[Labels, float], labels: Labels = ()) -> Metric:
-    """Return a counter, whose name has no `_total`."""
-    return _filled(CounterMetricFamily(name, meaning, labels=labels), values)
+def counter(name: str, help_text: str, values: float | Mapping[Labels, float], labels: Labels = ()) -> Metric:
+    """Return a counter, as `gauge` does; Prometheus appends `_total` to its name."""
+    return _with_samples(CounterMetricFamily(name, help_text, labels=labels), values)
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: float | Mapping[Labels, float]) -> Metric:
+def _with_samples(family: GaugeMetricFamily | CounterMetricFamily, values: float | Mapping[Labels, float]) -> Metric:
     samples = values if isinstance(values, Mapping) else {(): values}
-    for own, value in samples.items():
-        family.add_metric(own, value)
+    for label_values, value in samples.items():
+        family.add_metric(label_values, value)
     return family

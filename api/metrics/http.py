@@ -1,53 +1,51 @@
-"""How requests are answered: how many, how fast, how many at once, and why some were refused.
+"""Metrics of HTTP requests: counts, latencies, requests in flight, errors by code.
 
-Labels are the templates of routes and known methods, never what a client wrote: their number is that of the routes.
+Labels are route templates and known methods, never text of a client, so that the number of time series is bounded.
 """
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_ROUTE = "none"
-"""The route of a request that no route took: an unknown path, or one that was not authenticated."""
+"""The route label of a request that reached no route: its path is unknown, or authentication rejected it."""
 
 
 class HttpMetrics:
-    """Counters and histograms in a registry, kept by `api.middleware.access_log`."""
+    """The counters and histograms of HTTP requests, updated by `api.middleware.access_log`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "ampsweep_http_requests",
-            "Requests that were answered, by status.",
+            "Answered requests, by status.",
             ["method", "route", "status"],
             registry=registry,
         )
-        self._begun = Histogram(
+        self._start_seconds = Histogram(
             "ampsweep_http_response_start_seconds",
-            "Time until an answer begins; of a stream, until its first piece.",
+            "Time until the response starts; for a stream, until its first event.",
             ["method", "route"],
-            buckets=SECONDS,
+            buckets=BUCKETS_SECONDS,
             registry=registry,
         )
-        self._ended = Histogram(
+        self._duration_seconds = Histogram(
             "ampsweep_http_request_duration_seconds",
-            "Time until an answer is sent; streams of events are left out.",
+            "Time until the response is sent, without event streams.",
             ["method", "route"],
-            buckets=SECONDS,
+            buckets=BUCKETS_SECONDS,
             registry=registry,
         )
-        self._refused = Counter(
+        self._errors = Counter(
             "ampsweep_http_refused",
-            "Requests that were answered with an error, by its code.",
+            "Requests that were answered with an error, by error code.",
             ["code"],
             registry=registry,
         )
-        self.in_flight = Gauge(
-            "ampsweep_http_requests_in_flight", "Requests that are being answered.", registry=registry
-        )
+        self.in_flight = Gauge("ampsweep_http_requests_in_flight", "Requests in progress.", registry=registry)
 
-    def answered(
+    def record(
         self,
         *,
         method: str,
@@ -57,11 +55,20 @@ class HttpMetrics:
         start_seconds: float,
         seconds: float | None,
     ) -> None:
-        """Count an answer; `code` is that of an error, `seconds` None for a stream of events."""
+        """Record an answered request.
+
+        Args:
+            method: The HTTP method; unknown methods are recorded as "other".
+            route: The template of the route, or NO_ROUTE.
+            status: The status of the response.
+            code: The code of the error that it was answered with, if any.
+            start_seconds: Time until the response started.
+            seconds: Time until the response was sent; None for an event stream.
+        """
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
-        self._begun.labels(method, route).observe(start_seconds)
+        self._start_seconds.labels(method, route).observe(start_seconds)
         if seconds is not None:
-            self._ended.labels(method, route).observe(seconds)
+            self._duration_seconds.labels(method, route).observe(seconds)
         if code is not None:
-            self._refused.labels(code).inc()
+            self._errors.labels(code).inc()

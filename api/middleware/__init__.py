@@ -1,1 +1,1 @@
-"""Middleware: access log, request ids, body limit, log context."""
+"""ASGI middleware: access log, request ids, body limit."""

@@ -1,4 +1,4 @@
-"""Observes every request: a log line, Prometheus metrics, and a span if tracing is on."""
+"""Records every request: a log line, Prometheus metrics and, if tracing is on, a span."""
 
 from __future__ import annotations
 
@@ -17,70 +17,78 @@ from api.metrics.http import NO_ROUTE, HttpMetrics
 
 log = logging.getLogger(__name__)
 
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Routes that machines ask every few seconds: their lines are for debugging."""
+_DEBUG_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes that monitoring polls every few seconds; their requests are logged at level debug."""
 
-_GONE = 499
-"""The status of a request whose client left before there was an answer."""
+_CLIENT_GONE = 499
+"""The status of a request whose client disconnected before the response began."""
 
 
 @dataclass(kw_only=True)
-class _Answer:
-    """What has been seen so far; `started` is when the answer began."""
+class _Exchange:
+    """What is known of a request and its response so far; `started` is when the response began."""
 
     began: float
     started: float | None = None
-    status: int = _GONE
-    endless: bool = False
+    status: int = _CLIENT_GONE
+    is_event_stream: bool = False
 
 
 class AccessLogMiddleware:
-    """ASGI middleware around authentication, so that it sees rejected requests too. `now` counts seconds."""
+    """ASGI middleware. It stands outside of authentication, so that it records rejected requests too.
+
+    Args:
+        app: The next ASGI application.
+        metrics: Counts the requests.
+        now: A monotonic clock, in seconds.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, now: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
-        self._meters = metrics
+        self._metrics = metrics
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and note how it was answered."""
+        """Pass a request on and record its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Answer(began=self._now())
+        exchange = _Exchange(began=self._now())
 
-        async def watched(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = Headers(raw=message["headers"])
-                seen.started, seen.status = self._now(), message["status"]
-                seen.endless = headers.get("content-type", "").startswith("text/event-stream")
+                exchange.started, exchange.status = self._now(), message["status"]
+                exchange.is_event_stream = headers.get("content-type", "").startswith("text/event-stream")
             await send(message)
 
         method, headers = scope["method"], {"traceparent": Headers(scope=scope).get("traceparent", "")}
         with (
-            self._meters.in_flight.track_inprogress(),
-            span("HTTP request", {"http.request.method": method}, parent=headers, server=True) as note,
+            self._metrics.in_flight.track_inprogress(),
+            span("HTTP request", {"http.request.method": method}, parent=headers, server=True) as add_attributes,
         ):
             try:
-                await self._app(scope, receive, watched)
+                await self._app(scope, receive, send_and_record)
             except Exception:
-                seen.status = seen.status if seen.started is not None else 500  # as `RequestIdMiddleware` answers it
+                if exchange.started is None:
+                    exchange.status = 500  # the status of the response that `RequestIdMiddleware` sends
                 raise
             finally:
                 route = getattr(scope.get("route"), "path", NO_ROUTE)
-                note({"http.route": route, "http.response.status_code": seen.status})
-                self._count(scope, seen, method=method, route=route)
+                add_attributes({"http.route": route, "http.response.status_code": exchange.status})
+                self._record(scope, exchange, method=method, route=route)
 
-    def _count(self, scope: Scope, seen: _Answer, *, method: str, route: str) -> None:
+    def _record(self, scope: Scope, exchange: _Exchange, *, method: str, route: str) -> None:
         now, code, principal = self._now(), error_code(scope), principal_of(scope)
-        self._meters.answered(
+        seconds = now - exchange.began
+        self._metrics.record(
             method=method,
             route=route,
-            status=seen.status,
+            status=exchange.status,
             code=code,
-            start_seconds=(now if seen.started is None else seen.started) - seen.began,
-            seconds=None if seen.endless else now - seen.began,
+            start_seconds=seconds if exchange.started is None else exchange.started - exchange.began,
+            seconds=None if exchange.is_event_stream else seconds,
         )
-        said = {"method": method, "route": route, "status": seen.status, "seconds": round(now - seen.began, 4)}
-        said |= {name: value for name, value in (("code", code), ("caller", principal and principal.id)) if value}
-        log.log(logging.DEBUG if route in _QUIET else logging.INFO, "request", extra=said)
+        fields = {"method": method, "route": route, "status": exchange.status, "seconds": round(seconds, 4)}
+        fields |= {name: value for name, value in (("code", code), ("caller", principal and principal.id)) if value}
+        log.log(logging.DEBUG if route in _DEBUG_ROUTES else logging.INFO, "request", extra=fields)

@@ -1,7 +1,7 @@
-"""Routes that answer errors with the statuses of OpenAI's API, on which its clients' exceptions depend.
+"""Route class that answers errors with the HTTP statuses of OpenAI's API, by which its clients choose exceptions.
 
-A wrong field is 400 there (`openai.BadRequestError`), an unknown model 404 (`openai.NotFoundError`); elsewhere both are
-422. The bodies are the same everywhere.
+An invalid field is 400 (`openai.BadRequestError`), an unknown model 404 (`openai.NotFoundError`). On all other routes
+both are 422. The bodies of errors are the same everywhere.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from ampsweep.errors import AmpsweepError, UnknownName
-from api.errors import invalid, ours
+from api.errors import as_invalid_request, error_response
 
 
 class OpenAIRoute(APIRoute):
     """A route of the OpenAI-compatible API."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of a request."""
         handle = super().get_route_handler()
 
         async def handle_as_openai(request: Request) -> Response:
             try:
                 return await handle(request)
             except AmpsweepError as error:
-                return ours(error, status=_status(error))
+                return error_response(error, status=_status(error))
             except RequestValidationError as error:
-                refused = invalid(error)
-                return ours(refused, status=_status(refused))
+                invalid_request = as_invalid_request(error)
+                return error_response(invalid_request, status=_status(invalid_request))
 
         return handle_as_openai
 

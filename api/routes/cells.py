@@ -20,9 +20,10 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 async def list_cells(
     services: ServicesDep, sweep_id: str, after: After = None, limit: Limit = 100, failures: bool = False
 ) -> JSONResponse:
-    """List a sweep's cells in the order of its plan; with `failures` those alone that failed or have failed samples.
+    """List the cells of a sweep in the order of its plan.
 
-    `error` says why a cell failed, `sample_error` why the first of its `failed_samples` did.
+    With `failures=true` the list has only cells that failed or have failed samples. `error` is the reason why a cell
+    failed, `sample_error` the reason why the first of its `failed_samples` failed.
     """
 
     def cells() -> dict[str, Any]:

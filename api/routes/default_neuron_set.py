@@ -1,4 +1,4 @@
-"""The neuron set that steers a model's requests which name none: shown, set and cleared."""
+"""The default neuron set of a model, which steers requests that name none: show, set and clear it."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ router = APIRouter(prefix="/models", tags=["neuron sets"])
 
 
 class DefaultNeuronSetRequest(StrictModel):
-    """The neuron set that steers a model's requests which name none."""
+    """The id of the neuron set that becomes the default of a model."""
 
     neuron_set: Name
 
 
 def parse_default(raw: object) -> str:
-    """Read the body and return the id in it; raises InvalidRequest whose `param` is the first wrong field."""
+    """Parse the body and return the id in it; raise InvalidRequest whose `param` is the first invalid field."""
     return validate(DefaultNeuronSetRequest, raw).neuron_set
 
 
-def _only_admins(principal: CurrentPrincipal) -> None:
+def _require_admin(principal: CurrentPrincipal) -> None:
     principal.need(KeyScope.ADMIN)
 
 
 @router.get("/{model:path}/default-neuron-set")
 async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
-    """Return the neuron set that steers requests to a model which name none.
+    """Return the default neuron set of a model, which steers requests that name no neuron set.
 
-    `source` is `operator` where it was set, `only_set` where the model has no other. Both are null where a request has
-    to name one.
+    `source` is `operator` if it was set, and `only_set` if it is the only neuron set of the model. Both are null if
+    there is no default: requests must then name a neuron set.
     """
     fingerprint = await asyncio.to_thread(_fingerprint, services, model)
     return _default_object(model, await asyncio.to_thread(default_neuron_set, fingerprint, services.neuron_sets))
@@ -53,17 +53,17 @@ async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
 
 @router.put(
     "/{model:path}/default-neuron-set",
-    dependencies=[Depends(_only_admins)],  # before the body is read
+    dependencies=[Depends(_require_admin)],  # before the body is read
     openapi_extra=request_body(DefaultNeuronSetRequest, _EXAMPLE),
 )
 async def set_default(services: ServicesDep, model: str, body: JsonBody) -> dict[str, Any]:
-    """Make a neuron set the default of a model, for all servers on this storage; needs the scope `admin`."""
+    """Set the default neuron set of a model, for all servers that share the storage. Needs the scope `admin`."""
     return await _set_default(services, model, parse_default(body))
 
 
-@router.delete("/{model:path}/default-neuron-set", dependencies=[Depends(_only_admins)])
+@router.delete("/{model:path}/default-neuron-set", dependencies=[Depends(_require_admin)])
 async def clear_default(services: ServicesDep, model: str) -> dict[str, Any]:
-    """Take a model's default back, and return what holds without it; needs the scope `admin`."""
+    """Clear the default neuron set of a model and return what applies without it. Needs the scope `admin`."""
     return await _set_default(services, model, None)
 
 
@@ -78,7 +78,7 @@ async def _set_default(services: Services, model: str, neuron_set_id: str | None
 
 def _fingerprint(services: Services, model: str) -> str:
     if model not in services.catalog.models:
-        raise NotFound(f"no model {model!r}", param="model")
+        raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
     return services.catalog.model(model).fingerprint
 
 

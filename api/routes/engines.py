@@ -1,4 +1,4 @@
-"""The engines of this server: their states, and the retry of those that have failed."""
+"""The engines of this server: their state, and retrying those that have failed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ router = APIRouter(prefix="/engines", tags=["engines"])
 
 @router.get("")
 async def list_engines(services: ServicesDep) -> dict[str, Any]:
-    """List the engines of this server, those of a model by their index."""
+    """List the engines of this server with their state, by model and index."""
     return _engines(services)
 
 
 @router.post("/{model:path}/retry", status_code=202)
 async def retry_engines(services: ServicesDep, principal: CurrentPrincipal, model: str) -> dict[str, Any]:
-    """Start the model's engines that have failed, or wait for their next start, now; needs the scope `admin`.
+    """Restart now the engines of a model that have failed or are waiting for their next start.
 
-    Answers at once with the model's engines: one that is retried is `starting` until it is `ready`, or `failed` again.
+    Needs the scope `admin`. The response is sent at once and lists the model's engines: a restarted engine is
+    `starting` until it is `ready`, or `failed` again.
     """
     principal.need(KeyScope.ADMIN)
     if all(engine["model"] != model for engine in services.engine_monitor.engines()):
-        raise NotFound(f"no engine of model {model!r}", param="model")
+        raise NotFound(f"this server has no engine for model {model!r}; GET /v1/engines lists them", param="model")
     services.engine_monitor.retry(model)
     return _engines(services, model)
 
 
 def _engines(services: Services, model: str | None = None) -> dict[str, Any]:
-    return list_object(
-        [_engine_object(one) for one in services.engine_monitor.engines() if model in (None, one["model"])]
-    )
+    engines = services.engine_monitor.engines()
+    return list_object([_engine_object(engine) for engine in engines if model in (None, engine["model"])])
 
 
 def _engine_object(engine: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What happens to a sweep, as it happens: Server-Sent Events that can be taken up where they were left."""
+"""The events of a sweep as Server-Sent Events, which a client can resume after the last one it received."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 async def stream_events(
     services: ServicesDep, sweep_id: str, last_event_id: Annotated[int, Header(ge=0, lt=2**63)] = 0
 ) -> EventStream:
-    """Stream a sweep's events from the first one, or from behind `Last-Event-ID`, until the sweep has ended.
+    """Stream the events of a sweep as Server-Sent Events until the sweep has ended.
 
-    Ids grow by one, so a client that comes back misses nothing and sees nothing twice.
+    The stream starts with the first event, or with the one after `Last-Event-ID`. Event ids increase by one, so a
+    client that reconnects with the id of the last event it received misses none and receives none twice.
     """
-    await asyncio.to_thread(services.store.get_sweep, sweep_id)  # an unknown id is a 404, not an empty stream
+    await asyncio.to_thread(services.store.get_sweep, sweep_id)  # an unknown id is answered by 404, not by a stream
     return EventStream(_follow(services, sweep_id, last_event_id), send_timeout=services.send_timeout)
 
 
@@ -36,12 +37,12 @@ async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerat
     while True:
         subscription = services.notifier.subscribe()
         sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
-        news = await asyncio.to_thread(services.store.events, sweep_id, after=after)
-        for event in news:
+        events = await asyncio.to_thread(services.store.events, sweep_id, after=after)
+        for event in events:
             data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
             yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id), sep="\n")
             after = event.id
-        if news:
+        if events:
             continue
         if sweep.state in SWEEP_ENDED:
             return

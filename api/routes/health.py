@@ -1,4 +1,4 @@
-"""Whether the server lives, and whether its engines are ready to work."""
+"""Health checks: whether the process is alive, and whether its engines are ready."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Answer while the process answers at all."""
+    """Answer 200 while the process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(services: ServicesDep) -> JSONResponse:
-    """Answer 200 once every model has an engine that is ready, else 503; both list the engines.
+    """Answer 200 if every model has a ready engine, otherwise 503. Both responses list the engines.
 
-    `missing` has the models without a ready engine; `unsupervised` those of which an engine has lost its supervisor, so
-    that nobody starts it again: 503 too, since only a retry or a restart of the server helps.
+    `missing` lists the models without a ready engine. `unsupervised` lists the models with an engine whose supervisor
+    has ended, so that the engine is not restarted; this is answered by 503 as well, because only a retry of the engine
+    or a restart of the server helps.
     """
     engines = [dict(engine) for engine in services.engine_monitor.engines()]
     ready = {engine["model"] for engine in engines if engine["state"] == "ready"}

@@ -1,4 +1,4 @@
-"""The server in numbers, in Prometheus' text format."""
+"""The metrics of the server in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -24,40 +24,43 @@ from api.services import ServicesDep
 router = APIRouter(tags=["health"])
 
 STORE_SECONDS = 5.0
-"""How long the database may take to count; Prometheus itself waits ten."""
+"""Timeout of the queries to the database; Prometheus itself waits ten seconds for a scrape."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Page(Collector):
-    """All that one look at the server shows."""
+class _Scrape(Collector):
+    """The metrics of one scrape."""
 
-    families: Iterable[Metric]
+    metrics: Iterable[Metric]
 
     def collect(self) -> Iterable[Metric]:
-        return self.families
+        return self.metrics
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, services: ServicesDep) -> PlainTextResponse:
-    """Say how queue, engines and HTTP fare, for Prometheus; a key with the scope `read` opens it."""
+    """Return the metrics of the queue, the engines and HTTP in the text format of Prometheus.
+
+    Needs the scope `read`, unless the server is started with `--open-metrics`.
+    """
     engines = await services.engine_monitor.metrics()
     stats, now = None, services.clock.now()
-    with suppress(Unavailable, TimeoutError):  # it is said below, and the rest is needed all the more
+    with suppress(Unavailable, TimeoutError):  # reported as ampsweep_store_up 0, beside all other metrics
         async with asyncio.timeout(STORE_SECONDS):
             stats = await asyncio.to_thread(services.store.stats)
 
-    def families() -> Iterator[Metric]:
-        yield gauge("ampsweep_build_info", "1; the version is its label.", {(__version__,): 1.0}, ("version",))
-        yield gauge("ampsweep_store_up", "Whether the database answers.", float(stats is not None))
+    def all_metrics() -> Iterator[Metric]:
+        yield gauge("ampsweep_build_info", "1, labelled by the version.", {(__version__,): 1.0}, ("version",))
+        yield gauge("ampsweep_store_up", "1 if the database answers, else 0.", float(stats is not None))
         if stats is not None:
             yield from queue_metrics(stats, now=now)
         yield from dispatcher_metrics(services.dispatcher_stats)
         yield from engine_metrics(engines)
         stream_limiter = cast("StreamLimiter", request.app.state.stream_limiter)
-        yield gauge("ampsweep_http_streams", "Completions and event streams under way.", stream_limiter.total())
+        yield gauge("ampsweep_http_streams", "Completions and event streams in progress.", stream_limiter.total())
         yield from cast("CollectorRegistry", request.app.state.registry).collect()
 
-    text = await asyncio.to_thread(generate_latest, _Page(families=families()))
+    text = await asyncio.to_thread(generate_latest, _Scrape(metrics=all_metrics()))
     return PlainTextResponse(text, media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""The models of the server's list, in the shape of OpenAI's."""
+"""The models that the server is configured with, in the schema of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 
 @router.get("")
 async def list_models(services: ServicesDep) -> dict[str, Any]:
-    """List the models that sweeps and completions may name."""
+    """List the models that sweeps and completions can use."""
     return list_object([_model_object(name) for name in sorted(services.catalog.models)])
 
 
 @router.get("/{model:path}")
 async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
-    """Return one model of the list."""
+    """Return one model."""
     if model not in services.catalog.models:
-        raise NotFound(f"no model {model!r}", param="model")
+        raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
     return _model_object(model)
 
 

@@ -1,4 +1,4 @@
-"""The neuron sets that sweeps and completions may name by id: listed, looked at, brought in, identified."""
+"""The neuron sets that sweeps and completions can use by id: list, show, import and identify them."""
 
 from __future__ import annotations
 
@@ -32,47 +32,55 @@ NeuronLists = Annotated[
     dict[Name, dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], list[Annotated[int, Field(ge=0, lt=2**31)]]]],
     Field(min_length=1, max_length=1000),
 ]
-"""{language: {layer: [index, ...]}}; a layer that is not there has no neurons."""
+"""{language: {layer: [index, ...]}}; a layer that is left out has no neurons."""
 
 
-def _kind(raw: Any) -> str:
+def _request_kind(raw: Any) -> str:
     by_method = isinstance(raw, NeuronsByMethod) or (isinstance(raw, dict) and isinstance(raw.get("method"), str))
     return "by method" if by_method else "known"
 
 
 class NeuronSetRequest(StrictModel):
-    """A model, and its neurons: as lists, or (as in a sweep's spec) by method, corpus and languages."""
+    """A neuron set to import or to identify.
+
+    `neurons` has either the neurons themselves, as {language: {layer: [index, ...]}}, or how to identify them: method,
+    corpus and languages, as in the spec of a sweep.
+    """
 
     model: Name
     neurons: Annotated[
-        Annotated[NeuronsByMethod, Tag("by method")] | Annotated[NeuronLists, Tag("known")], Discriminator(_kind)
+        Annotated[NeuronsByMethod, Tag("by method")] | Annotated[NeuronLists, Tag("known")],
+        Discriminator(_request_kind),
     ]
 
 
 def parse_neuron_set(raw: object) -> NeuronSetRequest:
-    """Read the body; raises InvalidRequest whose `param` is the first wrong field."""
+    """Parse the body; raise InvalidRequest whose `param` is the first invalid field."""
     return validate(NeuronSetRequest, raw)
 
 
 @router.post("", status_code=201, openapi_extra=request_body(NeuronSetRequest, _EXAMPLE), responses={202: {}})
 async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Response) -> dict[str, Any]:
-    """Bring a neuron set in (201), or have it identified on the model's engine (202).
+    """Import a neuron set (201), or start identifying one on an engine of the model (202).
 
-    The id says what the set is made of, so the same request gives the same set. One that is being identified is
-    `in_progress` until `GET` finds it `completed`, or `failed` with its error; the same request then tries again.
+    The id is derived from what defines the set, so the same request always returns the same set. A set that is being
+    identified is `in_progress` until `GET` returns it as `completed`, or as `failed` with an error. Repeating the
+    request then tries again.
     """
-    asked = await asyncio.to_thread(parse_neuron_set, body)
-    if isinstance(asked.neurons, NeuronsByMethod):
-        ref = await asyncio.to_thread(_to_identify, services, asked.model, asked.neurons)
-        if not await asyncio.to_thread(_is_there, services, ref.id):
-            await services.neuron_set_service.identify(asked.model, ref)
+    neuron_set = await asyncio.to_thread(parse_neuron_set, body)
+    if isinstance(neuron_set.neurons, NeuronsByMethod):
+        ref = await asyncio.to_thread(_ref, services, neuron_set.model, neuron_set.neurons)
+        if not await asyncio.to_thread(_exists, services, ref.id):
+            await services.neuron_set_service.identify(neuron_set.model, ref)
             response.status_code = 202
-            warnings = language_warnings(asked.neurons.method, asked.neurons.languages)
-            return {**await _one(services, ref.id), "warnings": warnings}
-        found = ref.id
+            warnings = language_warnings(neuron_set.neurons.method, neuron_set.neurons.languages)
+            return {**await _by_id(services, ref.id), "warnings": warnings}
+        neuron_set_id = ref.id
     else:
-        found = await asyncio.to_thread(services.neuron_set_service.import_set, asked.model, asked.neurons)
-    return await _one(services, found)
+        neuron_set_id = await asyncio.to_thread(
+            services.neuron_set_service.import_set, neuron_set.model, neuron_set.neurons
+        )
+    return await _by_id(services, neuron_set_id)
 
 
 @router.get("")
@@ -80,15 +88,15 @@ async def list_neuron_sets(
     services: ServicesDep,
     after: After = None,
     limit: Limit = 100,
-    model: Annotated[str | None, Query(description="Only those made for this model of the list.")] = None,
+    model: Annotated[str | None, Query(description="Return only the neuron sets that can steer this model.")] = None,
 ) -> dict[str, Any]:
-    """List the neuron sets that are there, the oldest first; of a `model` those that can steer it."""
+    """List the neuron sets, oldest first; with `model`, only those that can steer this model."""
     infos = await asyncio.to_thread(_infos, services, model)
     start = 0
     if after is not None:
-        start = next((at for at, info in enumerate(infos, 1) if info.id == after), 0)
+        start = next((position for position, info in enumerate(infos, 1) if info.id == after), 0)
         if not start:
-            raise NotFound(f"no neuron set {after}", param="after")
+            raise NotFound(f"the list has no neuron set {after}", param="after")
     page = list(islice(infos, start, start + limit))
     return list_object([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
 
@@ -97,19 +105,19 @@ async def list_neuron_sets(
 async def get_neuron_set(
     services: ServicesDep,
     neuron_set_id: str,
-    include: Annotated[Literal["neurons"] | None, Query(description="`neurons`: the neurons themselves too.")] = None,
+    include: Annotated[Literal["neurons"] | None, Query(description="`neurons` adds the neurons themselves.")] = None,
 ) -> JSONResponse:
-    """Return one neuron set: where it came from, and how many neurons each language has, in all and in each layer."""
-    found = await _one(services, neuron_set_id)
+    """Return a neuron set: its origin, and the number of neurons of each language in total and by layer."""
+    neuron_set = await _by_id(services, neuron_set_id)
 
-    def whole() -> dict[str, Any]:
-        if found["status"] != "completed":
-            return found
+    def with_neurons() -> dict[str, Any]:
+        if neuron_set["status"] != "completed":
+            return neuron_set
         neurons = services.neuron_set_service.neurons(neuron_set_id)
-        by_layer = {language: _counts(layers, found["layers"]) for language, layers in neurons.items()}
-        return {**found, "by_layer": by_layer, **({"neurons": neurons} if include == "neurons" else {})}
+        by_layer = {language: _layer_counts(layers, neuron_set["layers"]) for language, layers in neurons.items()}
+        return {**neuron_set, "by_layer": by_layer, **({"neurons": neurons} if include == "neurons" else {})}
 
-    return await json_response(whole)
+    return await json_response(with_neurons)
 
 
 def _infos(services: Services, model: str | None) -> list[NeuronSetInfo]:
@@ -118,14 +126,14 @@ def _infos(services: Services, model: str | None) -> list[NeuronSetInfo]:
     return services.neuron_sets.made_for(services.catalog.model(model).fingerprint)
 
 
-async def _one(services: Services, neuron_set_id: str) -> dict[str, Any]:
+async def _by_id(services: Services, neuron_set_id: str) -> dict[str, Any]:
     try:
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     except NotFound:
         identification_status = await asyncio.to_thread(
             services.neuron_set_service.identification_status, neuron_set_id
         )
-    if identification_status is None:  # unknown, or found between the two looks
+    if identification_status is None:  # unknown, or completed since the first look-up
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     error = identification_status.error
     return {
@@ -136,11 +144,11 @@ async def _one(services: Services, neuron_set_id: str) -> dict[str, Any]:
     }
 
 
-def _to_identify(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
+def _ref(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
     return neurons_to_identify(neurons, services.catalog.model(model), services.catalog).ref
 
 
-def _is_there(services: Services, neuron_set_id: str) -> bool:
+def _exists(services: Services, neuron_set_id: str) -> bool:
     try:
         services.neuron_sets.get(neuron_set_id)
     except NotFound:
@@ -148,8 +156,9 @@ def _is_there(services: Services, neuron_set_id: str) -> bool:
     return True
 
 
-def _counts(layers: Mapping[str, Sequence[int]], count: int) -> list[int]:
-    return [len(layers.get(str(layer), ())) for layer in range(count)]
+def _layer_counts(neurons: Mapping[str, Sequence[int]], layers: int) -> list[int]:
+    """Return the number of neurons in each of a model's layers."""
+    return [len(neurons.get(str(layer), ())) for layer in range(layers)]
 
 
 def _neuron_set_object(info: NeuronSetInfo) -> dict[str, Any]:

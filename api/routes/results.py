@@ -1,4 +1,4 @@
-"""What a sweep left: its samples and its summary."""
+"""The results of a sweep: its samples and its summary, complete or of the cells that are completed so far."""
 
 from __future__ import annotations
 
@@ -26,42 +26,44 @@ from jobs.storage.protocol import StoredFile
 from jobs.store.records import SweepRecord
 from jobs.store.transitions import SweepState
 
-_SAMPLES_AS = (PARQUET, ARROW, CSV, JSON)
-_SUMMARY_AS = {"json": JSON, "csv": CSV, "parquet": PARQUET, "arrow": ARROW}
-_ENDINGS = {PARQUET: "parquet", ARROW: "arrow", CSV: "csv", JSON: "json"}
+_SAMPLES_TYPES = (PARQUET, ARROW, CSV, JSON)
+_SUMMARY_TYPES = {"json": JSON, "csv": CSV, "parquet": PARQUET, "arrow": ARROW}
+_EXTENSIONS = {PARQUET: "parquet", ARROW: "arrow", CSV: "csv", JSON: "json"}
 PARTIAL_HEADER = "Ampsweep-Partial"
-"""`included/total`: how many of the sweep's cells are in a partial answer."""
+"""`included/total`: the number of cells in partial results, and of all cells of the sweep."""
 
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
 
 @router.head("/{sweep_id}/results", include_in_schema=False)
-@router.get("/{sweep_id}/results", response_class=Response, responses=file_responses(*_SAMPLES_AS))
+@router.get("/{sweep_id}/results", response_class=Response, responses=file_responses(*_SAMPLES_TYPES))
 async def get_results(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
-    """Return the samples, in the form that `Accept` asks for; 409 before the sweep's end.
+    """Return the samples of a sweep in the format that `Accept` asks for: Parquet (default), Arrow, CSV or JSON.
 
-    With `partial` those of the cells that are completed by now, also of a sweep that was cancelled; the header
-    `Ampsweep-Partial` says of how many, unless the sweep is completed.
+    Answers 409 until the sweep has ended. With `partial=true`, the samples of the cells completed so far are returned,
+    also for a cancelled sweep; unless the sweep is completed, the header `Ampsweep-Partial` has the number of included
+    cells and of all cells, as `included/total`.
 
-    Parquet, unless another is liked better, comes whole or in the ranges that `Range` asks for; an Arrow stream, CSV
-    and JSON a batch at a time, as gzip where `Accept-Encoding` takes it.
+    Parquet is sent whole or in the ranges that `Range` asks for. An Arrow stream, CSV and JSON are sent batch by batch,
+    compressed with gzip if `Accept-Encoding` allows it.
     """
-    form = best_media_type(request.headers.get("accept"), _SAMPLES_AS)
-    return _varying(await _samples(services, sweep_id, request, form, partial))
+    media_type = best_media_type(request.headers.get("accept"), _SAMPLES_TYPES)
+    return _vary_by_accept(await _samples(services, sweep_id, request, media_type, partial))
 
 
 @router.head("/{sweep_id}/results.parquet", include_in_schema=False)
 @router.get("/{sweep_id}/results.parquet", response_class=Response, responses=file_responses(PARQUET))
 async def get_results_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
-    """Return the samples as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
+    """Return the samples of a sweep as Parquet, regardless of `Accept`: a URL for pandas, polars and DuckDB.
 
-    Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/results`.
+    The file is sent whole or in the ranges that `Range` asks for; with `partial=true` it is always sent whole.
+    Everything else is as for `/results`.
     """
     return await _samples(services, sweep_id, request, PARQUET, partial)
 
 
 @router.head("/{sweep_id}/summary", include_in_schema=False)
-@router.get("/{sweep_id}/summary", response_class=Response, responses=file_responses(*_SUMMARY_AS.values()))
+@router.get("/{sweep_id}/summary", response_class=Response, responses=file_responses(*_SUMMARY_TYPES.values()))
 async def get_summary(
     services: ServicesDep,
     sweep_id: str,
@@ -69,122 +71,138 @@ async def get_summary(
     format: Literal["json", "csv", "parquet", "arrow"] | None = None,  # noqa: A002  (the public name)
     partial: bool = False,
 ) -> Response:
-    """Return the summary: a row a steered cell, with its difference to the baseline. 409 before the sweep's end.
+    """Return the summary of a sweep: one row for each steered cell, with its difference from the baseline.
 
-    `format` says how, and without it `Accept`; else it is JSON. `partial` is as for the samples; the JSON then has
-    `partial`, with the cells that are in it and those that are missing.
+    Answers 409 until the sweep has ended. The format is that of `format`, otherwise that of `Accept`, otherwise JSON.
+    `partial=true` works as for the samples; the JSON then has an object `partial` with the included and the missing
+    cells.
     """
-    form = (
-        _SUMMARY_AS[format] if format else best_media_type(request.headers.get("accept"), tuple(_SUMMARY_AS.values()))
-    )
-    return _varying(await _summary(services, sweep_id, request, form, partial))
+    if format is None:
+        media_type = best_media_type(request.headers.get("accept"), tuple(_SUMMARY_TYPES.values()))
+    else:
+        media_type = _SUMMARY_TYPES[format]
+    return _vary_by_accept(await _summary(services, sweep_id, request, media_type, partial))
 
 
 @router.head("/{sweep_id}/summary.parquet", include_in_schema=False)
 @router.get("/{sweep_id}/summary.parquet", response_class=Response, responses=file_responses(PARQUET))
 async def get_summary_file(services: ServicesDep, sweep_id: str, request: Request, partial: bool = False) -> Response:
-    """Return the summary as Parquet, whatever `Accept` says: a URL for pandas, polars and DuckDB.
+    """Return the summary of a sweep as Parquet, regardless of `Accept`: a URL for pandas, polars and DuckDB.
 
-    Whole or in the ranges that `Range` asks for; with `partial` always whole. Else as `/summary`.
+    The file is sent whole or in the ranges that `Range` asks for; with `partial=true` it is always sent whole.
+    Everything else is as for `/summary`.
     """
     return await _summary(services, sweep_id, request, PARQUET, partial)
 
 
-async def _samples(services: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
-    found = await asyncio.to_thread(_found, services, sweep_id, partial)
+async def _samples(services: Services, sweep_id: str, request: Request, media_type: str, partial: bool) -> Response:
+    files = await asyncio.to_thread(_files, services, sweep_id, partial)
     try:
-        file = await asyncio.to_thread(found.results.samples_file, found.sweep)
-        return await _answer(found, file, request, form, sweep_id, lambda: table_chunks(file, form))
+        file = await asyncio.to_thread(files.results.samples_file, files.sweep)
+        return await _respond(files, file, request, media_type, sweep_id, lambda: table_chunks(file, media_type))
     except BaseException:
-        found.delete()
+        files.delete()
         raise
 
 
-async def _summary(services: Services, sweep_id: str, request: Request, form: str, partial: bool) -> Response:
-    found = await asyncio.to_thread(_found, services, sweep_id, partial)
+async def _summary(services: Services, sweep_id: str, request: Request, media_type: str, partial: bool) -> Response:
+    files = await asyncio.to_thread(_files, services, sweep_id, partial)
 
-    def pieces() -> Iterator[bytes]:
-        if form == ARROW:
-            yield from table_chunks(file, form)
+    def chunks() -> Iterator[bytes]:
+        if media_type == ARROW:
+            yield from table_chunks(file, media_type)
         else:
-            yield _written(found.results, found.sweep, form)
+            yield _summary_text(files.results, files.sweep, media_type)
 
     try:
-        file = await asyncio.to_thread(found.results.summary_file, found.sweep)
-        return await _answer(found, file, request, form, f"{sweep_id}-summary", pieces)
+        file = await asyncio.to_thread(files.results.summary_file, files.sweep)
+        return await _respond(files, file, request, media_type, f"{sweep_id}-summary", chunks)
     except BaseException:
-        found.delete()
+        files.delete()
         raise
 
 
-async def _answer(
-    found: SweepFiles,
+async def _respond(
+    files: SweepFiles,
     file: StoredFile,
     request: Request,
-    form: str,
+    media_type: str,
     name: str,
-    pieces: Callable[[], Iterator[bytes]],
+    chunks: Callable[[], Iterator[bytes]],
 ) -> Response:
-    filename = f"{name}.{_ENDINGS[form]}"
-    if form == PARQUET:
-        # partial results are written anew for each request: ranges of several would be of different files
-        in_ranges = not found.is_partial
-        answer = await file_response(file, request, media_type=PARQUET, filename=filename, in_ranges=in_ranges)
+    filename = f"{name}.{_EXTENSIONS[media_type]}"
+    if media_type == PARQUET:
+        # partial results are written anew for each request, so ranges of two responses would be of different files
+        in_ranges = not files.is_partial
+        response = await file_response(file, request, media_type=PARQUET, filename=filename, in_ranges=in_ranges)
     else:
-        answer = await table_response(file, request, form=form, filename=filename, pieces=pieces)
-    return found.marked(answer)
+        response = await table_response(file, request, media_type=media_type, filename=filename, chunks=chunks)
+    return files.mark(response)
 
 
-def _varying(answer: Response) -> Response:
-    """Say of an answer that `Accept` chose its form."""
-    answer.headers.setdefault("Vary", "Accept")
-    return answer
+def _vary_by_accept(response: Response) -> Response:
+    """Declare that the format of a response depends on `Accept`."""
+    response.headers.setdefault("Vary", "Accept")
+    return response
 
 
-def _written(results: Results, sweep: SweepRecord, form: str) -> bytes:
-    from jobs.results.summary import summary_csv, summary_json  # here, since scipy comes with it
+def _summary_text(results: Results, sweep: SweepRecord, media_type: str) -> bytes:
+    from jobs.results.summary import summary_csv, summary_json  # here, because it imports SciPy
 
-    if form == CSV:
+    if media_type == CSV:
         return summary_csv(results, sweep).encode()
     return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
 
 
-def _found(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
+def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
     if partial:
         sweep = services.store.get_sweep(sweep_id)
         if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
             return partial_results(services, sweep_id)
-    return SweepFiles(sweep=_checked(services, sweep_id), results=services.results)
+    return SweepFiles(sweep=_checked_sweep(services, sweep_id), results=services.results)
 
 
-def _checked(services: Services, sweep_id: str) -> SweepRecord:
-    """Return a sweep whose files hold what was published.
+def _checked_sweep(services: Services, sweep_id: str) -> SweepRecord:
+    """Return a sweep whose result files are intact.
 
-    Conflict where the sweep's state says that there is none, NotFound where it has expired. Where a file is lost or
-    damaged the sweep's files are put together again, and Unavailable says so.
+    Raises:
+        Conflict: The sweep has no results in its current state.
+        NotFound: The results have expired.
+        Unavailable: A file is missing or damaged. The sweep is reopened, so that its files are assembled again.
     """
     sweep = services.store.get_sweep(sweep_id)
     if sweep.expired_at is not None:
-        raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
+        raise _expired(sweep_id)
     if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
         raise Conflict(
-            f"sweep {sweep_id} is {sweep.state.value}; its results are there once it is completed; "
-            f"partial=true gives those there are"
+            f"sweep {sweep_id} is {sweep.state.value} and has results only once it is completed; "
+            "add partial=true for the results of the cells completed so far"
         )
     if sweep.state is SweepState.FAILED and sweep.files is None:
-        raise Conflict(f"sweep {sweep_id} has failed without results: {sweep.error}")
+        raise Conflict(f"sweep {sweep_id} failed without results: {sweep.error}")
     try:
         services.results.check_sweep(sweep)
     except DamagedFile as error:
         services.store.reopen_sweep(sweep_id, error.message)
         services.wake()
-        raise Unavailable(f"{error.message}; it is put together again, try again soon") from error
+        raise Unavailable(f"{error.message}; the results are being assembled again, retry soon") from error
     return sweep
+
+
+def _expired(sweep_id: str) -> NotFound:
+    return NotFound(f"the results of sweep {sweep_id} have expired; submit the sweep again to compute them anew")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFiles:
-    """A sweep whose files `results` has; of partial ones also their folder, and what the header says."""
+    """A sweep with its result files.
+
+    Attributes:
+        sweep: The sweep as its files describe it.
+        results: Reads the files.
+        folder: The folder of partial results, which exist for one response only; None for published files.
+        included: The value of the header `Ampsweep-Partial`; None for published files.
+    """
 
     sweep: SweepRecord
     results: Results
@@ -193,51 +211,51 @@ class SweepFiles:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the files were made for one answer."""
+        """Whether the files were written for one response."""
         return self.folder is not None
 
-    def marked(self, answer: Response) -> Response:
-        """Return an answer made of these files, which marks partial ones and deletes them once it was sent."""
+    def mark(self, response: Response) -> Response:
+        """Return a response with these files. Partial ones get a header, and are deleted after they are sent."""
         if self.folder is None or self.included is None:
-            return answer
-        answer.headers[PARTIAL_HEADER] = self.included
-        answer.headers["Cache-Control"] = "no-store"
-        return _ThenDelete(answer, self.folder)
+            return response
+        response.headers[PARTIAL_HEADER] = self.included
+        response.headers["Cache-Control"] = "no-store"
+        return _ResponseThenDelete(response, self.folder)
 
     def delete(self) -> None:
-        """Delete the files, if they were made for one answer."""
+        """Delete the files if they were written for one response."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def partial_results(services: Services, sweep_id: str) -> SweepFiles:
-    """Put the results of a sweep's completed cells together in a folder of their own; it may take its time."""
-    from jobs.results.partial import write_partial  # here, since scipy comes with it
+    """Write the results of a sweep's completed cells to a temporary folder; for large sweeps this is slow."""
+    from jobs.results.partial import write_partial  # here, because it imports SciPy
 
     sweep = services.store.get_sweep(sweep_id)
     if sweep.expired_at is not None:
-        raise NotFound(f"the results of sweep {sweep_id} have expired; send the sweep again to compute them anew")
+        raise _expired(sweep_id)
     folder = Path(tempfile.mkdtemp(prefix="ampsweep-partial-"))
     try:
-        found = write_partial(services.store, services.results, sweep, folder)
+        partial = write_partial(services.store, services.results, sweep, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    included = f"{found.cells.included}/{found.cells.total}"
-    return SweepFiles(sweep=found.sweep, results=found.results, folder=folder, included=included)
+    included = f"{partial.cells.included}/{partial.cells.total}"
+    return SweepFiles(sweep=partial.sweep, results=partial.results, folder=folder, included=included)
 
 
-class _ThenDelete(Response):
-    """Sends another answer, then deletes a folder, also where the client has hung up."""
+class _ResponseThenDelete(Response):
+    """Sends another response, then deletes a folder, even if the client has disconnected."""
 
-    def __init__(self, answer: Response, folder: Path) -> None:
-        super().__init__(status_code=answer.status_code)
-        self.raw_headers = answer.raw_headers
-        self._answer = answer
+    def __init__(self, response: Response, folder: Path) -> None:
+        super().__init__(status_code=response.status_code)
+        self.raw_headers = response.raw_headers
+        self._response = response
         self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._answer(scope, receive, send)
+            await self._response(scope, receive, send)
         finally:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Sweeps: sent, listed, looked at, cancelled."""
+"""Sweeps: create, list, show, pause, resume and cancel them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
 from api.http.json_body import JsonBody, json_response
 from api.http.pagination import After, Limit, list_object
-from api.middleware.request_id import log_sweep
+from api.middleware.request_id import bind_sweep
 from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.planning.planner import plan
@@ -43,22 +43,25 @@ async def create_sweep(
     idempotency_key: IdempotencyKey,
     priority: Annotated[int, Query(ge=-100, le=100)] = 0,
 ) -> dict[str, Any]:
-    """Check and plan a sweep, store it with its cells, and answer before anything is computed.
+    """Validate and plan a sweep and store it with its cells. The response is sent before anything is computed.
 
-    The same `Idempotency-Key` with the same spec gives the first call's answer, however far its sweep is by then; with
-    another spec it is 422, and 409 while the first call is being answered. Cells of a sweep of higher `priority` go
-    first; among equals, engines are shared between callers, then between a caller's sweeps.
+    Repeating the request with the same `Idempotency-Key` and the same spec returns the response of the first request,
+    whatever the sweep has done since. With another spec it is answered by 422, and by 409 while the first request is
+    still in progress.
+
+    Cells of sweeps with a higher `priority` run first. Among sweeps of equal priority, the engines are shared between
+    API keys, and then between the sweeps of a key.
     """
     spec = await asyncio.to_thread(parse_spec, body)
     record = await asyncio.to_thread(_create, services, principal, spec, idempotency_key, priority)
-    log_sweep(record.id)
-    _changed(services)
+    bind_sweep(record.id)
+    _announce(services)
     return sweep_object(record)
 
 
 @router.get("", response_model=dict[str, Any])
 async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit = 20) -> JSONResponse:
-    """List sweeps, the newest first."""
+    """List the sweeps, newest first."""
 
     def sweeps() -> dict[str, Any]:
         page = services.store.list_sweeps(after=after, limit=limit)
@@ -69,49 +72,51 @@ async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit =
 
 @router.get("/{sweep_id}")
 async def get_sweep(services: ServicesDep, sweep_id: str) -> dict[str, Any]:
-    """Return a sweep as it stands."""
-    return await asyncio.to_thread(_with_reason, services, sweep_id)
+    """Return a sweep with its current status, its progress and what its results lack."""
+    return await asyncio.to_thread(_with_errors, services, sweep_id)
 
 
 @router.post("/{sweep_id}/pause")
 async def pause_sweep(services: ServicesDep, principal: CurrentPrincipal, sweep_id: str) -> dict[str, Any]:
-    """Begin no more cells of a sweep; what runs goes on. 409 unless it is in progress."""
-    return await _steered(services, principal, services.store.pause_sweep, sweep_id)
+    """Pause a sweep: no more of its cells are started, and running ones are completed. 409 unless it is in progress."""
+    return await _change_state(services, principal, sweep_id, action=services.store.pause_sweep)
 
 
 @router.post("/{sweep_id}/resume")
 async def resume_sweep(services: ServicesDep, principal: CurrentPrincipal, sweep_id: str) -> dict[str, Any]:
-    """Let a paused sweep go on. 409 unless it is paused."""
-    return await _steered(services, principal, services.store.resume_sweep, sweep_id)
+    """Resume a paused sweep. 409 unless it is paused."""
+    return await _change_state(services, principal, sweep_id, action=services.store.resume_sweep)
 
 
 @router.post("/{sweep_id}/cancel")
 async def cancel_sweep(services: ServicesDep, principal: CurrentPrincipal, sweep_id: str) -> dict[str, Any]:
-    """Stop a sweep; it is `cancelled` once what runs has been aborted. 409 if it has ended."""
-    return await _steered(services, principal, services.store.cancel_sweep, sweep_id)
+    """Cancel a sweep. It is `cancelled` once its running cells have been aborted. 409 if it has ended."""
+    return await _change_state(services, principal, sweep_id, action=services.store.cancel_sweep)
 
 
-async def _steered(
-    services: Services, principal: Principal, steer: Callable[[str], SweepRecord], sweep_id: str
+async def _change_state(
+    services: Services, principal: Principal, sweep_id: str, *, action: Callable[[str], SweepRecord]
 ) -> dict[str, Any]:
-    """Let the one who sent a sweep decide about it, or an admin; Forbidden for anybody else."""
+    """Change the state of a sweep for its owner or an admin; raise Forbidden for any other principal."""
     sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
     if sweep.owner != principal.id and not principal.is_admin:
-        raise Forbidden(f"sweep {sweep_id} was sent with another key; that key or an admin's may do this")
-    record = await asyncio.to_thread(steer, sweep_id)
-    _changed(services)
+        raise Forbidden(f"sweep {sweep_id} was submitted with another API key; use that key or one with scope 'admin'")
+    record = await asyncio.to_thread(action, sweep_id)
+    _announce(services)
     return sweep_object(record)
 
 
-def _with_reason(services: Services, sweep_id: str) -> dict[str, Any]:
+def _with_errors(services: Services, sweep_id: str) -> dict[str, Any]:
     record = services.store.get_sweep(sweep_id)
     return sweep_object(record, find_errors(services.store, record))
 
 
 def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None) -> dict[str, Any]:
-    """Return a sweep's public form. Times are seconds since the epoch.
+    """Return the JSON object of a sweep. Times are in seconds since the epoch.
 
-    `errors` are what its results lack, by default without the first reason.
+    Args:
+        record: The sweep.
+        errors: What its results lack, with reasons; by default only what the record itself shows.
     """
     counts = record.request_counts
     return {
@@ -142,8 +147,8 @@ def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None
 def _create(
     services: Services, principal: Principal, spec: SweepSpec, idempotency_key: str | None, priority: int
 ) -> SweepRecord:
-    if idempotency_key is not None and (earlier := services.store.sweep_of_key(idempotency_key, spec.to_dict())):
-        return _as_created(earlier, services.store.events(earlier.id, limit=1)[0])
+    if idempotency_key is not None and (existing := services.store.sweep_of_key(idempotency_key, spec.to_dict())):
+        return _as_created(existing, services.store.events(existing.id, limit=1)[0])
     planned = plan(spec, services.catalog, services.neuron_sets, max_cells=services.limits.cells)
     record = services.store.create_sweep(
         name=spec.name,
@@ -159,7 +164,7 @@ def _create(
 
 
 def _as_created(record: SweepRecord, first: Event) -> SweepRecord:
-    """Return a sweep as it stood when it was stored, which its first event tells: with what was computed before."""
+    """Return a sweep as it was when it was created, with the counts of its first event, which include reused cells."""
     counts = RequestCounts(**first.data["request_counts"])
     return replace(
         record,
@@ -173,6 +178,7 @@ def _as_created(record: SweepRecord, first: Event) -> SweepRecord:
     )
 
 
-def _changed(services: Services) -> None:
+def _announce(services: Services) -> None:
+    """Wake the dispatcher and the event streams, because the sweeps have changed."""
     services.wake()
     services.notifier.notify()

@@ -1,7 +1,7 @@
-"""The web page: steered text side by side, sweeps as they run.
+"""The files of the web page, which shows steered text side by side and sweeps as they run.
 
-It holds no data and asks `/v1` for all that it shows, with the key that its user gives it. No script but its own runs
-in it, and it speaks to no other server.
+The page contains no data: it requests everything it shows from `/v1`, with the API key that its user enters. Its
+content security policy allows its own scripts only, and requests to this server only.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _HEADERS = {
 }
 
 PAGE_PATHS = frozenset({"/", *(f"/page/{name}" for name in _FILES)})
-"""What a browser loads before its user can give a key; open to anybody only where a setting says so."""
+"""The files that a browser loads before its user can enter a key. They need no key if the server is configured so."""
 
 
 @router.get("/")
 async def page() -> FileResponse:
-    """Return the page."""
+    """Return the web page."""
     return _file("index.html")
 
 
 @router.get("/page/{name}")
 async def part(name: str) -> FileResponse:
-    """Return a style sheet, script or picture of the page."""
+    """Return a style sheet, script or image of the web page."""
     if name not in _FILES:
-        raise NotFound(f"the page has no part {name!r}")
+        raise NotFound(f"the web page has no file {name!r}")
     return _file(name)
 
 

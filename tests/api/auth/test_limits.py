@@ -21,8 +21,8 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 @pytest.mark.parametrize(
     ("limits", "path", "body", "status", "code", "param", "says"),
     [
-        (Limits(prompt_chars=49), "/v1/completions", ASKED, 400, "prompt_too_long", "prompt", "takes 49"),
-        (Limits(max_tokens=4), "/v1/completions", ASKED, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (Limits(prompt_chars=49), "/v1/completions", ASKED, 400, "prompt_too_long", "prompt", "most 49"),
+        (Limits(max_tokens=4), "/v1/completions", ASKED, 400, "max_tokens_too_large", "max_tokens", "most 4"),
         (
             Limits(max_tokens=4),
             "/v1/chat/completions",
@@ -30,9 +30,9 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
             400,
             "max_tokens_too_large",
             "max_completion_tokens",
-            "draws 4",
+            "most 4",
         ),
-        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, 400, "max_tokens_too_large", "max_tokens", "draws 4"),
+        (Limits(max_tokens=4), "/v1/chat/completions", OLD_CHAT, 400, "max_tokens_too_large", "max_tokens", "most 4"),
         (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "the maximum is 9"),
     ],
 )

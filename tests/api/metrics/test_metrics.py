@@ -10,7 +10,7 @@ import pytest
 
 from ampsweep.errors import Unavailable
 from api.auth.api_keys import KeyScope
-from api.metrics.engines import _COUNTED, _HELD
+from api.metrics.engines import _COUNTERS, _GAUGES
 from engine.stats import EngineStats
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
@@ -149,4 +149,4 @@ async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:
 
 
 def test_every_number_of_an_engine_is_told() -> None:
-    assert {field.name for field in fields(EngineStats)} == _COUNTED.keys() | _HELD.keys()
+    assert {field.name for field in fields(EngineStats)} == _COUNTERS.keys() | _GAUGES.keys()

@@ -203,7 +203,7 @@ async def test_damaged_results_are_never_served_but_put_together_again(tmp_path:
                 cell.write_bytes(b"?")
         refused = await server.http.get(url)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
-        assert "put together again" in refused.json()["error"]["message"]
+        assert "assembled again" in refused.json()["error"]["message"]
         await server.ended(sweep_id)
         again = await server.http.get(url)
         assert again.status_code == 200
