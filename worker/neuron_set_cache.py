@@ -17,7 +17,7 @@ from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
 from ampsweep.errors import Conflict, NotFound
 from ampsweep.folders.corpus import Corpus
 from engine.base import Engine, Steering
-from engine.identify.identification import checkpoint_in, id_of, identify
+from engine.identify.identification import checkpoint_in, identify
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
 from jobs.neuron_sets.registry import NeuronSets
@@ -91,7 +91,9 @@ class NeuronSetCache:
             Corpus.open, self._catalog.corpus(ref.corpus), languages=ref.languages, name=ref.corpus
         )
         request = IdentificationRequest.of(ref.method, ref.params)
-        if id_of(request, fingerprint=self._engine.info.fingerprint, corpus=corpus) != ref.id:
+        fingerprint = self._engine.info.fingerprint
+        found_id = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=corpus.languages)
+        if found_id != ref.id:
             raise Conflict(
                 f"neuron set {ref.id} cannot be found any more: corpus {ref.corpus!r} or the model has changed since "
                 "it was asked for; send the request again"

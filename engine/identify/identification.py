@@ -23,7 +23,9 @@ from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: IdentificationRequest) -> Checkpoint:
     """Return where an identification on the engine of `info` keeps its recording while it is not finished."""
-    neuron_set_id = id_of(request, fingerprint=info.fingerprint, corpus=corpus)
+    neuron_set_id = request.neuron_set_id(
+        fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages
+    )
     depends_on = {"id": neuron_set_id, "kind": info.kind, "dtype": info.dtype, "versions": dict(info.versions)}
     return Checkpoint(folder / f".{neuron_set_id}.recording", identity=content_hash(depends_on))
 
@@ -48,7 +50,7 @@ def neuron_set_of(
 ) -> NeuronSet:
     """Make the neuron set that a recording of `corpus` on the model of `info` gives by a method."""
     return NeuronSet(
-        id=id_of(request, fingerprint=info.fingerprint, corpus=corpus),
+        id=request.neuron_set_id(fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages),
         model=info.model,
         fingerprint=info.fingerprint,
         layers=info.layers,
@@ -60,11 +62,6 @@ def neuron_set_of(
         neurons=select(request, stats),
         patch=PatchValues(max=stats.patch_max, median=stats.patch_median, mean=stats.patch_mean),
     )
-
-
-def id_of(request: IdentificationRequest, *, fingerprint: str, corpus: Corpus) -> str:
-    """Return the id of the set that a request finds on a corpus, for the model with a fingerprint."""
-    return request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=corpus.languages)
 
 
 def select(request: IdentificationRequest, stats: ActivationStats) -> dict[str, NDArray[np.int32]]:

@@ -21,6 +21,7 @@ from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from jobs.report.comparisons import student_quantiles
 from jobs.report.resources import resource_classes
 from jobs.report.views import VIEWS
+from jobs.results import metadata_keys as keys
 
 NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
 """`neurons.parquet`: a row a language and neuron of the sweep's neuron set."""
@@ -99,17 +100,18 @@ def _table(path: Path) -> pa.Table:
 
 
 def _provenance(paths: list[Path]) -> Provenance:
-    metadata = _table(paths[0]).schema.metadata or {}
+    schema = _table(paths[0]).schema
     try:
+        values = keys.read_metadata(schema)
         return Provenance(
-            sweep_id=metadata[b"ampsweep.sweep_id"].decode(),
-            spec=json.loads(metadata[b"ampsweep.spec"]),
-            version=metadata[b"ampsweep.version"].decode(),
-            versions=json.loads(metadata[b"ampsweep.versions"]),
-            failed_cells=json.loads(metadata[b"ampsweep.failed_cells"]),
-            sources=json.loads(metadata[b"ampsweep.sources"]),
-            warnings=tuple(json.loads(metadata.get(b"ampsweep.warnings", b"[]"))),
-            partial=json.loads(metadata.get(b"ampsweep.partial", b"null")),
+            sweep_id=values[keys.SWEEP_ID],
+            spec=json.loads(values[keys.SPEC]),
+            version=values[keys.VERSION],
+            versions=json.loads(values[keys.VERSIONS]),
+            failed_cells=json.loads(values[keys.FAILED_CELLS]),
+            sources=json.loads(values[keys.SOURCES]),
+            warnings=tuple(json.loads(values.get(keys.WARNINGS, "[]"))),
+            partial=json.loads(values.get(keys.PARTIAL, "null")),
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:

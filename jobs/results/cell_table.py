@@ -13,12 +13,9 @@ import pyarrow.parquet as pq
 from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
+from jobs.results import metadata_keys as keys
 from jobs.results.schema import CELL, cell_columns
 from jobs.sample import Sample
-
-_CELL, _EPOCH, _LEFT_OUT, _NEURONS, _VERSIONS = (
-    f"ampsweep.{key}".encode() for key in ("cell", "epoch", "left_out", "neurons", "versions")
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +44,14 @@ def to_table(
         else pa.array([getattr(sample, field.name) for sample in samples], field.type)
         for field in CELL
     ]
-    metadata = {
-        _CELL: canonical_json(cell.to_dict()),
-        _EPOCH: str(epoch),
-        _LEFT_OUT: str(left_out),
-        _NEURONS: str(neurons),
-        _VERSIONS: canonical_json(dict(versions)),
+    values = {
+        keys.CELL: canonical_json(cell.to_dict()),
+        keys.EPOCH: str(epoch),
+        keys.LEFT_OUT: str(left_out),
+        keys.NEURONS: str(neurons),
+        keys.VERSIONS: canonical_json(dict(versions)),
     }
-    return pa.Table.from_arrays(arrays, schema=CELL.with_metadata(metadata))
+    return pa.Table.from_arrays(arrays, schema=CELL.with_metadata(values))
 
 
 def from_bytes(content: bytes, name: str) -> CellTable:
@@ -64,10 +61,10 @@ def from_bytes(content: bytes, name: str) -> CellTable:
     """
     try:
         table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
-        metadata = table.schema.metadata
-        cell = Cell.from_dict(json.loads(metadata[_CELL]))
-        left_out, neurons = int(metadata[_LEFT_OUT]), int(metadata[_NEURONS])
-        versions = json.loads(metadata[_VERSIONS])
+        values = keys.read_metadata(table.schema)
+        cell = Cell.from_dict(json.loads(values[keys.CELL]))
+        left_out, neurons = int(values[keys.LEFT_OUT]), int(values[keys.NEURONS])
+        versions = json.loads(values[keys.VERSIONS])
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{name} cannot be read: {error}") from error
     shared = cell_columns(cell)

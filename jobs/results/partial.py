@@ -9,6 +9,7 @@ from pathlib import Path
 from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
 from jobs.planning.search import search_of_stored
+from jobs.results import metadata_keys as keys
 from jobs.results.assembly import publish
 from jobs.results.cell_table import CellTable
 from jobs.results.finalization import cells_of
@@ -70,7 +71,7 @@ def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Pa
         )
 
     def metadata() -> Mapping[str, str]:
-        return {"ampsweep.partial": canonical_json(asdict(counts()))}
+        return {keys.PARTIAL: canonical_json(asdict(counts()))}
 
     target = Results(LocalStorage(folder))
     search = search_of_stored(sweep.spec)

@@ -21,6 +21,7 @@ from jobs.metrics.result import too_few
 from jobs.metrics.significance import holm
 from jobs.planning.search import Search
 from jobs.results.cell_table import CellTable
+from jobs.results.metadata_keys import PARTIAL, read_metadata
 from jobs.results.schema import SUMMARY, cell_columns
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
@@ -127,7 +128,7 @@ def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:
     """Return a sweep's summary as JSON: its `rows` and `best_factors`; NotFound before the sweep has ended."""
     table = results.read_summary(sweep)
     rows = table.to_pylist()
-    partial = (table.schema.metadata or {}).get(b"ampsweep.partial")
+    partial = read_metadata(table.schema).get(PARTIAL)
     return {
         "object": "sweep.summary",
         "sweep_id": sweep.id,

@@ -26,6 +26,7 @@ from ampsweep.hashing import canonical_json
 from ampsweep.version import __version__
 from jobs.cell import Cell
 from jobs.planning.search import Search
+from jobs.results import metadata_keys as keys
 from jobs.results.cell_table import CellTable, from_bytes, to_table
 from jobs.results.schema import SAMPLES, SUMMARY, WRITING
 from jobs.sample import Sample
@@ -173,10 +174,10 @@ class Results:
             metadata = {
                 **_about(sweep),
                 **extra_metadata(),
-                "ampsweep.versions": canonical_json(list(versions.values())),
-                "ampsweep.failed_cells": canonical_json(dict(failed)),
-                "ampsweep.sources": canonical_json(dict(sources)),
-                "ampsweep.warnings": canonical_json(list(sweep.warnings)),
+                keys.VERSIONS: canonical_json(list(versions.values())),
+                keys.FAILED_CELLS: canonical_json(dict(failed)),
+                keys.SOURCES: canonical_json(dict(sources)),
+                keys.WARNINGS: canonical_json(list(sweep.warnings)),
             }
             _replace_footer(path, SAMPLES.with_metadata(metadata))
             return Published(file=target, sha256=_sha256(path))
@@ -279,7 +280,7 @@ class Results:
 def _about(sweep: SweepRecord) -> dict[str, str]:
     """Return the metadata that all files of a sweep have: its id and spec, and the version that writes them."""
     spec = canonical_json(sweep.spec)
-    return {"ampsweep.sweep_id": sweep.id, "ampsweep.spec": spec, "ampsweep.version": __version__}
+    return {keys.SWEEP_ID: sweep.id, keys.SPEC: spec, keys.VERSION: __version__}
 
 
 def _of_sweep(cell: pa.Table, own: Mapping[str, object], schema: pa.Schema) -> pa.Table:

@@ -14,7 +14,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
-from engine.identify.identification import id_of, identify
+from engine.identify.identification import identify
 from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
 from tests.engine.identify.test_lape import direct_lape
@@ -76,20 +76,19 @@ def test_a_found_set_says_where_it_came_from(corpus: Corpus, tmp_path: Path) -> 
 
 def test_the_id_is_known_before_and_tells_requests_apart(corpus: Corpus) -> None:
     request = IdentificationRequest.of("lape")
-    known = id_of(request, fingerprint=FAKE_INFO.fingerprint, corpus=corpus)
+    fingerprint, languages = FAKE_INFO.fingerprint, corpus.languages
+    known = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=languages)
+    longer = IdentificationRequest.of("lape", max_tokens=9)
+    other = Corpus.open(next(iter(corpus.files.values())).parent, languages=["en", "tr"])
     assert _identify(corpus, "lape").id == known
     assert _identify(corpus, "lape", top_rate=0.01).id == known  # the default, spelled out
     others = [
         _identify(corpus, "lape", top_rate=0.02).id,
         _identify(corpus, "random").id,
         _identify(corpus, "random", seed=1).id,
-        id_of(IdentificationRequest.of("lape", max_tokens=9), fingerprint=FAKE_INFO.fingerprint, corpus=corpus),
-        id_of(request, fingerprint="1" * 64, corpus=corpus),
-        id_of(
-            request,
-            fingerprint=FAKE_INFO.fingerprint,
-            corpus=Corpus.open(next(iter(corpus.files.values())).parent, languages=["en", "tr"]),
-        ),
+        longer.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=languages),
+        request.neuron_set_id(fingerprint="1" * 64, corpus_hash=corpus.hash, languages=languages),
+        request.neuron_set_id(fingerprint=fingerprint, corpus_hash=other.hash, languages=other.languages),
     ]
     assert len({known, *others}) == 7
 

@@ -9,7 +9,6 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import fingerprint
-from engine.identify.identification import id_of
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -113,7 +112,8 @@ def test_the_id_of_a_set_to_be_found_is_the_one_it_will_have(
     ref = choose(sets, catalog, {"corpus": "small", "languages": ["tr", "en"], **neurons}).ref
     corpus = Corpus.open(catalog.corpora["small"], languages=["en", "tr"])
     asked = IdentificationRequest.of(str(neurons["method"]), params)
-    assert ref.id == id_of(asked, fingerprint=fingerprint(catalog.models["tiny"]), corpus=corpus)
+    model = fingerprint(catalog.models["tiny"])
+    assert ref.id == asked.neuron_set_id(fingerprint=model, corpus_hash=corpus.hash, languages=corpus.languages)
     assert ref.params == asked.params
     assert (ref.corpus, ref.languages) == ("small", ("en", "tr"))
 
