@@ -1,0 +1,50 @@
+"""The lines of a batch: which sampling they take, and what a wrong field is called."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ampsweep.cli.commands.batch_line import parse
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.errors import InvalidRequest
+from engine.base import GenerateRequest
+
+
+def request(**sampling: Any) -> GenerateRequest:
+    line = {"custom_id": "a", "kind": "generate", "prompt": "The", "sampling": sampling}
+    asked = parse(json.dumps(line)).request(None)
+    assert isinstance(asked, GenerateRequest)
+    return asked
+
+
+def test_a_line_takes_the_fields_of_sampling_params() -> None:
+    given: dict[str, Any] = {
+        "max_tokens": 3,
+        "temperature": 1,
+        "top_k": 2,
+        "repetition_penalty": 1.5,
+        "ignore_eos": True,
+    }
+    assert request(**given, stop=["a"]).sampling == SamplingParams(**given, stop=("a",))
+    assert request().sampling == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("max_tokens", 0),
+        ("max_tokens", 2.5),
+        ("temperature", 2.5),
+        ("stop", "a"),
+        ("best_of", 2),
+        ("n", 2),
+        ("top_logprobs", 1),
+    ],
+)
+def test_a_field_that_a_line_cannot_have_is_refused_by_its_name(field: str, wrong: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        request(**{field: wrong})
+    assert refused.value.param == f"sampling.{field}"
