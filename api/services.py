@@ -11,8 +11,7 @@ from fastapi import Depends, Request
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import Clock, SystemClock
-from jobs.dispatcher_stats import DispatcherStats
-from jobs.execution import Completions, EngineMonitor, NeuronSetService
+from jobs.execution import Completions, DispatcherStats, EngineMonitor, NeuronSetService
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results

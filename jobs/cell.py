@@ -1,4 +1,7 @@
-"""The unit of work, of durability and of reuse: one task, one data language, one intervention or none."""
+"""Cells: one experimental condition each, the unit of scheduling, durability and reuse.
+
+Also computes the id of a cell, which is a hash of everything that can change its answers.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +46,26 @@ class TaskRef:
 
 
 _LATER = ("repairs", "shared_by", "plugins")
-"""Fields of a TaskRef that came later: at their default they are no part of a cell's id, which stays what it was."""
+"""Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One unit of a sweep. Equal cells have equal ids, in whatever sweep they stand.
+    """One experimental condition: a task on a data language, under an intervention or none.
 
-    `intervention` is None for the unsteered baseline, which uses no neuron set either. `model_source` is the model's
-    `organization/name@commit` where it came from the Hugging Face Hub.
+    Cells that give the same answers have the same id, also in different sweeps.
+
+    Attributes:
+        model: Name of the model; not part of the id.
+        model_source: `organization/name@commit` of a model from the Hugging Face Hub; not part of the id.
+        model_hash: Fingerprint of the model's files.
+        engine: Kind of the engine.
+        engine_version: Versions of the software that an answer depends on.
+        dtype: Data type of the model's weights.
+        task: The task and its data.
+        neurons: The neuron set; None for the unsteered baseline.
+        intervention: The intervention; None for the unsteered baseline.
+        seed: Seed of the items and of the neurons that are drawn at random.
     """
 
     model: str
@@ -67,7 +81,7 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """`cell_` and 32 hex digits over all that can change the answer; not over the model's name and source."""
+        """`cell_` and 32 hex digits: a hash of everything that can change an answer, without names and sources."""
         task = {name: value for name, value in _fields(self.task).items() if value or name not in _LATER}
         content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id, "task": task}
         del content["model"], content["model_source"]
@@ -84,7 +98,7 @@ class Cell:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
-        """Read back what `to_dict` wrote."""
+        """Restore a cell from the JSON form that `to_dict` returned."""
         neurons, intervention = raw["neurons"], raw["intervention"]
         return cls(
             **{
@@ -102,5 +116,5 @@ def _task(raw: Mapping[str, Any]) -> TaskRef:
 
 
 def _fields(value: Cell | TaskRef | NeuronsRef) -> dict[str, Any]:
-    # Not dataclasses.asdict: it copies deeply, which takes seconds for the cells of a large sweep.
+    # Not dataclasses.asdict: its deep copies take seconds for the cells of a large sweep.
     return {field.name: getattr(value, field.name) for field in fields(value)}

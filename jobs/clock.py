@@ -1,4 +1,4 @@
-"""What time it is, as an argument: nothing in jobs asks the machine by itself."""
+"""The clock that the package `jobs` takes as an argument, so that tests control the time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """A source of the current time."""
 
     def now(self) -> float:
-        """Return the seconds since the epoch."""
+        """Return the seconds since 1970-01-01 UTC."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the machine."""
 
     def now(self) -> float:
-        """Return the seconds since the epoch."""
+        """Return the seconds since 1970-01-01 UTC."""
         return time.time()

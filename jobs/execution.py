@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ampsweep.domain.chunk import Chunk
@@ -12,6 +13,7 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
+from jobs.store.records import CellOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +49,20 @@ class NeuronSetService(Protocol):
     """Imports, reads and identifies neuron sets. Methods that are not coroutines may block."""
 
     def import_set(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
-        """Publish the set of known neurons, {language: {layer: [index, ...]}}, and return its id.
+        """Publish a set of given neurons and return its id.
 
-        Raises UnknownName for the model, InvalidRequest with `param` naming language and layer.
+        Args:
+            model: Name of the model that the neurons belong to.
+            neurons: {language: {layer: [index, ...]}}.
+
+        Raises:
+            UnknownName: if the model does not exist.
+            InvalidRequest: for an invalid neuron; `param` names language and layer.
         """
         ...
 
     def neurons(self, neuron_set_id: str) -> Mapping[str, Mapping[str, Sequence[int]]]:
-        """Return a set's neurons, {language: {layer: [index, ...]}}; NotFound if there is none."""
+        """Return the neurons of a set, {language: {layer: [index, ...]}}; raise NotFound if it does not exist."""
         ...
 
     async def identify(self, model: str, ref: NeuronsRef) -> None:
@@ -62,17 +70,26 @@ class NeuronSetService(Protocol):
         ...
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
-        """Return the status of an identification; None if none was requested or the set exists."""
+        """Return the status of an identification; None if it was not requested, or has succeeded."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMetrics:
-    """Metrics of one engine slot. `index` numbers the slots of a model; a slot's engine is replaced when it dies.
+    """Metrics of one engine, across its restarts. Counters count since the server started.
 
-    `starts`, `failed_starts` and `deaths` count since the server began, `failures` its ends in a row without healthy
-    operation in between; `supervised` says whether it is started again. `cells` and `streams` are in flight. `stats`
-    are the engine's own, by their names in `engine.stats`; None where there is no engine now, or it does not answer.
+    Attributes:
+        model: The model that the engine serves.
+        index: Number of the engine among those of its model, from 0.
+        state: starting, ready or failed.
+        starts: Starts of the engine.
+        failed_starts: Starts that failed.
+        failures: Consecutive ends without healthy operation in between.
+        deaths: Ends of a running engine.
+        supervised: Whether the engine is restarted when it ends.
+        cells: Cells in flight.
+        streams: Interactive generations in flight.
+        stats: The engine's own statistics by name (`engine.stats`); None if no engine runs, or it does not answer.
     """
 
     model: str
@@ -89,24 +106,49 @@ class EngineMetrics:
 
 
 class EngineMonitor(Protocol):
-    """The engines as the routes see them: whether they are ready, what they do, and the operator's retry."""
+    """State and metrics of the engines of this server, and the restart of failed engines by an operator."""
 
     async def metrics(self) -> list[EngineMetrics]:
-        """Return every engine's numbers, within a few seconds."""
+        """Return the metrics of every engine, within a few seconds."""
         ...
 
     def engines(self) -> list[Mapping[str, Any]]:
-        """Return the engines, each with the keys below.
+        """Return the engines, each as a mapping with these keys.
 
-        `model`, `engine` (its kind), `index` (from 0 among the model's), `state` (starting, ready, failed), `error`
-        (why it is down, or None), `failures` (ends in a row without healthy operation in between), `supervised`
-        (whether it is started again when it ends).
+        `model`, `engine` (its kind), `index` (from 0 among the engines of the model), `state` (starting, ready,
+        failed), `error` (why it is down, or None), `failures` (consecutive ends without healthy operation in between),
+        `supervised` (whether it is restarted when it ends).
         """
         ...
 
     def retry(self, model: str) -> None:
-        """Start the model's engines that have failed, or wait for their next start, now.
+        """Start the model's engines that have failed or wait for their next start, without delay.
 
-        Raises UnknownName for a model that has no engine here, Conflict where all of its engines are ready.
+        Raises:
+            UnknownName: if this server has no engine of the model.
+            Conflict: if all of its engines are ready.
         """
         ...
+
+
+@dataclass(kw_only=True)
+class DispatcherStats:
+    """Counters of a dispatcher since it started; they never decrease.
+
+    Attributes:
+        leased: Cells leased.
+        retried: Cells leased that had been tried before.
+        late: Reports discarded because their lease had expired.
+        expired: Leases that expired.
+        samples: Samples of completed cells.
+        outcomes: Leased cells by how they ended.
+        finalized: Sweeps finalized.
+    """
+
+    leased: int = 0
+    retried: int = 0
+    late: int = 0
+    expired: int = 0
+    samples: int = 0
+    outcomes: Counter[CellOutcome] = field(default_factory=Counter)
+    finalized: int = 0

@@ -1,4 +1,4 @@
-"""One scored item of a cell: one row of Parquet."""
+"""Samples: one scored item of a cell each, one row of Parquet."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a task made of the answers to one item.
+    """The score of one item, with the model's answers that it was computed from.
 
-    `score` is in natural-log units (see the task). `logprobs` are those of the calls' tokens, call after call, and
-    `call_tokens` says how many belong to each call, so every sum can be made again. `prompt_tokens` and
-    `completion_tokens` are totals over the calls. `measures` is JSON, what an lm-eval task says of the
-    item by metric. `spanned_join` says of a scored item that a token spans the join of context and continuation in one
-    of its calls. A sample that failed has `error`, and neither score nor prediction.
+    Attributes:
+        doc_id: Id of the item within its task's data.
+        prediction: The option, language or text that the model chose, as the task defines it.
+        gold: The correct answer.
+        correct: Whether the prediction is correct.
+        score: The score that the task defines; log-probabilities are in nats.
+        logprobs: Natural log-probabilities of the scored tokens, call after call.
+        call_tokens: How many of `logprobs` belong to each call, so that the sum of each call can be recomputed.
+        completion: The generated text.
+        prompt_tokens: Prompt tokens of all calls.
+        completion_tokens: Generated or scored tokens of all calls.
+        measures: The values of an lm-eval task for the item by metric, as JSON.
+        spanned_join: Whether a token spans the join of context and continuation in one of the calls; None where
+            nothing is scored after a context.
+        error: Why the sample failed; it then has neither a score nor a prediction.
     """
 
     doc_id: str

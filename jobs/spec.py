@@ -1,4 +1,8 @@
-"""The spec of a sweep, as users write it in YAML or JSON. Which names exist is checked by `jobs.planning.planner`."""
+"""The spec of a sweep, as users write it in YAML or JSON.
+
+Validates the form of a spec and fills in defaults. Knows nothing of the models, corpora and data sets that exist;
+`jobs.planning.resolution` looks names up.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +30,21 @@ from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
 from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
 
 Rate = Annotated[float, Field(gt=0, le=1)]
-_SPELLED = {"neurons": "k"}
-"""What a spec calls those parameters of a method that it calls otherwise."""
+_SPEC_NAMES = {"neurons": "k"}
+"""Parameters of identification methods that have another name in a spec."""
 
 
 class NeuronsById(StrictModel):
-    """A neuron set that is there already."""
+    """A neuron set that exists, by its id."""
 
     id: Annotated[str, Field(pattern=r"^ns_[0-9A-Za-z_-]{1,100}$")]
 
 
 class NeuronsByMethod(StrictModel):
-    """A neuron set to be found, unless the same has been found before."""
+    """A neuron set to identify by a method, unless the same set was identified before.
+
+    `k` is the number of neurons of each language, for `act_prob`; `seed` is for `random`.
+    """
 
     method: Literal["lape", "activated", "act_prob", "random"]
     corpus: Name
@@ -50,30 +57,32 @@ class NeuronsByMethod(StrictModel):
 
     @model_validator(mode="after")
     def _params_of_the_method(self) -> NeuronsByMethod:
-        own = self._names()
-        for name in self._given():
-            if name not in own:
-                known = ", ".join(own) or "no parameters"
+        names = self._request_names()
+        for name in self._params():
+            if name not in names:
                 raise PydanticCustomError(
                     "unknown_key",
-                    "{key} is no parameter of method {method}; it has {known}",
-                    {"key": name, "method": self.method, "known": known},
+                    "{key} is not a parameter of method {method}; it has {names}",
+                    {"key": name, "method": self.method, "names": ", ".join(names) or "no parameters"},
                 )
         return self
 
-    def _names(self) -> dict[str, str]:
-        """Return the method's parameters: the name in the spec, and that in the request."""
-        return {_SPELLED.get(name, name): name for name in METHOD_PARAMS[self.method]}
+    def _request_names(self) -> dict[str, str]:
+        """Return the names of the method's parameters: from those in a spec to those in an identification request."""
+        return {_SPEC_NAMES.get(name, name): name for name in METHOD_PARAMS[self.method]}
 
-    def _given(self) -> dict[str, float]:
+    def _params(self) -> dict[str, float]:
         return self.model_dump(exclude={"method", "corpus", "languages"}, exclude_none=True)
 
     def request(self, method: str | None = None) -> IdentificationRequest:
-        """Return the request for the set, by the spec's method or by a variant of it."""
-        names = self._names()
-        return IdentificationRequest.of(
-            method or self.method, {names[name]: value for name, value in self._given().items()}
-        )
+        """Return the identification request for the set.
+
+        Args:
+            method: A variant of the spec's method with the same parameters; by default the spec's method.
+        """
+        names = self._request_names()
+        params = {names[name]: value for name, value in self._params().items()}
+        return IdentificationRequest.of(method or self.method, params)
 
 
 def _neurons_kind(raw: object) -> str:
@@ -98,9 +107,17 @@ def _one_or_list(value: object) -> object:
 class InterventionsSpec(StrictModel):
     """The interventions of a sweep: every target language with every magnitude, layer choice and control.
 
-    `languages` may give each target a weight. `layers: each` makes one of each layer. Without `patch` or `statistic`
-    the factors are the magnitudes; with one of them each of its values is multiplied by each factor (1 if none is
-    given). `controls` repeat all with as many neurons drawn at random (`random`), with another language's (`other`).
+    Attributes:
+        languages: Target languages, optionally with a weight each; all languages of the neuron set by default.
+        op: What happens to an activation (`ampsweep.domain.intervention`).
+        factors: The magnitudes. With `patch` or `statistic`, each of their values is multiplied by each factor.
+        patch: Recorded patch values.
+        statistic: Statistics of the token's activations.
+        layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
+        scope: Which tokens are edited.
+        controls: Repeat every intervention with as many neurons drawn at random (`random`), or with the neurons of
+            another language (`other`).
+        non_target: A second op for the neurons of all other languages.
     """
 
     languages: WeightedLanguages | None = None
@@ -125,10 +142,18 @@ class InterventionsSpec(StrictModel):
 
 
 class TaskSpec(StrictModel):
-    """A task on some data languages: the first `limit` items, all without one; `chat` asks by the chat template.
+    """A task on some data languages.
 
-    `targets` are those of the sweep's target languages that the task is asked with; all without them. `facts` (lss)
-    says whether only the facts are asked that all of the task's languages have, which is the default.
+    Attributes:
+        name: The name of the task (`jobs.tasks.registry`).
+        languages: Data languages; for lss the base languages.
+        targets: Target languages of the sweep that the task is asked with; all by default.
+        limit: Number of items; all by default.
+        split: Split of the data; that of the task by default.
+        data: Name of the data set; that of the task by default.
+        chat: Whether the model is asked through its chat template.
+        facts: For lss: `shared` (the default) asks only facts that all of the task's languages have, `any` asks the
+            facts that both languages of a pair have.
     """
 
     name: Name
@@ -142,9 +167,10 @@ class TaskSpec(StrictModel):
 
 
 class HalvingSpec(StrictModel):
-    """Many factors on few items first, the promising ones on all; see `jobs.planning.search`.
+    """Successive halving over the factors; see `jobs.planning.search`.
 
     All factors are tried on `items` items, then the better half on twice as many, and so on, until `keep` are left.
+    These are run on all items.
     """
 
     method: Literal["halving"]
@@ -165,9 +191,30 @@ _Search = Literal["grid", "halving"] | HalvingSpec | None
 
 
 class SweepSpec(StrictModel):
-    """What a user asks for: one model, one neuron set, interventions, tasks.
+    """The spec of a sweep: one model, one neuron set, interventions and tasks.
 
-    `mode: paper` repeats what the published code gets wrong; with both modes everything is computed in each.
+    Attributes:
+        name: A name for people; not part of any id.
+        model: Name of a model; a local run also accepts a folder or a model of the Hugging Face Hub.
+        neurons: The neuron set, by its id or by the method that identifies it.
+        interventions: What is done to whose neurons.
+        tasks: What the model is asked.
+        mode: `corrected`, or `paper` to reproduce the errors of the published code. With both, the sweep is computed
+            in each mode.
+        search: Successive halving over the factors; None computes the whole grid.
+        seed: Seed of the random controls and of the items that a limit draws.
+
+    Example:
+        >>> spec = parse_spec(
+        ...     {
+        ...         "model": "atlas",
+        ...         "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+        ...         "interventions": {"languages": ["fr"], "op": "scale", "factors": [0.5, 2], "controls": ["random"]},
+        ...         "tasks": [{"name": "lss", "languages": ["en", "tr"], "limit": 24}],
+        ...     }
+        ... )
+        >>> spec.mode, spec.search, spec.interventions.factors
+        (('corrected',), None, (0.5, 2.0))
     """
 
     name: Name = "sweep"
@@ -180,10 +227,17 @@ class SweepSpec(StrictModel):
     seed: Seed = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON, with what was left open filled in; `parse_spec` reads it back."""
+        """Return the spec as JSON with its defaults filled in; `parse_spec` reads it back."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 def parse_spec(raw: object) -> SweepSpec:
-    """Read a sweep's spec; raises InvalidRequest whose `param` is the dotted path of the first wrong field."""
+    """Validate the spec of a sweep.
+
+    Args:
+        raw: The spec as parsed from YAML or JSON.
+
+    Raises:
+        InvalidRequest: `param` is the dotted path of the first invalid field.
+    """
     return validate(SweepSpec, raw)

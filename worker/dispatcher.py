@@ -19,7 +19,7 @@ import structlog
 
 from ampsweep.errors import AmpsweepError, Conflict, EngineLost, Unavailable
 from ampsweep.telemetry.traces import span
-from jobs.dispatcher_stats import DispatcherStats
+from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lease, SweepLease
 from worker.pool import Pool

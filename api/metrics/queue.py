@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client import Metric
 
 from api.metrics.collectors import counter, gauge
-from jobs.dispatcher_stats import DispatcherStats
+from jobs.execution import DispatcherStats
 from jobs.store.records import CellOutcome, StoreStats
 from jobs.store.transitions import CellState, SweepState
 

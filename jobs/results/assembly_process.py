@@ -1,4 +1,4 @@
-"""Puts large sweeps together in processes of their own, so that they take no time from the requests of a server."""
+"""Assembles large sweeps in separate processes, so that the assembly does not slow down the requests of a server."""
 
 from __future__ import annotations
 
@@ -23,32 +23,41 @@ from jobs.store.records import CellRecord, SweepRecord
 log = logging.getLogger(__name__)
 
 SMALL = 10_000
-"""Samples up to which a sweep is put together here: that takes about a second, the start of a process two or more."""
+"""Sweeps of up to so many samples are assembled in the calling process.
+
+That takes about a second; starting a process takes two or more.
+"""
 
 MAX_DEATHS = 3
-"""A sweep is given up when the process that put it together has died this often."""
+"""A sweep fails when the process that assembles it has died this often."""
 
 
 class AssemblyProcesses:
-    """Implements `jobs.results.assembly.Assemble` with up to `count` processes, one sweep in each at a time.
+    """Implements `jobs.results.assembly.Assemble` with a pool of processes, each assembling one sweep at a time.
 
-    A process (of about 220 MiB) is started when it is first needed and stays until `close`. Sweeps of up to `small`
-    samples need none. Safe to call from any thread.
+    A process (about 220 MiB) is started when it is first needed and runs until `close`. Safe to call from any thread.
+
+    Args:
+        results: Where the results are; every process opens the same storage.
+        count: The maximum number of processes.
+        small: Sweeps of up to so many samples are assembled in the calling process.
     """
 
     def __init__(self, results: Results, count: int, *, small: int = SMALL) -> None:
         self._results = results
         self._small = small
         self._processes = [_AssemblyProcess(results.root) for _ in range(count)]
-        self._free: LifoQueue[_AssemblyProcess] = LifoQueue()  # the last one used is taken first: it is warm
+        self._free: LifoQueue[_AssemblyProcess] = LifoQueue()  # the one used last is taken first: it is warm
         for process in reversed(self._processes):
             self._free.put(process)
         self._deaths: Counter[str] = Counter()
 
     def __call__(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
-        """Put a sweep together; see `jobs.results.assembly.assemble`.
+        """Assemble a sweep; see `jobs.results.assembly.assemble`.
 
-        Raises Unavailable where the process died, and EngineFailed where it died with this sweep too often.
+        Raises:
+            Unavailable: if the process died.
+            EngineFailed: if the process has died with this sweep MAX_DEATHS times.
         """
         if sum(record.rows or 0 for record in cells) <= self._small:
             return assemble(self._results, sweep, cells, epoch)
@@ -57,7 +66,7 @@ class AssemblyProcesses:
             return process.assemble(sweep, cells, epoch)
         except EOFError as error:
             self._deaths[sweep.id] += 1
-            message = "the process that puts the results together died; the machine may be out of memory"
+            message = "the process that assembles the results died; the machine may be out of memory"
             if self._deaths[sweep.id] >= MAX_DEATHS:
                 raise EngineFailed(f"{message} ({MAX_DEATHS} times)") from error
             raise Unavailable(message) from error
@@ -65,7 +74,7 @@ class AssemblyProcesses:
             self._free.put(process)
 
     def close(self) -> None:
-        """End the processes, whatever they do; what they would have published is published by nobody."""
+        """Kill the processes, even while they assemble a sweep, which is then not published."""
         for process in self._processes:
             process.close()
 
@@ -79,7 +88,7 @@ class _AssemblyProcess:
         self._connection: Connection | None = None
 
     def start(self) -> Connection:
-        """Start it, unless it lives; EOFError where it has been closed."""
+        """Start the process unless it is alive; raise EOFError after `close`."""
         with self._lock:
             if self._closed:
                 raise EOFError
@@ -94,7 +103,7 @@ class _AssemblyProcess:
                     connection.close()
                     raise
                 finally:
-                    other.close()  # its only holder is the process now, so that its death is heard
+                    other.close()  # only the process holds it now, so its death closes the connection
                 self._connection, self._process = connection, process
             return self._connection
 
@@ -104,7 +113,7 @@ class _AssemblyProcess:
             connection.send((sweep, cells, epoch))
             answer = connection.recv()
         except (EOFError, OSError) as error:
-            self._end()  # it may still be dying, and is not to be asked again
+            self._end()  # it may still be dying, and must not get another sweep
             raise EOFError from error
         if isinstance(answer, Assembled):
             return answer
@@ -124,8 +133,8 @@ class _AssemblyProcess:
 
 
 def _serve(root: str, connection: Connection) -> None:
-    """Put sweeps together until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server says when to end
+    """Assemble sweeps until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server ends this process
     Thread(target=_end_with_parent, daemon=True).start()
     results = Results(open_storage(root))
     while True:
@@ -135,13 +144,13 @@ def _serve(root: str, connection: Connection) -> None:
             return
         try:
             answer: Assembled | tuple[Exception, str] = assemble(results, sweep, cells, epoch)
-        except Exception as error:  # noqa: BLE001  (raised where it was asked for)
-            answer = _that_travels(error), traceback.format_exc()
+        except Exception as error:  # noqa: BLE001  (raised in the calling process)
+            answer = _picklable(error), traceback.format_exc()
         connection.send(answer)
 
 
-def _that_travels(error: Exception) -> Exception:
-    """Return an error that can be pickled; of those that are not ours, many cannot."""
+def _picklable(error: Exception) -> Exception:
+    """Return an error that can be pickled; many errors of other packages cannot."""
     return error if isinstance(error, AmpsweepError | OSError) else EngineFailed(f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""A cell as one Parquet file's content: its samples as columns, and what they came from as metadata."""
+"""Content of a cell's Parquet file: samples as columns, and as metadata what computed them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from jobs.sample import Sample
 
 @dataclass(frozen=True, kw_only=True)
 class CellTable:
-    """A cell's samples (`jobs.results.schema.CELL`), and what was seen when it was computed.
+    """The samples of a cell and how it was computed.
 
-    `left_out` counts the items its task left out, `neurons` those that its intervention changed; `versions` are of all
-    that computed it.
+    Attributes:
+        cell: The cell.
+        table: The samples, with the columns of `jobs.results.schema.CELL`.
+        left_out: Number of items that the task left out.
+        neurons: Number of neurons that the intervention changed.
+        versions: Versions of the software that computed the samples.
     """
 
     cell: Cell
@@ -36,7 +40,7 @@ class CellTable:
 def to_table(
     cell: Cell, *, epoch: int, samples: Sequence[Sample], left_out: int, neurons: int, versions: Mapping[str, str]
 ) -> pa.Table:
-    """Return a cell's samples as a table with its metadata."""
+    """Return the samples of a cell as a table with metadata; see `CellTable` for the arguments."""
     shared = cell_columns(cell)
     arrays = [
         pa.repeat(pa.scalar(shared[field.name], field.type), len(samples))
@@ -55,9 +59,17 @@ def to_table(
 
 
 def from_bytes(content: bytes, name: str) -> CellTable:
-    """Read a cell's file; DamagedFile where it is no Parquet, or not of a cell.
+    """Read the content of a cell's file.
 
-    An earlier version's file lacks columns at its end: they get what the cell tells, else null.
+    Files of earlier versions lack columns at the end. These are filled with the value that follows from the cell, or
+    with null.
+
+    Args:
+        content: The bytes of the file.
+        name: The name of the file, for errors.
+
+    Raises:
+        DamagedFile: if the content is not Parquet, or not that of a cell.
     """
     try:
         table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)

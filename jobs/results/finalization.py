@@ -1,7 +1,4 @@
-"""The end of a sweep: its cells become its results and its summary.
-
-Where the sweep searches, the end of a rung is the beginning of the next one.
-"""
+"""Finalization of a sweep: publishes its results once all cells have ended, or adds the next rung of its search."""
 
 from __future__ import annotations
 
@@ -14,29 +11,40 @@ from jobs.store.records import CellRecord, SweepLease, SweepRecord
 
 
 def finalize(store: Store, lease: SweepLease, assemble: Assemble) -> SweepRecord:
-    """Publish a leased sweep's files and end it; returns the sweep as it then stands.
+    """Publish the files of a leased sweep and end it.
 
-    It is completed, also with some cells failed; failed if all did. A cell whose file is lost or damaged is given back
-    to be computed again: the sweep is in progress then, and is finalized anew. So it is where a search goes on with
-    further cells. Nothing comes of it where the lease has passed; what the disk refuses raises, and the sweep stays
-    finalizing.
+    The sweep is completed if any of its cells is, and failed otherwise. It is in progress again, and finalized later,
+    if its search continues with further cells, or if the file of a cell is lost or damaged, so that the cell must be
+    computed again. If the lease has expired, nothing changes.
+
+    Args:
+        store: The store.
+        lease: The lease on the sweep.
+        assemble: Publishes the files (`jobs.results.assembly`).
+
+    Returns:
+        The sweep after finalization.
+
+    Raises:
+        Unavailable: if the files cannot be written for now; the sweep stays in the state finalizing.
+        OSError: if the disk is full or cannot be written to; the sweep stays in the state finalizing.
     """
     sweep_id = lease.sweep_id
-    found = assemble(store.get_sweep(sweep_id), list(cells_of(store, sweep_id)), lease.epoch)
-    for damaged in found.damaged:
+    assembled = assemble(store.get_sweep(sweep_id), list(cells_of(store, sweep_id)), lease.epoch)
+    for damaged in assembled.damaged:
         store.reset_cell(damaged.cell_id, damaged.reason, file=damaged.file)
     try:
-        if found.further:
-            return store.extend_sweep(lease, found.further)
-        if found.files is not None:
-            return store.finish_sweep(lease, files=found.files, error=found.error)
-    except Conflict:  # a cell went back to work meanwhile, or the lease has passed: there will be another end
+        if assembled.further:
+            return store.extend_sweep(lease, assembled.further)
+        if assembled.files is not None:
+            return store.finish_sweep(lease, files=assembled.files, error=assembled.error)
+    except Conflict:  # a cell is computed again, or the lease has expired: the sweep is finalized again
         pass
     return store.get_sweep(sweep_id)
 
 
 def cells_of(store: Store, sweep_id: str) -> Iterator[CellRecord]:
-    """Yield all cells of a sweep in the plan's order."""
+    """Yield all cells of a sweep in the order of the plan."""
     after: str | None = None
     while True:
         page = store.list_cells(sweep_id, after=after, limit=1000)

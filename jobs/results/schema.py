@@ -1,4 +1,4 @@
-"""The columns of the Parquet files, in their order, and what a cell's own columns are."""
+"""Schemas of the Parquet files, and the columns that follow from a cell alone."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ SAMPLES = pa.schema(
         ("neuron_set", pa.string()),
     ]
 )
-"""A sweep's samples; `call_tokens` says how many of `logprobs` belong to each call of the task.
+"""The samples of a sweep.
 
-`measures` is JSON: what an lm-eval task says of each item, by metric. `spanned_join`: in one of the item's calls a
-token spans the join of context and continuation; null where nothing is scored after a context.
-`neuron_set` is the id of the set that steered, null in baselines.
-
-`rung` counts the steps of a search from 1; it is null where all items that the spec asks for were asked.
+`call_tokens` says how many of `logprobs` belong to each call of the task. `measures` is JSON: the values of an lm-eval
+task for each item, by metric. `spanned_join` says whether a token spans the join of context and continuation in one of
+the item's calls; it is null where nothing is scored after a context. `neuron_set` is the id of the neuron set that
+steered; it is null in baselines. `rung` is the step of a search, from 1; it is null where all items of the spec were
+asked.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
-"""A cell's samples: it belongs to every sweep that needs it."""
+"""The samples of a cell, which belongs to every sweep that needs it and so has no columns of a sweep."""
 
 SUMMARY = pa.schema(
     [
@@ -94,15 +94,14 @@ SUMMARY = pa.schema(
         ("spanned_joins", pa.int64()),
     ]
 )
-"""One row a cell and metric. `neurons`: how many the intervention changed, 0 for a baseline; `note`: why no value, or
-that the intervention changed no neuron.
+"""The summary of a sweep: one row for each cell and metric.
 
-`p_holm` is `p_value` corrected for the languages, target and data, that the same intervention was tried on. `rung` is
-as in the samples: rows that have one are steps of a search, on few items. `p_mid` is McNemar's mid-p, of accuracies;
-`signature` is sacrebleu's, of BLEU and chrF++.
-
-`higher_is_better` and `no_effect` are the metric's own (`jobs.metrics.base.Metric`). `spanned_joins` counts the items
-with a `spanned_join`.
+`neurons` is the number of neurons that the intervention changed, 0 for a baseline. `note` says why there is no value,
+or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the
+same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items.
+`p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++.
+`higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the
+items with a `spanned_join`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -112,12 +111,12 @@ _STEERED_ONLY = ("selection", "op", "factor", "scope", "patch", "weights", "laye
 
 
 def cell_columns(cell: Cell) -> dict[str, str | float | None]:
-    """Return what all samples of a cell share: the columns that say what was asked.
+    """Return the columns that are the same in all samples of a cell.
 
-    `target_language` is the language steered to (of several, joined by "+"), or the one a baseline is compared with.
-    An unsteered cell has no selection, op, factor, layers, scope, patch or statistic. `weights` are the languages' in
-    their order, joined by "+"; null where all are 1. `control_language` is the one whose neurons were edited in the
-    place of the target's own, for the control `other`.
+    `target_language` is the language steered to (several are joined by "+"), or the one that a baseline is compared
+    with. The columns of the intervention are null for an unsteered cell. `weights` are those of the languages in their
+    order, joined by "+"; null if all are 1. `control_language` is the language whose neurons were edited instead of
+    the target's own, for the control `other`.
     """
     columns: dict[str, str | float | None] = {
         "cell_id": cell.id,

@@ -1,11 +1,11 @@
-"""The files a sweep leaves: a Parquet a cell, and once it has ended its samples and its summary.
+"""Writes and reads result files: one Parquet file for each cell, and the samples and the summary of each ended sweep.
 
     cells/<cell id>.<epoch>.parquet
     sweeps/<sweep id>/results.<epoch>.parquet, summary.<epoch>.parquet
 
-Every file appears whole or not at all. It is named by the epoch of the lease under which it was written, so a late
-writer spoils nobody's; it counts once the store knows it. What is read or served is checked against what was published.
-Knows no store.
+Every file is published atomically. Its name has the epoch of the lease under which it was written, so a late writer
+overwrites no other file; a file counts once the store knows it. Every file is verified against the published hash
+before it is read or served. Knows nothing of the store.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TAIL = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A file of a sweep, and the SHA-256 of what was written."""
+    """A published file of a sweep and its SHA-256."""
 
     file: StoredFile
     sha256: str
@@ -51,7 +51,10 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFileName:
-    """A sweep's file as it lies there; no epoch is in the name of one that was written before sweeps were leased."""
+    """Name of a sweep's file in the storage, taken apart.
+
+    `epoch` is None for files of versions that did not lease sweeps.
+    """
 
     name: str
     sweep_id: str
@@ -59,19 +62,19 @@ class SweepFileName:
 
 
 class Results:
-    """The results in one storage."""
+    """The result files in one storage."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._checked: dict[str, tuple[str, str]] = {}  # of each file found whole: its mark then, and its hash
+        self._verified: dict[str, tuple[str, str]] = {}  # file name -> etag and hash when it was verified
 
     @property
     def root(self) -> str:
-        """Where they are, as `open_storage` takes it."""
+        """Address of the storage, as `open_storage` accepts it."""
         return self._storage.root
 
     def probe(self) -> None:
-        """Publish and remove a small file; Unavailable where that fails."""
+        """Publish and delete a small file; raise Unavailable if that fails."""
         try:
             self._storage.check()
         except InvalidRequest as error:
@@ -87,10 +90,18 @@ class Results:
         neurons: int,
         versions: Mapping[str, str],
     ) -> CellFile:
-        """Publish a cell's samples as `<cell id>.<epoch>.parquet`; the store is to be told what this returns.
+        """Publish the samples of a cell and return its file, which the caller reports to the store.
 
-        `left_out` is the number of items the task left out, `neurons` of those the intervention changed. Raises
-        Unavailable where the disk is full or cannot be written to: that may pass.
+        Args:
+            cell: The cell.
+            epoch: The epoch of the lease on the cell, which names the file.
+            samples: Its samples.
+            left_out: Number of items that the task left out.
+            neurons: Number of neurons that the intervention changed.
+            versions: Versions of the software that computed the samples.
+
+        Raises:
+            Unavailable: if the disk is full or cannot be written to, which may be temporary.
         """
         table = to_table(cell, epoch=epoch, samples=samples, left_out=left_out, neurons=neurons, versions=versions)
         sink = pa.BufferOutputStream()
@@ -102,7 +113,7 @@ class Results:
                 path.write_bytes(content)
         except OSError as error:
             reason = error.strerror or error
-            raise Unavailable(f"results cannot be written below {self._storage.root}: {reason}") from error
+            raise Unavailable(f"results cannot be written to {self._storage.root}: {reason}") from error
         errors = [sample.error for sample in samples if sample.error is not None]
         return CellFile(
             name=name,
@@ -113,10 +124,11 @@ class Results:
         )
 
     def read_cell(self, record: CellRecord) -> CellTable:
-        """Return a completed cell's samples.
+        """Return the samples of a completed cell.
 
-        Raises DamagedFile where the file is lost, or does not hold what was published: its bytes, rows and cell;
-        Unavailable where the storage is out of reach.
+        Raises:
+            DamagedFile: if the file is lost, or its bytes, rows or cell differ from those published.
+            Unavailable: if the storage cannot be reached.
         """
         assert record.file is not None
         try:
@@ -127,10 +139,10 @@ class Results:
             raise DamagedFile(f"{record.file} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise DamagedFile(f"{record.file} does not have the bytes that were published")
-        found = from_bytes(content, record.file)
-        if found.table.num_rows != record.rows or found.cell.id != record.id:
+        table = from_bytes(content, record.file)
+        if table.table.num_rows != record.rows or table.cell.id != record.id:
             raise DamagedFile(f"{record.file} does not hold the {record.rows} rows of {record.id}")
-        return found
+        return table
 
     def write_sweep(
         self,
@@ -161,18 +173,18 @@ class Results:
         target = self._file(sweep.id, RESULTS, epoch)
         with self._storage.writing(target.name) as path:
             with pq.ParquetWriter(path, SAMPLES, **WRITING) as writer:
-                waiting: list[pa.Table] = []
+                row_group: list[pa.Table] = []
                 for cell in cells:
                     versions.setdefault(canonical_json(cell.versions), cell.versions)
-                    own = {"sweep_id": sweep.id, "rung": None if search is None else search.rung(cell.cell.task)}
-                    waiting.append(_of_sweep(cell.table, own, SAMPLES))
-                    if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
-                        writer.write_table(pa.concat_tables(waiting))
-                        waiting = []
-                if waiting:
-                    writer.write_table(pa.concat_tables(waiting))
+                    rung = None if search is None else search.rung(cell.cell.task)
+                    row_group.append(_with_columns(cell.table, {"sweep_id": sweep.id, "rung": rung}, SAMPLES))
+                    if sum(table.num_rows for table in row_group) >= _ROW_GROUP:
+                        writer.write_table(pa.concat_tables(row_group))
+                        row_group = []
+                if row_group:
+                    writer.write_table(pa.concat_tables(row_group))
             metadata = {
-                **_about(sweep),
+                **_sweep_metadata(sweep),
                 **extra_metadata(),
                 keys.VERSIONS: canonical_json(list(versions.values())),
                 keys.FAILED_CELLS: canonical_json(dict(failed)),
@@ -190,47 +202,54 @@ class Results:
         epoch: int,
         extra_metadata: Callable[[], Mapping[str, str]] = dict,
     ) -> Published:
-        """Publish a sweep's summary, one row a cell that has a value."""
+        """Publish the summary of a sweep.
+
+        Args:
+            sweep: The sweep.
+            rows: The rows, with the columns of `jobs.results.schema.SUMMARY`.
+            epoch: The epoch of the lease on the sweep, which names the file.
+            extra_metadata: Returns further metadata.
+        """
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
-        metadata = {**_about(sweep), **extra_metadata()}
+        metadata = {**_sweep_metadata(sweep), **extra_metadata()}
         target = self._file(sweep.id, SUMMARY_FILE, epoch)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
             return Published(file=target, sha256=_sha256(path))
 
     def check_sweep(self, sweep: SweepRecord) -> None:
-        """Raise DamagedFile where the files of an ended sweep are lost, or are not those that were published.
+        """Raise DamagedFile if the files of an ended sweep are lost, or differ from those published.
 
-        A file is read once, and again when its storage says that it has changed.
+        A file is read once, and again after its etag has changed.
         """
         if sweep.files is None:
-            raise DamagedFile(f"the files of sweep {sweep.id} are not known")
+            raise DamagedFile(f"the files of sweep {sweep.id} are unknown")
         for name, sha256 in ((RESULTS, sweep.files.samples), (SUMMARY_FILE, sweep.files.summary)):
             file = self._file(sweep.id, name, sweep.files.epoch)
             try:
-                seen = file.stat().etag, sha256
-                if self._checked.get(file.name) == seen:
+                version = file.stat().etag, sha256
+                if self._verified.get(file.name) == version:
                     continue
-                with file.open() as opened:
-                    found = hashlib.file_digest(opened, "sha256").hexdigest()
+                with file.open() as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
             except NotFound:
                 raise DamagedFile(f"{name} of sweep {sweep.id} is lost") from None
             except OSError as error:
                 raise DamagedFile(f"{name} of sweep {sweep.id} cannot be read: {error}") from error
-            if found != sha256:
+            if digest != sha256:
                 raise DamagedFile(f"{name} of sweep {sweep.id} does not have the bytes that were published")
-            self._checked[file.name] = seen
+            self._verified[file.name] = version
 
     def cell_names(self) -> list[str]:
-        """Return the names of all cells' files."""
+        """Return the names of the files of all cells."""
         return [name.removeprefix("cells/") for name in self._storage.names("cells")]
 
     def delete_cell(self, name: str) -> None:
-        """Remove a cell's file, if it is there."""
+        """Delete the file of a cell, if it exists."""
         self._storage.delete(_cell_file(name))
 
     def sweep_files(self) -> list[SweepFileName]:
-        """Return the names of all sweeps' files."""
+        """Return the names of the files of all sweeps."""
         return [
             SweepFileName(name=name, sweep_id=match[1], epoch=None if match[2] is None else int(match[2]))
             for name in self._storage.names("sweeps")
@@ -238,23 +257,28 @@ class Results:
         ]
 
     def delete_sweep_file(self, file: SweepFileName) -> None:
-        """Remove one of a sweep's files, if it is there."""
+        """Delete a file of a sweep, if it exists."""
         self._storage.delete(file.name)
 
     def drop_unfinished(self, *, older_than: float) -> int:
-        """Remove what writers left unfinished that did not write for so many seconds; return how many there were."""
+        """Delete unfinished files that nobody wrote to for `older_than` seconds; return their number."""
         return self._storage.drop_unfinished(older_than=older_than)
 
     def samples_file(self, sweep: SweepRecord) -> StoredFile:
-        """Return the file of a sweep's samples; NotFound before the sweep has ended."""
+        """Return the file of a sweep's samples; raise NotFound before the sweep has ended."""
         return self._published(sweep, RESULTS)
 
     def summary_file(self, sweep: SweepRecord) -> StoredFile:
-        """Return the file of a sweep's summary; NotFound before the sweep has ended."""
+        """Return the file of a sweep's summary; raise NotFound before the sweep has ended."""
         return self._published(sweep, SUMMARY_FILE)
 
     def read_summary(self, sweep: SweepRecord) -> pa.Table:
-        """Return a sweep's summary; NotFound before the sweep has ended, DamagedFile where it cannot be read."""
+        """Return the summary of a sweep.
+
+        Raises:
+            NotFound: before the sweep has ended.
+            DamagedFile: if the file cannot be read.
+        """
         content = self.summary_file(sweep).read()
         try:
             return pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
@@ -277,16 +301,18 @@ class Results:
         return file
 
 
-def _about(sweep: SweepRecord) -> dict[str, str]:
-    """Return the metadata that all files of a sweep have: its id and spec, and the version that writes them."""
+def _sweep_metadata(sweep: SweepRecord) -> dict[str, str]:
+    """Return the metadata of all files of a sweep: its id, its spec, and the version of Ampsweep that writes them."""
     spec = canonical_json(sweep.spec)
     return {keys.SWEEP_ID: sweep.id, keys.SPEC: spec, keys.VERSION: __version__}
 
 
-def _of_sweep(cell: pa.Table, own: Mapping[str, object], schema: pa.Schema) -> pa.Table:
-    """Return a cell's samples with the columns that are the sweep's."""
+def _with_columns(table: pa.Table, values: Mapping[str, object], schema: pa.Schema) -> pa.Table:
+    """Return a table in a schema, with columns that have one value each."""
     columns = [
-        pa.repeat(pa.scalar(own[field.name], field.type), cell.num_rows) if field.name in own else cell[field.name]
+        pa.repeat(pa.scalar(values[field.name], field.type), table.num_rows)
+        if field.name in values
+        else table[field.name]
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -20,7 +20,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.results.assembly import Assemble
 from jobs.results.finalization import finalize
-from jobs.results.retention import tidy
+from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage
 from jobs.store.sql import SqlStore
@@ -108,7 +108,7 @@ class Runtime:
                 keep_days=keep_days,
                 keep_events_days=keep_events_days,
             )
-            runtime.tidy(starting=True)
+            runtime.clean_up(starting=True)
             opened.pop_all()  # no step failed: keep the store open
         return runtime
 
@@ -126,13 +126,13 @@ class Runtime:
             owner=self.owner,
             on_change=on_change,
             probe=self.results.probe,
-            clean_up=self.tidy,
+            clean_up=self.clean_up,
         )
 
-    def tidy(self, *, starting: bool = False) -> None:
+    def clean_up(self, *, starting: bool = False) -> None:
         """Delete what no sweep needs. While `starting`, the sole owner of a store has no writers."""
         waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
-        tidy(
+        clean_up(
             self.store,
             self.results,
             unfinished_after=waits,

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_chunks
-from jobs.results.retention import tidy
+from jobs.results.retention import clean_up
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
 from tests.api.running_server import running_server
@@ -216,7 +216,7 @@ async def test_expired_results_are_not_found(tmp_path: Path) -> None:
         sweep_id = await server.done()
         ended = stack.store.get_sweep(sweep_id).ended_at
         assert ended is not None
-        assert tidy(stack.store, stack.results, unfinished_after=60, ended_before=ended + 1) > 0
+        assert clean_up(stack.store, stack.results, unfinished_after=60, ended_before=ended + 1) > 0
         gone = await server.http.get(f"/v1/sweeps/{sweep_id}/results")
         assert gone.status_code == 404
         assert "expired" in gone.json()["error"]["message"]

@@ -12,7 +12,7 @@ import pytest
 from jobs.planning.catalog import Catalog
 from jobs.results.assembly import Assembled
 from jobs.results.finalization import finalize
-from jobs.results.retention import tidy
+from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.records import CellRecord, SweepLease, SweepRecord
@@ -93,5 +93,5 @@ def test_two_that_write_at_once_have_files_of_their_own(bench: Bench) -> None:
     assert ended.files.epoch == 2
     names = sorted(path.name for path in (bench.folder / "sweeps" / sweep.id).iterdir())
     assert names == ["results.1.parquet", "results.2.parquet", "summary.1.parquet", "summary.2.parquet"]
-    assert tidy(bench.store, bench.results, unfinished_after=60) == 2
+    assert clean_up(bench.store, bench.results, unfinished_after=60) == 2
     bench.results.check_sweep(ended)

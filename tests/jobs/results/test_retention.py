@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.results.retention import tidy
+from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.records import CellOutcome, Lease, SweepFiles
@@ -44,8 +44,8 @@ class Desk:
         assert lease is not None
         self.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=lease.epoch))
 
-    def tidy(self, *, ended_before: float | None = None) -> int:
-        return tidy(self.store, self.results, unfinished_after=60, ended_before=ended_before)
+    def clean_up(self, *, ended_before: float | None = None) -> int:
+        return clean_up(self.store, self.results, unfinished_after=60, ended_before=ended_before)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def desk(tmp_path: Path, clock: ManualClock) -> Desk:
 def test_what_the_store_knows_and_what_it_may_soon_be_told_of_stays(desk: Desk) -> None:
     desk.send(1, 2)
     names = [desk.write(desk.lease(), told=True), desk.write(desk.lease(), told=False)]
-    assert desk.tidy() == 0
+    assert desk.clean_up() == 0
     assert desk.results.cell_names() == sorted(names)
 
 
@@ -67,7 +67,7 @@ def test_a_late_writers_file_goes(desk: Desk, clock: ManualClock) -> None:
     desk.store.expire_leases()
     kept = desk.write(desk.lease(), told=True)
     desk.write(late, told=False)
-    assert desk.tidy() == 1
+    assert desk.clean_up() == 1
     assert desk.results.cell_names() == [kept]
 
 
@@ -76,7 +76,7 @@ def test_a_file_whose_lease_was_given_back_goes(desk: Desk) -> None:
     lease = desk.lease()
     desk.write(lease, told=False)
     desk.store.report([ended(lease, CellOutcome.RELEASED)])
-    assert desk.tidy() == 1
+    assert desk.clean_up() == 1
     assert desk.results.cell_names() == []
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_cells_file_goes_once_it_is_computed_again(desk: Desk) -> None
     desk.send(1)
     desk.write(desk.lease(), told=True)
     desk.store.reset_cell(a_cell(1).id, "damaged")
-    assert desk.tidy() == 1
+    assert desk.clean_up() == 1
 
 
 def test_the_files_of_another_database_are_not_ours(desk: Desk) -> None:
@@ -94,7 +94,7 @@ def test_the_files_of_another_database_are_not_ours(desk: Desk) -> None:
     (cells / "notes.txt").write_text("mine")
     desk.send(1)
     (cells / f"{a_cell(1).id}.5.parquet").write_bytes(b"of a later epoch than any that this store gave")
-    assert desk.tidy() == 0
+    assert desk.clean_up() == 0
     assert len(desk.results.cell_names()) == 3
 
 
@@ -102,8 +102,8 @@ def test_what_was_begun_goes_once_it_is_old_enough(desk: Desk) -> None:
     cells = desk.folder / "cells"
     cells.mkdir(parents=True)
     (cells / ".cell_1.1.parquet.abc.tmp").write_bytes(b"half a fi")
-    assert desk.tidy() == 0
-    assert tidy(desk.store, desk.results, unfinished_after=0.0) == 1
+    assert desk.clean_up() == 0
+    assert clean_up(desk.store, desk.results, unfinished_after=0.0) == 1
     assert list(cells.iterdir()) == []
 
 
@@ -114,11 +114,11 @@ def test_old_results_go_and_with_them_the_cells_that_only_they_had(desk: Desk, c
     desk.end(old)
     clock.time += 100
     desk.send(2, 3)
-    assert desk.tidy(ended_before=clock.time - 200) == 0
-    assert desk.tidy(ended_before=clock.time - 50) == 3
+    assert desk.clean_up(ended_before=clock.time - 200) == 0
+    assert desk.clean_up(ended_before=clock.time - 50) == 3
     assert not list((desk.folder / "sweeps").rglob("*.parquet"))
     assert desk.results.cell_names() == [f"{a_cell(2).id}.1.parquet"]
-    assert desk.tidy(ended_before=clock.time - 50) == 0
+    assert desk.clean_up(ended_before=clock.time - 50) == 0
 
 
 def test_what_a_finalizer_left_whose_lease_had_passed_goes(desk: Desk) -> None:
@@ -129,12 +129,12 @@ def test_what_a_finalizer_left_whose_lease_had_passed_goes(desk: Desk) -> None:
     folder = desk.folder / "sweeps" / sweep_id
     folder.mkdir(parents=True)
     (folder / "results.1.parquet").write_bytes(b"of one who may still be writing")
-    assert desk.tidy() == 0
+    assert desk.clean_up() == 0
     lease = desk.store.lease_sweep(sweep_id, "other", ttl=30)
     assert lease is not None
     for name in ("results.2.parquet", "summary.2.parquet", "notes.txt"):
         (folder / name).write_bytes(b"")
-    assert desk.tidy() == 1
+    assert desk.clean_up() == 1
     desk.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=2))
-    assert desk.tidy() == 0
+    assert desk.clean_up() == 0
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "results.2.parquet", "summary.2.parquet"]

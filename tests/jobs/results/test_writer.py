@@ -230,7 +230,7 @@ def published(results: Results) -> SweepRecord:
 def test_the_files_of_a_sweep_are_those_that_were_published(results: Results) -> None:
     sweep = published(results)
     results.check_sweep(sweep)
-    with pytest.raises(DamagedFile, match="not known"):
+    with pytest.raises(DamagedFile, match="are unknown"):
         results.check_sweep(replace(sweep, files=None))
 
 

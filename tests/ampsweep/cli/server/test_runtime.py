@@ -26,7 +26,7 @@ def test_a_folder_that_cannot_be_tidied_is_free_for_the_next_attempt(
         raise Unavailable("the database is temporarily unavailable: disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ampsweep.cli.server.runtime.tidy", fail)
+        patched.setattr("ampsweep.cli.server.runtime.clean_up", fail)
         with pytest.raises(Unavailable, match="disk I/O error"):
             open_and_close(tmp_path)
     open_and_close(tmp_path)
