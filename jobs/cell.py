@@ -18,15 +18,25 @@ from ampsweep.hashing import content_hash
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRef:
-    """A task on one data language, and everything of it that can change an answer.
+    """A task on one data language, with everything about it that can change an answer.
 
-    `target_language` is the second language of a task that compares two (lss: the language of the other object); it
-    is None elsewhere. `data_hash` is that of all the items come from. `mode` says whether published mistakes are
-    repeated, `chat` whether the model is asked through its chat template. `measures` are pairs of a metric's name and
-    of its aggregation, for tasks whose metrics are known only when they are loaded. `repairs` are pairs of a kind (see
-    `jobs.data.rows.REPAIRS`) and how often: what the reader did to the data. `shared_by` are the base and the target
-    languages all of which must have a fact that is asked (lss); without them those of the cell suffice. `plugins` are
-    the distributions, with their versions, that a task of a plug-in and its metrics come from.
+    Attributes:
+        name: Name of the task.
+        version: Version of the task's requests and scoring.
+        data_language: Language of the data.
+        target_language: The second language of a task that compares two (lss: the language of the other object);
+            None for other tasks.
+        limit: Number of items; None for all.
+        split: Split of the data; None for a task without splits.
+        data: Name of the data set.
+        data_hash: Hash of the data that the items come from.
+        mode: Whether the errors of the published code are reproduced.
+        chat: Whether the model is asked through its chat template.
+        measures: Pairs of a metric and its aggregation, of tasks whose metrics are known only once they are loaded.
+        repairs: Pairs of a kind of repair (`jobs.data.rows.REPAIRS`) and how often the reader applied it to the data.
+        shared_by: For lss: the base and the target languages that must all have a fact; if empty, the two languages of
+            the cell must have it.
+        plugins: Distributions, with versions, that the task and its metrics come from if they are plug-ins.
     """
 
     name: str
@@ -45,7 +55,7 @@ class TaskRef:
     plugins: tuple[str, ...] = ()
 
 
-_LATER = ("repairs", "shared_by", "plugins")
+_ADDED_FIELDS = ("repairs", "shared_by", "plugins")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
 
 
@@ -82,7 +92,7 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """`cell_` and 32 hex digits: a hash of everything that can change an answer, without names and sources."""
-        task = {name: value for name, value in _fields(self.task).items() if value or name not in _LATER}
+        task = {name: value for name, value in _fields(self.task).items() if value or name not in _ADDED_FIELDS}
         content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id, "task": task}
         del content["model"], content["model_source"]
         return "cell_" + content_hash(content)

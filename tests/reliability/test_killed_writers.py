@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.results.retention import tidy
+from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.sql import SqlStore
@@ -90,7 +90,7 @@ def killed_at(writers: Writers, folder: Path, point: str, at: int) -> None:
     assert int(writers.stdout.readline()) == -signal.SIGKILL
     store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
     results = Results(LocalStorage(folder / "results"))
-    tidy(store, results, unfinished_after=0.0)
+    clean_up(store, results, unfinished_after=0.0)
     records = store.list_cells(sweep.id).data
     assert [record.state for record in records] == [CellState.COMPLETED] * at + [CellState.PENDING] * (CELLS - at)
     assert sorted(path.name for path in (folder / "results").rglob("*") if path.is_file()) == sorted(
@@ -176,6 +176,6 @@ def test_a_writer_stopped_past_its_lease_changes_nothing_when_it_goes_on(tmp_pat
         assert out == "1\n", "its lease had passed"
     assert (store.list_cells(sweep.id), store.events(sweep.id)) == before
     assert results.read_cell(store.list_cells(sweep.id).data[0]).table["doc_id"].to_pylist() == ["a"]
-    assert tidy(store, results, unfinished_after=60) == 1
+    assert clean_up(store, results, unfinished_after=60) == 1
     assert results.cell_names() == [file.name]
     store.close()

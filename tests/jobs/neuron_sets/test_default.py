@@ -97,7 +97,7 @@ def test_a_default_that_is_lost_or_damaged_is_told_not_replaced(catalog: Catalog
     first, second = (publish(sets, catalog, neuron=index) for index in (1, 2))
     set_default_neuron_set(mark, second, sets, model="tiny")
     sets.path(second).rename(tmp_path / "elsewhere")
-    with pytest.raises(InvalidRequest, match=f"the default neuron set {second} .* not there any more"):
+    with pytest.raises(InvalidRequest, match=f"the default neuron set {second} .* no longer exists"):
         chosen_neuron_set(mark, sets, model="tiny")
     sets.write_default(mark, b"{}")
     with pytest.raises(DamagedFile, match="set it again"):

@@ -55,7 +55,7 @@ def test_what_the_engine_saves_is_listed(sets: NeuronSets, catalog: Catalog) -> 
 
 @pytest.mark.parametrize("name", ["", "ns_", "ns_../..", "/etc", "ns_a/b", "ns_a\n"])
 def test_what_cannot_be_an_id_never_touches_the_disk(sets: NeuronSets, name: str) -> None:
-    with pytest.raises(NotFound, match="is no id"):
+    with pytest.raises(NotFound, match="is not the id"):
         sets.get(name)
 
 
