@@ -1,6 +1,6 @@
-"""Bodies of completion and chat requests in OpenAI's schema, extended by `intervention` and `neurons`.
+"""Bodies of completion and chat requests: OpenAI's schema, extended by `intervention` and `neurons`.
 
-A field of OpenAI's that would change nothing here is accepted only with the value that asks for nothing.
+OpenAI's fields without effect here are accepted only with a value that requests nothing, such as null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ def _one_or_list(value: object) -> object:
 
 
 MAX_PROMPTS = 1024
-"""Prompts of one request."""
+"""Maximum number of prompts in one request."""
+COMPLETION_MAX_TOKENS = 16
+"""Default of `max_tokens` for a completion, as in OpenAI's API."""
+CHAT_MAX_TOKENS = 1024
+"""Default of `max_completion_tokens` for a chat."""
+OPENAI_TEMPERATURE = 1.0
+"""Default of `temperature`, as in OpenAI's API."""
 
 Stop = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
@@ -32,12 +38,10 @@ Stop = Annotated[
     BeforeValidator(_one_or_list),
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
-OPENAI_TEMPERATURE = 1.0
-"""The temperature of a request that gives none."""
 
 
 def _prompt_kind(value: object) -> str:
-    """Tell a text, a list of token ids and a list of prompts apart, so that an error speaks of what was meant."""
+    """Distinguish a text, a list of token ids and a list of prompts, so that errors refer to the intended type."""
     if isinstance(value, str):
         return "text"
     return "tokens" if isinstance(value, list | tuple) and value and isinstance(value[0], int) else "prompts"
@@ -54,7 +58,7 @@ Prompts = Annotated[tuple[OnePrompt, ...], Field(strict=False, min_length=1, max
 
 
 class StreamOptions(StrictModel):
-    """How a stream ends: with `include_usage`, one chunk more tells the token counts."""
+    """Options of a stream. With `include_usage`, a last event before `[DONE]` has the token counts."""
 
     include_usage: bool = False
 
@@ -75,14 +79,14 @@ else:
 
 
 class GenerationRequest(_SamplingRequest):
-    """What completions and chats have in common: on which model, drawn how, steered by what.
+    """The fields that completions and chats share: model, sampling parameters, stream options and intervention.
 
     The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there,
     except for `temperature`, which has OpenAI's.
 
-    `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` answers
-    is drawn with seed + i. `neurons` is the id of a neuron set; without it the model's default steers, or its only
-    one.
+    `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` choices
+    is sampled with seed + i. `neurons` is the id of the neuron set that steers; by default it is the default neuron set
+    of the model, or its only one.
     """
 
     top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None
@@ -97,28 +101,28 @@ class GenerationRequest(_SamplingRequest):
     @model_validator(mode="after")
     def _neurons_of_an_intervention(self) -> GenerationRequest:
         if self.neurons is not None and self.intervention is None:
-            message = "steers nothing without an intervention; give one, or leave neurons out for an unsteered answer"
+            message = "has no effect without an intervention; add one, or omit neurons to generate unsteered text"
             raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
         return self
 
     @property
     def with_usage(self) -> bool:
-        """Whether a stream tells the token counts at its end."""
+        """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     @property
-    def answers(self) -> int:
-        """How many answers each prompt gets."""
+    def choices_per_prompt(self) -> int:
+        """The number of choices for each prompt."""
         return self.sampling().n
 
-    def sampling(self, **of_the_endpoint: int) -> SamplingParams:
-        """Return the sampling parameters, together with those that the endpoint names itself."""
+    def sampling(self, **endpoint_params: int) -> SamplingParams:
+        """Return the sampling parameters, with those that have different names in the two endpoints."""
         fields = {name: getattr(self, name) for name in SAMPLING_TYPES if name in _SamplingRequest.model_fields}
         values = {name: value for name, value in fields.items() if value is not None}
-        return SamplingParams(**{"temperature": OPENAI_TEMPERATURE, **values, **of_the_endpoint})
+        return SamplingParams(**{"temperature": OPENAI_TEMPERATURE, **values, **endpoint_params})
 
     def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
-        """Return what the engines are asked."""
+        """Return the call for one prompt."""
         return CompletionCall(
             model=self.model,
             prompt=prompt,
@@ -129,10 +133,11 @@ class GenerationRequest(_SamplingRequest):
 
 
 class CompletionRequest(GenerationRequest):
-    """Text to continue. `logprobs` alternatives to each token are told; with 0 the log-probabilities alone.
+    """A request to continue text.
 
-    `prompt` is a text, a list of token ids, or a list of several of these; the answers to the i-th of several prompts
-    are the choices from i times `n` on.
+    `prompt` is a text, a list of token ids, or a list of several of these. The choices of the i-th prompt begin at
+    index i × `n`. `logprobs` is the number of alternatives that are returned for each token; with 0, only the
+    log-probability of the token itself is returned.
     """
 
     prompt: Annotated[
@@ -145,15 +150,17 @@ class CompletionRequest(GenerationRequest):
     suffix: Literal[""] | None = None
 
     def to_calls(self, limits: Limits) -> list[CompletionCall]:
-        """Return what the engines are asked, a call a prompt.
+        """Return one call for each prompt.
 
-        Raises PromptTooLong or MaxTokensTooLarge for more than the server takes.
+        Raises:
+            PromptTooLong: The prompts together exceed the limit of the server.
+            MaxTokensTooLarge: The choices together could exceed the limit of the server.
         """
-        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
-        prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if one else self.prompt)
-        max_tokens = 16 if self.max_tokens is None else self.max_tokens
+        is_single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if is_single else self.prompt)
+        max_tokens = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         limits.check_prompt(sum(map(len, prompts)), param="prompt")
-        limits.check_tokens(max_tokens * self.answers * len(prompts), param="max_tokens")
+        limits.check_tokens(max_tokens * self.choices_per_prompt * len(prompts), param="max_tokens")
         return [
             self.call(
                 prompt if isinstance(prompt, str) else TokenIds(prompt),
@@ -165,51 +172,47 @@ class CompletionRequest(GenerationRequest):
 
 
 def parse_completion(raw: object) -> CompletionRequest:
-    """Read a completion's body; raises InvalidRequest whose `param` is the first wrong field."""
+    """Parse the body of a completion; raise InvalidRequest whose `param` is the first invalid field."""
     return validate(CompletionRequest, raw)
 
 
-DEFAULT_TOKENS = 1024
-"""Tokens of an answer that does not say how many it may have."""
-
-
 def _text_of_parts(value: object) -> object:
-    """Return the text of a list of OpenAI's content parts; anything but text is left to be refused."""
+    """Return the text of a list of OpenAI's content parts, or any other value unchanged for further validation."""
     if not isinstance(value, list):
         return value
     texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
     if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):
-        raise PydanticCustomError("parts", "must be a text, or a list of parts of type text")
+        raise PydanticCustomError("parts", "must be a string, or a list of parts of type text")
     return "".join(map(str, texts))
 
 
-NotUsed = Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None
-"""A list of something that no answer here has, as OpenAI's clients send it back: null or empty."""
+EmptyList = Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None
+"""A list that is never filled here, but that OpenAI's clients send back null or empty."""
 
 
 class ChatTurn(StrictModel):
-    """One message. Which roles it takes, and in which order, the model's chat template says.
+    """One message of a chat. The model's chat template determines which roles it accepts, and in which order.
 
-    An answer's message can be sent back as OpenAI's clients return it, with the fields that are null or empty in it.
+    The message of a response can be sent back as OpenAI's clients return it, including its null and empty fields.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_text_of_parts)]
     refusal: None = None
-    annotations: NotUsed = None
+    annotations: EmptyList = None
     audio: None = None
     function_call: None = None
-    tool_calls: NotUsed = None
+    tool_calls: EmptyList = None
 
 
 class TextFormat(StrictModel):
-    """The only form of an answer there is."""
+    """The only supported response format: plain text."""
 
     type: Literal["text"]
 
 
 class ChatRequest(GenerationRequest):
-    """A chat to answer. `top_logprobs` alternatives to each token are told where `logprobs` is true."""
+    """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives."""
 
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
     max_tokens: MaxTokens | None = None
@@ -217,31 +220,36 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
     response_format: TextFormat | None = None
-    tools: NotUsed = None
+    tools: EmptyList = None
     tool_choice: Literal["none"] | None = None
 
     @model_validator(mode="after")
-    def _one_word_for_each(self) -> ChatRequest:
+    def _fields_agree(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise PydanticCustomError("no_logprobs", "needs logprobs: true", {"key": "top_logprobs"})
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            message = "is the old name of max_completion_tokens; give one of them"
+            message = "is the former name of max_completion_tokens; give only one of them"
             raise PydanticCustomError("two_names", message, {"key": "max_tokens"})
         return self
 
     def to_call(self, limits: Limits) -> CompletionCall:
-        """Return what the engines are asked; PromptTooLong or MaxTokensTooLarge for more than the server takes."""
-        turns = tuple(
+        """Return the call of a chat.
+
+        Raises:
+            PromptTooLong: The messages together exceed the limit of the server.
+            MaxTokensTooLarge: The choices together could exceed the limit of the server.
+        """
+        messages = tuple(
             ChatMessage(role="system" if turn.role == "developer" else turn.role, content=turn.content)
             for turn in self.messages
         )
-        max_tokens = self.max_completion_tokens or self.max_tokens or min(DEFAULT_TOKENS, limits.max_tokens)
-        limits.check_prompt(sum(len(turn.content) for turn in turns), param="messages")
+        max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
+        limits.check_prompt(sum(len(message.content) for message in messages), param="messages")
         tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        limits.check_tokens(max_tokens * self.answers, param=tokens_param)
-        return self.call(turns, max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
+        limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
+        return self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
 
 
 def parse_chat(raw: object) -> ChatRequest:
-    """Read a chat's body; raises InvalidRequest whose `param` is the first wrong field."""
+    """Parse the body of a chat; raise InvalidRequest whose `param` is the first invalid field."""
     return validate(ChatRequest, raw)

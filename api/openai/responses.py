@@ -1,4 +1,4 @@
-"""What the answers to completions and to chats have in common: their head, their choices, their token counts."""
+"""Formats generated text as responses and stream events in the schema of OpenAI's completions and chats."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ from typing import Any, ClassVar
 from ampsweep.domain.chunk import Chunk, TokenLogprob
 from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
 
-_NOT_TEXT = "�"
-"""Stands in a token's text for bytes that are no whole character."""
+_REPLACEMENT = "�"
+"""Stands in a token's text for bytes that are not a complete character."""
 
 
-class Answer(ABC):
-    """Writes the answer to one request in OpenAI's shape, as one object or as the events of a stream.
+class ResponseFormatter(ABC):
+    """Formats the response to one request, as one object or as the events of a stream.
 
-    Beside OpenAI's fields each object has `neuron_set`: the id of the set that steered, null where nothing did.
+    In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null.
     """
 
-    prefix: ClassVar[str]
-    whole_object: ClassVar[str]
-    piece_object: ClassVar[str]
+    id_prefix: ClassVar[str]
+    response_object: ClassVar[str]
+    event_object: ClassVar[str]
 
-    def __init__(self, asked: GenerationRequest) -> None:
-        self._with_usage = asked.with_usage
-        self._head: dict[str, Any] = {
-            "id": f"{self.prefix}-{secrets.token_hex(16)}",
+    def __init__(self, request: GenerationRequest) -> None:
+        self._with_usage = request.with_usage
+        self._common: dict[str, Any] = {
+            "id": f"{self.id_prefix}-{secrets.token_hex(16)}",
             "created": int(time.time()),
-            "model": asked.model,
+            "model": request.model,
         }
-        self._answers = asked.answers
-        self._prompt_tokens: dict[int, int] = {}  # by the number of the prompt
+        self._choices_per_prompt = request.choices_per_prompt
+        self._prompt_tokens: dict[int, int] = {}  # by the index of the prompt
         self._completion_tokens = 0
         self._neuron_set: str | None = None
 
     @abstractmethod
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """Return one choice, of all its chunks."""
+        """Return one choice of a response, from all its chunks."""
 
     @abstractmethod
-    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        """Yield the choices of the events that tell of a chunk."""
+    def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """Yield the choices of the events for one chunk."""
 
-    def whole(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """Return the answer to a request without `stream`."""
+    def response(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        """Return the response to a request without `stream`, from the chunks of all choices."""
         by_index: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             self._count(chunk)
             by_index.setdefault(chunk.index, []).append(chunk)
-        choices = [self._choice(index, own) for index, own in sorted(by_index.items())]
-        return {**self._object(self.whole_object, choices), "usage": self._usage()}
+        choices = [self._choice(index, choice_chunks) for index, choice_chunks in sorted(by_index.items())]
+        return {**self._object(self.response_object, choices), "usage": self._usage()}
 
-    def pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        """Yield the events of a stream that tell of a chunk."""
+    def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream for one chunk."""
         self._count(chunk)
-        for choice in self._pieces(chunk):
+        for choice in self._event_choices(chunk):
             yield {**self._event([choice]), **({"usage": None} if self._with_usage else {})}
 
-    def closing(self) -> Iterator[dict[str, Any]]:
-        """Yield the event with the token counts, where the request asked for one."""
+    def final_events(self) -> Iterator[dict[str, Any]]:
+        """Yield the event with the token counts if the request asked for it."""
         if self._with_usage:
             yield {**self._event([]), "usage": self._usage()}
 
     def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return self._object(self.piece_object, choices)
+        return self._object(self.event_object, choices)
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self._head, "object": kind, "choices": choices, "neuron_set": self._neuron_set}
+        return {**self._common, "object": kind, "choices": choices, "neuron_set": self._neuron_set}
 
     def _count(self, chunk: Chunk) -> None:
-        self._prompt_tokens[chunk.index // self._answers] = chunk.prompt_tokens
+        self._prompt_tokens[chunk.index // self._choices_per_prompt] = chunk.prompt_tokens
         self._neuron_set = chunk.neuron_set
         self._completion_tokens += len(chunk.token_ids)
 
@@ -85,36 +85,40 @@ class Answer(ABC):
         }
 
 
-class CompletionFormatter(Answer):
-    """Writes text. `token_ids` beside the tokens tell apart those whose text alone is no text (part of a letter)."""
+class CompletionFormatter(ResponseFormatter):
+    """Formats completions.
 
-    prefix = "cmpl"
-    whole_object = piece_object = "text_completion"
+    The log-probabilities have `token_ids` in addition to OpenAI's fields, because tokens that are parts of a character
+    cannot be told apart by their text.
+    """
 
-    def __init__(self, asked: CompletionRequest) -> None:
-        super().__init__(asked)
-        self._logprobs = asked.logprobs
+    id_prefix = "cmpl"
+    response_object = event_object = "text_completion"
+
+    def __init__(self, request: CompletionRequest) -> None:
+        super().__init__(request)
+        self._logprobs = request.logprobs
 
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         choice = self._part(index, chunks)
-        if choice["logprobs"] is not None:  # tokens of a stop string begin behind the text, which ends before it
+        if choice["logprobs"] is not None:  # the text ends before a stop string, so its tokens begin after the text
             end = len(choice["text"])
             choice["logprobs"]["text_offset"] = [min(offset, end) for offset in choice["logprobs"]["text_offset"]]
         return choice
 
-    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+    def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         yield self._part(chunk.index, [chunk])
 
     def _part(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         return {
             "index": index,
             "text": "".join(chunk.text for chunk in chunks),
-            "logprobs": None if self._logprobs is None else self._told(chunks),
+            "logprobs": None if self._logprobs is None else self._logprobs_object(chunks),
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _told(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        told: dict[str, Any] = {
+    def _logprobs_object(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        logprobs: dict[str, Any] = {
             "tokens": [],
             "token_ids": [],
             "token_logprobs": [],
@@ -122,59 +126,59 @@ class CompletionFormatter(Answer):
             "text_offset": [],
         }
         for token in (token for chunk in chunks for token in chunk.tokens()):
-            told["tokens"].append(token.token.text)
-            told["token_ids"].append(token.token.token_id)
-            told["token_logprobs"].append(token.token.logprob)
-            told["text_offset"].append(token.offset)
+            logprobs["tokens"].append(token.token.text)
+            logprobs["token_ids"].append(token.token.token_id)
+            logprobs["token_logprobs"].append(token.token.logprob)
+            logprobs["text_offset"].append(token.offset)
             if self._logprobs:
-                told["top_logprobs"].append(_by_text([*token.alternatives, token.token]))
-        return told
+                logprobs["top_logprobs"].append(_by_text([*token.alternatives, token.token]))
+        return logprobs
 
 
 def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float]:
-    """Return log-probabilities by text; of tokens with the same text, the later ones by their number."""
-    found: dict[str, float] = {}
-    seen: set[int] = set()
+    """Return log-probabilities by the text of tokens; a further token with the same text has its id as the key."""
+    logprobs: dict[str, float] = {}
+    token_ids: set[int] = set()
     for token in tokens:
-        if token.token_id not in seen:
-            seen.add(token.token_id)
-            found[f"token_id:{token.token_id}" if token.text in found else token.text] = token.logprob
-    return found
+        if token.token_id not in token_ids:
+            token_ids.add(token.token_id)
+            logprobs[f"token_id:{token.token_id}" if token.text in logprobs else token.text] = token.logprob
+    return logprobs
 
 
-class ChatFormatter(Answer):
-    """Writes an assistant's message, or the deltas that add up to it: the role, the text, the reason of the end."""
+class ChatFormatter(ResponseFormatter):
+    """Formats chats: a message of the assistant, or the deltas that add up to it (role, text, finish reason)."""
 
-    prefix = "chatcmpl"
-    whole_object = "chat.completion"
-    piece_object = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    response_object = "chat.completion"
+    event_object = "chat.completion.chunk"
 
-    def __init__(self, asked: ChatRequest) -> None:
-        super().__init__(asked)
-        self._logprobs = bool(asked.logprobs)
-        self._begun: set[int] = set()
+    def __init__(self, request: ChatRequest) -> None:
+        super().__init__(request)
+        self._logprobs = bool(request.logprobs)
+        self._started: set[int] = set()  # the choices whose role was sent
 
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         text = "".join(chunk.text for chunk in chunks)
         return {
             "index": index,
             "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": self._told(chunks),
+            "logprobs": self._logprobs_object(chunks),
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _pieces(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        if chunk.index not in self._begun:
-            self._begun.add(chunk.index)
+    def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        if chunk.index not in self._started:
+            self._started.add(chunk.index)
             yield self._delta(chunk.index, {"role": "assistant", "content": ""})
-        yield self._delta(chunk.index, {"content": chunk.text}, logprobs=self._told([chunk]))
+        yield self._delta(chunk.index, {"content": chunk.text}, logprobs=self._logprobs_object([chunk]))
         if chunk.finish_reason is not None:
             yield self._delta(chunk.index, {}, finish_reason=chunk.finish_reason)
 
     def _delta(self, index: int, delta: dict[str, str], **more: Any) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
 
-    def _told(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
+    def _logprobs_object(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
         tokens = [token for chunk in chunks for token in chunk.tokens()]
@@ -186,5 +190,5 @@ class ChatFormatter(Answer):
 
 
 def _token_object(token: TokenLogprob) -> dict[str, Any]:
-    whole = _NOT_TEXT not in token.text
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if whole else None}
+    is_text = _REPLACEMENT not in token.text
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if is_text else None}

@@ -1,4 +1,7 @@
-"""An answer that is drawn while its client waits: as a whole, or as a stream of events, and no longer than it waits."""
+"""Runs the generation of a request and sends it as one response or as a stream of events.
+
+The generation is aborted when the client disconnects.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ampsweep.errors import AmpsweepError, EngineFailed
 from api.errors import error_body
 from api.http.event_stream import EventStream
 from api.http.json_body import json_response
-from api.openai.responses import Answer
+from api.openai.responses import ResponseFormatter
 from api.services import Services
 from jobs.execution import CompletionCall
 
@@ -27,39 +30,58 @@ T = TypeVar("T")
 Chunks = AsyncGenerator[Chunk]
 
 CLIENT_GONE = 499
-"""Nobody reads this status; it is for the access log."""
-_WAITING = 64
-"""Chunks that are drawn ahead of a client that reads slowly."""
+"""The status for the access log when the client has disconnected; no client receives it."""
+_MAX_QUEUED = 64
+"""Chunks that are generated ahead of a client that reads slowly."""
 
 
-async def generated(
-    services: Services, request: Request, calls: Sequence[CompletionCall], answer: Answer, *, stream: bool
+async def generation_response(
+    services: Services,
+    request: Request,
+    calls: Sequence[CompletionCall],
+    formatter: ResponseFormatter,
+    *,
+    stream: bool,
 ) -> Response:
-    """Return the answer to a request's calls, one a prompt. A client that goes away ends its generation."""
+    """Run the calls of a request and return their response.
+
+    Args:
+        services: The services of the server.
+        request: The request; generation is aborted when its client disconnects.
+        calls: One call for each prompt.
+        formatter: Formats the response.
+        stream: Whether to send a stream of events. Errors before the first event are raised, and so have a status of
+            their own; later ones are events.
+
+    Raises:
+        EngineFailed: The engine ended the generation without any output.
+    """
     streams = [services.completions.stream(call) for call in calls]
-    chunks = streams[0] if len(streams) == 1 else numbered(streams, answers=calls[0].sampling.n)
+    chunks = streams[0] if len(streams) == 1 else merge_streams(streams, choices_per_prompt=calls[0].sampling.n)
     if not stream:
-        whole = await _unless_gone(request, _collected(chunks))
-        return Response(status_code=CLIENT_GONE) if whole is None else await json_response(partial(answer.whole, whole))
-    first = await _unless_gone(request, _first(chunks))  # what is wrong is said by a status, so before the stream
+        collected = await _unless_gone(request, _collect(chunks))
+        if collected is None:
+            return Response(status_code=CLIENT_GONE)
+        return await json_response(partial(formatter.response, collected))
+    first = await _unless_gone(request, _first(chunks))
     if first is None:
         return Response(status_code=CLIENT_GONE)
-    return EventStream(_events(answer, first, chunks), send_timeout=services.send_timeout)
+    return EventStream(_events(formatter, first, chunks), send_timeout=services.send_timeout)
 
 
-async def _events(answer: Answer, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+async def _events(formatter: ResponseFormatter, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
     async with aclosing(chunks):
         try:
-            for piece in answer.pieces(first):
-                yield _event(piece)
+            for event in formatter.events(first):
+                yield _event(event)
             async for chunk in chunks:
-                for piece in answer.pieces(chunk):
-                    yield _event(piece)
+                for event in formatter.events(chunk):
+                    yield _event(event)
         except AmpsweepError as error:
-            yield _event(error_body(error))  # the status is sent already
+            yield _event(error_body(error))  # an event, because the status has been sent already
             return
-        for piece in answer.closing():
-            yield _event(piece)
+        for event in formatter.final_events():
+            yield _event(event)
         yield ServerSentEvent("[DONE]", sep="\n")
 
 
@@ -70,61 +92,63 @@ def _event(data: object) -> ServerSentEvent:
 async def _first(chunks: Chunks) -> Chunk:
     async for chunk in chunks:
         return chunk
-    raise EngineFailed("the engine answered nothing")
+    raise EngineFailed("the engine ended the generation without any output")
 
 
-async def _collected(chunks: Chunks) -> list[Chunk]:
+async def _collect(chunks: Chunks) -> list[Chunk]:
     async with aclosing(chunks):
         collected = [chunk async for chunk in chunks]
     if not collected:
-        raise EngineFailed("the engine answered nothing")
+        raise EngineFailed("the engine ended the generation without any output")
     return collected
 
 
 async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | None:
-    """Return what `work` returns, or cancel it and return None when the client goes away first."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    """Return the result of `work`, or cancel it and return None if the client disconnects first."""
+    work_task = asyncio.ensure_future(work)
+    disconnect_task = asyncio.ensure_future(_disconnect(request))
     try:
-        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
+        await asyncio.wait([work_task, disconnect_task], return_when=asyncio.FIRST_COMPLETED)
+        if work_task.done():
+            return work_task.result()
         return None
     finally:
-        for task in (working, gone):
+        for task in (work_task, disconnect_task):
             task.cancel()
         with suppress(asyncio.CancelledError):
-            await gone
-        await asyncio.wait([working])
+            await disconnect_task
+        await asyncio.wait([work_task])
 
 
-async def _gone(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
+    """Wait until the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def numbered(streams: Sequence[AsyncGenerator[Chunk]], *, answers: int) -> AsyncGenerator[Chunk]:
-    """Yield the chunks of all streams as they come; the answers of the i-th are numbered from i times `answers` on.
+async def merge_streams(streams: Sequence[AsyncGenerator[Chunk]], *, choices_per_prompt: int) -> AsyncGenerator[Chunk]:
+    """Yield the chunks of the streams of several prompts as they arrive, and renumber their choices.
 
-    The first error of a stream ends all of them, and so does closing the generator.
+    The choices of the i-th stream get the indices from i × `choices_per_prompt` on. The first error of a stream ends
+    all streams, and so does closing the generator.
     """
-    arrived: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue(_WAITING)
+    queue: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue(_MAX_QUEUED)
 
     async def forward(position: int, stream: AsyncGenerator[Chunk]) -> None:
         try:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
-                    await arrived.put(replace(chunk, index=position * answers + chunk.index))
-        except Exception as error:  # noqa: BLE001  # raised again where the chunks are read
-            await arrived.put(error)
+                    await queue.put(replace(chunk, index=position * choices_per_prompt + chunk.index))
+        except Exception as error:  # noqa: BLE001  # raised again below, where the chunks are read
+            await queue.put(error)
         else:
-            await arrived.put(None)
+            await queue.put(None)
 
     tasks = [asyncio.create_task(forward(position, stream)) for position, stream in enumerate(streams)]
     try:
         ended = 0
         while ended < len(tasks):
-            item = await arrived.get()
+            item = await queue.get()
             if isinstance(item, BaseException):
                 raise item
             if item is None:

@@ -1,4 +1,4 @@
-"""Text continued and chats answered, steered or not, as a whole or as a stream, in the shape of OpenAI's."""
+"""Completions and chats, steered or not, as one response or as a stream, in the schema of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from api.http.json_body import JsonBody
 from api.openai.requests import ChatRequest, CompletionRequest, parse_chat, parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.route import OpenAIRoute
-from api.openai.streaming import generated
+from api.openai.streaming import generation_response
 from api.openapi import request_body
 from api.services import ServicesDep
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"application/json": {}, "text/event-stream": {}},
-        "description": "Whole, or with `stream` in pieces.",
+        "description": "One object or, with `stream: true`, Server-Sent Events.",
     }
 }
 _COMPLETION: dict[str, Any] = {
@@ -41,26 +41,29 @@ router = APIRouter(tags=["completions"], dependencies=[limit_streams], route_cla
     "/completions",
     openapi_extra=request_body(CompletionRequest, _COMPLETION),
     response_class=Response,
-    responses=_ANSWERS,
+    responses=_RESPONSES,
 )
 async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
-    """Continue a prompt. With `stream: true` the pieces come as they are drawn, then `data: [DONE]`.
+    """Continue one or several prompts, steered by `intervention` if there is one.
 
-    A client that goes away ends its generation.
+    With `stream: true` the text is sent as events while it is generated, followed by `data: [DONE]`. Generation is
+    aborted when the client disconnects.
     """
-    asked = parse_completion(body)
-    calls = asked.to_calls(services.limits)
-    return await generated(services, request, calls, CompletionFormatter(asked), stream=bool(asked.stream))
+    completion = parse_completion(body)
+    calls = completion.to_calls(services.limits)
+    formatter = CompletionFormatter(completion)
+    return await generation_response(services, request, calls, formatter, stream=bool(completion.stream))
 
 
 @router.post(
-    "/chat/completions", openapi_extra=request_body(ChatRequest, _CHAT), response_class=Response, responses=_ANSWERS
+    "/chat/completions", openapi_extra=request_body(ChatRequest, _CHAT), response_class=Response, responses=_RESPONSES
 )
 async def create_chat_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
-    """Answer a chat, written out by the model's chat template. With `stream: true` as deltas, then `data: [DONE]`.
+    """Answer a chat, formatted by the chat template of the model, steered by `intervention` if there is one.
 
-    A client that goes away ends its generation.
+    With `stream: true` the answer is sent as deltas while it is generated, followed by `data: [DONE]`. Generation is
+    aborted when the client disconnects.
     """
-    asked = parse_chat(body)
-    call = asked.to_call(services.limits)
-    return await generated(services, request, [call], ChatFormatter(asked), stream=bool(asked.stream))
+    chat = parse_chat(body)
+    call = chat.to_call(services.limits)
+    return await generation_response(services, request, [call], ChatFormatter(chat), stream=bool(chat.stream))

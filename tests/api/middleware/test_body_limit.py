@@ -46,15 +46,15 @@ async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch
 
 
 async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = CompletionFormatter.whole
+    response = CompletionFormatter.response
 
     def slow(self: CompletionFormatter, chunks: Sequence[Chunk]) -> dict[str, Any]:
         computed = time.thread_time()
         while time.thread_time() - computed < 0.3:
             pass
-        return whole(self, chunks)
+        return response(self, chunks)
 
-    monkeypatch.setattr(CompletionFormatter, "whole", slow)
+    monkeypatch.setattr(CompletionFormatter, "response", slow)
     async with running_server(stack, working=False) as server:
         with watched_loops() as watch:
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 2})
