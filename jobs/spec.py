@@ -26,7 +26,7 @@ from ampsweep.domain.intervention import (
     check_magnitude,
     word_or_list,
 )
-from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest
+from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
 from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -37,7 +37,7 @@ _SPEC_NAMES = {"neurons": "k"}
 class NeuronsById(StrictModel):
     """A neuron set that exists, by its id."""
 
-    id: Annotated[str, Field(pattern=r"^ns_[0-9A-Za-z_-]{1,100}$")]
+    id: Annotated[str, Field(pattern=rf"^{NEURON_SET_ID}$")]
 
 
 class NeuronsByMethod(StrictModel):
@@ -46,7 +46,7 @@ class NeuronsByMethod(StrictModel):
     `k` is the number of neurons of each language, for `act_prob`; `seed` is for `random`.
     """
 
-    method: Literal["lape", "activated", "act_prob", "random"]
+    method: SpecMethod
     corpus: Name
     languages: Languages
     top_rate: Rate | None = None

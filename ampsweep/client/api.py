@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from ampsweep.domain.intervention import Intervention
+
 RECONNECT_SECONDS = 1.0
 """Seconds that `events` waits before it resumes a broken stream."""
 RECONNECTS = 30
@@ -276,25 +278,38 @@ class Api:
         return neuron_set
 
     async def complete(
-        self, /, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
+        self,
+        /,
+        model: str,
+        prompt: str,
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Completion:
         """Complete a prompt.
 
         Args:
             model: The name of a model that the server offers.
             prompt: The text to continue.
-            intervention: The intervention that steers generation; without one the model is not steered.
+            intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
+                leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
                 stop, logprobs), and `neurons`, the id of a neuron set (by default the model's default or only set).
         """
-        body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
+        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
         return _completion(await self._session.json(_generation("/completions", body)))
 
     async def stream(
-        self, /, model: str, prompt: str, *, intervention: Mapping[str, Any] | None = None, **options: Any
+        self,
+        /,
+        model: str,
+        prompt: str,
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Choice]:
         """Complete a prompt as `complete` does, and yield the text in pieces. Closing the iterator stops generation."""
-        body = {"model": model, "prompt": prompt, "intervention": intervention, **options}
+        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
         async with aclosing(self._pieces("/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -305,7 +320,7 @@ class Api:
         model: str,
         messages: Sequence[ChatMessage | Mapping[str, Any]],
         *,
-        intervention: Mapping[str, Any] | None = None,
+        intervention: Intervention | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Completion:
         """Answer a chat.
@@ -313,10 +328,11 @@ class Api:
         Args:
             model: The name of a model that the server offers.
             messages: The messages, each a `ChatMessage` or an object with `role` and `content`.
-            intervention: The intervention that steers generation; without one the model is not steered.
+            intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
+                leaves the model unsteered.
             options: As in `complete`, with the names of OpenAI's chat completions.
         """
-        body = {"model": model, "messages": _messages(messages), "intervention": intervention, **options}
+        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
         return _completion(await self._session.json(_generation("/chat/completions", body)))
 
     async def stream_chat(
@@ -325,11 +341,11 @@ class Api:
         model: str,
         messages: Sequence[ChatMessage | Mapping[str, Any]],
         *,
-        intervention: Mapping[str, Any] | None = None,
+        intervention: Intervention | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Choice]:
         """Answer a chat as `chat` does, and yield the text in pieces. Closing the iterator stops generation."""
-        body = {"model": model, "messages": _messages(messages), "intervention": intervention, **options}
+        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
         async with aclosing(self._pieces("/chat/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -354,6 +370,10 @@ class Api:
 def _id(value: str) -> str:
     """Return an id, escaped, as a segment of a path."""
     return quote(value, safe="") or "-"
+
+
+def _json_form(intervention: Intervention | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return intervention if intervention is None or isinstance(intervention, Mapping) else intervention.to_dict()
 
 
 def _messages(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
-"""Codes of languages: those of the paper with their FLORES codes and English names, and which code other ones mean.
+"""Language codes: the paper's languages with their FLORES codes and names, and the code that other codes stand for.
 
-Inside the project a language has one code, the one that `short_code` returns; whatever reads a code from outside, be it
-a request, an option, a file or a file's name, passes it through there.
+Inside the project a language has exactly one code, the one that `short_code` returns. Code that reads a language from
+outside (a request, an option, a file or a file name) passes it through `short_code`.
 """
 
 from __future__ import annotations
@@ -74,14 +74,15 @@ st Latn sot|su Latn sun|sv Latn swe|sw Latn swa swh|ta Taml tam|te Telu tel|tg C
 tk Latn tuk|tl Latn tgl|tn Latn tsn|tr Latn tur|ts Latn tso|tt Cyrl tat|tw Latn twi|ug Arab uig|uk Cyrl ukr
 ur Arab urd|uz Latn uzb uzn|vi Latn vie|wo Latn wol|xh Latn xho|yi Hebr yid ydd|yo Latn yor|zh Hans zho cmn|zu Latn zul
 """
-"""Of each two-letter code (ISO 639-1): its default script in FLORES-200, and the ISO 639-3 codes that mean it.
+"""For each two-letter code (ISO 639-1): its default script in FLORES-200, and the ISO 639-3 codes that stand for it.
 
-Of a macrolanguage (ISO 639-3's `zho`) that is its own code and that of the member which FLORES-200 or FLORES+ has for
-it (`cmn`). Other members (`yue`) are other languages, and so is any language in another script than its default one.
+For a macrolanguage (ISO 639-3 `zho`) these are its own code and the code of the member that FLORES-200 or FLORES+ uses
+for it (`cmn`). Other members (`yue`) are languages of their own, and so is a language in
+another than its default script.
 """
 
 _OTHER_NAMES = {"jp": "ja", "cn": "zh", "in": "id", "iw": "he", "ji": "yi"}
-"""Codes of countries taken for languages, and codes that ISO 639-1 has withdrawn."""
+"""Country codes that are mistaken for language codes, and codes that ISO 639-1 has withdrawn."""
 
 
 def _meanings() -> dict[str, str]:
@@ -122,9 +123,9 @@ def script_of_code(code: str) -> str | None:
 
 @cache
 def flores_codes(code: str) -> tuple[str, ...]:
-    """Return the codes of FLORES-200 and FLORES+ that may stand for a two-letter code; none where there are none.
+    """Return the codes of FLORES-200 and FLORES+ that may stand for a two-letter code, if any.
 
-    Of the languages of the paper the one that FLORES-200 has comes first.
+    For a language of the paper, the code of FLORES-200 comes first.
     """
     usual = (FLORES_CODES[code],) if code in FLORES_CODES else ()
     long = (spelled for spelled, short in _MEANT.items() if short == code and "_" in spelled)
@@ -132,9 +133,9 @@ def flores_codes(code: str) -> tuple[str, ...]:
 
 
 def with_short_codes(stored: Mapping[str, T]) -> dict[str, T]:
-    """Return what was stored by language with each code as `short_code` returns it.
+    """Return values stored by language, with each code replaced by its `short_code`.
 
-    Where two of the codes stand for one language all stay as they are.
+    If two of the codes stand for one language, all codes stay as they are.
     """
     short = {code: short_code(code) for code in stored}
     if max(Counter(short.values()).values(), default=1) > 1:
@@ -143,17 +144,17 @@ def with_short_codes(stored: Mapping[str, T]) -> dict[str, T]:
 
 
 def meant_code(code: str, known: Iterable[str]) -> str | None:
-    """Return which of the known codes an unknown one surely means: `jp` is `ja`, `FR` is `fr`, `deu_Latn` is `de`.
+    """Return the known code that an unknown one certainly means (`jp`: `ja`, `FR`: `fr`, `deu_Latn`: `de`), or None.
 
-    None where it is none of them. A script that is not the language's default one (`zho_Hant`) is another language.
+    A language in another than its default script (`zho_Hant`) is another language.
     """
-    by_meaning = {_meaning(each): each for each in sorted(known, reverse=True)}
-    found = by_meaning.get(_meaning(code))
-    return None if found == code else found
+    by_meaning = {_meaning(name): name for name in sorted(known, reverse=True)}
+    meant = by_meaning.get(_meaning(code))
+    return None if meant == code else meant
 
 
 def one_language_twice(codes: Iterable[object]) -> str | None:
-    """Return what is wrong with codes of which two mean one language, such as `fr` and `fra_Latn`; None for others."""
+    """Return an error message if two of the codes mean one language, such as `fr` and `fra_Latn`; None otherwise."""
     by_meaning: dict[str, str] = {}
     for code in codes:
         if isinstance(code, str) and (first := by_meaning.setdefault(_meaning(code), code)) != code:
@@ -162,7 +163,7 @@ def one_language_twice(codes: Iterable[object]) -> str | None:
 
 
 def unknown_language(what: str, code: str, known: Iterable[str], *, param: str | None = None) -> UnknownName:
-    """Return the error of a language that is not known, which names the known one that was probably meant."""
+    """Return the error for an unknown language. It names the known language that was probably meant."""
     names = tuple(known)
     return UnknownName(what, code, names, param=param, meant=meant_code(code, names))
 
@@ -173,9 +174,9 @@ def _meaning(code: str) -> str:
 
 
 def wrong_code(code: object) -> str | None:
-    """Return what is wrong with a value that YAML made of a language code: a boolean or a number; None for others.
+    """Return an error message if YAML has read a language code as a boolean or a number; None otherwise.
 
-    YAML 1.1 reads the words no, off, yes and on as booleans, so that Norwegian's code has to stand in quotes.
+    YAML 1.1 reads the words no, off, yes and on as booleans, so Norwegian's code must be quoted.
     """
     if isinstance(code, bool):
         read, word = ("true", "yes") if code else ("false", "no")

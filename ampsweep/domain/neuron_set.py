@@ -1,4 +1,8 @@
-"""What names a neuron set: the reference that a cell holds, the request that finds a set, and the set's id."""
+"""Neuron sets by name: the reference that a cell holds, and the request to identify a set, which gives the set its id.
+
+Identification methods, their parameters and their defaults are defined here. The arrays of a set are not known here
+(see `engine.neurons.neuron_set`).
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,31 @@ from typing import Any, Literal, get_args
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 
-Method = Literal["lape", "lape_paper", "activated", "act_prob", "random"]
+SpecMethod = Literal["lape", "activated", "act_prob", "random"]
+"""The methods that a sweep's spec may ask for."""
+Method = Literal[SpecMethod, "lape_paper"]
+"""The methods of a neuron set. `lape_paper` takes the place of `lape` where the published code is reproduced."""
+
+NEURON_SET_ID = r"ns_[0-9A-Za-z_-]{1,100}"
+"""Regular expression of the ids of neuron sets."""
+METADATA_FILE = "metadata.json"
+"""Name of the file in a neuron set's folder that says where the set came from."""
+TENSORS_FILE = "neurons.safetensors"
+"""Name of the file in a neuron set's folder that holds its arrays."""
+
 MAX_TOKENS = 100_000
-"""Tokens of a language that are recorded, at most; the paper's number."""
+"""Maximum number of tokens recorded for each language, as in the paper."""
 MIN_LANGUAGES = 2
-"""Of a method that compares languages: with one, every neuron is specific to it."""
+"""Fewest languages for a method that compares them: with a single one, every neuron is specific to it."""
 ENOUGH_LANGUAGES = 5
-"""Of a method that compares languages: below, a set comes with a warning."""
+"""With fewer languages than this, a method that compares them gives a warning."""
 
 TOP_RATE = 0.01
-"""Share of all neurons that are kept, those with the smallest entropy."""
+"""Share of all neurons that LAPE keeps: those with the smallest entropy."""
 FILTER_RATE = 0.95
-"""A candidate's probability is above this quantile of all probabilities in some language."""
+"""A candidate of LAPE has an activation probability above this quantile of all probabilities in some language."""
 ACTIVATION_BAR = 0.95
-"""A kept neuron belongs to the languages where its probability is above this quantile."""
+"""A neuron that LAPE keeps belongs to the languages in which its probability is above this quantile."""
 
 _LAPE: Mapping[str, float | int] = {
     "top_rate": TOP_RATE,
@@ -34,18 +49,21 @@ METHOD_PARAMS: Mapping[Method, Mapping[str, float | int]] = {
     "lape_paper": _LAPE,  # with a chat template's tokens in the denominators, as the published code has them
     "activated": {},
     "act_prob": {"neurons": 897},
-    "random": {**_LAPE, "seed": 0},  # as many a layer as LAPE with these parameters finds
+    "random": {**_LAPE, "seed": 0},  # as many in each layer as LAPE finds with these parameters
 }
 """The parameters of each method and their defaults.
 
-LAPE's are those of Tang et al. 2024. `act_prob` has no published number of neurons: 897 is a default of this project,
-the number that the paper's code takes by another method, average precision, for gemma-2-9b.
+LAPE's defaults are those of Tang et al. 2024. No number of neurons is published for `act_prob`: 897 is the number that
+the paper's code selects for gemma-2-9b by another method, average precision.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronsRef:
-    """The neuron set a cell uses: its id, its languages, how to make it where it is not there (None: it must be)."""
+    """A reference to a neuron set: its id, its languages, and how to identify it if it does not exist yet.
+
+    With `method` None the set must exist.
+    """
 
     id: str
     method: str | None = None
@@ -56,7 +74,7 @@ class NeuronsRef:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentificationRequest:
-    """A request for a neuron set: the method, all of its parameters, and how much text of a language to record.
+    """A request to identify a neuron set: the method, all of its parameters, and the tokens to record per language.
 
     Example:
         >>> IdentificationRequest.of("lape", {"top_rate": 0.02}).params
@@ -71,32 +89,38 @@ class IdentificationRequest:
     def of(
         cls, method: str = "lape", params: Mapping[str, Any] | None = None, *, max_tokens: int = MAX_TOKENS
     ) -> IdentificationRequest:
-        """Validate a method and its parameters, and fill in the defaults of those that are not given.
+        """Validate a method and its parameters, and fill in the defaults of those that are missing.
 
-        `lape`: top_rate, filter_rate, activation_bar (above 0, up to 1). `act_prob`: neurons. `random`: LAPE's and
-        seed. `activated` has none.
+        Args:
+            method: The method.
+            params: Parameters by name. `lape` has `top_rate`, `filter_rate` and `activation_bar` (above 0, at most 1),
+                `act_prob` has `neurons`, `random` has those of `lape` and `seed`, `activated` has none.
+            max_tokens: Maximum number of tokens recorded for each language.
 
         Raises:
-            InvalidRequest: naming the field.
+            InvalidRequest: `param` names the wrong field.
         """
         if method not in get_args(Method):
             raise InvalidRequest(f"method must be one of {', '.join(get_args(Method))}; got {method!r}", param="method")
         checked: Method = method  # type: ignore[assignment]  # one of the names, as just checked
         defaults = METHOD_PARAMS[checked]
-        given = dict(params or {})
-        if unknown := set(given) - set(defaults):
+        values = dict(params or {})
+        if unknown := set(values) - set(defaults):
             raise InvalidRequest(
                 f"{method} has no parameters {sorted(unknown)}; it has {sorted(defaults)}", param="params"
             )
-        values = {name: _param(name, given.get(name, default), default) for name, default in defaults.items()}
+        complete = {name: _param(name, values.get(name, default), default) for name, default in defaults.items()}
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise InvalidRequest(f"max_tokens must be a whole number above 0; got {max_tokens!r}", param="max_tokens")
-        return cls(method=checked, params=values, max_tokens=max_tokens)
+        return cls(method=checked, params=complete, max_tokens=max_tokens)
 
     def neuron_set_id(self, *, fingerprint: str, corpus_hash: str, languages: Sequence[str]) -> str:
-        """Return the id of the set that this finds, which is known before anything is recorded.
+        """Return the id of the set that this request will identify. It is known before anything is recorded.
 
-        `fingerprint` is the model's, `corpus_hash` that of the corpus in these languages, whose order does not matter.
+        Args:
+            fingerprint: The fingerprint of the model's files.
+            corpus_hash: The hash of the corpus in these languages.
+            languages: The languages of the corpus, in any order.
         """
         content = {
             "fingerprint": fingerprint,
@@ -109,7 +133,7 @@ class IdentificationRequest:
         return f"ns_{content_hash(content)}"
 
     def check_languages(self, languages: Sequence[str], *, param: str) -> None:
-        """Refuse a single language where the method compares languages."""
+        """Raise InvalidRequest at `param` for too few languages, if the method compares languages."""
         if compares_languages(self.method) and len(languages) < MIN_LANGUAGES:
             raise InvalidRequest(
                 f"{self.method} compares languages; give at least two (got {', '.join(languages) or 'none'})",
@@ -118,12 +142,12 @@ class IdentificationRequest:
 
 
 def compares_languages(method: str) -> bool:
-    """Whether what a method finds for a language depends on the other languages; `random` counts what LAPE finds."""
+    """Return whether the neurons of a language depend on the other languages. `random` draws as many as LAPE finds."""
     return method in ("lape", "lape_paper", "random")
 
 
 def language_warnings(method: str, languages: Sequence[str]) -> tuple[str, ...]:
-    """Return what a user should know of a set that a method found, or will find, by comparing these languages."""
+    """Return warnings about a set that a method identifies by comparing these languages."""
     if not compares_languages(method) or len(languages) >= ENOUGH_LANGUAGES:
         return ()
     warning = (

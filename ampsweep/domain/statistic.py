@@ -1,7 +1,8 @@
 """Statistics of one token's activations over a whole layer, taken before any intervention.
 
-Every rank statistic is made of quantiles between two neighbouring order statistics; a `StatisticPlan` holds their
-places, so that a kernel needs no case for each percentile. Width is the number of neurons of the layer.
+Every rank statistic consists of quantiles, each interpolated between two neighbouring order statistics. A
+`StatisticPlan` holds their positions, so that a kernel needs no case for each percentile. The width is the number of
+neurons of the layer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Literal, cast, get_args
 StatisticName = Literal["mean", "std", "max", "median", "percentile", "iqr", "mad"]
 
 NONE, MEAN, STD, MAX, QUANTILE, SPREAD, DEVIATION = range(7)
-"""What a kernel computes: the last three are one quantile, the first less the second, and the median deviation."""
+"""What a kernel computes. QUANTILE is the first quantile of the plan, SPREAD the first minus the second, DEVIATION the
+median absolute deviation."""
 
 _KINDS = {
     "mean": MEAN,
@@ -32,9 +34,9 @@ _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)")
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticPlan:
-    """A statistic, ready for a kernel: quantile q is value[ranks[q]] + weights[q] * (value[ranks[q] + 1] - the same).
+    """A statistic in the form that a kernel reads.
 
-    Ranks count from 0 over the ascending values.
+    Quantile q is v[r] + weights[q] * (v[r + 1] - v[r]), where r = ranks[q] and v are the values in ascending order.
     """
 
     kind: int
@@ -46,8 +48,13 @@ class StatisticPlan:
 class Statistic:
     """One statistic over the n activations of a token.
 
-    `mean`; `std` with n - 1 (0 of a single one); `max`; `median`, the lower one; `percentile` with `percent` of 0 to
-    100, interpolated linearly; `iqr`, percentile 75 less percentile 25; `mad`, the median distance to the median.
+    `mean`; `std` with n - 1 in the denominator (0 for n = 1); `max`; `median`, the lower one for an even n;
+    `percentile`, the percentile `percent` from 0 to 100 with linear interpolation; `iqr`, percentile 75 minus
+    percentile 25; `mad`, the median absolute deviation from the median.
+
+    Example:
+        >>> Statistic.parse("p97.50").word, Statistic.parse("p75").plan(width=5).ranks[0]
+        ('p97.5', 3)
     """
 
     name: StatisticName
@@ -61,10 +68,13 @@ class Statistic:
     def parse(cls, word: str) -> Statistic:
         """Read `mean`, `std`, `median`, `max`, `iqr`, `mad` or a percentile such as `p5` or `p97.5`.
 
-        A percentile is from 0 to 100, with at most four decimals. Raises ValueError, saying so.
+        A percentile is from 0 to 100, with at most four decimals.
+
+        Raises:
+            ValueError: `word` is none of these.
         """
-        if (found := _PERCENTILE.fullmatch(word)) and float(found[1]) <= 100.0:
-            return cls(name="percentile", percent=float(found[1]))
+        if (match := _PERCENTILE.fullmatch(word)) and float(match[1]) <= 100.0:
+            return cls(name="percentile", percent=float(match[1]))
         names = [name for name in get_args(StatisticName) if name != "percentile"]
         if word not in names:
             raise ValueError(f"must be one of {', '.join(names)}, or a percentile from p0 to p100")
@@ -72,21 +82,22 @@ class Statistic:
 
     @property
     def word(self) -> str:
-        """What `parse` reads; equal exactly for equal statistics."""
+        """The word that `parse` reads; equal exactly for equal statistics."""
         return self.name if self.name != "percentile" else f"p{self.percent!r}".removesuffix(".0")
 
     def plan(self, width: int) -> StatisticPlan:
-        """Return the places of its quantiles among `width` values."""
+        """Return the kernel's form of the statistic over `width` values."""
         if self.name == "iqr":
-            places = (_place(75.0, width), _place(25.0, width))
+            positions = (_position(75.0, width), _position(25.0, width))
         elif self.name == "percentile":
-            places = (_place(self.percent, width), (0, 0.0))
+            positions = (_position(self.percent, width), (0, 0.0))
         else:
-            places = (((width - 1) // 2, 0.0), (0, 0.0))
-        (first, first_weight), (second, second_weight) = places
+            positions = (((width - 1) // 2, 0.0), (0, 0.0))
+        (first, first_weight), (second, second_weight) = positions
         return StatisticPlan(kind=_KINDS[self.name], ranks=(first, second), weights=(first_weight, second_weight))
 
 
-def _place(percent: float, width: int) -> tuple[int, float]:
-    at = percent / 100.0 * (width - 1)
-    return math.floor(at), at - math.floor(at)
+def _position(percent: float, width: int) -> tuple[int, float]:
+    """Return the rank below a percentile and the weight of the next rank."""
+    position = percent / 100.0 * (width - 1)
+    return math.floor(position), position - math.floor(position)

@@ -12,15 +12,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ampsweep.domain.intervention import Patch
+from ampsweep.domain.intervention import PATCHES, Patch
 from ampsweep.domain.languages import with_short_codes
+from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
@@ -28,8 +29,6 @@ from ampsweep.hashing import content_hash, file_hash
 if TYPE_CHECKING:
     from engine.base import EngineInfo
 
-TENSORS = "neurons.safetensors"
-METADATA = "metadata.json"
 _FORMAT = 1
 
 
@@ -114,7 +113,7 @@ class NeuronSet:
         }
 
     def _patches(self) -> dict[Patch, NDArray[np.float32]]:
-        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in get_args(Patch)}
+        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in PATCHES}
 
     def validate_for(self, info: EngineInfo) -> None:
         """Raise InvalidRequest where the model of `info` has another number of layers or of neurons a layer."""
@@ -130,10 +129,10 @@ class NeuronSet:
         folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, NDArray[Any]] = {f"neurons.{code}": pairs for code, pairs in self.neurons.items()}
         arrays |= {f"patch.{kind}": values for kind, values in self._patches().items()}
-        with atomic_write(folder / TENSORS) as path:
+        with atomic_write(folder / TENSORS_FILE) as path:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
             digest = file_hash(path)
-        with atomic_write(folder / METADATA) as path:
+        with atomic_write(folder / METADATA_FILE) as path:
             text = json.dumps({**self.metadata(), "sha256": digest}, indent=2, ensure_ascii=False)
             path.write_text(text + "\n", encoding="utf-8")
 
@@ -143,15 +142,15 @@ class NeuronSet:
 
         Raises NotFound where there is none, DamagedFile where the files are not those that were saved.
         """
-        if not (folder / METADATA).is_file():
-            raise NotFound(f"no neuron set in {folder}: {METADATA} is missing", param="neurons")
+        if not (folder / METADATA_FILE).is_file():
+            raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing", param="neurons")
         try:
-            meta = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+            meta = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
             if meta["format"] != _FORMAT:
                 raise InvalidRequest(f"neuron set {folder} has format {meta['format']}; this version reads {_FORMAT}")
-            if file_hash(folder / TENSORS) != meta["sha256"]:
-                raise DamagedFile(f"{folder / TENSORS} does not hold what {METADATA} says")
-            arrays = load_file(folder / TENSORS)
+            if file_hash(folder / TENSORS_FILE) != meta["sha256"]:
+                raise DamagedFile(f"{folder / TENSORS_FILE} does not hold what {METADATA_FILE} says")
+            arrays = load_file(folder / TENSORS_FILE)
             patch = {kind: arrays[f"patch.{kind}"] for kind in meta["patch"]}
             own = ("id", "model", "fingerprint", "layers", "width", "method", "params", "corpus", "corpus_hash")
             return cls(

@@ -19,9 +19,10 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from ampsweep.domain.neuron_set import METADATA_FILE
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
-from jobs.neuron_sets.registry import METADATA, NeuronSetInfo, NeuronSets, cannot_save, damaged, default_name
+from jobs.neuron_sets.registry import NeuronSetInfo, NeuronSets, cannot_save, damaged, default_name
 from jobs.storage.factory import is_object_store, open_storage
 from jobs.storage.protocol import Storage
 
@@ -57,10 +58,10 @@ class BucketNeuronSets(NeuronSets):
                 folder = Path(temporary)
                 write(folder)
                 digest = _digest(folder)
-                arrays = [path for path in sorted(folder.iterdir()) if path.name != METADATA]
+                arrays = [path for path in sorted(folder.iterdir()) if path.name != METADATA_FILE]
                 for path in arrays:
                     self._put(path, f"{neuron_set_id}/{digest}/{path.name}")
-                self._put(folder / METADATA, f"{neuron_set_id}/{METADATA}")
+                self._put(folder / METADATA_FILE, f"{neuron_set_id}/{METADATA_FILE}")
         except OSError as error:
             raise cannot_save(neuron_set_id, self._storage.root, error) from error
 
@@ -68,7 +69,7 @@ class BucketNeuronSets(NeuronSets):
         """Return all sets, oldest first. Sets whose metadata cannot be read are logged and left out."""
         for name in self._storage.names():
             neuron_set_id, _, file = name.partition("/")
-            if file == METADATA:
+            if file == METADATA_FILE:
                 self._fetch_metadata(neuron_set_id)
         return super().infos()
 
@@ -94,13 +95,13 @@ class BucketNeuronSets(NeuronSets):
             return super().get(neuron_set_id)
         except DamagedFile:
             # Download the metadata again next time: they may be repaired in the bucket.
-            (self.path(neuron_set_id) / METADATA).unlink(missing_ok=True)
+            (self.path(neuron_set_id) / METADATA_FILE).unlink(missing_ok=True)
             raise
 
     def _fetch_metadata(self, neuron_set_id: str) -> bool:
         """Download the metadata of a set; return whether the set exists."""
         try:
-            self._fetch(f"{neuron_set_id}/{METADATA}", self.path(neuron_set_id) / METADATA)
+            self._fetch(f"{neuron_set_id}/{METADATA_FILE}", self.path(neuron_set_id) / METADATA_FILE)
         except NotFound:
             return False
         return True
@@ -123,7 +124,7 @@ class BucketNeuronSets(NeuronSets):
 def _digest(folder: Path) -> str:
     """Return the hash of a set's arrays from its metadata."""
     try:
-        return str(json.loads((folder / METADATA).read_bytes())["sha256"])
+        return str(json.loads((folder / METADATA_FILE).read_bytes())["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder.name, error) from error
 

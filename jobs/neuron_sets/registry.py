@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.domain.languages import with_short_codes
+from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from ampsweep.files import atomic_write, sync_folder
 
 log = logging.getLogger(__name__)
 
-METADATA = "metadata.json"
 _Stamp = tuple[int, int, int, int]
-_ID = re.compile(r"ns_[0-9A-Za-z_-]{1,100}")
+_ID = re.compile(NEURON_SET_ID)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class NeuronSets:
 
     def _info(self, neuron_set_id: str) -> NeuronSetInfo:
         """Return the metadata of a set in the folder; the file is read again only after it has changed."""
-        path = self.path(neuron_set_id) / METADATA
+        path = self.path(neuron_set_id) / METADATA_FILE
         try:
             stat = path.stat()
         except OSError:
@@ -199,7 +199,7 @@ def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo
 def damaged(neuron_set_id: str, error: Exception) -> DamagedFile:
     """Return the error for a set whose metadata cannot be read."""
     reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    message = f"{METADATA} of neuron set {neuron_set_id} cannot be read: {reason}"
+    message = f"{METADATA_FILE} of neuron set {neuron_set_id} cannot be read: {reason}"
     return DamagedFile(f"{message}; delete the set, then identify or import it again")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 import yaml
@@ -11,7 +11,8 @@ import yaml
 from ampsweep.cli.options.engine import Dtype, Kind, Model, opened
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
-from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, language_warnings
+from ampsweep.domain.choices import one_of
+from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, SpecMethod, language_warnings
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
 
@@ -23,7 +24,7 @@ def identify(
     languages: Annotated[
         str | None, typer.Option(help="Language codes, with commas; default: all of the corpus.")
     ] = None,
-    method: Annotated[str, typer.Option(help="lape, activated, act_prob or random.")] = "lape",
+    method: Annotated[str, typer.Option(help=f"{one_of(get_args(SpecMethod))}.")] = "lape",
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = MAX_TOKENS,
     engine: Kind = "vllm",

@@ -16,6 +16,7 @@ import pytest
 
 from ampsweep import AsyncClient, Client
 from ampsweep.client.models import Choice, Sweep
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import Conflict, InvalidRequest, NoConnection, NotFound, UnknownName
 from tests.ampsweep.client.both_clients import KINDS, opened
@@ -199,6 +200,13 @@ def test_a_stream_that_is_closed_ends(client: Client) -> None:
     assert next(pieces).text
     pieces.close()
     assert list(pieces) == []
+
+
+def test_an_intervention_is_taken_as_a_value_or_as_json(client: Client, done: Sweep) -> None:
+    steered = _steered(client, done)
+    value = Intervention.from_dict(steered["intervention"])
+    as_json = client.complete("tiny", "Hello", max_tokens=5, **steered)
+    assert client.complete("tiny", "Hello", max_tokens=5, **{**steered, "intervention": value}).text == as_json.text
 
 
 def test_a_wrong_intervention_is_named(client: Client, done: Sweep) -> None:
