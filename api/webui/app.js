@@ -1,30 +1,30 @@
-/** The frame around the views: which one is shown, the engines, the key. */
+/** The frame of the page: the navigation between views, the state of the engines, the API key. */
 
 import { h } from "./dom.js";
 import { key } from "./rest.js";
 import { steerView } from "./steer.js";
 import { sweepsView } from "./sweeps.js";
 
-const ENGINES_EVERY = 3000;
+const ENGINES_POLL_MS = 3000;
 
 const views = { steer: steerView, sweeps: sweepsView };
 const main = document.querySelector("#view");
-let leave = new AbortController();
+let currentView = new AbortController();
 
-/** Show the view that the address names behind its `#`, as `#sweeps/ID`; what the last one had under way ends. */
+/** Show the view that the fragment of the address names, such as `#sweeps/ID`, and abort the previous view's work. */
 async function show() {
-  leave.abort();
-  leave = new AbortController();
+  currentView.abort();
+  currentView = new AbortController();
   const [name, ...rest] = location.hash.slice(1).split("/");
   const view = views[name] ?? steerView;
   for (const link of document.querySelectorAll("nav a")) {
     if (views[link.hash.slice(1)] === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  await view(main, { signal: leave.signal, id: rest.join("/") });
+  await view(main, { signal: currentView.signal, id: rest.join("/") });
 }
 
-/** Show the state of every engine; `/readyz` answers 503, with the same body, while one is missing. */
+/** Show the state of every engine. `/readyz` has the same body with status 503, while a model has no engine. */
 async function showEngines() {
   const list = document.querySelector("#engines");
   try {
@@ -33,7 +33,7 @@ async function showEngines() {
       ...engines.map(({ model, state, error }) => h("li", { "data-state": state, title: error ?? state }, model)),
     );
   } catch {
-    list.replaceChildren(h("li", { "data-state": "failed" }, "the server cannot be reached"));
+    list.replaceChildren(h("li", { "data-state": "failed" }, "server unreachable"));
   }
 }
 
@@ -44,6 +44,6 @@ input.addEventListener("change", () => {
   show();
 });
 addEventListener("hashchange", show);
-setInterval(showEngines, ENGINES_EVERY);
+setInterval(showEngines, ENGINES_POLL_MS);
 showEngines();
 show();

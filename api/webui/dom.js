@@ -1,8 +1,8 @@
-/** Elements made in one line. Text goes in as text, never as markup: what a model writes cannot become a tag. */
+/** Creates DOM elements. Text is inserted as text, never as markup, so that generated text cannot become elements. */
 
 /**
- * Make an element. `props` sets properties, `on...` listeners among them; `class`, `data-...` and `aria-...` set
- * attributes. Children are nodes or text; null and false are left out.
+ * Create an element. `props` sets properties, including `on...` listeners; `class`, `data-...` and `aria-...` set
+ * attributes. Children are nodes or strings; null and false are skipped.
  */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
@@ -14,26 +14,26 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
-/** A labelled field of a form. */
+/** Return a labelled form field. */
 export function field(label, control) {
   return h("label", { class: "field" }, h("span", {}, label), control);
 }
 
-/** A select of `[value, text]` pairs. */
+/** Return a select element of `[value, text]` pairs. */
 export function select(name, choices, props = {}) {
   const options = choices.map(([value, text]) => h("option", { value }, text));
   const element = h("select", { name }, ...options);
   return Object.assign(element, props);
 }
 
-/** A line that says what went wrong, and where. */
-export function complaint(error) {
+/** Return a paragraph with the message of an error and the field that it concerns. */
+export function errorMessage(error) {
   return h("p", { class: "error", role: "alert" }, error.param ? `${error.param}: ${error.message}` : error.message);
 }
 
 const names = new Intl.DisplayNames(undefined, { type: "language", fallback: "code" });
 
-/** A language by name, as "French (fr)"; what is no code stays as it is. */
+/** Return the name of a language, such as "French (fr)"; text that is not a language code is returned unchanged. */
 export function languageName(code) {
   try {
     const name = names.of(code.replaceAll("_", "-"));

@@ -1,12 +1,12 @@
-/** A form that has the server find a model's neurons, where it has none yet. */
+/** The form that starts the identification of a neuron set for a model that has none. */
 
-import { complaint, field, h } from "./dom.js";
+import { errorMessage, field, h } from "./dom.js";
 import { json } from "./rest.js";
 
-const LOOK_EVERY = 500;
+const POLL_MS = 500;
 
-/** Return the form; `found` is called once there is a neuron set. */
-export function findNeurons(model, signal, found) {
+/** Return the form; `onCompleted` is called once the neuron set is identified. */
+export function findNeurons(model, signal, onCompleted) {
   const corpus = h("input", { name: "corpus", value: "atlas", required: true });
   const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh", required: true });
   const rate = h("input", {
@@ -18,11 +18,11 @@ export function findNeurons(model, signal, found) {
     value: "0.05",
     required: true,
   });
-  const said = h("p", {}, "This model has no neuron set yet.");
-  const button = h("button", { type: "button" }, "Find neurons");
+  const status = h("p", {}, "This model has no neuron set yet.");
+  const button = h("button", { type: "button" }, "Identify neurons");
   button.addEventListener("click", async () => {
     button.disabled = true;
-    said.replaceChildren("The engine reads the corpus; this takes a while …");
+    status.replaceChildren("The engine is recording activations on the corpus; this takes a while …");
     const neurons = {
       method: "lape",
       corpus: corpus.value,
@@ -30,22 +30,22 @@ export function findNeurons(model, signal, found) {
       top_rate: Number(rate.value),
     };
     try {
-      let set = await json("v1/neuron-sets", { method: "POST", body: { model, neurons }, signal });
-      while (set.status === "in_progress") {
-        await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
-        set = await json(`v1/neuron-sets/${set.id}`, { signal });
+      let neuronSet = await json("v1/neuron-sets", { method: "POST", body: { model, neurons }, signal });
+      while (neuronSet.status === "in_progress") {
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+        neuronSet = await json(`v1/neuron-sets/${neuronSet.id}`, { signal });
       }
-      if (set.status === "failed") throw new Error(set.error);
-      found();
+      if (neuronSet.status === "failed") throw new Error(neuronSet.error);
+      onCompleted();
     } catch (error) {
-      if (!signal.aborted) said.replaceChildren(complaint(error));
+      if (!signal.aborted) status.replaceChildren(errorMessage(error));
       button.disabled = false;
     }
   });
   return h(
     "div",
     { class: "row" },
-    said,
+    status,
     field("Corpus", corpus),
     field("Languages", languages),
     field("Share of neurons", rate),

@@ -1,18 +1,18 @@
-/** A summary as heat maps: data languages down, target languages across, what the intervention changed as colour. */
+/** Heat maps of a summary: data languages in rows, target languages in columns, the effect as colour. */
 
 import { field, h, languageName, select } from "./dom.js";
 
-const SHAPE = ["op", "patch", "statistic", "factor", "layers", "scope", "mode"];
+const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "layers", "scope", "mode"];
 const ASPECTS = [
-  ["Measure", "measure", (row) => `${row.task}: ${row.metric}`],
+  ["Metric", "measure", (row) => `${row.task}: ${row.metric}`],
   ["Neurons", "selection", (row) => row.selection ?? "own neurons"],
-  ["Intervention", "shape", shapeOf],
+  ["Intervention", "shape", interventionText],
 ];
 
-/** Return selects of what to look at and the map of it, for the rows of a summary. */
+/** Return selects for metric, neurons and intervention, and the heat map of the selected rows of a summary. */
 export function heatMaps(rows) {
   const steered = rows.filter((row) => row.target_language !== null && row.value !== null && row.factor !== null);
-  if (!steered.length) return [h("p", {}, "No steered cell has a value.")];
+  if (!steered.length) return [h("p", {}, "No steered cell has a value to show.")];
   const table = h("div", { class: "scroll" });
   const choices = ASPECTS.map(([label, name, of]) => {
     const values = distinct(steered, of).map((value) => [value, value]);
@@ -28,9 +28,11 @@ export function heatMaps(rows) {
 
 const distinct = (rows, of) => [...new Set(rows.map(of))];
 
-function shapeOf(row) {
-  const plain = { layers: "all", scope: "all", mode: "corrected" };
-  return SHAPE.filter((name) => row[name] !== null && row[name] !== undefined && row[name] !== plain[name])
+/** Return the columns of an intervention as text, without those that have their default. */
+function interventionText(row) {
+  const defaults = { layers: "all", scope: "all", mode: "corrected" };
+  const isSet = (name) => row[name] !== null && row[name] !== undefined && row[name] !== defaults[name];
+  return INTERVENTION_COLUMNS.filter(isSet)
     .map((name) => (["op", "factor"].includes(name) ? row[name] : `${name} ${row[name]}`))
     .join(" ");
 }
@@ -62,14 +64,17 @@ function map(rows) {
           "tr",
           {},
           h("th", { scope: "row", title: languageName(language) }, language),
-          ...targets.map((target) => square(cell.get(`${language}\n${target}`), largest)),
+          ...targets.map((target) => tableCell(cell.get(`${language}\n${target}`), largest)),
         ),
       ),
     ),
   );
 }
 
-/** What the colour shows: the difference to the unsteered model; of a metric that is one itself, to its no-effect value. */
+/**
+ * Return the value that the colour shows: the difference from the unsteered model or, for a metric that is a difference
+ * itself, from its value without effect.
+ */
 function change(row) {
   return row.delta ?? row.value - (row.no_effect ?? 0);
 }
@@ -78,17 +83,18 @@ function caption(rows) {
   const { delta, no_effect: noEffect, higher_is_better: higher } = rows[0] ?? {};
   const what =
     delta === null && noEffect !== null
-      ? `its difference to ${noEffect}, the value of an edit without direction`
-      : "its difference to the unsteered model";
-  const colours = higher === null ? "blue, since neither direction is better" : "green is better, red is worse";
-  return `Value, and in colour ${what} (${colours})`;
+      ? `difference from ${noEffect}, the value of an intervention without effect`
+      : "difference from the unsteered model";
+  const colours = higher === null ? "blue, because neither direction is better" : "green is better, red is worse";
+  return `Number: value. Colour: ${what} (${colours}).`;
 }
 
-function square(row, largest) {
+function tableCell(row, largest) {
   if (row === undefined) return h("td", {});
-  const moved = change(row);
-  const better = row.higher_is_better === null ? null : row.higher_is_better === moved >= 0;
-  const difference = row.delta === null ? "" : `; to unsteered ${signed(row.delta)}${interval(row.delta_ci_low, row.delta_ci_high)}`;
+  const effect = change(row);
+  const better = row.higher_is_better === null ? null : row.higher_is_better === effect >= 0;
+  const deltaInterval = interval(row.delta_ci_low, row.delta_ci_high);
+  const difference = row.delta === null ? "" : `; difference ${signed(row.delta)}${deltaInterval}`;
   const element = h(
     "td",
     {
@@ -97,7 +103,7 @@ function square(row, largest) {
     },
     row.value.toFixed(2),
   );
-  element.style.setProperty("--share", Math.min(1, Math.abs(moved) / largest).toFixed(3));
+  element.style.setProperty("--share", Math.min(1, Math.abs(effect) / largest).toFixed(3));
   return element;
 }
 

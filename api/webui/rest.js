@@ -1,14 +1,14 @@
-/** The REST interface as the page uses it: the key, JSON, errors, streams of events. */
+/** The client of the REST API: the API key, JSON requests, errors, event streams. */
 
-const STORED = "ampsweep-key";
+const STORAGE_KEY = "ampsweep-key";
 
-/** The API key: kept for this tab alone, gone when it is closed. */
+/** The API key, kept for this tab until it is closed. */
 export const key = {
-  get: () => sessionStorage.getItem(STORED) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(STORED, value) : sessionStorage.removeItem(STORED)),
+  get: () => sessionStorage.getItem(STORAGE_KEY) ?? "",
+  set: (value) => (value ? sessionStorage.setItem(STORAGE_KEY, value) : sessionStorage.removeItem(STORAGE_KEY)),
 };
 
-/** An answer that is no 2xx: the server's own words, the field they are about, the code. */
+/** A response with an error status: the server's message, the field that it concerns, and the code. */
 export class RestError extends Error {
   constructor(status, { message, param = null, code = null }) {
     super(message);
@@ -18,40 +18,40 @@ export class RestError extends Error {
   }
 }
 
-/** Ask; return the answer, or throw RestError. `body` is sent as JSON. Paths are below the page's own address. */
-export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
-  const own = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
-  const sent = body === undefined ? {} : { "Content-Type": "application/json" };
-  const answer = await fetch(path, {
+/** Send a request and return its response, or throw RestError. `body` becomes JSON; `path` is relative to the page. */
+export async function request(path, { method = "GET", body, headers = {}, signal } = {}) {
+  const authorization = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
+  const contentType = body === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(path, {
     method,
-    headers: { ...own, ...sent, ...headers },
+    headers: { ...authorization, ...contentType, ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
     signal,
     cache: "no-store",
   });
-  if (answer.ok) return answer;
-  const said = await answer.json().catch(() => null);
-  throw new RestError(answer.status, said?.error ?? { message: `the server answered ${answer.status}` });
+  if (response.ok) return response;
+  const content = await response.json().catch(() => null);
+  throw new RestError(response.status, content?.error ?? { message: `the server answered ${response.status}` });
 }
 
-/** Ask for JSON. */
-export const json = async (path, options) => (await ask(path, options)).json();
+/** Send a request and return its response as JSON. */
+export const json = async (path, options) => (await request(path, options)).json();
 
-/** All the objects of a list, page after page; `asked` is the query that says which. */
-export async function listed(path, asked, { signal }) {
-  const query = new URLSearchParams({ ...asked, limit: 100 });
-  const found = [];
+/** Return all objects of a list, page by page; `params` are its query parameters. */
+export async function listAll(path, params, { signal }) {
+  const query = new URLSearchParams({ ...params, limit: 100 });
+  const items = [];
   for (;;) {
     const page = await json(`${path}?${query}`, { signal });
-    found.push(...page.data);
-    if (!page.has_more) return found;
+    items.push(...page.data);
+    if (!page.has_more) return items;
     query.set("after", page.last_id);
   }
 }
 
-/** The Server-Sent Events of an answer, as `{id, type, data}`; lines that are comments keep the connection alive. */
-export async function* events(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+/** Yield the Server-Sent Events of a response as `{id, type, data}`; comment lines are dropped. */
+export async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
@@ -70,6 +70,6 @@ export async function* events(answer) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // the server ends what nobody reads
+    reader.cancel().catch(() => {}); // the server aborts a stream that nobody reads
   }
 }

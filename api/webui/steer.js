@@ -1,18 +1,18 @@
-/** One prompt, continued side by side: unsteered, and steered to each chosen language, all in one batch. */
+/** The view that continues one prompt side by side: unsteered, and steered to each selected language, in one batch. */
 
-import { complaint, field, h, languageName, select } from "./dom.js";
+import { errorMessage, field, h, languageName, select } from "./dom.js";
 import { findNeurons } from "./find_neurons.js";
-import { ask, events, json, key, listed } from "./rest.js";
+import { events, json, key, listAll, request } from "./rest.js";
 
 const OP_LABELS = { set: "set to", add: "add", scale: "scale by" };
 const PATCHES = [
-  ["", "one: the number itself"],
-  ["max", "the max in its language"],
-  ["median", "the median in its language"],
-  ["mean", "the mean in its language"],
+  ["", "1"],
+  ["max", "the maximum in the language"],
+  ["median", "the median in the language"],
+  ["mean", "the mean in the language"],
 ];
 
-/** Show the view; `signal` ends it. */
+/** Show the view until `signal` is aborted. */
 export async function steerView(main, { signal }) {
   let models;
   let ops;
@@ -21,7 +21,7 @@ export async function steerView(main, { signal }) {
     models = (await json("v1/models", { signal })).data;
     ops = await knownOps(signal);
   } catch (error) {
-    if (!signal.aborted) main.replaceChildren(complaint(error));
+    if (!signal.aborted) main.replaceChildren(errorMessage(error));
     return;
   }
   const form = controls(models, ops);
@@ -33,28 +33,28 @@ export async function steerView(main, { signal }) {
 
   async function showSets() {
     const model = form.model.value;
-    let byDefault;
+    let modelDefault;
     try {
-      sets = (await listed("v1/neuron-sets", { model }, { signal })).reverse();
-      byDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
+      sets = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
+      modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
-      if (!signal.aborted) lanes.replaceChildren(complaint(error));
+      if (!signal.aborted) lanes.replaceChildren(errorMessage(error));
       return;
     }
     const choices = sets.map((set) =>
-      h("option", { value: set.id }, titleOf(set) + (set.id === byDefault.neuron_set ? ", the default" : "")),
+      h("option", { value: set.id }, titleOf(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
     );
-    const known = sets.some((set) => set.id === byDefault.neuron_set);
-    form.neurons.replaceChildren(known ? "" : h("option", { value: "" }, "choose a neuron set"), ...choices);
-    form.neurons.value = known ? byDefault.neuron_set : "";
+    const hasDefault = sets.some((set) => set.id === modelDefault.neuron_set);
+    form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...choices);
+    form.neurons.value = hasDefault ? modelDefault.neuron_set : "";
     showLanguages();
   }
 
   function showLanguages() {
-    const set = sets.find((one) => one.id === form.neurons.value);
+    const set = sets.find(({ id }) => id === form.neurons.value);
     if (set === undefined && sets.length) {
-      const message = "the model has several neuron sets and no default; choose one";
-      languages.replaceChildren(h("legend", {}, "Languages"), complaint({ param: "neurons", message }));
+      const message = "this model has several neuron sets and no default; choose one";
+      languages.replaceChildren(h("legend", {}, "Languages"), errorMessage({ param: "neurons", message }));
       showCode();
       return;
     }
@@ -62,20 +62,20 @@ export async function steerView(main, { signal }) {
       languages.replaceChildren(h("legend", {}, "Languages"), findNeurons(form.model.value, signal, showSets));
       return;
     }
-    const known = Object.entries(set.languages).filter(([, count]) => count > 0);
-    const chosen = new Set(
-      known
+    const available = Object.entries(set.languages).filter(([, count]) => count > 0);
+    const selected = new Set(
+      available
         .filter(([language]) => language !== "en")
         .slice(0, 3)
         .map(([language]) => language),
     );
     languages.replaceChildren(
       h("legend", {}, "Languages"),
-      ...known.map(([language, count]) =>
+      ...available.map(([language, count]) =>
         h(
           "label",
           { title: `${count} neurons` },
-          h("input", { type: "checkbox", name: "language", value: language, checked: chosen.has(language) }),
+          h("input", { type: "checkbox", name: "language", value: language, checked: selected.has(language) }),
           languageName(language),
           h("small", {}, String(count)),
         ),
@@ -96,22 +96,22 @@ export async function steerView(main, { signal }) {
     };
   }
 
-  function request(language, selection = null) {
-    const asked = {
+  function completionBody(language, selection = null) {
+    const unsteered = {
       model: form.model.value,
       prompt: form.prompt.value,
       max_tokens: Number(form.tokens.value),
       temperature: Number(form.temperature.value),
       seed: 0,
     };
-    if (language === null) return asked;
-    return { ...asked, intervention: { ...intervention(language), selection }, neurons: form.neurons.value };
+    if (language === null) return unsteered;
+    return { ...unsteered, intervention: { ...intervention(language), selection }, neurons: form.neurons.value };
   }
 
   function showCode() {
     const [first = null] = targets();
     const header = location.protocol === "https:" || key.get() ? ' -H "Authorization: Bearer $AMPSWEEP_API_KEY"' : "";
-    const body = JSON.stringify(request(first), null, 2).replaceAll("'", "'\\''");
+    const body = JSON.stringify(completionBody(first), null, 2).replaceAll("'", "'\\''");
     code.replaceChildren(
       `curl ${new URL("v1/completions", location)}${header} -H "Content-Type: application/json" -d '${body}'`,
     );
@@ -122,17 +122,17 @@ export async function steerView(main, { signal }) {
     running.abort();
     running = new AbortController();
     form.stop.disabled = false;
-    const asked = [["Unsteered", null, null]];
+    const variants = [["Unsteered", null, null]];
     for (const language of targets()) {
-      asked.push([languageName(language), language, null]);
+      variants.push([languageName(language), language, null]);
       if (form.random.checked)
-        asked.push([`Random neurons, as many as ${languageName(language)} has`, language, "random"]);
+        variants.push([`Random neurons, as many as ${languageName(language)} has`, language, "random"]);
     }
-    const all = asked.map(([title, language, selection]) =>
-      lane(title, language, request(language, selection), running.signal),
+    const started = variants.map(([title, language, selection]) =>
+      lane(title, language, completionBody(language, selection), running.signal),
     );
-    lanes.replaceChildren(...all.map(({ card }) => card));
-    await Promise.all(all.map(({ ended }) => ended));
+    lanes.replaceChildren(...started.map(({ card }) => card));
+    await Promise.all(started.map(({ ended }) => ended));
     form.stop.disabled = true;
   }
 
@@ -145,11 +145,11 @@ export async function steerView(main, { signal }) {
     form.patch.disabled = form.op.value === "scale";
   });
   form.element.querySelector(".where").after(languages);
-  main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same from a shell"), code));
+  main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same in a shell"), code));
   showSets();
 }
 
-/** A model's name as a part of a path. */
+/** Return the name of a model encoded as part of a path. */
 function pathOf(model) {
   return model.split("/").map(encodeURIComponent).join("/");
 }
@@ -166,9 +166,9 @@ async function knownOps(signal) {
   return [...new Set([...labelled, ...names])].map((name) => [name, OP_LABELS[name] ?? name]);
 }
 
-/** The form, and by name what is in it. */
+/** Return the form as `element`, with its controls by name. */
 function controls(models, ops) {
-  const named = {
+  const inputs = {
     model: select(
       "model",
       models.map(({ id }) => [id, id]),
@@ -194,24 +194,24 @@ function controls(models, ops) {
   const element = h(
     "form",
     { class: "steer" },
-    h("div", { class: "row where" }, field("Model", named.model), field("Neurons", named.neurons)),
-    field("Prompt", named.prompt),
+    h("div", { class: "row where" }, field("Model", inputs.model), field("Neurons", inputs.neurons)),
+    field("Prompt", inputs.prompt),
     h(
       "div",
       { class: "row" },
-      field("Activations", named.op),
-      field("factor", named.factor),
-      field("times", named.patch),
-      field("Tokens", named.tokens),
-      field("Temperature", named.temperature),
-      h("label", {}, named.random, "beside each, as many random neurons"),
+      field("Activations", inputs.op),
+      field("factor", inputs.factor),
+      field("times", inputs.patch),
+      field("Tokens", inputs.tokens),
+      field("Temperature", inputs.temperature),
+      h("label", {}, inputs.random, "Add a control with random neurons for each language"),
     ),
-    h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, "Steer"), named.stop),
+    h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, "Steer"), inputs.stop),
   );
-  return { ...named, element };
+  return { ...inputs, element };
 }
 
-/** A card that fills with text as it is drawn: `ended` is kept whatever happens. */
+/** Start a completion and return the card that shows it; the promise `ended` is resolved in any case. */
 function lane(title, language, body, signal) {
   const text = h("p", { class: "text", dir: "auto", lang: language ?? "" });
   const note = h("footer", {}, "…");
@@ -222,33 +222,34 @@ function lane(title, language, body, signal) {
     text,
     note,
   );
-  return { card, ended: draw(text, note, card, body, signal) };
+  return { card, ended: generate(text, note, card, body, signal) };
 }
 
-async function draw(text, note, card, body, signal) {
-  const begun = performance.now();
+/** Run a completion: append its text as it is generated, and then show the token count, time and neuron set. */
+async function generate(text, note, card, body, signal) {
+  const started = performance.now();
   try {
-    const answer = await ask("v1/completions", {
+    const response = await request("v1/completions", {
       method: "POST",
       signal,
       body: { ...body, stream: true, stream_options: { include_usage: true } },
     });
     let usage = null;
-    let steeredBy = null;
-    for await (const { data } of events(answer)) {
+    let neuronSet = null;
+    for await (const { data } of events(response)) {
       if (data === "[DONE]") break;
-      const piece = JSON.parse(data);
-      if (piece.error) throw new Error(piece.error.message);
-      const drawn = piece.choices[0]?.text ?? "";
-      text.append(text.textContent ? drawn : drawn.trimStart());
-      usage = piece.usage ?? usage;
-      steeredBy = piece.neuron_set;
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw new Error(chunk.error.message);
+      const addition = chunk.choices[0]?.text ?? "";
+      text.append(text.textContent ? addition : addition.trimStart());
+      usage = chunk.usage ?? usage;
+      neuronSet = chunk.neuron_set;
     }
-    const seconds = (performance.now() - begun) / 1000;
-    const by = steeredBy === null ? "" : `, by ${steeredBy}`;
+    const seconds = (performance.now() - started) / 1000;
+    const by = neuronSet === null ? "" : `, steered by ${neuronSet}`;
     note.replaceChildren(`${usage?.completion_tokens ?? "?"} tokens in ${seconds.toFixed(1)} s${by}`);
   } catch (error) {
-    note.replaceChildren(signal.aborted ? "stopped" : complaint(error));
+    note.replaceChildren(signal.aborted ? "stopped" : errorMessage(error));
   } finally {
     card.toggleAttribute("data-ended", true);
   }

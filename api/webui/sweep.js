@@ -1,31 +1,31 @@
-/** One sweep: how far it is, live from its events; when it has ended, what came out. */
+/** The view of one sweep: its progress, live from its events, and its results once it has ended. */
 
-import { complaint, h, languageName } from "./dom.js";
+import { errorMessage, h, languageName } from "./dom.js";
 import { heatMaps } from "./heat_maps.js";
-import { ask, events, json, listed } from "./rest.js";
+import { events, json, listAll, request } from "./rest.js";
 import { hasFailures, progress, status } from "./sweep_parts.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled"]);
-const CALLS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
-const AGAIN = 1000;
+const ACTIONS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
+const REFRESH_MS = 1000;
 
 /** Show the view of the sweep `id`; `signal` ends it. */
 export async function sweepView(main, { signal, id }) {
   const path = `v1/sweeps/${encodeURIComponent(id)}`;
   const head = h("section");
   const results = h("section", { class: "results" });
-  const said = h("div");
+  const message = h("div");
 
-  async function look() {
+  async function refresh() {
     const sweep = await json(path, { signal });
-    const calls = (CALLS[sweep.status] ?? []).map((name) =>
-      h("button", { type: "button", name, onclick: () => call(name) }, name),
+    const buttons = (ACTIONS[sweep.status] ?? []).map((name) =>
+      h("button", { type: "button", name, onclick: () => act(name) }, name),
     );
     head.replaceChildren(
       h("h2", {}, sweep.name),
-      h("p", {}, status(sweep), progress(sweep), ...calls),
-      sweep.error ? complaint({ message: sweep.error }) : "",
-      ...sweep.errors.filter(({ code }) => code === "completed_with_failures").map(({ message }) => failure(message)),
+      h("p", {}, status(sweep), progress(sweep), ...buttons),
+      sweep.error ? errorMessage({ message: sweep.error }) : "",
+      ...sweep.errors.filter(({ code }) => code === "completed_with_failures").map((error) => failure(error.message)),
       hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, signal) : "",
       ...sweep.warnings.map((text) => h("p", { class: "warning" }, text)),
       h("details", {}, h("summary", {}, "Spec"), h("pre", {}, JSON.stringify(sweep.spec, null, 2))),
@@ -33,45 +33,45 @@ export async function sweepView(main, { signal, id }) {
     return sweep;
   }
 
-  async function call(name) {
+  async function act(name) {
     try {
-      await ask(`${path}/${name}`, { method: "POST", signal });
-      await look();
-      said.replaceChildren();
+      await request(`${path}/${name}`, { method: "POST", signal });
+      await refresh();
+      message.replaceChildren();
     } catch (error) {
-      said.replaceChildren(complaint(error));
+      message.replaceChildren(errorMessage(error));
     }
   }
 
-  main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, said, results);
-  let last = 0;
+  main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, message, results);
+  let lastEvent = 0;
   while (!signal.aborted) {
     try {
-      const sweep = await look();
+      const sweep = await refresh();
       if (ENDED.has(sweep.status)) {
-        results.replaceChildren(...(sweep.status === "cancelled" ? [] : await outcome(path, sweep, signal)));
+        results.replaceChildren(...(sweep.status === "cancelled" ? [] : await resultElements(path, sweep, signal)));
         return;
       }
-      const answer = await ask(`${path}/events`, { headers: { "Last-Event-ID": String(last) }, signal });
-      let looked = 0;
-      for await (const event of events(answer)) {
-        last = Number(event.id);
-        if (performance.now() - looked < AGAIN) continue;
-        looked = performance.now();
-        await look();
+      const response = await request(`${path}/events`, { headers: { "Last-Event-ID": String(lastEvent) }, signal });
+      let refreshed = 0;
+      for await (const event of events(response)) {
+        lastEvent = Number(event.id);
+        if (performance.now() - refreshed < REFRESH_MS) continue;
+        refreshed = performance.now();
+        await refresh();
       }
     } catch (error) {
       if (signal.aborted) return;
-      said.replaceChildren(complaint(error));
+      message.replaceChildren(errorMessage(error));
       if (error.status === 404) return;
     }
-    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
   }
 }
 
-const failure = (message) => h("p", { class: "failures", role: "alert" }, message);
+const failure = (text) => h("p", { class: "failures", role: "alert" }, text);
 
-/** The cells that failed or have failed samples, with their reasons; fetched when it is opened. */
+/** Return a table of the cells that failed or have failed samples, with reasons; it is fetched when it is opened. */
 function failedCells(path, signal) {
   const list = h("tbody");
   const titles = ["Cell", "Task", "Steered to", "Failed", "Reason"];
@@ -80,11 +80,11 @@ function failedCells(path, signal) {
   details.addEventListener("toggle", async () => {
     if (!details.open) return;
     try {
-      const cells = await listed(`${path}/cells`, { failures: true }, { signal });
+      const cells = await listAll(`${path}/cells`, { failures: true }, { signal });
       list.replaceChildren(
         ...cells.map((cell) => {
-          const asked = cell.intervention;
-          const steered = asked ? `${[asked.languages].flat().join(" + ")} ${asked.op} × ${asked.factor}` : "";
+          const { languages, op, factor } = cell.intervention ?? {};
+          const steered = cell.intervention ? `${[languages].flat().join(" + ")} ${op} × ${factor}` : "";
           const count = cell.error ? "the cell" : `${cell.failed_samples} of ${cell.samples} samples`;
           const reason = cell.error ?? cell.sample_error;
           const texts = [cell.id, `${cell.task.name} ${cell.task.data_language}`, steered, count, reason];
@@ -92,14 +92,14 @@ function failedCells(path, signal) {
         }),
       );
     } catch (error) {
-      if (!signal.aborted) details.append(complaint(error));
+      if (!signal.aborted) details.append(errorMessage(error));
     }
   });
   return details;
 }
 
-async function outcome(path, sweep, signal) {
-  if (sweep.expired_at !== null) return [h("p", {}, "Its results have expired.")];
+async function resultElements(path, sweep, signal) {
+  if (sweep.expired_at !== null) return [h("p", {}, "The results of this sweep have expired.")];
   const { rows, best_factors: best } = await json(`${path}/summary`, { signal });
   return [
     h(
@@ -113,7 +113,7 @@ async function outcome(path, sweep, signal) {
   ];
 }
 
-/** For each target language the factor that moves the model furthest to it: the largest mean LSS. */
+/** Return a table of the best factor for each target language: the one with the largest mean LSS. */
 function bestFactors(best) {
   const titles = ["Target", "Intervention", "Best factor", "Mean LSS", "Base languages"];
   const lines = best.map(({ target_language: target, op, patch, factor, value, languages }) => [
@@ -126,23 +126,23 @@ function bestFactors(best) {
   return h(
     "table",
     { class: "best" },
-    h("caption", {}, "The factor that moves the model furthest to each target"),
+    h("caption", {}, "The factor that shifts the model most towards each target language"),
     h("thead", {}, h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title)))),
     h("tbody", {}, ...lines.map((line) => h("tr", {}, ...line.map((text) => h("td", {}, String(text)))))),
   );
 }
 
-/** A link that fetches a file with the key, which a plain link would not send. */
+/** Return a link that downloads a file with the API key, which a plain link would not send. */
 function download(text, path, name) {
   const link = h("a", { href: path, download: name }, text);
   link.addEventListener("click", async (event) => {
     event.preventDefault();
     try {
-      const url = URL.createObjectURL(await (await ask(path)).blob());
+      const url = URL.createObjectURL(await (await request(path)).blob());
       h("a", { href: url, download: name }).click();
       URL.revokeObjectURL(url);
     } catch (error) {
-      link.after(complaint(error));
+      link.after(errorMessage(error));
     }
   });
   return link;

@@ -1,11 +1,11 @@
-/** All sweeps, the newest first; one of them in full; a new one. */
+/** The view of all sweeps, newest first, with a form for a new one. */
 
-import { complaint, h } from "./dom.js";
+import { errorMessage, h } from "./dom.js";
 import { json } from "./rest.js";
 import { sweepView } from "./sweep.js";
 import { progress, status } from "./sweep_parts.js";
 
-const LOOK_EVERY = 2000;
+const POLL_MS = 2000;
 const EXAMPLE = {
   name: "first-look",
   model: "atlas",
@@ -14,24 +14,24 @@ const EXAMPLE = {
   tasks: [{ name: "lss", languages: ["en", "id", "ru"], limit: 40 }],
 };
 
-/** Show the view; with an `id` that sweep. `signal` ends it. */
+/** Show the list of sweeps or, with an `id`, that sweep, until `signal` is aborted. */
 export async function sweepsView(main, { signal, id }) {
   if (id) {
     await sweepView(main, { signal, id });
     return;
   }
   const list = h("tbody");
-  const said = h("div");
+  const message = h("div");
   main.replaceChildren(
     newSweep(),
-    said,
+    message,
     h(
       "table",
       { class: "sweeps" },
       h(
         "thead",
         {},
-        h("tr", {}, ...["Sweep", "Status", "Cells", "Samples", "Sent"].map((title) => h("th", {}, title))),
+        h("tr", {}, ...["Sweep", "Status", "Cells", "Samples", "Submitted"].map((title) => h("th", {}, title))),
       ),
       list,
     ),
@@ -39,16 +39,16 @@ export async function sweepsView(main, { signal, id }) {
   while (!signal.aborted) {
     try {
       const { data } = await json("v1/sweeps?limit=100", { signal });
-      list.replaceChildren(...data.map(line));
-      said.replaceChildren(data.length ? "" : h("p", {}, "No sweep has been sent yet."));
+      list.replaceChildren(...data.map(tableRow));
+      message.replaceChildren(data.length ? "" : h("p", {}, "No sweep has been submitted yet."));
     } catch (error) {
-      if (!signal.aborted) said.replaceChildren(complaint(error));
+      if (!signal.aborted) message.replaceChildren(errorMessage(error));
     }
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
 
-function line(sweep) {
+function tableRow(sweep) {
   return h(
     "tr",
     {},
@@ -62,15 +62,15 @@ function line(sweep) {
 
 function newSweep() {
   const spec = h("textarea", { rows: 12, spellcheck: false, value: JSON.stringify(EXAMPLE, null, 2) });
-  const said = h("div");
-  const form = h("form", {}, spec, said, h("button", { type: "submit", class: "main" }, "Send"));
+  const message = h("div");
+  const form = h("form", {}, spec, message, h("button", { type: "submit", class: "main" }, "Submit"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
       const sweep = await json("v1/sweeps", { method: "POST", body: JSON.parse(spec.value) });
       location.hash = `sweeps/${sweep.id}`;
     } catch (error) {
-      said.replaceChildren(complaint(error));
+      message.replaceChildren(errorMessage(error));
     }
   });
   return h("details", { class: "new" }, h("summary", {}, "New sweep"), form);

@@ -123,7 +123,7 @@ def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> N
             steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
             assert text == complete(url, asked | steered).lstrip(), language
             assert note.startswith("40 tokens in ")
-            assert note.endswith(f", by {neurons['id']}") is bool(language)
+            assert note.endswith(f", steered by {neurons['id']}") is bool(language)
         steered_to = [language for language, _, _ in shown]
         known = [code for code, count in neurons["languages"].items() if count and code != "en"]
         assert steered_to == ["", *[code for code in known for _ in range(2)]]
@@ -174,8 +174,8 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
             "  return [cell.className, cell.title, map.querySelector('caption').textContent];})"
         )
     difference = f"{delta:+.3f} (95 % {delta - 0.05:.3f} to {delta + 0.05:.3f})"
-    assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); to unsteered {difference}; 40 items"]
-    assert "difference to the unsteered model" in cell[2]
+    assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); difference {difference}; 40 items"]
+    assert "difference from the unsteered model" in cell[2]
 
 
 @pytest.mark.processes
