@@ -1,4 +1,4 @@
-"""What the report says of two groups of languages and SQL cannot work out."""
+"""Statistical tests of the report that SQL cannot compute: McNemar, permutation tests and effect sizes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scipy import stats
 from jobs.metrics.significance import holm, mcnemar
 
 STUDENT = 1000
-"""Lists up to this length have a quantile; longer ones are judged by that of this length."""
+"""The largest number of values with a quantile in `student_quantiles`."""
 
 
 def student_quantiles() -> pa.Table:
-    """Return `n` and `t`: of n values, half the mean's 95 % interval is t times their standard error."""
+    """Return the columns `n` and `t`: half the 95 % interval of the mean of n values is t times its standard error."""
     n = np.arange(2, STUDENT + 1)
     return pa.table({"n": pa.array(n, pa.int64()), "t": stats.t.ppf(0.975, n - 1)})
 
 
-def with_tests(found: pa.Table) -> pa.Table:
-    """Replace the lists `low` and `high` by the difference of their means (low less high), its g and its p-value."""
+def with_permutation_test(table: pa.Table) -> pa.Table:
+    """Replace the lists `low` and `high` with the difference of their means (low minus high), its g and its p-value."""
     rows = []
-    for row in found.to_pylist():
+    for row in table.to_pylist():
         low, high = row.pop("low"), row.pop("high")
         test = {
             "difference": float(np.mean(low) - np.mean(high)),
@@ -32,8 +32,8 @@ def with_tests(found: pa.Table) -> pa.Table:
             "p": permutation(low, high),
         }
         rows.append({**row, **test})
-    kept = [field for field in found.schema if field.name not in ("low", "high")]
-    schema = pa.schema([*kept, *((name, pa.float64()) for name in ("difference", "g", "p"))])
+    fields = [field for field in table.schema if field.name not in ("low", "high")]
+    schema = pa.schema([*fields, *((name, pa.float64()) for name in ("difference", "g", "p"))])
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -49,33 +49,34 @@ def with_mcnemar(counts: pa.Table) -> pa.Table:
 
 
 def permutation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return SciPy's two-sided p-value of the difference of means, by exchanging members between the lists.
+    """Return the two-sided p-value of a permutation test for the difference of means (`scipy.stats.permutation_test`).
 
-    All ways to exchange are tried where there are fewer than 10,000, else so many, seeded. None where a list has fewer
-    than two members.
+    All permutations are tried if there are fewer than 10,000, otherwise 10,000 with a fixed seed. None if a list has
+    fewer than two members.
     """
     if min(len(first), len(second)) < 2:
         return None
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (first, second),
         lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),
         vectorized=True,
         n_resamples=10_000,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def hedges_g(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the standardized difference of means (Hedges 1981).
+    """Return Hedges' g, the standardized difference of means (Hedges 1981).
 
-    In units of the pooled standard deviation, corrected for short lists; None where a list has one member, or both no
-    spread.
+    The difference is in units of the pooled standard deviation, with the correction for small samples. None if a list
+    has one member, or if all values of each list are equal.
     """
-    free = len(first) + len(second) - 2
+    degrees_of_freedom = len(first) + len(second) - 2
     if min(len(first), len(second)) < 2:
         return None
     squares = float(np.var(first, ddof=1) * (len(first) - 1) + np.var(second, ddof=1) * (len(second) - 1))
     if squares == 0.0:
         return None
-    return float(np.mean(first) - np.mean(second)) / math.sqrt(squares / free) * (1 - 3 / (4 * free - 1))
+    g = float(np.mean(first) - np.mean(second)) / math.sqrt(squares / degrees_of_freedom)
+    return g * (1 - 3 / (4 * degrees_of_freedom - 1))

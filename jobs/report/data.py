@@ -1,7 +1,7 @@
-"""A sweep's files as tables that SQL can ask.
+"""The files of a sweep as SQL tables, in DuckDB.
 
-`samples`, `summary` and `neurons` are the files; `resources` has the resource class of languages, `student` the
-quantiles for intervals of means (`jobs.report.comparisons`). On them stand the views of `jobs.report.views`.
+`samples`, `summary` and `neurons` are the files. `resources` has the resource class of each language, and `student` the
+quantiles for intervals of means (`jobs.report.comparisons`). `jobs.report.views` defines views over them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,25 @@ from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
 
 NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
-"""`neurons.parquet`: a row a language and neuron of the sweep's neuron set."""
+"""`neurons.parquet`: one row for each language and neuron of the sweep's neuron set."""
 _FILES = ("results.parquet", "summary.parquet")
 _PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where the numbers come from: the sweep's spec, the versions that computed it, the files' SHA-256.
+    """Provenance of the numbers.
 
-    `version` is that of Ampsweep when it put the files together; `versions` are those that computed the cells.
-    `sources` are the models, engines, neuron sets and data, as `jobs.results.assembly` tells of them; `warnings` are
-    the plan's. `partial` counts the cells of partial results, as `jobs.results.partial` does; None where the results
-    are whole.
+    Attributes:
+        sweep_id: Id of the sweep.
+        spec: Its spec.
+        version: Version of Ampsweep that wrote the files.
+        versions: Versions of the software that computed the cells.
+        failed_cells: Errors of the failed cells, by id.
+        sources: Models, engines, neuron sets and data (`jobs.results.assembly.sources_of`).
+        files: SHA-256 of each file.
+        warnings: Warnings of the plan.
+        partial: Cell counts of partial results (`jobs.results.partial`); None for complete results.
     """
 
     sweep_id: str
@@ -51,24 +57,32 @@ class Provenance:
 
 
 class ReportData:
-    """The files of one folder: `results.parquet`, `summary.parquet` and, where it is there, `neurons.parquet`.
+    """The files of one folder: `results.parquet`, `summary.parquet` and, if it exists, `neurons.parquet`.
 
-    With `partial` they are `partial-results.parquet` and `partial-summary.parquet`, which a stopped run leaves; the
-    whole ones where there are none.
+    With `partial` these are `partial-results.parquet` and `partial-summary.parquet` of a stopped run, if they exist.
     """
 
     def __init__(self, folder: Path, *, low_resource: Collection[str] | None = None, partial: bool = False) -> None:
-        """Open them; NotFound where one is missing, DamagedFile where one is not what a sweep leaves."""
+        """Open the files.
+
+        Args:
+            folder: The folder of the files.
+            low_resource: Codes of the low-resource languages; by default those of `jobs.report.resources`.
+            partial: Whether to prefer partial results.
+
+        Raises:
+            NotFound: if a file is missing.
+            DamagedFile: if a file cannot be read.
+            InvalidRequest: if a file is not that of a sweep.
+        """
         stopped = any((folder / name).is_file() for name in _PARTIAL_FILES)
         names = _PARTIAL_FILES if partial and stopped else _FILES
         for name in names:
             if not (folder / name).is_file():
                 if stopped:
-                    remedy = (
-                        "its run was stopped: finish it with the same command, or read what there is with --partial"
-                    )
+                    remedy = "its run was stopped; finish it with the same command, or add --partial"
                 else:
-                    remedy = "is it the folder of a finished sweep?"
+                    remedy = "give the folder of a finished sweep"
                 raise NotFound(f"{folder} has no {name}; {remedy}", param="sweep")
         neurons = folder / "neurons.parquet"
         self.has_neurons = neurons.is_file()
@@ -83,12 +97,12 @@ class ReportData:
         for view in VIEWS:
             self._connection.execute(view)
 
-    def ask(self, sql: str) -> pa.Table:
-        """Return the answer to a query."""
+    def query(self, sql: str) -> pa.Table:
+        """Return the result of a query."""
         return self._connection.sql(sql).to_arrow_table()
 
     def close(self) -> None:
-        """Let go of the tables."""
+        """Close the tables."""
         self._connection.close()
 
 

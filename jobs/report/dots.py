@@ -1,4 +1,4 @@
-"""Points: a language beside its controls, self against cross, gain against cost, classes of languages."""
+"""Dot plots: a language and its controls, self against cross, gain against cost, classes of languages."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from jobs.report.drawing import (
 )
 
 _MARK = dict(zip(INK, MARKERS, strict=False))
-_CONTROLS = {"random": "random", "other": "other language"}
+_CONTROL_NAMES = {"random": "random", "other": "other language"}
 
 
-def rows_of_dots(found: pa.Table) -> str:
-    """Draw LSS a `language`, a line each: `own`, and `controlled` of each `control`."""
-    rows = found.to_pylist()
+def control_dots(table: pa.Table) -> str:
+    """Draw one line for each `language`: LSS with its `own` neurons, and `controlled` for each `control`."""
+    rows = table.to_pylist()
     languages = distinct(rows, "language")
     values = {("own", row["language"]): row["own"] for row in rows}
-    values |= {(_CONTROLS[row["control"]], row["language"]): row["controlled"] for row in rows}
+    values |= {(_CONTROL_NAMES[row["control"]], row["language"]): row["controlled"] for row in rows}
     with context():
         figure = Figure(figsize=(6.4, 1.0 + 0.24 * len(languages)), layout="constrained")
         axes = figure.subplots()
         axes.hlines(range(len(languages)), 0, 1, color="0.9", linewidth=0.7, zorder=0)
         axes.axvline(Shift.no_effect, color="0.75", linewidth=0.7, zorder=0)
         for whose in WHOSE[::-1]:
-            own = [(value, languages.index(code)) for (kind, code), value in values.items() if kind == whose]
-            if own:
-                axes.plot(*zip(*own, strict=True), _MARK[whose], color=INK[whose], label=whose, markersize=5)
+            points = [(value, languages.index(code)) for (kind, code), value in values.items() if kind == whose]
+            if points:
+                axes.plot(*zip(*points, strict=True), _MARK[whose], color=INK[whose], label=whose, markersize=5)
         axes.set_yticks(range(len(languages)), languages)
         axes.invert_yaxis()
         axes.set_xlim(-0.02, 1.02)
@@ -49,25 +49,25 @@ def rows_of_dots(found: pa.Table) -> str:
         return svg(figure)
 
 
-def self_and_cross(found: pa.Table) -> str:
-    """Draw `self` and `cross` side by side with their intervals, a line a `target`, a part a `panel`."""
-    each = panels(found)
-    heights = [0.9 + 0.22 * len(distinct(rows, "target")) for _, rows in each]
+def self_and_cross(table: pa.Table) -> str:
+    """Draw `self` and `cross` with intervals: one line for each `target`, one subfigure for each `panel`."""
+    by_panel = panels(table)
+    heights = [0.9 + 0.22 * len(distinct(rows, "target")) for _, rows in by_panel]
     with context():
         figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
-        parts = figure.subfigures(len(each), squeeze=False, height_ratios=heights)[:, 0]
-        for part, (panel, rows) in zip(parts, each, strict=True):
+        parts = figure.subfigures(len(by_panel), squeeze=False, height_ratios=heights)[:, 0]
+        for part, (panel, rows) in zip(parts, by_panel, strict=True):
             targets = distinct(rows, "target")
             for axes, side in zip(part.subplots(1, 2, sharey=True), ("self", "cross"), strict=True):
                 axes.axvline(0, color="0.75", linewidth=0.7, zorder=0)
                 for whose in reversed(whose_of(rows)):
-                    own = [row for row in rows if row["whose"] == whose]
-                    y = [targets.index(row["target"]) for row in own]
-                    reach = [row[f"{side}_half"] or 0.0 for row in own] if whose == "own" else None
+                    points = [row for row in rows if row["whose"] == whose]
+                    y = [targets.index(row["target"]) for row in points]
+                    half_widths = [row[f"{side}_half"] or 0.0 for row in points] if whose == "own" else None
                     axes.errorbar(
-                        [row[side] for row in own],
+                        [row[side] for row in points],
                         y,
-                        xerr=reach,
+                        xerr=half_widths,
                         fmt=_MARK[whose],
                         color=INK[whose],
                         label=whose,
@@ -85,22 +85,23 @@ def self_and_cross(found: pa.Table) -> str:
         return svg(figure)
 
 
-def gain_and_cost(found: pa.Table) -> str:
-    """Draw `cost` over `gain` a `factor`, a part a `panel`: a small dot a target, a line through the means."""
-    each = panels(found)
+def gain_and_cost(table: pa.Table) -> str:
+    """Draw `cost` over `gain`, one plot for each `panel`: a dot for each target, a line through the means."""
+    by_panel = panels(table)
     with context():
-        figure = Figure(figsize=(6.8, 3.2 * len(each)), layout="constrained")
-        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(each))), each, strict=True):
-            for at, kind in enumerate(distinct(rows, "intervention")):
-                own = [row for row in rows if row["intervention"] == kind]
-                colour, mark = PALETTE[at % len(PALETTE)], MARKERS[at % len(MARKERS)]
-                axes.plot([row["gain"] for row in own], [row["cost"] for row in own], ".", color=colour, alpha=0.3)
-                means = [(factor, *_means(own, factor)) for factor in distinct(own, "factor")]
+        figure = Figure(figsize=(6.8, 3.2 * len(by_panel)), layout="constrained")
+        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(by_panel))), by_panel, strict=True):
+            for index, kind in enumerate(distinct(rows, "intervention")):
+                points = [row for row in rows if row["intervention"] == kind]
+                colour, mark = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+                gains, costs = ([row[name] for row in points] for name in ("gain", "cost"))
+                axes.plot(gains, costs, ".", color=colour, alpha=0.3)
+                means = [(factor, *_means(points, factor)) for factor in distinct(points, "factor")]
                 axes.plot([x for _, x, _ in means], [y for *_, y in means], f"{mark}-", color=colour, label=kind)
                 for factor, x, y in means:
-                    beside = (5, 5) if at % 2 == 0 else (5, -10)
+                    offset = (5, 5) if index % 2 == 0 else (5, -10)
                     axes.annotate(
-                        f"{factor:g}", (x, y), xytext=beside, textcoords="offset points", fontsize=8, color=colour
+                        f"{factor:g}", (x, y), xytext=offset, textcoords="offset points", fontsize=8, color=colour
                     )
             reference_line(axes, rows)
             axes.set_title(panel, loc="left")
@@ -110,18 +111,19 @@ def gain_and_cost(found: pa.Table) -> str:
         return svg(figure)
 
 
-def strips(found: pa.Table) -> str:
-    """Draw `y` of each `language` by its `class`, a part a `panel`: a dot a language, a bar at the mean."""
-    each = panels(found)
+def strip_plot(table: pa.Table) -> str:
+    """Draw `y` by resource `class`, one plot for each `panel`: a dot for each `language`, a bar at the mean."""
+    by_panel = panels(table)
     with context():
-        figure = Figure(figsize=(6.8, 2.5 * len(each)), layout="constrained")
-        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(each))), each, strict=True):
+        figure = Figure(figsize=(6.8, 2.5 * len(by_panel)), layout="constrained")
+        for axes, (panel, rows) in zip(np.atleast_1d(figure.subplots(len(by_panel))), by_panel, strict=True):
             classes, kinds = distinct(rows, "class"), whose_of(rows)
-            for place, name in enumerate(classes):
-                for at, whose in enumerate(kinds):
-                    own = [row for row in rows if row["class"] == name and row["whose"] == whose]
-                    if own:
-                        _strip(axes, place + (at - (len(kinds) - 1) / 2) * 0.25, own, whose, named=not place)
+            for column, name in enumerate(classes):
+                for index, whose in enumerate(kinds):
+                    points = [row for row in rows if row["class"] == name and row["whose"] == whose]
+                    if points:
+                        x = column + (index - (len(kinds) - 1) / 2) * 0.25
+                        _strip(axes, x, points, whose, in_legend=column == 0)
             reference_line(axes, rows)
             axes.set_xticks(range(len(classes)), [f"{name}-resource" for name in classes])
             axes.set_xlim(-0.6, len(classes) - 0.4)
@@ -130,18 +132,18 @@ def strips(found: pa.Table) -> str:
         return svg(figure)
 
 
-def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, named: bool) -> None:
+def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, in_legend: bool) -> None:
     values = [row["y"] for row in rows]
-    label = whose if named else None
+    label = whose if in_legend else None
     axes.plot([x] * len(values), values, _MARK[whose], color=INK[whose], alpha=0.55, markersize=4, label=label)
     mean = float(np.mean(values))
     axes.hlines(mean, x - 0.09, x + 0.09, color=INK[whose], linewidth=2)
     if whose == "own" and len(rows) <= 6:
         for row in rows:
-            place = x - 0.1, row["y"]
-            axes.annotate(row["language"], place, fontsize=7, ha="right", va="center")
+            axes.annotate(row["language"], (x - 0.1, row["y"]), fontsize=7, ha="right", va="center")
 
 
 def _means(rows: list[Row], factor: float) -> tuple[float, float]:
-    own = [row for row in rows if row["factor"] == factor]
-    return float(np.mean([row["gain"] for row in own])), float(np.mean([row["cost"] for row in own]))
+    """Return the mean gain and the mean cost of a factor."""
+    points = [row for row in rows if row["factor"] == factor]
+    return float(np.mean([row["gain"] for row in points])), float(np.mean([row["cost"] for row in points]))

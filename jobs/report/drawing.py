@@ -1,4 +1,4 @@
-"""What the figures have in common: colours that colour-blind readers tell apart, panels, SVG that stands by itself."""
+"""Shared by all figures: a palette for colour-blind readers, style, panels, and self-contained SVG."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""Okabe and Ito's colours for categories, yellow changed for a brown that shows on white."""
+"""The palette of Okabe and Ito, with a brown instead of the yellow, which is hard to see on white."""
 MARKERS = "osD^vP*X"
 WHOSE = ("own", "random", "other language")
-"""Whose neurons were edited, in the order in which it is told."""
+"""Whose neurons were edited, in the order of the legend."""
 INK = {"own": "#0072B2", "random": "#7F7F7F", "other language": "#D55E00"}
 DASHES = {"own": "-", "random": ":", "other language": "--"}
 RC: dict[str, Any] = {
@@ -30,29 +30,29 @@ Row = dict[str, Any]
 
 
 def context() -> Any:
-    """Return the drawing style, to be entered."""
+    """Return a context manager that sets the drawing style."""
     return mpl.rc_context(RC)
 
 
-def panels(found: pa.Table) -> list[tuple[str, list[Row]]]:
-    """Return the rows of each `panel`, in order."""
-    rows = found.to_pylist()
+def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
+    """Return the rows of each `panel`, sorted by panel."""
+    rows = table.to_pylist()
     return [(panel, [row for row in rows if row["panel"] == panel]) for panel in distinct(rows, "panel")]
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[Any]:
-    """Return a column's values, each once, ascending."""
+    """Return the distinct values of a column, sorted."""
     return sorted({row[column] for row in rows})
 
 
 def whose_of(rows: Iterable[Row]) -> list[str]:
-    """Return whose neurons there are, the language's own first."""
-    there = {row["whose"] for row in rows}
-    return [whose for whose in WHOSE if whose in there]
+    """Return the values of `whose` in the rows, in the order of WHOSE."""
+    present = {row["whose"] for row in rows}
+    return [whose for whose in WHOSE if whose in present]
 
 
 def reference_line(axes: Axes, rows: Iterable[Row]) -> None:
-    """Draw a line where an intervention without effect lies: the rows' `reference`, 0 where they have none."""
+    """Draw a line at the value of an intervention without effect: the rows' `reference`, 0 if they have none."""
     value = next((row["reference"] for row in rows if row.get("reference") is not None), 0.0)
     axes.axhline(value, color="0.75", linewidth=0.7, zorder=0)
 

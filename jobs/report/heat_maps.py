@@ -1,4 +1,4 @@
-"""Grids of values: languages by languages, languages by layers."""
+"""Heat maps: languages by languages, and languages by layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.report.drawing import Row, context, distinct, panels, svg
 
 
 def heat_map(
-    found: pa.Table,
+    table: pa.Table,
     *,
     rows: str,
     columns: str,
@@ -23,11 +23,18 @@ def heat_map(
     middle: float | None = None,
     whole: bool = False,
 ) -> str:
-    """Draw `row`, `column`, `value` as a grid with the values written in; white cells have none.
+    """Draw the columns `row`, `column` and `value` as a grid with the values written in; white cells have no value.
 
-    With a `middle` the colours diverge from it, blue above and red below. `whole` numbers are written without decimals.
+    Args:
+        table: The table.
+        rows: Label of the vertical axis.
+        columns: Label of the horizontal axis.
+        low: Lower end of the colour scale; the smallest value by default.
+        high: Upper end of the colour scale; the largest value by default.
+        middle: If given, colours diverge: blue above, red below.
+        whole: Whether values are integers, written without decimals.
     """
-    cells = found.to_pylist()
+    cells = table.to_pylist()
     colours = mpl.colormaps["viridis" if middle is None else "RdBu"]
     with context():
         figure = Figure(figsize=_size(cells), layout="constrained")
@@ -38,20 +45,20 @@ def heat_map(
         return svg(figure)
 
 
-def difference_maps(found: pa.Table, *, rows: str, columns: str) -> str:
-    """Draw a grid of `value` a `panel`; a frame marks a language with itself.
+def difference_maps(table: pa.Table, *, rows: str, columns: str) -> str:
+    """Draw a grid of `value` for each `panel`; a frame marks the cells of a language with itself.
 
-    Colours diverge from no difference: blue is a positive `improvement`, red a negative one. Where there is no
-    improvement to speak of, because neither direction of the metric is better, purple is a rise and orange a fall.
+    Colours diverge from zero: blue is a positive `improvement`, red a negative one. If neither direction of the metric
+    is better, purple is an increase and orange a decrease.
     """
-    each = panels(found)
-    sizes = [_size(cells) for _, cells in each]
+    by_panel = panels(table)
+    sizes = [_size(cells) for _, cells in by_panel]
     size = max(width for width, _ in sizes), sum(height + 0.25 for _, height in sizes)
     with context():
         figure = Figure(figsize=size, layout="constrained")
         ratios = [height for _, height in sizes]
-        grids = np.atleast_1d(figure.subplots(len(each), gridspec_kw={"height_ratios": ratios}))
-        for axes, (panel, cells) in zip(grids, each, strict=True):
+        grids = np.atleast_1d(figure.subplots(len(by_panel), gridspec_kw={"height_ratios": ratios}))
+        for axes, (panel, cells) in zip(grids, by_panel, strict=True):
             reach = max((abs(cell["value"]) for cell in cells), default=0.0) or 1.0
             digits = 2 if reach < 10 else 1 if reach < 100 else 0
             directed = any(cell["improvement"] is not None for cell in cells)
@@ -81,20 +88,20 @@ def _grid(
     digits: int,
     shade: str = "value",
 ) -> None:
-    """Draw the cells' values as numbers on a ground whose colour their column `shade` gives."""
+    """Draw the values of the cells as numbers; the column `shade` determines the background colour."""
     across, down = distinct(cells, "column"), distinct(cells, "row")
-    grid, ground = np.full((2, len(down), len(across)), np.nan)
+    values, shades = np.full((2, len(down), len(across)), np.nan)
     for cell in cells:
         if cell["value"] is not None:
-            place = down.index(cell["row"]), across.index(cell["column"])
-            grid[place], ground[place] = cell["value"], cell[shade]
-    image = axes.imshow(ground, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+            position = down.index(cell["row"]), across.index(cell["column"])
+            values[position], shades[position] = cell["value"], cell[shade]
+    image = axes.imshow(shades, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(across)), [str(name) for name in across])
     axes.set_yticks(range(len(down)), [str(name) for name in down])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    for (y, x), value in np.ndenumerate(grid):
+    for (y, x), value in np.ndenumerate(values):
         if not np.isnan(value):
-            red, green, blue, _ = colours(image.norm(ground[y, x]))
+            red, green, blue, _ = colours(image.norm(shades[y, x]))
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
             axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=ink)

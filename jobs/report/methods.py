@@ -1,4 +1,4 @@
-"""The methods paragraph of a report: how the numbers came about, ready to cite."""
+"""The methods paragraph of a report: how the numbers were computed, ready to cite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.report.data import Provenance
 from jobs.tasks.registry import task_for
 
 _DIGITS = 12
-"""Of a SHA-256, so many stand in the paragraph; the page lists them whole."""
+"""Digits of each SHA-256 in the paragraph; the page lists the complete hashes."""
 _FACTS = {
     "shared": "on the facts that all of its languages have",
     "any": "on all facts, each pair of languages without those that it lacks",
@@ -32,20 +32,21 @@ _STATISTICS = (
 
 
 def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Sequence[str]) -> str:
-    """Return a paragraph that says what was computed, from what, by which versions, and how differences were tested.
+    """Return a paragraph about what was computed from which sources and versions, and how differences were tested.
 
     Args:
         provenance: The spec and the sources of the sweep's files.
         samples: Rows of the results.
-        signatures: sacrebleu's signatures in the summary; empty where no metric has one.
+        signatures: sacrebleu's signatures in the summary; empty if no metric has one.
     """
     spec, sources = provenance.spec, provenance.sources
-    asked = spec["interventions"]
+    interventions = spec["interventions"]
+    targets, non_target = interventions.get("languages"), interventions.get("non_target")
     sentences = [
         f"Sweep {provenance.sweep_id} of model {_model(spec, sources)}, with {_neurons(spec['neurons'], sources)}.",
-        f"Activations before the multiplication by the up-projection were changed by {_change(asked)}.",
-        f"Target languages: {_targets(asked['languages'])}." if asked.get("languages") else "",
-        f"Neurons of all other languages: {_edit(asked['non_target'])}." if asked.get("non_target") else "",
+        f"Activations before the multiplication by the up-projection were changed by {_change(interventions)}.",
+        f"Target languages: {_targets(targets)}." if targets else "",
+        f"Neurons of all other languages: {_edit(non_target)}." if non_target else "",
         _search(spec),
         f"Tasks: {'; '.join(_task(task, sources['data']) for task in spec['tasks'])}.",
         f"Mode: {' and '.join(spec.get('mode', ('corrected',)))}.",
@@ -58,12 +59,14 @@ def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Seque
 
 
 def _versions(provenance: Provenance) -> str:
-    """Return the versions that computed the cells, and Ampsweep's that summarised them where it is another one."""
+    """Return the versions that computed the cells, and that of Ampsweep which summarised them if it differs."""
     computed = "; ".join(
-        ", ".join(f"{name} {version}" for name, version in sorted(each.items())) for each in provenance.versions
+        ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) for versions in provenance.versions
     )
-    known = {each.get("ampsweep") for each in provenance.versions}
-    return computed if known == {provenance.version} else f"{computed}; summarised by ampsweep {provenance.version}"
+    computed_by = {versions.get("ampsweep") for versions in provenance.versions}
+    if computed_by == {provenance.version}:
+        return computed
+    return f"{computed}; summarised by ampsweep {provenance.version}"
 
 
 def _targets(languages: list[str] | dict[str, float]) -> str:
@@ -83,26 +86,26 @@ def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
     return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines})"
 
 
-def _change(asked: dict[str, Any]) -> str:
-    magnitudes = ", ".join(f"{factor:g}" for factor in asked.get("factors") or (1.0,))
-    values = asked.get("patch") or asked.get("statistic")
+def _change(interventions: dict[str, Any]) -> str:
+    magnitudes = ", ".join(f"{factor:g}" for factor in interventions.get("factors") or (1.0,))
+    values = interventions.get("patch") or interventions.get("statistic")
     of = f" times the {' and the '.join(values)}" if values else ""
-    controls = ", ".join(_CONTROLS[control] for control in asked.get("controls", ())) or "none"
-    where = f"layers: {asked.get('layers', 'all')}; tokens: {asked.get('scope', 'all')}"
-    return f"{asked['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
+    controls = ", ".join(_CONTROLS[control] for control in interventions.get("controls", ())) or "none"
+    where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
+    return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
 
 
 def _neurons(neurons: dict[str, Any], sources: dict[str, list[Any]]) -> str:
     if "id" in neurons:
         return f"neuron set {neurons['id']}"
     ids = f" ({', '.join(sources['neurons'])})" if sources["neurons"] else ""
-    return f"{_found(neurons)}{ids}"
+    return f"{_identified(neurons)}{ids}"
 
 
-def _found(neurons: dict[str, Any]) -> str:
-    known = ("method", "corpus", "languages")
+def _identified(neurons: dict[str, Any]) -> str:
+    named = ("method", "corpus", "languages")
     languages = neurons["languages"]
-    params = ", ".join(f"{name} {value}" for name, value in neurons.items() if name not in known)
+    params = ", ".join(f"{name} {value}" for name, value in neurons.items() if name not in named)
     return (
         f"neurons found by {neurons['method']} on corpus {neurons['corpus']} over {len(languages)} languages "
         f"({', '.join(languages)}{f'; {params}' if params else ''})"
@@ -124,14 +127,14 @@ def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     split = f", split {task['split']}" if task.get("split") else ""
     plugins = sorted({plugin for each in data if each["task"] == task["name"] for plugin in each.get("plugins", ())})
     brought = f" of {', '.join(plugins)}" if plugins else ""
-    own = {
-        each["language"]: each["sha256"]
-        for each in data
-        if each["task"] == task["name"] and each["language"] in task["languages"]
+    hash_of = {
+        source["language"]: source["sha256"]
+        for source in data
+        if source["task"] == task["name"] and source["language"] in task["languages"]
     }
-    hashes = sorted(set(own.values()))
-    digest = hashes[0] if len(hashes) == 1 else content_hash(own)
-    hashed = f" (data SHA-256 {digest[:_DIGITS]}{'' if len(hashes) == 1 else ' over all languages'})" if own else ""
+    hashes = sorted(set(hash_of.values()))
+    digest = hashes[0] if len(hashes) == 1 else content_hash(hash_of)
+    hashed = f" (data SHA-256 {digest[:_DIGITS]}{'' if len(hashes) == 1 else ' over all languages'})" if hash_of else ""
     targets = f", steered to {', '.join(task['targets'])}" if task.get("targets") else ""
     chat = ", asked through the model's chat template" if task.get("chat") else ""
     facts = f", {_FACTS[task.get('facts') or 'shared']}" if task["name"] == "lss" else ""

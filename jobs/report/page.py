@@ -1,4 +1,4 @@
-"""The page: each question with its figure, its table, the query that made both, and the table as CSV and LaTeX."""
+"""The HTML page: each question with its figure, its table, its query, and the table as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from jobs.metrics.result import FEW
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question
-from jobs.report.tables import shown, to_csv, to_latex
+from jobs.report.tables import formatted, to_csv, to_latex
 from jobs.report.views import VIEWS
 
-_LONGEST = 40
-"""Rows of a table that stand on the page; CSV and LaTeX have all."""
+_MAX_ROWS = 40
+"""Rows of a table formatted on the page; CSV and LaTeX have all rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One question's answer: `figure` is SVG, None where it is a table only."""
+    """The answer to a question: its table and its figure as SVG, None if the question has a table only."""
 
     question: Question
     table: pa.Table
@@ -38,14 +38,14 @@ class Answer:
 
     @property
     def latex(self) -> str:
-        """The table in LaTeX."""
+        """The table as LaTeX."""
         return to_latex(self.table, caption=self.question.title, label=self.question.key)
 
 
-def answers(data: ReportData) -> Iterator[Answer]:
-    """Ask every question; those that the sweep says nothing about are passed over."""
+def answer_questions(data: ReportData) -> Iterator[Answer]:
+    """Yield the answer to every question; skip questions for which the sweep has no data."""
     for question in QUESTIONS:
-        table = data.ask(question.sql)
+        table = data.query(question.sql)
         if table.num_rows:
             table = table if question.add is None else question.add(table)
             figure = None if question.draw is None else question.draw(table)
@@ -57,14 +57,19 @@ SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the inte
 """
 
 
-def render(data: ReportData, found: list[Answer]) -> str:
-    """Return the page as HTML that needs nothing else: no script, no font, no network."""
+def render(data: ReportData, answers: list[Answer]) -> str:
+    """Return the page as self-contained HTML: no scripts, no fonts, no network.
+
+    Args:
+        data: The files of the sweep.
+        answers: The answers to show.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("jobs.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    (counts,) = data.ask("SELECT count(*) AS samples, count(error) AS failed FROM samples").to_pylist()
-    signed = data.ask("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
-    signatures = signed["signature"].to_pylist()
-    (few,) = data.ask(_FEW_ITEMS).to_pylist()
+    (counts,) = data.query("SELECT count(*) AS samples, count(error) AS failed FROM samples").to_pylist()
+    signature_rows = data.query("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
+    signatures = signature_rows["signature"].to_pylist()
+    (few,) = data.query(_FEW_ITEMS).to_pylist()
     controls = data.provenance.spec["interventions"].get("controls", ())
     return template.render(
         provenance=data.provenance,
@@ -76,18 +81,18 @@ def render(data: ReportData, found: list[Answer]) -> str:
         views=[view.strip() for view in VIEWS],
         sections=[
             {
-                "key": each.question.key,
-                "title": each.question.title,
-                "about": each.question.about,
-                "sql": each.question.sql.strip(),
-                "figure": each.figure,
-                "columns": each.table.column_names,
-                "rows": shown(each.table.slice(0, _LONGEST)),
-                "more": max(0, each.table.num_rows - _LONGEST),
-                "csv": _link(each.csv),
-                "latex": _link(each.latex),
+                "key": answer.question.key,
+                "title": answer.question.title,
+                "about": answer.question.about,
+                "sql": answer.question.sql.strip(),
+                "figure": answer.figure,
+                "columns": answer.table.column_names,
+                "rows": formatted(answer.table.slice(0, _MAX_ROWS)),
+                "more": max(0, answer.table.num_rows - _MAX_ROWS),
+                "csv": _link(answer.csv),
+                "latex": _link(answer.latex),
             }
-            for each in found
+            for answer in answers
         ],
     )
 

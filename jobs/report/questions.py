@@ -1,6 +1,6 @@
-"""What a report asks of a sweep's files, in SQL. Each query stands on the page beside the figure it made.
+"""The questions of a report, as SQL queries over the files of a sweep. The page shows each query with its figure.
 
-The tables are those of `jobs.report.data`, the views those of `jobs.report.views`.
+`jobs.report.data` defines the tables, `jobs.report.views` the views.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.report.comparisons import with_mcnemar, with_tests
-from jobs.report.dots import gain_and_cost, rows_of_dots, self_and_cross, strips
+from jobs.report.comparisons import with_mcnemar, with_permutation_test
+from jobs.report.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
 from jobs.report.heat_maps import difference_maps, heat_map
 from jobs.report.lines import curves
 
@@ -140,9 +140,15 @@ ORDER BY target_language, intervention, rung, factor
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question with its query, and how the answer is drawn (None: as a table only). `key` names its files.
+    """A question of the report.
 
-    `add` works out what SQL cannot, from the query's answer.
+    Attributes:
+        key: Name of the question's files and of its section on the page.
+        title: The question.
+        about: What the figure and the table show.
+        sql: The query.
+        draw: Draws the table as SVG; None for a table only.
+        add: Adds statistics to the table that SQL cannot compute.
     """
 
     key: str
@@ -169,8 +175,9 @@ QUESTIONS = (
     Question(
         key="best_factor",
         title="Which factor is best for each target language?",
-        about="The factor with the largest mean LSS over base languages; of equal ones the smaller. Controls do not "
-        "count; their LSS at the same factor stands beside it. What follows is about each target's best intervention.",
+        about="The factor with the largest mean LSS over base languages; ties go to the smaller factor. Controls do "
+        "not count; their LSS at the same factor is shown for comparison. The following sections use each target's "
+        "best intervention.",
         sql=BEST,
     ),
     Question(
@@ -179,20 +186,20 @@ QUESTIONS = (
         about="LSS(L to T) at the best intervention of T: the share of facts whose object in T became likelier "
         "after a premise in L.",
         sql=MATRIX,
-        draw=lambda found: heat_map(
-            found, rows="base language L", columns="target language T", low=0, high=1, middle=0.5
+        draw=lambda table: heat_map(
+            table, rows="base language L", columns="target language T", low=0, high=1, middle=0.5
         ),
     ),
     Question(
         key="own_or_any",
         title="Is it the language's own neurons?",
-        about="LSS at the best intervention, over all facts and base languages, beside the same done to as many random "
-        "neurons and to those of another language. Exact McNemar tests of the pairs of fact and base language that "
-        "shifted with one and not with the other; Holm-corrected over the languages. A fact that is asked in several "
-        "base languages counts as often, though these are not independent.",
+        about="LSS at the best intervention, over all facts and base languages, compared with the same intervention "
+        "on as many random neurons and on the neurons of another language. Exact McNemar tests of the pairs of fact "
+        "and base language that shifted with one and not with the other, Holm-corrected over the languages. A fact "
+        "that is asked in several base languages counts several times, although these are not independent.",
         sql=OWN_OR_ANY,
         add=with_mcnemar,
-        draw=rows_of_dots,
+        draw=control_dots,
     ),
     Question(
         key="factor_curves",
@@ -200,16 +207,16 @@ QUESTIONS = (
         about="Means over data languages with the 95 % interval of that mean (Student's t): LSS itself, for every "
         "other metric the difference to the unsteered model on the same items.",
         sql=CURVES,
-        draw=lambda found: curves(found, x_label="factor", y_label="mean effect"),
+        draw=lambda table: curves(table, x_label="factor", y_label="mean effect"),
     ),
     Question(
         key="effect_matrix",
         title="What does steering to one language do to the others?",
         about="The difference to the unsteered model on the same items, at the best intervention of each target. "
-        "Framed: the language itself (self); all else is cross. Blue is an improvement, red a deterioration; "
-        "purple and orange are a rise and a fall of metrics of which neither direction is better.",
+        "Framed: the language itself (self); all other cells are cross. Blue is an improvement, red a deterioration; "
+        "purple and orange are an increase and a decrease of metrics of which neither direction is better.",
         sql=EFFECTS,
-        draw=lambda found: difference_maps(found, rows="data language", columns="target language"),
+        draw=lambda table: difference_maps(table, rows="data language", columns="target language"),
     ),
     Question(
         key="self_cross",
@@ -224,61 +231,61 @@ QUESTIONS = (
     Question(
         key="gain_cost",
         title="Gain against cost: what is paid elsewhere for steering well?",
-        about="By factor: how well the target is reached, against the mean improvement in the other languages; below 0 "
-        "they get worse. A dot is a target language, a mark the mean over targets.",
+        about="By factor: the gain in the target language, against the mean improvement in the other languages; "
+        "below 0 they get worse. A dot is a target language, a marker the mean over targets.",
         sql=GAIN_COST,
         draw=gain_and_cost,
     ),
     Question(
         key="resources",
         title="Do languages with few resources gain more?",
-        about="The effect on the target language itself (LSS: the mean over base languages) at its best intervention. "
-        "Classes are those of NLLB Team et al. (2022), table 1, unless others were named; languages without a class "
-        "are left out.",
+        about="The effect on the target language itself (LSS: the mean over base languages) at its best "
+        "intervention. Classes are those of NLLB Team et al. (2022), table 1, unless others were named; languages "
+        "without a class are left out.",
         sql=RESOURCES,
-        draw=strips,
+        draw=strip_plot,
     ),
     Question(
         key="resource_gap",
         title="High- against low-resource languages, tested",
-        about="Means over target languages; the difference is low less high, g its size in standard deviations "
-        "(Hedges), p by exchanging languages between the classes.",
+        about="Means over target languages. The difference is low minus high, g is its size in standard deviations "
+        "(Hedges), and p is that of a permutation test that exchanges languages between the classes.",
         sql=RESOURCE_GAP,
-        add=with_tests,
+        add=with_permutation_test,
     ),
     Question(
         key="layer_profile",
         title="Which layers matter?",
         about="The mean effect over data languages of one layer's neurons alone, for sweeps with layers: each.",
         sql=PROFILE,
-        draw=lambda found: curves(found, x_label="layer", y_label="mean effect"),
+        draw=lambda table: curves(table, x_label="layer", y_label="mean effect"),
     ),
     Question(
         key="neurons_by_layer",
         title="Where are the neurons?",
         about="Neurons of each language in each layer.",
         sql=LAYERS,
-        draw=lambda found: heat_map(found, rows="language", columns="layer", whole=True),
+        draw=lambda table: heat_map(table, rows="language", columns="layer", whole=True),
     ),
     Question(
         key="overlap",
         title="Which languages share neurons?",
-        about="Neurons of both languages over neurons of either (Jaccard index).",
+        about="Jaccard index: the number of shared neurons divided by the number of neurons of either language.",
         sql=OVERLAP,
-        draw=lambda found: heat_map(found, rows="language", columns="language", low=0, high=1),
+        draw=lambda table: heat_map(table, rows="language", columns="language", low=0, high=1),
     ),
     Question(
         key="search",
         title="How did the search get there?",
-        about="Mean LSS by rung: factors that are missing in the next rung were given up. The last rung, with all "
-        "items, is what everything above is about.",
+        about="Mean LSS by rung. Factors that are missing in the next rung were dropped. The sections above use the "
+        "last rung, with all items.",
         sql=SEARCH,
     ),
     Question(
         key="modes",
         title="What do the published mistakes change?",
-        about="The same cells in both modes, where a sweep has both: mean values, and the difference of paper to "
-        "corrected, on average and at most. Factors of the paper are cut to whole numbers.",
+        about="The same cells in both modes, if the sweep has both: mean values, and the mean and the largest "
+        "difference of paper to corrected. In mode paper, factors are truncated to integers.",
         sql=MODES,
         draw=None,
     ),

@@ -1,4 +1,4 @@
-"""Which languages have few resources: the list that high- and low-resource languages are compared by."""
+"""Resource classes of languages, for the comparison of high- and low-resource languages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ CLASSES = {
     **dict.fromkeys(("en", "et", "fr", "id", "it", "ja", "ms", "nl", "pt", "ru", "sw", "th", "tr", "vi", "zh"), "high"),
     **dict.fromkeys(("ht", "qu", "ta"), "low"),
 }
-"""The paper's languages, as table 1 of NLLB Team et al. (2022, arXiv 2207.04672) classes them."""
+"""Classes of the paper's languages by table 1 of NLLB Team et al. (2022, arXiv 2207.04672)."""
 
 
 def resource_classes(low: Collection[str] | None = None) -> pa.Table:
-    """Return `language` and `class` (high or low); a language that is not listed has none.
+    """Return a table of `language` and `class` (high or low).
 
-    With `low` those are the low-resource languages, and the paper's other ones are high.
+    Args:
+        low: Codes of the low-resource languages; the paper's other languages are then high-resource.
     """
-    known = CLASSES
+    classes = CLASSES
     if low is not None:
-        known = {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(map(short_code, low), "low")}
-    rows = [{"language": code, "class": known[code]} for code in sorted(known)]
+        classes = {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(map(short_code, low), "low")}
+    rows = [{"language": code, "class": classes[code]} for code in sorted(classes)]
     return pa.Table.from_pylist(rows, schema=pa.schema([("language", pa.string()), ("class", pa.string())]))

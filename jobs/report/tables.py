@@ -1,4 +1,4 @@
-"""Answers as text: CSV, LaTeX, and cells for the page."""
+"""Tables as text: CSV, LaTeX, and cells for the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def to_csv(table: pa.Table) -> str:
 
 
 def to_latex(table: pa.Table, *, caption: str, label: str) -> str:
-    """Return a table as a LaTeX `table` in the manner of booktabs; numbers are aligned right."""
+    """Return a table as a LaTeX `table` with booktabs rules; numbers are aligned right."""
     align = "".join("r" if _is_number(field.type) else "l" for field in table.schema)
     lines = [
         r"\begin{table}",
@@ -29,7 +29,7 @@ def to_latex(table: pa.Table, *, caption: str, label: str) -> str:
         r"\toprule",
         " & ".join(_escaped(name.replace("_", " ")) for name in table.column_names) + r" \\",
         r"\midrule",
-        *(" & ".join(_escaped(text) for text in row) + r" \\" for row in shown(table)),
+        *(" & ".join(_escaped(text) for text in row) + r" \\" for row in formatted(table)),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -37,12 +37,12 @@ def to_latex(table: pa.Table, *, caption: str, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def shown(table: pa.Table) -> list[list[str]]:
-    """Return the rows as people read them: three decimals, nothing for null."""
-    return [[_shown(value) for value in row.values()] for row in table.to_pylist()]
+def formatted(table: pa.Table) -> list[list[str]]:
+    """Return the rows formatted for readers: three decimals, empty for null."""
+    return [[_format(value) for value in row.values()] for row in table.to_pylist()]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

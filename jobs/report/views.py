@@ -1,4 +1,4 @@
-"""What many of the report's questions have in common, as views over the sweep's tables; they stand on the page too."""
+"""SQL views that several questions of the report share. The page shows them too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FROM summary
 WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
 """
-"""Steered cells of the last rung, of two modes the corrected one.
+"""Steered cells of the last rung; of the corrected mode if the sweep has both modes.
 
-`y` is LSS itself; of every other metric the difference to the unsteered model. `reference` is the value of `y` where an
-intervention has no effect. `improvement` is the difference, positive where the intervention made the metric better; it
+`y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
+an intervention without effect. `improvement` is the difference, positive if the intervention made the metric better; it
 is null for metrics of which neither direction is better.
 """
 
@@ -34,7 +34,7 @@ QUALIFY row_number() OVER (
   PARTITION BY target_language ORDER BY round(coalesce(lss, gain), 12) DESC, factor, patch, statistic, layers
 ) = 1
 """
-"""The best intervention of each target: by mean LSS over base languages, without LSS by mean relative gain."""
+"""The best intervention of each target: by mean LSS over base languages, or without LSS by mean relative gain."""
 
 AT_BEST = """
 CREATE VIEW at_best AS
@@ -42,7 +42,7 @@ SELECT s.* FROM steered s JOIN chosen c
   ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
  AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
 """
-"""The rows of those interventions, their controls included."""
+"""The rows of these interventions and of their controls."""
 
 BY_CLASS = """
 CREATE VIEW by_class AS
@@ -51,6 +51,6 @@ FROM at_best JOIN resources ON target_language = language
 WHERE metric = 'lss' OR data_language = target_language
 GROUP BY ALL
 """
-"""The effect on each target language itself (LSS: over base languages), by its resource class."""
+"""The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
 
 VIEWS = (STEERED, CHOSEN, AT_BEST, BY_CLASS)

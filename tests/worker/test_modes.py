@@ -39,8 +39,8 @@ async def test_both_modes_are_computed_and_compared(stack: ServerStack, tmp_path
         with file.open() as source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target)
     with closing(ReportData(folder)) as data:
-        found = {(row["task"], row["metric"]): row for row in data.ask(MODES).to_pylist()}
-        told = data.ask("SELECT DISTINCT mode FROM steered").to_pylist()
+        found = {(row["task"], row["metric"]): row for row in data.query(MODES).to_pylist()}
+        told = data.query("SELECT DISTINCT mode FROM steered").to_pylist()
     assert told == [{"mode": "corrected"}]
     assert found["lss", "lss"]["rows"] == 2
     values = {

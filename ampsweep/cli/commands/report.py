@@ -64,17 +64,17 @@ def _neither(sweep: str, server: str, error: AmpsweepError) -> str:
 
 def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None, *, partial: bool = False) -> None:
     from jobs.report.data import ReportData
-    from jobs.report.page import answers, render
+    from jobs.report.page import answer_questions, render
 
     codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
     with closing(ReportData(folder, low_resource=codes, partial=partial)) as data:
-        found = list(answers(data))
-        page = render(data, found)
+        answers = list(answer_questions(data))
+        page = render(data, answers)
     with atomic_write(out) as path:
         path.write_text(page, encoding="utf-8")
     if tables is not None:
         tables.mkdir(parents=True, exist_ok=True)
-        for each in found:
-            for suffix, text in ((".csv", each.csv), (".tex", each.latex)):
-                with atomic_write(tables / f"{each.question.key}{suffix}") as path:
+        for answer in answers:
+            for suffix, text in ((".csv", answer.csv), (".tex", answer.latex)):
+                with atomic_write(tables / f"{answer.question.key}{suffix}") as path:
                     path.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from jobs.report.comparisons import hedges_g, permutation, student_quantiles, with_tests
+from jobs.report.comparisons import hedges_g, permutation, student_quantiles, with_permutation_test
 
 LOW, HIGH = [0.4, 0.5, 0.9], [0.1, 0.2, 0.3, 0.15]
 
@@ -45,7 +45,7 @@ def test_one_language_tells_nothing_of_its_class_and_without_spread_there_is_no_
 
 
 def test_lists_are_replaced_by_what_tells_them_apart() -> None:
-    found = with_tests(pa.table({"panel": ["lss: lss"], "low": [LOW], "high": [HIGH]}))
+    found = with_permutation_test(pa.table({"panel": ["lss: lss"], "low": [LOW], "high": [HIGH]}))
     assert found.column_names == ["panel", "difference", "g", "p"]
     (row,) = found.to_pylist()
     assert row["difference"] == pytest.approx(0.6 - 0.1875)

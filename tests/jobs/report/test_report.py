@@ -20,7 +20,7 @@ from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
-from jobs.report.page import answers, render
+from jobs.report.page import answer_questions, render
 from jobs.report.questions import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.report.resources import resource_classes
 from jobs.results.schema import SAMPLES, SUMMARY
@@ -113,12 +113,12 @@ def data(folder: Path) -> Iterator[ReportData]:
 
 
 def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(data: ReportData) -> None:
-    found = data.ask(BEST).to_pylist()
+    found = data.query(BEST).to_pylist()
     assert [(best["target_language"], best["factor"], best["languages"]) for best in found] == [
         ("fr", 2.0, 1),
         ("ht", 2.0, 2),
     ]
-    matrix = data.ask(MATRIX).to_pylist()
+    matrix = data.query(MATRIX).to_pylist()
     assert [(cell["row"], cell["column"], cell["value"]) for cell in matrix] == [
         ("en", "fr", 0.9),
         ("en", "ht", 0.9),
@@ -127,13 +127,13 @@ def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(d
 
 
 def test_self_is_the_language_itself_and_cross_the_others(data: ReportData) -> None:
-    found = {each["target"]: each for each in data.ask(SELF_CROSS).to_pylist()}
+    found = {each["target"]: each for each in data.query(SELF_CROSS).to_pylist()}
     assert (found["ht"]["self"], found["ht"]["cross"]) == pytest.approx((0.3, -0.2))
     assert (found["fr"]["self"], found["fr"]["cross"]) == pytest.approx((0.2, -0.1))
 
 
 def test_effects_are_those_of_the_best_factor_in_every_language(data: ReportData) -> None:
-    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.ask(EFFECTS).to_pylist()}
+    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(EFFECTS).to_pylist()}
     assert found == pytest.approx({("fr", "fr"): 0.2, ("ht", "fr"): -0.1, ("ht", "ht"): 0.3, ("fr", "ht"): -0.2})
 
 
@@ -147,12 +147,12 @@ def test_a_fall_of_a_metric_of_which_less_is_better_is_an_improvement(folder: Pa
     rows += [row("perplexity", "nll", data, "fr", 0.5, 3.5, **worse) for data in ("fr", "ht")]
     pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        effects = {(cell["row"], cell["column"]): cell for cell in data.ask(EFFECTS).to_pylist()}
+        effects = {(cell["row"], cell["column"]): cell for cell in data.query(EFFECTS).to_pylist()}
         assert {place: (cell["value"], cell["improvement"]) for place, cell in effects.items()} == {
             place: (delta, -delta) for place, delta in deltas.items()
         }, "of French the factor 2, whose nll is lower"
         assert {cell["panel"] for cell in effects.values()} == {"perplexity: nll (lower is better)"}
-        costs = {(each["target"], each["factor"]): each for each in data.ask(GAIN_COST).to_pylist()}
+        costs = {(each["target"], each["factor"]): each for each in data.query(GAIN_COST).to_pylist()}
         assert (costs["fr", 2.0]["gain"], costs["fr", 2.0]["cost"]) == pytest.approx((0.4, -0.2))
 
 
@@ -162,25 +162,25 @@ def test_of_a_metric_without_a_direction_nothing_is_an_improvement(folder: Path)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        lengths = [cell for cell in data.ask(EFFECTS).to_pylist() if cell["panel"] == "generation: length"]
+        lengths = [cell for cell in data.query(EFFECTS).to_pylist() if cell["panel"] == "generation: length"]
         assert [(cell["value"], cell["improvement"]) for cell in lengths] == [(1.0, None), (1.0, None)]
-        assert "generation: length" not in {each["panel"] for each in data.ask(GAIN_COST).to_pylist()}
-        assert {each.question.key for each in answers(data)} >= {"effect_matrix", "self_cross"}
+        assert "generation: length" not in {each["panel"] for each in data.query(GAIN_COST).to_pylist()}
+        assert {each.question.key for each in answer_questions(data)} >= {"effect_matrix", "self_cross"}
 
 
 def test_the_curves_of_lss_have_their_line_at_a_half(data: ReportData) -> None:
-    references = {each["panel"]: each["reference"] for each in data.ask(CURVES).to_pylist()}
+    references = {each["panel"]: each["reference"] for each in data.query(CURVES).to_pylist()}
     assert references == {"lss: lss": 0.5, "xcopa: accuracy": 0.0}
 
 
 def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData) -> None:
-    found = {each["target"]: each for each in data.ask(GAIN_COST).to_pylist()}
+    found = {each["target"]: each for each in data.query(GAIN_COST).to_pylist()}
     assert {each["gain_is"] for each in found.values()} == {"mean LSS"}
     assert (found["ht"]["gain"], found["ht"]["cost"]) == pytest.approx((0.9, -0.2))
 
 
 def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportData) -> None:
-    found = {each["control"]: each for each in with_mcnemar(data.ask(OWN_OR_ANY)).to_pylist()}
+    found = {each["control"]: each for each in with_mcnemar(data.query(OWN_OR_ANY)).to_pylist()}
     assert (found["random"]["n"], found["random"]["own"], found["random"]["controlled"]) == (10, 1.0, 0.2)
     for control, shifts in SHIFTS.items():
         if control is not None:
@@ -191,7 +191,7 @@ def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportD
 
 
 def test_rungs_of_a_search_stand_apart_and_count_nowhere_else(data: ReportData) -> None:
-    found = data.ask(SEARCH).to_pylist()
+    found = data.query(SEARCH).to_pylist()
     assert {(row["target_language"], row["factor"], row["rung"], row["lss"]) for row in found} == {
         (target, factor, 1, 1.0) for target in ("fr", "ht") for factor in (0.5, 2.0)
     }
@@ -203,18 +203,18 @@ def test_without_lss_the_best_is_what_gains_most_in_the_language_itself(folder: 
     rows += [row("xcopa", "accuracy", data, "fr", 0.5, 0.51, **weak) for data in ("fr", "ht")]
     pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        found = {each["target"]: each["factor"] for each in data.ask(SELF_CROSS).to_pylist()}
+        found = {each["target"]: each["factor"] for each in data.query(SELF_CROSS).to_pylist()}
         assert found == {"fr": 2.0, "ht": 2.0}
-        assert {each["gain_is"] for each in data.ask(GAIN_COST).to_pylist()} == {"improvement in the language"}
+        assert {each["gain_is"] for each in data.query(GAIN_COST).to_pylist()} == {"improvement in the language"}
 
 
 def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
-    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.ask(OVERLAP).to_pylist()}
+    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(OVERLAP).to_pylist()}
     assert found == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
 
 
 def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: ReportData) -> None:
-    found = list(answers(data))
+    found = list(answer_questions(data))
     assert {each.question.key for each in found} == {
         "best_factor",
         "lss_matrix",
@@ -253,7 +253,7 @@ def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: 
     rows = [each | {"note": "the interval rests on 9 items", "n": 9} for each in summary()[:2]]
     pq.write_table(pa.Table.from_pylist([*rows, *summary()[2:]], schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        page = render(data, list(answers(data)))
+        page = render(data, list(answer_questions(data)))
     assert "<strong>2 of the values rest on fewer than 20 items</strong> (at least 9)" in page
     assert "<p>tasks.0: few facts</p>" in page
 
@@ -270,7 +270,7 @@ def test_the_page_counts_the_samples_that_failed(folder: Path, data: ReportData)
 
 
 def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportData) -> None:
-    assert "Partial results" not in render(data, list(answers(data)))
+    assert "Partial results" not in render(data, list(answer_questions(data)))
     table = pq.read_table(folder / "results.parquet")
     counts = {"status": "paused", "total": 9, "included": 5, "failed": 1, "missing": 3}
     marked = {**table.schema.metadata, b"ampsweep.partial": canonical_json(counts).encode()}
@@ -279,7 +279,7 @@ def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportDat
     with pytest.raises(NotFound, match="--partial"):
         ReportData(folder)
     with closing(ReportData(folder, partial=True)) as partial:
-        page = render(partial, list(answers(partial)))
+        page = render(partial, list(answer_questions(partial)))
     told = page.index("<strong>Partial results: 5 of 9 cells</strong>; 3 are missing (the sweep was paused)")
     assert page.index("<h1>") < told < page.index("cells failed")
     assert "<td>partial-results.parquet</td>" in page
@@ -287,19 +287,19 @@ def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportDat
 
 def test_partial_results_are_the_whole_ones_where_a_run_has_ended(folder: Path) -> None:
     with closing(ReportData(folder, partial=True)) as data:
-        assert "Partial results" not in render(data, list(answers(data)))
+        assert "Partial results" not in render(data, list(answer_questions(data)))
 
 
 def test_the_same_files_give_the_same_page(folder: Path) -> None:
     pages = []
     for _ in range(2):
         with closing(ReportData(folder)) as data:
-            pages.append(render(data, list(answers(data))))
+            pages.append(render(data, list(answer_questions(data))))
     assert pages[0] == pages[1]
 
 
 def test_tables_are_the_answers(data: ReportData) -> None:
-    best = next(each for each in answers(data) if each.question.key == "best_factor")
+    best = next(each for each in answer_questions(data) if each.question.key == "best_factor")
     rows = list(csv.DictReader(io.StringIO(best.csv)))
     assert [(line["target_language"], float(line["factor"])) for line in rows] == [("fr", 2.0), ("ht", 2.0)]
     assert r"fr & set & all & 2.000 & 0.900 & 1 & 3 & 0.400 &  \\" in best.latex
@@ -308,7 +308,7 @@ def test_tables_are_the_answers(data: ReportData) -> None:
 
 def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None:
     with closing(ReportData(folder, low_resource={"fr"})) as data:
-        resources = next(each for each in answers(data) if each.question.key == "resources")
+        resources = next(each for each in answer_questions(data) if each.question.key == "resources")
     own = [line for line in resources.table.to_pylist() if line["panel"] == "xcopa: accuracy"]
     assert {line["class"]: round(line["y"], 9) for line in own} == {"low": 0.2, "high": 0.3}
 
@@ -320,7 +320,7 @@ def test_languages_with_few_resources_are_meant_by_any_of_their_codes() -> None:
 def test_without_neurons_the_page_says_so(folder: Path) -> None:
     (folder / "neurons.parquet").unlink()
     with closing(ReportData(folder)) as data:
-        found = list(answers(data))
+        found = list(answer_questions(data))
         assert "has no neurons.parquet" in render(data, found)
     assert {"neurons_by_layer", "overlap"}.isdisjoint(each.question.key for each in found)
 
