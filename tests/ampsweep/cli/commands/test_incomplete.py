@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
+from ampsweep.errors import InvalidRequest
+from engine.fake import FakeEngine
 from tests.api.threaded_server import server_in_thread
 from tests.worker.server_stack import SPEC, ServerStack
 
@@ -79,6 +82,31 @@ def test_a_run_with_failed_samples_says_so_and_tries_them_again(
     assert told["failed_samples"] > 0
     assert told["errors"][0]["code"] == "completed_with_failures"
     assert told["errors"][0]["message"] in result.stderr
+
+
+def test_cells_all_of_whose_samples_failed_are_computed_anew_by_the_same_run(
+    spec: dict[str, Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data" / "xcopa"
+    data.mkdir(parents=True)
+    (data / "test.it.jsonl").write_text(json.dumps({"idx": 0, "lang": "it", **ROW}) + "\n")
+    tasks = [{"name": "xcopa", "languages": ["it"]}]
+    local = write_spec(tmp_path / "spec.yaml", {**spec, "model": str(model), "tasks": tasks})
+    arguments = ("run", local, "--out", tmp_path / "out", "--data", data.parent, "--engine", "fake", "--json")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise InvalidRequest("no template")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeEngine, "score", fail)
+        first = call(*arguments)
+    again = call(*arguments)
+    assert first.exit_code == 1
+    assert json.loads(first.stdout)["failed_samples"] > 0
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["failed_samples"] == 0
+    samples = pq.read_table(tmp_path / "out" / "results.parquet")
+    assert set(samples["error"].to_pylist()) == {None}
 
 
 def test_a_run_of_another_spec_does_not_replace_the_results_of_the_first(
