@@ -33,12 +33,12 @@ _QUIET = (
 
 
 class Browser:
-    """One tab. `complaints` is what went wrong in it: exceptions, errors on its console, what its policy refused."""
+    """One tab. `errors` is what went wrong in it: exceptions, errors on its console, what its policy refused."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
 
@@ -64,9 +64,7 @@ class Browser:
             }};
             look();
         }})"""
-        assert self.run(script), (
-            f"{condition} never came to be\n{self.run('document.body.innerText')}\n{self.complaints}"
-        )
+        assert self.run(script), f"{condition} never came to be\n{self.run('document.body.innerText')}\n{self.errors}"
 
     def click(self, selector: str) -> None:
         """Click the first element of a selector."""
@@ -84,18 +82,18 @@ class Browser:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            said = json.loads(self._socket.recv(timeout=120))
-            if said.get("id") == number:
-                assert "error" not in said, said
-                result: dict[str, Any] = said["result"]
+            message = json.loads(self._socket.recv(timeout=120))
+            if message.get("id") == number:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
                 return result
-            self._note(said)
+            self._note(message)
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["method"] == "Runtime.exceptionThrown":
-            self.complaints.append(str(event["params"]["exceptionDetails"]))
+            self.errors.append(str(event["params"]["exceptionDetails"]))
         elif event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
-            self.complaints.append(event["params"]["entry"]["text"])
+            self.errors.append(event["params"]["entry"]["text"])
 
 
 @contextmanager

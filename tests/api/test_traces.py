@@ -54,17 +54,17 @@ async def test_a_request_goes_on_with_its_callers_trace(stack: ServerStack, span
 async def test_a_cells_span_reaches_from_its_lease_to_its_file(stack: ServerStack, spans: InMemorySpanExporter) -> None:
     async with running_server(stack) as server:
         sweep_id = await server.done()
-    made = spans.get_finished_spans()
-    cells = [span for span in made if span.name == "cell"]
+    span_list = spans.get_finished_spans()
+    cells = [span for span in span_list if span.name == "cell"]
     assert {dict(span.attributes or {})["cell.id"] for span in cells} == {
         cell.id for cell in stack.store.list_cells(sweep_id).data
     }
     assert all(dict(span.attributes or {})["sweep.ids"] == (sweep_id,) for span in cells)
-    assert {parent(span, made) for span in made if span.name == "cell.run"} == {"cell"}
-    assert {parent(span, made) for span in made if span.name == "cell.publish"} == {"cell.run"}
-    (finalized,) = [span for span in made if span.name == "sweep.finalize"]
+    assert {parent(span, span_list) for span in span_list if span.name == "cell.run"} == {"cell"}
+    assert {parent(span, span_list) for span in span_list if span.name == "cell.publish"} == {"cell.run"}
+    (finalized,) = [span for span in span_list if span.name == "sweep.finalize"]
     assert dict(finalized.attributes or {})["sweep.ids"] == (sweep_id,)
-    assert all(span.end_time and span.start_time and span.end_time >= span.start_time for span in made)
+    assert all(span.end_time and span.start_time and span.end_time >= span.start_time for span in span_list)
 
 
 async def test_a_cell_that_fails_is_marked(stack: ServerStack, spans: InMemorySpanExporter) -> None:

@@ -55,8 +55,8 @@ def outside(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, tuple[int, int]]:
-    found = {path: path.lstat() for path in folder.rglob("*")}
-    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items() if not path.is_dir()}
+    matches = {path: path.lstat() for path in folder.rglob("*")}
+    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in matches.items() if not path.is_dir()}
 
 
 @pytest.fixture
@@ -67,7 +67,9 @@ def opened() -> Iterator[list[str]]:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if watching and event in ("open", "os.mkdir", "os.rename", "os.remove", "os.listdir", "os.scandir"):
-            paths.extend(os.fsdecode(found) for found in arguments[:2] if isinstance(found, str | bytes | os.PathLike))
+            paths.extend(
+                os.fsdecode(matches) for matches in arguments[:2] if isinstance(matches, str | bytes | os.PathLike)
+            )
 
     sys.addaudithook(hook)  # it cannot be taken away again, only told to stop
     yield paths
@@ -92,17 +94,17 @@ async def test_no_name_leads_out_of_the_home_folder(
         opened.clear()
         for name in names[::every]:
             once, twice = quote(name, safe=""), quote(quote(name, safe=""), safe="")
-            for shown in (once, twice):
+            for encoded in (once, twice):
                 for path in (
-                    f"/v1/sweeps/{shown}",
-                    f"/v1/sweeps/{shown}/cells",
-                    f"/v1/sweeps/{shown}/events",
-                    f"/v1/sweeps/{shown}/results",
-                    f"/v1/sweeps/{shown}/summary",
-                    f"/v1/neuron-sets/{shown}?include=neurons",
-                    f"/v1/models/{shown}",
-                    f"/v1/sweeps?after={shown}",
-                    f"/v1/neuron-sets?after={shown}",
+                    f"/v1/sweeps/{encoded}",
+                    f"/v1/sweeps/{encoded}/cells",
+                    f"/v1/sweeps/{encoded}/events",
+                    f"/v1/sweeps/{encoded}/results",
+                    f"/v1/sweeps/{encoded}/summary",
+                    f"/v1/neuron-sets/{encoded}?include=neurons",
+                    f"/v1/models/{encoded}",
+                    f"/v1/sweeps?after={encoded}",
+                    f"/v1/neuron-sets?after={encoded}",
                 ):
                     answer = await server.http.get(path)
                     assert answer.status_code in (200, 307, 404, 422), (

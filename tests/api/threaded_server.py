@@ -17,26 +17,26 @@ from tests.worker.server_stack import ServerStack
 @contextmanager
 def server_in_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
     """Serve; yield the URL, and the server itself, whose parts belong to the other thread's event loop."""
-    told: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
+    started: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
 
     async def serve() -> None:
         stop = asyncio.Event()
         async with running_server(stack, **options) as server, server_on_socket(server) as url:
-            told.put((url, server, asyncio.get_running_loop(), stop))
+            started.put((url, server, asyncio.get_running_loop(), stop))
             await stop.wait()
 
     def run() -> None:
         try:
             asyncio.run(serve())
         except BaseException as error:  # noqa: BLE001  (it is raised again, in the thread that waits)
-            told.put(error)
+            started.put(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    found = told.get(timeout=60)
-    if isinstance(found, BaseException):
-        raise found
-    url, server, loop, stop = found
+    message = started.get(timeout=60)
+    if isinstance(message, BaseException):
+        raise message
+    url, server, loop, stop = message
     try:
         yield url, server
     finally:

@@ -37,8 +37,8 @@ def test_the_file_has_a_hash_and_is_for_its_owner_alone(keys: KeyFile) -> None:
     secret = token.split("_", 2)[2]
     assert len(secret) >= 43
     assert secret not in keys.path.read_text()
-    (kept,) = json.loads(keys.path.read_text())
-    assert len(bytes.fromhex(kept["sha256"])) == 32
+    (stored,) = json.loads(keys.path.read_text())
+    assert len(bytes.fromhex(stored["sha256"])) == 32
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
 
 

@@ -20,12 +20,12 @@ from tests.worker.server_stack import ServerStack
 
 pytestmark = pytest.mark.anyio
 
-FOR_ADMINS = {
+ADMIN_ONLY = {
     "POST /v1/engines/x/retry",
     "PUT /v1/models/x/default-neuron-set",
     "DELETE /v1/models/x/default-neuron-set",
 }
-LOOKING = {"GET", "HEAD"}
+SAFE_METHODS = {"GET", "HEAD"}
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -39,7 +39,7 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
             yield from ((method, path) for method in sorted(route.methods or ()))
 
 
-async def refusals(
+async def request_routes(
     server: Server, headers: dict[str, str], *, only: set[str] | None = None
 ) -> dict[str, httpx.Response]:
     answers = {}
@@ -51,13 +51,13 @@ async def refusals(
 
 async def test_the_list_of_routes_is_whole(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
-        found = set(routes(server.app))
+        routed = set(routes(server.app))
         document = (await server.http.get("/v1/openapi.json")).json()
     described = {
         (method.upper(), re.sub(r"\{[^}]*\}", "x", path)) for path, does in document["paths"].items() for method in does
     }
-    assert described <= found
-    assert ("GET", "/v1/openapi.json") in found
+    assert described <= routed
+    assert ("GET", "/v1/openapi.json") in routed
 
 
 @pytest.mark.parametrize("exposed", [False, True])
@@ -79,7 +79,7 @@ async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_
             {"Cookie": f"key={token}"},
         ]
         for headers in wrong:
-            answers = await refusals(server, headers)
+            answers = await request_routes(server, headers)
             assert len(answers) >= 14
             for name, answer in answers.items():
                 assert answer.status_code == 401, (name, headers)
@@ -91,7 +91,7 @@ async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_
 
 async def test_a_server_that_others_reach_is_closed_before_it_has_a_key(stack: ServerStack) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
-        for name, answer in (await refusals(server, {})).items():
+        for name, answer in (await request_routes(server, {})).items():
             assert answer.status_code == 401, name
 
 
@@ -100,17 +100,17 @@ async def test_a_key_opens_what_its_scopes_say_and_nothing_else(stack: ServerSta
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
-        every = {method for method, _ in routes(server.app)}
-        for headers, closed in ((reads, every - LOOKING), (submits, LOOKING)):
-            refused = await refusals(server, headers, only=closed)
+        all_methods = {method for method, _ in routes(server.app)}
+        for headers, closed in ((reads, all_methods - SAFE_METHODS), (submits, SAFE_METHODS)):
+            refused = await request_routes(server, headers, only=closed)
             assert refused
             for name, answer in refused.items():
                 assert answer.status_code == 403, name
                 if not name.startswith("HEAD"):
                     assert answer.json()["error"]["code"] == "forbidden"
-        for headers, opened in ((reads, LOOKING), (submits, every - LOOKING), (admin, every)):
-            for name, answer in (await refusals(server, headers, only=opened)).items():
-                if headers is submits and name in FOR_ADMINS:
+        for headers, opened in ((reads, SAFE_METHODS), (submits, all_methods - SAFE_METHODS), (admin, all_methods)):
+            for name, answer in (await request_routes(server, headers, only=opened)).items():
+                if headers is submits and name in ADMIN_ONLY:
                     assert answer.status_code == 403, name
                 else:
                     assert answer.status_code not in (401, 403), name
@@ -211,7 +211,7 @@ async def test_too_many_requests_are_told_when_to_come_back(stack: ServerStack) 
 
 async def test_neither_keys_nor_prompts_are_logged(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    asked = {"model": "tiny", "prompt": "xyzzy is secret", "max_tokens": 2}
+    body = {"model": "tiny", "prompt": "xyzzy is secret", "max_tokens": 2}
     async with running_server(stack, fail_on="plugh") as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
@@ -222,7 +222,7 @@ async def test_neither_keys_nor_prompts_are_logged(stack: ServerStack, caplog: p
             {"wat": "xyzzy"},
             {"prompt": "xyzzy" * 999},
         ):
-            await server.http.post("/v1/completions", json={**asked, **change}, headers=headers)
+            await server.http.post("/v1/completions", json={**body, **change}, headers=headers)
         await server.http.post("/v1/completions", content=b'{"prompt": "xyzzy', headers=headers)
         await server.http.get(f"/v1/sweeps?after={token}", headers={"Authorization": f"Bearer {token}x"})
     for record in caplog.records:

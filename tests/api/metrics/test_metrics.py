@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 ENGINE = ("0", "tiny")
 
 
-async def scraped(server: Server, **headers: str) -> Samples:
+async def scrape(server: Server, **headers: str) -> Samples:
     answer = await server.http.get("/metrics", headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -31,11 +31,11 @@ async def scraped(server: Server, **headers: str) -> Samples:
 
 async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack: ServerStack) -> None:
     async with running_server(stack) as server:
-        before = await scraped(server)
+        before = await scrape(server)
         await server.done()
-        once = await scraped(server)
+        once = await scrape(server)
         await server.done()  # all its cells are those of the first
-        twice = await scraped(server)
+        twice = await scrape(server)
     cells = once["ampsweep_queue_cells", ("completed",)]
     assert cells > 0
     assert before["ampsweep_queue_cells", ("completed",)] == 0
@@ -60,20 +60,22 @@ async def test_waiting_cells_and_their_age_are_seen(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         await server.submit()
         stack.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
-        found = await scraped(server)
-    assert found["ampsweep_queue_leases", ("another",)] == 2
-    assert found["ampsweep_queue_cells", ("leased",)] == 2
-    assert found["ampsweep_queue_cells", ("pending",)] > 0
-    assert 0 < found["ampsweep_queue_unserved_seconds", ()] <= found["ampsweep_queue_oldest_pending_seconds", ()] < 60
+        metrics = await scrape(server)
+    assert metrics["ampsweep_queue_leases", ("another",)] == 2
+    assert metrics["ampsweep_queue_cells", ("leased",)] == 2
+    assert metrics["ampsweep_queue_cells", ("pending",)] > 0
+    assert (
+        0 < metrics["ampsweep_queue_unserved_seconds", ()] <= metrics["ampsweep_queue_oldest_pending_seconds", ()] < 60
+    )
 
 
 async def test_a_cell_that_is_tried_again_is_a_retry(stack: ServerStack) -> None:
     one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
     async with running_server(stack, fail_on="e") as server:
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
-        found = await scraped(server)
-    assert found["ampsweep_dispatcher_retries_total", ()] > 0
-    assert found["ampsweep_queue_cells", ("failed",)] > 0
+        metrics = await scrape(server)
+    assert metrics["ampsweep_dispatcher_retries_total", ()] > 0
+    assert metrics["ampsweep_queue_cells", ("failed",)] > 0
 
 
 async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStack) -> None:
@@ -83,18 +85,18 @@ async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStac
             await server.http.get(path, headers=headers)
         await server.http.get("/v1/sweeps/sweep_xyzzy")
         await server.http.request("BREW", "/v1/sweeps", headers=headers)
-        found = await scraped(server, **headers)
-    assert found["ampsweep_http_requests_total", ("GET", "/v1/sweeps/{sweep_id}", "404")] == 2
-    assert found["ampsweep_http_requests_total", ("GET", "none", "404")] == 1
-    assert found["ampsweep_http_requests_total", ("GET", "none", "401")] == 1
-    assert found["ampsweep_http_refused_total", ("not_found",)] >= 3
-    assert found["ampsweep_http_refused_total", ("invalid_api_key",)] == 1
-    assert found["ampsweep_http_request_duration_seconds_count", ("GET", "/v1/sweeps/{sweep_id}")] == 2
-    assert found["ampsweep_http_requests_in_flight", ()] == 1, "the one that asks"
-    shown = " ".join(str(labels) for _, labels in found)
-    assert "xyzzy" not in shown
-    assert "plugh" not in shown
-    assert "BREW" not in shown
+        metrics = await scrape(server, **headers)
+    assert metrics["ampsweep_http_requests_total", ("GET", "/v1/sweeps/{sweep_id}", "404")] == 2
+    assert metrics["ampsweep_http_requests_total", ("GET", "none", "404")] == 1
+    assert metrics["ampsweep_http_requests_total", ("GET", "none", "401")] == 1
+    assert metrics["ampsweep_http_refused_total", ("not_found",)] >= 3
+    assert metrics["ampsweep_http_refused_total", ("invalid_api_key",)] == 1
+    assert metrics["ampsweep_http_request_duration_seconds_count", ("GET", "/v1/sweeps/{sweep_id}")] == 2
+    assert metrics["ampsweep_http_requests_in_flight", ()] == 1, "the one that asks"
+    labels_text = " ".join(str(labels) for _, labels in metrics)
+    assert "xyzzy" not in labels_text
+    assert "plugh" not in labels_text
+    assert "BREW" not in labels_text
 
 
 async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack: ServerStack) -> None:
@@ -106,10 +108,10 @@ async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack
         ):
             pieces = answer.aiter_lines()
             await anext(pieces)
-            during = await scraped(server)
+            during = await scrape(server)
             async for _ in pieces:
                 pass
-        after = await scraped(server)
+        after = await scrape(server)
     route = ("POST", "/v1/completions")
     assert (during["ampsweep_engine_streams", ENGINE], during["ampsweep_http_streams", ()]) == (1, 1)
     assert (after["ampsweep_engine_streams", ENGINE], after["ampsweep_http_streams", ()]) == (0, 0)
@@ -121,8 +123,8 @@ async def test_a_defect_is_counted_as_the_500_that_it_is_answered_with(stack: Se
     async with running_server(stack, working=False) as server:
         stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
         assert (await server.http.get("/v1/sweeps")).status_code == 500
-        found = await scraped(server)
-    assert found["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
+        metrics = await scrape(server)
+    assert metrics["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
 
 
 async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStack) -> None:
@@ -130,12 +132,12 @@ async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStac
         raise Unavailable("the database is gone")
 
     async with running_server(stack, working=False) as server:
-        assert (await scraped(server))["ampsweep_store_up", ()] == 1
+        assert (await scrape(server))["ampsweep_store_up", ()] == 1
         stack.store.stats = refuse  # type: ignore[method-assign]
-        found = await scraped(server)
-    assert found["ampsweep_store_up", ()] == 0
-    assert ("ampsweep_engine_starts_total", ENGINE) in found
-    assert ("ampsweep_queue_cells", ("pending",)) not in found
+        metrics = await scrape(server)
+    assert metrics["ampsweep_store_up", ()] == 0
+    assert ("ampsweep_engine_starts_total", ENGINE) in metrics
+    assert ("ampsweep_queue_cells", ("pending",)) not in metrics
 
 
 async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(params=["json", "console"])
-def written(request: pytest.FixtureRequest) -> Iterator[StringIO]:
+def log_stream(request: pytest.FixtureRequest) -> Iterator[StringIO]:
     root = logging.getLogger()
     before = root.handlers, root.level
     stream = StringIO()
@@ -42,7 +42,7 @@ def lines(stream: StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-async def everything(server: Server, headers: dict[str, str]) -> None:
+async def request_every_route(server: Server, headers: dict[str, str]) -> None:
     """Ask every route, with secrets in every place that takes one."""
     bodies: list[Any] = [
         {"model": "tiny", "prompt": SECRET, "max_tokens": 2},
@@ -61,80 +61,80 @@ async def everything(server: Server, headers: dict[str, str]) -> None:
         await server.http.request(method, f"{path}/{SECRET}", headers={"Authorization": f"Bearer {SECRET}"})
 
 
-async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, written: StringIO) -> None:
+async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, log_stream: StringIO) -> None:
     async with running_server(stack) as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
-        await everything(server, headers)
-    text = written.getvalue()
+        await request_every_route(server, headers)
+    text = log_stream.getvalue()
     assert text.count("request") > 100
     assert SECRET not in text
     assert token not in text
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
-@pytest.mark.parametrize("written", ["json"], indirect=True)
+@pytest.mark.parametrize("log_stream", ["json"], indirect=True)
 async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_what(
-    stack: ServerStack, written: StringIO, kind: type[Exception]
+    stack: ServerStack, log_stream: StringIO, kind: type[Exception]
 ) -> None:
-    asked: list[str] = []
+    prompts: list[str] = []
 
-    def broken(text: str, *_more: object) -> None:
-        asked.append(text)
+    def raise_with_text(text: str, *_more: object) -> None:
+        prompts.append(text)
         raise kind(text)
 
     async with running_server(stack) as server:
         host: Any = server.pool._slots[0].session
-        host._engine._check = broken
+        host._engine._check = raise_with_text
         body = {"model": "tiny", "prompt": SECRET, "max_tokens": 2}
         assert (await server.http.post("/v1/completions", json=body)).status_code == 500
         await server.done(**SMALL)
-    text = written.getvalue()
-    assert len(set(asked)) > 2
-    assert SECRET in asked
-    assert not [prompt for prompt in asked if prompt in text]
+    text = log_stream.getvalue()
+    assert len(set(prompts)) > 2
+    assert SECRET in prompts
+    assert not [prompt for prompt in prompts if prompt in text]
     assert kind.__name__ in text
-    assert ", in broken" in text
+    assert ", in raise_with_text" in text
 
 
-async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, written: StringIO) -> None:
-    asked: list[str] = []
+async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, log_stream: StringIO) -> None:
+    prompts: list[str] = []
     async with running_server(stack, fail_on="e") as server:
         host: Any = server.pool._slots[0].session
         check = host._engine._check
 
-        def listening(text: str, *more: Any) -> None:
-            asked.append(text)
+        def check_and_record(text: str, *more: Any) -> None:
+            prompts.append(text)
             check(text, *more)
 
-        host._engine._check = listening
+        host._engine._check = check_and_record
         await server.done(**SMALL)
-    text = written.getvalue()
+    text = log_stream.getvalue()
     assert "failed" in text
-    assert asked
-    assert not [prompt for prompt in asked if len(prompt) > 3 and prompt in text]
+    assert prompts
+    assert not [prompt for prompt in prompts if len(prompt) > 3 and prompt in text]
 
 
-@pytest.mark.parametrize("written", ["json"], indirect=True)
-async def test_every_line_has_the_ids_of_what_it_is_about(stack: ServerStack, written: StringIO) -> None:
+@pytest.mark.parametrize("log_stream", ["json"], indirect=True)
+async def test_every_line_has_the_ids_of_what_it_is_about(stack: ServerStack, log_stream: StringIO) -> None:
     async with running_server(stack) as server:
         _, headers = server.key(KeyScope.ADMIN)
         sweep_id = (await server.http.post("/v1/sweeps", json=SPEC, headers=headers)).json()["id"]
         await server.ended(sweep_id)
         await server.http.get(f"/v1/sweeps/{sweep_id}", headers={**headers, "X-Request-ID": "mine"})
         await server.http.get("/v1/models", headers={**headers, "X-Request-ID": "another"})
-    found = lines(written)
+    records = lines(log_stream)
     cells = {cell.id for cell in stack.store.list_cells(sweep_id).data}
-    ends = [line for line in found if line["event"] == "the cell ended"]
+    ends = [line for line in records if line["event"] == "the cell ended"]
     assert {line["cell_id"] for line in ends} == cells
     assert all(line["sweep_ids"] == [sweep_id] and line["ending"] == "completed" for line in ends)
     assert all(line["samples"] > 0 and line["seconds"] >= 0 for line in ends)
-    (finalized,) = [line for line in found if line["event"] == "the sweep is finalized"]
+    (finalized,) = [line for line in records if line["event"] == "the sweep is finalized"]
     assert finalized["sweep_ids"] == [sweep_id]
-    (sent,) = [line for line in found if line.get("method") == "POST"]
+    (sent,) = [line for line in records if line.get("method") == "POST"]
     assert sent["sweep_ids"] == [sweep_id]
-    (mine,) = [line for line in found if line.get("request_id") == "mine"]
+    (mine,) = [line for line in records if line.get("request_id") == "mine"]
     assert (mine["sweep_ids"], mine["route"], mine["status"]) == ([sweep_id], "/v1/sweeps/{sweep_id}", 200)
-    (another,) = [line for line in found if line.get("request_id") == "another"]
+    (another,) = [line for line in records if line.get("request_id") == "another"]
     assert "sweep_ids" not in another
     assert another["caller"] == mine["caller"]

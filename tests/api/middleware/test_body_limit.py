@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_body_of_megabytes(stack: ServerStack) -> None:
     async with running_server(stack, working=False, limits=Limits()) as server:
-        many = ",".join(map(str, range(300_000))).encode()
-        body = b'{"model": "tiny", "neurons": {"fr": {"0": [' + many + b"]}}}"
+        indices = ",".join(map(str, range(300_000))).encode()
+        body = b'{"model": "tiny", "neurons": {"fr": {"0": [' + indices + b"]}}}"
         assert len(body) > 1_900_000
         with watched_loops() as watch:
             answer = await server.http.post("/v1/neuron-sets", content=body)
@@ -34,15 +34,15 @@ async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch
     async with running_server(stack) as server:
         await server.done()
         (neuron_set,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
-        many = {"fr": {"0": list(range(1_000_000))}}
+        neurons = {"fr": {"0": list(range(1_000_000))}}
         services = server.app.state.services
-        monkeypatch.setattr(services.neuron_set_service, "neurons", lambda _: many)
+        monkeypatch.setattr(services.neuron_set_service, "neurons", lambda _: neurons)
         with watched_loops() as watch:
             response = await server.http.get(f"/v1/neuron-sets/{neuron_set['id']}?include=neurons")
     assert watch.stalls == []
-    told = await asyncio.to_thread(response.json)
-    assert told["neurons"] == many
-    assert told["by_layer"]["fr"][0] == 1_000_000
+    neuron_set_json = await asyncio.to_thread(response.json)
+    assert neuron_set_json["neurons"] == neurons
+    assert neuron_set_json["by_layer"]["fr"][0] == 1_000_000
 
 
 async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:

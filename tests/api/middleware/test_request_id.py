@@ -20,7 +20,7 @@ async def test_a_name_that_would_spoil_the_log_is_replaced(stack: ServerStack, n
     async with running_server(stack, working=False) as server:
         answers = [await server.http.get("/healthz", headers=[(b"X-Request-ID", name.encode())]) for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
-    assert all(found.startswith("req_") for found in ids)
+    assert all(request_id.startswith("req_") for request_id in ids)
     assert ids[0] != ids[1]
 
 

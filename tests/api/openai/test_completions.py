@@ -84,11 +84,11 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
 async def test_steering_that_would_change_nothing_is_refused(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         neurons = {"fr": {"0": [1, 2]}, "ht": {}}
-        made = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
+        created = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
 
         async def refused(**changes: Any) -> dict[str, Any]:
             for stream in (False, True):
-                body = {**ASKED, "neurons": made.json()["id"], "stream": stream, **changes}
+                body = {**ASKED, "neurons": created.json()["id"], "stream": stream, **changes}
                 answer = await server.http.post("/v1/completions", json=body)
                 assert answer.status_code == 400, answer.text
             error: dict[str, Any] = answer.json()["error"]

@@ -50,10 +50,10 @@ async def test_models_are_listed_and_got(stack: ServerStack) -> None:
 
 
 async def test_a_completion_and_its_stream_say_the_same(stack: ServerStack) -> None:
-    asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
+    params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
     async with client(stack) as (talking, _):
-        whole = await talking.completions.create(**asked)
-        stream = await talking.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        whole = await talking.completions.create(**params)
+        stream = await talking.completions.create(**params, stream=True, stream_options={"include_usage": True})
         pieces = [piece async for piece in stream]
     assert whole.usage is not None
     assert (whole.usage.completion_tokens, whole.usage.total_tokens) == (10, 10 + whole.usage.prompt_tokens)
@@ -64,20 +64,26 @@ async def test_a_completion_and_its_stream_say_the_same(stack: ServerStack) -> N
     assert {piece.usage for piece in pieces[:-1]} == {None}
     assert len({piece.id for piece in pieces}) == 1
     for choice in whole.choices:
-        own = [piece.choices[0] for piece in pieces[:-1] if piece.choices[0].index == choice.index]
-        assert "".join(piece.text for piece in own) == choice.text
-        assert [piece.finish_reason for piece in own] == [None] * 4 + ["length"]
-        told = choice.logprobs
-        assert told is not None
-        assert "".join(told.tokens or []) == choice.text
+        choice_pieces = [piece.choices[0] for piece in pieces[:-1] if piece.choices[0].index == choice.index]
+        assert "".join(piece.text for piece in choice_pieces) == choice.text
+        assert [piece.finish_reason for piece in choice_pieces] == [None] * 4 + ["length"]
+        choice_logprobs = choice.logprobs
+        assert choice_logprobs is not None
+        assert "".join(choice_logprobs.tokens or []) == choice.text
         assert [
-            piece.logprobs.token_logprobs[0] for piece in own if piece.logprobs and piece.logprobs.token_logprobs
-        ] == (told.token_logprobs)
-        assert [piece.logprobs.text_offset[0] for piece in own if piece.logprobs and piece.logprobs.text_offset] == (
-            told.text_offset
-        )
+            piece.logprobs.token_logprobs[0]
+            for piece in choice_pieces
+            if piece.logprobs and piece.logprobs.token_logprobs
+        ] == (choice_logprobs.token_logprobs)
+        assert [
+            piece.logprobs.text_offset[0] for piece in choice_pieces if piece.logprobs and piece.logprobs.text_offset
+        ] == (choice_logprobs.text_offset)
         for token, logprob, likely, offset in zip(
-            told.tokens or [], told.token_logprobs or [], told.top_logprobs or [], told.text_offset or [], strict=True
+            choice_logprobs.tokens or [],
+            choice_logprobs.token_logprobs or [],
+            choice_logprobs.top_logprobs or [],
+            choice_logprobs.text_offset or [],
+            strict=True,
         ):
             assert likely[token] == logprob
             assert len(likely) == 2
@@ -85,15 +91,15 @@ async def test_a_completion_and_its_stream_say_the_same(stack: ServerStack) -> N
 
 
 async def test_a_chat_and_its_stream_say_the_same(stack: ServerStack) -> None:
-    asked: dict[str, Any] = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 4, "n": 2, "seed": 3}
-    told: dict[str, Any] = {"logprobs": True, "top_logprobs": 3}
+    params: dict[str, Any] = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 4, "n": 2, "seed": 3}
+    logprob_params: dict[str, Any] = {"logprobs": True, "top_logprobs": 3}
     async with client(stack) as (talking, _):
-        whole = await talking.chat.completions.create(**asked, **told)
+        whole = await talking.chat.completions.create(**params, **logprob_params)
         stream = await talking.chat.completions.create(
-            **asked, **told, stream=True, stream_options={"include_usage": True}
+            **params, **logprob_params, stream=True, stream_options={"include_usage": True}
         )
         *pieces, last = [piece async for piece in stream]
-        plain = await talking.chat.completions.create(**asked)
+        plain = await talking.chat.completions.create(**params)
         old_name = await talking.chat.completions.create(model="tiny", messages=CHAT, max_tokens=4, n=2, seed=3)
     assert whole.object == "chat.completion"
     assert last.usage == whole.usage
@@ -101,13 +107,15 @@ async def test_a_chat_and_its_stream_say_the_same(stack: ServerStack) -> None:
     assert [choice.message for choice in plain.choices] == [choice.message for choice in whole.choices]
     assert [choice.message for choice in old_name.choices] == [choice.message for choice in whole.choices]
     for choice in whole.choices:
-        own = [piece.choices[0] for piece in pieces if piece.choices[0].index == choice.index]
-        assert own[0].delta.role == choice.message.role == "assistant"
-        assert "".join(piece.delta.content or "" for piece in own) == choice.message.content
-        assert [piece.finish_reason for piece in own] == [None] * (len(own) - 1) + [choice.finish_reason]
+        choice_pieces = [piece.choices[0] for piece in pieces if piece.choices[0].index == choice.index]
+        assert choice_pieces[0].delta.role == choice.message.role == "assistant"
+        assert "".join(piece.delta.content or "" for piece in choice_pieces) == choice.message.content
+        assert [piece.finish_reason for piece in choice_pieces] == [None] * (len(choice_pieces) - 1) + [
+            choice.finish_reason
+        ]
         assert choice.logprobs is not None
         assert choice.logprobs.content is not None
-        streamed = [token for piece in own if piece.logprobs for token in piece.logprobs.content or []]
+        streamed = [token for piece in choice_pieces if piece.logprobs for token in piece.logprobs.content or []]
         assert streamed == choice.logprobs.content
         for token in choice.logprobs.content:
             assert bytes(token.bytes or []).decode() == token.token
@@ -118,14 +126,14 @@ async def test_a_chat_and_its_stream_say_the_same(stack: ServerStack) -> None:
 async def test_an_intervention_comes_in_the_extra_body(stack: ServerStack) -> None:
     async with client(stack) as (talking, server):
         await steerable(server)
-        asked: dict[str, Any] = {"model": "tiny", "temperature": 0}
+        params: dict[str, Any] = {"model": "tiny", "temperature": 0}
         steered = {"intervention": SCALE, "neurons": stack.neuron_sets.infos()[0].id}
-        plain = await talking.completions.create(**asked, prompt=PROMPT)
-        other = await talking.completions.create(**asked, prompt=PROMPT, extra_body=steered)
-        again = await talking.completions.create(**asked, prompt=PROMPT, extra_body={"intervention": SCALE})
-        chat = await talking.chat.completions.create(**asked, messages=CHAT, max_tokens=4)
+        plain = await talking.completions.create(**params, prompt=PROMPT)
+        other = await talking.completions.create(**params, prompt=PROMPT, extra_body=steered)
+        again = await talking.completions.create(**params, prompt=PROMPT, extra_body={"intervention": SCALE})
+        chat = await talking.chat.completions.create(**params, messages=CHAT, max_tokens=4)
         stream = await talking.chat.completions.create(
-            **asked, messages=CHAT, max_tokens=4, stream=True, extra_body=steered
+            **params, messages=CHAT, max_tokens=4, stream=True, extra_body=steered
         )
         steered_chat = "".join([piece.choices[0].delta.content or "" async for piece in stream])
     assert plain.choices[0].text != other.choices[0].text == again.choices[0].text
@@ -135,10 +143,10 @@ async def test_an_intervention_comes_in_the_extra_body(stack: ServerStack) -> No
 
 async def test_a_stop_string_ends_an_answer(stack: ServerStack) -> None:
     async with client(stack) as (talking, _):
-        asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
-        text = (await talking.completions.create(**asked)).choices[0].text
+        params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
+        text = (await talking.completions.create(**params)).choices[0].text
         word = text.split()[3]
-        stopped = (await talking.completions.create(**asked, stop=["nowhere", word])).choices[0]
+        stopped = (await talking.completions.create(**params, stop=["nowhere", word])).choices[0]
     assert (stopped.finish_reason, stopped.text) == ("stop", text[: text.index(word)])
 
 
@@ -209,21 +217,21 @@ async def test_a_chat_that_cannot_be_answered_as_asked_is_refused_by_name(
 
 
 async def test_an_answers_message_can_be_sent_back(stack: ServerStack) -> None:
-    asked: dict[str, Any] = {"model": "tiny", "max_completion_tokens": 3, "temperature": 0}
+    params: dict[str, Any] = {"model": "tiny", "max_completion_tokens": 3, "temperature": 0}
     async with client(stack) as (talking, _):
-        first = (await talking.chat.completions.create(messages=CHAT, **asked)).choices[0].message
+        first = (await talking.chat.completions.create(messages=CHAT, **params)).choices[0].message
         assert first.content is not None
         texts = set()
         for sent in (first, first.model_dump(), {**first.model_dump(), "annotations": [], "tool_calls": []}):
             messages = cast("list[ChatCompletionMessageParam]", [*CHAT, sent, {"role": "user", "content": "Why?"}])
-            again = await talking.chat.completions.create(messages=messages, **asked)
+            again = await talking.chat.completions.create(messages=messages, **params)
             texts.add(again.choices[0].message.content)
         plain: list[ChatCompletionMessageParam] = [
             *CHAT,
             {"role": "assistant", "content": first.content},
             {"role": "user", "content": "Why?"},
         ]
-        wanted = (await talking.chat.completions.create(messages=plain, **asked)).choices[0].message.content
+        wanted = (await talking.chat.completions.create(messages=plain, **params)).choices[0].message.content
     assert texts == {wanted}
 
 
@@ -244,21 +252,21 @@ async def test_errors_are_the_exceptions_that_the_clients_users_expect(stack: Se
 @pytest.mark.parametrize("stream", [False, True])
 async def test_several_prompts_are_answered_in_their_order_as_each_alone(stack: ServerStack, stream: bool) -> None:
     prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
-    asked: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
+    params: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
     alone, together = dict[int, str](), dict[int, str]()
     async with client(stack) as (talking, _):
-        single = [await talking.completions.create(prompt=prompt, **asked) for prompt in prompts]
-        for place, answer in enumerate(single):
-            alone |= {2 * place + choice.index: choice.text for choice in answer.choices}
+        single = [await talking.completions.create(prompt=prompt, **params) for prompt in prompts]
+        for position, answer in enumerate(single):
+            alone |= {2 * position + choice.index: choice.text for choice in answer.choices}
         if stream:
             options: dict[str, Any] = {"stream_options": {"include_usage": True}}
             usage = None
-            async for piece in await talking.completions.create(prompt=prompts, stream=True, **asked, **options):
+            async for piece in await talking.completions.create(prompt=prompts, stream=True, **params, **options):
                 usage = piece.usage
                 for choice in piece.choices:
                     together[choice.index] = together.get(choice.index, "") + choice.text
         else:
-            whole = await talking.completions.create(prompt=prompts, **asked)
+            whole = await talking.completions.create(prompt=prompts, **params)
             usage = whole.usage
             assert [choice.index for choice in whole.choices] == list(range(6))
             together = {choice.index: choice.text for choice in whole.choices}
@@ -266,8 +274,8 @@ async def test_several_prompts_are_answered_in_their_order_as_each_alone(stack: 
     assert len(set(alone.values())) > 3
     totals = [answer.usage for answer in single if answer.usage is not None]
     assert usage is not None
-    assert usage.prompt_tokens == sum(each.prompt_tokens for each in totals)
-    assert usage.completion_tokens == sum(each.completion_tokens for each in totals)
+    assert usage.prompt_tokens == sum(usage_of_prompt.prompt_tokens for usage_of_prompt in totals)
+    assert usage.completion_tokens == sum(usage_of_prompt.completion_tokens for usage_of_prompt in totals)
 
 
 async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_others(stack: ServerStack) -> None:
@@ -290,10 +298,10 @@ async def test_a_prompt_that_is_none_is_refused_by_name(stack: ServerStack, para
 
 
 async def test_all_tokens_may_be_drawn_where_top_k_is_what_vllm_calls_off(stack: ServerStack) -> None:
-    asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
+    params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
     async with client(stack) as (talking, _):
         texts = [
-            (await talking.completions.create(**asked, extra_body={"top_k": top_k})).choices[0].text
+            (await talking.completions.create(**params, extra_body={"top_k": top_k})).choices[0].text
             for top_k in (-1, 0)
         ]
     assert texts[0] == texts[1]

@@ -38,11 +38,11 @@ def chat(**changes: Any) -> SamplingParams:
 
 
 def test_each_parameter_reaches_the_engine() -> None:
-    given = {**GIVEN, "stop": ("x", "y"), "ignore_eos": False}
-    assert asdict(completion(**GIVEN, max_tokens=7, logprobs=4)) == {**given, "max_tokens": 7, "top_logprobs": 4}
-    asked = chat(**GIVEN, max_completion_tokens=8, logprobs=True, top_logprobs=2)
-    assert asdict(asked) == {**given, "max_tokens": 8, "top_logprobs": 2}
-    assert set(given) | {"max_tokens", "top_logprobs"} == {field.name for field in fields(SamplingParams)}
+    expected = {**GIVEN, "stop": ("x", "y"), "ignore_eos": False}
+    assert asdict(completion(**GIVEN, max_tokens=7, logprobs=4)) == {**expected, "max_tokens": 7, "top_logprobs": 4}
+    chat_sampling = chat(**GIVEN, max_completion_tokens=8, logprobs=True, top_logprobs=2)
+    assert asdict(chat_sampling) == {**expected, "max_tokens": 8, "top_logprobs": 2}
+    assert set(expected) | {"max_tokens", "top_logprobs"} == {field.name for field in fields(SamplingParams)}
 
 
 @pytest.mark.parametrize("nothing", [{}, dict.fromkeys(GIVEN)])

@@ -27,8 +27,8 @@ CHAT = ("/v1/chat/completions", {**STEERED, "messages": [{"role": "user", "conte
 
 async def import_set(server: Server, neuron: int) -> str:
     body = {"model": "tiny", "neurons": {"fr": {"0": [neuron]}}}
-    made: str = (await server.http.post("/v1/neuron-sets", json=body)).json()["id"]
-    return made
+    created: str = (await server.http.post("/v1/neuron-sets", json=body)).json()["id"]
+    return created
 
 
 @pytest.mark.parametrize(("path", "body"), [COMPLETION, CHAT])
@@ -40,7 +40,7 @@ async def test_the_same_request_never_changes_its_meaning(stack: ServerStack, pa
         refused = await server.http.post(path, json=body)
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "neurons"
-        assert all(each in refused.json()["error"]["message"] for each in (first, second))
+        assert all(neuron_set_id in refused.json()["error"]["message"] for neuron_set_id in (first, second))
         await server.http.put(PATH, json={"neuron_set": first})
         await import_set(server, 3)
         after = (await server.http.post(path, json=body)).json()
@@ -55,8 +55,8 @@ async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: s
         neurons = await import_set(server, 1)
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         unsteered = {name: value for name, value in streamed.items() if name != "intervention"}
-        for asked, wanted in ((streamed, neurons), (unsteered, None)):
-            lines = (await server.http.post(path, json=asked)).text.split("\n")
+        for completion, wanted in ((streamed, neurons), (unsteered, None)):
+            lines = (await server.http.post(path, json=completion)).text.split("\n")
             events = [line.removeprefix("data: ") for line in lines if line.startswith("data: {")]
             assert len(events) > 3
             assert {json.loads(event)["neuron_set"] for event in events} == {wanted}
@@ -65,20 +65,20 @@ async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: s
 async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
 
-        async def shown() -> tuple[str | None, str | None]:
+        async def default() -> tuple[str | None, str | None]:
             body = (await server.http.get(PATH)).json()
             assert (body["object"], body["model"]) == ("default_neuron_set", "tiny")
             return body["neuron_set"], body["source"]
 
-        assert await shown() == (None, None)
+        assert await default() == (None, None)
         first = await import_set(server, 1)
-        assert await shown() == (first, "only_set")
+        assert await default() == (first, "only_set")
         second = await import_set(server, 2)
-        assert await shown() == (None, None)
-        made = await server.http.put(PATH, json={"neuron_set": second})
-        assert (made.json()["neuron_set"], await shown()) == (second, (second, "operator"))
+        assert await default() == (None, None)
+        created = await server.http.put(PATH, json={"neuron_set": second})
+        assert (created.json()["neuron_set"], await default()) == (second, (second, "operator"))
         cleared = await server.http.delete(PATH)
-        assert (cleared.json()["neuron_set"], await shown()) == (None, (None, None))
+        assert (cleared.json()["neuron_set"], await default()) == (None, (None, None))
         assert (await server.http.put(PATH, json={"neuron_set": "ns_nope"})).status_code == 404
         assert (await server.http.put(PATH, json={"neurons": first})).json()["error"]["param"] == "neurons"
         assert (await server.http.get("/v1/models/nobody/default-neuron-set")).status_code == 404

@@ -29,12 +29,12 @@ async def events(server: Server, sweep_id: str, **headers: str) -> list[dict[str
 async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         sweep = await server.submit()
-        seen = await events(server, sweep["id"])
-    assert [int(event["id"]) for event in seen] == list(range(1, len(seen) + 1))
-    assert seen[0]["event"] == "sweep.created"
-    assert seen[-1]["event"] == "sweep.completed"
-    assert sum(event["event"] == "cell.completed" for event in seen) == sweep["request_counts"]["total"]
-    last = json.loads(seen[-1]["data"])
+        received = await events(server, sweep["id"])
+    assert [int(event["id"]) for event in received] == list(range(1, len(received) + 1))
+    assert received[0]["event"] == "sweep.created"
+    assert received[-1]["event"] == "sweep.completed"
+    assert sum(event["event"] == "cell.completed" for event in received) == sweep["request_counts"]["total"]
+    last = json.loads(received[-1]["data"])
     assert last["status"] == "completed"
     assert last["request_counts"]["completed"] == sweep["request_counts"]["total"]
 

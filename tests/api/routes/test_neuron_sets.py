@@ -20,23 +20,23 @@ KNOWN = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
 METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
 
 
-async def found(server: Server, neuron_set_id: str) -> dict[str, Any]:
+async def identified(server: Server, neuron_set_id: str) -> dict[str, Any]:
     """Wait for the end of an identification."""
-    finder: Any = server.app.state.services.neuron_set_service
-    await asyncio.wait_for(asyncio.gather(*finder._tasks.values()), 30)
+    service: Any = server.app.state.services.neuron_set_service
+    await asyncio.wait_for(asyncio.gather(*service._tasks.values()), 30)
     body: dict[str, Any] = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
     return body
 
 
 async def test_known_neurons_are_brought_in_and_read_back(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
-        made = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        created = await server.http.post("/v1/neuron-sets", json=KNOWN)
         again = await server.http.post("/v1/neuron-sets", json=KNOWN)
-        path = f"/v1/neuron-sets/{made.json()['id']}"
+        path = f"/v1/neuron-sets/{created.json()['id']}"
         plain = (await server.http.get(path)).json()
         full = (await server.http.get(path, params={"include": "neurons"})).json()
-    assert (made.status_code, again.status_code) == (201, 201)
-    assert again.json() == made.json()
+    assert (created.status_code, again.status_code) == (201, 201)
+    assert again.json() == created.json()
     assert (plain["status"], plain["method"], plain["languages"]) == ("completed", "imported", {"fr": 3, "tr": 0})
     assert plain["warnings"] == [], "nobody knows what an imported set compared"
     assert plain["by_layer"] == {"fr": [2, 0, 0, 1], "tr": [0, 0, 0, 0]}
@@ -59,7 +59,7 @@ async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: S
         listed = {}
         for model in ("tiny", "same", "other"):
             answer = await server.http.get("/v1/neuron-sets", params={"model": model})
-            listed[model] = [each["id"] for each in answer.json()["data"]]
+            listed[model] = [neuron_set["id"] for neuron_set in answer.json()["data"]]
         nobody = await server.http.get("/v1/neuron-sets", params={"model": "nobody"})
     assert listed == {"tiny": [ids["tiny"]], "same": [ids["tiny"]], "other": [ids["other"]]}
     assert nobody.status_code == 422
@@ -69,12 +69,12 @@ async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: S
 async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
-        asked = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
+        body = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
         steering = {"languages": ["fr"], "op": "scale", "factor": 2}
-        unsteered = {name: value for name, value in asked.items() if name != "neurons"}
+        unsteered = {name: value for name, value in body.items() if name != "neurons"}
         plain = await server.http.post("/v1/completions", json=unsteered)
-        steered = await server.http.post("/v1/completions", json={**asked, "intervention": steering})
-        nobody = await server.http.post("/v1/completions", json={**asked, "intervention": {**steering, "patch": "max"}})
+        steered = await server.http.post("/v1/completions", json={**body, "intervention": steering})
+        nobody = await server.http.post("/v1/completions", json={**body, "intervention": {**steering, "patch": "max"}})
         await server.done(neurons={"id": neurons}, interventions={"languages": ["fr"], "op": "scale", "factors": [2.0]})
     assert plain.json()["choices"] != steered.json()["choices"]
     assert nobody.status_code == 400, "it has no patch values"
@@ -82,15 +82,15 @@ async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
 
 async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> None:
     async with running_server(stack) as server:
-        asked = await server.http.post("/v1/neuron-sets", json=METHOD)
-        assert asked.status_code == 202
-        assert asked.json()["status"] == "in_progress"
-        assert "lape compares languages, and 3 (en, fr, tr) are few" in asked.json()["warnings"][0]
-        neuron_set_id = asked.json()["id"]
+        response = await server.http.post("/v1/neuron-sets", json=METHOD)
+        assert response.status_code == 202
+        assert response.json()["status"] == "in_progress"
+        assert "lape compares languages, and 3 (en, fr, tr) are few" in response.json()["warnings"][0]
+        neuron_set_id = response.json()["id"]
         assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"] == neuron_set_id
-        done = await found(server, neuron_set_id)
+        done = await identified(server, neuron_set_id)
         assert (done["status"], done["method"], set(done["languages"])) == ("completed", "lape", {"en", "fr", "tr"})
-        assert done["warnings"] == asked.json()["warnings"]
+        assert done["warnings"] == response.json()["warnings"]
         assert {language: sum(counts) for language, counts in done["by_layer"].items()} == done["languages"]
         again = await server.http.post("/v1/neuron-sets", json=METHOD)
         assert (again.status_code, again.json()["id"]) == (201, neuron_set_id)
@@ -101,13 +101,13 @@ async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> N
 async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack: ServerStack) -> None:
     async with running_server(stack, fail_on="e") as server:
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
-        failed = await found(server, neuron_set_id)
+        failed = await identified(server, neuron_set_id)
         assert failed["status"] == "failed"
         assert "fails on this text" in failed["error"]
         engine: Any = server.pool._slots[0].session
         engine._engine._fail_on = None
         assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"
-        assert (await found(server, neuron_set_id))["status"] == "completed"
+        assert (await identified(server, neuron_set_id))["status"] == "completed"
 
 
 async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(stack: ServerStack) -> None:
@@ -115,14 +115,14 @@ async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(
         running_server(stack, working=False, fail_on="e") as first,
         running_server(stack, working=False) as second,
     ):
-        finder: Any = first.app.state.services.neuron_set_service
-        find, waiting = finder._pool.find_neurons, asyncio.Event()
+        service: Any = first.app.state.services.neuron_set_service
+        find, waiting = service._pool.find_neurons, asyncio.Event()
 
         async def when_told(model: str, ref: Any) -> None:
             await waiting.wait()
             await find(model, ref)
 
-        finder._pool.find_neurons = when_told
+        service._pool.find_neurons = when_told
         neuron_set_id = (await first.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         path = f"/v1/neuron-sets/{neuron_set_id}"
         assert (await second.http.get(path)).json()["status"] == "in_progress"
@@ -130,19 +130,19 @@ async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(
         assert (again.status_code, again.json()["status"]) == (202, "in_progress")
         assert second.app.state.services.neuron_set_service._tasks == {}, "it is not searched for twice"
         waiting.set()
-        failed = await found(first, neuron_set_id)
+        failed = await identified(first, neuron_set_id)
         assert failed["status"] == "failed"
         assert (await second.http.get(path)).json() == failed
         await second.http.post("/v1/neuron-sets", json=METHOD)
-        assert (await found(second, neuron_set_id))["status"] == "completed"
+        assert (await identified(second, neuron_set_id))["status"] == "completed"
         assert (await first.http.get(path)).json()["status"] == "completed"
         assert stack.identifications.get(neuron_set_id) is None
 
 
 async def test_a_server_that_stops_says_that_its_identification_ended(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
-        finder: Any = server.app.state.services.neuron_set_service
-        finder._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
+        service: Any = server.app.state.services.neuron_set_service
+        service._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
     async with running_server(stack, working=False) as server:
         after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
@@ -151,9 +151,9 @@ async def test_a_server_that_stops_says_that_its_identification_ended(stack: Ser
 
 async def test_too_many_identifications_wait(stack: ServerStack) -> None:
     async with running_server(stack) as server:
-        finder: Any = server.app.state.services.neuron_set_service
+        service: Any = server.app.state.services.neuron_set_service
         waiting = asyncio.Event()
-        finder._pool.find_neurons = lambda _model, _ref: waiting.wait()
+        service._pool.find_neurons = lambda _model, _ref: waiting.wait()
         answers = []
         for seed in range(17):
             neurons = {**METHOD["neurons"], "method": "random", "seed": seed}
@@ -165,19 +165,19 @@ async def test_too_many_identifications_wait(stack: ServerStack) -> None:
 
 async def test_lists_come_a_page_at_a_time(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
-        made = []
+        created = []
         for index in range(5):
             body = {"model": "tiny", "neurons": {"fr": {"0": [index]}}}
-            made.append((await server.http.post("/v1/neuron-sets", json=body)).json()["id"])
-        seen: list[str] = []
+            created.append((await server.http.post("/v1/neuron-sets", json=body)).json()["id"])
+        listed_ids: list[str] = []
         page: dict[str, Any] = {"has_more": True, "last_id": None}
         while page["has_more"]:
-            params = {"limit": 2, **({"after": page["last_id"]} if seen else {})}
+            params = {"limit": 2, **({"after": page["last_id"]} if listed_ids else {})}
             page = (await server.http.get("/v1/neuron-sets", params=params)).json()
-            seen += [one["id"] for one in page["data"]]
+            listed_ids += [one["id"] for one in page["data"]]
             assert page["first_id"] == page["data"][0]["id"]
         lost = await server.http.get("/v1/neuron-sets", params={"after": "ns_nope"})
-    assert sorted(seen) == sorted(made)
+    assert sorted(listed_ids) == sorted(created)
     assert (lost.status_code, lost.json()["error"]["param"]) == (404, "after")
 
 

@@ -42,11 +42,11 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
             summary = await server.http.get(f"{path}/summary?partial=true")
             table = await server.http.get(f"{path}/summary?partial=true&format=parquet")
             assert samples.headers["Ampsweep-Partial"] == summary.headers["Ampsweep-Partial"] == f"3/{total}"
-            found = pq.read_table(io.BytesIO(samples.content))
-            told = json.loads(found.schema.metadata[b"ampsweep.partial"])
-            assert told == summary.json()["partial"]
-            assert (told["included"], told["missing"], told["total"]) == (3, total - 3, total)
-            assert len(set(found["cell_id"].to_pylist())) == 3
+            files = pq.read_table(io.BytesIO(samples.content))
+            partial = json.loads(files.schema.metadata[b"ampsweep.partial"])
+            assert partial == summary.json()["partial"]
+            assert (partial["included"], partial["missing"], partial["total"]) == (3, total - 3, total)
+            assert len(set(files["cell_id"].to_pylist())) == 3
             assert pq.read_table(io.BytesIO(table.content)).num_rows == len(summary.json()["rows"]) > 0
     assert left_over(tmp_path) == []
 
@@ -54,11 +54,11 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
 async def test_the_whole_results_are_not_partial(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         sweep_id = await server.done()
-        whole, asked = [
+        whole, params = [
             await server.http.get(f"/v1/sweeps/{sweep_id}/results{query}") for query in ("", "?partial=true")
         ]
         summary = (await server.http.get(f"/v1/sweeps/{sweep_id}/summary?partial=true")).json()
-    assert whole.content == asked.content
-    assert "Ampsweep-Partial" not in asked.headers
+    assert whole.content == params.content
+    assert "Ampsweep-Partial" not in params.headers
     assert "partial" not in summary
     assert b"ampsweep.partial" not in pq.read_schema(io.BytesIO(whole.content)).metadata

@@ -62,8 +62,8 @@ def test_polars_scans_and_reads_both_by_url(remote: Remote) -> None:
 
 def test_arrow_reads_ranges_over_fsspec(remote: Remote) -> None:
     with fsspec.open(remote.samples_url, "rb") as file:
-        found = pq.ParquetFile(file).read(columns=["cell_id", "doc_id"])
-    assert found.equals(remote.samples.select(["cell_id", "doc_id"]).replace_schema_metadata(found.schema.metadata))
+        result = pq.ParquetFile(file).read(columns=["cell_id", "doc_id"])
+    assert result.equals(remote.samples.select(["cell_id", "doc_id"]).replace_schema_metadata(result.schema.metadata))
 
 
 def test_duckdb_reads_both_by_url(remote: Remote) -> None:

@@ -62,9 +62,9 @@ async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = (await server.http.get(path)).content
         ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
-        for asked, (start, end) in ranges.items():
-            part = await server.http.get(path, headers={"Range": asked})
-            assert (part.status_code, part.content) == (206, whole[start:end]), asked
+        for range_header, (start, end) in ranges.items():
+            part = await server.http.get(path, headers={"Range": range_header})
+            assert (part.status_code, part.content) == (206, whole[start:end]), range_header
             first = start % len(whole)
             last = first + len(part.content) - 1
             assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
@@ -75,9 +75,9 @@ async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> 
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
-        for asked in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
-            answer = await server.http.get(path, headers={"Range": asked})
-            assert (answer.status_code, answer.content) == (200, whole.content), asked
+        for range_header in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
+            answer = await server.http.get(path, headers={"Range": range_header})
+            assert (answer.status_code, answer.content) == (200, whole.content), range_header
             assert "content-range" not in answer.headers
 
 
@@ -85,11 +85,11 @@ async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack)
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
-        known = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
+        unchanged = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
         changed = await server.http.get(path, headers={"If-None-Match": '"other"'})
         same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
         other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
-    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
     assert changed.status_code == 200
     assert (same.status_code, same.content) == (206, b"PAR1")
     assert other.status_code == 200
@@ -144,14 +144,14 @@ async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: Server
         packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
         refused = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "gzip;q=0"})
         etag = packed.headers["etag"]
-        known = await server.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
+        unchanged = await server.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
         plainly = await server.http.get(
             path, headers={"Accept": form, "If-None-Match": etag, "Accept-Encoding": "identity"}
         )
     assert packed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in {**plain.headers, **refused.headers}
     assert packed.content == plain.content == refused.content
-    assert (known.status_code, known.content) == (304, b"")
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert plainly.status_code == 200, "another encoding is another answer"
     assert "Accept-Encoding" in plain.headers["vary"]
 
@@ -171,10 +171,10 @@ async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(stack: Server
         etag = (await server.http.get(path)).headers["etag"]
         same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
         other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
-        known = await server.http.get(path, headers={"If-None-Match": etag})
+        unchanged = await server.http.get(path, headers={"If-None-Match": etag})
     assert (same.status_code, same.content) == (206, b"PAR1")
     assert other.status_code == 200
-    assert known.status_code == 304
+    assert unchanged.status_code == 304
 
 
 async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:

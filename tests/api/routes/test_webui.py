@@ -78,9 +78,9 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(opened: Browser) -> Browser:
-    """The tab without an earlier test's page, which goes on asking a server that is gone, and its complaints."""
+    """The tab without an earlier test's page, which goes on asking a server that is gone, and its errors."""
     opened.open("about:blank")
-    opened.complaints.clear()
+    opened.errors.clear()
     return opened
 
 
@@ -99,7 +99,7 @@ def complete(url: str, body: dict[str, Any]) -> str:
 
 @pytest.mark.processes
 def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> None:
-    tab.complaints.clear()
+    tab.errors.clear()
     with server_in_thread(stack) as (url, _):
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('.languages input[name=corpus]')")
@@ -110,10 +110,10 @@ def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> N
         tab.click("input[name=random]")
         tab.click("button.main")
         tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
-        shown = tab.run(LANES)
+        texts = tab.run(LANES)
         (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
-        asked = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
-        for at, (language, text, note) in enumerate(shown):
+        completion = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
+        for at, (language, text, note) in enumerate(texts):
             intervention = {
                 "languages": [language],
                 "op": "set",
@@ -121,16 +121,16 @@ def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> N
                 "selection": [None, "random"][1 - at % 2],
             }
             steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
-            assert text == complete(url, asked | steered).lstrip(), language
+            assert text == complete(url, completion | steered).lstrip(), language
             assert note.startswith("40 tokens in ")
             assert note.endswith(f", steered by {neurons['id']}") is bool(language)
-        steered_to = [language for language, _, _ in shown]
+        steered_to = [language for language, _, _ in texts]
         known = [code for code, count in neurons["languages"].items() if count and code != "en"]
         assert steered_to == ["", *[code for code in known for _ in range(2)]]
-        said = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
-        assert said["prompt"] == asked["prompt"]
-        assert said["intervention"]["languages"] == steered_to[1:2]
-    assert tab.complaints == []
+        sweep_object = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
+        assert sweep_object["prompt"] == completion["prompt"]
+        assert sweep_object["intervention"]["languages"] == steered_to[1:2]
+    assert tab.errors == []
 
 
 @pytest.mark.processes
@@ -188,7 +188,7 @@ def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_b
             for index in (1, 2)
         )
         tab.open(f"{url}/#steer")
-        tab.complaints.clear()  # those of an earlier test's page, whose server is gone
+        tab.errors.clear()  # those of an earlier test's page, whose server is gone
         tab.until("document.querySelector('.languages .error')")
         assert "choose one" in tab.run("document.querySelector('.languages .error').textContent")
         assert tab.run("document.querySelector('select[name=neurons]').value") == ""
@@ -198,12 +198,12 @@ def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_b
         tab.open(f"{url}/?#steer")
         tab.until("document.querySelector('.languages input[type=checkbox]')")
         assert tab.run("document.querySelector('select[name=neurons]').value") == first
-    assert tab.complaints == []
+    assert tab.errors == []
 
 
 @pytest.mark.processes
 def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> None:
-    tab.complaints.clear()
+    tab.errors.clear()
     with server_in_thread(stack) as (url, _):
         send(tab, url, name="<i>mine</i>")
         tab.until("document.querySelector('.map td')")
@@ -220,15 +220,15 @@ def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> 
             for row in rows
             if (row["metric"], row["factor"], row["selection"]) == ("lss", 2.0, "random")
         }
-        shown = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
-        assert shown == [wanted[target] for target in sorted(wanted)]
+        texts = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
+        assert texts == [wanted[target] for target in sorted(wanted)]
         colours = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.className)")
-        assert colours == ["up" if float(value) >= 0.5 else "down" for value in shown]
+        assert colours == ["up" if float(value) >= 0.5 else "down" for value in texts]
         assert "0.5" in tab.run("document.querySelector('.map caption').textContent")
         tab.run("location.hash = 'sweeps'")
         tab.until("document.querySelector('.sweeps tbody a')")
         assert tab.run("document.querySelector('.sweeps tbody a').textContent") == "<i>mine</i>"
-    assert tab.complaints == []
+    assert tab.errors == []
 
 
 @pytest.mark.processes
@@ -266,16 +266,16 @@ def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> No
 
 @pytest.mark.processes
 def test_failures_are_amber_and_named(stack: ServerStack, tab: Browser) -> None:
-    tab.complaints.clear()
+    tab.errors.clear()
     with server_in_thread(stack, max_model_len=55) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
         sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")
         tab.until("document.querySelector('.map td') && document.querySelector('details.failures')")
-        said = httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()
+        sweep_object = httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()
         failing = httpx.get(f"{url}/v1/sweeps/{sweep['id']}/cells?failures=true").json()["data"]
         assert tab.run("document.querySelector('.status').textContent") == "completed with failures"
-        assert tab.run("document.querySelector('p.failures').textContent") == said["errors"][0]["message"]
+        assert tab.run("document.querySelector('p.failures').textContent") == sweep_object["errors"][0]["message"]
         amber, red, green = (
             tab.run(f"""(() => {{
                 const probe = document.createElement('span');
@@ -289,8 +289,8 @@ def test_failures_are_amber_and_named(stack: ServerStack, tab: Browser) -> None:
         assert len({amber, red, green}) == 3
         tab.click("details.failures summary")
         tab.until("document.querySelector('details.failures tbody tr')")
-        shown = tab.run(
+        texts = tab.run(
             "[...document.querySelectorAll('details.failures tbody tr')].map((row) => row.lastChild.textContent)"
         )
-        assert shown == [cell["sample_error"] for cell in failing]
-    assert tab.complaints == []
+        assert texts == [cell["sample_error"] for cell in failing]
+    assert tab.errors == []
