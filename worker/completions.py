@@ -1,4 +1,4 @@
-"""Interactive generation on the engines that also run the sweeps."""
+"""Interactive completions on the engines that also run the sweeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class PoolCompletions:
-    """Completions from a pool of engines; a steered call without a neuron set uses its model's default."""
+    """Streams completions from a pool. A steered call that names no neuron set uses the default set of its model."""
 
     def __init__(self, pool: Pool, *, catalog: Catalog, neuron_sets: NeuronSets) -> None:
         self._pool = pool
@@ -29,7 +29,7 @@ class PoolCompletions:
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; closing the generator aborts it.
 
-        Errors are raised before the first chunk.
+        All errors of the request are raised before the first chunk.
 
         Raises:
             UnknownName: The model, the language or the layer does not exist.
@@ -39,13 +39,13 @@ class PoolCompletions:
         """
         self._catalog.model_path(call.model)
         if call.intervention is not None:
-            call = replace(call, neurons=await asyncio.to_thread(self._neurons, call))
-            log.info("a completion is steered", extra={"model": call.model, "neuron_set": call.neurons})
+            call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
+            log.info("steering a completion", extra={"model": call.model, "neuron_set": call.neurons})
         async with aclosing(self._pool.stream(call)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _neurons(self, call: CompletionCall) -> str:
+    def _neuron_set_id(self, call: CompletionCall) -> str:
         if call.neurons is not None:
             return self._neuron_sets.get(call.neurons).id
         fingerprint = self._catalog.model(call.model).fingerprint

@@ -1,7 +1,8 @@
-"""One engine and what is done with it: cells run, completions streamed, neuron sets loaded.
+"""Sessions of an engine: run cells, stream completions and identify neuron sets on one loaded model.
 
-A host is used as it is in this process, and as the body of a Ray actor in another. It keeps many cells in flight at
-once; their requests share one limit, so that the engine's batch stays full across the borders of cells.
+`LocalEngineSession` runs in the current process; a Ray actor contains one too (see `worker.ray_actor`). A session keeps
+many cells in flight. Their requests share one limit, so that the engine's batch stays full across cell boundaries. It
+does not know which cells it gets, or when it is restarted.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from worker.run_cell import Count, run_cell
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """What a host needs besides its engine. It travels to other processes, which must see the same folders.
+    """What a session needs besides its engine. It is sent to other processes, which must see the same folders.
 
-    `neurons` and `results` are addresses of storages: a folder's path, or a prefix in an object store.
+    Attributes:
+        catalog: The models, corpora and data sets of the server.
+        neurons: Address of the storage of neuron sets: the path of a folder, or a prefix in an object store.
+        results: Address of the storage of results, likewise.
+        requests_in_flight: How many requests of cells the engine gets at the same time.
     """
 
     catalog: Catalog
@@ -44,22 +49,25 @@ class WorkerConfig:
 
 
 class EngineSession(Protocol):
-    """An engine as the pool sees it, wherever it lives. A host that has ended is never used again."""
+    """One start of an engine, in this process or another. A session that has ended is never used again.
+
+    Methods other than `open`, `ended` and `close` raise EngineFailed if the engine has died.
+    """
 
     async def open(self) -> None:
-        """Load the model. An error of the input (a model that cannot be steered, say) is raised as what it is."""
+        """Load the model. Errors of the input, for example UnsupportedModel, are raised unchanged."""
         ...
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
-        """Compute and publish a cell; EngineFailed where the engine died. Cancelling it aborts its requests."""
+        """Compute and publish a cell. Cancelling the call aborts its requests."""
         ...
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
-        """Return for each cell that runs, by its id and epoch, how many of its samples are done."""
+        """Return how many samples of each running cell are done, by the cell's id and epoch."""
         ...
 
     async def stats(self) -> Mapping[str, float]:
-        """Return the engine's numbers, by their names in `engine.stats`; those that it does not have are left out."""
+        """Return the engine's statistics, by their names in `engine.stats`; without those it does not have."""
         ...
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
@@ -67,24 +75,24 @@ class EngineSession(Protocol):
         ...
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
-        """Identify a neuron set and publish it, unless it is there; EngineFailed where the engine died."""
+        """Identify a neuron set and publish it, unless it exists already."""
         ...
 
     async def check(self) -> None:
-        """Ask the engine for one token; raise where it cannot give it."""
+        """Generate one token; raise an error if the engine cannot."""
         ...
 
     async def ended(self) -> str:
-        """Wait until the host is closed or its process has died; return why."""
+        """Wait until the session is closed or its engine has died; return the reason."""
         ...
 
     async def close(self) -> None:
-        """Free the engine. A second call changes nothing."""
+        """Free the engine. A second call does nothing."""
         ...
 
 
 class LocalEngineSession:
-    """A host whose engine lives in this process; `open` comes before all else."""
+    """A session whose engine runs in this process. Call `open` before any other method."""
 
     def __init__(self, spec: EngineSpec, config: WorkerConfig) -> None:
         self._spec = spec
@@ -109,7 +117,7 @@ class LocalEngineSession:
         try:
             with (
                 span("cell.run", {"cell.id": cell.id, "task": cell.task.name, "model": cell.model}),
-                neuron_set_cache.holding(None if cell.neurons is None else cell.neurons.id),
+                neuron_set_cache.pinned(None if cell.neurons is None else cell.neurons.id),
             ):
                 return await run_cell(
                     cell,
@@ -125,18 +133,18 @@ class LocalEngineSession:
             del self._samples[cell.id, epoch]
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
-        """Return how far the cells are."""
+        """Return how many samples of each running cell are done."""
         return {key: samples.value for key, samples in self._samples.items()}
 
     async def stats(self) -> Mapping[str, float]:
-        """Return the engine's numbers."""
+        """Return the engine's statistics."""
         engine, _ = self._opened()
         return {name: value for name, value in asdict(engine.stats()).items() if value is not None}
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
         _, neuron_set_cache = self._opened()
-        with neuron_set_cache.holding(call.neurons):
+        with neuron_set_cache.pinned(call.neurons):
             async with aclosing(self._stream(call)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -145,7 +153,7 @@ class LocalEngineSession:
         engine, neuron_set_cache = self._opened()
         steering = None
         if call.intervention is not None:
-            assert call.neurons is not None, "whoever asks has chosen the neuron set"
+            assert call.neurons is not None, "the caller resolves the default neuron set"
             neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
             steering = Steering(intervention=call.intervention, neurons=neurons)
         request = GenerateRequest(
@@ -156,21 +164,21 @@ class LocalEngineSession:
                 yield chunk
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
-        """Identify a neuron set and publish it, unless it is there."""
+        """Identify a neuron set and publish it, unless it exists already."""
         _, neuron_set_cache = self._opened()
         await neuron_set_cache.load(ref)
 
     async def check(self) -> None:
-        """Ask the engine for one token."""
+        """Generate one token."""
         engine, _ = self._opened()
         request = GenerateRequest(prompt="1", sampling=SamplingParams(max_tokens=1))
         async with aclosing(engine.generate(request)) as chunks:
             async for _chunk in chunks:
                 return
-        raise EngineFailed("the engine answered nothing")
+        raise EngineFailed("the engine returned no token")
 
     async def ended(self) -> str:
-        """Wait until the host is closed or its engine has died; return why."""
+        """Wait until the session is closed or its engine has died; return the reason."""
         return "the engine was closed" if self._engine is None else await self._engine.ended()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which engine is opened, and with what. Each engine's library is imported only when one of its kind is opened."""
+"""Opens an engine of a given kind. The library of an engine is imported only when one of its kind is opened."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from engine.base import Engine
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
-    """An engine to be opened `count` times: the model, by its name on the server's list and its folder, and how.
+    """How to open the engines of one model.
 
-    `max_model_len` None is the model's own. The two sizes spread the model of a vllm engine over their product of
-    devices, which only it can. `cpus` and `gpus` are what Ray sets aside for each. `options` are the
-    engine's own: the fields of `VllmSettings`, or the keyword arguments of the other engines.
+    Attributes:
+        model: Name of the model in requests.
+        folder: Folder of its checkpoint.
+        kind: One of `KINDS`.
+        dtype: Data type in which the weights are loaded.
+        max_model_len: Maximum number of tokens of prompt and answer; None for the model's own limit.
+        tensor_parallel_size: Number of devices over which each layer is split (vllm only).
+        pipeline_parallel_size: Number of devices over which the layers are distributed (vllm only).
+        count: Number of engines.
+        cpus: CPU cores that Ray reserves for each engine.
+        gpus: GPUs that Ray reserves for each engine.
+        options: Further options: fields of `VllmSettings`, or keyword arguments of the other engines.
     """
 
     model: str
@@ -38,9 +47,17 @@ class EngineSpec:
 
 
 async def open_engine(spec: EngineSpec) -> Engine:
-    """Load a model; raises UnknownName for an unknown kind, and what the engine raises for a model it cannot steer."""
+    """Open an engine and load its model.
+
+    Raises:
+        UnknownName: There is no engine of this kind.
+        InvalidRequest: An option is not supported by this kind of engine.
+        UnsupportedModel: The engine cannot steer the model.
+    """
     if spec.kind == "vllm":
-        await asyncio.to_thread(importlib.import_module, "engine.vllm.engine")  # seconds, for which the loop turns
+        await asyncio.to_thread(
+            importlib.import_module, "engine.vllm.engine"
+        )  # the import takes seconds, which must not block the event loop
         from engine.vllm.engine import VllmEngine
         from engine.vllm.launch import VllmSettings
 
@@ -53,7 +70,7 @@ async def open_engine(spec: EngineSpec) -> Engine:
         return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
     for param in ("tensor_parallel_size", "pipeline_parallel_size"):
         if getattr(spec, param) > 1:
-            raise InvalidRequest(f"{param} above 1 needs the vllm engine; this one is {spec.kind}", param=param)
+            raise InvalidRequest(f"{param} > 1 requires the vllm engine, not {spec.kind}", param=param)
     if spec.kind == "transformers":
         await asyncio.to_thread(importlib.import_module, "engine.hf.engine")
         from engine.hf.engine import TransformersEngine

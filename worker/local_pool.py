@@ -1,4 +1,4 @@
-"""Engines in this very process: for one sweep without a server, and for tests."""
+"""A pool of engines in the current process, for a single sweep without a server and for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.supervisor import SERVER_POLICY, RestartPolicy
 
 
 class LocalPool(Pool):
-    """A pool whose sessions share this process and its event loop."""
+    """A pool whose engines share this process and its event loop."""
 
     def __init__(
         self,
@@ -25,10 +25,10 @@ class LocalPool(Pool):
         self._config = config
 
     async def _begin(self) -> None:
-        """Nothing: the process is there."""
+        """Do nothing: there is no other process to start."""
 
     def _make_session(self, spec: EngineSpec) -> EngineSession:
         return LocalEngineSession(spec, self._config)
 
     async def _end(self) -> None:
-        """Nothing: the process stays."""
+        """Do nothing: there is no other process to stop."""

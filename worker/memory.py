@@ -1,7 +1,8 @@
-"""How much memory engines will allocate on this machine, and the refusal of those that cannot fit before they load.
+"""Estimates how much main memory engines will allocate, and rejects engines that do not fit before they are loaded.
 
-Counts the weights in the dtype that the engine loads them in, whatever their files' dtype, vLLM's KV cache on a CPU,
-and what a process with an engine's libraries takes. Where a GPU is, vLLM allocates there and nothing is counted here.
+The estimate contains the weights in the dtype in which the engine loads them (not the dtype of their files), vLLM's KV
+cache on a CPU, and the memory of a process with the libraries of an engine. On a machine with a GPU, vLLM allocates GPU
+memory, which is not counted here.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from worker.engines import EngineSpec
 
 GIB = 1024**3
 PROCESS_BYTES = GIB // 2
-"""What an engine's process takes besides: the libraries, one batch's activations and logits."""
+"""Memory of an engine's process besides weights and cache: libraries, activations and logits of one batch."""
 KV_CACHE_BYTES = GIB
-"""vLLM's KV cache on a CPU, unless the engine's options set it."""
+"""Size of vLLM's KV cache on a CPU unless the engine's options set another one."""
 HALF = ("bfloat16", "float16")
 _GPU = Path("/dev/nvidiactl")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -26,7 +27,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMemory:
-    """The bytes that all engines of one model will allocate in this machine's memory."""
+    """The main memory that all engines of one model will allocate, in bytes."""
 
     spec: EngineSpec
     weights: int
@@ -34,9 +35,13 @@ class EngineMemory:
 
     @classmethod
     def of(cls, spec: EngineSpec, *, gpu: bool | None = None) -> EngineMemory:
-        """Return what a spec's engines will allocate; `gpu` says whether vLLM runs on one (default: where one is).
+        """Estimate the memory of the engines of a spec.
 
-        Nothing is counted for a folder whose weights cannot be read: its engine says what is wrong with it.
+        The weights count as 0 if they cannot be read; the engine will report the error when it loads them.
+
+        Args:
+            spec: How the engines are opened.
+            gpu: Whether vLLM runs on a GPU; by default, whether this machine has one.
         """
         on_gpu = spec.kind == "vllm" and (_GPU.exists() if gpu is None else gpu)
         if spec.kind == "fake" or on_gpu:
@@ -50,11 +55,11 @@ class EngineMemory:
 
     @property
     def total(self) -> int:
-        """All of it, the processes too."""
+        """The sum of weights, KV caches and processes."""
         return self.weights + self.kv_cache + (PROCESS_BYTES * self.spec.count if self.weights else 0)
 
     def __str__(self) -> str:
-        """Describe it for an error: the model, the number of engines, the parts."""
+        """Return the model, the number of engines and the parts of the estimate, for an error message."""
         parts = [f"weights in {self.spec.dtype} {_gib(self.weights)}"]
         parts += [f"KV cache {_gib(self.kv_cache)}"] if self.kv_cache else []
         engines = f" x {self.spec.count} engines" if self.spec.count > 1 else ""
@@ -62,10 +67,15 @@ class EngineMemory:
 
 
 def require_memory(specs: Sequence[EngineSpec], *, available: int | None = None, gpu: bool | None = None) -> None:
-    """Refuse engines that would need more memory than is free, before any of them is loaded.
+    """Reject engines that need more memory than is available, before any of them is loaded.
 
-    `available` is in bytes, by default what this machine or container has. Raises InvalidRequest (param "dtype") with
-    the parts of what is needed and the remedy.
+    Args:
+        specs: The engines.
+        available: Available memory in bytes; by default, that of this machine or container.
+        gpu: Whether vLLM runs on a GPU; by default, whether this machine has one.
+
+    Raises:
+        InvalidRequest: The engines do not fit (param "dtype"). The message lists the parts and a remedy.
     """
     needed = [memory for memory in (EngineMemory.of(spec, gpu=gpu) for spec in specs) if memory.total]
     total = sum(memory.total for memory in needed)
@@ -77,13 +87,13 @@ def require_memory(specs: Sequence[EngineSpec], *, available: int | None = None,
 
 
 def remedy(dtypes: set[str]) -> str:
-    """Return what to do where memory is short, for engines of these dtypes."""
+    """Return advice for engines of these dtypes that do not fit into memory."""
     half = "" if dtypes <= set(HALF) else "choose --dtype bfloat16, which halves the weights, "
     return f"{half}load a smaller model or fewer engines, or free memory"
 
 
 def available_memory() -> int:
-    """Return the bytes that can be had without swapping: of the machine, or of this container where that is less."""
+    """Return the memory available without swapping in bytes, on the machine or within the limit of this container."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
@@ -97,9 +107,10 @@ def available_memory() -> int:
 
 
 def page_cache(stat: str) -> int:
-    """Return the bytes of a container's `memory.stat` that are files' pages, which the kernel gives up when needed.
+    """Return the size of the page cache of a container in bytes, from the content of its `memory.stat`.
 
-    `memory.current` counts them: after a model's files were read they can fill all of a container's limit.
+    The kernel frees the page cache when memory is needed, but `memory.current` includes it. After the files of a model
+    have been read, the page cache can fill the container up to its limit.
     """
     fields = dict(line.split() for line in stat.splitlines())
     return sum(int(fields.get(name, 0)) for name in ("active_file", "inactive_file"))

@@ -1,8 +1,8 @@
-"""The neuron sets of one engine: those on disk are loaded when first used, those not there yet are identified.
+"""Cache of the neuron sets that one engine has loaded. A set that does not exist yet is identified first.
 
-A set appears whole or not at all, so engines that share a disk or a bucket find what another has finished. Within one
-engine a set is identified once, however many cells wait for it; two engines may identify the same set at the same
-time, and the first to finish is kept. An identification that was stopped goes on where it was, on the same disk.
+A set is published atomically, so engines that share a disk or a bucket find the sets that others have finished. Within
+one engine a set is identified once, however many cells wait for it. Two engines may identify the same set at the same
+time; the first to finish is kept. An interrupted identification continues from its checkpoint on the same disk.
 """
 
 from __future__ import annotations
@@ -24,61 +24,63 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 
 CAPACITY = 8
-"""Sets of one engine that are kept loaded; the patch values of one take some hundred megabytes with a large model."""
+"""How many sets an engine keeps loaded. The patch values of a set take a few hundred megabytes with a large model."""
 
 
 class NeuronSetCache:
-    """Makes neuron sets usable in an engine, by their ids."""
+    """Loads neuron sets into an engine by id, and unloads the least recently used ones."""
 
     def __init__(self, sets: NeuronSets, *, engine: Engine, catalog: Catalog, capacity: int = CAPACITY) -> None:
-        """Keep at most `capacity` sets loaded, and those besides that are held."""
+        """Keep at most `capacity` sets loaded, plus those that are pinned."""
         self._sets = sets
         self._engine = engine
         self._catalog = catalog
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each lives while it is in use
-        self._loaded: OrderedDict[str, NeuronSet] = OrderedDict()  # the longest unused first
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a lock lives while it is in use
+        self._loaded: OrderedDict[str, NeuronSet] = OrderedDict()  # least recently used first
         self._capacity = capacity
-        self._holders = Counter[str]()
+        self._pins = Counter[str]()
 
     @contextmanager
-    def holding(self, neuron_set_id: str | None) -> Iterator[None]:
-        """Keep a set, once it is loaded, for the time of the block; of None keep nothing."""
+    def pinned(self, neuron_set_id: str | None) -> Iterator[None]:
+        """Keep a set in the cache during the block, once it is loaded. Does nothing for None."""
         if neuron_set_id is None:
             yield
             return
-        self._holders[neuron_set_id] += 1
+        self._pins[neuron_set_id] += 1
         try:
             yield
         finally:
-            self._holders[neuron_set_id] -= 1
-            if not self._holders[neuron_set_id]:
-                del self._holders[neuron_set_id]
+            self._pins[neuron_set_id] -= 1
+            if not self._pins[neuron_set_id]:
+                del self._pins[neuron_set_id]
             self._evict()
 
     async def load(self, ref: NeuronsRef) -> str:
-        """Make a set usable in the engine and return its id.
+        """Load a set into the engine, identifying it first if necessary, and return its id.
 
-        Raises NotFound where it is not there and the reference does not say how to make it, InvalidRequest where it
-        was made for a model of another shape, Conflict where corpus or model are not those that it was asked for with.
+        Raises:
+            NotFound: The set does not exist, and the reference does not say how to identify it.
+            InvalidRequest: The set was made for a model of another shape.
+            Conflict: The corpus or the model has changed since the reference was made.
         """
         async with self._locks.setdefault(ref.id, asyncio.Lock()):
             if ref.id not in self._loaded:
-                found = await self._get(ref)
-                self._engine.add_neurons(found)
-                self._loaded[ref.id] = found
+                neuron_set = await self._get(ref)
+                self._engine.add_neurons(neuron_set)
+                self._loaded[ref.id] = neuron_set
             self._loaded.move_to_end(ref.id)
         self._evict()
         return ref.id
 
     def _evict(self) -> None:
-        """Drop the longest unused sets that are too many; never one that is held, or the one used last."""
-        idle = [name for name in list(self._loaded)[:-1] if name not in self._holders]
-        for name in idle[: max(0, len(self._loaded) - self._capacity)]:
+        """Unload the least recently used sets beyond the capacity, except pinned ones and the one used last."""
+        unpinned = [name for name in list(self._loaded)[:-1] if name not in self._pins]
+        for name in unpinned[: max(0, len(self._loaded) - self._capacity)]:
             del self._loaded[name]
             self._engine.drop_neurons(name)
 
     def count(self, steering: Steering) -> int:
-        """Return how many neurons a steering with a loaded set changes."""
+        """Return how many neurons an intervention on a loaded set changes."""
         return len(resolve(steering.intervention, self._loaded[steering.neurons]).indices)
 
     async def _get(self, ref: NeuronsRef) -> NeuronSet:
@@ -95,15 +97,15 @@ class NeuronSetCache:
         found_id = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=corpus.languages)
         if found_id != ref.id:
             raise Conflict(
-                f"neuron set {ref.id} cannot be found any more: corpus {ref.corpus!r} or the model has changed since "
-                "it was asked for; send the request again"
+                f"neuron set {ref.id} can no longer be identified: corpus {ref.corpus!r} or the model has changed "
+                "since it was requested; submit the request again"
             )
         checkpoint = checkpoint_in(self._sets.folder, self._engine.info, corpus, request)
-        found = await identify(self._engine, corpus, request, checkpoint=checkpoint)
-        assert found.id == ref.id, "the set has another id than the request for it"
-        await asyncio.to_thread(self._sets.publish, ref.id, found.save)
+        neuron_set = await identify(self._engine, corpus, request, checkpoint=checkpoint)
+        assert neuron_set.id == ref.id, "the set has another id than its request"
+        await asyncio.to_thread(self._sets.publish, ref.id, neuron_set.save)
         await asyncio.to_thread(checkpoint.discard)
-        return await asyncio.to_thread(self._read, ref.id)  # where another engine was faster, it is that engine's
+        return await asyncio.to_thread(self._read, ref.id)  # the set of another engine, if that one was faster
 
     def _read(self, neuron_set_id: str) -> NeuronSet:
         return NeuronSet.load(self._sets.fetch(neuron_set_id))

@@ -1,4 +1,4 @@
-"""Neuron sets that a client sends or asks for: imported at once, or identified on the engines in the background."""
+"""Imports neuron sets that clients send, and identifies neuron sets on the engines in the background."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from worker.pool import Pool
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
-"""Identifications under way, at most."""
+MAX_IDENTIFICATIONS = 16
+"""How many identifications one server runs at the same time."""
 
 
 class PoolNeuronSetService:
-    """Makes neuron sets with a pool; `stop` gives up what is under way.
+    """Imports and identifies neuron sets with a pool of engines.
 
-    How a search stands, every server with the same `identifications` knows, also after this one has ended.
+    The status of an identification is stored in `identifications`, where all servers that share the storage read it,
+    also after this server has ended.
     """
 
     def __init__(
@@ -39,71 +40,81 @@ class PoolNeuronSetService:
         self._identifications = identifications
 
     def import_set(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
-        """Publish the set of known neurons and return its id, which is that of its content."""
-        found = from_json(neurons, model=read_model_folder(self._catalog.model_path(model), name=model))
-        self._sets.publish(found.id, found.save)
-        return found.id
+        """Publish a set of neurons, {language: {layer: [index, ...]}}; return its id, a hash of the content."""
+        neuron_set = from_json(neurons, model=read_model_folder(self._catalog.model_path(model), name=model))
+        self._sets.publish(neuron_set.id, neuron_set.save)
+        return neuron_set.id
 
     def neurons(self, neuron_set_id: str) -> Mapping[str, Mapping[str, Sequence[int]]]:
-        """Return a set's neurons, {language: {layer: [index, ...]}}; NotFound if there is none."""
+        """Return the neurons of a set, {language: {layer: [index, ...]}}; raise NotFound if it does not exist."""
         self._sets.get(neuron_set_id)
         return to_json(NeuronSet.load(self._sets.fetch(neuron_set_id)))
 
     async def identify(self, model: str, ref: NeuronsRef) -> None:
-        """Begin to find a set, unless it is being found here or by another server; Unavailable where too many are."""
-        standing = await asyncio.to_thread(self.identification_status, ref.id)
-        if ref.id in self._tasks or (standing is not None and standing.error is None):
+        """Start identifying a set in the background, unless this or another server does so already.
+
+        Raises:
+            Unavailable: Too many identifications are running.
+        """
+        status = await asyncio.to_thread(self.identification_status, ref.id)
+        if ref.id in self._tasks or (status is not None and status.error is None):
             return
-        if len(self._tasks) >= AT_ONCE:
-            raise Unavailable(f"{AT_ONCE} neuron sets are being identified; ask again when one is found")
-        noted = asyncio.Event()
-        self._tasks[ref.id] = asyncio.create_task(self._find(model, ref, noted))
-        await noted.wait()
+        if len(self._tasks) >= MAX_IDENTIFICATIONS:
+            raise Unavailable(
+                f"{MAX_IDENTIFICATIONS} neuron sets are being identified; retry when one of them is finished"
+            )
+        recorded = asyncio.Event()
+        self._tasks[ref.id] = asyncio.create_task(self._identify(model, ref, recorded))
+        await recorded.wait()
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
-        """Return how the search for a set stands, here or at another server; None without one, or where it is found."""
+        """Return the status of a running or failed identification on any server; None if there is none."""
         if neuron_set_id in self._tasks:
             return IdentificationStatus(error=None)
         return self._identifications.get(neuron_set_id)
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel all running identifications."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _find(self, model: str, ref: NeuronsRef, noted: asyncio.Event) -> None:
+    async def _identify(self, model: str, ref: NeuronsRef, recorded: asyncio.Event) -> None:
         try:
-            await self._note(self._identifications.beat, ref.id)
-            noted.set()
-            beating = asyncio.create_task(self._beat(ref.id))
+            await self._record(self._identifications.beat, ref.id)
+            recorded.set()
+            heartbeats = asyncio.create_task(self._beat(ref.id))
             try:
                 await self._pool.find_neurons(model, ref)
             finally:
-                beating.cancel()
-                await asyncio.gather(beating, return_exceptions=True)
-            await self._note(self._identifications.forget, ref.id)
+                heartbeats.cancel()
+                await asyncio.gather(heartbeats, return_exceptions=True)
+            await self._record(self._identifications.forget, ref.id)
         except asyncio.CancelledError:
-            await self._note(self._identifications.fail, ref.id, EngineFailed("the server was stopped; ask again"))
+            await self._record(
+                self._identifications.fail,
+                ref.id,
+                EngineFailed("the server was stopped during the identification; request it again"),
+            )
             raise
         except AmpsweepError as error:
-            await self._note(self._identifications.fail, ref.id, error)
+            await self._record(self._identifications.fail, ref.id, error)
         except Exception:
-            log.exception("neuron set %s could not be identified", ref.id)
-            failed = EngineFailed("the identification failed; the server's log says why")
-            await self._note(self._identifications.fail, ref.id, failed)
+            log.exception("unhandled exception while identifying neuron set %s", ref.id)
+            failed = EngineFailed("the identification failed; see the server's log for the reason")
+            await self._record(self._identifications.fail, ref.id, failed)
         finally:
-            noted.set()
+            recorded.set()
             del self._tasks[ref.id]
 
     async def _beat(self, neuron_set_id: str) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            await self._note(self._identifications.beat, neuron_set_id)
+            await self._record(self._identifications.beat, neuron_set_id)
 
-    async def _note(self, write: Callable[..., None], *arguments: object) -> None:
-        """Write a note in a thread; the search goes on where the storage does not take it."""
+    async def _record(self, write: Callable[..., None], *arguments: object) -> None:
+        """Write the status in a thread. The identification continues if the storage cannot be written."""
         try:
             await asyncio.to_thread(write, *arguments)
         except (OSError, AmpsweepError) as error:
-            log.warning("how an identification stands could not be noted: %s", error)
+            log.warning("the status of an identification could not be stored: %s", error)

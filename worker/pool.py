@@ -1,8 +1,8 @@
-"""The engines of a server: which engine gets a cell or a stream, and whether an engine still answers after a failure.
+"""The engines of a server: chooses an engine for each cell or stream, and checks engines after a failure.
 
-A pool knows engines by the name of their model. It does not know what is computed or how it is stored: it takes a
-cell and returns its file or an error. An engine is `starting`, `ready` or `failed`. Each engine has a supervisor (see
-`worker.supervisor`) that starts it, and restarts it when it ends.
+A pool knows engines by the name of their model. It does not know what is computed or how it is stored: it takes a cell
+and returns its file or an error. An engine is `starting`, `ready` or `failed`. Each engine has a supervisor (see
+`worker.supervisor`) that starts it and restarts it when it ends.
 """
 
 from __future__ import annotations
@@ -29,17 +29,24 @@ from worker.supervisor import REAL_TIME, SERVER_POLICY, RestartPolicy, Superviso
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
-"""How long an engine may take to say how far its cells are."""
+"""How long an engine may take to report the progress of its cells."""
 
 STATS_SECONDS = 2.0
-"""How long an engine may take to say its numbers."""
+"""How long an engine may take to report its statistics."""
 
 CHECK_SECONDS = 30.0
-"""How long an engine in doubt may take to give one token."""
+"""How long an engine may take to generate one token in a health check."""
 
 
 class Pool(ABC):
-    """Engines by model; where their sessions live is what the subclasses say."""
+    """Engines by model. Subclasses define where their sessions run.
+
+    Args:
+        specs: The engines.
+        cells_per_engine: How many cells an engine gets at the same time.
+        policy: When engines are restarted and given up.
+        timing: Clock, sleep and randomness of the supervisors.
+    """
 
     def __init__(
         self,
@@ -63,37 +70,36 @@ class Pool(ABC):
         self._slots = [supervisor.slot for supervisor in self._supervisors]
         self._cells_per_engine = cells_per_engine
         self._checks: dict[EngineSession, asyncio.Task[bool]] = {}
-        self._inflight_at_failure: WeakKeyDictionary[EngineSession, int] = (
-            WeakKeyDictionary()
-        )  # cells in flight when a session first failed
-        self._waiting: set[tuple[str, int]] = set()  # cells that wait for an engine of their own
+        # The number of cells in flight when a session first failed.
+        self._inflight_at_failure: WeakKeyDictionary[EngineSession, int] = WeakKeyDictionary()
+        self._waiting: set[tuple[str, int]] = set()  # cells that wait until they have an engine exclusively
         self._none_starting = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
 
     @abstractmethod
     async def _begin(self) -> None:
-        """Make the place where sessions live."""
+        """Prepare the environment in which sessions run."""
 
     @abstractmethod
     def _make_session(self, spec: EngineSpec) -> EngineSession:
-        """Make a session, not opened yet; whatever this raises counts as a failed start."""
+        """Create a session that is not yet open; an error counts as a failed start."""
 
     @abstractmethod
     async def _end(self) -> None:
-        """Leave the place as it was found; sessions are closed by now."""
+        """Clean up the environment in which sessions ran. All sessions are closed."""
 
     def watch(self, on_change: Callable[[], None]) -> None:
-        """Call `on_change` in the event loop whenever an engine has changed its state."""
+        """Call `on_change` in the event loop whenever the state of an engine has changed."""
         self._on_change.append(on_change)
 
     async def start(self) -> None:
-        """Begin to start every engine; return at once. `ready` waits for them."""
+        """Start all engines in the background; return at once. `ready` waits for them."""
         await self._begin()
         for supervisor in self._supervisors:
             supervisor.start()
 
     async def ready(self) -> None:
-        """Wait until no engine is starting; raise the error of a model of which none came up."""
+        """Wait until no engine is starting; raise the error of a model all of whose engines have failed."""
         await self.wait_until_started()
         for error in self.failed().values():
             raise error
@@ -103,11 +109,11 @@ class Pool(ABC):
         await self._none_starting.wait()
 
     def failed(self) -> Mapping[str, AmpsweepError]:
-        """Return the models all of whose engines have failed, each with the error of one."""
+        """Return the models all of whose engines have failed, each with the error of one of them."""
         return {model: error for model in sorted(self._models()) if (error := self._failure(model)) is not None}
 
     async def stop(self) -> None:
-        """Close every engine and all that `start` started. A second call changes nothing."""
+        """Stop all engines and clean up what `start` has started. A second call does nothing."""
         checks = list(self._checks.values())
         for check in checks:
             check.cancel()
@@ -115,42 +121,45 @@ class Pool(ABC):
         await self._end()
 
     def retry(self, model: str) -> None:
-        """Start the model's engines that have failed, or wait for their next start, now.
+        """Start the failed and waiting engines of a model now.
 
-        Raises UnknownName for a model that has no engine here, Conflict where all of its engines are ready.
+        Raises:
+            UnknownName: The model has no engine in this pool.
+            Conflict: All engines of the model are ready.
         """
-        supervisors = [each for each in self._supervisors if each.slot.spec.model == model]
+        supervisors = [supervisor for supervisor in self._supervisors if supervisor.slot.spec.model == model]
         if not supervisors:
             raise UnknownName("model", model, self._models(), param="model")
-        retried = [each.retry() for each in supervisors]
+        retried = [supervisor.retry() for supervisor in supervisors]
         if not any(retried):
-            raise Conflict(f"every engine of model {model!r} is ready", param="model")
+            raise Conflict(f"all engines of model {model!r} are ready; there is nothing to retry", param="model")
 
     def capacity(self) -> Mapping[str, int]:
-        """Return for each model how many cells its ready engines take at once.
+        """Return how many cells the ready engines of each model take at the same time.
 
-        A model whose engines have all failed takes cells too: they come back with the engine's error at once. An
-        engine that is kept for one cell alone takes no more than it has.
+        A model whose engines have all failed takes cells too; they fail at once with the error of the engine. A
+        reserved engine takes no cells besides those it has.
         """
-        room = dict.fromkeys((slot.spec.model for slot in self._slots), 0)
+        capacity = dict.fromkeys((slot.spec.model for slot in self._slots), 0)
         for slot in self._slots:
             if slot.state == "ready" or self._failure(slot.spec.model):
-                room[slot.spec.model] += slot.cells if slot.reserved else self._cells_per_engine
-        return room
+                capacity[slot.spec.model] += slot.cells if slot.reserved else self._cells_per_engine
+        return capacity
 
     def can_run_exclusive(self, model: str) -> bool:
-        """Whether an engine of the model can be kept for one cell alone: one at a time, so that others go on."""
+        """Return whether an engine of the model can be reserved for one cell. At most one is at a time."""
         slots = [slot for slot in self._slots if slot.spec.model == model]
         return any(slot.session is not None for slot in slots) and not any(slot.reserved for slot in slots)
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
-        """Return, by cell id and epoch, how many samples are done of each cell of which there is a sign of life.
+        """Return how many samples of each running cell are done, by the cell's id and epoch.
 
-        An engine that does not answer in time is doubted, and started again where it cannot give one token either.
+        Cells of an engine that does not report in time are left out. The engine gets a health check, and is restarted
+        if it fails.
         """
-        answers = await asyncio.gather(*map(self._progress_of, self._supervisors))
+        reports = await asyncio.gather(*map(self._progress_of, self._supervisors))
         return {
-            key: samples for answer in [dict.fromkeys(self._waiting, 0), *answers] for key, samples in answer.items()
+            key: samples for report in [dict.fromkeys(self._waiting, 0), *reports] for key, samples in report.items()
         }
 
     async def _progress_of(self, supervisor: Supervisor) -> Mapping[tuple[str, int], int]:
@@ -160,23 +169,23 @@ class Pool(ABC):
         try:
             async with asyncio.timeout(PROGRESS_SECONDS):
                 return await session.progress()
-        except Exception as error:  # of whatever kind: the other engines' cells live
-            known = isinstance(error, TimeoutError | AmpsweepError)
+        except Exception as error:  # an error of one engine must not cost the others their heartbeats
+            is_expected = isinstance(error, TimeoutError | AmpsweepError)
             log.warning(
-                "an engine of model %s gives no sign of life: %s",
+                "an engine of model %s does not report its progress: %s",
                 supervisor.slot.spec.model,
-                str(error) if known and str(error) else type(error).__name__,
-                exc_info=None if known else error,
+                str(error) if is_expected and str(error) else type(error).__name__,
+                exc_info=None if is_expected else error,
             )
             self._health_check(supervisor, session)
             return {}
 
     def engines(self) -> list[Mapping[str, Any]]:
-        """Return the engines, as `EngineMonitor.engines` says."""
+        """Return the state of each engine; see `EngineMonitor.engines`."""
         return [slot.describe() for slot in self._slots]
 
     async def metrics(self) -> list[EngineMetrics]:
-        """Return every engine's numbers; an engine that does not answer in time has no stats."""
+        """Return the metrics of each engine. Those of an engine that does not answer in time have no stats."""
         stats = await asyncio.gather(*map(self._stats, self._slots))
         return [
             EngineMetrics(
@@ -190,9 +199,9 @@ class Pool(ABC):
                 supervised=slot.supervised,
                 cells=slot.cells,
                 streams=slot.streams,
-                stats=numbers,
+                stats=slot_stats,
             )
-            for slot, numbers in zip(self._slots, stats, strict=True)
+            for slot, slot_stats in zip(self._slots, stats, strict=True)
         ]
 
     async def _stats(self, slot: EngineSlot) -> Mapping[str, float] | None:
@@ -201,18 +210,24 @@ class Pool(ABC):
         try:
             async with asyncio.timeout(STATS_SECONDS):
                 return await slot.session.stats()
-        except (TimeoutError, EngineFailed):  # whether it lives is asked with the next heartbeat
+        except (TimeoutError, EngineFailed):  # the next heartbeat checks whether the engine is alive
             return None
         except Exception:
-            log.exception("an engine of model %s tells no numbers", slot.spec.model)
+            log.exception("unhandled exception while reading the statistics of an engine of model %s", slot.spec.model)
             return None
 
     async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
         """Compute a cell on the least busy engine of its model and return its published file.
 
-        `exclusive` keeps the engine for it: the cells in flight there end first, no other is begun. Raises EngineFailed
-        where the engine died of this cell, or lives on and failed it; EngineLost where it died with other cells in
-        flight; Unavailable where none is ready.
+        Args:
+            cell: The cell.
+            epoch: The epoch of its lease.
+            exclusive: Whether to reserve the engine for the cell, after the other cells in flight on it have ended.
+
+        Raises:
+            EngineFailed: The engine died with only this cell in flight, or it survived and failed the cell.
+            EngineLost: The engine died with several cells in flight.
+            Unavailable: No engine of the model is ready.
         """
         supervisor, session = self._choose(cell.model)
         slot = supervisor.slot
@@ -223,7 +238,7 @@ class Pool(ABC):
                     async with slot.exclusive():
                         self._waiting.discard((cell.id, epoch))
                         if slot.session is not session:
-                            raise Unavailable(f"the engine of model {cell.model!r} ended; try again soon")
+                            raise Unavailable(f"the engine of model {cell.model!r} ended; retry in a few seconds")
                         return await self._run(supervisor, session, cell, epoch)
                 finally:
                     self._waiting.discard((cell.id, epoch))
@@ -234,16 +249,22 @@ class Pool(ABC):
             return await session.run_cell(cell, epoch)
         except EngineFailed as error:
             in_flight = self._inflight_at_failure.setdefault(session, supervisor.slot.cells)
-            lives = await asyncio.shield(self._health_check(supervisor, session))
-            if lives or in_flight == 1:
+            is_alive = await asyncio.shield(self._health_check(supervisor, session))
+            if is_alive or in_flight == 1:
                 raise
             message = f"the engine died with {in_flight} cells in flight: {error.message}"
             raise EngineLost(message) from error
 
     async def find_neurons(self, model: str, ref: NeuronsRef) -> None:
-        """Let the least busy engine of a model identify a neuron set, unless it is there; raises as `run_cell`."""
+        """Identify a neuron set on the least busy engine of a model, unless it exists already.
+
+        Raises:
+            EngineFailed: The engine died.
+            Unavailable: No engine of the model is ready.
+        """
         supervisor, session = self._choose(model)
-        with supervisor.slot.streaming():  # as a completion: a cell in flight is not blamed for it
+        # Counted like a completion, so that a failure is not attributed to a cell in flight.
+        with supervisor.slot.streaming():
             try:
                 await session.find_neurons(ref)
             except EngineFailed:
@@ -251,7 +272,7 @@ class Pool(ABC):
                 raise
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
-        """Stream a completion from the least busy engine of its model; closing the generator aborts it."""
+        """Stream a completion from the least busy engine of its model. Closing the generator aborts the completion."""
         supervisor, session = self._choose(call.model)
         with supervisor.slot.streaming():
             try:
@@ -273,7 +294,7 @@ class Pool(ABC):
             if supervisor.slot.spec.model == model and supervisor.slot.session is not None
         ]
         if not ready:
-            raise Unavailable(f"the engine of model {model!r} is starting; try again soon")
+            raise Unavailable(f"the engine of model {model!r} is starting; retry in a few seconds")
         return min(ready, key=lambda pair: (pair[0].slot.reserved, pair[0].slot.load))
 
     def _models(self) -> set[str]:
@@ -292,10 +313,10 @@ class Pool(ABC):
             try:
                 callback()
             except Exception:
-                log.exception("somebody who watches the engines failed")
+                log.exception("unhandled exception in a callback for changes of engines")
 
     def _health_check(self, supervisor: Supervisor, session: EngineSession) -> asyncio.Task[bool]:
-        """Have a session replaced that no longer answers at all. The task's result says whether it still answers."""
+        """Start a health check, or return the running one. A session that fails it is replaced (result: False)."""
         if session not in self._checks:
             self._checks[session] = asyncio.create_task(self._check(supervisor, session))
         return self._checks[session]
@@ -305,9 +326,9 @@ class Pool(ABC):
             async with asyncio.timeout(CHECK_SECONDS):
                 await session.check()
         except Exception as error:
-            known = isinstance(error, AmpsweepError | TimeoutError)
-            log.warning("an engine no longer answers; it is started again", exc_info=None if known else error)
-            supervisor.replace(session, "it no longer answers")
+            is_expected = isinstance(error, AmpsweepError | TimeoutError)
+            log.warning("an engine does not answer; restarting it", exc_info=None if is_expected else error)
+            supervisor.replace(session, "it does not answer")
             return False
         else:
             self._inflight_at_failure.pop(session, None)

@@ -1,7 +1,7 @@
-"""The body of a Ray actor: a host whose process logs, and makes spans, as the server's does.
+"""The class of the Ray actors: an engine session whose process logs and traces like the server.
 
-A call brings its context along: what the process logs while it is served has the ids that the server's log has. Ray
-runs each call in a task of its own, so what is bound there ends with it.
+Each call carries the context of its caller, so that log records and spans of the actor have the same ids as those of
+the server. Ray runs each call in a separate task; the context ends with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from worker.engines import EngineSpec
 
 log = logging.getLogger(__name__)
 
-NOTHING = TelemetryContext()
+NO_CONTEXT = TelemetryContext()
 
 
 class RayEngineActor(LocalEngineSession):
@@ -34,30 +34,30 @@ class RayEngineActor(LocalEngineSession):
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
         super().__init__(spec, config)
 
-    async def run_cell(self, cell: Cell, epoch: int, carried: TelemetryContext = NOTHING) -> CellFile:
+    async def run_cell(self, cell: Cell, epoch: int, context: TelemetryContext = NO_CONTEXT) -> CellFile:
         """Compute and publish a cell."""
-        carried.attach()
-        log.debug("the cell is begun", extra={"model": cell.model})
-        with span("engine.cell", {"cell.id": cell.id}, parent=carried.trace):
+        context.attach()
+        log.debug("the cell is started", extra={"model": cell.model})
+        with span("engine.cell", {"cell.id": cell.id}, parent=context.trace):
             file = await super().run_cell(cell, epoch)
             log.info("the cell is published", extra={"model": cell.model, "samples": file.rows})
             return file
 
-    async def stream(self, call: CompletionCall, carried: TelemetryContext = NOTHING) -> AsyncGenerator[Chunk]:
+    async def stream(self, call: CompletionCall, context: TelemetryContext = NO_CONTEXT) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
-        carried.attach()
-        with span("engine.completion", {"model": call.model}, parent=carried.trace, current=False):
+        context.attach()
+        with span("engine.completion", {"model": call.model}, parent=context.trace, current=False):
             async with aclosing(super().stream(call)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
-    async def find_neurons(self, ref: NeuronsRef, carried: TelemetryContext = NOTHING) -> None:
-        """Identify a neuron set and publish it, unless it is there."""
-        carried.attach()
-        with span("engine.neurons", {"neurons.id": ref.id}, parent=carried.trace):
+    async def find_neurons(self, ref: NeuronsRef, context: TelemetryContext = NO_CONTEXT) -> None:
+        """Identify a neuron set and publish it, unless it exists already."""
+        context.attach()
+        with span("engine.neurons", {"neurons.id": ref.id}, parent=context.trace):
             await super().find_neurons(ref)
 
     async def close(self) -> None:
-        """Free the engine, and send the spans that are left."""
+        """Free the engine and export the remaining spans."""
         await super().close()
         stop_traces()

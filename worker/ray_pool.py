@@ -1,7 +1,7 @@
-"""Engines in Ray actors: on this machine, or on the machines of a Ray cluster that is there already.
+"""A pool of engines in Ray actors, on this machine or in an existing Ray cluster.
 
-A Ray that this pool started listens on the loopback interface alone, asks for a token that only this user's processes
-know, has no dashboard, and ends with the pool. One that was joined goes on; only the pool's own actors end.
+A Ray instance that the pool starts listens on the loopback interface only, requires a token that only the server's
+processes know, has no dashboard, and ends with the pool. In an existing cluster only the pool's actors end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.pool import Pool
 _CHECK_PACKAGES = f"{require_own_packages.__module__}.{require_own_packages.__name__}"
 """Ray calls this by name in each of its processes, before the process imports anything of `worker` or `jobs`."""
 _CALLS_AT_ONCE = 10_000
-"""An actor's calls wait inside its engine, never in Ray's queue."""
+"""Limit of concurrent calls of an actor, high enough that calls wait in the engine and never in Ray's queue."""
 
 
 class RayPool(Pool):
@@ -60,16 +60,16 @@ class RayPool(Pool):
         try:
             self._ray = await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            self._ray = await connecting  # the thread goes on whatever becomes of us, and `_end` ends what it started
+            self._ray = await connecting  # the thread cannot be cancelled; `_end` stops what it started
             raise
 
     def _connect(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._address is None:
-            # Read when ray is imported: without it a local Ray takes the machine's outward address.
+            # Read when ray is imported. Without it, a local Ray listens on the external address of the machine.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-            _give_a_token()
+            _set_auth_token()
         import ray
 
         common = {
@@ -82,8 +82,8 @@ class RayPool(Pool):
                 ray.init(address=self._address, **common)
             except (ConnectionError, RuntimeError) as error:
                 raise Unavailable(
-                    f"the Ray cluster at {self._address} cannot be joined: {error}. If it asks for a token, set "
-                    "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that has it",
+                    f"the Ray cluster at {self._address} cannot be joined: {error}. If it requires a token, set "
+                    "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file that contains it",
                     param="ray_address",
                 ) from error
         else:
@@ -99,8 +99,8 @@ class RayPool(Pool):
             num_cpus=spec.cpus,
             num_gpus=spec.gpus,
             max_concurrency=_CALLS_AT_ONCE,
-            max_restarts=0,  # the pool makes a new actor, so that a call never reaches an engine that is not open
-            max_task_retries=0,  # the store says what runs again
+            max_restarts=0,  # the pool creates new actors itself, so that no call reaches an engine that is not open
+            max_task_retries=0,  # the store decides what runs again
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         )
         return RayEngineSession(actor.remote(spec, self._config, self._telemetry))
@@ -111,11 +111,11 @@ class RayPool(Pool):
             self._ray = None
 
 
-def _give_a_token() -> None:
-    """Give a Ray that is about to start its token, unless its user has settled that.
+def _set_auth_token() -> None:
+    """Set a token for the local Ray instance about to start, unless the user has configured authentication.
 
-    Ray asks for one by itself, and would write it below the home, where every user of the machine could read it; this
-    one stands in the environment of the server's processes alone.
+    Ray requires a token by default and would write one to the home directory, where every user of the machine could
+    read it. This token exists only in the environment of the server's processes.
     """
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,6 +1,7 @@
-"""A host whose engine lives in a Ray actor: the same calls, carried to another process, and its death noticed.
+"""An engine session in a Ray actor: forwards the calls to another process and detects its death.
 
-Errors come back as what they were: those of the one tree as themselves, the death of the process as EngineFailed.
+Errors of `ampsweep.errors` are raised unchanged. The death of the process, and any other error in it, is raised as
+EngineFailed.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ OUT_OF_MEMORY = (
     "the machine more memory."
 )
 _OUT_OF_MEMORY = re.compile(r"SIGKILL|OOM|running low on memory|out of memory", re.IGNORECASE)
-_GUESSES = re.compile(r" (?:Some common causes include|There are some potential root causes).*")
+_POSSIBLE_CAUSES = re.compile(r" (?:Some common causes include|There are some potential root causes).*")
 _SHADOWED = re.compile(r"setup hook method, ampsweep\..*\bampsweep\.errors\.\w+: (.+?)(?: The actor never ran.*)?$")
 """The message of `require_own_packages` in Ray's account of a process that could not be set up."""
 
 CLOSE_SECONDS = 10.0
-"""How long an engine may take to free what it holds before its process is killed."""
+"""How long an engine may take to free its resources before its process is killed."""
 
 
 class RayEngineSession:
-    """A host behind the handle of an actor whose class is `RayEngineActor`."""
+    """A session that calls an actor of the class `RayEngineActor`."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     async def open(self) -> None:
         """Load the model in the actor's process."""
-        await _answered(self._actor.open.remote())
+        await _result(self._actor.open.remote())
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""
-        return await _answered(self._actor.run_cell.remote(cell, epoch, TelemetryContext.now()))
+        return await _result(self._actor.run_cell.remote(cell, epoch, TelemetryContext.now()))
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
-        """Return how far the cells are."""
-        return await _answered(self._actor.progress.remote())
+        """Return how many samples of each running cell are done."""
+        return await _result(self._actor.progress.remote())
 
     async def stats(self) -> Mapping[str, float]:
-        """Return the engine's numbers."""
-        return await _answered(self._actor.stats.remote())
+        """Return the engine's statistics."""
+        return await _result(self._actor.stats.remote())
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
@@ -69,66 +70,70 @@ class RayEngineSession:
             async for chunk in chunks:
                 yield await chunk
         except RayError as error:
-            raise _ours(error) from error
+            raise _as_ampsweep_error(error) from error
         finally:
             ray.cancel(chunks)
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
-        """Identify a neuron set and publish it, unless it is there."""
-        await _answered(self._actor.find_neurons.remote(ref, TelemetryContext.now()))
+        """Identify a neuron set and publish it, unless it exists already."""
+        await _result(self._actor.find_neurons.remote(ref, TelemetryContext.now()))
 
     async def check(self) -> None:
-        """Ask the engine for one token."""
-        await _answered(self._actor.check.remote())
+        """Generate one token."""
+        await _result(self._actor.check.remote())
 
     async def ended(self) -> str:
-        """Wait until the actor's host is closed or its process has died."""
+        """Wait until the actor's session is closed or its process has died; return the reason."""
         try:
             return str(await self._actor.ended.remote())
         except (RayActorError, OutOfMemoryError) as error:
             return _reason(error)
 
     async def close(self) -> None:
-        """Let the engine free what it holds, then end its process."""
+        """Let the engine free its resources, then end its process."""
         with suppress(RayError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._actor.close.remote()
         ray.kill(self._actor)
 
 
-async def _answered(ref: Awaitable[T]) -> T:
-    """Await a remote call; where the awaiting task is cancelled, so is the call."""
+async def _result(ref: Awaitable[T]) -> T:
+    """Await a remote call; if the awaiting task is cancelled, cancel the call."""
     try:
         return await ref
     except asyncio.CancelledError:
         ray.cancel(ref)
         raise
     except RayError as error:
-        raise _ours(error) from error
+        raise _as_ampsweep_error(error) from error
 
 
-def _ours(error: RayError) -> AmpsweepError:
+def _as_ampsweep_error(error: RayError) -> AmpsweepError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, AmpsweepError):
         return error.cause
     if isinstance(error, RayTaskError):
-        log.error("unhandled exception in an engine's process: %s\n%s", type(error.cause).__name__, _places(str(error)))
-        return EngineFailed(f"the engine's process failed: {type(error.cause).__name__}; the server's log says where")
+        log.error(
+            "unhandled exception in an engine's process: %s\n%s", type(error.cause).__name__, _locations(str(error))
+        )
+        return EngineFailed(
+            f"unhandled {type(error.cause).__name__} in the engine's process; see the server's log for the location"
+        )
     if isinstance(error, RayActorError | OutOfMemoryError):
         return EngineFailed(f"the engine's process died: {_reason(error)}")
     return EngineFailed(f"the engine's process cannot be reached: {_reason(error)}")
 
 
-def _places(traceback: str) -> str:
-    """Return the places of a traceback in text, without messages, which may repeat a prompt."""
+def _locations(traceback: str) -> str:
+    """Return the locations in a formatted traceback. The messages are left out, because they may contain a prompt."""
     return "\n".join(re.findall(r"^  File \"[^\"\n]+\", line \d+, in \S+$", traceback, re.MULTILINE))
 
 
 def _reason(error: RayError) -> str:
-    """Return Ray's own account of a death without its ids; of the causes that it guesses at, the likeliest."""
+    """Return Ray's reason for a death, without ids and without its list of possible causes but the likeliest one."""
     text = " ".join(str(error).split())
     if shadowed := _SHADOWED.search(text):
         return shadowed[1]
     text = re.sub(r"\b(?:class_name|actor_id|namespace): \S+ ", "", text)
-    text, guesses = _GUESSES.subn("", text)
-    killed = guesses or isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY.search(text)
-    return f"{text[:500]} {OUT_OF_MEMORY}" if killed else text[:500]
+    text, guesses = _POSSIBLE_CAUSES.subn("", text)
+    may_be_killed = guesses or isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY.search(text)
+    return f"{text[:500]} {OUT_OF_MEMORY}" if may_be_killed else text[:500]

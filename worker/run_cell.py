@@ -1,8 +1,9 @@
-"""From a cell to its published file: the task's items become requests, the engine's answers become samples.
+"""Computes a cell: turns the items of its task into requests, and the answers into a published file of samples.
 
-Requests are handed to the engine as far as the limit that its cells share allows, and no task waits beyond it. The
-samples are scored in a thread: metrics take milliseconds an item, and an event loop serves other cells meanwhile.
-A request that the engine refuses (too long a prompt, say) is a failed sample; an engine that dies fails the cell.
+The number of concurrent requests is bounded by a limit that all cells of an engine share; there are never more asyncio
+tasks than requests. Samples are scored in a thread, because metrics take milliseconds per item and the event loop
+serves other cells meanwhile. A request that the engine rejects, for example because the prompt is too long, becomes a
+failed sample; an engine that dies fails the cell.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SCORING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
-"""One cell at a time: the libraries of metrics do not all bear several threads."""
+"""Scores one cell at a time, because not all metric libraries are thread-safe."""
 
 
 @dataclass(kw_only=True)
 class Count:
-    """A number that grows while others look at it."""
+    """A counter that is read while it increases."""
 
     value: int = 0
 
@@ -53,41 +54,51 @@ async def run_cell(
     epoch: int,
     done: Count,
 ) -> CellFile:
-    """Compute a cell and publish its samples, one row an item, in the task's order.
+    """Compute a cell and publish its samples, one row per item, in the order of the task.
 
-    `done` counts the items all of whose calls are answered; `requests` bounds how many requests are in the engine at
-    once. Raises EngineFailed where the engine died, and UnknownName where the neuron set has not what the intervention
-    names. Cancelling it aborts its requests.
+    If the intervention changes no neuron (LAPE may select none for a language), the cell is computed without steering
+    and its file records 0 changed neurons, so that one such language does not fail a sweep over all languages of a set.
+    Cancelling the call aborts its requests.
 
-    A cell whose intervention changes no neuron (LAPE may find none for a language) is asked unsteered, and its file
-    says that no neuron was changed: a sweep over all languages of a set does not fail because of one.
+    Args:
+        cell: The cell.
+        engine: The engine of the cell's model.
+        catalog: Where the data of tasks is.
+        results: Where the file is published.
+        neuron_set_cache: The neuron sets of the engine.
+        requests: Limits the number of concurrent requests of all cells.
+        epoch: The epoch of the lease, which becomes part of the file name.
+        done: Incremented for each item whose calls are all answered.
+
+    Raises:
+        EngineFailed: The engine died.
+        UnknownName: The neuron set lacks a language or layer of the intervention.
     """
     steering = await _steering(cell, neuron_set_cache)
     neurons = 0 if steering is None else await asyncio.to_thread(neuron_set_cache.count, steering)
     if not neurons:
         steering = None
-    found = await asyncio.to_thread(load_items, cell, catalog)
+    loaded = await asyncio.to_thread(load_items, cell, catalog)
+    unanswered = [len(item.calls) for item in loaded.items]
 
-    waiting = [len(item.calls) for item in found.items]
-
-    async def ask(asked: tuple[int, Call]) -> Answer:
-        at, call = asked
+    async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
+        item_index, call = indexed_call
         answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed)
-        waiting[at] -= 1
-        done.value += not waiting[at]
+        unanswered[item_index] -= 1
+        done.value += not unanswered[item_index]
         return answer
 
-    calls = ((at, call) for at, item in enumerate(found.items) for call in item.calls)
-    answers = await in_window(calls, ask, window=requests)
+    calls = ((index, call) for index, item in enumerate(loaded.items) for call in item.calls)
+    answers = await in_window(calls, answer_call, window=requests)
     loop = asyncio.get_running_loop()
-    samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), found.items, answers)
+    samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), loaded.items, answers)
     with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
         return await asyncio.to_thread(
             results.write_cell,
             cell,
             epoch=epoch,
             samples=samples,
-            left_out=found.left_out,
+            left_out=loaded.left_out,
             neurons=neurons,
             versions={"ampsweep": __version__, **engine.info.versions},
         )
@@ -104,15 +115,15 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
 async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     try:
         if isinstance(call, ScoreCall):
-            return await _scored(call, engine=engine, steering=steering)
-        return await _generated(call, engine=engine, steering=steering, seed=seed)
+            return await _score(call, engine=engine, steering=steering)
+        return await _generate(call, engine=engine, steering=steering, seed=seed)
     except UnknownName:
-        raise  # about the steering, which all requests of the cell have in common
+        raise  # caused by the steering, which is the same for all requests of the cell
     except InvalidRequest as error:
         return Answer(error=error.message)
 
 
-async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
+async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
     request = ScoreRequest(
         context=call.context,
         continuation=call.continuation,
@@ -130,7 +141,7 @@ async def _scored(call: ScoreCall, *, engine: Engine, steering: Steering | None)
     )
 
 
-async def _generated(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
+async def _generate(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = SamplingParams(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
     request = GenerateRequest(
@@ -150,28 +161,29 @@ async def _generated(call: Call, *, engine: Engine, steering: Steering | None, s
 
 
 def _samples(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Sample]:
-    left = iter(answers)
-    return [task.sample(item, [next(left) for _ in item.calls]) for item in items]
+    remaining = iter(answers)
+    return [task.sample(item, [next(remaining) for _ in item.calls]) for item in items]
 
 
 async def in_window(
-    asked: Iterable[T], answer: Callable[[T], Coroutine[None, None, R]], *, window: asyncio.Semaphore
+    requests: Iterable[T], answer: Callable[[T], Coroutine[None, None, R]], *, window: asyncio.Semaphore
 ) -> list[R]:
-    """Return the answers to all that is asked, in its order, computed by tasks for which there is room in the window.
+    """Answer requests concurrently, at most as many as the window allows, and return the answers in their order.
 
-    There are never more tasks than that. The first error cancels the others and is raised as it is.
+    A task is created only once the window has room for it. The first error cancels the other tasks and is raised
+    unchanged.
     """
     answers: dict[int, R] = {}
 
-    async def put(place: int, one: T) -> None:
-        answers[place] = await answer(one)
+    async def store_answer(index: int, request: T) -> None:
+        answers[index] = await answer(request)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for place, one in enumerate(asked):
+            for index, request in enumerate(requests):
                 await window.acquire()
-                task = group.create_task(put(place, one))
-                task.add_done_callback(lambda _: window.release())  # also of a task that is cancelled before it begins
+                task = group.create_task(store_answer(index, request))
+                task.add_done_callback(lambda _: window.release())  # also runs for a task cancelled before it starts
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [answers[place] for place in range(len(answers))]
+    return [answers[index] for index in range(len(answers))]

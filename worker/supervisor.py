@@ -1,7 +1,7 @@
 """The supervisor of one engine: starts it, waits for its end, restarts it with back-off, gives up, and retries.
 
-A supervisor survives everything that the engine's session raises while it is created, opened, awaited or closed. It
-does not know what the engine computes.
+A supervisor survives everything that a session raises while it is created, opened, awaited or closed. It does not know
+what the engine computes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RestartPolicy:
-    """When an engine that ended is started again, and when it is given up. Times are in seconds.
+    """When an engine that has ended is restarted, and when it is given up. Times are in seconds.
 
-    The n-th failure in a row is followed by a delay of `first_delay` * 2^(n-1), at most `max_delay`, of which a random
-    half is taken off, so that engines that failed together do not start together. An engine that was ready for
+    The delay after the n-th consecutive failure is `first_delay` * 2^(n-1), at most `max_delay`, times a random factor
+    between 1/2 and 1, so that engines that failed together do not restart together. An engine that was ready for
     `healthy_seconds`, or finished a cell or a stream, was healthy: its end does not count as a failure, and it is
-    started again at once. An engine is given up after `max_failures` failures in a row over at least `min_seconds`; at
-    once where no start can succeed (see `is_permanent`).
+    restarted at once. An engine is given up after `max_failures` consecutive failures over at least `min_seconds`, or
+    immediately if no start can succeed (see `is_permanent`).
     """
 
     first_delay: float = 1.0
@@ -39,7 +39,7 @@ class RestartPolicy:
     min_seconds: float = 60.0
 
     def delay(self, failures: int, *, fraction: float) -> float:
-        """Return the delay after `failures` failures in a row; `fraction` in [0, 1) is the random part."""
+        """Return the delay after `failures` consecutive failures; `fraction` is a random number in [0, 1)."""
         if failures == 0:
             return 0.0
         longest = min(self.max_delay, self.first_delay * 2.0 ** min(failures - 1, 32))
@@ -47,15 +47,15 @@ class RestartPolicy:
 
 
 SERVER_POLICY = RestartPolicy()
-"""For a server: what ails an engine may pass."""
+"""Policy of a server, which runs for long enough to wait for the cause of a failure to disappear."""
 
 COMMAND_POLICY = RestartPolicy(max_failures=3, min_seconds=0.0)
-"""For a command that somebody waits for: an engine that does not start three times is given up within seconds."""
+"""Policy of a command that a user waits for: an engine is given up after three failed starts, within seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """A monotonic clock, a way to wait, and random numbers in [0, 1)."""
+    """A monotonic clock in seconds, a function that sleeps, and a source of random numbers in [0, 1)."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -68,7 +68,12 @@ REAL_TIME = Timing()
 class Supervisor:
     """Keeps an engine running in its slot from `start` to `stop`.
 
-    `make_session` makes a session that is not opened yet. `on_change` is called whenever the slot's state has changed.
+    Args:
+        slot: The slot, whose state the supervisor updates.
+        make_session: Creates a session that is not yet open.
+        on_change: Called whenever the state of the slot has changed.
+        policy: When to restart and when to give up.
+        timing: Clock, sleep and randomness.
     """
 
     def __init__(
@@ -88,34 +93,34 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._retried = asyncio.Event()
         self._replaced: asyncio.Future[str] | None = None
-        self._counted = 0  # failures in a row that the engine was surely the cause of
-        self._counted_since = 0.0
+        self._own_failures = 0  # consecutive failures with no work in flight that could have caused them
+        self._own_failures_since = 0.0
 
     def start(self) -> None:
-        """Begin to supervise; return at once."""
+        """Start supervising in a task; return at once."""
         self.slot.supervised = True
         self._task = asyncio.create_task(self._supervise())
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_task_done)
 
     async def stop(self) -> None:
-        """End the engine and its supervision. A second call changes nothing."""
+        """Stop the engine and its supervision. A second call does nothing."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     def retry(self) -> bool:
-        """Start a failed engine, or one that waits for its next start, now; return False for one that is ready.
+        """Start a failed or waiting engine now and reset its failures; return False if it is ready.
 
-        Its failures are forgotten. A supervisor that has ended begins anew.
+        A supervisor that has ended is started again.
         """
         if self.slot.state == "ready" and self.slot.supervised:
             return False
         log.info("the engine of model %s is retried on request", self.slot.spec.model)
-        self._forget()
+        self._reset_failures()
         self._retried.set()
         if self.slot.state == "failed":
-            self._become("starting", None)
+            self._set_state("starting", None)
         if self._task is not None and self._task.done():
             self.start()
         return True
@@ -129,16 +134,16 @@ class Supervisor:
         while True:
             self._retried.clear()
             error = await self._run()
-            if self._gives_up(error):
-                log.error("the engine of model %s is given up until it is retried", self.slot.spec.model)
-                self._become("failed", error)
+            if self._should_give_up(error):
+                log.error("giving up the engine of model %s until it is retried", self.slot.spec.model)
+                self._set_state("failed", error)
                 await self._retried.wait()
             else:
-                self._become("starting", error)
+                self._set_state("starting", error)
                 await self._back_off()
 
     async def _run(self) -> AmpsweepError:
-        """Start the engine, wait for its end, free it, and return why it ended."""
+        """Start the engine, wait for its end, free it, and return the error that describes why it ended."""
         slot = self.slot
         session: EngineSession | None = None
         started, finished, ready_at = slot.started_work, slot.finished_work, None
@@ -150,19 +155,21 @@ class Supervisor:
             slot.starts += 1
             slot.session = session
             log.info("the engine of model %s is ready", slot.spec.model)
-            self._become("ready", None)
-            reason = await self._end_of(session)
+            self._set_state("ready", None)
+            reason = await self._wait_for_end(session)
         except (Exception, asyncio.CancelledError) as raised:
             if _is_cancelled():
                 raise
-            what = "did not start" if ready_at is None else "cannot be reached"
-            error = raised if isinstance(raised, AmpsweepError) else _unknown(raised, what)
-            ours = error is raised
-            told = error.message if ours else type(raised).__name__
-            log.warning("the engine of model %s %s: %s", slot.spec.model, what, told, exc_info=None if ours else raised)
+            problem = "did not start" if ready_at is None else "cannot be reached"
+            error = raised if isinstance(raised, AmpsweepError) else _as_engine_failed(raised, problem)
+            is_ours = error is raised
+            summary = error.message if is_ours else type(raised).__name__
+            log.warning(
+                "the engine of model %s %s: %s", slot.spec.model, problem, summary, exc_info=None if is_ours else raised
+            )
         else:
             error = EngineFailed(f"the engine ended: {reason}")
-            log.warning("the engine of model %s ended (%s); it is started again", slot.spec.model, reason)
+            log.warning("the engine of model %s ended (%s); restarting it", slot.spec.model, reason)
         finally:
             slot.state, slot.session, self._replaced = "starting", None, None
             if session is not None:
@@ -173,14 +180,14 @@ class Supervisor:
             slot.deaths += 1
         uptime = 0.0 if ready_at is None else self._timing.now() - ready_at
         if slot.finished_work > finished or uptime >= self._policy.healthy_seconds:
-            self._forget()
+            self._reset_failures()
         else:
-            # What it was given may be what it died of: cells have attempts of their own, so only the delay grows.
-            self._count(surely_its_own=slot.started_work == started)
+            # If the engine had work, that may be the cause. Cells count their attempts, so only the delay grows.
+            self._count_failure(had_work=slot.started_work != started)
         return error
 
-    async def _end_of(self, session: EngineSession) -> str:
-        """Wait until a session has ended, or is to be replaced; return why."""
+    async def _wait_for_end(self, session: EngineSession) -> str:
+        """Wait until a session has ended or is to be replaced; return the reason."""
         self._replaced = asyncio.get_running_loop().create_future()
         ended = asyncio.ensure_future(session.ended())
         try:
@@ -193,7 +200,7 @@ class Supervisor:
         delay = self._policy.delay(self.slot.failures, fraction=self._timing.random())
         if not delay:
             return
-        log.info("the engine of model %s is started again in %.1f s", self.slot.spec.model, delay)
+        log.info("restarting the engine of model %s in %.1f s", self.slot.spec.model, delay)
         waits = [asyncio.ensure_future(self._timing.sleep(delay)), asyncio.ensure_future(self._retried.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -201,51 +208,54 @@ class Supervisor:
             for wait in waits:
                 wait.cancel()
 
-    def _gives_up(self, error: AmpsweepError) -> bool:
+    def _should_give_up(self, error: AmpsweepError) -> bool:
         if is_permanent(error):
             return True
-        enough = self._counted >= self._policy.max_failures
-        return enough and self._timing.now() - self._counted_since >= self._policy.min_seconds
+        too_many = self._own_failures >= self._policy.max_failures
+        return too_many and self._timing.now() - self._own_failures_since >= self._policy.min_seconds
 
-    def _count(self, *, surely_its_own: bool) -> None:
+    def _count_failure(self, *, had_work: bool) -> None:
         self.slot.failures += 1
-        if surely_its_own:
-            if not self._counted:
-                self._counted_since = self._timing.now()
-            self._counted += 1
+        if not had_work:
+            if not self._own_failures:
+                self._own_failures_since = self._timing.now()
+            self._own_failures += 1
 
-    def _forget(self) -> None:
+    def _reset_failures(self) -> None:
         self.slot.failures = 0
-        self._counted = 0
+        self._own_failures = 0
 
-    def _become(self, state: EngineState, error: AmpsweepError | None) -> None:
+    def _set_state(self, state: EngineState, error: AmpsweepError | None) -> None:
         self.slot.state, self.slot.error = state, error
         self._on_change()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Note that the supervision has ended though nobody stopped it; it never should."""
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """Report that the supervision ended without `stop`, which would be a bug, as a failed engine."""
         if task is not self._task:
             return
         raised = None if task.cancelled() else task.exception()
-        log.error("the supervisor of an engine of model %s ended", self.slot.spec.model, exc_info=raised)
+        log.error("the supervisor of an engine of model %s ended unexpectedly", self.slot.spec.model, exc_info=raised)
         self.slot.supervised = False
         self.slot.session = None
-        self._become("failed", EngineFailed("the engine's supervisor ended; the server's log says why"))
+        self._set_state(
+            "failed",
+            EngineFailed("the engine's supervisor ended unexpectedly; see the server's log and retry the engine"),
+        )
 
 
 def is_permanent(error: AmpsweepError) -> bool:
-    """Whether another start would end in the same way: the model, the settings or the installation are wrong."""
+    """Return whether every start would fail, because the model, the settings or the installation is wrong."""
     return error.status < 500 or isinstance(error, SteeringNotInstalled) or isinstance(error.__cause__, ImportError)
 
 
 def _is_cancelled() -> bool:
-    """Whether the running task itself is being cancelled, rather than something that it awaits."""
+    """Return whether the running task itself is being cancelled, rather than something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _unknown(raised: BaseException, what: str) -> EngineFailed:
-    error = EngineFailed(f"the engine {what}: {str(raised) or type(raised).__name__}")
+def _as_engine_failed(raised: BaseException, problem: str) -> EngineFailed:
+    error = EngineFailed(f"the engine {problem}: {str(raised) or type(raised).__name__}")
     error.__cause__ = raised
     return error
 

@@ -1,1 +1,1 @@
-"""Where published files lie: below a local folder, or below a prefix of an object store."""
+"""Storage of published files: below a local folder, or below a prefix of an object store."""

@@ -1,4 +1,4 @@
-"""From the address of an object store to a connection: which service, where, with what patience."""
+"""Connects to the object store of an address: service, endpoint, region, time-outs and retries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ _REQUEST_SECONDS = 60.0
 
 
 def connect(address: SplitResult, *, attempts: int) -> fs.FileSystem:
-    """Return a connection to `s3://bucket/prefix` or `gs://bucket/prefix`; nothing is asked of the service yet.
+    """Return a connection to an object store. Sends no request yet.
 
-    `?region=` and `?endpoint=` (a URL, for a service that is not the vendor's own) win over AWS_REGION and
-    AWS_ENDPOINT_URL. InvalidRequest for an address without a bucket, with credentials in it, or with other options.
+    Args:
+        address: `s3://bucket/prefix` or `gs://bucket/prefix`. The options `?region=` and `?endpoint=` (the URL of a
+            service that is not the vendor's own) override AWS_REGION and AWS_ENDPOINT_URL.
+        attempts: How many times a request is tried.
+
+    Raises:
+        InvalidRequest: The address has no bucket, contains credentials, or has unknown options.
     """
     options = _options(address)
     if address.scheme == S3:
@@ -31,7 +36,8 @@ def connect(address: SplitResult, *, attempts: int) -> fs.FileSystem:
 def _options(address: SplitResult) -> dict[str, str]:
     if address.username or address.password:
         raise InvalidRequest(
-            "credentials do not belong in an address, which is logged; put them into the environment", param="results"
+            "the address contains credentials, but addresses are logged; set them in the environment instead",
+            param="results",
         )
     if not address.hostname:
         raise InvalidRequest(
@@ -39,13 +45,13 @@ def _options(address: SplitResult) -> dict[str, str]:
         )
     if (prefix := address.path[1:].removesuffix("/")) and not is_name(prefix):
         raise InvalidRequest(
-            f"{address.path!r} is no prefix: use letters, digits and ._- between slashes", param="results"
+            f"{address.path!r} is not a valid prefix; use letters, digits and ._- between slashes", param="results"
         )
     options = dict(parse_qsl(address.query, keep_blank_values=True))
-    known = _OPTIONS[address.scheme]
-    if unknown := sorted(set(options) - known):
+    supported = _OPTIONS[address.scheme]
+    if unknown := sorted(set(options) - supported):
         raise InvalidRequest(
-            f"{address.scheme}:// has no option {unknown[0]!r}; known: {', '.join(sorted(known))}", param="results"
+            f"{address.scheme}:// has no option {unknown[0]!r}; known: {', '.join(sorted(supported))}", param="results"
         )
     return options
 
@@ -62,7 +68,7 @@ def _s3(options: dict[str, str], attempts: int) -> fs.FileSystem:
         connect_timeout=_CONNECT_SECONDS,
         request_timeout=_REQUEST_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
-        allow_delayed_open=True,  # what fits into one part is sent in one request
+        allow_delayed_open=True,  # a file that fits into one part is sent in one request
     )
 
 
@@ -75,8 +81,10 @@ def _gcs(options: dict[str, str], attempts: int) -> fs.FileSystem:
 
 
 def _endpoint(url: str) -> tuple[str, str]:
-    """Return the scheme and `host:port` of a service's URL."""
+    """Return the scheme and `host:port` of the URL of a service."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidRequest(f"the endpoint {url!r} is no URL such as https://storage.example:9000", param="results")
+        raise InvalidRequest(
+            f"endpoint {url!r} is not a URL; use one like https://storage.example:9000", param="results"
+        )
     return parts.scheme, parts.netloc

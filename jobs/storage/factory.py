@@ -1,4 +1,4 @@
-"""Which storage an address means."""
+"""Opens the storage that an address names, and derives addresses of subfolders."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ OBJECT_STORES = ("s3", "gs")
 
 
 def is_object_store(address: str) -> bool:
-    """Whether an address means an object store, not a folder; InvalidRequest for a scheme that is not known."""
+    """Return whether an address names an object store; raise InvalidRequest for unknown schemes."""
     scheme, separator, _ = address.partition("://")
     if not separator:
         return False
     if scheme not in OBJECT_STORES:
         raise InvalidRequest(
-            f"{scheme}:// is no storage known here; give a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX",
+            f"unsupported storage {scheme}://; use a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX",
             param="results",
         )
     return True
 
 
 def open_storage(address: str) -> Storage:
-    """Open the storage at a folder's path, `s3://bucket/prefix` or `gs://bucket/prefix`; InvalidRequest for others."""
+    """Open a storage.
+
+    Args:
+        address: The path of a folder, `s3://bucket/prefix` or `gs://bucket/prefix`.
+
+    Raises:
+        InvalidRequest: The address is invalid.
+    """
     if is_object_store(address):
         from jobs.storage.object_store import ObjectStorage
 
@@ -35,7 +42,7 @@ def open_storage(address: str) -> Storage:
 
 
 def join(address: str, folder: str) -> str:
-    """Return the address of a folder below another, with the options it has."""
+    """Return the address of a subfolder, with the same options."""
     if not is_object_store(address):
         return str(Path(address) / folder)
     parts = urlsplit(address)

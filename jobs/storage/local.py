@@ -1,4 +1,4 @@
-"""Files below a folder of this machine, or of a disk that all machines share under the same path."""
+"""Storage in a folder of this machine, or of a disk that all machines mount at the same path."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PROBE = "writable-probe"
 
 
 class LocalStorage:
-    """The files below one folder, which is made with its first file."""
+    """The files below one folder, which is created with the first file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @property
     def root(self) -> str:
-        """The folder."""
+        """The path of the folder."""
         return str(self._folder)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Yield a path beside the file's own, which a clean exit renames."""
+        """Yield the path of a temporary file in the same folder, which a clean exit renames to the file."""
         target = self._path(name)
-        _make(target.parent)
+        _create_folder(target.parent)
         with atomic_write(target) as path:
             yield path
 
@@ -51,29 +51,29 @@ class LocalStorage:
             raise _missing(name) from None
 
     def stat(self, name: str) -> FileInfo:
-        """Look at a file; its `etag` has the time of its last change, which a copy that keeps dates cannot set back."""
+        """Describe a file. The `etag` contains its ctime, which a copy that preserves timestamps cannot reset."""
         path = self._path(name)
         if not path.is_file():
             raise _missing(name)
-        found = path.stat()
-        etag = f"{found.st_ctime_ns:x}-{found.st_size:x}"
-        return FileInfo(size=found.st_size, modified=found.st_mtime, etag=etag)
+        status = path.stat()
+        etag = f"{status.st_ctime_ns:x}-{status.st_size:x}"
+        return FileInfo(size=status.st_size, modified=status.st_mtime, etag=etag)
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of all files; what is being written does not count."""
-        join = self._path(folder) if folder else self._folder
-        found = (path.relative_to(self._folder) for path in join.rglob("*") if path.is_file())
-        return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+        """Return the names of all published files."""
+        root = self._path(folder) if folder else self._folder
+        paths = (path.relative_to(self._folder) for path in root.rglob("*") if path.is_file())
+        return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
 
     def delete(self, name: str) -> None:
-        """Remove a file."""
+        """Delete a file."""
         path = self._path(name)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync_folder(path.parent)
 
     def drop_unfinished(self, *, older_than: float) -> int:
-        """Remove the temporary files of `atomic_write`."""
+        """Delete temporary files of `atomic_write`."""
         dropped = 0
         for path in self._folder.rglob(".*.tmp"):
             with suppress(FileNotFoundError):
@@ -83,23 +83,23 @@ class LocalStorage:
         return dropped
 
     def check(self) -> None:
-        """Write and remove a file."""
+        """Publish a file and delete it."""
         try:
             with self.writing(PROBE) as path:
                 path.write_bytes(b"written")
             self.delete(PROBE)
         except OSError as error:
-            message = f"cannot write below {self.root}: {error.strerror}; give a folder that this user may write to"
+            message = f"cannot write below {self.root}: {error.strerror}; use a folder that this user may write to"
             raise InvalidRequest(message, param="results") from error
 
     def _path(self, name: str) -> Path:
         return self._folder / checked_name(name)
 
 
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, so that they outlast a crash."""
+def _create_folder(folder: Path) -> None:
+    """Create a folder and its parents, and sync them so that they survive a crash."""
     if not folder.is_dir():
-        _make(folder.parent)
+        _create_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 

@@ -1,7 +1,8 @@
-"""Files as the objects of an S3 or Google Cloud Storage bucket, below a prefix.
+"""Storage in a bucket of S3 or Google Cloud Storage, below a prefix.
 
-An object appears when its upload is complete, so a file is first written whole to the local disk, then sent. An upload
-that the service refuses, or whose process died, is never completed; a lifecycle rule of the bucket clears its parts.
+An object becomes visible when its upload is complete, so a file is written to the local disk first and then uploaded.
+An upload that the service rejects, or whose process dies, is never completed. A lifecycle rule of the bucket can delete
+its parts.
 """
 
 from __future__ import annotations
@@ -21,15 +22,22 @@ from jobs.storage.local import PROBE
 from jobs.storage.protocol import FileInfo, checked_name
 
 MAX_ATTEMPTS = 10
-"""How often a request is tried before the store counts as out of reach: about a minute, with growing pauses."""
+"""How many times a request is tried before Unavailable is raised: about a minute, with increasing delays."""
 _PROBE_ATTEMPTS = 2
-_PIECE = 16 * 1024 * 1024
+_CHUNK_BYTES = 16 * 1024 * 1024
 
 
 class ObjectStorage:
-    """The objects below `<scheme>://<bucket>/<prefix>`; credentials are the environment's, as the vendor defines them.
+    """The objects below `<scheme>://<bucket>/<prefix>`.
 
-    Raises InvalidRequest for an address without a bucket, or with options that are not known.
+    Credentials are read from the environment, as the vendor's documentation describes.
+
+    Args:
+        address: The parsed address.
+        attempts: How many times a request is tried.
+
+    Raises:
+        InvalidRequest: The address has no bucket, or has unknown options.
     """
 
     def __init__(self, address: SplitResult, *, attempts: int = MAX_ATTEMPTS) -> None:
@@ -39,71 +47,71 @@ class ObjectStorage:
 
     @property
     def root(self) -> str:
-        """The whole address."""
+        """The address."""
         return self._address.geturl()
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Yield a path in a temporary folder, whose content a clean exit uploads."""
+        """Yield the path of a temporary file, which a clean exit uploads."""
         target = self._path(name)
         with tempfile.TemporaryDirectory(prefix="ampsweep-") as folder:
             path = Path(folder) / "file"
             path.touch()
             yield path
-            with _reaching(name):
+            with _storage_errors(name):
                 self._upload(path, target)
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open an object; its ranges are asked for as they are read."""
-        with _reaching(name):
+        """Open an object. Ranges are requested as they are read."""
+        with _storage_errors(name):
             return self._fs.open_input_file(self._path(name))
 
     def read(self, name: str) -> bytes:
-        """Return an object's content."""
-        with self.open(name) as file, _reaching(name):
+        """Return the content of an object."""
+        with self.open(name) as file, _storage_errors(name):
             return bytes(file.read())
 
     def stat(self, name: str) -> FileInfo:
-        """Look at an object; its `etag` is the store's own."""
-        with _reaching(name):
+        """Describe an object. The `etag` is that of the service."""
+        with _storage_errors(name):
             info = self._fs.get_file_info(self._path(name))
             if info.type is not fs.FileType.File:
                 raise FileNotFoundError
             with self._fs.open_input_file(self._path(name)) as file:
-                told = {key.lower(): value.decode() for key, value in file.metadata().items()}
+                metadata = {key.lower(): value.decode() for key, value in file.metadata().items()}
         modified = info.mtime_ns / 1e9 if info.mtime_ns else 0.0
-        etag = told.get("etag", "").strip('"') or f"{info.mtime_ns or 0:x}-{info.size:x}"
+        etag = metadata.get("etag", "").strip('"') or f"{info.mtime_ns or 0:x}-{info.size:x}"
         return FileInfo(size=info.size, modified=modified, etag=etag)
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of all objects below a folder."""
-        join = self._path(folder) if folder else self._prefix
-        with _reaching(folder or self.root):
-            found = self._fs.get_file_info(fs.FileSelector(join, recursive=True, allow_not_found=True))
-        return sorted(info.path.removeprefix(f"{self._prefix}/") for info in found if info.type is fs.FileType.File)
+        root = self._path(folder) if folder else self._prefix
+        with _storage_errors(folder or self.root):
+            infos = self._fs.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+        return sorted(info.path.removeprefix(f"{self._prefix}/") for info in infos if info.type is fs.FileType.File)
 
     def delete(self, name: str) -> None:
-        """Remove an object."""
+        """Delete an object."""
         path = self._path(name)
-        with suppress(NotFound), _reaching(name):
+        with suppress(NotFound), _storage_errors(name):
             self._fs.delete_file(path)
 
-    def drop_unfinished(self, *, older_than: float) -> int:  # noqa: ARG002  (the store sees whole uploads alone)
-        """Do nothing: what was not uploaded whole is not there."""
+    def drop_unfinished(self, *, older_than: float) -> int:  # noqa: ARG002  (only complete uploads are visible)
+        """Do nothing, because incomplete uploads are not visible."""
         return 0
 
     def check(self) -> None:
-        """Upload, read and remove an object, without patience."""
-        probing = ObjectStorage(self._address, attempts=_PROBE_ATTEMPTS)
+        """Upload, read and delete an object, with few retries."""
+        impatient = ObjectStorage(self._address, attempts=_PROBE_ATTEMPTS)
         try:
-            with probing.writing(PROBE) as path:
+            with impatient.writing(PROBE) as path:
                 path.write_bytes(b"written")
-            probing.read(PROBE)
-            probing.delete(PROBE)
+            impatient.read(PROBE)
+            impatient.delete(PROBE)
         except AmpsweepError as error:
             message = (
-                f"cannot write below {self.root}: {error.message}; the bucket must be there, and the environment have "
-                "credentials that may read, write and delete in it"
+                f"cannot write below {self.root}: {error.message}; the bucket must exist, and the environment "
+                "must have credentials that may read, write and delete in it"
             )
             raise InvalidRequest(message, param="results") from error
 
@@ -111,11 +119,11 @@ class ObjectStorage:
         with source.open("rb") as file:
             stream = self._fs.open_output_stream(target)
             try:
-                while piece := file.read(_PIECE):
-                    stream.write(piece)
+                while chunk := file.read(_CHUNK_BYTES):
+                    stream.write(chunk)
             except BaseException:
                 with suppress(OSError):
-                    stream.close()  # there is no other way to end it, and this completes the upload
+                    stream.close()  # there is no other way to end the upload; it completes it, so the object is deleted
                 with suppress(OSError):
                     self._fs.delete_file(target)
                 raise
@@ -126,8 +134,8 @@ class ObjectStorage:
 
 
 @contextmanager
-def _reaching(name: str) -> Iterator[None]:
-    """Turn what Arrow says of an object into the errors of `Storage`."""
+def _storage_errors(name: str) -> Iterator[None]:
+    """Convert the errors of Arrow to those of `Storage`."""
     try:
         yield
     except FileNotFoundError:

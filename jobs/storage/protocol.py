@@ -22,9 +22,12 @@ _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]*(/[0-9A-Za-z_-][0-9A-Za-z_.-]*)
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """A file as it lies there: its bytes, when it was published (seconds since 1970), and a mark of its content.
+    """Description of a published file.
 
-    `etag` has no quotes; another content under the same name has another one.
+    Attributes:
+        size: Size in bytes.
+        modified: When the file was published, in seconds since 1970.
+        etag: Changes whenever the content changes; without quotes.
     """
 
     size: int
@@ -33,76 +36,85 @@ class FileInfo:
 
 
 class Storage(Protocol):
-    """Files by name. What cannot be reached now raises Unavailable; what a local disk refuses, OSError."""
+    """Published files by name.
+
+    Methods raise Unavailable while an object store cannot be reached, OSError if the local disk refuses an operation,
+    and NotFound for a name that is not valid (see `is_name`).
+    """
 
     @property
     def root(self) -> str:
-        """Where it is, as `open_storage` takes it: for messages, and to open the same storage in another process."""
+        """The address, with which `open_storage` opens the same storage in another process."""
         ...
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
-        """Yield a local temporary path; on a clean exit its content is published as `name`, else nothing is."""
+        """Yield a temporary local path. A clean exit publishes its content; an error publishes nothing."""
         ...
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open a file for reading anywhere in it (`read_at`, `size`); the caller closes it. NotFound if it is lost."""
+        """Open a file for random access (`read_at`, `size`); the caller closes it. Raises NotFound if there is none."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; NotFound if there is none."""
+        """Return the content of a file; raise NotFound if there is none."""
         ...
 
     def stat(self, name: str) -> FileInfo:
-        """Look at a file; NotFound if there is none."""
+        """Describe a file; raise NotFound if there is none."""
         ...
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the sorted names of all files below a folder, or below the root; empty where there is none."""
+        """Return the sorted names of all files below a folder; by default, of all files."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Delete a file, if it exists."""
         ...
 
     def drop_unfinished(self, *, older_than: float) -> int:
-        """Remove what writers that died left unfinished, if nothing was written to it for so many seconds.
+        """Delete temporary files of interrupted writers that have not changed for `older_than` seconds.
 
-        Returns how many there were.
+        Returns:
+            How many were deleted.
         """
         ...
 
     def check(self) -> None:
-        """Publish a small file, read it and remove it; InvalidRequest with the remedy where that fails."""
+        """Test whether files can be published, read and deleted.
+
+        Raises:
+            InvalidRequest: They cannot. The message says why, and what to do.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """One published file, wherever it lies."""
+    """A published file in a storage."""
 
     storage: Storage
     name: str
 
     def stat(self) -> FileInfo:
-        """Look at it; NotFound if it is lost."""
+        """Describe the file; raise NotFound if it is lost."""
         return self.storage.stat(self.name)
 
     def open(self) -> pa.NativeFile:
-        """Open it for reading anywhere in it; the caller closes it. NotFound if it is lost."""
+        """Open the file for random access; the caller closes it. Raises NotFound if it is lost."""
         return self.storage.open(self.name)
 
     def read(self) -> bytes:
-        """Return its content; NotFound if it is lost."""
+        """Return the content of the file; raise NotFound if it is lost."""
         return self.storage.read(self.name)
 
 
 def is_name(name: str) -> bool:
-    """Whether a name stays below its root."""
+    """Return whether a name is valid, so that it cannot leave the root of the storage."""
     return _NAME.fullmatch(name) is not None
 
 
 def checked_name(name: str) -> str:
-    """Return a name that stays below its root; NotFound for any other, which can name nothing."""
+    """Return a valid name unchanged; raise NotFound for any other, because no file can have it."""
     if not is_name(name):
-        raise NotFound(f"{name!r} is no name of a stored file")
+        raise NotFound(f"{name!r} is not a valid file name")
     return name

@@ -34,7 +34,7 @@ async def test_a_vllm_engine_is_spread_as_the_spec_says(stack: ServerStack, monk
 @pytest.mark.parametrize("param", ["tensor_parallel_size", "pipeline_parallel_size"])
 async def test_other_engines_are_not_spread(stack: ServerStack, param: str) -> None:
     changes: dict[str, Any] = {param: 2}
-    with pytest.raises(InvalidRequest, match="needs the vllm engine; this one is fake") as caught:
+    with pytest.raises(InvalidRequest, match="requires the vllm engine, not fake") as caught:
         await open_engine(replace(stack.engine(), **changes))
     assert caught.value.param == param
 

@@ -48,8 +48,8 @@ def neuron_set_cache(stack: ServerStack, engine: FakeEngine) -> NeuronSetCache:
 
 async def test_a_set_is_identified_once_however_many_cells_wait_for_it(stack: ServerStack, ref: NeuronsRef) -> None:
     engine = CountingEngine(stack)
-    own = neuron_set_cache(stack, engine)
-    assert await asyncio.gather(*(own.load(ref) for _ in range(5))) == [ref.id] * 5
+    cache = neuron_set_cache(stack, engine)
+    assert await asyncio.gather(*(cache.load(ref) for _ in range(5))) == [ref.id] * 5
     assert engine.recordings == 1
     assert stack.neuron_sets.get(ref.id).method == "lape"
 
@@ -75,13 +75,13 @@ async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
     def full(_self: NeuronSet, _folder: Path) -> None:
         raise OSError("no space left")
 
-    own = neuron_set_cache(stack, CountingEngine(stack))
+    cache = neuron_set_cache(stack, CountingEngine(stack))
     with monkeypatch.context() as patched:
         patched.setattr(NeuronSet, "save", full)
         with pytest.raises(Unavailable, match=r"cannot be saved below .*no space"):
-            await own.load(ref)
+            await cache.load(ref)
     assert list(stack.neuron_sets.folder.iterdir()) == []
-    assert await own.load(ref) == ref.id
+    assert await cache.load(ref) == ref.id
 
 
 async def test_a_set_that_is_not_there_and_cannot_be_made_is_not_found(stack: ServerStack) -> None:
@@ -107,14 +107,16 @@ async def test_a_corpus_that_changed_after_the_plan_makes_no_set_under_the_old_i
         file.write("Une phrase de plus.\n")
     stack = replace(stack, catalog=replace(stack.catalog, corpora={"atlas": changed}))
     engine = CountingEngine(stack)
-    with pytest.raises(Conflict, match=f"{ref.id} cannot be found any more: corpus 'atlas' or the model has changed"):
+    with pytest.raises(
+        Conflict, match=f"{ref.id} can no longer be identified: corpus 'atlas' or the model has changed"
+    ):
         await neuron_set_cache(stack, engine).load(ref)
     assert (engine.recordings, stack.neuron_sets.infos()) == (0, [])
 
 
 async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(stack: ServerStack) -> None:
     engine = FakeEngine(stack.engine_info)
-    own = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog, capacity=2)
+    cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog, capacity=2)
     refs = []
     for index in range(5):
         neurons = from_json({"fr": {"0": [index]}}, model=stack.catalog.model("tiny"))
@@ -124,19 +126,19 @@ async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(st
     def loaded() -> list[int]:
         return [index for index, ref in enumerate(refs) if ref.id in engine._neurons._sets]
 
-    with own.holding(refs[0].id):
+    with cache.pinned(refs[0].id):
         for ref in refs[:4]:
-            await own.load(ref)
+            await cache.load(ref)
         assert loaded() == [0, 3]
-        await own.load(refs[4])
+        await cache.load(refs[4])
         assert loaded() == [0, 4]
-        with own.holding(refs[4].id):
-            await own.load(refs[1])
+        with cache.pinned(refs[4].id):
+            await cache.load(refs[1])
             assert loaded() == [0, 1, 4], "what is in use is kept beyond the capacity"
     assert len(loaded()) == 2
-    await own.load(refs[2])
+    await cache.load(refs[2])
     assert len(loaded()) == 2
-    assert await own.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
+    assert await cache.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
 
 
 async def test_nothing_is_kept_of_ids_that_are_not_there(stack: ServerStack) -> None:

@@ -4,18 +4,18 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from ampsweep.errors import EngineFailed
-from worker.ray_session import _ours, _reason
+from worker.ray_session import _as_ampsweep_error, _reason
 
 
 def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
-    said = RayError(
+    error = RayError(
         "The actor died unexpectedly before finishing this task.\n\tclass_name: RayEngineActor\n\tactor_id: c41ad9\n"
         "\tpid: 29979\n\tnamespace: 83a310d9-8af9\n\tip: 127.0.0.1\nThe actor is dead because its worker process has "
         "died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error "
         "code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer due to high "
         "memory usage, (2) ray stop --force was called, or (3) the worker has crashed."
     )
-    assert _reason(said) == (
+    assert _reason(error) == (
         "The actor died unexpectedly before finishing this task. pid: 29979 ip: 127.0.0.1 The actor is dead because "
         "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits "
         "with a connection error code 2. End of file. It was probably killed because memory ran out: choose --dtype "
@@ -32,7 +32,7 @@ def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
     ],
 )
 def test_a_process_that_was_killed_probably_ran_out_of_memory(error: RayError) -> None:
-    failure = _ours(error)
+    failure = _as_ampsweep_error(error)
     assert isinstance(failure, EngineFailed)
     assert failure.message.startswith("the engine's process died: ")
     assert "probably killed because memory ran out: choose --dtype bfloat16" in failure.message

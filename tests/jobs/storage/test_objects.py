@@ -85,7 +85,7 @@ def test_out_of_reach_is_unavailable_and_not_lost(server: ObjectStore) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_said_at_the_start(server: ObjectStore) -> None:
-    with pytest.raises(InvalidRequest, match="the bucket must be there") as caught:
+    with pytest.raises(InvalidRequest, match="the bucket must exist") as caught:
         open_storage(server.address("nobody")).check()
     assert caught.value.param == "results"
     assert "s3://nobody/" in caught.value.message
@@ -109,15 +109,15 @@ def test_the_environment_names_the_service_and_the_region(server: ObjectStore, m
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("https://bucket/prefix", "https:// is no storage known here; give a folder, s3://BUCKET/PREFIX or"),
+        ("https://bucket/prefix", "unsupported storage https://; use a folder, s3://BUCKET/PREFIX or"),
         ("s3:///prefix", "has no bucket; write s3://BUCKET/PREFIX"),
         ("gs:///", "has no bucket; write gs://BUCKET/PREFIX"),
-        ("s3://key:secret@bucket/", "credentials do not belong in an address"),
+        ("s3://key:secret@bucket/", "the address contains credentials"),
         ("s3://bucket/?colour=blue", "no option 'colour'; known: endpoint, region"),
         ("gs://bucket/?region=x", "no option 'region'; known: endpoint"),
-        ("s3://bucket/?endpoint=localhost:9000", "is no URL such as"),
-        ("s3://bucket/a/../b", "is no prefix"),
-        ("s3://bucket//a", "is no prefix"),
+        ("s3://bucket/?endpoint=localhost:9000", "is not a URL; use one like"),
+        ("s3://bucket/a/../b", "is not a valid prefix"),
+        ("s3://bucket//a", "is not a valid prefix"),
     ],
 )
 def test_a_wrong_address_is_told_with_its_remedy(address: str, complaint: str) -> None:
