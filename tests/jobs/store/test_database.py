@@ -1,0 +1,95 @@
+"""The database below the store: one owner of an SQLite file, migrations, durability."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.util import CommandError
+
+from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
+from jobs.store.database import FileLock, migration_config, sqlite_engine
+from jobs.store.sql import SqlStore
+from tests.jobs.cluster import CountingIds, ManualClock
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/deep/er/store.db"
+
+
+def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: ManualClock) -> None:
+    store = SqlStore(url, clock, CountingIds())
+    code = "import sys; from jobs.store.database import FileLock; from pathlib import Path; FileLock(Path(sys.argv[1]))"
+    path = url.removeprefix("sqlite:///")
+    first = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert first.returncode == 1
+    assert "in use by another process" in first.stderr
+    store.close()
+    assert subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db", "nonsense"])
+def test_only_an_sqlite_file_or_postgresql_will_do(url: str, clock: ManualClock) -> None:
+    with pytest.raises(InvalidRequest, match="sqlite:///PATH"):
+        SqlStore(url, clock, CountingIds())
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "notes.txt").write_text("These are notes, and no database at all. " * 30)
+    for _ in range(2):  # the second time shows that the first one let go of the file
+        with pytest.raises(DamagedFile, match="cannot be opened as a database"):
+            SqlStore(f"sqlite:///{tmp_path}/notes.txt", clock, CountingIds())
+    assert (tmp_path / "notes.txt").read_text().startswith("These are notes")
+
+
+def test_a_database_of_a_newer_version_is_left_alone(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    with pytest.raises(Unavailable, match="newer version"):
+        SqlStore(url, clock, CountingIds())
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        command.check(migration_config(connection))  # raises where autogenerate would write a revision
+    engine.dispose()
+
+
+def test_a_missing_column_would_be_found_as_drift(url: str, clock: ManualClock) -> None:
+    SqlStore(url, clock, CountingIds()).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE sweeps DROP COLUMN error")
+    with engine.connect() as connection, pytest.raises(CommandError, match="New upgrade operations"):
+        command.check(migration_config(connection))
+    engine.dispose()
+
+
+def test_the_database_is_set_up_to_lose_nothing(url: str, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    engine = sqlite_engine(sa.make_url(url))
+    with engine.connect() as db:
+        values = [
+            db.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    engine.dispose()
+    assert values == ["wal", 2, 1]
+
+
+def test_a_second_release_closes_no_other_file(tmp_path: Path) -> None:
+    owned = FileLock(tmp_path / "ampsweep.db")
+    owned.release()
+    with (tmp_path / "other").open("w") as other:  # takes the descriptor that has become free
+        owned.release()
+        other.write("still open")
+    assert (tmp_path / "other").read_text() == "still open"

@@ -1,0 +1,160 @@
+"""Every larger module has its test at the mirrored path, or is listed here with the test that covers it.
+
+The test of `jobs/store/sql.py` is `tests/jobs/store/test_sql.py`. A module without one is listed in `COVERED_BY`, below
+the test files that exercise it through the interface of which it is a part. An entry that is no longer needed fails the
+test, so that the list cannot outlive its reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("ampsweep", "api", "jobs", "worker", "engine")
+MIN_LINES = 60
+"""Modules of at most so many lines need no test file of their own."""
+
+COVERED_BY: Mapping[str, tuple[str, ...]] = {
+    "tests/ampsweep/cli/checks/test_checks.py": (
+        "ampsweep/cli/checks/installation.py",
+        "ampsweep/cli/checks/machine.py",
+        "ampsweep/cli/checks/software.py",
+    ),
+    "tests/ampsweep/cli/commands/test_local_engines.py": (
+        "ampsweep/cli/commands/batch.py",
+        "ampsweep/cli/commands/batch_line.py",
+        "ampsweep/cli/commands/generate.py",
+        "ampsweep/cli/commands/identify.py",
+        "ampsweep/cli/commands/run.py",
+        "ampsweep/cli/options/engine.py",
+        "ampsweep/cli/terminal/summary.py",
+    ),
+    "tests/ampsweep/cli/commands/test_files.py": ("ampsweep/cli/commands/neurons.py",),
+    "tests/ampsweep/cli/test_app.py": ("ampsweep/cli/terminal/failures.py",),
+    "tests/ampsweep/cli/commands/test_serve.py": ("ampsweep/cli/server/http_server.py",),
+    "tests/ampsweep/client/test_clients.py": (
+        "ampsweep/client/api.py",
+        "ampsweep/client/errors.py",
+        "ampsweep/client/models.py",
+        "ampsweep/client/session.py",
+        "ampsweep/client/transport.py",
+    ),
+    "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
+    "tests/worker/test_memory.py": ("ampsweep/folders/weights.py",),
+    "tests/api/test_errors.py": ("api/http/json_body.py",),
+    "tests/api/routes/test_results.py": (
+        "api/http/range_response.py",
+        "api/http/table_stream.py",
+    ),
+    "tests/api/metrics/test_metrics.py": (
+        "api/metrics/engines.py",
+        "api/metrics/http.py",
+        "api/metrics/queue.py",
+        "api/routes/metrics.py",
+    ),
+    "tests/api/openai/test_openai_client.py": (
+        "api/openai/requests.py",
+        "api/openai/responses.py",
+        "api/openai/streaming.py",
+        "api/routes/completions.py",
+    ),
+    "tests/api/test_schema_cases.py": ("api/openapi.py",),
+    "tests/jobs/planning/test_planner.py": (
+        "jobs/cell.py",
+        "jobs/planning/neuron_choice.py",
+    ),
+    "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
+    "tests/jobs/tasks/test_xcopa.py": ("jobs/data/xcopa_files.py",),
+    "tests/api/openai/test_completions.py": ("jobs/execution.py",),
+    "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
+    "tests/jobs/report/test_report.py": (
+        "ampsweep/cli/commands/report.py",
+        "jobs/report/data.py",
+        "jobs/report/dots.py",
+        "jobs/report/drawing.py",
+        "jobs/report/heat_maps.py",
+        "jobs/report/lines.py",
+        "jobs/report/page.py",
+        "jobs/report/questions.py",
+    ),
+    "tests/jobs/results/test_writer.py": (
+        "jobs/results/cell_table.py",
+        "jobs/results/schema.py",
+    ),
+    "tests/jobs/results/test_finalization.py": ("jobs/results/assembly.py",),
+    "tests/api/routes/test_partial_results.py": ("jobs/results/partial.py",),
+    "tests/jobs/storage/test_protocol.py": ("jobs/storage/local.py",),
+    "tests/jobs/storage/test_object_store.py": ("jobs/storage/endpoint.py",),
+    "tests/jobs/store/test_*_contract.py": (
+        "jobs/store/protocol.py",
+        "jobs/store/queries.py",
+        "jobs/store/records.py",
+        "jobs/store/rows.py",
+        "jobs/store/transaction.py",
+    ),
+    "tests/jobs/store/test_migrations.py": ("jobs/store/tables.py",),
+    "tests/jobs/tasks/test_*.py": ("jobs/tasks/base.py",),
+    "tests/jobs/tasks/lm_eval/test_loaded_task.py": ("jobs/tasks/lm_eval/task.py",),
+    "tests/worker/test_local_pool.py": ("worker/engine_session.py",),
+    "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),
+    "tests/engine/hf/test_engine.py": ("engine/hf/model.py",),
+    "tests/engine/kernels/test_take_statistics.py": (
+        "engine/kernels/statistic_numba.py",
+        "engine/kernels/statistic_triton.py",
+    ),
+    "tests/engine/kernels/test_steer_cpu.py": (
+        "engine/kernels/steer_numba.py",
+        "engine/kernels/steer_torch.py",
+    ),
+    "tests/engine/test_families.py": ("engine/steering/mlp_sites.py",),
+    "tests/engine/vllm/worker/test_steering.py": (
+        "engine/vllm/backends/activation.py",
+        "engine/vllm/backends/base.py",
+        "engine/vllm/backends/cpu.py",
+        "engine/vllm/backends/fused_activation.py",
+        "engine/vllm/worker/base.py",
+        "engine/vllm/worker/runner_v1.py",
+        "engine/vllm/worker/runner_v2.py",
+    ),
+    "tests/engine/vllm/worker/test_recorded_part.py": ("engine/vllm/worker/recording.py",),
+    "tests/engine/vllm/test_sampling.py": (
+        "engine/vllm/request_extras.py",
+        "engine/vllm/requests.py",
+    ),
+    "tests/engine/vllm/test_engine.py": ("engine/vllm/worker/scoring.py",),
+}
+
+
+def larger_modules() -> Iterator[str]:
+    """Yield the modules that need a test; migrations are tested together, from each revision to the newest."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = path.relative_to(ROOT)
+            is_larger = len(path.read_text(encoding="utf-8").splitlines()) > MIN_LINES
+            if is_larger and path.name != "__init__.py" and "migrations" not in name.parts:
+                yield name.as_posix()
+
+
+def mirrored_test(module: str) -> Path:
+    path = Path(module)
+    return Path("tests") / path.parent / f"test_{path.name}"
+
+
+def test_every_larger_module_has_a_test() -> None:
+    listed = {module for modules in COVERED_BY.values() for module in modules}
+    missing = {module for module in larger_modules() if not (ROOT / mirrored_test(module)).is_file()}
+    assert missing - listed == set(), "add a test at the mirrored path, or list the module with the test that covers it"
+    assert listed - missing == set(), "these entries are not needed (any more): remove them"
+
+
+@pytest.mark.parametrize("test_file", COVERED_BY)
+def test_the_covering_tests_exist(test_file: str) -> None:
+    assert list(ROOT.glob(test_file)), f"{test_file} does not exist"
+
+
+def test_no_module_is_listed_twice() -> None:
+    listed = [module for modules in COVERED_BY.values() for module in modules]
+    assert len(listed) == len(set(listed))

@@ -1,0 +1,77 @@
+"""The slot of an engine counts the work in flight, and reserves the engine for one cell."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ampsweep.errors import EngineFailed
+from worker.engine_slot import EngineSlot
+from worker.engines import EngineSpec
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def slot() -> EngineSlot:
+    return EngineSlot(spec=EngineSpec(model="tiny", folder=Path(), kind="fake"), index=1)
+
+
+async def test_work_in_flight_is_counted_and_only_what_succeeds_is_finished(slot: EngineSlot) -> None:
+    with slot.computing(), slot.streaming():
+        assert (slot.cells, slot.streams, slot.load) == (1, 1, 2)
+    with pytest.raises(EngineFailed), slot.computing():
+        raise EngineFailed("it died")
+    assert (slot.load, slot.started_work, slot.finished_work) == (0, 3, 2)
+
+
+async def test_an_exclusive_cell_waits_until_the_others_have_ended(slot: EngineSlot) -> None:
+    order: list[str] = []
+
+    async def exclusive() -> None:
+        with slot.computing():
+            async with slot.exclusive():
+                assert slot.cells == 1
+                order.append("exclusive")
+
+    with slot.computing():
+        with slot.computing():
+            running = asyncio.create_task(exclusive())
+            await asyncio.sleep(0)
+            assert slot.reserved
+        await asyncio.sleep(0)
+        order.append("the others")
+    async with asyncio.timeout(10):
+        await running
+    assert order == ["the others", "exclusive"]
+    assert not slot.reserved
+
+
+async def test_a_cancelled_exclusive_cell_gives_the_reservation_back(slot: EngineSlot) -> None:
+    async def exclusive() -> None:
+        with slot.computing():
+            async with slot.exclusive():
+                raise AssertionError("another cell is in flight")
+
+    with slot.computing():
+        running = asyncio.create_task(exclusive())
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert (slot.reserved, slot.load) == (False, 0)
+
+
+async def test_a_slot_describes_its_engine(slot: EngineSlot) -> None:
+    slot.state, slot.error, slot.failures = "failed", EngineFailed("out of memory"), 5
+    assert slot.describe() == {
+        "model": "tiny",
+        "engine": "fake",
+        "index": 1,
+        "state": "failed",
+        "error": "out of memory",
+        "failures": 5,
+        "supervised": True,
+    }
