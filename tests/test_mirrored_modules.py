@@ -65,11 +65,15 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/planning/test_planner.py": (
         "jobs/cell.py",
         "jobs/planning/neuron_choice.py",
+        "jobs/planning/resolution.py",
     ),
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
     "tests/jobs/tasks/test_xcopa.py": ("jobs/data/xcopa_files.py",),
     "tests/api/openai/test_completions.py": ("jobs/execution.py",),
-    "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
+    "tests/jobs/metrics/test_corpus_score.py": (
+        "jobs/metrics/corpus_metrics.py",
+        "jobs/metrics/registry.py",
+    ),
     "tests/jobs/report/test_report.py": (
         "ampsweep/cli/commands/report.py",
         "jobs/report/data.py",
