@@ -1,4 +1,4 @@
-"""A browser for the tests: Chromium without a screen, spoken to over its DevTools protocol."""
+"""A browser for tests: headless Chromium, controlled over the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUIET = (
 
 
 class Browser:
-    """One tab. `errors` is what went wrong in it: exceptions, errors on its console, what its policy refused."""
+    """One tab. `errors` lists its exceptions, console errors and violations of the content security policy."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -48,7 +48,7 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """Return what an expression is in the page; a promise is awaited."""
+        """Return the value of an expression in the page; promises are awaited."""
         answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -64,14 +64,16 @@ class Browser:
             }};
             look();
         }})"""
-        assert self.run(script), f"{condition} never came to be\n{self.run('document.body.innerText')}\n{self.errors}"
+        assert self.run(script), (
+            f"{condition} did not become true\n{self.run('document.body.innerText')}\n{self.errors}"
+        )
 
     def click(self, selector: str) -> None:
         """Click the first element of a selector."""
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
     def fill(self, selector: str, value: str) -> None:
-        """Give a control a value, as its user would."""
+        """Set the value of a control, with the events of a user's input."""
         self.run(
             f"(() => {{ const control = document.querySelector({json.dumps(selector)});"
             f" control.value = {json.dumps(value)};"
@@ -98,10 +100,10 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Open a browser; the test is skipped where there is none."""
+    """Open a browser; skip the test if none is installed."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        pytest.skip("Chromium is not here; apt-get install chromium")
+        pytest.skip("Chromium is not installed; run: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="ampsweep-browser-", ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen([program, *_QUIET, f"--user-data-dir={folder}"], stderr=subprocess.DEVNULL)
         try:

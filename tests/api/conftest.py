@@ -1,4 +1,4 @@
-"""What the api tests share: one event loop's kind, and a server's folders."""
+"""Fixtures of the API's tests: the event loop, the check for stalls, a server's folders and store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.worker.server_stack import ServerStack
 
 
 @pytest.fixture(autouse=True)
-def _loops_turn(no_loop_stalls: None) -> None:
-    """Hold every test to it."""
+def _fail_on_stalls(no_loop_stalls: None) -> None:
+    """Fail every test whose event loop stalls."""
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ LIMITS = Limits(body_bytes=100_000, requests_a_minute=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """The application with a client of it."""
+    """The application of a server, its parts, and a client."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -41,7 +41,7 @@ class Server:
     keys: KeyFile
 
     def key(self, *scopes: KeyScope) -> tuple[ApiKey, dict[str, str]]:
-        """Make a key, which closes the server to all without one; return it and the header that has it."""
+        """Create an API key, so that the server requires one; return it and its request header."""
         name = f"key-{len(self.keys.all())}"
         key, token = self.keys.create(name, frozenset(scopes), now=0.0)
         return key, {"Authorization": f"Bearer {token}"}
@@ -71,7 +71,7 @@ async def running_server(
     open_paths: frozenset[str] = ALWAYS_OPEN,
     **engine: Any,
 ) -> AsyncIterator[Server]:
-    """Serve; `working` False leaves the dispatcher still, so that sweeps stay as they were sent."""
+    """Run a server; without `working` its dispatcher does not start, so that sweeps stay as they were submitted."""
     notifier = ChangeNotifier()
     keys = KeyFile(stack.data / "keys.json")
     async with stack.pool(**engine) as pool:

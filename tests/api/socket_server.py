@@ -1,4 +1,4 @@
-"""A server on a real socket in the test's event loop, for clients that bring their own HTTP."""
+"""A server on a real socket in the test's event loop, for clients with their own HTTP stack."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.api.running_server import Server
 
 @asynccontextmanager
 async def server_on_socket(server: Server, *, send_buffer: int | None = None) -> AsyncIterator[str]:
-    """Let uvicorn answer for a server, as `ampsweep serve` does; yield its URL.
+    """Serve a server's application with uvicorn, as `ampsweep serve` does; yield its URL.
 
-    `send_buffer` is how many bytes the kernel keeps for a client that does not read; by default it keeps megabytes.
+    `send_buffer` is the number of bytes that the kernel buffers for a client that does not read; by default megabytes.
     """
     with closing(http_server.listen("127.0.0.1", 0)) as socket:
         if send_buffer is not None:
@@ -34,7 +34,7 @@ async def server_on_socket(server: Server, *, send_buffer: int | None = None) ->
 
 
 class GenerationCounter:
-    """Counts what a server's engine is asked to generate: `begun`, and `finished` or `aborted`."""
+    """Counts the generations of a server's engine: `begun`, and then `finished` or `aborted`."""
 
     def __init__(self, server: Server) -> None:
         host: Any = server.pool._slots[0].session

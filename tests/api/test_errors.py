@@ -83,7 +83,9 @@ async def test_every_error_has_the_one_shape(
     assert answer.json()["error"]["code"] == code
 
 
-async def test_a_defect_answers_500_without_its_details(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unhandled_exception_is_answered_by_500_without_details(
+    stack: ServerStack, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running_server(stack, working=False) as server:
 
         def broken(*_args: object, **_more: object) -> None:

@@ -1,4 +1,4 @@
-"""Requests made up from the server's own description, right and wrong: none breaks it, each is answered as it says."""
+"""Valid and invalid requests generated from the OpenAPI document: each response conforms to it, and none is a crash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_HERE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """The description of a server, a key to it, and what it knows: a sweep that has ended, a neuron set."""
+    """The OpenAPI document of a server, an API key, and the ids of a completed sweep and a neuron set."""
 
     schema: Any
     headers: dict[str, str]
@@ -57,7 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-    """Put names that the server knows where made-up ones stand, so that requests get further than to a look-up."""
+    """Replace generated names by known ones, so that requests pass the look-up of names."""
     names = {"sweep_id": sweep_id, "neuron_set_id": neurons, "model": "tiny"}
     case.path_parameters = {name: names[name] for name in case.path_parameters or {}}
     if isinstance(case.query, dict):
@@ -80,7 +80,7 @@ def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrat
 
 
 def run(served: Served, *, cases: int) -> Counter[int]:
-    """Send `cases` requests, shared out over the operations; count the statuses."""
+    """Send `cases` requests, distributed over the operations, and count the statuses."""
     operations = [found.ok() for found in served.schema.get_all_operations()]
     kinds = ((GenerationMode.POSITIVE, True), (GenerationMode.POSITIVE, False), (GenerationMode.NEGATIVE, False))
     each = max(1, cases // (len(operations) * len(kinds)))
@@ -95,7 +95,7 @@ def run(served: Served, *, cases: int) -> Counter[int]:
 def send(
     served: Served, made_up: st.SearchStrategy[Any], count: int, statuses: Counter[int], with_known_names: bool
 ) -> None:
-    """Send `count` requests to an operation, and check each answer."""
+    """Send `count` requests to an operation and check each response."""
     checks = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in NOT_HERE]
 
     @hypothesis.settings(

@@ -1,4 +1,4 @@
-"""A request's spans and a sweep's, as a collector gets them; a caller's trace goes on in them."""
+"""The spans of a request and of a sweep, as a collector receives them; the trace of a client is continued."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 def parent(span: ReadableSpan, among: tuple[ReadableSpan, ...]) -> str | None:
-    """Return the name of the span that this one stands below."""
+    """Return the name of a span's parent."""
     above = span.parent
     if above is None:
         return None

@@ -1,4 +1,4 @@
-"""Ids and names that try to be paths: none of 300 reads, makes or changes a file outside the server's home."""
+"""Path traversal: none of 300 ids and names reads, creates or changes a file outside the server's home."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TAILS = ("", "\x00", "\x00.parquet", "%00", " ", ".", "/", "/.", "?x", "#x")
 
 
 def payloads() -> list[str]:
-    """Return 300 names that lead elsewhere if they are taken for paths."""
+    """Return 300 names that lead to other folders if they are used as paths."""
     relative = [step * depth + target for step, depth, target in product(STEPS, (1, 3, 8), TARGETS)]
     absolute = [start + tail for start, tail in product(ABSOLUTE, TAILS)]
     plain = [".", "..", "...", "CON", "-rf", "a/b", "ns_../../x", "sweep_../x", "x" * 300, "ns_" + "/.." * 40, "\x00"]
@@ -46,7 +46,7 @@ def payloads() -> list[str]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the home folder that looks like a model, a neuron set, a corpus and a data set at once."""
+    """A folder next to the home folder that could be a model, a neuron set, a corpus and a data set."""
     folder = tmp_path / SECRET
     folder.mkdir()
     for name in ("config.json", "metadata.json", "en.txt", "results.parquet", "test.it.jsonl"):
@@ -61,7 +61,7 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
-    """Every path that this process opens, lists, makes or moves while the test runs."""
+    """Every path that this process opens, lists, creates or moves during the test."""
     paths: list[str] = []
     watching = [True]
 
@@ -125,7 +125,7 @@ async def test_no_name_leads_out_of_the_home_folder(
 
 
 def bodies(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return a request for every place of a body where a name stands."""
+    """Return a request for every field of a body that takes a name."""
     task = SPEC["tasks"][0]
     by_method = SPEC["neurons"]
     sweeps: list[dict[str, Any]] = [

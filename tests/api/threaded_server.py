@@ -1,4 +1,4 @@
-"""A server on a socket whose event loop has a thread of its own, for clients that block."""
+"""A server on a socket with its event loop in a separate thread, for blocking clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.worker.server_stack import ServerStack
 
 @contextmanager
 def server_in_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
-    """Serve; yield the URL, and the server itself, whose parts belong to the other thread's event loop."""
+    """Run a server; yield its URL and the server, whose parts belong to the event loop of the other thread."""
     started: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
 
     async def serve() -> None:

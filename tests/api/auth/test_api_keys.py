@@ -1,4 +1,4 @@
-"""API keys: what the file keeps, what opens, and that a change holds at once."""
+"""API keys: what the file stores, which tokens are valid, and that changes take effect at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in. The routes are those of the application itself, so that a new one cannot be forgotten."""
+"""Authentication of every route. The routes are read from the application, so that new ones are tested too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAFE_METHODS = {"GET", "HEAD"}
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Yield every method and path that the application answers, with something in place of the parameters."""
+    """Yield the method and path of every route, with `x` in place of path parameters."""
     pending: list[BaseRoute] = list(app.routes)
     while pending:
         route = pending.pop()

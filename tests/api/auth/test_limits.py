@@ -1,4 +1,4 @@
-"""Every limit has a code of its own, and says how much is taken."""
+"""Every limit has its own error code and a message with the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a real server with a fake engine; and who may read it."""
+"""The metrics of a server with a fake engine, and who may read them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack
     assert after["ampsweep_engine_generated_tokens_total", ENGINE] >= 50
 
 
-async def test_a_defect_is_counted_as_the_500_that_it_is_answered_with(stack: ServerStack) -> None:
+async def test_an_unhandled_exception_is_counted_as_status_500(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
         assert (await server.http.get("/v1/sweeps")).status_code == 500
@@ -150,5 +150,5 @@ async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:
     assert document["paths"]["/metrics"]["get"]["security"] == [{"apiKey": []}]
 
 
-def test_every_number_of_an_engine_is_told() -> None:
+def test_every_field_of_the_engine_stats_has_a_metric() -> None:
     assert {field.name for field in fields(EngineStats)} == _COUNTERS.keys() | _GAUGES.keys()

@@ -1,4 +1,4 @@
-"""What the whole server writes to its log: ids in every line, and nothing that a client keeps to itself."""
+"""The log of a whole server: ids in every line, and neither keys nor prompts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lines(stream: StringIO) -> list[dict[str, Any]]:
 
 
 async def request_every_route(server: Server, headers: dict[str, str]) -> None:
-    """Ask every route, with secrets in every place that takes one."""
+    """Request every route, with secrets in every field, parameter and header."""
     bodies: list[Any] = [
         {"model": "tiny", "prompt": SECRET, "max_tokens": 2},
         {"model": "tiny", "prompt": [SECRET], "max_tokens": 2},
@@ -74,7 +74,7 @@ async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, log_stre
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
 @pytest.mark.parametrize("log_stream", ["json"], indirect=True)
-async def test_a_defect_that_repeats_a_prompt_writes_where_it_came_up_and_not_what(
+async def test_an_unhandled_exception_with_a_prompt_is_logged_without_its_message(
     stack: ServerStack, log_stream: StringIO, kind: type[Exception]
 ) -> None:
     prompts: list[str] = []

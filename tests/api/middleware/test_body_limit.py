@@ -1,4 +1,4 @@
-"""Bodies and answers of megabytes hold up no event loop; every test of this folder fails where one stalls."""
+"""Large bodies and responses do not stall the event loop."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tests.worker.server_stack import ServerStack
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_request_keeps_the_name_it_came_with(stack: ServerStack) -> None:
+async def test_a_request_id_of_the_client_is_kept(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         for path in ("/healthz", "/v1/sweeps", "/v1/sweeps/sweep_nope", "/nope"):
             answer = await server.http.get(path, headers={"X-Request-ID": "run-7:3.a_b"})
@@ -16,7 +16,7 @@ async def test_a_request_keeps_the_name_it_came_with(stack: ServerStack) -> None
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, 'a"b', "a\tb", "é"])
-async def test_a_name_that_would_spoil_the_log_is_replaced(stack: ServerStack, name: str) -> None:
+async def test_a_request_id_with_unsafe_characters_is_replaced(stack: ServerStack, name: str) -> None:
     async with running_server(stack, working=False) as server:
         answers = [await server.http.get("/healthz", headers=[(b"X-Request-ID", name.encode())]) for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
@@ -24,7 +24,7 @@ async def test_a_name_that_would_spoil_the_log_is_replaced(stack: ServerStack, n
     assert ids[0] != ids[1]
 
 
-async def test_a_refusal_and_a_defect_are_named_too(stack: ServerStack) -> None:
+async def test_a_rejection_and_an_unhandled_exception_have_a_request_id(stack: ServerStack) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
         refused = await server.http.get("/v1/sweeps", headers={"X-Request-ID": "mine"})
     assert (refused.status_code, refused.headers["x-request-id"]) == (401, "mine")

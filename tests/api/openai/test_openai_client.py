@@ -1,4 +1,4 @@
-"""The `openai` client against a server on a socket: what its users write works, streaming or not."""
+"""The `openai` client with a server on a socket, with and without streaming."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def client(stack: ServerStack, **engine: Any) -> AsyncIterator[tuple[Async
 
 
 async def steerable(server: Server) -> None:
-    """Let a sweep find a neuron set."""
+    """Identify a neuron set by running a sweep."""
     headers = server.key(KeyScope.ADMIN)[1]
     server.http.headers.update(headers)
     await server.done()

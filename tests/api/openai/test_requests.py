@@ -1,4 +1,4 @@
-"""From the body of a request to what the engines are asked: every sampling parameter, and what null means."""
+"""From the body of a request to the engine's sampling parameters: every parameter, and the meaning of null."""
 
 from __future__ import annotations
 

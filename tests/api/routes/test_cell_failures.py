@@ -1,4 +1,4 @@
-"""Cells and samples that failed are counted, named and never taken for answers."""
+"""Failed cells and samples are counted and listed, and are never used as results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The neuron set that steers where a request names none: set by an operator, told by every answer."""
+"""The default neuron set of a model, which an operator sets and every response names."""
 
 from __future__ import annotations
 

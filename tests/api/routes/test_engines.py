@@ -1,4 +1,4 @@
-"""The engines over REST: their states, and an operator's retry of one that has failed."""
+"""Engines over REST: their state, and retrying one that has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neuron sets over HTTP: brought in, identified, looked at, a page at a time."""
+"""Neuron sets over REST: import, identification, retrieval and pagination."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
 
 
 async def identified(server: Server, neuron_set_id: str) -> dict[str, Any]:
-    """Wait for the end of an identification."""
+    """Wait until an identification has ended, and return the neuron set."""
     service: Any = server.app.state.services.neuron_set_service
     await asyncio.wait_for(asyncio.gather(*service._tasks.values()), 30)
     body: dict[str, Any] = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()

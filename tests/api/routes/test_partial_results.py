@@ -1,4 +1,4 @@
-"""The cells of a sweep that are completed can be read before its end, and after it was cancelled; marked as partial."""
+"""Partial results: the completed cells of a running or cancelled sweep, marked as partial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Parquet files of a sweep by URL, as pandas, polars, fsspec and DuckDB read them: without `Accept`, in ranges."""
+"""The Parquet files of a sweep by URL, as pandas, polars, fsspec and DuckDB read them: in ranges, without `Accept`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.processes
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A finished sweep on a server: the URLs of its files, and what is in them."""
+    """A completed sweep on a server: the URLs of its files and their content."""
 
     samples_url: str
     summary_url: str

@@ -34,7 +34,7 @@ async def test_results_and_summary_are_a_conflict_before_the_end(stack: ServerSt
 
 @pytest.fixture(params=["folder", "bucket"])
 def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerStack]:
-    """A server whose results lie in a folder, or in a bucket."""
+    """A server with its results in a folder or in an object store."""
     if request.param == "folder":
         yield ServerStack.build(tmp_path)
         return

@@ -1,4 +1,4 @@
-"""The web page: what it is made of, who may load it, and what a browser does with it."""
+"""The web page: its files, who may load it, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(opened: Browser) -> Browser:
-    """The tab without an earlier test's page, which goes on asking a server that is gone, and its errors."""
+    """The tab, without the errors and the page of an earlier test, which would keep polling its stopped server."""
     opened.open("about:blank")
     opened.errors.clear()
     return opened
 
 
 def send(tab: Browser, url: str, **changes: str) -> None:
-    """Open the list of sweeps and send one from it."""
+    """Open the list of sweeps and submit one there."""
     tab.open(f"{url}/#sweeps")
     tab.until("document.querySelector('.new textarea')")
     tab.fill(".new textarea", json.dumps({**SPEC, **changes}))
