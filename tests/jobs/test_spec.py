@@ -58,11 +58,11 @@ WRONG: list[tuple[str, Any, str]] = [
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     spec: Any = deepcopy(raw_spec())
-    at = spec
-    *way, last = path.split(".")
-    for step in way:
-        at = at[int(step)] if step.isdigit() else at[step]
-    at[last] = value
+    node = spec
+    *parents, last = path.split(".")
+    for step in parents:
+        node = node[int(step)] if step.isdigit() else node[step]
+    node[last] = value
     return dict(spec)
 
 
@@ -79,18 +79,18 @@ def test_the_first_wrong_field_is_named(path: str, value: Any, param: str) -> No
 )
 def test_a_missing_field_is_named(path: str) -> None:
     raw: Any = raw_spec()
-    at = raw
-    *way, last = path.split(".")
-    for step in way:
-        at = at[int(step)] if step.isdigit() else at[step]
-    del at[last]
+    node = raw
+    *parents, last = path.split(".")
+    for step in parents:
+        node = node[int(step)] if step.isdigit() else node[step]
+    del node[last]
     with pytest.raises(InvalidRequest, match="is required") as caught:
         parse_spec(raw)
     assert caught.value.param == path
 
 
 @pytest.mark.parametrize("raw", [None, [], "model: tiny", 3])
-def test_what_is_no_object_is_refused(raw: object) -> None:
+def test_anything_but_an_object_is_rejected(raw: object) -> None:
     with pytest.raises(InvalidRequest, match="must be an object"):
         parse_spec(raw)
 
@@ -102,7 +102,7 @@ def test_a_sweep_without_any_magnitude_is_refused() -> None:
     assert caught.value.param == "interventions.factors"
 
 
-def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+def test_the_error_of_an_unknown_key_lists_the_valid_keys() -> None:
     with pytest.raises(InvalidRequest, match="use one of: chat, data, facts, languages, limit, name, split"):
         parse_spec(changed("tasks.0.lmit", 3))
 
@@ -125,8 +125,8 @@ def test_a_spec_reads_back_what_it_writes(interventions: dict[str, Any], neurons
     assert parse_spec(spec.to_dict()) == spec
 
 
-def test_neurons_are_told_apart_and_methods_filled_in() -> None:
+def test_neurons_are_a_set_or_a_method_with_its_defaults() -> None:
     assert isinstance(parse_spec(raw_spec(neurons={"id": "ns_abc"})).neurons, NeuronsById)
-    found = parse_spec(changed("neurons.top_rate", 0.5)).neurons
-    assert isinstance(found, NeuronsByMethod)
-    assert found.request().params == {"top_rate": 0.5, "filter_rate": 0.95, "activation_bar": 0.95}
+    neurons = parse_spec(changed("neurons.top_rate", 0.5)).neurons
+    assert isinstance(neurons, NeuronsByMethod)
+    assert neurons.request().params == {"top_rate": 0.5, "filter_rate": 0.95, "activation_bar": 0.95}

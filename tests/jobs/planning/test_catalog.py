@@ -11,7 +11,7 @@ from jobs.planning.catalog import Catalog
 
 
 @pytest.mark.parametrize(
-    ("look_up", "param", "known"),
+    ("look_up", "param", "names"),
     [
         (lambda c: c.model_path("big"), "model", "tiny"),
         (lambda c: c.corpus("big"), "neurons.corpus", "small"),
@@ -19,9 +19,9 @@ from jobs.planning.catalog import Catalog
     ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(
-    catalog: Catalog, look_up: Any, param: str, known: str
+    catalog: Catalog, look_up: Any, param: str, names: str
 ) -> None:
-    with pytest.raises(UnknownName, match=f"known: {known}") as caught:
+    with pytest.raises(UnknownName, match=f"known: {names}") as caught:
         look_up(catalog)
     assert caught.value.param == param
 

@@ -14,30 +14,30 @@ OTHER: dict[str, Any] = {"languages": ["fr"], "op": "set", "factors": [2], "cont
 
 
 @pytest.mark.parametrize(
-    ("target", "data_language", "chosen"),
+    ("target", "data_language", "expected"),
     [("en", "tr", "fr"), ("tr", "fr", "en"), ("fr", "tr", "en"), ("fr", "it", "tr")],
 )
-def test_the_other_language_is_the_next_one_that_is_not_asked_about(
-    target: str, data_language: str, chosen: str
+def test_the_other_language_is_the_next_one_except_the_data_language(
+    target: str, data_language: str, expected: str
 ) -> None:
-    assert other_language(target, data_language, ("tr", "fr", "en")) == chosen
+    assert other_language(target, data_language, ("tr", "fr", "en")) == expected
 
 
-def test_of_two_languages_the_other_one_is_taken_even_where_it_is_asked_about() -> None:
+def test_of_two_languages_the_other_one_is_taken_even_if_it_is_the_data_language() -> None:
     assert other_language("en", "fr", ("fr", "en")) == "fr"
 
 
 def test_each_control_is_a_cell_of_its_own_and_says_whose_neurons_were_edited(catalog: Catalog) -> None:
     cells = planned(catalog, interventions=OTHER, tasks=[{"name": "xcopa", "languages": ["it"]}], seed=7)
     interventions = [cell.intervention for cell in cells if cell.intervention is not None]
-    assert [(each.selection, each.other, each.seed) for each in interventions] == [
+    assert [(intervention.selection, intervention.other, intervention.seed) for intervention in interventions] == [
         (None, None, 0),
         ("random", None, 7),
         ("other", "tr", 0),
     ]
     assert len({cell.id for cell in cells}) == 4
     columns = [cell_columns(cell) for cell in cells]
-    assert [(each["target_language"], each["control_language"]) for each in columns] == [
+    assert [(row["target_language"], row["control_language"]) for row in columns] == [
         (None, None),
         ("fr", None),
         ("fr", None),

@@ -1,4 +1,4 @@
-"""Both modes of a sweep: what is asked, of which neurons, by which factors."""
+"""Both modes of a sweep: requests, neuron sets and factors."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def test_one_mode_is_the_default_and_a_word_is_a_list_of_one() -> None:
 
 
 def test_published_statistics_are_for_the_transformers_engine(catalog: Catalog) -> None:
-    asked = {"interventions": {"op": "set", "statistic": "mean"}, "mode": "paper"}
+    statistics = {"interventions": {"op": "set", "statistic": "mean"}, "mode": "paper"}
     with pytest.raises(InvalidRequest, match="only the transformers engine") as caught:
-        cells(replace(catalog, engine="vllm"), **asked)
+        cells(replace(catalog, engine="vllm"), **statistics)
     assert caught.value.param == "mode"
-    assert cells(replace(catalog, engine="transformers"), **asked)
+    assert cells(replace(catalog, engine="transformers"), **statistics)
 
 
 def test_both_modes_have_cells_and_neuron_sets_of_their_own(catalog: Catalog) -> None:
     planned = cells(catalog, mode=BOTH)
     by_mode = {mode: [cell for cell in planned if cell.task.mode == mode] for mode in BOTH}
-    evaluate = {mode: cells(catalog, mode=mode) for mode in BOTH}
-    assert {mode: [cell.id for cell in own] for mode, own in by_mode.items()} == {
-        mode: [cell.id for cell in own] for mode, own in evaluate.items()
+    alone = {mode: cells(catalog, mode=mode) for mode in BOTH}
+    assert {mode: [cell.id for cell in cells] for mode, cells in by_mode.items()} == {
+        mode: [cell.id for cell in cells] for mode, cells in alone.items()
     }
     methods = {cell.task.mode: cell.neurons.method for cell in planned if cell.neurons is not None}
     assert methods == {"corrected": "lape", "paper": "lape_paper"}
@@ -101,15 +101,15 @@ def test_the_published_question_is_asked_also_where_it_is_wrong(catalog: Catalog
 
 def test_published_perplexity_is_the_mean_log_probability(flores: Catalog) -> None:
     samples = pa.table({"score": [1.0, 2.0]})
-    found = {}
+    values = {}
     for mode in BOTH:
         (cell, *_) = cells(flores, mode=mode, tasks=[{"name": "perplexity", "languages": ["fr"]}])
-        verdicts = [
+        results = [
             (metric.name, metric.evaluate(samples, np.random.default_rng(0))) for metric in task_of(cell.task).metrics
         ]
-        found[mode] = {name: verdict.value for name, verdict in verdicts if verdict is not None}
-    assert found["paper"] == {"perplexity": 1.5}
-    assert found["corrected"] == {"perplexity": pytest.approx((np.e + np.e**2) / 2), "nll": 1.5}
+        values[mode] = {name: result.value for name, result in results if result is not None}
+    assert values["paper"] == {"perplexity": 1.5}
+    assert values["corrected"] == {"perplexity": pytest.approx((np.e + np.e**2) / 2), "nll": 1.5}
 
 
 def test_the_published_baseline_alone_is_told_the_language(flores: Catalog) -> None:
@@ -117,11 +117,11 @@ def test_the_published_baseline_alone_is_told_the_language(flores: Catalog) -> N
     for mode in BOTH:
         baseline, steered = cells(flores, mode=mode, tasks=tasks)[:2]
         assert baseline.task == steered.task
-        asked = [load_items(cell, flores).items[0].calls[0] for cell in (baseline, steered)]
-        assert all(isinstance(call, GenerateCall) for call in asked)
-        told = ["French" in str(call.prompt) for call in asked if isinstance(call, GenerateCall)]
-        assert told == [mode == "paper", False]
-        (call,) = [call for call in asked[1:] if isinstance(call, GenerateCall)]
+        calls = [load_items(cell, flores).items[0].calls[0] for cell in (baseline, steered)]
+        assert all(isinstance(call, GenerateCall) for call in calls)
+        names_french = ["French" in str(call.prompt) for call in calls if isinstance(call, GenerateCall)]
+        assert names_french == [mode == "paper", False]
+        (call,) = [call for call in calls[1:] if isinstance(call, GenerateCall)]
         assert (call.max_tokens, call.stop) == ((PAPER_TOKENS, ()) if mode == "paper" else (256, ("\n",)))
 
 

@@ -24,8 +24,8 @@ def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> 
 
 def shape(cell: Cell) -> tuple[Any, ...]:
     raw = None if cell.intervention is None else cell.intervention.to_dict()
-    own = raw and (*raw["languages"], raw["selection"], raw["patch"], raw["factor"], raw["layers"])
-    return cell.task.data_language, cell.task.target_language, own
+    steering = raw and (*raw["languages"], raw["selection"], raw["patch"], raw["factor"], raw["layers"])
+    return cell.task.data_language, cell.task.target_language, steering
 
 
 def test_lss_has_a_baseline_of_its_own_for_every_pair_of_languages(catalog: Catalog) -> None:
@@ -59,20 +59,20 @@ def test_xcopa_has_one_baseline_a_language_and_every_target(catalog: Catalog) ->
         ],
     ]
     assert cells[0].task.split == "test"
-    drawn = cells[2].intervention
-    assert drawn is not None
-    assert drawn.seed == 7
+    control = cells[2].intervention
+    assert control is not None
+    assert control.seed == 7
 
 
 def test_each_statistic_has_a_cell_and_each_target_its_weight(catalog: Catalog) -> None:
     interventions = {"languages": {"fr": 0.5, "tr": 1}, "op": "add", "statistic": ["mean", "p97.50"], "factors": [2]}
     cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
-    asked = [cell.intervention.to_dict() for cell in cells if cell.intervention is not None]
-    assert [(raw["languages"], raw["statistic"]) for raw in asked] == [
+    interventions_as_json = [cell.intervention.to_dict() for cell in cells if cell.intervention is not None]
+    assert [(raw["languages"], raw["statistic"]) for raw in interventions_as_json] == [
         (languages, statistic) for languages in ({"fr": 0.5}, ["tr"]) for statistic in ("mean", "p97.5")
     ]
     columns = [cell_columns(cell) for cell in cells]
-    assert [(each["target_language"], each["weights"], each["statistic"]) for each in columns] == [
+    assert [(row["target_language"], row["weights"], row["statistic"]) for row in columns] == [
         (None, None, None),
         ("fr", "0.5", "mean"),
         ("fr", "0.5", "p97.5"),
@@ -186,7 +186,7 @@ def test_a_chat_template_in_a_file_of_its_own_is_part_of_the_id(catalog: Catalog
         ),
     ],
 )
-def test_what_is_not_there_is_said_at_its_field(
+def test_an_unknown_name_is_rejected_with_the_field(
     catalog: Catalog, change: dict[str, Any], param: str, message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
@@ -238,23 +238,23 @@ def test_targets_of_a_task_must_be_the_sweeps(
     assert caught.value.param == param
 
 
-def empty_languages(folder: Path, neurons: Mapping[str, object], catalog: Catalog) -> tuple[NeuronSets, str]:
-    made = from_json(neurons, model=catalog.model("tiny"))
+def import_set(folder: Path, neurons: Mapping[str, object], catalog: Catalog) -> tuple[NeuronSets, str]:
+    neuron_set = from_json(neurons, model=catalog.model("tiny"))
     sets = NeuronSets(folder / "neurons")
-    sets.publish(made.id, made.save)
-    return sets, made.id
+    sets.publish(neuron_set.id, neuron_set.save)
+    return sets, neuron_set.id
 
 
-def test_a_target_without_neurons_is_told_and_a_sweep_of_nothing_but_such_is_refused(
+def test_a_target_without_neurons_gives_a_warning_and_a_sweep_without_any_neurons_is_rejected(
     catalog: Catalog, tmp_path: Path
 ) -> None:
-    sets, neurons = empty_languages(tmp_path, {"en": {"0": [1]}, "fr": {}, "tr": {"2": [3]}}, catalog)
-    asked = {"op": "scale", "factors": [2]}
-    found = plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=asked)), catalog, sets)
-    (warning,) = found.warnings
+    sets, neurons = import_set(tmp_path, {"en": {"0": [1]}, "fr": {}, "tr": {"2": [3]}}, catalog)
+    interventions = {"op": "scale", "factors": [2]}
+    planned_cells = plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=interventions)), catalog, sets)
+    (warning,) = planned_cells.warnings
     assert warning.startswith(f"interventions.languages: neuron set {neurons} has no neurons of fr; ")
-    assert {cell.intervention.languages[0] for cell in found if cell.intervention} == {"fr", "tr"}
-    only = {**asked, "languages": ["fr"]}
+    assert {cell.intervention.languages[0] for cell in planned_cells if cell.intervention} == {"fr", "tr"}
+    only = {**interventions, "languages": ["fr"]}
     with pytest.raises(NoNeurons, match=r"no neurons of fr, .* languages with neurons: en \(1\), tr \(1\)") as caught:
         plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=only)), catalog, sets)
     assert caught.value.param == "interventions.languages"

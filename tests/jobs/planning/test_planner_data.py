@@ -1,4 +1,4 @@
-"""What a plan makes of the data behind its tasks: which facts it asks, what it warns of, what it refuses."""
+"""How a plan uses the data of its tasks: the facts it asks, its warnings, and what it rejects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.jobs.cluster import write_jsonl
 from tests.jobs.planning.test_planner import planned
 
 
-def of_tasks(found: Plan) -> tuple[str, ...]:
-    """The warnings about tasks alone."""
-    return tuple(warning for warning in found.warnings if warning.startswith("tasks."))
+def task_warnings(plan: Plan) -> tuple[str, ...]:
+    """Return the warnings about tasks."""
+    return tuple(warning for warning in plan.warnings if warning.startswith("tasks."))
 
 
 def write_sparse_facts(catalog: Catalog) -> None:
-    """Take the first fact's object out of French, and the second's out of Turkish."""
+    """Delete the French object of the first fact and the Turkish object of the second."""
     assert catalog.atlas is not None
     path = catalog.atlas / "facts.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -37,7 +37,7 @@ def lss(**more: Any) -> list[dict[str, Any]]:
 
 def test_facts_that_all_languages_have_leave_the_cells_what_they_were(catalog: Catalog) -> None:
     plain = planned(catalog, tasks=lss(limit=3))
-    assert of_tasks(plain) == ()
+    assert task_warnings(plain) == ()
     assert {cell.task.shared_by for cell in plain} == {()}
     for facts in ("shared", "any"):
         assert [cell.id for cell in planned(catalog, tasks=lss(limit=3, facts=facts))] == [cell.id for cell in plain]
@@ -49,10 +49,10 @@ def test_sparse_facts_are_drawn_from_those_that_all_languages_have(catalog: Cata
     assert {cell.task.shared_by for cell in shared} == {(("en",), ("fr", "tr"))}
     assert {cell.task.shared_by for cell in any_} == {()}
     assert not {cell.id for cell in shared} & {cell.id for cell in any_}
-    assert of_tasks(shared) == (
+    assert task_warnings(shared) == (
         "tasks.0: lss: of 6 facts 4 are in all of the languages en, fr, tr, fewer than the limit of 5; these are asked",
     )
-    assert of_tasks(any_) == (
+    assert task_warnings(any_) == (
         "tasks.0: lss: of 6 facts 4 are in all of the languages en, fr, tr; pairs are asked different ones",
     )
     for cell in shared:
@@ -71,32 +71,32 @@ def test_the_languages_that_share_facts_are_part_of_a_cells_identity(catalog: Ca
 
 
 def test_facts_are_for_tasks_that_ask_some(catalog: Catalog) -> None:
-    with pytest.raises(InvalidRequest, match="task xcopa asks no facts") as refused:
+    with pytest.raises(InvalidRequest, match="task xcopa asks no facts") as caught:
         planned(catalog, tasks=[{"name": "xcopa", "languages": ["it"], "facts": "any"}])
-    assert refused.value.param == "tasks.0.facts"
+    assert caught.value.param == "tasks.0.facts"
 
 
 def test_languages_without_a_common_fact_are_refused_at_the_field(catalog: Catalog) -> None:
     assert catalog.atlas is not None
     path = catalog.atlas / "facts.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    for at, row in enumerate(rows):
-        del row["object"]["fr" if at % 2 else "tr"]
+    for index, row in enumerate(rows):
+        del row["object"]["fr" if index % 2 else "tr"]
     write_jsonl(path, rows)
-    with pytest.raises(InvalidRequest, match="facts: any") as refused:
+    with pytest.raises(InvalidRequest, match="facts: any") as caught:
         planned(catalog, tasks=lss())
-    assert refused.value.param == "tasks.0.facts"
+    assert caught.value.param == "tasks.0.facts"
 
 
-def test_repeated_ids_are_told_once_a_language_and_change_the_cells(catalog: Catalog) -> None:
+def test_repeated_ids_give_one_warning_a_language_and_change_the_cells(catalog: Catalog) -> None:
     tasks = [{"name": "xcopa", "languages": ["it"]}]
     before = planned(catalog, tasks=tasks)
     assert catalog.data is not None
     path = catalog.data / "xcopa" / "test.it.jsonl"
     path.write_text(path.read_text("utf-8").replace('"idx": 2', '"idx": 0'), encoding="utf-8")
     after = planned(catalog, tasks=tasks)
-    assert of_tasks(before) == ()
-    (warning,) = of_tasks(after)
+    assert task_warnings(before) == ()
+    (warning,) = task_warnings(after)
     assert warning.startswith("tasks.0: xcopa it: 1 of the ids repeat an earlier one")
     assert [item.doc_id for item in load_items(after.cells[0], catalog).items] == ["0", "1", "0#2"]
 
@@ -105,6 +105,6 @@ def test_broken_data_is_refused_before_anything_is_computed(catalog: Catalog) ->
     assert catalog.data is not None
     path = catalog.data / "xcopa" / "test.it.jsonl"
     path.write_text(path.read_text("utf-8").replace('"La donna ha tossito."', "null"), encoding="utf-8")
-    with pytest.raises(InvalidRequest, match=r"test\.it\.jsonl, line 1: premise must be a text; got null") as refused:
+    with pytest.raises(InvalidRequest, match=r"test\.it\.jsonl, line 1: premise must be a text; got null") as caught:
         planned(catalog, tasks=[{"name": "xcopa", "languages": ["it"]}])
-    assert refused.value.param == "tasks.0.data"
+    assert caught.value.param == "tasks.0.data"

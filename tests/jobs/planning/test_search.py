@@ -1,4 +1,4 @@
-"""Halving over factors, from the spec to the last rung, without an engine."""
+"""Successive halving over factors, from the spec to the last rung, without an engine."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def steered(cells: Sequence[Cell], task: str = "lss") -> set[tuple[str, float, i
 
 def shifts(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
     """Return an LSS for each steered cell: the larger the nearer its factor is to the best one of its target."""
-    found = {}
+    lss = {}
     for cell in cells:
         if cell.intervention is not None:
             (target,) = cell.intervention.languages
-            found[cell.id] = 1 / (1 + abs(cell.intervention.factor - best[target]))
-    return found
+            lss[cell.id] = 1 / (1 + abs(cell.intervention.factor - best[target]))
+    return lss
 
 
 def test_rungs_halve_the_factors_and_double_the_items_until_few_are_left() -> None:
@@ -80,7 +80,7 @@ def test_a_grid_has_no_search_and_all_cells_at_once(catalog: Catalog) -> None:
         assert search_of(spec_of(**{"search": None, **grid})) is None
 
 
-def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Catalog) -> None:
+def test_a_search_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Catalog) -> None:
     cells = planned(catalog, **CHANGES)
     assert steered(cells) == {(target, factor, 1, None) for target in ("fr", "tr") for factor in (1, 2, 3, 4, 5)}
     assert steered(cells, "xcopa") == set()
@@ -88,46 +88,46 @@ def test_it_begins_with_all_factors_on_few_items_and_every_baseline(catalog: Cat
     assert baselines == {("lss", 5), ("lss", 1), ("xcopa", None)}
 
 
-def test_each_target_goes_on_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
+def test_each_target_continues_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
     best = {"fr": 4.0, "tr": 1.0}
-    tried = []
+    rungs = []
     while further := search.next(cells, shifts(cells, best)):
-        tried.append(further)
+        rungs.append(further)
         cells += further
-    second, third, last = tried
+    second, third, last = rungs
     assert steered(second) == {
         *[("fr", factor, 2, None) for factor in (3, 4, 5)],
         *[("tr", factor, 2, None) for factor in (1, 2, 3)],
     }
     assert steered(third) == {
-        *[("fr", factor, 4, None) for factor in (3, 4)],  # 3 and 5 are equal: the smaller one goes on
+        *[("fr", factor, 4, None) for factor in (3, 4)],  # 3 and 5 are equally good: the smaller one continues
         *[("tr", factor, 4, None) for factor in (1, 2)],
     }
-    kept = {(target, factor, selection) for target, factor in best.items() for selection in (None, "other")}
-    assert steered(last) == {(target, factor, 5, selection) for target, factor, selection in kept}
-    assert steered(last, "xcopa") == {(target, factor, None, selection) for target, factor, selection in kept}
+    best_of_both = {(target, factor, selection) for target, factor in best.items() for selection in (None, "other")}
+    assert steered(last) == {(target, factor, 5, selection) for target, factor, selection in best_of_both}
+    assert steered(last, "xcopa") == {(target, factor, None, selection) for target, factor, selection in best_of_both}
     assert all(cell.intervention is not None for cell in last), "the baselines were there from the start"
     assert len({cell.id for cell in cells}) == len(cells)
     assert [search.rung(cells[-1].task), search.rung(second[0].task)] == [None, 2]
 
 
-def test_a_rung_is_the_same_however_often_it_is_worked_out(catalog: Catalog) -> None:
+def test_a_rung_can_be_recomputed(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
-    found = shifts(cells, {"fr": 2.0, "tr": 2.0})
-    first = search.next(cells, found)
-    assert [cell.id for cell in search.next(reversed(cells), found)] != []
-    assert {cell.id for cell in search.next(reversed(cells), found)} == {cell.id for cell in first}
+    lss = shifts(cells, {"fr": 2.0, "tr": 2.0})
+    first = search.next(cells, lss)
+    assert [cell.id for cell in search.next(reversed(cells), lss)] != []
+    assert {cell.id for cell in search.next(reversed(cells), lss)} == {cell.id for cell in first}
 
 
-def test_what_failed_everywhere_is_given_up(catalog: Catalog) -> None:
+def test_a_factor_without_any_lss_is_dropped(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
     alive = {cell.id: 0.5 for cell in cells if cell.intervention and cell.intervention.factor == 5}
     assert {factor for _, factor, _, _ in steered(search.next(cells, alive))} == {5}
     assert search.next(cells, {}) == []
 
 
-def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
+def test_the_number_of_cells_is_known_in_advance(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
     while further := search.next(cells, shifts(cells, {"fr": 1.0, "tr": 1.0})):
         cells += further
@@ -145,7 +145,7 @@ def test_the_count_of_cells_is_known_beforehand(catalog: Catalog) -> None:
         ({"search": "halving", "tasks": TASKS[1:]}, "search", "add a task lss"),
     ],
 )
-def test_what_cannot_be_searched_is_said_at_its_field(
+def test_an_unsuitable_search_is_rejected_with_the_field(
     catalog: Catalog, change: dict[str, Any], param: str, message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:

@@ -21,37 +21,37 @@ from jobs.planning.catalog import Catalog
 from jobs.results.assembly import assemble
 from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
 from jobs.store.transitions import SweepState
-from tests.jobs.results.test_finalization import SEARCHED, Bench
+from tests.jobs.results.test_finalization import SEARCHED, SweepRunner
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, catalog: Catalog) -> Bench:
-    return Bench(tmp_path / "results", catalog)
+def runner(tmp_path: Path, catalog: Catalog) -> SweepRunner:
+    return SweepRunner(tmp_path / "results", catalog)
 
 
 @pytest.fixture
-def processes(bench: Bench) -> Iterator[AssemblyProcesses]:
-    with closing(AssemblyProcesses(bench.results, 1, small=0)) as made:
-        yield made
+def processes(runner: SweepRunner) -> Iterator[AssemblyProcesses]:
+    with closing(AssemblyProcesses(runner.results, 1, small=0)) as pool:
+        yield pool
 
 
-def test_it_comes_to_the_same_as_here(bench: Bench, processes: AssemblyProcesses) -> None:
-    sweep = bench.send(**SEARCHED)
+def test_a_process_assembles_the_same_as_the_calling_process(runner: SweepRunner, processes: AssemblyProcesses) -> None:
+    sweep = runner.submit(**SEARCHED)
     rungs = 0
-    while bench.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
-        bench.work()
-        record, cells = bench.store.get_sweep(sweep.id), bench.store.list_cells(sweep.id, limit=1000).data
-        assert processes(record, cells, 7) == assemble(bench.results, record, cells, 7)
-        bench.end(sweep.id)
+    while runner.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
+        runner.compute()
+        record, cells = runner.store.get_sweep(sweep.id), runner.store.list_cells(sweep.id, limit=1000).data
+        assert processes(record, cells, 7) == assemble(runner.results, record, cells, 7)
+        runner.finalize(sweep.id)
         rungs += 1
     assert rungs == 3
 
 
-def test_a_process_that_cannot_be_started_is_started_the_next_time(
-    bench: Bench, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_cannot_be_started_is_started_by_the_next_call(
+    runner: SweepRunner, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: SpawnProcess) -> None:
         raise OSError(errno.EAGAIN, "too many processes")
@@ -61,38 +61,38 @@ def test_a_process_that_cannot_be_started_is_started_the_next_time(
         patched.setattr(SpawnProcess, "start", fail)
         with pytest.raises(OSError, match="too many processes"):
             process.start()
-        process._end()  # there is none to end
-    sweep = bench.send()
-    bench.work()
-    assert processes(sweep, bench.store.list_cells(sweep.id).data, 1).files is not None
+        process._end()  # no process was started
+    sweep = runner.submit()
+    runner.compute()
+    assert processes(sweep, runner.store.list_cells(sweep.id).data, 1).files is not None
 
 
-def test_a_small_sweep_needs_no_process(bench: Bench) -> None:
-    sweep = bench.send()
-    bench.work()
-    cells = bench.store.list_cells(sweep.id).data
+def test_a_small_sweep_needs_no_process(runner: SweepRunner) -> None:
+    sweep = runner.submit()
+    runner.compute()
+    cells = runner.store.list_cells(sweep.id).data
     samples = sum(record.rows or 0 for record in cells)
     for small in (samples, samples - 1):
-        with closing(AssemblyProcesses(bench.results, 1, small=small)) as made:
-            assert made(sweep, cells, 1).files is not None
-            assert (made._processes[0]._process is None) == (small == samples)
+        with closing(AssemblyProcesses(runner.results, 1, small=small)) as pool:
+            assert pool(sweep, cells, 1).files is not None
+            assert (pool._processes[0]._process is None) == (small == samples)
 
 
-def test_what_is_wrong_is_raised_where_it_was_asked_for(bench: Bench, processes: AssemblyProcesses) -> None:
-    sweep = bench.send()
-    bench.work()
+def test_an_error_is_raised_in_the_calling_process(runner: SweepRunner, processes: AssemblyProcesses) -> None:
+    sweep = runner.submit()
+    runner.compute()
     wrong = replace(sweep, spec={**sweep.spec, "search": {"method": "guessing"}})
     with pytest.raises(InvalidRequest, match="guessing") as caught:
-        processes(wrong, bench.store.list_cells(sweep.id).data, 1)
+        processes(wrong, runner.store.list_cells(sweep.id).data, 1)
     assert "parse_spec" in caught.value.__notes__[0]
 
 
-def test_a_process_that_dies_is_followed_by_another_but_not_for_ever(
-    bench: Bench, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_dies_is_replaced_but_not_for_ever(
+    runner: SweepRunner, processes: AssemblyProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, other = bench.send(), bench.send(name="other")
-    bench.work()
-    cells = bench.store.list_cells(sweep.id).data
+    sweep, other = runner.submit(), runner.submit(name="other")
+    runner.compute()
+    cells = runner.store.list_cells(sweep.id).data
     start = _AssemblyProcess.start
 
     def start_and_kill(process: _AssemblyProcess) -> Connection:
@@ -123,7 +123,7 @@ if __name__ == "__main__":
 """
 
 
-def test_it_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+def test_the_process_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     command = [sys.executable, str(script), str(tmp_path / "results")]
@@ -132,7 +132,7 @@ def test_it_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
-        assert time.monotonic() < until, "it outlived its server"
+        assert time.monotonic() < deadline, "the process outlived its server"
         time.sleep(0.05)

@@ -1,0 +1,75 @@
+"""The axes of a sweep: what the names in a spec are resolved to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.statistic import Statistic
+from ampsweep.errors import InvalidRequest, UnknownName
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.resolution import ResolvedSweep, resolve
+from jobs.spec import parse_spec
+from tests.jobs.cluster import raw_spec
+
+
+def resolved(catalog: Catalog, **changes: Any) -> ResolvedSweep:
+    return resolve(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")))
+
+
+def test_each_axis_has_one_value_where_the_spec_gives_none(catalog: Catalog) -> None:
+    sweep = resolved(catalog, interventions={"languages": ["fr"], "op": "scale", "factors": [0.5, 2]})
+    assert (sweep.patches, sweep.statistics, sweep.layers) == ((None,), (None,), (None,))
+    assert sweep.factors == {"corrected": (0.5, 2.0)}
+    patched = resolved(catalog, interventions={"languages": ["fr"], "op": "set", "patch": ["max", "mean"]})
+    assert (patched.patches, patched.factors) == (("max", "mean"), {"corrected": (1.0,)})
+    described = resolved(catalog, interventions={"languages": ["fr"], "op": "set", "statistic": ["p97.5"]})
+    assert described.statistics == (Statistic.parse("p97.5"),)
+
+
+def test_each_layer_is_a_choice_of_its_own_and_a_list_is_one_choice(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2]}
+    assert resolved(catalog, interventions={**interventions, "layers": "each"}).layers == ((0,), (1,), (2,))
+    assert resolved(catalog, interventions={**interventions, "layers": [2, 0]}).layers == ((0, 2),)
+
+
+def test_modes_differ_in_factors_neuron_sets_and_references_alone(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [1.2, 1.8, 3]}
+    sweep = resolved(catalog, mode=["corrected", "paper"], interventions=interventions)
+    assert sweep.factors == {"corrected": (1.2, 1.8, 3.0), "paper": (1.0, 3.0)}
+    assert sweep.neurons["corrected"].ref.id != sweep.neurons["paper"].ref.id
+    corrected, paper = sweep.tasks["corrected"], sweep.tasks["paper"]
+    assert [task.targets for task in corrected] == [task.targets for task in paper] == [("fr",)]
+    assert [ref.mode for task in corrected for ref in task.refs] == ["corrected"]
+    assert [ref.mode for task in paper for ref in task.refs] == ["paper"]
+
+
+def test_the_cells_of_a_pair_of_languages_are_steered_to_its_target_alone(catalog: Catalog) -> None:
+    tasks = [{"name": "lss", "languages": ["en"]}, {"name": "xcopa", "languages": ["it"]}]
+    interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
+    lss, xcopa = resolved(catalog, tasks=tasks, interventions=interventions).tasks["corrected"]
+    assert [lss.targets_of(ref) for ref in lss.refs] == [("fr",), ("tr",)]
+    assert [xcopa.targets_of(ref) for ref in xcopa.refs] == [("fr", "tr")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "param"),
+    [
+        ({"model": "big"}, UnknownName, "model"),
+        ({"tasks": [{"name": "chess", "languages": ["en"]}]}, UnknownName, "tasks.0.name"),
+        (
+            {"interventions": {"languages": ["fr"], "op": "scale", "factors": [2], "layers": [3]}},
+            InvalidRequest,
+            "interventions.layers.0",
+        ),
+    ],
+)
+def test_an_error_names_the_field(
+    catalog: Catalog, changes: dict[str, Any], error: type[InvalidRequest], param: str
+) -> None:
+    with pytest.raises(error) as caught:
+        resolved(catalog, **changes)
+    assert caught.value.param == param
