@@ -96,7 +96,7 @@ def test_text_is_steered_while_one_waits(client: Client, samples: Path) -> None:
     assert samples.is_file(), "a sweep ran on the same engine before"
 
 
-def test_the_oracle_gives_the_same_scores(samples: Path, data: Path, tmp_path: Path) -> None:
+def test_the_reference_engine_gives_the_same_scores(samples: Path, data: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(json.dumps(SPEC), encoding="utf-8")
     arguments = ["run", str(spec), "--out", str(tmp_path / "out"), "--data", str(data), "--engine", "transformers"]

@@ -18,8 +18,8 @@ from jobs.planning.planner import plan
 from jobs.planning.search import search_of
 from jobs.spec import parse_spec
 from tests.engine.neuron_sets import make_neuron_set
+from tests.golden.inputs import write_inputs
 from tests.golden.specs import LM_EVAL_SPECS, SPECS
-from tests.golden.world import write_world
 
 ENGINE_VERSION = "golden==1"
 """Takes the place of the installed versions, which are part of an id: a new release of torch changes no golden file."""
@@ -42,7 +42,7 @@ def cell_json() -> dict[str, Any]:
     """Return cells in their JSON form, which the database and the Parquet metadata hold."""
     names = ("controls: random and other", "task: lss, facts that all have", "weights: one a language")
     with _world() as folder:
-        catalog, neuron_sets = write_world(folder)
+        catalog, neuron_sets = write_inputs(folder)
         return {name: _pinned(plan(parse_spec(SPECS[name]), catalog, neuron_sets)[-1]).to_dict() for name in names}
 
 
@@ -66,7 +66,7 @@ def neuron_sets() -> dict[str, str]:
     }
     ids["identified: lape, other languages"] = requests["lape"].neuron_set_id(languages=("en", "fr"), **known)
     with _world() as folder:
-        catalog, _ = write_world(folder)
+        catalog, _ = write_inputs(folder)
         model = catalog.model("tiny")
         imported = {
             "imported": {"fr": {"0": [1, 2], "2": [7]}, "tr": {"1": [3]}},
@@ -84,7 +84,7 @@ def neuron_sets() -> dict[str, str]:
 def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> dict[str, Any]:
     found: dict[str, Any] = {}
     with _world() as folder:
-        catalog, neuron_sets = write_world(folder)
+        catalog, neuron_sets = write_inputs(folder)
         for name, raw in specs.items():
             spec = parse_spec(raw)
             planned = [_pinned(cell) for cell in plan(spec, replace(catalog, dtype=dtype), neuron_sets)]

@@ -10,8 +10,8 @@ import pytest
 from jobs.planning.planner import plan
 from jobs.spec import parse_spec
 from tests.golden.contracts import CONTRACTS, FOLDER, difference, golden_file
+from tests.golden.inputs import write_inputs
 from tests.golden.specs import SPECS
-from tests.golden.world import write_world
 
 REMEDY = (
     "{name} differs from tests/golden/{name}.json. Others rely on it: results are reused by cell id, and clients use "
@@ -36,6 +36,6 @@ def test_the_golden_cells_are_many_and_the_engines_versions_are_part_of_an_id(
 ) -> None:
     lines = [line for lines in json.loads(golden_file("cells").read_text(encoding="utf-8")).values() for line in lines]
     assert len({line.split()[0] for line in lines}) > 100
-    catalog, neuron_sets = write_world(tmp_path_factory.mktemp("golden") / "world")
+    catalog, neuron_sets = write_inputs(tmp_path_factory.mktemp("golden") / "world")
     cell = plan(parse_spec(SPECS["op: add"]), catalog, neuron_sets)[1]
     assert replace(cell, engine_version="another").id != cell.id

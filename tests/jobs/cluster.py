@@ -1,4 +1,4 @@
-"""A small world for the tests of jobs: a clock one sets, ids one knows, facts of four languages, a hollow model."""
+"""Inputs of the tests of jobs: a clock that tests set, predictable ids, facts in four languages, a stub model."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def write_world(folder: Path) -> Catalog:
+def write_catalog(folder: Path) -> Catalog:
     return Catalog(
         models={"tiny": write_model(folder / "models" / "tiny")},
         corpora={"small": write_corpus(folder / "corpora" / "small")},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.planning.catalog import Catalog
-from tests.jobs.cluster import ManualClock, write_world
+from tests.jobs.cluster import ManualClock, write_catalog
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
-    return write_world(tmp_path / "world")
+    return write_catalog(tmp_path / "catalog")
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_every_rung_is_finalized_once_though_each_server_is_killed_twice(
     model: Path, tmp_path: Path, store: tuple[SqlStore, str]
 ) -> None:
     samples, summary, total = quiet_run(model, tmp_path)
-    books, url = store
+    store_beside, url = store
     shared = ("--database-url", url, "--results", str(tmp_path / "published"))
     begun = time.monotonic()
     with (
@@ -136,16 +136,16 @@ def test_every_rung_is_finalized_once_though_each_server_is_killed_twice(
         assert one.served is not None
         with Client(one.served.url) as client:
             sweep = client.submit(search())
-        kill_each_twice(books, sweep.id, [one, other], total)
+        kill_each_twice(store_beside, sweep.id, [one, other], total)
         took = time.monotonic() - begun
         with Client(other.served.url if other.served else "") as client:
             assert rows(client.results(sweep.id)) == samples
             assert summary_rows(client, sweep.id) == summary
     assert (len(one.killed_while), len(other.killed_while)) == (2, 2), "the search is too short for so many kills"
 
-    ended = books.get_sweep(sweep.id)
+    ended = store_beside.get_sweep(sweep.id)
     assert (ended.request_counts.total, ended.request_counts.failed) == (total, 0)
-    events = books.events(sweep.id, limit=100_000)
+    events = store_beside.events(sweep.id, limit=100_000)
     assert [event.id for event in events] == list(range(1, len(events) + 1))
     kinds = Counter(event.type for event in events)
     assert kinds["sweep.finalizing"] == RUNGS

@@ -118,7 +118,7 @@ async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path)
     assert (record.state, record.attempts) == (CellState.PENDING, 0)
 
 
-async def test_a_defect_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
+async def test_a_bug_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
     sweep = dispatching.stack.submit()
     (cell_id,) = await dispatching.poll_once()

@@ -35,7 +35,7 @@ def vllm() -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_vllm_gives_what_the_oracle_gave(case: Case, vllm: Running) -> None:
+def test_vllm_gives_what_the_reference_engine_gave(case: Case, vllm: Running) -> None:
     if not case.data.is_dir():
         pytest.skip(f"the files of {case.task} are not here; AMPSWEEP_TEST_DATA names their folder")
     expected = json.loads(case.file.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.results.assembly import sources_of
 from jobs.spec import parse_spec
-from tests.jobs.cluster import raw_spec, write_world
+from tests.jobs.cluster import raw_spec, write_catalog
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -122,7 +122,7 @@ def test_other_folders_and_paths_are_not_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_the_commit_stands_in_the_cells_and_among_the_sources_of_a_sweep(tmp_path: Path) -> None:
-    catalog = replace(write_world(tmp_path / "world"), local_models=True)
+    catalog = replace(write_catalog(tmp_path / "catalog"), local_models=True)
     cells = [
         plan(parse_spec(raw_spec(model=model)), catalog, NeuronSets(tmp_path))[0]
         for model in ("org/tiny@v1", "org/tiny", "tiny")

@@ -211,7 +211,7 @@ def page(records: list[Record], after: str | None, limit: int) -> Page[Record]:
     return Page(data=tuple(records[start : start + limit]), has_more=len(records) > start + limit)
 
 
-def census_of(sweeps: Sequence[ReferenceSweep], cells: Collection[ReferenceCell]) -> StoreStats:
+def stats_of(sweeps: Sequence[ReferenceSweep], cells: Collection[ReferenceCell]) -> StoreStats:
     waiting = [sweep for sweep in sweeps if sweep.state is SweepState.IN_PROGRESS and sweep.number(CellState.PENDING)]
     return StoreStats(
         sweeps=Counter(sweep.state.value for sweep in sweeps),

@@ -31,7 +31,7 @@ from jobs.store.records import (
     SweepRecord,
 )
 from jobs.store.transitions import CellState, SweepState
-from tests.jobs.store.reference_state import ReferenceCell, ReferenceSweep, census_of, page, take_turns
+from tests.jobs.store.reference_state import ReferenceCell, ReferenceSweep, page, stats_of, take_turns
 
 ATTEMPTS = 3
 EXPIRIES = 10
@@ -346,7 +346,7 @@ class ReferenceStore:
 
     def stats(self) -> StoreStats:
         with self._lock:
-            return census_of(self._sweeps, self._cells.values())
+            return stats_of(self._sweeps, self._cells.values())
 
     # --- what the calls have in common
 

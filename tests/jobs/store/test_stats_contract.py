@@ -7,7 +7,7 @@ from tests.jobs.cluster import ManualClock
 from tests.jobs.store.calls import complete, lease, send
 
 
-def test_the_census_counts_sweeps_cells_leases_and_who_waits(store: Store, clock: ManualClock) -> None:
+def test_the_statistics_count_sweeps_cells_leases_and_who_waits(store: Store, clock: ManualClock) -> None:
     assert store.stats().oldest_waiting is None
     first = send(store, 3)
     complete(store)

@@ -162,7 +162,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.both("reset_cell", CELLS[at].id, "lost")
 
     @invariant()
-    def books_are_right(self) -> None:
+    def state_is_consistent(self) -> None:
         for sweep_id in getattr(self, "sweeps", ()):
             for question in ("get_sweep", "list_cells", "events"):
                 self.both(question, sweep_id)

@@ -9,13 +9,13 @@ from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.transitions import CELL_MOVES, SWEEP_ENDED, SWEEP_MOVES, CellState, SweepState
 
 
-def a_ledger(state: SweepState) -> SweepStateMachine:
+def new_sweep_state(state: SweepState) -> SweepStateMachine:
     return SweepStateMachine(sweep_id="s", state=state, total=2)
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(SweepState, SweepState)))
 def test_a_sweep_moves_only_as_the_table_says(before: SweepState, after: SweepState) -> None:
-    sweep_state = a_ledger(before)
+    sweep_state = new_sweep_state(before)
     if after in SWEEP_MOVES[before]:
         sweep_state.move(after, 5.0)
         assert (sweep_state.state, [event.type for event in sweep_state.pending_events]) == (after, [f"sweep.{after}"])

@@ -58,7 +58,7 @@ _NEURONS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_world(folder: Path) -> tuple[Catalog, NeuronSets]:
+def write_inputs(folder: Path) -> tuple[Catalog, NeuronSets]:
     """Write the data below `folder`; return the catalog and the neuron sets of a server that has it."""
     model = folder / "model"
     model.mkdir(parents=True)
