@@ -61,11 +61,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "api/routes/completions.py",
     ),
     "tests/api/test_schema_cases.py": ("api/openapi.py",),
-    "tests/jobs/planning/test_planner.py": (
-        "jobs/cell.py",
-        "jobs/planning/neuron_choice.py",
-        "jobs/planning/resolution.py",
-    ),
+    "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/engine/test_fake.py": ("engine/base.py",),
     "tests/jobs/evaluation/test_language_confusion.py": ("jobs/evaluation/texts.py",),
     "tests/jobs/test_plugins.py": (
