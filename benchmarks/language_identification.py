@@ -19,8 +19,8 @@ from pathlib import Path
 from ampsweep.domain.languages import FLORES_CODES
 from ampsweep.errors import AmpsweepError
 from ampsweep.folders.text import read_lines
-from jobs.language_id.base import LanguageIdentifier
-from jobs.language_id.identifiers import open_identifier
+from jobs.language_control.identifier import LanguageIdentifier
+from jobs.language_control.identifiers import open_identifier
 
 IDENTIFIERS = "py3langid,lid.176.ftz,lingua"
 WITHOUT_SPACES = frozenset({"ja", "th", "zh"})

@@ -61,9 +61,9 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "api/routes/completions.py",
     ),
     "tests/api/test_schema_cases.py": ("api/openapi.py",),
+    "tests/ampsweep/cli/commands/test_evaluate.py": ("jobs/evaluation/texts.py",),
     "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/engine/test_fake.py": ("engine/base.py",),
-    "tests/jobs/evaluation/test_language_confusion.py": ("jobs/evaluation/texts.py",),
     "tests/jobs/test_plugins.py": (
         "jobs/metrics/registry.py",
         "jobs/tasks/registry.py",
@@ -100,6 +100,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/store/test_migrations.py": ("jobs/store/tables.py",),
     "tests/jobs/tasks/test_*.py": ("jobs/tasks/base.py",),
     "tests/jobs/tasks/lm_eval/test_loaded_task.py": ("jobs/tasks/lm_eval/task.py",),
+    "tests/worker/test_run_cell.py": ("jobs/tasks/requests.py",),
     "tests/worker/test_local_pool.py": ("worker/engine_session.py",),
     "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),
     "tests/engine/hf/test_engine.py": ("engine/hf/model.py",),

@@ -143,7 +143,13 @@ async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None) 
 
 async def _generate(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
-    sampling = SamplingParams(max_tokens=call.max_tokens, stop=call.stop, seed=seed)
+    sampling = SamplingParams(
+        max_tokens=call.max_tokens,
+        stop=call.stop,
+        temperature=call.temperature,
+        top_p=call.top_p,
+        seed=seed if call.seed is None else call.seed,
+    )
     request = GenerateRequest(
         prompt=call.prompt,
         strip=call.strip,

@@ -13,6 +13,7 @@ from jobs.metrics.base import Metric
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.metrics.fluency import LENGTH, REPETITION
 from jobs.metrics.language_share import IN_DATA, IN_TARGET
+from jobs.metrics.line_pass_rate import LPR, TARGET_LPR
 from jobs.metrics.mean import NLL, PERPLEXITY
 from jobs.metrics.result import MetricResult
 from jobs.metrics.shift import Shift
@@ -31,6 +32,8 @@ _BUILT_IN: tuple[Metric, ...] = (
     IN_DATA,
     REPETITION,
     LENGTH,
+    LPR,
+    TARGET_LPR,
 )
 BUILT_IN_METRICS = {metric.name: metric for metric in _BUILT_IN}
 

@@ -12,6 +12,7 @@ from jobs.tasks.base import Task
 from jobs.tasks.flores import Flores
 from jobs.tasks.generation import Generation
 from jobs.tasks.include import Include
+from jobs.tasks.language_confusion import LanguageConfusion
 from jobs.tasks.lm_eval.task import PREFIX, LmEval
 from jobs.tasks.lss import Lss
 from jobs.tasks.perplexity import Perplexity
@@ -27,6 +28,7 @@ BUILT_IN_TASKS: dict[str, Callable[[bool], Task]] = {
     "flores": lambda paper: Flores(targeted=True, paper=paper),
     "flores_untargeted": lambda paper: Flores(targeted=False, paper=paper),
     "generation": lambda _: Generation(),
+    "language_confusion": lambda _: LanguageConfusion(),
 }
 _MEMBERS = tuple(name for name in vars(Task) if not name.startswith("_"))
 

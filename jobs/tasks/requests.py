@@ -24,15 +24,25 @@ class ScoreCall:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCall:
-    """Ask for a greedy continuation of `prompt`, a text, or for the answer to a chat.
+    """Ask for a continuation of `prompt`, a text, or for the answer to a chat.
 
-    With `strip` white space at the prompt's end is left out.
+    Attributes:
+        prompt: The text or the chat.
+        max_tokens: Number of generated tokens, at most.
+        stop: Texts that end the answer; they are not part of it.
+        strip: Whether white space at the prompt's end is left out.
+        temperature: Divisor of the logits; 0 is greedy.
+        top_p: Keep the likeliest tokens whose probabilities together reach this sum.
+        seed: Seed of the random numbers; None takes that of the cell.
     """
 
     prompt: Prompt
     max_tokens: int
     stop: tuple[str, ...] = ()
     strip: bool = False
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import pytest
 
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
-from engine.base import Score, ScoreRequest
+from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
 from jobs.cell import Cell
@@ -36,6 +38,25 @@ async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
     assert len(drawn.logprobs) == len(drawn.token_ids) == 3
     assert drawn.text is not None
     assert len(drawn.text.split()) == 3
+
+
+async def test_a_generation_is_sampled_as_the_task_asks() -> None:
+    sampled: list[SamplingParams] = []
+
+    class RecordingEngine(FakeEngine):
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+            sampled.append(request.sampling)
+            async for chunk in super().generate(request):
+                yield chunk
+
+    engine = RecordingEngine(FAKE_INFO)
+    greedy = GenerateCall(prompt="a", max_tokens=3)
+    for call in (greedy, replace(greedy, temperature=0.3, top_p=0.75, stop=("\n",), seed=11)):
+        await _answer(call, engine=engine, steering=None, seed=5)
+    assert sampled == [
+        SamplingParams(max_tokens=3, seed=5),
+        SamplingParams(max_tokens=3, temperature=0.3, top_p=0.75, stop=("\n",), seed=11),
+    ]
 
 
 async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:

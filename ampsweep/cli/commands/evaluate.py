@@ -47,10 +47,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compute a metric over stored text, by group: results of a sweep, or any file with a text and a language."""
-    from jobs.evaluation.language_confusion import english_word_list
-    from jobs.evaluation.language_control import evaluate_texts
+    from jobs.evaluation.rates import evaluate_texts
     from jobs.evaluation.texts import columns_of, read_stored_texts
-    from jobs.language_id.identifiers import open_identifier
+    from jobs.language_control.identifiers import open_identifier
+    from jobs.language_control.language_confusion import english_word_list
 
     if english_words is not None and not english_words.is_file():
         raise InvalidRequest(f"there is no file {english_words}", param="english-words")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.evaluation.language_control import evaluate_texts, harmonic_mean
+from jobs.evaluation.rates import evaluate_texts, harmonic_mean
 from jobs.evaluation.texts import StoredText
-from jobs.language_id.identifiers import open_identifier
+from jobs.language_control.identifiers import open_identifier
 
 FRENCH = "Le chat dort sur le canapé depuis ce matin."
 ENGLISH = "The cat has been sleeping on the sofa since this morning."

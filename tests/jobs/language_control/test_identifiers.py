@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.language_id import identifiers
-from jobs.language_id.base import UNKNOWN, Identification
-from jobs.language_id.identifiers import open_identifier, require_languages
+from jobs.language_control import identifiers
+from jobs.language_control.identifier import UNKNOWN, Identification
+from jobs.language_control.identifiers import open_identifier, require_languages
 
 SENTENCES = {
     "fr": "Le chat dort sur le canapé depuis ce matin.",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.language_id.base import UNKNOWN, Identification, LanguageIdentifier
+from jobs.language_control.identifier import UNKNOWN, Identification, LanguageIdentifier
 
 DEFAULT = "py3langid"
 PACKAGED_FASTTEXT = "lid.176.ftz"

@@ -1,4 +1,4 @@
-"""Language control of stored texts, by group: line and word pass rates, language forcing, and script."""
+"""Rates of language control over stored texts, by group: line and word pass rates, language forcing, and script."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ampsweep.errors import UnknownName
-from jobs.evaluation.language_confusion import answer_checker
-from jobs.evaluation.scripts import is_in_script_of
 from jobs.evaluation.texts import StoredText
-from jobs.evaluation.words import tokenizer_name
-from jobs.language_id.base import LanguageIdentifier
-from jobs.language_id.identifiers import require_languages
+from jobs.language_control.identifier import LanguageIdentifier
+from jobs.language_control.identifiers import require_languages
+from jobs.language_control.language_confusion import answer_checker
+from jobs.language_control.scripts import is_in_script_of
+from jobs.language_control.words import tokenizer_name
 from jobs.metrics.bootstrap import bootstrap_mean
 
 FEW = 20
@@ -32,7 +32,7 @@ class TextMetric(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfusion:
-    """LPR, WPR and their harmonic mean LCPR; see `jobs.evaluation.language_confusion`."""
+    """LPR, WPR and their harmonic mean LCPR; see `jobs.language_control.language_confusion`."""
 
     identifier: LanguageIdentifier
     english_words: frozenset[str] | None

@@ -12,8 +12,8 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.evaluation.words import word_splitter
-from jobs.language_id.base import LanguageIdentifier
+from jobs.language_control.identifier import LanguageIdentifier
+from jobs.language_control.words import word_splitter
 
 MIN_WORDS = 5
 """Words of the shortest line that is identified."""

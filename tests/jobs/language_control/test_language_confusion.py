@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from jobs.evaluation.language_confusion import CheckedAnswer, answer_checker, english_word_list
-from jobs.evaluation.language_control import LanguageConfusion
+from jobs.evaluation.rates import LanguageConfusion
 from jobs.evaluation.texts import StoredText
-from jobs.language_id.base import Identification
-from jobs.language_id.identifiers import open_identifier
+from jobs.language_control.identifier import Identification
+from jobs.language_control.identifiers import open_identifier
+from jobs.language_control.language_confusion import CheckedAnswer, answer_checker, english_word_list
 from tests.jobs.tasks.real_data import DATA
 
 COMPLETIONS = DATA / "lcb" / "completions"

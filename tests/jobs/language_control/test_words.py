@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.evaluation import words
-from jobs.evaluation.words import tokenizer_name, word_splitter
+from jobs.language_control import words
+from jobs.language_control.words import tokenizer_name, word_splitter
 
 
 def test_words_of_languages_with_and_without_spaces() -> None:

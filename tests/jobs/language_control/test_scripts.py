@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.evaluation.scripts import is_in_script_of, letters_by_script
+from jobs.language_control.scripts import is_in_script_of, letters_by_script
 
 
 @pytest.mark.parametrize(
