@@ -12,8 +12,10 @@ from jobs.metrics.base import Metric
 from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.sample import Sample
-from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 SOURCE = "en"
 NEW_TOKENS = 256
@@ -68,11 +70,11 @@ class Flores(FileTask):
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Keep what was written, without the white space around it."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         (answer,) = answers
         text = answer.text or ""
-        return scored(item, answers, completion=text if self._paper else text.strip(), gold=item.meta["gold"])
+        return scored_sample(item, answers, completion=text if self._paper else text.strip(), gold=item.meta["gold"])
 
     def _files(self, folder: Path, split: str | None) -> dict[str, Path]:
         return text_files(folder, split or self.default_split, default=self.default_split)

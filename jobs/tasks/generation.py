@@ -18,8 +18,10 @@ from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
 from jobs.metrics.language_share import IN_DATA, IN_TARGET
 from jobs.sample import Sample
-from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 NEW_TOKENS = 64
 """Tokens of a continuation, at most."""
@@ -76,13 +78,13 @@ class Generation(FileTask):
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Tell which language a continuation is in."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         text = answers[0].text or ""
         if not text.strip():
-            return scored(item, answers, completion=text)
+            return scored_sample(item, answers, completion=text)
         language, sure = _identifier().classify(text.strip())
-        return scored(item, answers, completion=text, prediction=language, score=float(sure))
+        return scored_sample(item, answers, completion=text, prediction=language, score=float(sure))
 
 
 @lru_cache

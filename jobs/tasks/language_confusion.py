@@ -18,8 +18,10 @@ from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
 from jobs.metrics.line_pass_rate import IDENTIFIER, LPR, TARGET_LPR
 from jobs.sample import Sample
-from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 NEW_TOKENS = 100
 TEMPERATURE = 0.3
@@ -82,13 +84,13 @@ class LanguageConfusion(FileTask):
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return the answer with its language."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         text = answers[0].text or ""
         identification = open_identifier(IDENTIFIER).identify(text)
         if not text.strip():
-            return scored(item, answers, completion=text)
-        return scored(
+            return scored_sample(item, answers, completion=text)
+        return scored_sample(
             item, answers, completion=text, prediction=identification.language, score=identification.confidence
         )
 

@@ -21,8 +21,10 @@ from jobs.data.rows import repairs
 from jobs.metrics.base import Metric
 from jobs.metrics.shift import Shift
 from jobs.sample import Sample
-from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, ScoreCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 UNSPACED = frozenset({"ja", "th", "zh"})
 """Languages written without spaces between words: no space stands before an object there."""
@@ -120,13 +122,13 @@ class Lss(FileTask):
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return d(T|L) of one fact."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         target, base = (sum(answer.logprobs) for answer in answers)
         if item.meta.get("same"):  # whatever the two requests' rounding says
             target = base
         likelier = item.meta["target" if target > base else "base"]
-        return scored(item, answers, score=target - base, prediction=likelier)
+        return scored_sample(item, answers, score=target - base, prediction=likelier)
 
     def _item(self, book: FactSet, fact: Fact, ref: TaskRef) -> Item | None:
         premise = book.premise(fact, ref.data_language)

@@ -11,8 +11,10 @@ from jobs.data.texts import read_texts, text_files
 from jobs.metrics.base import Metric
 from jobs.metrics.mean import NLL, PERPLEXITY
 from jobs.sample import Sample
-from jobs.tasks.base import FileTask, Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, ScoreCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 
 class Perplexity(FileTask):
@@ -58,7 +60,7 @@ class Perplexity(FileTask):
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return the mean over a sentence's tokens."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         (answer,) = answers
-        return scored(item, answers, score=-sum(answer.logprobs) / len(answer.logprobs))
+        return scored_sample(item, answers, score=-sum(answer.logprobs) / len(answer.logprobs))

@@ -16,10 +16,11 @@ from jobs.cell import TaskRef
 from jobs.metrics.base import Metric
 from jobs.metrics.lm_eval import LmEvalMetric
 from jobs.sample import Sample
-from jobs.tasks.base import Item, ItemSet, failed, scored
+from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.lm_eval.loaded_task import LoadedTask, load, measure_name, turns_of
 from jobs.tasks.lm_eval.names import for_language, languages_of
 from jobs.tasks.requests import Answer, Call, GenerateCall, ScoreCall
+from jobs.tasks.scoring import failed_sample, scored_sample
 
 PREFIX = "lm_eval:"
 NEW_TOKENS = 256
@@ -80,7 +81,7 @@ class LmEval:
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return lm-eval's verdict on one document."""
-        if (sample := failed(item, answers)) is not None:
+        if (sample := failed_sample(item, answers)) is not None:
             return sample
         frozen, doc_id = item.meta["frozen"], item.meta["doc"]
         waiting = iter(answers)
@@ -93,7 +94,7 @@ class LmEval:
         measures = _verdict(frozen, doc_id, instances)
         right = measures.get("acc", measures.get("exact_match"))
         generated = frozen.task.OUTPUT_TYPE == "generate_until"
-        return scored(
+        return scored_sample(
             item,
             answers,
             measures=json.dumps(measures, default=_plain),

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
-from jobs.data.clone import commit_of
-from jobs.data.hub import HubData
+from jobs.data.hub import HubData, commit_of
 from jobs.data.hub_sources import SOURCES, HubSource
 from jobs.planning.catalog import Catalog
 from jobs.tasks.registry import task_for

@@ -10,10 +10,9 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
-from jobs.data.xcopa_files import questions_of_most, xcopa_files
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.requests import Answer, ScoreCall
-from jobs.tasks.xcopa import CONNECTORS, Xcopa
+from jobs.tasks.xcopa import CONNECTORS, Xcopa, majority_questions, xcopa_files
 from tests.jobs.cluster import XCOPA_ROWS, write_jsonl, write_xcopa
 from tests.jobs.tasks.real_data import DATA, needs
 from tests.jobs.tasks.real_data import items as items_of
@@ -224,7 +223,7 @@ def test_the_published_questions_are_right_and_stay() -> None:
     folder = DATA / "xcopa"
     for split in ("val", "test"):
         files = xcopa_files(folder, split)
-        assert [questions_of_most(files, language) for language in files] == [{}] * len(files)
+        assert [majority_questions(files, language) for language in files] == [{}] * len(files)
 
 
 @needs("xcopa")
@@ -233,5 +232,5 @@ def test_the_wrong_questions_of_the_source_are_found_by_those_of_most_languages(
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         write_jsonl(tmp_path / path.name, [{**row, "question": row["question_source"]} for row in rows])
     files = xcopa_files(tmp_path, "test")
-    found = {language: len(questions_of_most(files, language)) for language in files}
+    found = {language: len(majority_questions(files, language)) for language in files}
     assert {language: count for language, count in found.items() if count} == {"id": 4, "it": 4, "tr": 51}

@@ -1,0 +1,61 @@
+"""Makes samples from the answers to an item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.sample import Sample
+from jobs.tasks.base import Item
+from jobs.tasks.requests import Answer
+
+
+def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Sample:
+    """Return a sample with the tokens of all answers, call after call.
+
+    Args:
+        item: The item.
+        answers: Its answers, none of which failed.
+        **columns: What the task says of them, as fields of `Sample`: `score`, `prediction`, `gold`, and so on.
+    """
+    joins = [answer.spanned_join for answer in answers if answer.spanned_join is not None]
+    return Sample(
+        doc_id=item.doc_id,
+        logprobs=tuple(logprob for answer in answers for logprob in answer.logprobs),
+        call_tokens=tuple(len(answer.logprobs) for answer in answers),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(len(answer.logprobs) for answer in answers),
+        spanned_join=any(joins) if joins else None,
+        **columns,
+    )
+
+
+def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:
+    """Return a failed sample if the item could not be asked, an answer failed or an answer has no tokens; else None."""
+    if item.error is not None:
+        return Sample(doc_id=item.doc_id, error=item.error)
+    for answer in answers:
+        if answer.error is not None or not answer.logprobs:
+            return Sample(doc_id=item.doc_id, error=answer.error or "no tokens came back")
+    return None
+
+
+def choose_likeliest(item: Item, answers: Sequence[Answer], *, label: int) -> Sample:
+    """Predict the option with the largest sum of log-probabilities; ties go to the first.
+
+    Args:
+        item: The item.
+        answers: One answer for each option, in their order.
+        label: The index of the right option.
+
+    Returns:
+        A sample whose `prediction` and `gold` are indices of options as text, and whose `score` is the sum of the
+        predicted option in nats; a failed sample if an answer failed.
+    """
+    if (sample := failed_sample(item, answers)) is not None:
+        return sample
+    sums = [sum(answer.logprobs) for answer in answers]
+    prediction = sums.index(max(sums))
+    return scored_sample(
+        item, answers, score=sums[prediction], prediction=str(prediction), gold=str(label), correct=prediction == label
+    )
