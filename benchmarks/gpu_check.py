@@ -1,9 +1,9 @@
-"""Everything that can only be shown on a GPU, in one run: kernels, answers and throughput, with CUDA graphs on.
+"""Checks and measurements that need a GPU, in one run: kernels, results and throughput, with CUDA graphs.
 
-The kernels are compared with float64. A tiny model answers a mixed load, with recordings, as plain hooks on a CPU do,
-under the model runner that vLLM takes there or the one named. Then as many requests as asked for are answered with no,
-1, 16 and 256 distinct interventions in a batch, in bfloat16, on the model in `--model` or on one with random weights.
-Without a CUDA device it exits with status 2.
+The steering kernels are compared with float64. vLLM runs the mixed load of `benchmarks.mixed_load` on a tiny model,
+under its default model runner or the one of `--runner`; the results must be those of the transformers engine on the
+CPU. Throughput is measured in bfloat16 with 0, 1, 16 and 256 distinct interventions in a batch, on the model in
+`--model` or on one with random weights. Without a CUDA device the exit status is 2.
 
 Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--runner v1|v2] [--rounds 3]
 """
@@ -24,34 +24,42 @@ from typing import Any
 import torch
 
 from benchmarks import kernel
+from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from benchmarks.random_model import random_model
 from benchmarks.rounds import ratio, time_rounds
+from benchmarks.tiny_models import tiny_model
 from benchmarks.vllm_runs import VllmRuns
 from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import RunnerName, VllmSettings
-from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
-from tests.models import tiny_model
 
 DISTINCT = (0, 1, 16, 256)
 REQUESTS = 512
 
 
 async def check_answers(folder: Path, runner: RunnerName | None) -> None:
-    """Answer the mixed load on the tiny model in `folder`, compiled, with CUDA graphs; raise where an answer is off."""
+    """Compare vLLM, compiled and with CUDA graphs, with the transformers engine on the mixed load.
+
+    Args:
+        folder: The folder of a tiny model.
+        runner: vLLM's model runner, None for the default one.
+
+    Raises:
+        AssertionError: A result differs.
+    """
     settings = replace(SETTINGS, runner=runner, compile=True, backend=None, kv_cache_bytes=64 * 1024**2)
     reference = TransformersEngine(folder)
     expected = await run_load(reference)
     await reference.close()
     engine = await VllmEngine.open(folder, settings=settings)
-    found = await run_load(engine)
+    results = await run_load(engine)
     await engine.close()
-    assert_same(found, expected)
+    assert_same(results, expected)
 
 
 async def throughput(folder: Path, runner: RunnerName | None, rounds: int) -> dict[str, Any]:
-    """Measure generation and scoring on the model in `folder`."""
+    """Measure generation and scoring on the model in `folder`; return seconds and ratios by variant."""
     settings = VllmSettings(slots=max(DISTINCT), max_model_len=512, max_num_seqs=256, runner=runner)
     engine = await VllmEngine.open(folder, dtype="bfloat16", settings=settings)
     engine.add_neurons(neuron_set(engine.info, max(DISTINCT)))
@@ -72,14 +80,15 @@ async def throughput(folder: Path, runner: RunnerName | None, rounds: int) -> di
         seconds = await time_rounds(pairs, variants, rounds=rounds)
         unsteered = seconds["0 interventions"]
         report[name] = {
-            variant: {"seconds": own, "ratio": asdict(ratio(own, unsteered))} for variant, own in seconds.items()
+            variant: {"seconds": variant_seconds, "ratio": asdict(ratio(variant_seconds, unsteered))}
+            for variant, variant_seconds in seconds.items()
         }
     await engine.close()
     return report
 
 
 def generated(work: Sequence[tuple[str, str]], distinct: int) -> list[GeneratedItem]:
-    """Return requests to continue the first texts, under so many distinct interventions."""
+    """Return requests to continue the first text of each pair, under `distinct` interventions."""
     return [
         GeneratedItem(prompt=prompt, new_tokens=32, intervention=number)
         for (prompt, _), number in zip(work, in_turn(distinct, len(work)), strict=True)
@@ -87,7 +96,7 @@ def generated(work: Sequence[tuple[str, str]], distinct: int) -> list[GeneratedI
 
 
 def scored(work: Sequence[tuple[str, str]], distinct: int) -> list[ScoredItem]:
-    """Return requests to score the second texts after the first, under so many distinct interventions."""
+    """Return requests to score the second text of each pair after the first, under `distinct` interventions."""
     return [
         ScoredItem(context=context, option=option, intervention=number)
         for (context, option), number in zip(work, in_turn(distinct, len(work)), strict=True)
@@ -103,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print("the GPU check needs a CUDA device, and there is none", file=sys.stderr)
+        print("the GPU check needs a CUDA device; none is available", file=sys.stderr)
         return 2
     report: dict[str, Any] = {"device": torch.cuda.get_device_name(), "seed": SEED}
     report["kernel cases that agree with float64"] = kernel.check(torch.device("cuda"))

@@ -58,7 +58,7 @@ def test_every_base_is_an_exact_release() -> None:
 def test_no_secret_and_no_stray_file_is_sent_along() -> None:
     assert sent("ampsweep/atlas/model/config.json")
     assert sent("deploy/locks/cpu.txt")
-    for name in (".git/config", "deploy/secrets/ray_token", "ampsweep-home/keys.json", "tests/models.py", ".env"):
+    for name in (".git/config", "deploy/secrets/ray_token", "ampsweep-home/keys.json", "tests/conftest.py", ".env"):
         assert not sent(name), name
     assert not sent("api/__pycache__/app.cpython-311.pyc")
 

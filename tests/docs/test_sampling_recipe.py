@@ -12,10 +12,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.models import tiny_model
 
 from tests.docs.pages import ROOT
 from tests.docs.test_contributing import PACKAGES, replace_once
-from tests.models import tiny_model
 
 RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a sampling field\n")[2]
 FIELD, USE = (

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ampsweep.domain.intervention import Intervention
-from engine.base import Engine, EngineInfo, Steering
+from benchmarks.mixed_load import random_neurons
+from benchmarks.tiny_models import Family, tiny_model
+from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
-from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
-from tests.models import Family, tiny_model
 
 T = TypeVar("T")
 CHAT_TEMPLATE = (
@@ -27,7 +26,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}assistant:\n{% endif %}"
 )
-LANGUAGES = ("en", "fr", "tr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +62,3 @@ def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterat
         yield Both(vllm=vllm, reference=reference, neurons=neurons, runner=runner)
         for engine in engines:
             runner.run(engine.close())
-
-
-def random_neurons(info: EngineInfo) -> NeuronSet:
-    """A set in which languages overlap, with patch values, a quarter of each layer a language."""
-    rng = np.random.default_rng(7)
-    shape = (len(LANGUAGES), info.layers, info.width)
-    return NeuronSet(
-        id="ns_parity",
-        model=info.model,
-        fingerprint=info.fingerprint,
-        layers=info.layers,
-        width=info.width,
-        method="test",
-        neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
-        patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
-    )

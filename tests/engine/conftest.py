@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tiny_models import Family, tiny_model
 from engine.hf.engine import TransformersEngine
-from tests.models import Family, tiny_model
 
 
 @pytest.fixture(autouse=True)

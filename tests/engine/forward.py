@@ -23,7 +23,7 @@ def unchanged(_layer: int, activation: Tensor) -> Tensor:
 
 
 class HandModel:
-    """One of the families of tests.models."""
+    """One of the families of benchmarks.tiny_models."""
 
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())

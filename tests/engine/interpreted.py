@@ -40,8 +40,8 @@ def allow_triton() -> None:
 
 async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
     """Open the engine, run the load, close it."""
+    from benchmarks.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
-    from tests.engine.vllm.mixed_load import SETTINGS, run_load
 
     preempted: list[str] = []
 

@@ -10,11 +10,11 @@ from transformers import AutoTokenizer
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
+from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest
 from engine.chat_template import write_chat
 from engine.tokenization import TextEncoder
 from tests.engine.both_engines import CHAT_TEMPLATE
-from tests.models import tiny_model
 
 CHAT = (ChatMessage(role="user", content="the end?"), ChatMessage(role="assistant", content="no"))
 WRITTEN = "<s>user: the end?\n<s>assistant: no\nassistant:\n"

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ampsweep.domain.sampling import SamplingParams
+from benchmarks.tiny_models import Family
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts
 from engine.vllm.requests import AnswerReader
 from tests.engine.tokenizers import EOS, byte_level, sentence_piece
-from tests.models import Family
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import get_args
 
 import pytest
 
+from benchmarks.mixed_load import SETTINGS, assert_same, run_load
+from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
-from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
-from tests.models import Family
 
 pytestmark = pytest.mark.engine
 
@@ -21,7 +21,7 @@ SMALL = replace(SETTINGS, backend="cpu", kv_cache_bytes=8 * 1024**2)
 
 
 @pytest.fixture(autouse=True)
-def _vllm_in_one_process_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+def _vllm_in_one_process_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare a new family's start ten seconds, and the other tests its traces.
 
     vLLM imports itself anew in a process only to read a class; and its Transformers backend prepares the library's own
@@ -33,7 +33,7 @@ def _vllm_in_one_process_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("family", get_args(Family))
-def test_a_family_answers_as_the_oracle_does(
+def test_a_family_answers_as_the_reference_does(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
     """Generated, scored and recorded in one batch, steered by several interventions and not at all."""

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.intervention import Intervention
+from benchmarks.mixed_load import SETTINGS, random_neurons
+from benchmarks.tiny_models import Family
 from engine.base import Engine, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
-from tests.engine.both_engines import random_neurons
-from tests.engine.vllm.mixed_load import SETTINGS
-from tests.models import Family
 
 pytestmark = pytest.mark.engine
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from ampsweep.domain.sampling import SamplingParams
+from benchmarks.tiny_models import Family
 from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.stats import EngineStats
-from tests.models import Family
 
 TEXT = "in the beginning there was the sea and the wind"
 
@@ -47,7 +47,7 @@ def test_the_fake_engine_counts_bytes_and_words() -> None:
     assert after.running == 0
 
 
-def test_the_oracle_counts_each_answer_and_gives_way_a_step_at_a_time(
+def test_the_reference_counts_each_answer_and_takes_turns_a_step_at_a_time(
     reference: Callable[[Family], TransformersEngine],
 ) -> None:
     engine = reference("llama")

@@ -11,10 +11,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ampsweep.domain.prompt import ChatMessage, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
+from benchmarks.tiny_models import Family
 from engine.base import ScoreRequest
 from engine.tokenization import ScoredTokens, TextEncoder
 from tests.engine.tokenizers import BOS, EOS, byte_level, sentence_piece, word_piece
-from tests.models import Family
 
 CHAT = (ChatMessage(role="user", content="Who?"),)
 

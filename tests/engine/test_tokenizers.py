@@ -16,9 +16,9 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
+from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.hf.engine import TransformersEngine
-from tests.models import tiny_model
 
 Ask = Callable[[TransformersEngine], Any]
 

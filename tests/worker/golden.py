@@ -17,13 +17,13 @@ from typing import Any
 from ampsweep.bundled import ATLAS_FOLDER, ATLAS_MODEL
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
+from benchmarks.mixed_load import random_neurons
 from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
 from jobs.cell import TaskRef
 from jobs.sample import Sample
 from jobs.tasks.loading import complete
 from jobs.tasks.registry import task_of
-from tests.engine.both_engines import random_neurons
 from tests.jobs.tasks.real_data import DATA
 from worker.run_cell import _answer
 

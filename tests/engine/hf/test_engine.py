@@ -16,13 +16,13 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
+from benchmarks.tiny_models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
 from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve
 from tests.engine.forward import Edit, HandModel
 from tests.engine.kernels.rows import taken
-from tests.models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
 
 LONG = "The end of the thing in the north, and then another one: " * 2
 MODES: tuple[Mode, ...] = ("paper", "corrected")

@@ -11,9 +11,9 @@ import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
+from benchmarks.tiny_models import Family
 from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
-from tests.models import Family
 
 
 @pytest.fixture

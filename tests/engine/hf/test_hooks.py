@@ -31,12 +31,12 @@ from transformers.activations import ACT2FN
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import UnsupportedModel
+from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine
 from engine.hf.hooks import Hooks
 from engine.steering.edits import resolve
 from engine.steering.mlp_sites import find_layers
 from tests.engine.neuron_sets import make_neuron_set
-from tests.models import Family
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,

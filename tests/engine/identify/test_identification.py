@@ -12,13 +12,13 @@ import torch
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
+from benchmarks.tiny_models import FAMILIES, Family
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
 from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
 from tests.engine.identify.test_lape import direct_lape
-from tests.models import FAMILIES, Family
 
 TEXTS = {
     "en": ["The end of the thing.", "In the north there is another one.", "It rains.", "And then they went on."],

@@ -7,11 +7,11 @@ import torch
 
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
+from benchmarks.tiny_models import tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
 from engine.identify.published import UNCOUNTED, template_tokens
 from tests.engine.forward import HandModel
-from tests.models import tiny_model
 
 TEMPLATE = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }} and the rest of it\n{% endfor %}assistant:\n"
 TEXTS = {

@@ -20,6 +20,8 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import AmpsweepError, InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import INDEX
+from benchmarks.mixed_load import random_neurons
+from benchmarks.tiny_models import Family
 from engine.base import Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet
@@ -27,9 +29,8 @@ from engine.steering.edits import resolve
 from engine.steering.export import CARD, export
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
-from tests.engine.both_engines import both_engines, random_neurons
+from tests.engine.both_engines import both_engines
 from tests.engine.neuron_sets import make_neuron_set
-from tests.models import Family
 
 SCALINGS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "scale", "factor": 3.0},

@@ -11,10 +11,10 @@ import pytest
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
+from benchmarks.tiny_models import FAMILIES
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
-from tests.models import FAMILIES
 
 pytestmark = pytest.mark.engine
 
@@ -188,7 +188,7 @@ def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
     assert both.run(check()) == 0
 
 
-def test_recording_counts_what_the_oracle_counts(both: Both) -> None:
+def test_recording_counts_as_the_reference_does(both: Both) -> None:
     sentences = [
         Sentence(language=language, text=f"{PROMPTS[at % 4]} {language} {at} " * (1 + at % 3))
         for language in ("en", "fr")

@@ -248,7 +248,7 @@ def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
     assert len(finished) == 13
 
 
-def test_vllm_counts_what_the_oracle_counts_and_shows_how_full_it_is(both: Both) -> None:
+def test_vllm_counts_what_the_reference_counts_and_shows_how_full_it_is(both: Both) -> None:
     before, during, after = both.run(worked(both.vllm))
     own, _, theirs = both.run(worked(both.reference))
     counted, expected = since(before, after), since(own, theirs)

@@ -72,7 +72,7 @@ def steerings(both: Both) -> list[Steering | None]:
         {"temperature": 2.0, "top_p": 1e-6, "frequency_penalty": 2.0},
     ],
 )
-def test_what_changes_the_choice_of_tokens_changes_it_as_in_the_oracle(both: Both, sampling: dict[str, Any]) -> None:
+def test_sampling_options_change_the_tokens_as_in_the_reference(both: Both, sampling: dict[str, Any]) -> None:
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
         asked = (collect(engine, PROMPT, steering, max_tokens=16, **sampling) for steering in steerings(both))
         return await asyncio.gather(*asked)
@@ -87,7 +87,7 @@ def test_what_changes_the_choice_of_tokens_changes_it_as_in_the_oracle(both: Bot
         ]
 
 
-def test_alternatives_are_those_of_the_oracle(both: Both) -> None:
+def test_alternatives_are_those_of_the_reference(both: Both) -> None:
     """Also where requests with and without alternatives share a batch."""
 
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
@@ -150,7 +150,7 @@ def test_greedy_answers_to_one_prompt_are_all_the_same(both: Both) -> None:
     assert all(answer[-1].finish_reason == "length" for answer in answers)
 
 
-def test_a_chat_is_answered_and_scored_as_in_the_oracle(both: Both) -> None:
+def test_a_chat_is_answered_and_scored_as_in_the_reference(both: Both) -> None:
     for steering in steerings(both):
         (mine,), (reference,) = (
             both.run(collect(engine, CHAT, steering, max_tokens=8)) for engine in (both.vllm, both.reference)
@@ -165,7 +165,7 @@ def test_a_chat_is_answered_and_scored_as_in_the_oracle(both: Both) -> None:
         both.run(collect(both.vllm, (ChatMessage(role="system", content="x"),), None))
 
 
-def test_a_stop_string_ends_a_steered_answer_as_in_the_oracle(both: Both) -> None:
+def test_a_stop_string_ends_a_steered_answer_as_in_the_reference(both: Both) -> None:
     for steering in steerings(both):
         (whole,) = both.run(collect(both.reference, PROMPT, steering, max_tokens=24, ignore_eos=True))
         stop = text(whole)[6:9]

@@ -11,12 +11,12 @@ import pytest
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from ampsweep.errors import SteeringNotInstalled, UnsupportedModel
+from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
 from engine.vllm.versions import check_version
 from tests.engine.both_engines import both_engines
-from tests.models import tiny_model
 
 SMALL = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
 

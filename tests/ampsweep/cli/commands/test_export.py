@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from ampsweep.cli import app
 from ampsweep.folders.model import fingerprint, read_model_folder
+from benchmarks.tiny_models import tiny_model
 from engine.neurons.neuron_json import from_json
-from tests.models import tiny_model
 
 NEURONS = {"fr": {"0": [1, 5, 90], "2": [3]}, "tr": {"1": [7], "2": [3, 4]}}
 SCALE: dict[str, Any] = {"languages": {"fr": 1, "tr": 0.5}, "op": "scale", "factor": 6}

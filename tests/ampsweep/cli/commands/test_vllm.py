@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
-from tests.models import tiny_model
+from benchmarks.tiny_models import tiny_model
 
 LINES: list[dict[str, Any]] = [
     {"custom_id": "g", "kind": "generate", "prompt": "the thing in", "sampling": {"max_tokens": 6, "ignore_eos": True}},

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from engine.vllm.engine import VllmEngine
-from tests.engine.vllm.mixed_load import SETTINGS, assert_same, run_load
 
 pytest.importorskip("triton")
 pytestmark = [

@@ -1,4 +1,7 @@
-"""Tiny models with random weights, made where a test needs them: real architectures, no download."""
+"""Tiny models of every supported family, with random weights and a byte-level tokenizer; nothing is downloaded.
+
+The engine tests compare engines on them, and `benchmarks.gpu_check` does so on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ Family = Literal[
     "smollm3",
 ]
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
-"""Those that `tests.engine.forward` writes out by hand."""
+"""The families whose forward pass `tests.engine.forward` computes independently of any engine."""
 LAYERS = 3
 WIDTH: dict[Family, int] = {"qwen2": 96, "llama": 128, "gemma2": 96, "mistral": 112}
 MAX_MODEL_LEN = 512
@@ -54,7 +57,7 @@ _SHAPE: dict[str, Any] = {
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 _SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 _GEMMA = {**_GROUPED, "tie_word_embeddings": True}
-_OWN: dict[Family, dict[str, Any]] = {  # what a family has otherwise than `_SHAPE`; None: has it not at all
+_OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
     "qwen2": {"num_key_value_heads": 2},
     "llama": {**_GROUPED, "intermediate_size": 128},
     "gemma2": {**_GEMMA, "query_pre_attn_scalar": 32, "sliding_window": 64},
@@ -105,17 +108,25 @@ _MERGED = (
 
 
 def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
-    """Write a model of a family with its tokenizer to the folder `path` and return it.
+    """Write a model of a family and its tokenizer to a folder.
 
-    3 layers of about a hundred neurons (those in WIDTH of so many), hidden size 64, heads of 32, float32. The
-    weights are large enough that answers differ from prompt to prompt and the likeliest token leads clearly. The
-    tokenizer works on bytes with a few merges, some with a space in front; all families but qwen2 put a BOS token
-    before the text.
+    The model is float32 with hidden size 64, heads of size 32 and LAYERS layers of about a hundred neurons (the exact
+    number is in WIDTH for the families of FAMILIES). The weights are large enough that answers differ between prompts
+    and the likeliest token leads clearly. The tokenizer works on bytes with a few merges, some of which begin with a
+    space; it adds a BOS token for all families but qwen2.
+
+    Args:
+        family: The `model_type` of the architecture.
+        path: The folder, created if it does not exist.
+        seed: Seed of the weights.
+
+    Returns:
+        The folder `path`.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(bos=family != "qwen2")
     tokenizer.save_pretrained(path)
-    shape = {"vocab_size": len(tokenizer), **_SHAPE, **_OWN.get(family, {})}
+    shape = {"vocab_size": len(tokenizer), **_SHAPE, **_OVERRIDES.get(family, {})}
     model_type = "gemma3_text" if family == "gemma3" else family
     config = AutoConfig.for_model(model_type, **{name: value for name, value in shape.items() if value is not None})
     model: Any = AutoModelForCausalLM.from_config(config)
@@ -128,7 +139,7 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
                     weights.add_(1.0)
             else:
                 tied = shape["tie_word_embeddings"] and weights is model.get_input_embeddings().weight
-                # larger, and every answer would repeat its prompt's last token
+                # a larger scale would make every answer repeat the last token of its prompt
                 weights.normal_(0.0, 0.1 if tied else 0.2, generator=generator)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
@@ -137,7 +148,7 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
 
 def _tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: at for at, token in enumerate(["<s>", "</s>", *alphabet, *_MERGED])}
+    vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", *alphabet, *_MERGED])}
     merges = [(merged[:-1], merged[-1]) for merged in _MERGED]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

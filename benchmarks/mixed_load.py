@@ -1,0 +1,111 @@
+"""A small mixed load of generation, scoring and recording, whose results two engines are compared on.
+
+It has more interventions than the engine has slots, prompts longer than a step, generations that together outgrow the
+KV cache, and sentences recorded at the same time. Results are plain lists, so that another process can send them as
+JSON. The engine tests and `benchmarks.gpu_check` run it on a model of `benchmarks.tiny_models`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.folders.corpus import Sentence
+from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
+from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.vllm.launch import VllmSettings
+
+SETTINGS = VllmSettings(
+    slots=3,
+    max_model_len=128,
+    max_num_seqs=8,
+    max_num_batched_tokens=32,
+    block_size=32,
+    kv_cache_bytes=400_000,  # eight blocks of the tiny Qwen: two sequences of full length
+    compile=False,
+    backend="cuda",
+)
+LANGUAGES = ("en", "fr", "tr")
+PROMPT = "in the beginning there was the sea and the wind"
+NEW_TOKENS = 48
+INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
+    {"languages": ["fr"], "op": "scale", "factor": 3.0},
+    None,
+    {"languages": ["tr"], "op": "set", "factor": 1.0, "scope": "generation"},
+    {"languages": ["en", "fr"], "op": "add", "factor": 1.5, "scope": "prompt"},
+    {"languages": ["tr"], "op": "set", "patch": "max", "layers": [1]},
+    {"languages": {"en": 1, "fr": 0.5}, "op": "set", "statistic": "p90", "factor": 1.5},
+)
+
+
+def random_neurons(info: EngineInfo) -> NeuronSet:
+    """Return a set in which each language has a random quarter of each layer, with patch values; languages overlap."""
+    rng = np.random.default_rng(7)
+    shape = (len(LANGUAGES), info.layers, info.width)
+    return NeuronSet(
+        id="ns_parity",
+        model=info.model,
+        fingerprint=info.fingerprint,
+        layers=info.layers,
+        width=info.width,
+        method="test",
+        neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
+        patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
+    )
+
+
+async def run_load(engine: Engine) -> dict[str, Any]:
+    """Run all requests at once and return their results as lists.
+
+    Returns:
+        `generated` token ids and `scored` log-probabilities (natural log), one list an intervention; `counts` of
+        positive activations and their `means`, [languages, layers, neurons].
+    """
+    neurons = random_neurons(engine.info)
+    engine.add_neurons(neurons)
+    steerings = [
+        Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
+        for raw in INTERVENTIONS
+    ]
+    sampling = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
+    sentences = [
+        Sentence(language=language, text=f"{PROMPT} {language} {number}") for language in "ab" for number in range(3)
+    ]
+
+    async def generate(number: int, steering: Steering | None) -> list[int]:
+        request = GenerateRequest(prompt=f"{PROMPT} {number}", sampling=sampling, steering=steering)
+        return [token async for chunk in engine.generate(request) for token in chunk.token_ids]
+
+    async def score(number: int, steering: Steering | None) -> list[float]:
+        request = ScoreRequest(context=f"{PROMPT} and {number}", continuation=" the rain", steering=steering)
+        return list((await engine.score(request)).logprobs)
+
+    record = asyncio.create_task(engine.record(sentences, max_tokens=10_000))
+    results = await asyncio.gather(
+        *(generate(number, steering) for number, steering in enumerate(steerings)),
+        *(score(number, steering) for number, steering in enumerate(steerings)),
+    )
+    stats = await record
+    return {
+        "generated": results[: len(steerings)],
+        "scored": results[len(steerings) :],
+        "counts": stats.counts.tolist(),
+        "means": stats.patch_mean.tolist(),
+    }
+
+
+def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Assert that an engine's results are those of the reference implementation.
+
+    Token ids and counts must be equal, log-probabilities equal to 1e-4 and mean activations to 1e-5.
+    """
+    assert results["generated"] == expected["generated"]
+    assert len({str(tokens) for tokens in results["generated"]}) > 1
+    for logprobs, reference in zip(results["scored"], expected["scored"], strict=True):
+        np.testing.assert_allclose(logprobs, reference, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(results["counts"], expected["counts"])
+    np.testing.assert_allclose(results["means"], expected["means"], rtol=0, atol=1e-5)
