@@ -69,7 +69,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/tasks/registry.py",
     ),
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
-    "tests/jobs/tasks/test_xcopa.py": ("jobs/data/xcopa_files.py",),
     "tests/api/openai/test_completions.py": ("jobs/execution.py",),
     "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
     "tests/jobs/report/test_report.py": (

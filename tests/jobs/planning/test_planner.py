@@ -169,7 +169,11 @@ def test_a_chat_template_in_a_file_of_its_own_is_part_of_the_id(catalog: Catalog
             "interventions.layers.1",
             "layers 0 to 2",
         ),
-        ({"tasks": [{"name": "chess", "languages": ["en"]}]}, "tasks.0.name", "include, language_confusion, lm_eval:NAME, lss, perplexity"),
+        (
+            {"tasks": [{"name": "chess", "languages": ["en"]}]},
+            "tasks.0.name",
+            "include, language_confusion, lm_eval:NAME, lss, perplexity",
+        ),
         ({"tasks": [{"name": "lss", "languages": ["en", "it"]}]}, "tasks.0.languages.1", "known: en, fr, tr, zh"),
         ({"tasks": [{"name": "xcopa", "languages": ["et"]}]}, "tasks.0.languages.0", "known: it, zh"),
         ({"tasks": [{"name": "xcopa", "languages": ["it"], "split": "val"}]}, "tasks.0.split", "splits there: test"),
