@@ -12,8 +12,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.models import tiny_model
 
+from benchmarks.tiny_models import tiny_model
 from tests.docs.pages import ROOT
 from tests.docs.test_contributing import PACKAGES, replace_once
 
