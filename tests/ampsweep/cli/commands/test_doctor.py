@@ -66,7 +66,8 @@ def test_a_server_that_does_not_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "said"), [(None, "it asks for a key"), ("wrong", "the key in AMPSWEEP_API_KEY does not open it")]
+    ("key", "said"),
+    [(None, "the server needs an API key"), ("wrong", "the server rejects the key in AMPSWEEP_API_KEY")],
 )
 def test_a_server_that_asks_for_another_key(key: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_self: object) -> list[object]:
