@@ -31,9 +31,9 @@ from ampsweep.client.models import (
 from ampsweep.client.session import Session, get
 from ampsweep.client.tables import TableForm
 from ampsweep.client.transport import Request
+from ampsweep.documents import read_spec
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
-from ampsweep.spec_file import read_spec
 
 if TYPE_CHECKING:
     import pandas as pd

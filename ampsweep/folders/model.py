@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import files_hash
 from ampsweep.folders.hub_model import source_of
 from ampsweep.folders.weights import safetensors_files, weight_files
+from ampsweep.hashing import files_hash
 
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")

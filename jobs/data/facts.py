@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import files_hash
+from ampsweep.hashing import files_hash
 from jobs.data.language_files import language_files, stem_of
 from jobs.data.rows import distinct, read_rows
 

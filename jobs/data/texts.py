@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import cached_hash
 from ampsweep.folders.text import read_all_lines
+from ampsweep.hashing import cached_hash
 from jobs.data.language_files import TEXT_SUFFIXES, language_files
 from jobs.data.rows import Reading, Row, read_rows, repairs
 

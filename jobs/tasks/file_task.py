@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ampsweep.folders.file_hashes import files_hash
+from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef
 from jobs.data.language_files import language_files
 from jobs.data.rows import REPAIRS

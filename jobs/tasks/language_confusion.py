@@ -8,8 +8,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import files_hash
-from ampsweep.hashing import content_hash
+from ampsweep.hashing import content_hash, files_hash
 from jobs.cell import TaskRef
 from jobs.data.language_files import TEXT_SUFFIXES, language_files
 from jobs.data.texts import Text, read_texts

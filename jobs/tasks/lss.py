@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import files_hash
+from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef
 from jobs.data.facts import Fact, FactSet, fact_files, plain, read_facts
 from jobs.data.rows import repairs

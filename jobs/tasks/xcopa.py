@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import cached_hash
-from ampsweep.hashing import content_hash
+from ampsweep.hashing import cached_hash, content_hash
 from jobs.cell import TaskRef
 from jobs.data.language_files import language_files, stem_of
 from jobs.data.rows import Reading, Row, distinct, read_rows, repairs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.folders.file_hashes import cached_hash
+from ampsweep.hashing import cached_hash
 from jobs.cell import TaskRef
 from jobs.data.rows import Reading, Row, distinct, read_rows, repairs, whole
 from jobs.metrics.accuracy import Accuracy

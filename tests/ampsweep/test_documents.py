@@ -8,11 +8,10 @@ from typer.testing import CliRunner
 
 from ampsweep.cli import app
 from ampsweep.cli.commands.batch_line import parse
-from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.options.engine import json_object
 from ampsweep.cli.server.settings import read_settings
-from ampsweep.documents import parse_json, parse_yaml
+from ampsweep.documents import parse_json, parse_yaml, read_spec
 from ampsweep.errors import InvalidRequest
-from ampsweep.spec_file import read_spec
 from jobs.data.rows import read_rows
 
 
@@ -57,7 +56,7 @@ def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
     assert caught.value.param == "intervention"
     with pytest.raises(InvalidRequest, match="the key 'prompt' stands twice"):
         parse('{"kind": "generate", "custom_id": "1", "prompt": "a", "prompt": "b"}')
-    with pytest.raises(InvalidRequest, match="a is given twice"):
+    with pytest.raises(InvalidRequest, match="a is set twice"):
         read_settings(corpora=["a=one", "a=two"])
 
 
@@ -69,3 +68,10 @@ def test_a_doubled_language_of_export_is_refused(model: Path, tmp_path: Path) ->
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "the key 'fr' stands twice" in result.stderr
+
+
+@pytest.mark.parametrize("text", ['{"name": "é", "seed": 3}', "name: é\nseed: 3\n"])
+def test_a_byte_order_mark_at_the_head_changes_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_spec(path) == {"name": "é", "seed": 3}

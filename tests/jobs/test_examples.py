@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_FOLDER, ATLAS_MODEL
-from ampsweep.spec_file import read_spec
+from ampsweep.documents import read_spec
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan

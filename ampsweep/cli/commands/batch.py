@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 512
 """Maximum number of lines in the engine at once; the engine batches them."""
-ROWS_A_CHUNK = 1024
+ROWS_PER_CHUNK = 1024
 """Rows per write. Bounds memory, together with IN_FLIGHT, independently of the length of the file."""
 
 Row = dict[str, Any]
 
 
 def batch(
-    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="One request a line.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="One row a request, in the same order.")],
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A JSONL file with one request per line.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.parquet", help="The Parquet file to write: one row per request, in the same order."
+        ),
+    ],
     model: Model,
     neurons: Neurons = None,
     engine: Kind = "vllm",
@@ -41,9 +46,9 @@ def batch(
 ) -> None:
     """Run the requests of a file, each with its own intervention or none, and write their answers."""
     if not source.is_file():
-        raise InvalidRequest(f"there is no file {source}", param="IN.jsonl")
+        raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
     if not target.parent.is_dir():
-        raise InvalidRequest(f"there is no folder {target.parent}", param="OUT.parquet")
+        raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="OUT.parquet")
     check_folder(target.parent, param="OUT.parquet")
     failed, lines = run_to_end(_batch(source, target, model=model, neurons=neurons, kind=engine, dtype=dtype))
     text = f"{lines} rows in {target}, {failed} with an error"
@@ -80,7 +85,7 @@ async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
     chunk: list[Row] = []
     async for row in rows:
         chunk.append(row)
-        if len(chunk) == ROWS_A_CHUNK:
+        if len(chunk) == ROWS_PER_CHUNK:
             yield chunk
             chunk = []
     if chunk:
@@ -105,9 +110,9 @@ async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> Asyn
 
 async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
     """Return the row of a line; an error of the line goes into the column `error`."""
-    from ampsweep.cli.commands.batch_line import ScoreLine, parse, seen
+    from ampsweep.cli.commands.batch_line import ScoreLine, empty_row, parse
 
-    row: Row = seen(line)
+    row: Row = empty_row(line)
     try:
         request = parse(line)
         row["neuron_set"] = neurons_id if request.intervention is not None else None

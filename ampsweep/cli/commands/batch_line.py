@@ -1,4 +1,4 @@
-"""One line of a batch: what it asks for, checked, and the row it becomes."""
+"""Lines of a batch file: parsing and validation of a request, and the Parquet schema of the answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ScoreLine(_Line):
     continuation: str
 
     def request(self, neurons: str | None) -> ScoreRequest:
-        """Return what the engine is asked."""
+        """Return the request to the engine, steered by the neuron set with the id `neurons` if there is one."""
         return ScoreRequest(context=self.context, continuation=self.continuation, steering=self.steering(neurons))
 
 
@@ -80,8 +80,12 @@ _LINE: TypeAdapter[GenerateLine | ScoreLine] = TypeAdapter(
 
 
 def parse(text: str | bytes) -> GenerateLine | ScoreLine:
-    """Read a line; InvalidRequest with `param` naming the field."""
-    with suppress(ValueError):  # what is not JSON the validation refuses, with its place
+    """Parse a line.
+
+    Raises:
+        InvalidRequest: The line is not a valid request; `param` names the field.
+    """
+    with suppress(ValueError):  # the validation below rejects what is not JSON, and says at which position
         parse_json(text)
     try:
         return _LINE.validate_json(text)
@@ -91,15 +95,15 @@ def parse(text: str | bytes) -> GenerateLine | ScoreLine:
         raise InvalidRequest(first["msg"], param=field or None) from error
 
 
-def seen(text: str | bytes) -> dict[str, Any]:
-    """Return an empty row that names the line by its `custom_id` and `kind`, as far as the line has them.
+def empty_row(text: str | bytes) -> dict[str, Any]:
+    """Return a row without an answer, with `custom_id` and `kind` if the line has them as strings.
 
-    A lone surrogate, which no file can hold, stands there as U+FFFD.
+    Lone surrogates in them, which UTF-8 cannot encode, are replaced by U+FFFD.
     """
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError):
         raw = None
-    names = {key: raw.get(key) for key in ("custom_id", "kind")} if isinstance(raw, dict) else {}
+    labels = {key: raw.get(key) for key in ("custom_id", "kind")} if isinstance(raw, dict) else {}
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-    return row | {key: _LONE_SURROGATE.sub("\ufffd", value) for key, value in names.items() if isinstance(value, str)}
+    return row | {key: _LONE_SURROGATE.sub("\ufffd", value) for key, value in labels.items() if isinstance(value, str)}

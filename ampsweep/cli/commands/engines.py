@@ -30,7 +30,7 @@ def retry(
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Start a model's engines that have failed, or wait for their next start, now. Needs a key with the scope admin."""
+    """Restart now those engines of a model that have failed or wait for a restart. Needs a key with the scope admin."""
     with client_of(server) as client:
         _show(client.retry_engines(model), as_json=as_json)
 

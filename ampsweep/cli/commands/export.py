@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import Model, model_folder
-from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.options.engine import Model, json_object, model_folder
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
@@ -22,15 +21,18 @@ if TYPE_CHECKING:
 def export(
     model: Model,
     neurons: Annotated[
-        str, typer.Option(help="A neuron set's folder, its id in the server's home, or JSON {language: {layer: [...]}}")
+        str,
+        typer.Option(
+            help="A neuron set: its folder, its id in the home folder, or a JSON file {language: {layer: [index]}}."
+        ),
     ],
     intervention: Annotated[
-        str, typer.Option(metavar="JSON", help='{"languages": ["fr"], "op": "scale", "factor": 2}')
+        str, typer.Option(metavar="JSON", help='For example {"languages": ["fr"], "op": "scale", "factor": 2}.')
     ],
-    out: Annotated[Path, typer.Option(help="The folder to write, which must not be there yet.")],
+    out: Annotated[Path, typer.Option(help="The folder to create for the checkpoint.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a plain checkpoint that behaves as the model does under a scaling."""
+    """Write a plain Hugging Face checkpoint with a `scale` intervention folded into its weights."""
     from ampsweep.domain.intervention import Intervention
     from engine.steering.export import export as write
 
@@ -43,17 +45,17 @@ def export(
     show(content, f"{text}\nfingerprint {written.fingerprint}", as_json=as_json)
 
 
-def _neuron_set(given: str, folder: Path, model: str) -> NeuronSet:
+def _neuron_set(source: str, folder: Path, model: str) -> NeuronSet:
     from ampsweep.cli.server.settings import read_settings
     from ampsweep.folders.model import read_model_folder
     from engine.neurons.neuron_json import from_json
     from engine.neurons.neuron_set import NeuronSet
 
-    path = Path(given)
+    path = Path(source)
     if path.is_file():
         try:
             raw = parse_json(path.read_bytes(), source=str(path), param="neurons")
         except ValueError as error:
             raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
         return from_json(raw, model=read_model_folder(folder, name=model))
-    return NeuronSet.load(path if path.is_dir() else read_settings().home / "neurons" / given)
+    return NeuronSet.load(path if path.is_dir() else read_settings().home / "neurons" / source)

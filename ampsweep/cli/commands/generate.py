@@ -10,8 +10,7 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import Dtype, Kind, opened, read_neurons
-from ampsweep.cli.options.json_object import json_object
+from ampsweep.cli.options.engine import Dtype, Kind, json_object, opened, read_neurons
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -23,46 +22,49 @@ from ampsweep.errors import InvalidRequest
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
     model: Annotated[
-        str, typer.Option(help="A local folder, `atlas`, or with --server a name on its list.", autocompletion=models)
+        str,
+        typer.Option(
+            help="A model folder, `atlas`, or with --server the name of a model that it offers.", autocompletion=models
+        ),
     ],
     server: Annotated[
-        str | None, typer.Option(help="Ask the server at this URL instead of loading the model here.")
+        str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
     ] = None,
-    neurons: Annotated[str | None, typer.Option(help="A neuron set: its folder, or with --server its id.")] = None,
+    neurons: Annotated[str | None, typer.Option(help="The neuron set: its folder, or with --server its id.")] = None,
     languages: Annotated[
-        str | None, typer.Option(help="Steer: the languages whose neurons are edited, with commas.")
+        str | None, typer.Option(help="Steer with the neurons of these languages (codes, separated by commas).")
     ] = None,
     op: Annotated[str | None, typer.Option(help=f"{one_of(OPS)}. [default: scale]")] = None,
     factor: Annotated[
-        float | None, typer.Option(help="The op's number; with --patch it multiplies the patch value.")
+        float | None, typer.Option(help="The factor of the op; with --patch it multiplies the patch value.")
     ] = None,
     patch: Annotated[
-        str | None, typer.Option(help=f"{one_of(PATCHES)}: the recorded value to {one_of(VALUE_OPS)}.")
+        str | None, typer.Option(help=f"The recorded value that {one_of(VALUE_OPS)} uses: {one_of(PATCHES)}.")
     ] = None,
     intervention: Annotated[
-        str | None, typer.Option(metavar="JSON", help="The whole intervention, instead of the above.")
+        str | None, typer.Option(metavar="JSON", help="The whole intervention as JSON, instead of the options above.")
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=SAMPLING_BOUNDS["max_tokens"]["ge"], help="Tokens to generate, at most.")
+        int, typer.Option(min=SAMPLING_BOUNDS["max_tokens"]["ge"], help="Maximum number of tokens to generate.")
     ] = SamplingParams.max_tokens,
     temperature: Annotated[
-        float, typer.Option(min=float(SAMPLING_BOUNDS["temperature"]["ge"]), help="0 is greedy.")
+        float, typer.Option(min=float(SAMPLING_BOUNDS["temperature"]["ge"]), help="Sampling temperature; 0 is greedy.")
     ] = SamplingParams.temperature,
-    seed: Annotated[int | None, typer.Option(help="Of the draw, where the temperature is above 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt and print the text as it comes; as JSON once it is whole."""
+    """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
     steering = _intervention(
         intervention, {"languages": languages, "op": op, "factor": factor, "patch": patch}, neurons=neurons
     )
     if server is not None:
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
-        given = {key: value for key, value in options.items() if value is not None}
+        set_options = {key: value for key, value in options.items() if value is not None}
         printer = _TextPrinter(as_json=as_json)
         with client_of(server) as client:
-            for piece in client.stream(model, prompt, intervention=steering, **given):
+            for piece in client.stream(model, prompt, intervention=steering, **set_options):
                 printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
         printer.end()
         return
@@ -116,14 +118,14 @@ class _TextPrinter:
 
 def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
     """Return the intervention that the options describe; raise InvalidRequest if some would have no effect."""
-    given = [f"--{name}" for name, value in parts.items() if value is not None]
+    used = [f"--{name}" for name, value in parts.items() if value is not None]
     if text is not None:
-        if given:
-            message = f"is the whole intervention; leave out {', '.join(given)}, or write it as JSON"
+        if used:
+            message = f"is the whole intervention; leave out {', '.join(used)}, or write it as JSON"
             raise InvalidRequest(message, param="intervention")
         return json_object(text, param="intervention")
     if parts["languages"] is None:
-        unused = given + (["--neurons"] if neurons is not None else [])
+        unused = used + (["--neurons"] if neurons is not None else [])
         if unused:
             message = f"steering needs languages: give --languages, or leave out {', '.join(unused)}"
             raise InvalidRequest(message, param="languages")

@@ -19,33 +19,37 @@ from ampsweep.files import check_folder
 
 def identify(
     model: Model,
-    corpus: Annotated[str, typer.Option(help="A folder with one <language>.txt or .txt.gz each, or `atlas`.")],
-    out: Annotated[Path, typer.Option(help="The folder the neuron set is written to.")],
+    corpus: Annotated[
+        str, typer.Option(help="A folder with a file <language>.txt or .txt.gz per language, or `atlas`.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write the neuron set to.")],
     languages: Annotated[
-        str | None, typer.Option(help="Language codes, with commas; default: all of the corpus.")
+        str | None, typer.Option(help="Language codes, separated by commas. [default: all of the corpus]")
     ] = None,
-    method: Annotated[str, typer.Option(help=f"{one_of(get_args(SpecMethod))}.")] = "lape",
-    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens recorded of each language, at most.")] = MAX_TOKENS,
+    method: Annotated[str, typer.Option(help=f"The method: {one_of(get_args(SpecMethod))}.")] = "lape",
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method; may be repeated.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to record per language.")] = MAX_TOKENS,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Record a corpus on a model and write the neurons of each language.
+    """Record the activations of a model on a corpus, and write the neurons of each language.
 
-    What was recorded is kept beside OUT until it is finished: the same command goes on where it was stopped.
+    A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
     from engine.identify.identification import checkpoint_in
-    from engine.identify.identification import identify as find
+    from engine.identify.identification import identify as identify_neurons
     from engine.neurons.neuron_set import NeuronSet
 
     check_folder(out, param="out")
-    wanted = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
     request = IdentificationRequest.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
-    texts = Corpus.open(folder, languages=wanted, name=ATLAS if corpus == ATLAS else None)
+    texts = Corpus.open(folder, languages=codes, name=ATLAS if corpus == ATLAS else None)
     request.check_languages(texts.languages, param="languages")
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
@@ -53,16 +57,16 @@ def identify(
     async def record() -> NeuronSet:
         async with opened(model, kind=engine, dtype=dtype) as loaded:
             checkpoint = checkpoint_in(out.absolute().parent, loaded.info, texts, request)
-            found = await find(loaded, texts, request, checkpoint=checkpoint)
-            found.save(out)
+            neuron_set = await identify_neurons(loaded, texts, request, checkpoint=checkpoint)
+            neuron_set.save(out)
             checkpoint.discard()
-            return found
+            return neuron_set
 
-    found = run_to_end(record())
-    languages_found = {language: len(pairs) for language, pairs in found.neurons.items()}
-    text = "".join(f"{language}  {count} neurons\n" for language, count in languages_found.items())
-    content = {"id": found.id, "folder": str(out), "languages": languages_found, "warnings": list(warnings)}
-    show(content, f"{text}{found.id} in {out}", as_json=as_json)
+    neuron_set = run_to_end(record())
+    counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
+    text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
+    content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}
+    show(content, f"{text}{neuron_set.id} in {out}", as_json=as_json)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

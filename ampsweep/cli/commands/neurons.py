@@ -1,4 +1,4 @@
-"""`ampsweep neurons import|show|export|default`: neuron sets from other tools, to other tools, and by default."""
+"""`ampsweep neurons import|show|export|default`: import, export and the default of a model."""
 
 from __future__ import annotations
 
@@ -24,32 +24,34 @@ Folder = Annotated[Path, typer.Argument(help="The folder of a neuron set.")]
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or lists of torch.save.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or lists of tensors written by torch.save.")
+    ],
     model: Model,
-    out: Annotated[Path, typer.Option(help="The folder the neuron set is written to.")],
+    out: Annotated[Path, typer.Option(help="The folder to write the neuron set to.")],
     languages: Annotated[
-        str | None, typer.Option(help="For lists of torch.save: the language codes in their order, with commas.")
+        str | None, typer.Option(help="For lists of tensors: the language codes in their order, separated by commas.")
     ] = None,
     languages_from: Annotated[
-        Path | None, typer.Option(help="Instead of --languages: the file {0: code, ...} that was saved beside them.")
+        Path | None, typer.Option(help="Instead of --languages: a file {0: code, ...} that was saved with the lists.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a neuron set of neurons that another tool found."""
+    """Create a neuron set from neurons that another tool identified."""
     from ampsweep.folders.model import read_model_folder
     from engine.neurons.neuron_file import read_neuron_file
 
     shape = read_model_folder(model_folder(model), name=model)
     neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
     neurons.save(out)
-    languages_found = {language: len(pairs) for language, pairs in neurons.neurons.items()}
-    content = {"id": neurons.id, "folder": str(out), "languages": languages_found}
-    show(content, f"{neurons.id} in {out}: {sum(languages_found.values())} neurons", as_json=as_json)
+    counts = {language: len(pairs) for language, pairs in neurons.neurons.items()}
+    content = {"id": neurons.id, "folder": str(out), "languages": counts}
+    show(content, f"{neurons.id} in {out}: {sum(counts.values())} neurons", as_json=as_json)
 
 
 @app.command(name="show")
 def show_(folder: Folder, as_json: AsJson = False) -> None:
-    """Print where a neuron set came from, and how many neurons each language has in each layer."""
+    """Print how a neuron set was identified, and the number of neurons of each language and layer."""
     import numpy as np
 
     from engine.neurons.neuron_set import NeuronSet
@@ -63,7 +65,7 @@ def show_(folder: Folder, as_json: AsJson = False) -> None:
     }
     lines = [
         f"{neurons.id}  {neurons.model}, {neurons.layers} layers of {neurons.width}, {patch}",
-        f"found by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}",
+        f"identified by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}",
         *(
             f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"
             for language, counts in by_layer.items()
@@ -87,7 +89,7 @@ def show_(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; default: standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The JSON file to write. [default: standard output]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a neuron set as JSON {language: {layer: [index, ...]}}."""
@@ -100,7 +102,7 @@ def export(
         typer.echo(text)
         return
     if not out.parent.is_dir():
-        raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
     with atomic_write(out) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     show({"id": neurons.id, "file": str(out)}, f"{neurons.id} in {out}", as_json=as_json)
@@ -108,29 +110,29 @@ def export(
 
 @app.command()
 def default(
-    model: Annotated[str, typer.Argument(help="A model on the server's list.", autocompletion=models)],
+    model: Annotated[str, typer.Argument(help="A model that the server offers.", autocompletion=models)],
     neuron_set: Annotated[
-        str | None, typer.Argument(metavar="SET", help="The id of the set to make the default; without it, show it.")
+        str | None, typer.Argument(metavar="SET", help="The id of the new default; without it, the default is shown.")
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Take the default back.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Clear the default.")] = False,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Show, set or clear the neuron set that steers a server's requests which name none. Needs a key of an admin."""
+    """Show, set or clear the neuron set for requests that name none. Changes need a key with the scope admin."""
     if clear and neuron_set is not None:
         raise InvalidRequest("give a set or --clear, not both", param="clear")
     with client_of(server) as client:
         if clear:
-            found = client.clear_default_neuron_set(model)
+            content = client.clear_default_neuron_set(model)
         elif neuron_set is not None:
-            found = client.set_default_neuron_set(model, neuron_set)
+            content = client.set_default_neuron_set(model, neuron_set)
         else:
-            found = client.default_neuron_set(model)
+            content = client.default_neuron_set(model)
     text = "no default: requests that steer must name a neuron set"
-    if found["neuron_set"] is not None:
-        why = "set by an operator" if found["source"] == "operator" else "the model's only neuron set"
-        text = f"{found['neuron_set']}  {why}"
-    show(found, f"{model}  {text}", as_json=as_json)
+    if content["neuron_set"] is not None:
+        source = "set by an operator" if content["source"] == "operator" else "the model's only neuron set"
+        text = f"{content['neuron_set']}  {source}"
+    show(content, f"{model}  {text}", as_json=as_json)
 
 
 def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] | None:

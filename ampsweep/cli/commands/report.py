@@ -1,4 +1,4 @@
-"""`ampsweep report`: a finished sweep as one page that opens anywhere."""
+"""`ampsweep report`: writes the report of a sweep as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ from ampsweep.files import atomic_write, check_folder
 def report(
     sweep: Annotated[
         str,
-        typer.Argument(help="The folder that `run` wrote to, or the id of a server's sweep.", autocompletion=sweeps),
+        typer.Argument(
+            help="The folder that `ampsweep run` wrote to, or the id of a sweep on the server.", autocompletion=sweeps
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    tables: Annotated[Path | None, typer.Option(help="A folder for the tables as CSV and LaTeX, too.")] = None,
+    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV and LaTeX to this folder.")] = None,
     low_resource: Annotated[
-        str | None, typer.Option(help="Languages that count as low-resource, by comma; default: ht,qu,ta.")
+        str | None, typer.Option(help="Low-resource languages, separated by commas. [default: ht,qu,ta]")
     ] = None,
     partial: Annotated[
         bool,
         typer.Option(
-            "--partial", help="Before the sweep's end, or of a run that was stopped: the cells completed by now."
+            "--partial", help="Report on the cells completed so far, of a sweep that has not ended or was stopped."
         ),
     ] = False,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Answer the paper's questions from a sweep's Parquet files, in one HTML file without anything outside it."""
+    """Answer the questions of the paper from the Parquet files of a sweep, in one self-contained HTML file."""
     if not out.parent.is_dir():
-        raise InvalidRequest(f"there is no folder {out.parent}", param="out")
+        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
     check_folder(out.parent, param="out")
     if tables is not None:
         check_folder(tables, param="tables")
@@ -49,17 +51,18 @@ def report(
             try:
                 client.download(sweep, Path(folder) / "results.parquet", partial=partial)
             except (NoConnection, NotFound) as error:
-                raise type(error)(_neither(sweep, server, error)) from error
+                raise type(error)(_not_found(sweep, server, error)) from error
             client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
             _write(Path(folder), out, tables, low_resource)
     written = {"report": str(out), "tables": None if tables is None else str(tables)}
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
 
 
-def _neither(sweep: str, server: str, error: AmpsweepError) -> str:
-    found = f"{sweep} is a file" if Path(sweep).is_file() else f"there is no folder {sweep}"
+def _not_found(sweep: str, server: str, error: AmpsweepError) -> str:
+    """Return the message for a `sweep` that is neither a folder nor the id of a sweep on the server."""
+    folder = f"{sweep} is a file" if Path(sweep).is_file() else f"there is no folder {sweep}"
     other = f"no server at {server}" if isinstance(error, NoConnection) else error.message
-    return f"{found}, and {other}; name the folder that `ampsweep run --out` wrote to, or a sweep of the server's"
+    return f"{folder}, and {other}; name the folder that `ampsweep run --out` wrote to, or the id of a sweep"
 
 
 def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None, *, partial: bool = False) -> None:

@@ -20,9 +20,9 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
+from ampsweep.documents import read_spec
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
-from ampsweep.spec_file import read_spec
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
@@ -37,18 +37,24 @@ LEASE_SECONDS = 3600.0
 
 def run(
     spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
-    out: Annotated[Path, typer.Option(help="The folder of all that comes out; an earlier run in it goes on.")],
-    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; repeat.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The folder to write to. If it holds an unfinished run of the same sweep, that run continues."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
     neurons: Annotated[
-        Path | None, typer.Option(help="The folder of a neuron set that the spec names: `neurons: {id: ns_...}`.")
+        Path | None,
+        typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
     ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results of another sweep that the folder holds.")
+        bool, typer.Option("--overwrite", help="Replace the results of another sweep in the folder.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +67,7 @@ def run(
     from jobs.spec import parse_spec
 
     quiet_libraries()
-    wanted = parse_spec(read_spec(spec))
+    sweep_spec = parse_spec(read_spec(spec))
     settings = read_settings(
         data=data,
         corpora=corpus,
@@ -75,8 +81,8 @@ def run(
             neuron_set = NeuronSet.load(neurons)
             runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
         if not overwrite:
-            _check_same_sweep(runtime, out, wanted)
-        sweep = _create_sweep(runtime, wanted)
+            _check_same_sweep(runtime, out, sweep_spec)
+        sweep = _create_sweep(runtime, sweep_spec)
         warn(sweep.warnings)
         try:
             sweep = run_to_end(_compute(runtime, sweep, settings))
@@ -106,7 +112,7 @@ def run(
         "summary": summary,
     }
     show(content, text, as_json=as_json)
-    fail_where_incomplete(f"{error.message}; the same command tries again what has no answer" for error in errors)
+    fail_where_incomplete(f"{error.message}; run the same command again to retry what failed" for error in errors)
 
 
 def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
@@ -118,10 +124,10 @@ def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
     from jobs.report.data import NEURONS
 
     cells = runtime.store.list_cells(sweep.id, limit=1000).data
-    used = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
-    if used is None:
+    neuron_set_id = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
+    if neuron_set_id is None:
         return
-    neurons = NeuronSet.load(runtime.neuron_sets.fetch(used)).neurons
+    neurons = NeuronSet.load(runtime.neuron_sets.fetch(neuron_set_id)).neurons
     rows = [
         {"language": code, "layer": layer, "neuron": index}
         for code, pairs in neurons.items()
@@ -136,17 +142,17 @@ def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
     from jobs.results.partial import write_partial
 
     with TemporaryDirectory() as folder:
-        found = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), Path(folder))
+        partial_results = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), Path(folder))
         sources = {
-            "results": found.results.samples_file(found.sweep),
-            "summary": found.results.summary_file(found.sweep),
+            "results": partial_results.results.samples_file(partial_results.sweep),
+            "summary": partial_results.results.summary_file(partial_results.sweep),
         }
         for name, source in sources.items():
             with atomic_write(out / f"partial-{name}.parquet") as copy:
                 copy.write_bytes(source.read())
-    cells = found.cells
+    cells = partial_results.cells
     text = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
-    warn([f"{text}; the same command goes on"])
+    warn([f"{text}; run the same command to continue"])
 
 
 def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
@@ -158,9 +164,9 @@ def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
         return
     if earlier is None and not any((out / f"{name}.parquet").exists() for name in ("results", "summary")):
         return
-    named = "results that no run in it has written" if earlier is None else f"another sweep, {earlier.name!r}"
+    content = "results that no run in it has written" if earlier is None else f"another sweep, {earlier.name!r}"
     remedy = "choose another folder, or replace them with --overwrite (cells that both need are not computed again)"
-    raise InvalidRequest(f"{out} holds {named}; {remedy}", param="out")
+    raise InvalidRequest(f"{out} holds {content}; {remedy}", param="out")
 
 
 def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
@@ -173,7 +179,7 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
 
     planned = plan(spec, runtime.catalog, runtime.neuron_sets)
     before = runtime.store.list_sweeps(limit=1).data
-    if before and _has_only_to_end(runtime, before[0], spec, planned.cells):
+    if before and _only_finalization_is_left(runtime, before[0], spec, planned.cells):
         return before[0]
     sweep = runtime.store.create_sweep(
         name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
@@ -186,7 +192,7 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
     return sweep
 
 
-def _has_only_to_end(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:
+def _only_finalization_is_left(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:
     """Return whether a sweep has the same spec and only has to be finalized. A search may have added further cells."""
     from ampsweep.hashing import canonical_json
     from jobs.store.transitions import SweepState
@@ -208,9 +214,9 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     from worker.memory import require_memory
     from worker.supervisor import COMMAND_POLICY
 
-    here = partial(assemble, runtime.results)
+    assemble_here = partial(assemble, runtime.results)
     while lease := runtime.store.lease_sweep(sweep.id, runtime.owner, ttl=LEASE_SECONDS):
-        sweep = finalize(runtime.store, lease, here)
+        sweep = finalize(runtime.store, lease, assemble_here)
     if sweep.state in SWEEP_ENDED:
         return sweep
     model = str(sweep.spec["model"])
@@ -226,7 +232,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     require_memory([engine])
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
-    dispatcher = runtime.dispatcher(pool, changed.set, here)
+    dispatcher = runtime.dispatcher(pool, changed.set, assemble_here)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(pool.stop)
         opened.push_async_callback(dispatcher.stop)

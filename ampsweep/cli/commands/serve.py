@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [default: 8700]")] = None,
-    home: Annotated[Path | None, typer.Option(help="The folder of database, results and neuron sets.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="The folder of database, results and neuron sets. [default: ampsweep-home]")
+    ] = None,
     results: Annotated[
-        str | None, typer.Option(help="Where results and neuron sets go: a folder, s3:// or gs://. [default: the home]")
+        str | None,
+        typer.Option(help="Where to store results and neuron sets: a folder, s3:// or gs://. [default: the home]"),
     ] = None,
     database_url: Annotated[
         str | None,
@@ -41,34 +44,41 @@ def serve(
         float | None,
         typer.Option(help="Delete the events of a sweep's cells this many days after its end. [default: 30]"),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; repeat.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; repeat.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a folder for each data set.")] = None,
-    engine: Annotated[str | None, typer.Option(help="vllm, or transformers: slow. [default: vllm]")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; may be repeated.")
+    ] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; may be repeated.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, or transformers (slow). [default: vllm]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
-    cells_per_engine: Annotated[int | None, typer.Option(help="Cells an engine has in flight. [default: 8]")] = None,
+    cells_per_engine: Annotated[
+        int | None, typer.Option(help="Cells that an engine computes at once. [default: 8]")
+    ] = None,
     keys: Annotated[Path | None, typer.Option(help="The file of API keys. [default: keys.json in the home]")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="A certificate chain (PEM): answer over TLS.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate chain (PEM), to serve over TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
     behind_tls_proxy: Annotated[
-        bool, typer.Option("--behind-tls-proxy", help="A proxy in front speaks TLS; no one else reaches this port.")
+        bool, typer.Option("--behind-tls-proxy", help="A proxy terminates TLS, and only the proxy can reach this port.")
     ] = False,
-    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="Let anybody read /metrics.")] = False,
+    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="Serve /metrics without a key.")] = False,
     open_page: Annotated[
-        bool, typer.Option("--open-page", help="Let anybody load the web page; what it shows needs a key all the same.")
+        bool, typer.Option("--open-page", help="Serve the web page without a key; the data in it still needs one.")
     ] = False,
     log_format: Annotated[str | None, typer.Option(help="console or json. [default: console]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
     otlp_endpoint: Annotated[
-        str | None, typer.Option(metavar="URL", help="Send traces to this OTLP collector, as http://collector:4318.")
+        str | None,
+        typer.Option(metavar="URL", help="Send traces to this OTLP collector, for example http://collector:4318."),
     ] = None,
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a server until Ctrl-C. Every option can also be set in the environment, as AMPSWEEP_HOST and so on."""
+    """Run a server until Ctrl-C. Every option can also be set by an environment variable, such as AMPSWEEP_HOST."""
     from ampsweep.cli.server.settings import read_settings
     from ampsweep.telemetry.context import Telemetry
     from ampsweep.telemetry.logs import LogSettings
@@ -208,7 +218,7 @@ async def _bring_up(
                 raise error
             typer.echo(
                 f"{model} has no engine: {error.message}\n"
-                f"once that is put right, `ampsweep engines retry {model}` starts it again",
+                f"once that is fixed, `ampsweep engines retry {model}` starts it again",
                 err=True,
             )
     except BaseException:

@@ -76,7 +76,7 @@ def results(
     from ampsweep.cli.terminal.summary import show_summary
 
     if out is not None and not out.parent.is_dir():
-        raise InvalidRequest(f"there is no folder {out.parent}; create it first", param="out")
+        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
     check_folder(Path() if out is None else out.parent, param="out")
     with client_of(server) as client:
         target = out or Path(f"{client.sweep(sweep).id}.parquet")

@@ -6,11 +6,12 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
+from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -19,22 +20,33 @@ if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet
     from worker.engines import EngineSpec
 
-Model = Annotated[str, typer.Option(help="A local folder in Hugging Face's form, or `atlas`, the bundled model.")]
-Kind = Annotated[str, typer.Option(help="vllm, or transformers: slow and obvious.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-TensorParallel = Annotated[int | None, typer.Option(help="Devices that share each layer, vllm only. [default: 1]")]
+Model = Annotated[str, typer.Option(help="A model folder in Hugging Face format, or `atlas`, the bundled model.")]
+Kind = Annotated[str, typer.Option(help="The engine: vllm, or transformers (slow, plain hooks).")]
+Dtype = Annotated[str, typer.Option(help="The dtype: float32, bfloat16 or float16.")]
+TensorParallel = Annotated[int | None, typer.Option(help="Devices that share each layer (vllm only). [default: 1]")]
 PipelineParallel = Annotated[
-    int | None, typer.Option(help="Groups of devices, each with a part of the layers, vllm only. [default: 1]")
+    int | None, typer.Option(help="Groups of devices that each hold a part of the layers (vllm only). [default: 1]")
 ]
-Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions speak of.")]
+Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
 
 def model_folder(model: str) -> Path:
     """Return the folder of a model; raise InvalidRequest if it does not exist."""
     folder = ATLAS_MODEL if model == ATLAS else Path(model)
     if not (folder / "config.json").is_file():
-        raise InvalidRequest(f"{model} is no model: give a folder with a config.json, or `{ATLAS}`", param="model")
+        raise InvalidRequest(f"{model} is not a model; give a folder with a config.json, or `{ATLAS}`", param="model")
     return folder
+
+
+def json_object(text: str, *, param: str) -> dict[str, Any]:
+    """Parse the value of an option; raise InvalidRequest if it is not a JSON object."""
+    try:
+        content = parse_json(text, source="--" + param, param=param)
+    except ValueError as error:
+        raise InvalidRequest(f"is not JSON: {error}", param=param) from error
+    if not isinstance(content, dict):
+        raise InvalidRequest('must be an object such as {"languages": ["fr"], ...}', param=param)
+    return content
 
 
 @asynccontextmanager

@@ -1,1 +1,1 @@
-"""What `ampsweep serve` and `ampsweep run` put together: settings, runtime, HTTP server."""
+"""The server process of `ampsweep serve`, partly shared by `ampsweep run`: settings, runtime, HTTP server."""

@@ -1,8 +1,6 @@
-"""What a server is told at its start, by options of `ampsweep serve`, else by the environment (AMPSWEEP_...).
+"""Settings of a server: options of `ampsweep serve`, else environment variables (AMPSWEEP_...), else secret files.
 
-What is secret may also be a file in /run/secrets.
-
-A value that cannot be used stops the start, with its name.
+An invalid value is an error that names its option or variable.
 """
 
 from __future__ import annotations
@@ -14,21 +12,22 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
+from ampsweep.documents import read_spec
 from ampsweep.domain.choices import EngineKind
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
-from ampsweep.spec_file import read_spec
 from ampsweep.telemetry.logs import LogFormat, LogLevel
 
 PREFIX = "AMPSWEEP_"
 SECRETS = Path("/run/secrets")
-"""Where containers find their secrets: a file `ampsweep_database_url` there is that setting, if none sets it."""
+"""The folder of a container's secrets: the file `ampsweep_database_url` in it holds that setting, for example."""
 
 
 class ServedModel(BaseModel):
-    """A model on the server's list: its folder or its name on the Hub, and how many engines hold it.
+    """A model that a server offers.
 
-    The name is `organization/name@revision`. Each engine takes so much of the machine.
+    `path` is a folder, or the name of a model on the Hugging Face Hub (`organization/name@revision`). `engines` is the
+    number of engines that load the model; Ray reserves `cpus` and `gpus` for each of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -40,7 +39,7 @@ class ServedModel(BaseModel):
 
 
 def _named(raw: object) -> object:
-    """Read NAME=PATH pairs, in a list or with commas, or the name of a YAML file with a mapping."""
+    """Parse NAME=PATH pairs, in a list or separated by commas, or read a YAML file that maps names to paths."""
     if isinstance(raw, str):
         if raw.endswith((".yaml", ".yml", ".json")) and "=" not in raw:
             try:
@@ -56,7 +55,7 @@ def _named(raw: object) -> object:
         if not (equals and name and path):
             raise ValueError(f"{pair!r} is not NAME=PATH")
         if name in named:
-            raise ValueError(f"{name} is given twice, as {named[name]} and as {path}")
+            raise ValueError(f"{name} is set twice, to {named[name]} and to {path}")
         named[name] = path
     return named
 
@@ -75,12 +74,12 @@ def _model_folder(model: ServedModel) -> ServedModel:
         except InvalidRequest as error:
             raise ValueError(error.message) from error
     if not (model.path / "config.json").is_file():
-        raise ValueError(f"{model.path} is no model folder: it has no config.json")
+        raise ValueError(f"{model.path} is not a model folder: it has no config.json")
     return model
 
 
 def _none_if_empty(raw: object) -> object:
-    """Read what a Compose file passes on of a variable that nobody has set."""
+    """Return None for an empty string, which a Compose file passes for an unset variable."""
     return None if raw == "" else raw
 
 
@@ -104,18 +103,30 @@ File = Annotated[Path, AfterValidator(_file)]
 
 
 class Settings(BaseSettings):
-    """Everything a server can be told. The model `atlas` is offered unless `atlas` is false; its corpus always is.
+    """All settings of a server.
 
-    `database_url` is a PostgreSQL server's, by default an SQLite file in `home`. `keep_days` is how long a sweep's
-    results stay after its end, by default for ever; `keep_events_days` is how long the events of its cells do. `keys`
-    is the file of API keys, by default `keys.json` in `home`.
-    A data set that `data` has not is fetched from the Hugging Face Hub into `hub_cache`, or read from clones in
-    `hub_mirror`, unless `hub` is false. `lm_eval_tasks` is a folder of lm-eval tasks (YAML).
-    A vllm engine spreads its model over `tensor_parallel_size` (within each layer) x `pipeline_parallel_size` (by
-    layers) devices.
-    The limits are those of `api.auth.limits`; `max_requests_a_minute` 0 sets none. `open_metrics` lets anybody read
-    `/metrics`, who else needs a key; `open_page` lets anybody load the web page, which shows nothing without one.
-    `otlp_endpoint` is the base of a collector that spans are sent to, if any.
+    Attributes:
+        home: The folder of the database, and of results and neuron sets unless `results` names another place.
+        results: Where results and neuron sets are stored: a folder, or a prefix in an object store.
+        database_url: The URL of a PostgreSQL database; by default an SQLite file in `home`.
+        keep_days: Days after a sweep's end until its results are deleted; by default never.
+        keep_events_days: Days after a sweep's end until the events of its cells are deleted.
+        models: The models on offer besides the atlas, by name.
+        corpora: The corpora on offer besides that of the atlas, by name.
+        data: A folder with a subfolder for each data set. A data set that is not there is downloaded from the Hugging
+            Face Hub to `hub_cache`, or read from clones in `hub_mirror`, unless `hub` is false.
+        lm_eval_tasks: A folder of lm-eval tasks (YAML).
+        tensor_parallel_size: Devices that share each layer of a model; vllm only.
+        pipeline_parallel_size: Groups of devices that each hold a part of the layers; vllm only.
+        cells_per_engine: Cells that an engine computes at once.
+        atlas: Whether the bundled model is offered. Its corpus always is.
+        keys: The file of API keys; by default `keys.json` in `home`.
+        behind_tls_proxy: Whether a proxy in front of the server terminates TLS.
+        max_requests_a_minute: The limit for each API key; 0 means no limit. For the other limits see
+            `api.auth.limits`.
+        open_metrics: Whether `/metrics` can be read without a key.
+        open_page: Whether the web page can be loaded without a key; it shows no data without one.
+        otlp_endpoint: The base URL of an OTLP collector that receives spans, if any.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -158,31 +169,36 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
-        """Return all models on the list."""
+        """Return all models on offer, by name."""
         return {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
 
     def key_file(self) -> Path:
-        """Return where the API keys are, or will be."""
+        """Return the path of the file of API keys, which may not exist yet."""
         return self.home / "keys.json" if self.keys is None else self.keys
 
     def all_corpora(self) -> dict[str, Path]:
-        """Return all corpora on the list."""
+        """Return the folders of all corpora on offer, by name."""
         return {ATLAS: ATLAS_CORPUS, **self.corpora}
 
 
 def read_settings(**options: Any) -> Settings:
-    """Return the settings; options that are None are left to the environment.
+    """Return the settings.
 
-    Raises InvalidRequest whose `param` is the option's name or, where the environment set it, the variable's.
+    Args:
+        options: Settings by name, which take precedence over the environment; None leaves a setting to it.
+
+    Raises:
+        InvalidRequest: A value is invalid. `param` is the name of the option or, for a value from the environment, of
+            the variable.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    set_options = {name: value for name, value in options.items() if value is not None}
     if SECRETS.is_dir():
-        given = {"_secrets_dir": SECRETS, **given}
+        set_options = {"_secrets_dir": SECRETS, **set_options}
     try:
-        return Settings(**given)
+        return Settings(**set_options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name, *rest = map(str, first["loc"])
-        shown = ".".join([name if name in given else PREFIX + name.upper(), *rest])
+        shown = ".".join([name if name in set_options else PREFIX + name.upper(), *rest])
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{shown}: {message}; got {first['input']!r}", param=shown) from error

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line; an error is one too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line; errors too.")]
 
 
 def warn(warnings: Iterable[str]) -> None:

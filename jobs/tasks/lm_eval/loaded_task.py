@@ -13,8 +13,7 @@ from typing import Any
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.file_hashes import files_hash
-from ampsweep.hashing import content_hash
+from ampsweep.hashing import content_hash, files_hash
 from jobs.tasks.lm_eval.names import bundled_folder, yaml_of
 
 FEWSHOT_SEED = 1234

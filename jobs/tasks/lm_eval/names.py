@@ -17,7 +17,7 @@ import yaml
 
 from ampsweep.domain.languages import ENGLISH_NAMES, FLORES_CODES, flores_codes, short_code
 from ampsweep.errors import InvalidRequest, UnknownName
-from ampsweep.folders.file_hashes import cached_hash
+from ampsweep.hashing import cached_hash
 
 LANGUAGE, FLORES = "{language}", "{flores}"
 """In a name: the two-letter code of the data language, or FLORES's."""

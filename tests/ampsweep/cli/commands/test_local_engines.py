@@ -222,7 +222,7 @@ def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_pat
 
 
 def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "ROWS_A_CHUNK", 10)
+    monkeypatch.setattr(batch, "ROWS_PER_CHUNK", 10)
     monkeypatch.setattr(batch, "IN_FLIGHT", 4)
     lines: list[object] = [
         {"custom_id": str(number), "kind": "score", "context": str(number), "continuation": "!"} for number in range(35)
