@@ -61,6 +61,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "api/routes/completions.py",
     ),
     "tests/api/test_schema_cases.py": ("api/openapi.py",),
+    "tests/ampsweep/cli/commands/test_doctor.py": ("ampsweep/cli/checks/server.py",),
     "tests/ampsweep/cli/commands/test_evaluate.py": ("jobs/evaluation/texts.py",),
     "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/engine/test_fake.py": ("engine/base.py",),
