@@ -11,36 +11,54 @@ from jobs.metrics.result import MetricResult
 
 
 class Metric(Protocol):
-    """How the samples of a cell become one number.
+    """Turns the samples of a cell into one number with its interval, and compares it with the unsteered baseline.
 
-    Both methods get tables with the metric's `columns` (of `jobs.results.schema.CELL`), of the samples that did not
-    fail, one row an item; `rng` is seeded by the cell.
+    Both methods receive tables with the metric's `columns` (of `jobs.results.schema.CELL`), one row an item, without
+    failed samples. `rng` is seeded by the cell.
+
+    Example:
+        The mean of each sample's `score`, with a bootstrap interval and a paired test:
+
+        >>> class MeanScore:
+        ...     name, columns, higher_is_better, no_effect = "mean_score", ("score",), True, None
+        ...
+        ...     def evaluate(self, samples, rng):
+        ...         return evaluate_mean(samples["score"].to_numpy(), rng)
+        ...
+        ...     def compare(self, steered, baseline, rng):
+        ...         return compare_means(steered["score"].to_numpy(), baseline["score"].to_numpy(), rng)
     """
 
     @property
     def name(self) -> str:
-        """What stands in the summary's column `metric`."""
+        """The value of the summary's column `metric`."""
         ...
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns it reads."""
+        """The columns that the metric reads."""
         ...
 
     @property
     def higher_is_better(self) -> bool | None:
-        """Whether a larger value is an improvement; None where neither direction is one (a length, say)."""
+        """Whether a larger value is an improvement; None if neither direction is one, as for a length."""
         ...
 
     @property
     def no_effect(self) -> float | None:
-        """The value of an intervention that has no direction; None where the baseline's own value says that."""
+        """The value that an intervention without direction would have; None if that is the baseline's own value."""
         ...
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
-        """Return the value of an unsteered cell; None for a metric that says nothing without a comparison."""
+        """Return the value of an unsteered cell; None for a metric that is undefined without a baseline."""
         ...
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the value of a steered cell and how it differs from the baseline: the same items in the same order."""
+        """Return the value of a steered cell and its difference from the baseline.
+
+        Args:
+            steered: The samples of the steered cell.
+            baseline: The unsteered samples of the same items, in the same order.
+            rng: The source of the resamples.
+        """
         ...

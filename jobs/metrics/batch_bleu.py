@@ -1,4 +1,4 @@
-"""BLEU as published code takes it: of each batch by itself, then the mean of the batches."""
+"""BLEU as the published code computes it: the score of each batch, then the mean over batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what was written is still text: how much of it repeats itself, how long it is."""
+"""Fluency of generated text: how much of it repeats itself, and how long it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of texts that come out in a language."""
+"""The share of generated texts that are in a given language."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jobs.metrics.share import Truths, compare_shares, evaluate_share
 class Identified:
     """The share of items whose identified language (`prediction`) is the cell's `language`, a column of samples.
 
-    An unsteered cell, which has no language it is steered to, says nothing of that; a steered one says what the same
-    baseline gives of its language.
+    An unsteered cell has no target language, so its share of texts in it is undefined. A steered cell is compared with
+    the baseline's share of texts in the target language of the steered cell.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Identified:
         return ("prediction", self.language)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
-        """Return the share, between 0 and 1; None for texts that are meant to be in no language."""
+        """Return the share, between 0 and 1; None if the cell has no such language."""
         wanted = self._wanted(samples)
         return None if wanted is None and len(samples) else evaluate_share(_is(samples, wanted), rng)
 

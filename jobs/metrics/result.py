@@ -1,25 +1,25 @@
-"""What is said of a cell in one number."""
+"""Result of a metric: a value with its interval, and its difference from the baseline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 FEW = 20
-"""An interval over fewer items is noted: a percentile bootstrap of so few is too narrow."""
+"""An interval over fewer items gets a note, because a percentile bootstrap of so few is too narrow."""
 
 
 def too_few(count: int, what: str = "items") -> str | None:
-    """Return the note on an interval that rests on few; None where it rests on enough."""
+    """Return a note if an interval is computed from fewer than FEW items, else None."""
     return f"the interval rests on {count} {what}" if count < FEW else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricResult:
-    """A metric's value over `n` items with its interval, and how it differs from the baseline on the same items.
+    """A metric's value over `n` items with its interval, and its difference from the baseline on the same items.
 
-    `effect` is how large the difference is, on a scale that does not depend on n: see the metric. `p_mid` is a p-value
-    less cautious than an exact `p_value`, where there is one; `signature` says how a library computed the value. A
-    value that could not be computed is None, and `note` says why; or it says what to mind about the value.
+    `effect` is an effect size, which does not depend on `n`; each metric says which one. `p_mid` is a mid-p-value, less
+    conservative than an exact `p_value`. `signature` says how a library computed the value. A value that could not be
+    computed is None and `note` says why; the note of another value is a caveat.
     """
 
     n: int

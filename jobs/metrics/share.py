@@ -1,4 +1,4 @@
-"""The share of items of which something is true, and how it differs from a baseline's."""
+"""Shares of items with a property, and their paired difference from a baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Truths = NDArray[np.bool_]
 
 
 def evaluate_share(true: Truths, rng: np.random.Generator) -> MetricResult:
-    """Return the share, between 0 and 1, of those of `true` [n] that are."""
+    """Return the share of true values among `true` [n], between 0 and 1, with its interval."""
     if not len(true):
         return MetricResult(n=0)
     low, high = bootstrap_mean(true.astype(np.float64), rng)
@@ -23,7 +23,7 @@ def evaluate_share(true: Truths, rng: np.random.Generator) -> MetricResult:
 
 
 def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> MetricResult:
-    """Return the share, and its difference to that of `plain` [n], the same items', by McNemar's exact test."""
+    """Return the share and its difference from that of `plain` [n], the same items', with McNemar's exact test."""
     own = evaluate_share(true, rng)
     if not own.n:
         return own

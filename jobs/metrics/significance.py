@@ -1,4 +1,4 @@
-"""How likely a difference between paired verdicts is by chance, and how large it is."""
+"""Significance tests and effect sizes of paired differences, and the correction for several tests."""
 
 from __future__ import annotations
 

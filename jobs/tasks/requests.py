@@ -1,4 +1,4 @@
-"""What a task asks of a model and what it gets back, in words of its own: jobs knows no engine."""
+"""The calls that a task makes to a model, and the answers it receives. Independent of any engine."""
 
 from __future__ import annotations
 
