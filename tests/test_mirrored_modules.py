@@ -66,6 +66,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/engine/test_fake.py": ("engine/base.py",),
     "tests/jobs/test_plugins.py": (
+        "jobs/metrics/base.py",
         "jobs/metrics/registry.py",
         "jobs/tasks/registry.py",
     ),

@@ -146,7 +146,10 @@ async def test_a_server_that_stops_says_that_its_identification_ended(stack: Ser
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
     async with running_server(stack, working=False) as server:
         after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
-    assert (after["status"], after["error"]) == ("failed", "the server was stopped; ask again")
+    assert (after["status"], after["error"]) == (
+        "failed",
+        "the server was stopped during the identification; request it again",
+    )
 
 
 async def test_too_many_identifications_wait(stack: ServerStack) -> None:

@@ -241,7 +241,7 @@ def _spec(path: str, value: Any) -> dict[str, Any]:
         ("interventions.factors", [], "at least 1"),
         ("interventions.wat", 1, "unknown key"),
         ("wat", 1, "unknown key"),
-        ("tasks.0.name", "nope", "include, lm_eval:NAME, lss, perplexity"),
+        ("tasks.0.name", "nope", "include, language_confusion, lm_eval:NAME, lss, perplexity"),
         ("seed", -1, "greater"),
     ],
 )
