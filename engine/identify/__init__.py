@@ -1,1 +1,1 @@
-"""Finding the neurons of a language: recorded activations in, neuron sets out."""
+"""Identification of language-specific neurons: records activations over a corpus and selects neurons from them."""

@@ -1,4 +1,4 @@
-"""Work on many small items in a thread, a batch at a time, so that neither the event loop nor the thread is held up."""
+"""Processes many small items in a thread, in batches that block neither the event loop nor the thread for long."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BATCH_SECONDS = 0.05
-"""After which a batch ends, so that others have their turn in the thread."""
+"""Duration after which a batch deadline, so that other work gets the thread."""
 BATCH_RESULTS = 64
-"""Results of a batch, at most: what is held before the caller has dealt with it."""
+"""Maximum number of results of a batch, all of which are in memory until the caller has taken them."""
 
 
 async def in_batches(
@@ -22,27 +22,27 @@ async def in_batches(
 ) -> AsyncGenerator[Result]:
     """Call `work` on each item in a thread of `executor`, in order, and yield its results but None.
 
-    The items are read there too. The next batch is begun once the results of the one before have been taken, so what is
-    in memory does not grow with the number of items.
+    The items are read in the thread too. A batch starts once the results of the previous one have been taken, so memory
+    use does not grow with the number of items.
     """
-    left = iter(items)
+    remaining = iter(items)
     loop = asyncio.get_running_loop()
     more = True
     while more:
-        batch: tuple[list[Result], bool] = await loop.run_in_executor(executor, lambda: _batch(left, work))
+        batch: tuple[list[Result], bool] = await loop.run_in_executor(executor, lambda: _batch(remaining, work))
         results, more = batch
         for result in results:
             yield result
 
 
-def _batch(left: Iterator[Item], work: Callable[[Item], Result | None]) -> tuple[list[Result], bool]:
-    """Return results of the next items, and whether there may be more of them."""
+def _batch(remaining: Iterator[Item], work: Callable[[Item], Result | None]) -> tuple[list[Result], bool]:
+    """Return the results of the next items, and whether there may be more items."""
     results: list[Result] = []
-    ends = time.monotonic() + BATCH_SECONDS
-    for item in left:
+    deadline = time.monotonic() + BATCH_SECONDS
+    for item in remaining:
         result = work(item)
         if result is not None:
             results.append(result)
-        if len(results) == BATCH_RESULTS or time.monotonic() >= ends:
+        if len(results) == BATCH_RESULTS or time.monotonic() >= deadline:
             return results, True
     return results, False

@@ -1,4 +1,4 @@
-"""A recording that goes on where it stopped: its sums so far, in one file that is written anew now and then."""
+"""Checkpoints of a recording: its sums so far, in one file that is replaced at intervals. Knows nothing of the sums."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from ampsweep.files import atomic_write
 log = logging.getLogger(__name__)
 
 SECONDS = 30.0
-"""Between two savings: what a recording that is stopped may lose."""
+"""Interval between two checkpoints, which is the work that a stopped recording may lose."""
 
 Arrays = Mapping[str, NDArray[Any]]
 _IDENTITY = "identity"
 
 
 class Checkpoint:
-    """The file at `path`. It is there, whole, from the first saving until it is discarded."""
+    """The checkpoint at `path`. From the first save until `discard`, the file exists and is complete."""
 
     def __init__(
         self, path: Path, *, identity: str, every: float = SECONDS, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """Save at most every so many seconds by the clock `now`.
+        """Save at most once in `every` seconds.
 
-        `identity` stands for all that the sums depend on: what was saved under another is not read.
+        Args:
+            path: The file.
+            identity: A hash of everything that the sums depend on. A file with another identity is ignored.
+            every: Minimum interval between two saves, in seconds.
+            now: The clock, in seconds.
         """
         self.path = path
         self.identity = identity
@@ -40,7 +44,7 @@ class Checkpoint:
         self._saved_at = now()
 
     def read(self) -> Arrays | None:
-        """Return what was saved last; None where that is nothing, something else's, or damaged."""
+        """Return the arrays saved last; None if there is no file, if it has another identity, or if it is damaged."""
         try:
             with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -49,7 +53,7 @@ class Checkpoint:
         return arrays if str(arrays.pop(_IDENTITY, "")) == self.identity else None
 
     def save_if_due(self, arrays: Callable[[], Arrays]) -> None:
-        """Save `arrays()` if the last saving, or the start, is long enough ago."""
+        """Save `arrays()` if the interval since the last save, or since the start, has passed."""
         if self._now() - self._saved_at < self._every:
             return
         whole: dict[str, Any] = {_IDENTITY: np.array(self.identity), **arrays()}
@@ -57,10 +61,14 @@ class Checkpoint:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **whole)
-        except OSError as error:  # a full disk, say: the recording itself needs no file
-            log.warning("the recording goes on, but cannot be saved to %s: %s", self.path, error.strerror or error)
+        except OSError as error:  # a full disk, for example; the recording itself needs no file
+            log.warning(
+                "the checkpoint of the recording cannot be written to %s: %s; the recording continues without it",
+                self.path,
+                error.strerror or error,
+            )
         self._saved_at = self._now()
 
     def discard(self) -> None:
-        """Remove the file, if there is one: the recording has served its end."""
+        """Remove the file if it exists, once the neuron set is saved."""
         self.path.unlink(missing_ok=True)

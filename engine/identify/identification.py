@@ -1,4 +1,4 @@
-"""From a corpus to a neuron set: the recording, the selection by a method, and the set made of it."""
+"""Identifies a neuron set: records a corpus on an engine, selects neurons by a method, and builds the set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 
 def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: IdentificationRequest) -> Checkpoint:
-    """Return where an identification on the engine of `info` keeps its recording while it is not finished."""
+    """Return the checkpoint in `folder` of an identification on the engine described by `info`."""
     neuron_set_id = request.neuron_set_id(
         fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages
     )
@@ -33,10 +33,21 @@ def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: Ident
 async def identify(
     engine: Engine, corpus: Corpus, request: IdentificationRequest, *, checkpoint: Checkpoint | None = None
 ) -> NeuronSet:
-    """Record a corpus on an engine and select its neurons; `checkpoint` is the caller's to discard afterwards.
+    """Identify the language-specific neurons of a model.
 
-    Returns a set with patch values, whose id is that of the request. Its metadata's params hold the method's and
-    `max_tokens`.
+    Args:
+        engine: The engine of the model.
+        corpus: Sentences by language.
+        request: The method and its parameters.
+        checkpoint: Where the recording is saved at intervals and continued from. The caller discards it.
+
+    Returns:
+        The neuron set, with patch values and the id of the request. Its `params` are those of the method and
+        `max_tokens`.
+
+    Raises:
+        InvalidRequest: No sentence of the corpus fits `max_tokens`.
+        EngineFailed: The engine died.
     """
     stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, checkpoint=checkpoint)
     if request.method == "lape_paper":
@@ -48,7 +59,7 @@ async def identify(
 def neuron_set_of(
     stats: ActivationStats, request: IdentificationRequest, *, corpus: Corpus, info: EngineInfo
 ) -> NeuronSet:
-    """Make the neuron set that a recording of `corpus` on the model of `info` gives by a method."""
+    """Build the neuron set from the statistics `stats` of `corpus`, recorded on the model described by `info`."""
     return NeuronSet(
         id=request.neuron_set_id(fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages),
         model=info.model,
@@ -65,7 +76,7 @@ def neuron_set_of(
 
 
 def select(request: IdentificationRequest, stats: ActivationStats) -> dict[str, NDArray[np.int32]]:
-    """Return each language's neurons by the request's method, int32 [k, 2] of (layer, index), sorted."""
+    """Select the neurons of each language by the method of the request: int32 [k, 2] of (layer, index), sorted."""
     params: dict[str, Any] = dict(request.params)
     if request.method == "activated":
         return select_activated(stats)

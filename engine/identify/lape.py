@@ -1,4 +1,7 @@
-"""LAPE: the neurons whose activation is probable in few languages (Tang et al. 2024, arXiv 2402.16438, section 2.2)."""
+"""LAPE: selects neurons whose activation probability has low entropy over languages.
+
+Source: Tang et al. 2024, arXiv 2402.16438, section 2.2.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.stats import ActivationStats
 
-_DECIMALS = 12  # of an entropy: equal ones must not be told apart by the last bit of a logarithm
+_DECIMALS = 12  # of entropies, so that rounding errors of logarithms do not order equal ones
 
 
 def select_lape(
@@ -18,36 +21,47 @@ def select_lape(
     filter_rate: float = FILTER_RATE,
     activation_bar: float = ACTIVATION_BAR,
 ) -> dict[str, NDArray[np.int32]]:
-    """Return for each language of `stats` its neurons, int32 [k, 2] of (layer, index), sorted.
+    """Select the neurons of each language.
 
-    p = counts / tokens; q = p / sum_g p; H = -sum_g q log q. A quantile is the round(n * rate)-th smallest of all
-    n = G * L * F probabilities, as in the published code. Of equal entropies those of a lower layer, then of a lower
-    index, come first. A neuron that is never active has no entropy and is no candidate.
+    With p = counts / tokens and q = p / sum_g p, a neuron has the entropy H = -sum_g q log q. It is a candidate if p
+    exceeds the `filter_rate` quantile in some language. The `top_rate` share of all neurons with the lowest entropy
+    is kept, and each of them belongs to the languages in which p exceeds the `activation_bar` quantile. A quantile is
+    the round(n * rate)-th smallest of all n = G * L * F probabilities, as in the published code. Ties go to the lower
+    layer, then to the lower index. A neuron that is never active has no entropy and is no candidate.
+
+    Args:
+        stats: Statistics of G languages.
+        top_rate: Share of all L * F neurons that is kept.
+        filter_rate: Quantile that a candidate exceeds.
+        activation_bar: Quantile that p exceeds in the languages of a neuron.
+
+    Returns:
+        The neurons of each language, int32 [k, 2] of (layer, index), sorted. Every language has an entry.
     """
     p = probabilities(stats)
     candidate = (p > quantile(p, filter_rate)).any(axis=0)
     entropy = np.where(candidate, np.round(_entropy(p), _DECIMALS), np.inf).ravel()
-    kept = np.argsort(entropy, kind="stable")[: round(entropy.size * top_rate)]
+    lowest = np.argsort(entropy, kind="stable")[: round(entropy.size * top_rate)]
     chosen = np.zeros(entropy.size, dtype=bool)
-    chosen[kept[np.isfinite(entropy[kept])]] = True
+    chosen[lowest[np.isfinite(entropy[lowest])]] = True
     belongs = (p > quantile(p, activation_bar)) & chosen.reshape(candidate.shape)
-    return {code: np.argwhere(belongs[at]).astype(np.int32) for at, code in enumerate(stats.languages)}
+    return {code: np.argwhere(belongs[index]).astype(np.int32) for index, code in enumerate(stats.languages)}
 
 
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
-    """Return p float64 [G, L, F]: the share of a language's tokens at which a neuron is active; 0 without tokens."""
+    """Return p, float64 [G, L, F]: the share of a language's tokens with activation > 0; 0 if it has no tokens."""
     p: NDArray[np.float64] = stats.counts / np.maximum(stats.tokens, 1)[:, None, None]
     return p
 
 
 def quantile(values: NDArray[np.float64], rate: float) -> float:
-    """Return the round(n * rate)-th smallest of all n values, at least the smallest."""
+    """Return the round(n * rate)-th smallest of all n values, index least the smallest."""
     rank = max(1, round(values.size * rate)) - 1
     return float(np.partition(values.ravel(), rank)[rank])
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return H float64 [L, F] in nats, with 0 log 0 = 0, also where every p is 0."""
+    """Return H, float64 [L, F], in nats, with 0 log 0 = 0; 0 where every p is 0."""
     total = p.sum(axis=0)
     q = p / np.where(total > 0, total, 1.0)
     entropy: NDArray[np.float64] = -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=0)

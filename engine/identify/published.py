@@ -1,7 +1,7 @@
-"""What the published code of the paper does otherwise when it finds neurons, for the mode `paper`.
+"""Reproduces, for the mode `paper`, how the published code of the paper counts tokens when it identifies neurons.
 
-It counts activations over bare sentences, but divides by the number of tokens that each would have inside the model's
-chat template (tauimbz/lang-task-neuron, `get_activations.py` without its `--apply_template`).
+The published code counts activations over bare sentences, but divides by the number of tokens that each sentence would
+have inside the model's chat template (tauimbz/lang-task-neuron, `get_activations.py` without `--apply_template`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.identify.stats import ActivationStats
 
 UNCOUNTED = 5
-"""Tokens at the end of a template, the head of the answer, that the published code does take off."""
+"""Tokens at the end of a template, the header of the answer, that the published code subtracts."""
 _PROBE = "x"
 
 
 def published_denominators(stats: ActivationStats, *, template_tokens: int) -> ActivationStats:
-    """Return statistics whose `tokens` [G] have `template_tokens` more for each sentence that was read."""
+    """Return the statistics with `template_tokens` more `tokens` [G] for each sentence."""
     return replace(stats, tokens=stats.tokens + stats.sentences * template_tokens)
 
 
 async def template_tokens(engine: Engine) -> int:
-    """Return how many tokens the chat template puts around a user's message, less UNCOUNTED; 0 without a template."""
+    """Return how many tokens the chat template adds to a user's message, less UNCOUNTED; 0 without a template."""
     chat = GenerateRequest(prompt=(ChatMessage(role="user", content=_PROBE),), sampling=SamplingParams(max_tokens=1))
     try:
-        around = [chunk.prompt_tokens async for chunk in engine.generate(chat)]
+        prompt_tokens_seen = [chunk.prompt_tokens async for chunk in engine.generate(chat)]
     except InvalidRequest:
         return 0
     bare = await engine.score(ScoreRequest(context="", continuation=_PROBE))
-    return max(0, around[-1] - len(bare.token_ids) - UNCOUNTED)
+    return max(0, prompt_tokens_seen[-1] - len(bare.token_ids) - UNCOUNTED)

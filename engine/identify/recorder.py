@@ -1,11 +1,11 @@
-"""Adding up what a corpus does to a model's neurons: the part of recording that every engine shares.
+"""Accumulates activation statistics over a corpus: the part of recording that all engines share.
 
-An engine asks `admit` for each sentence in the corpus's order, runs those that are admitted in any order, and hands
-what it measured to `add`. Of a language the sentence means of at most PATCH_SENTENCES sentences are held, and only
-until the last of them is in or the recording ends; so a corpus that is read language by language costs the means of
-one language, however long it is.
+An engine calls `admit` for each sentence in the order of the corpus, runs the admitted sentences in any order, and
+passes its measurements to `add`. For each language, the means of at most PATCH_SENTENCES sentences are kept in memory,
+until the last of them has arrived or the recording ends. A corpus that is read language by language therefore needs
+memory for the means of one language only, however long it is.
 
-A recorder is used by one thread at a time, and never by an event loop's: it writes files.
+A recorder is used by one thread at a time, and not by the thread of an event loop, because it writes files.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
 @dataclass(frozen=True, kw_only=True)
 class AdmittedSentence:
-    """A sentence that takes part: the `place`-th (from 0) of its language, with its number of counted tokens."""
+    """A sentence to record: its position among those of its language, from 0, and its number of counted tokens."""
 
     language: str
-    place: int
+    position: int
     tokens: int
 
     @property
     def mean_wanted(self) -> bool:
-        """Whether the sentence's mean activations are part of the statistics."""
-        return self.place < PATCH_SENTENCES
+        """Whether the statistics need the sentence's mean activations."""
+        return self.position < PATCH_SENTENCES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class _Patch:
 
 
 class _Language:
-    """One language's running sums."""
+    """The sums of one language."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -53,35 +53,35 @@ class _Language:
         self.tokens = 0
         self.sentences = 0
         self.full = False
-        self.done: set[int] = set()  # places of the sentences that are in
+        self.done: set[int] = set()  # positions of the sentences that were added
         self.means: dict[int, NDArray[np.float32]] = {}
         self.patch: _Patch | None = None
 
     @classmethod
     def restored(cls, shape: tuple[int, int], saved: Arrays) -> _Language:
-        """Return a language as `saved` left it, but that none of its sentences has been admitted yet."""
-        own = cls(shape)
-        own.counts = saved["counts"]
-        own.done = set(saved["done"].tolist())
-        own.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
+        """Restore the sums from `saved`; none of the sentences counts as admitted."""
+        sums = cls(shape)
+        sums.counts = saved["counts"]
+        sums.done = set(saved["done"].tolist())
+        sums.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
         if "patch_sentences" in saved:
-            own.patch = _Patch(
+            sums.patch = _Patch(
                 max=saved["patch_max"],
                 median=saved["patch_median"],
                 mean=saved["patch_mean"],
                 positive=saved["positive"],
                 sentences=int(saved["patch_sentences"]),
             )
-        return own
+        return sums
 
     def saved(self) -> dict[str, NDArray[Any]]:
-        """Return what `restored` needs."""
-        places = sorted(self.means)
-        means = [self.means[place] for place in places] or np.empty((0, *self.shape), dtype=np.float32)
+        """Return the arrays that `restored` reads."""
+        positions = sorted(self.means)
+        means = [self.means[position] for position in positions] or np.empty((0, *self.shape), dtype=np.float32)
         arrays: dict[str, NDArray[Any]] = {
             "counts": self.counts,
             "done": np.array(sorted(self.done), dtype=np.int64),
-            "places": np.array(places, dtype=np.int64),
+            "places": np.array(positions, dtype=np.int64),
             "means": np.asarray(means),
         }
         if (patch := self.patch) is not None:
@@ -94,19 +94,19 @@ class _Language:
             }
         return arrays
 
-    def keep(self, place: int, mean: NDArray[np.float32]) -> None:
-        self.means[place] = mean.astype(np.float32)
+    def keep(self, position: int, mean: NDArray[np.float32]) -> None:
+        self.means[position] = mean.astype(np.float32)
         if len(self.means) == PATCH_SENTENCES:
             self.patch = self.summarize()
 
     def summarize(self) -> _Patch:
-        """Reduce the means to patch values and let go of them; sums go in the sentences' order, whatever theirs was."""
+        """Reduce the means to patch values and free them. Sums follow the order of the corpus and are reproducible."""
         if self.patch is not None:
             return self.patch
         if not self.means:
             zeros = np.zeros(self.shape, dtype=np.float32)
             return _Patch(max=zeros, median=zeros, mean=zeros, positive=zeros.astype(np.int32), sentences=0)
-        means = np.stack([self.means[place] for place in sorted(self.means)])
+        means = np.stack([self.means[position] for position in sorted(self.means)])
         self.means = {}
         lower = (len(means) - 1) // 2
         return _Patch(
@@ -119,12 +119,16 @@ class _Language:
 
 
 class Recorder:
-    """Collects the statistics of a model of `layers` layers with `width` neurons each."""
+    """Accumulates the statistics of a model with `layers` layers of `width` neurons each."""
 
     def __init__(self, *, layers: int, width: int, max_tokens: int, checkpoint: Checkpoint | None = None) -> None:
-        """Start from what `checkpoint` holds of the same recording, or empty, and save to it now and then.
+        """Continue the recording that `checkpoint` holds, or start a new one.
 
-        A language takes its sentences while their tokens together stay within `max_tokens`.
+        Args:
+            layers: Number of layers.
+            width: Number of neurons of a layer.
+            max_tokens: Maximum number of counted tokens of a language, over all of its sentences.
+            checkpoint: Where the sums are saved at intervals.
         """
         self._shape = (layers, width)
         self._max_tokens = max_tokens
@@ -132,55 +136,61 @@ class Recorder:
         self._languages: dict[str, _Language] = {}
         saved = None if checkpoint is None else checkpoint.read()
         if saved is not None:
-            for at, language in enumerate(saved["languages"].tolist()):
-                prefix = f"{at}."
-                own = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
-                self._languages[language] = _Language.restored(self._shape, own)
+            for index, language in enumerate(saved["languages"].tolist()):
+                prefix = f"{index}."
+                arrays = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
+                self._languages[language] = _Language.restored(self._shape, arrays)
 
     def is_full(self, language: str) -> bool:
-        """Whether a language takes no more sentences, so that they need not be tokenized."""
-        own = self._languages.get(language)
-        return own is not None and own.full
+        """Whether a language takes no more sentences, so that the rest need not be tokenized."""
+        sums = self._languages.get(language)
+        return sums is not None and sums.full
 
     def admit(self, language: str, tokens: int) -> AdmittedSentence | None:
-        """Take the next sentence of a language in, or return None: it has no tokens, or the language is full.
+        """Admit the next sentence of a language.
 
-        None, too, is the answer for a sentence whose measurements the checkpoint had.
-        The first sentence that does not fit fills its language, so that those taken are always the first ones.
+        The first sentence that exceeds `max_tokens` makes its language full, so that a language always has its first
+        sentences.
+
+        Returns:
+            The admitted sentence; None if it has no tokens, if the language is full, or if the checkpoint already has
+            its measurements.
         """
-        own = self._languages.setdefault(language, _Language(self._shape))
-        if own.full or tokens == 0:
+        sums = self._languages.setdefault(language, _Language(self._shape))
+        if sums.full or tokens == 0:
             return None
-        if own.tokens + tokens > self._max_tokens:
-            own.full = True
+        if sums.tokens + tokens > self._max_tokens:
+            sums.full = True
             return None
-        own.tokens += tokens
-        own.sentences += 1
-        admission = AdmittedSentence(language=language, place=own.sentences - 1, tokens=tokens)
-        return None if admission.place in own.done else admission
+        sums.tokens += tokens
+        sums.sentences += 1
+        admission = AdmittedSentence(language=language, position=sums.sentences - 1, tokens=tokens)
+        return None if admission.position in sums.done else admission
 
     def add(
         self, admission: AdmittedSentence, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None
     ) -> None:
-        """Add the measurements of an admitted sentence, once.
+        """Add the measurements of an admitted sentence. Call it once for each.
 
-        `counts` [L, F]: tokens with activation > 0. `mean` float32 [L, F]: the mean activation over its tokens; it is
-        not looked at, and may be None, where the sentence needs none.
+        Args:
+            admission: The admitted sentence.
+            counts: Number of tokens with activation > 0, integers [L, F].
+            mean: Mean activation over the tokens, float32 [L, F]; may be None unless `admission.mean_wanted`.
         """
-        own = self._languages[admission.language]
-        own.counts += counts
+        sums = self._languages[admission.language]
+        sums.counts += counts
         if admission.mean_wanted:
             assert mean is not None, "one of the first sentences came without its mean"
-            own.keep(admission.place, mean)
-        own.done.add(admission.place)
+            sums.keep(admission.position, mean)
+        sums.done.add(admission.position)
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
 
     def _saved(self) -> dict[str, NDArray[Any]]:
         arrays = {
-            f"{at}.{name}": array
-            for at, own in enumerate(self._languages.values())
-            for name, array in own.saved().items()
+            f"{index}.{name}": array
+            for index, sums in enumerate(self._languages.values())
+            for name, array in sums.saved().items()
         }
         return {"languages": np.array(list(self._languages)), **arrays}
 
@@ -189,17 +199,20 @@ class Recorder:
 
         Every admitted sentence must have been added.
 
-        Raises InvalidRequest where no sentence took part.
+        Raises:
+            InvalidRequest: No sentence was admitted.
         """
-        if not any(own.sentences for own in self._languages.values()):
-            raise InvalidRequest("the corpus has no sentence within the token limit", param="corpus")
-        own = list(self._languages.values())
-        patches = [language.summarize() for language in own]
+        if not any(language.sentences for language in self._languages.values()):
+            raise InvalidRequest(
+                "the corpus has no sentence within max_tokens; raise max_tokens, or check the corpus", param="corpus"
+            )
+        languages = list(self._languages.values())
+        patches = [language.summarize() for language in languages]
         return ActivationStats(
             languages=tuple(self._languages),
-            counts=np.stack([language.counts for language in own]),
-            tokens=np.array([language.tokens for language in own], dtype=np.int64),
-            sentences=np.array([language.sentences for language in own], dtype=np.int64),
+            counts=np.stack([language.counts for language in languages]),
+            tokens=np.array([language.tokens for language in languages], dtype=np.int64),
+            sentences=np.array([language.sentences for language in languages], dtype=np.int64),
             patch_max=np.stack([patch.max for patch in patches]),
             patch_median=np.stack([patch.median for patch in patches]),
             patch_mean=np.stack([patch.mean for patch in patches]),

@@ -1,4 +1,4 @@
-"""The selections that LAPE is compared with: always active, most probably active, and random."""
+"""The selections that LAPE is compared with: always active, most often active, and random."""
 
 from __future__ import annotations
 
@@ -13,35 +13,46 @@ from engine.neurons.random_selection import draw_neurons
 
 
 def select_activated(stats: ActivationStats) -> dict[str, NDArray[np.int32]]:
-    """Return for each language the neurons whose sentence mean is above 0 in all of its patch sentences.
+    """Select for each language the neurons whose mean over a sentence is above 0 in all of its patch sentences.
 
-    int32 [k, 2] of (layer, index), sorted; none for a language without sentences.
+    Returns:
+        The neurons of each language, int32 [k, 2] of (layer, index), sorted; none for a language without sentences.
     """
     needed = np.maximum(stats.patch_sentences, 1)[:, None, None]
     always = stats.positive >= needed
-    return {code: np.argwhere(always[at]).astype(np.int32) for at, code in enumerate(stats.languages)}
+    return {code: np.argwhere(always[index]).astype(np.int32) for index, code in enumerate(stats.languages)}
 
 
 def select_act_prob(stats: ActivationStats, *, neurons: int) -> dict[str, NDArray[np.int32]]:
-    """Return for each language the `neurons` neurons that are active at most of its tokens (all, if there are fewer).
+    """Select for each language the `neurons` neurons with the highest activation probability; all if there are fewer.
 
-    int32 [k, 2] of (layer, index), sorted. Of equal ones those of a lower layer, then of a lower index, come first.
+    Ties go to the lower layer, then to the lower index.
+
+    Returns:
+        The neurons of each language, int32 [k, 2] of (layer, index), sorted.
     """
     p = probabilities(stats)
     selected = {}
-    for at, code in enumerate(stats.languages):
-        chosen = np.zeros(p[at].size, dtype=bool)
-        chosen[np.argsort(-p[at].ravel(), kind="stable")[:neurons]] = True
-        selected[code] = np.argwhere(chosen.reshape(p[at].shape)).astype(np.int32)
+    for index, code in enumerate(stats.languages):
+        chosen = np.zeros(p[index].size, dtype=bool)
+        chosen[np.argsort(-p[index].ravel(), kind="stable")[:neurons]] = True
+        selected[code] = np.argwhere(chosen.reshape(p[index].shape)).astype(np.int32)
     return selected
 
 
 def select_random(
     neurons: Mapping[str, NDArray[np.int32]], *, layers: int, width: int, seed: int
 ) -> dict[str, NDArray[np.int32]]:
-    """Return for each language as many neurons a layer as it has in `neurons`, drawn with `seed` and its code.
+    """Draw for each language as many neurons in every layer as it has in `neurons`.
 
-    `neurons` and the result: int32 [k, 2] of (layer, index), sorted.
+    Args:
+        neurons: The neurons of each language, int32 [k, 2] of (layer, index), sorted.
+        layers: Number of layers.
+        width: Number of neurons of a layer.
+        seed: Seed of the draw, together with the code of the language.
+
+    Returns:
+        The drawn neurons, in the form of `neurons`.
     """
     return {
         code: draw_neurons(np.bincount(pairs[:, 0], minlength=layers), width=width, key=[seed, code])

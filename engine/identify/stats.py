@@ -1,4 +1,4 @@
-"""What a recording leaves behind: all that the selections need, in memory that does not grow with the corpus."""
+"""Activation statistics of a corpus: everything that the selections need, in memory independent of its length."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 PATCH_SENTENCES = 100
-"""Patch values and `activated` look at this many first sentences of a language."""
+"""Number of first sentences of a language that patch values and the method `activated` are computed from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationStats:
     """Activation statistics of G languages over L layers of F neurons.
 
-    `counts` int64 [G, L, F]: tokens with activation > 0. `tokens` int64 [G], `sentences` int64 [G]: how many were read.
-    Over the first PATCH_SENTENCES sentences of a language, of each sentence's mean activation over its tokens:
-    `patch_max`, `patch_median` (the lower one), `patch_mean` float32 [G, L, F], and `positive` int32 [G, L, F], the
-    number of those sentences whose mean is above 0. `patch_sentences` int64 [G]: how many there were.
+    Patch statistics are over the first PATCH_SENTENCES sentences of a language, of each sentence's mean activation over
+    its tokens.
+
+    Attributes:
+        languages: The languages, in the order of the axis G.
+        counts: Number of tokens with activation > 0, int64 [G, L, F].
+        tokens: Number of tokens, int64 [G].
+        sentences: Number of sentences, int64 [G].
+        patch_max: Maximum of the sentence means, float32 [G, L, F].
+        patch_median: Lower median of the sentence means, float32 [G, L, F].
+        patch_mean: Mean of the sentence means, float32 [G, L, F].
+        positive: Number of patch sentences whose mean is above 0, int32 [G, L, F].
+        patch_sentences: Number of patch sentences, int64 [G].
     """
 
     languages: tuple[str, ...]

@@ -34,7 +34,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchValues:
-    """What each neuron typically does in each language: float32 [G, L, F] each, of the first sentences' means."""
+    """Typical activations of each neuron in each language, float32 [G, L, F] each; see `ActivationStats`."""
 
     max: NDArray[np.float32]
     median: NDArray[np.float32]
@@ -50,12 +50,28 @@ class PatchValues:
 class NeuronSet:
     """The neurons of each of G languages in a model of `layers` layers with `width` neurons each.
 
-    `neurons` maps a language to int32 [k, 2] of (layer, index), sorted, without duplicates; every language has an
-    entry, also one without neurons. Its order is the order of G in `patch`, which is None where no activations were
-    recorded (an imported set). `fingerprint` is that of the model's files. `corpus` and `corpus_hash` are empty for
-    an imported set.
+    Attributes:
+        id: The id.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model's files.
+        layers: Number of layers.
+        width: Number of neurons of a layer.
+        method: The method that selected the neurons.
+        neurons: The neurons of each language, int32 [k, 2] of (layer, index), sorted, without duplicates. Every
+            language has an entry, even without neurons.
+        params: Parameters of the method.
+        corpus: Name of the corpus; empty for an imported set.
+        corpus_hash: Hash of the corpus; empty for an imported set.
+        patch: Patch values, whose axis G has the order of `neurons`; None for an imported set.
 
-    Raises InvalidRequest for neurons out of range, duplicate or unsorted, and for arrays of a wrong shape.
+    Raises:
+        InvalidRequest: Neurons are out of range, duplicate or unsorted, or an array has a wrong shape.
+
+    Example:
+        >>> neuron_set = NeuronSet.load(Path("neurons"))  # the folder that `ampsweep identify` wrote
+        >>> neuron_set.languages
+        ('en', 'fr', 'tr')
+        >>> layers, indices = neuron_set.neurons["fr"].T
     """
 
     id: str
@@ -71,7 +87,7 @@ class NeuronSet:
     patch: PatchValues | None = None
 
     def __post_init__(self) -> None:
-        """Check what always holds, so that nothing that uses a set has to."""
+        """Check the invariants, so that users of a set need not."""
         if not self.neurons:
             raise InvalidRequest("a neuron set needs at least one language", param="neurons")
         for language, pairs in self.neurons.items():

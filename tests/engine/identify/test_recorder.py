@@ -32,7 +32,7 @@ def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed:
     admissions = [admission for admission in admitted if admission is not None]
     order.shuffle(admissions)  # type: ignore[attr-defined]
     for admission in admissions:
-        _add(recorder, admission, means[admission.place])
+        _add(recorder, admission, means[admission.position])
     stats = recorder.finish()
     first = means[:PATCH_SENTENCES]
     np.testing.assert_array_equal(stats.patch_max[0], first.max(axis=0))
@@ -48,9 +48,9 @@ def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed:
 def test_a_language_is_full_at_its_first_sentence_that_does_not_fit() -> None:
     recorder = _recorder(max_tokens=10)
     taken = [recorder.admit("en", tokens) for tokens in (4, 6, 1)]
-    assert [admission and admission.place for admission in taken] == [0, 1, None]
+    assert [admission and admission.position for admission in taken] == [0, 1, None]
     taken = [recorder.admit("fr", tokens) for tokens in (4, 7, 1)]
-    assert [admission and admission.place for admission in taken] == [0, None, None]
+    assert [admission and admission.position for admission in taken] == [0, None, None]
 
 
 def test_sentences_after_the_first_hundred_need_no_mean() -> None:
