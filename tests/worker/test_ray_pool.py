@@ -74,7 +74,7 @@ def engine_processes() -> list[int]:
 async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
     stack = ServerStack.build(tmp_path)
     others = set(engine_processes())  # a server that other tests share may be up
-    async with ray_pool(stack, count=2, cells_per_engine=2, seconds_per_step=0.2) as pool:
+    async with ray_pool(stack, count=2, cells_per_engine=2, seconds_per_step=0.35) as pool:
         notifier = ChangeNotifier()
         pool.watch(notifier.notify)
         states: list[tuple[str, ...]] = []

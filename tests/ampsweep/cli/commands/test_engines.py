@@ -36,9 +36,13 @@ def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(serve
     (engine,) = map(json.loads, call("engines", "--server", server.url, "--json").stdout.splitlines())
     assert (engine["model"], engine["state"], engine["supervised"]) == ("tiny", "ready", True)
     ready = call("engines", "retry", "tiny", "--server", server.url)
-    assert (ready.exit_code, ready.stderr) == (3, "error: model: every engine of model 'tiny' is ready\n")
+    assert ready.exit_code == 3
+    assert ready.stderr == "error: model: all engines of model 'tiny' are ready; there is nothing to retry\n"
     unknown = call("engines", "retry", "org/nope", "--server", server.url)
-    assert (unknown.exit_code, unknown.stderr) == (3, "error: model: no engine of model 'org/nope'\n")
+    assert unknown.exit_code == 3
+    assert unknown.stderr == (
+        "error: model: this server has no engine for model 'org/nope'; GET /v1/engines lists them\n"
+    )
 
 
 @pytest.mark.anyio
