@@ -30,7 +30,7 @@ class EngineInfo:
 
     kind: str
     model: str
-    fingerprint: str  # of the model's files, see engine.model_files
+    fingerprint: str  # of the model's files, see ampsweep.folders.model
     model_class: str
     layers: int
     width: int  # neurons a layer

@@ -41,7 +41,7 @@ def call(*arguments: object) -> str:
 
 
 @pytest.mark.engine
-def test_a_batch_on_vllm_is_the_batch_of_the_oracle(tmp_path: Path) -> None:
+def test_a_batch_on_vllm_is_the_batch_of_the_reference(tmp_path: Path) -> None:
     model = tiny_model("qwen2", tmp_path / "model")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
