@@ -81,21 +81,22 @@ for it (`cmn`). Other members (`yue`) are languages of their own, and so is a la
 another than its default script.
 """
 
+_ENTRIES = [entry.split() for entry in _LONG_CODES.replace("\n", "|").strip("|").split("|")]
+
 _OTHER_NAMES = {"jp": "ja", "cn": "zh", "in": "id", "iw": "he", "ji": "yi"}
 """Country codes that are mistaken for language codes, and codes that ISO 639-1 has withdrawn."""
 
 
 def _meanings() -> dict[str, str]:
     meant: dict[str, str] = {}
-    for entry in _LONG_CODES.replace("\n", "|").strip("|").split("|"):
-        short, script, *codes = entry.split()
+    for short, script, *codes in _ENTRIES:
         meant |= {short: short}
         meant |= {spelled: short for code in codes for spelled in (code, f"{code}_{script}")}
     return meant
 
 
 _MEANT = _meanings()
-_SCRIPTS = {short: script for short, script, *_ in map(str.split, _LONG_CODES.replace("\n", "|").strip("|").split("|"))}
+_SCRIPTS = {short: script for short, script, *_ in _ENTRIES}
 _SPELLINGS = {spelled.lower(): short for spelled, short in (_MEANT | _OTHER_NAMES).items()}
 _OWN_SCRIPT = {"zh_cn": "zh", "zh_sg": "zh", "zh_hans": "zh"}
 

@@ -36,10 +36,15 @@ def text_files(folder: Path, split: str, *, default: str) -> dict[str, Path]:
     """
     if (folder / split).is_dir():
         return language_files(folder / split, suffixes=TEXT_SUFFIXES)
-    splits = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    splits = [path.name for path in subfolders(folder)]
     if not splits and split == default:
         return language_files(folder, suffixes=TEXT_SUFFIXES)
     raise InvalidRequest(f"{folder.name} has no split {split!r}; splits there: {', '.join(splits) or 'none'}")
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, by name; none if it does not exist."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def read_texts(path: Path) -> Reading[Text]:

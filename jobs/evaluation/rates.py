@@ -12,13 +12,11 @@ from ampsweep.errors import UnknownName
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifier import LanguageIdentifier
 from jobs.language_control.identifiers import require_languages
-from jobs.language_control.language_confusion import answer_checker
+from jobs.language_control.language_confusion import check_answer
 from jobs.language_control.scripts import is_in_script_of
 from jobs.language_control.words import tokenizer_name
-from jobs.metrics.bootstrap import bootstrap_mean
-
-FEW = 20
-"""A rate over fewer texts than this carries a note."""
+from jobs.metrics.result import FEW
+from jobs.metrics.share import evaluate_share
 
 Values = dict[str, Any]
 
@@ -39,18 +37,19 @@ class LanguageConfusion:
 
     def evaluate(self, texts: Sequence[StoredText], rng: np.random.Generator) -> Values:
         """Return `lpr`, `wpr`, `lcpr`; `counted`, the answers behind `lpr`; and the tokenizers of the languages."""
-        check = answer_checker(self.identifier, self.english_words)
-        checked = [check(text.text, text.language) for text in texts]
+        checked = [
+            check_answer(text.text, text.language, identifier=self.identifier, english_words=self.english_words)
+            for text in texts
+        ]
         by_line = [answer.line_pass for answer in checked if answer.line_pass is not None]
         by_word = [answer.word_pass for answer in checked if answer.word_pass is not None]
-        lpr, wpr = _mean(by_line), _mean(by_word)
+        lines, words = _rate("lpr", by_line, rng), _rate("wpr", by_word, rng)
+        lpr, wpr = lines["lpr"], words["wpr"]
         return {
             "n": len(texts),
             "counted": len(by_line),
-            "lpr": lpr,
-            "lpr_ci": _interval(by_line, rng),
-            "wpr": wpr,
-            "wpr_ci": _interval(by_word, rng),
+            **lines,
+            **words,
             "lcpr": None if lpr is None or wpr is None else harmonic_mean(lpr, wpr),
             "identifier": self.identifier.identity,
             "tokenizers": {name: tokenizer_name(name) for name in sorted({text.language for text in texts})},
@@ -74,10 +73,8 @@ class LanguageForcing:
         in_script = [known for text in texts if (known := is_in_script_of(text.text, text.language)) is not None]
         return {
             "n": len(texts),
-            "lfs": _mean(in_language),
-            "lfs_ci": _interval(in_language, rng),
-            "script": _mean(in_script),
-            "script_ci": _interval(in_script, rng),
+            **_rate("lfs", in_language, rng),
+            **_rate("script", in_script, rng),
             "identifier": self.identifier.identity,
             "note": _note(len(in_language)),
         }
@@ -128,12 +125,9 @@ def harmonic_mean(first: float, second: float) -> float:
     return 0.0 if not first or not second else 2 * first * second / (first + second)
 
 
-def _mean(values: Sequence[bool]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _interval(values: Sequence[bool], rng: np.random.Generator) -> list[float] | None:
-    return list(bootstrap_mean(np.array(values, dtype=np.float64), rng)) if values else None
+def _rate(name: str, passes: Sequence[bool], rng: np.random.Generator) -> Values:
+    share = evaluate_share(np.array(passes, dtype=bool), rng)
+    return {name: share.value, f"{name}_ci": [share.ci_low, share.ci_high] if share.n else None}
 
 
 def _note(count: int) -> str | None:

@@ -66,7 +66,7 @@ def columns_of(
             `language`.
         by: The columns to group by; default the language's, and in results of a sweep those of the intervention.
     """
-    path = paths[0] / RESULTS if paths and paths[0].is_dir() else paths[0]
+    path = _file(paths[0])
     of_sweep = path.suffix == ".parquet" and path.is_file() and {"cell_id", "completion"} <= set(_parquet_columns(path))
     language = language or ("target_language" if of_sweep else "language")
     if by is None:
@@ -86,7 +86,7 @@ def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
     texts: list[StoredText] = []
     left_out = 0
     for path in paths:
-        for where, row in _rows(path / RESULTS if path.is_dir() else path, columns):
+        for where, row in _rows(_file(path), columns):
             text, language = (_text_of(row, name, where) for name in (columns.text, columns.language))
             if text is None or not language or "+" in language:
                 left_out += 1
@@ -94,6 +94,10 @@ def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
             group = tuple(row.get(name) for name in columns.by)
             texts.append(StoredText(text=text, language=short_code(language), group=group))
     return StoredTexts(texts=tuple(texts), left_out=left_out)
+
+
+def _file(path: Path) -> Path:
+    return path / RESULTS if path.is_dir() else path
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -104,16 +108,18 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]
     if path.suffix == ".parquet":
         names = _parquet_columns(path)
         constant = _constant_language(columns, names, path)
-        _require_columns([name for name in wanted if name not in constant], names, path)
-        table = pq.read_table(path, columns=[name for name in wanted if name not in constant])
+        read = [name for name in wanted if name not in constant]
+        _require_columns(read, names, path)
+        table = pq.read_table(path, columns=read)
         for number, row in enumerate(table.to_pylist(), 1):
             yield f"{path.name}, row {number}", {**row, **constant}
         return
     rows = read_rows(path)
     names = list(rows[0].values) if rows else []
     constant = _constant_language(columns, names, path) if rows else {}
+    read = [name for name in wanted if name not in constant]
     for row in rows:
-        _require_columns([name for name in wanted if name not in constant], list(row.values), path)
+        _require_columns(read, list(row.values), path)
         yield row.where, {**row.values, **constant}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.hashing import file_hash
 from jobs.language_control.identifier import UNKNOWN, Identification, LanguageIdentifier
 
 DEFAULT = "py3langid"
@@ -71,11 +71,7 @@ class FastTextIdentifier:
     @cached_property
     def identity(self) -> str:
         """The file's name with the first 12 digits of its SHA-256 hash."""
-        with self._path.open("rb") as file:
-            digest = sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return f"{self._path.name} sha256:{digest.hexdigest()[:12]}"
+        return f"{self._path.name} sha256:{file_hash(self._path)[:12]}"
 
     @cached_property
     def languages(self) -> frozenset[str]:
@@ -90,7 +86,7 @@ class FastTextIdentifier:
 
 
 class Py3LangidIdentifier:
-    """py3langid: a naive Bayes classifier over byte n-grams for 97 languages; its model is part of the package."""
+    """py3langid: a naive Bayes classifier over byte n-grams for 140 languages; its model is part of the package."""
 
     def __init__(self) -> None:
         _require("py3langid", "py3langid", choice="py3langid")
@@ -117,7 +113,7 @@ class Py3LangidIdentifier:
 
 
 class LinguaIdentifier:
-    """lingua: n-gram models and rules for 75 languages. Its models take about a minute and a gigabyte to load."""
+    """lingua: n-gram models and rules for 75 languages. Its models are slow to load."""
 
     def __init__(self) -> None:
         _require("lingua", "lingua-language-detector", choice="lingua")

@@ -9,7 +9,6 @@ English word.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.language_control.identifier import LanguageIdentifier
@@ -53,36 +52,27 @@ class CheckedAnswer:
         return None if not self.line_pass or self.english_words is None else not self.english_words
 
 
-def answer_checker(
-    identifier: LanguageIdentifier, english_words: frozenset[str] | None
-) -> Callable[[str, str], CheckedAnswer]:
-    """Return a function that checks one answer.
+def check_answer(
+    answer: str, language: str, *, identifier: LanguageIdentifier, english_words: frozenset[str] | None = None
+) -> CheckedAnswer:
+    """Check one answer.
 
     Args:
+        answer: The answer.
+        language: Code of the wanted language.
         identifier: Identifies the language of lines. The published figures use fastText's lid.176.
         english_words: Words as `english_word_list` returns them; None leaves the word pass rate undefined.
-
-    Returns:
-        A function of an answer and the code of the wanted language.
     """
-
-    def check(answer: str, language: str) -> CheckedAnswer:
-        split = word_splitter(language)
-        lines = [(line, words) for line in _normalize(answer).split("\n") if len(words := split(line)) >= MIN_WORDS]
-        wrong = 0
-        for line, _ in lines:
-            identified = identifier.identify(line)
-            wrong += identified.language != language or not identified.confidence > MIN_CONFIDENCE
-        counts_words = english_words is not None and language in WORD_LANGUAGES
-        return CheckedAnswer(
-            lines=len(lines),
-            wrong_lines=wrong,
-            english_words=any(word.strip() in english_words for _, words in lines for word in words)
-            if counts_words and english_words is not None
-            else None,
-        )
-
-    return check
+    split = word_splitter(language)
+    lines = [(line, words) for line in _normalize(answer).split("\n") if len(words := split(line)) >= MIN_WORDS]
+    wrong = 0
+    for line, _ in lines:
+        identified = identifier.identify(line)
+        wrong += identified.language != language or not identified.confidence > MIN_CONFIDENCE
+    has_english_words = None
+    if english_words is not None and language in WORD_LANGUAGES:
+        has_english_words = any(word.strip() in english_words for _, words in lines for word in words)
+    return CheckedAnswer(lines=len(lines), wrong_lines=wrong, english_words=has_english_words)
 
 
 def english_word_list(text: str) -> frozenset[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
 
 import regex
 
@@ -56,14 +55,10 @@ def is_in_script_of(text: str, language: str) -> bool | None:
 
 def letters_by_script(text: str) -> Counter[str]:
     """Return how many letters of each script a text has, by Unicode's names; letters of other scripts as `Other`."""
-    counts = Counter({name: len(_letters(name).findall(text)) for name in _ALL})
-    counts["Other"] = len(regex.findall(r"\p{L}", text)) - counts.total()
-    return +counts
+    return Counter(match.lastgroup for match in _LETTERS.finditer(text))
 
 
-_ALL = sorted({name for names in _PROPERTIES.values() for name in names})
-
-
-@cache
-def _letters(script: str) -> regex.Pattern[str]:
-    return regex.compile(rf"(?=\p{{L}})\p{{Script={script}}}")
+_NAMES = sorted({name for names in _PROPERTIES.values() for name in names})
+_LETTERS = regex.compile(
+    r"(?=\p{L})(?:" + "".join(rf"(?P<{name}>\p{{Script={name}}})|" for name in _NAMES) + r"(?P<Other>.))"
+)

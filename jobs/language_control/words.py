@@ -18,7 +18,7 @@ def word_splitter(language: str) -> Splitter:
     """Return the function that splits a line of a language into words.
 
     Chinese is split by jieba, Japanese by MeCab with the dictionary UniDic (`unidic-lite`), every other language at
-    white space. Importing the packages takes about a second, at the first call for the language.
+    white space. The packages are imported, and their dictionaries loaded, at the first call for the language.
 
     Raises:
         InvalidRequest: The package for the language is not installed.

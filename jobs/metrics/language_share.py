@@ -31,17 +31,19 @@ class Identified:
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
         """Return the share, between 0 and 1; None if the cell has no such language."""
-        wanted = self._wanted(samples)
+        wanted = wanted_language(samples, self.language)
         return None if wanted is None and len(samples) else evaluate_share(_is(samples, wanted), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the share, and its difference to the baseline's share of the same language."""
-        wanted = self._wanted(steered)
+        wanted = wanted_language(steered, self.language)
         return compare_shares(_is(steered, wanted), _is(baseline, wanted), rng)
 
-    def _wanted(self, samples: pa.Table) -> str | None:
-        wanted: str | None = samples[self.language][0].as_py() if len(samples) else None
-        return wanted
+
+def wanted_language(samples: pa.Table, column: str) -> str | None:
+    """Return the language in a column, which is the same for all samples of a cell; None if the cell has none."""
+    wanted: str | None = samples[column][0].as_py() if len(samples) else None
+    return wanted
 
 
 def _is(samples: pa.Table, wanted: str | None) -> Truths:

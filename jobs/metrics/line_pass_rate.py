@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.language_control.identifiers import PACKAGED_FASTTEXT, open_identifier
-from jobs.language_control.language_confusion import answer_checker
+from jobs.language_control.language_confusion import MIN_WORDS, check_answer
+from jobs.metrics.language_share import wanted_language
 from jobs.metrics.result import MetricResult, too_few
 from jobs.metrics.share import Truths, compare_shares, evaluate_share
 
@@ -43,7 +44,7 @@ class LinePassRate:
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
         """Return the rate, between 0 and 1; None for an unsteered cell where the wanted language is the target."""
-        wanted = self._wanted(samples)
+        wanted = wanted_language(samples, self.language)
         if wanted is None and len(samples):
             return None
         passes = [passed for passed in _passes(samples, wanted) if passed is not None]
@@ -51,15 +52,11 @@ class LinePassRate:
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the rate, and its difference to the baseline's rate of the same language."""
-        wanted = self._wanted(steered)
+        wanted = wanted_language(steered, self.language)
         both = zip(_passes(steered, wanted), _passes(baseline, wanted), strict=True)
         pairs = [(passed, plain) for passed, plain in both if passed is not None and plain is not None]
         steered_passes, baseline_passes = ([pair[side] for pair in pairs] for side in (0, 1))
         return _described(compare_shares(_truths(steered_passes), _truths(baseline_passes), rng))
-
-    def _wanted(self, samples: pa.Table) -> str | None:
-        wanted: str | None = samples[self.language][0].as_py() if len(samples) else None
-        return wanted
 
 
 def _passes(samples: pa.Table, wanted: str | None) -> list[bool | None]:
@@ -74,7 +71,7 @@ def _passes(samples: pa.Table, wanted: str | None) -> list[bool | None]:
 
 @lru_cache(maxsize=4096)
 def _passes_in(answer: str, language: str) -> bool | None:
-    return answer_checker(open_identifier(IDENTIFIER), None)(answer, language).line_pass
+    return check_answer(answer, language, identifier=open_identifier(IDENTIFIER)).line_pass
 
 
 def _truths(passes: list[bool]) -> Truths:
@@ -83,7 +80,7 @@ def _truths(passes: list[bool]) -> Truths:
 
 def _described(result: MetricResult) -> MetricResult:
     if not result.n:
-        return replace(result, note="no answer has a line of at least 5 words")
+        return replace(result, note=f"no answer has a line of at least {MIN_WORDS} words")
     return replace(result, note=too_few(result.n, "answers"), signature=open_identifier(IDENTIFIER).identity)
 
 

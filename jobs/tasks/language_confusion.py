@@ -11,7 +11,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash, files_hash
 from jobs.cell import TaskRef
 from jobs.data.language_files import TEXT_SUFFIXES, language_files
-from jobs.data.texts import Text, read_texts
+from jobs.data.texts import Text, read_texts, subfolders
 from jobs.language_control.identifiers import open_identifier
 from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
@@ -86,9 +86,9 @@ class LanguageConfusion(FileTask):
         if (sample := failed_sample(item, answers)) is not None:
             return sample
         text = answers[0].text or ""
-        identification = open_identifier(IDENTIFIER).identify(text)
         if not text.strip():
             return scored_sample(item, answers, completion=text)
+        identification = open_identifier(IDENTIFIER).identify(text)
         return scored_sample(
             item, answers, completion=text, prediction=identification.language, score=identification.confidence
         )
@@ -102,12 +102,9 @@ class LanguageConfusion(FileTask):
         """Return the files of a split, by source and language."""
         root = folder / (split or self.default_split)
         if not root.is_dir():
-            splits = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-            raise InvalidRequest(
-                f"{folder.name} has no folder {root.name!r}; folders there: {', '.join(splits) or 'none'}"
-            )
-        sources = sorted(path for path in root.iterdir() if path.is_dir())
-        return {path.name: language_files(path, suffixes=TEXT_SUFFIXES) for path in sources or [root]}
+            splits = ", ".join(path.name for path in subfolders(folder)) or "none"
+            raise InvalidRequest(f"{folder.name} has no folder {root.name!r}; folders there: {splits}")
+        return {path.name: language_files(path, suffixes=TEXT_SUFFIXES) for path in subfolders(root) or [root]}
 
 
 def _item(source: str, text: Text, *, seed: int) -> Item:

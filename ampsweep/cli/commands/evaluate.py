@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import InvalidRequest
 
@@ -69,7 +70,7 @@ def evaluate(
 
 
 def _names(by: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in by.split(",") if name.strip())
+    names = tuple(comma_separated(by))
     if len(set(names)) < len(names):
         raise InvalidRequest(f"names a column twice: {by}", param="by")
     return names

@@ -10,7 +10,7 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import Dtype, Kind, json_object, opened, read_neurons
+from ampsweep.cli.options.engine import Dtype, Kind, comma_separated, json_object, opened, read_neurons
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -130,5 +130,5 @@ def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | 
             message = f"steering needs languages: give --languages, or leave out {', '.join(unused)}"
             raise InvalidRequest(message, param="languages")
         return None
-    codes = [code.strip() for code in parts["languages"].split(",") if code.strip()]
+    codes = comma_separated(parts["languages"])
     return {**parts, "languages": codes, "op": parts["op"] or "scale"}

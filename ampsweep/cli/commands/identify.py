@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 import yaml
 
-from ampsweep.cli.options.engine import Dtype, Kind, Model, opened
+from ampsweep.cli.options.engine import Dtype, Kind, Model, comma_separated, opened
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -46,7 +46,7 @@ def identify(
     from engine.neurons.neuron_set import NeuronSet
 
     check_folder(out, param="out")
-    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    codes = comma_separated(languages) if languages else None
     request = IdentificationRequest.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
     texts = Corpus.open(folder, languages=codes, name=ATLAS if corpus == ATLAS else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 
@@ -41,7 +42,7 @@ def create(
     from api.auth.api_keys import KeyFile, KeyScope
     from jobs.clock import SystemClock
 
-    scope_names = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    scope_names = comma_separated(scopes)
     for scope in scope_names:
         if scope not in set(KeyScope):
             raise InvalidRequest(f"unknown scope {scope!r}; known: {', '.join(KeyScope)}", param="scopes")

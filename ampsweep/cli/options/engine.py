@@ -38,6 +38,11 @@ def model_folder(model: str) -> Path:
     return folder
 
 
+def comma_separated(text: str) -> list[str]:
+    """Return the items of an option's value, without spaces around them and without empty ones."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
 def json_object(text: str, *, param: str) -> dict[str, Any]:
     """Parse the value of an option; raise InvalidRequest if it is not a JSON object."""
     try:

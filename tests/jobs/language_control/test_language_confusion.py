@@ -8,6 +8,7 @@ import re
 import string
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from jobs.evaluation.rates import LanguageConfusion
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifier import Identification
 from jobs.language_control.identifiers import open_identifier
-from jobs.language_control.language_confusion import CheckedAnswer, answer_checker, english_word_list
+from jobs.language_control.language_confusion import CheckedAnswer, check_answer, english_word_list
 from tests.jobs.tasks.real_data import DATA
 
 COMPLETIONS = DATA / "lcb" / "completions"
@@ -36,7 +37,7 @@ class ByFirstWord:
 
 @pytest.fixture
 def check() -> Callable[[str, str], CheckedAnswer]:
-    return answer_checker(ByFirstWord(), WORDS)
+    return partial(check_answer, identifier=ByFirstWord(), english_words=WORDS)
 
 
 def test_every_line_of_five_words_counts(check: Callable[[str, str], CheckedAnswer]) -> None:
@@ -69,7 +70,7 @@ def test_english_words_count_where_the_script_is_another(check: Callable[[str, s
     assert check("ru дом London окном и дверью", "ru").english_words is False, "a name"
     assert check("fr house deux trois quatre", "fr").english_words is None
     assert check("en with deux trois quatre", "ru").word_pass is None, "it fails by lines already"
-    assert answer_checker(ByFirstWord(), None)("ru дом with окном и", "ru").english_words is None
+    assert check_answer("ru дом with окном и", "ru", identifier=ByFirstWord()).english_words is None
 
 
 def test_a_word_list_keeps_lower_case_words_of_four_letters() -> None:

@@ -18,17 +18,23 @@ def needs(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not (DATA / name).is_dir(), reason=reason)
 
 
-def items(
-    task: Task, folder: Path, language: str, *, limit: int | None = None, split: str | None = None, seed: int = 0
-) -> ItemSet:
-    ref = TaskRef(
+def reference(
+    task: Task, language: str, *, limit: int | None = None, split: str | None = None, data: str | None = None
+) -> TaskRef:
+    """Return a reference to a task without a target language, as it is before its data is resolved."""
+    return TaskRef(
         name=task.name,
         version=task.version,
         data_language=language,
         target_language=None,
         limit=limit,
         split=split,
-        data=None,
+        data=data,
         data_hash="",
     )
-    return task.items(folder, ref, seed=seed)
+
+
+def items(
+    task: Task, folder: Path, language: str, *, limit: int | None = None, split: str | None = None, seed: int = 0
+) -> ItemSet:
+    return task.items(folder, reference(task, language, limit=limit, split=split), seed=seed)

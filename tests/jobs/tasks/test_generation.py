@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.cell import TaskRef
 from jobs.data.texts import read_texts, text_files
 from jobs.tasks import generation
 from jobs.tasks.base import Item
 from jobs.tasks.generation import NEW_TOKENS, Generation
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
-from tests.jobs.tasks.real_data import DATA, items, needs
+from tests.jobs.tasks.real_data import DATA, items, needs, reference
 
 TASK = Generation()
 ITEM = Item(doc_id="0", calls=())
@@ -23,19 +22,6 @@ ITEM = Item(doc_id="0", calls=())
 def folder(tmp_path: Path) -> Path:
     write_jsonl(tmp_path / "fr.jsonl", [{"prompt": "Il était une fois"}, {"prompt": "Demain"}])
     return tmp_path
-
-
-def reference(folder: Path) -> TaskRef:
-    return TaskRef(
-        name=TASK.name,
-        version=TASK.version,
-        data_language="fr",
-        target_language=None,
-        limit=None,
-        split="devtest",
-        data=folder.name,
-        data_hash="",
-    )
 
 
 def test_each_text_is_gone_on_from(folder: Path) -> None:
@@ -66,16 +52,16 @@ def test_white_space_is_in_no_language() -> None:
 
 
 def test_another_identifier_makes_other_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = TASK.resolve(folder, reference(folder))
-    assert before == TASK.resolve(folder, reference(folder))
+    before = TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name))
+    assert before == TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name))
     monkeypatch.setattr(metadata, "version", lambda _: "99")
-    assert TASK.resolve(folder, reference(folder)).data_hash != before.data_hash
+    assert TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name)).data_hash != before.data_hash
 
 
 def test_without_the_identifier_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "IDENTIFIER", "py3langid_that_is_not_here")
     with pytest.raises(InvalidRequest, match="needs py3langid_that_is_not_here, which is not installed"):
-        TASK.resolve(folder, reference(folder))
+        TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name))
 
 
 @needs("flores200")

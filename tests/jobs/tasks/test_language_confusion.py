@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.cell import TaskRef
 from jobs.tasks.base import Item
 from jobs.tasks.language_confusion import LanguageConfusion
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
-from tests.jobs.tasks.real_data import DATA, items, needs
+from tests.jobs.tasks.real_data import DATA, items, needs, reference
 
 TASK = LanguageConfusion()
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "tr", "vi", "zh")
@@ -49,24 +48,13 @@ def test_answers_are_sampled_as_published_with_a_seed_for_each_prompt(folder: Pa
     assert seeds[0] != call_of(items(TASK, folder, "fr", split="monolingual", seed=8).items[0]).seed
 
 
-def reference(folder: Path) -> TaskRef:
-    return TaskRef(
-        name=TASK.name,
-        version=TASK.version,
-        data_language="fr",
-        target_language=None,
-        limit=None,
-        split="monolingual",
-        data=folder.name,
-        data_hash="",
-    )
-
-
 def test_the_reference_changes_with_the_files(folder: Path) -> None:
-    before = TASK.resolve(folder, reference(folder))
-    assert before == TASK.resolve(folder, reference(folder))
+    before = TASK.resolve(folder, reference(TASK, "fr", split="monolingual", data=folder.name))
+    assert before == TASK.resolve(folder, reference(TASK, "fr", split="monolingual", data=folder.name))
     write_jsonl(folder / "monolingual" / "aya" / "fr.jsonl", [{"prompt": "Cinq ?"}])
-    assert TASK.resolve(folder, reference(folder)).data_hash != before.data_hash
+    assert (
+        TASK.resolve(folder, reference(TASK, "fr", split="monolingual", data=folder.name)).data_hash != before.data_hash
+    )
 
 
 def test_files_without_a_source(tmp_path: Path) -> None:
