@@ -1,7 +1,7 @@
-"""Texts by language: plain text, a text a line, or rows of JSON lines or Parquet; in folders of splits, or in one.
+"""Reads texts by language: plain text with one text a line, or rows of JSON lines or Parquet.
 
-`<split>/<language>.txt` and its like, or `<language>.txt` for data that has no splits. Texts that are translations of
-each other stand on the same line in every language. Blank lines count: a text is known by the number of its line.
+Files are named `<split>/<language>.txt`, or `<language>.txt` for data without splits. Translations of a text stand on
+the same line of every file. Blank lines are counted, because a text is identified by the number of its line.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from jobs.data.rows import Reading, Row, read_rows, repairs
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text without the white space around it, and the number of its line (of Parquet: row), from 0."""
+    """A text without the white space around it, and the index of its line (in Parquet, of its row), counted from 0."""
 
-    at: int
+    index: int
     text: str
 
 
 COLUMNS = ("text", "sentence", "prompt")
-"""What a row's text may be called; the first that the file has is taken."""
+"""Names of the column with the text; the first one that the file has is read."""
 
 
 def text_files(folder: Path, split: str, *, default: str) -> dict[str, Path]:
-    """Return the files of a split by language; InvalidRequest lists the splits there are.
+    """Return the files of a split by language.
 
-    Data without any folder in it has no splits: only the `default` one can be asked for, and is all of it.
+    A data set without subfolders has no splits: all of it is the split `default`.
+
+    Raises:
+        InvalidRequest: There is no such split; the message lists the splits.
     """
     if (folder / split).is_dir():
         return language_files(folder / split, suffixes=TEXT_SUFFIXES)
@@ -48,24 +51,29 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def read_texts(path: Path) -> Reading[Text]:
-    """Return the texts of a file, without blank ones; InvalidRequest names what is wrong with which line."""
+    """Return the texts of a file without the blank ones.
+
+    Raises:
+        InvalidRequest: A row is invalid; the message names the line and the problem.
+    """
     return _read(path, cached_hash(path))
 
 
 def read_aligned(source: Path, target: Path) -> list[tuple[Text, Text]]:
-    """Return the pairs of texts that stand on the same line of two files; lines that are blank in both are none.
+    """Return the pairs of texts on the same line of two files, without lines that are blank in both.
 
-    Raises InvalidRequest, with the number of the line, where one file has a text and the other has none.
+    Raises:
+        InvalidRequest: One file has a text where the other has none; the message has the line's number.
     """
-    sources, targets = ({text.at: text for text in read_texts(path).items} for path in (source, target))
-    if alone := sources.keys() ^ targets.keys():
-        at = min(alone)
-        has, lacks = (source, target) if at in sources else (target, source)
+    sources, targets = ({text.index: text for text in read_texts(path).items} for path in (source, target))
+    if unpaired := sources.keys() ^ targets.keys():
+        index = min(unpaired)
+        longer, shorter = (source, target) if index in sources else (target, source)
         raise InvalidRequest(
-            f"{source.name} and {target.name} are not aligned: line {at + 1} of {lacks.name} is blank or missing, that "
-            f"of {has.name} is not; a text and its translation must stand on the same line"
+            f"{source.name} and {target.name} are not aligned: line {index + 1} of {shorter.name} is blank or missing, "
+            f"that of {longer.name} is not; a text and its translation must stand on the same line"
         )
-    return [(text, targets[at]) for at, text in sources.items()]
+    return [(text, targets[index]) for index, text in sources.items()]
 
 
 @lru_cache(maxsize=32)
@@ -76,11 +84,11 @@ def _read(path: Path, _hash: str) -> Reading[Text]:
         rows = read_rows(path)
         column = next((name for name in COLUMNS if rows and name in rows[0].values), None)
         lines = {row.number - 1: _text(row, column) for row in rows}
-    items = tuple(Text(at=at, text=text) for at, text in lines.items() if text)
-    return Reading(items=items, repairs=repairs(blank_lines=items[-1].at + 1 - len(items) if items else 0))
+    items = tuple(Text(index=index, text=text) for index, text in lines.items() if text)
+    return Reading(items=items, repairs=repairs(blank_lines=items[-1].index + 1 - len(items) if items else 0))
 
 
 def _text(row: Row, column: str | None) -> str:
     if column is None:
-        raise InvalidRequest(f"{row.where}: needs a text as one of {', '.join(COLUMNS)}")
+        raise InvalidRequest(f"{row.where}: has no text; put it under one of {', '.join(COLUMNS)}")
     return row.text(column).strip()

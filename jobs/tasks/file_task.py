@@ -11,6 +11,7 @@ from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef
 from jobs.data.language_files import language_files
 from jobs.data.rows import REPAIRS
+from jobs.data.texts import read_texts, text_files
 
 
 class FileTask(ABC):
@@ -59,3 +60,27 @@ class LanguageFileTask(FileTask):
         """Return the file of a language."""
         del split
         return [language_files(folder)[language]]
+
+
+class TextFileTask(FileTask):
+    """A task over a corpus with one file of texts for each split and language (`devtest/fr.txt`, for example)."""
+
+    needs_target_language = False
+    default_data = "flores200"
+    default_split = "devtest"
+
+    def languages(self, folder: Path, split: str | None) -> frozenset[str]:
+        """Return the languages that have a file in the split."""
+        return frozenset(self._files(folder, split))
+
+    def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
+        """Return the file of a language."""
+        return [self._files(folder, split)[language]]
+
+    def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
+        """Return how many blank lines the reader leaves out."""
+        (path,) = self.files(folder, ref.split, ref.data_language)
+        return read_texts(path).repairs
+
+    def _files(self, folder: Path, split: str | None) -> dict[str, Path]:
+        return text_files(folder, split or self.default_split, default=self.default_split)

@@ -1,4 +1,4 @@
-"""FLORES: translation from English into a language, written greedily up to the end of the line."""
+"""FLORES: greedy translation from English into a language, up to the end of the line."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from jobs.tasks.scoring import failed_sample, scored_sample
 
 SOURCE = "en"
 NEW_TOKENS = 256
-"""Tokens of a translation, at most."""
+"""Maximum number of tokens of a translation."""
 PAPER_TOKENS = 50
-"""So many the published code writes, whatever comes; nothing but the end-of-sequence token stops it."""
+"""Maximum number of tokens in the mode `paper`; as published, only the end-of-sequence token ends it earlier."""
 
 
 class Flores(FileTask):
-    """An English sentence to be translated into the data's language; `gold` is the translation there is.
+    """Translates English sentences into the data's language; `gold` is the corpus's translation.
 
-    `targeted` tells whether the prompt names the language: where it does not, only the steering can. A limit takes the
-    first sentences, which are the same in every language.
+    `targeted` tells whether the prompt names the language; if it does not, only the intervention can determine it. A
+    limit takes the first sentences, which are the same in every language.
 
-    In the mode `paper` lines do not end a translation, only PAPER_TOKENS do, a space ends the prompt that names no
-    language, and BLEU is a mean over batches.
+    In the mode `paper` a translation has up to PAPER_TOKENS tokens and does not end with the line, the prompt without
+    a language ends in a space, and BLEU is a mean over batches.
     """
 
     version = 2
@@ -46,17 +46,17 @@ class Flores(FileTask):
         self._paper = paper
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
-        """Return the languages, other than English, that have a file of the split and a name to ask for."""
-        known = set(self._files(folder, split)) & set(ENGLISH_NAMES)
-        return frozenset(known - {SOURCE}) if SOURCE in known else frozenset()
+        """Return the languages, except English, that have a file in the split and an English name for the prompt."""
+        languages = set(self._files(folder, split)) & set(ENGLISH_NAMES)
+        return frozenset(languages - {SOURCE}) if SOURCE in languages else frozenset()
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
-        """Return the English file and that of the language."""
+        """Return the English file and the language's file."""
         files = self._files(folder, split)
         return [files[SOURCE], files[language]]
 
     def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
-        """Return what the reader does to the texts; those that are not aligned are refused."""
+        """Return how many blank lines the reader leaves out; raise InvalidRequest if the files are not aligned."""
         source, target = self.files(folder, ref.split, ref.data_language)
         read_aligned(source, target)
         return read_texts(target).repairs
@@ -69,7 +69,7 @@ class Flores(FileTask):
         return ItemSet(items=tuple(items), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
-        """Keep what was written, without the white space around it."""
+        """Return the translation, in the mode `paper` with the white space around it."""
         if (sample := failed_sample(item, answers)) is not None:
             return sample
         (answer,) = answers
@@ -90,4 +90,4 @@ class Flores(FileTask):
             call = GenerateCall(prompt=prompt + ("" if self._targeted else " "), max_tokens=PAPER_TOKENS)
         else:
             call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
-        return Item(doc_id=str(source.at), calls=(call,), meta={"gold": translation.text})
+        return Item(doc_id=str(source.index), calls=(call,), meta={"gold": translation.text})

@@ -1,4 +1,4 @@
-"""The Language Confusion Benchmark (Marchisio et al. 2024): does the model answer in the language it is asked in?"""
+"""The Language Confusion Benchmark (Marchisio et al. 2024): does the model answer in the wanted language?"""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from jobs.tasks.scoring import failed_sample, scored_sample
 NEW_TOKENS = 100
 TEMPERATURE = 0.3
 TOP_P = 0.75
-"""How the benchmark samples."""
+"""Sampling parameters of the benchmark."""
 
 
 class LanguageConfusion(FileTask):
-    """Every prompt is answered once, sampled as published: 100 tokens, temperature 0.3, top-p 0.75.
+    """Samples one answer to each prompt as published: 100 tokens, temperature 0.3, top-p 0.75.
 
     The data has a folder for each setting, which is the split: `monolingual` (a prompt in the language of the answer)
     or `crosslingual` (an English prompt that asks for an answer in the language). In it are folders by source
@@ -65,7 +65,7 @@ class LanguageConfusion(FileTask):
         return replace(ref, data_hash=content_hash([sources, identity], length=64), repairs=repairs)
 
     def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
-        """Return what the reader does to the prompts."""
+        """Return how many blank lines the reader leaves out."""
         counts: dict[str, int] = {}
         for path in self.files(folder, ref.split, ref.data_language):
             for kind, count in read_texts(path).repairs.items():
@@ -73,7 +73,7 @@ class LanguageConfusion(FileTask):
         return counts
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
-        """Make an item of each prompt, the sources in turn."""
+        """Make an item of each prompt, taking one from each source in turn."""
         sources = [
             [(source, text) for text in read_texts(path).items]
             for source, path in self._files(folder, ref.split, ref.data_language).items()
@@ -82,7 +82,7 @@ class LanguageConfusion(FileTask):
         return ItemSet(items=tuple(_item(*prompt, seed=seed) for prompt in prompts[: ref.limit]), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
-        """Return the answer with its language."""
+        """Identify the language of the answer."""
         if (sample := failed_sample(item, answers)) is not None:
             return sample
         text = answers[0].text or ""
@@ -108,7 +108,7 @@ class LanguageConfusion(FileTask):
 
 
 def _item(source: str, text: Text, *, seed: int) -> Item:
-    doc_id = f"{source}/{text.at}"
+    doc_id = f"{source}/{text.index}"
     call = GenerateCall(
         prompt=text.text,
         max_tokens=NEW_TOKENS,

@@ -34,7 +34,7 @@ def test_a_text_is_the_same_in_every_form(tmp_path: Path, name: str, column: str
     path = write(tmp_path / "dev" / name, column)
     assert text_files(tmp_path, "dev", default="devtest") == {"fr": path}
     found = read_texts(path)
-    assert [(text.at, text.text) for text in found.items] == list(enumerate(TEXTS))
+    assert [(text.index, text.text) for text in found.items] == list(enumerate(TEXTS))
     assert found.repairs == {}
 
 
@@ -54,7 +54,7 @@ def test_a_missing_split_lists_those_that_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"texte": "Bonjour."}, r"fr\.jsonl, line 1: needs a text as one of text, sentence, prompt"),
+        ({"texte": "Bonjour."}, r"fr\.jsonl, line 1: has no text; put it under one of text, sentence, prompt"),
         ({"text": 1}, r"fr\.jsonl, line 3: text must be a text; got 1"),
         ({"text": None}, r"fr\.jsonl, line 3: text must be a text; got null"),
     ],
@@ -82,7 +82,7 @@ FORMS = ["txt", "jsonl", "parquet"]
 @pytest.mark.parametrize("form", FORMS)
 def test_a_text_keeps_the_number_of_its_line_behind_a_blank_one(tmp_path: Path, form: str) -> None:
     found = read_texts(write_texts(tmp_path / f"fr.{form}", ["un", "", "  ", "quatre", "", ""]))
-    assert [(text.at, text.text) for text in found.items] == [(0, "un"), (3, "quatre")]
+    assert [(text.index, text.text) for text in found.items] == [(0, "un"), (3, "quatre")]
     assert found.repairs == {"blank_lines": 2}  # those behind the last text shift nothing
 
 
@@ -109,7 +109,7 @@ def test_a_line_that_one_language_lacks_is_refused_by_its_number(
 def test_a_line_that_is_blank_in_both_is_no_pair(tmp_path: Path, form: str) -> None:
     english = write_texts(tmp_path / f"en.{form}", ["one", "", "three"])
     french = write_texts(tmp_path / "fr.txt", ["un", " ", "trois", ""])
-    pairs = [(source.at, source.text, target.text) for source, target in read_aligned(english, french)]
+    pairs = [(source.index, source.text, target.text) for source, target in read_aligned(english, french)]
     assert pairs == [(0, "one", "un"), (2, "three", "trois")]
 
 
