@@ -36,9 +36,11 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/cli/commands/test_serve.py": ("ampsweep/cli/server/http_server.py",),
     "tests/ampsweep/client/test_clients.py": (
         "ampsweep/client/api.py",
+        "ampsweep/client/completions.py",
         "ampsweep/client/errors.py",
         "ampsweep/client/models.py",
         "ampsweep/client/session.py",
+        "ampsweep/client/sweeps.py",
         "ampsweep/client/transport.py",
     ),
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),

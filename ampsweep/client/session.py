@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -139,3 +140,13 @@ class Session:
 def get(path: str, **params: str) -> Request:
     """Return a GET request."""
     return Request(method="GET", path=path, params=params, repeatable=True)
+
+
+def post(path: str, json: Any = None) -> Request:
+    """Return a POST request that must not be sent twice."""
+    return Request(method="POST", path=path, json=json, repeatable=False)
+
+
+def segment(value: str) -> str:
+    """Return an id, escaped, as a segment of a path; `-`, which names nothing, for an empty id."""
+    return quote(value, safe="") or "-"

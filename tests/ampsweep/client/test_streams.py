@@ -25,7 +25,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 @pytest.fixture(params=KINDS)
 def serve(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Callable[[Answer], Client]]:
     """Return a function that starts a server which answers every request with one function."""
-    monkeypatch.setattr("ampsweep.client.api.RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr("ampsweep.client.sweeps.RECONNECT_SECONDS", 0.0)
     monkeypatch.setattr("ampsweep.client.clients.Retries", partial(Retries, first=0.0))
     running: list[tuple[ThreadingHTTPServer, Thread]] = []
     clients = ExitStack()
@@ -126,7 +126,7 @@ def test_events_end_only_with_a_stream_that_began_after_the_end(serve: Callable[
 def test_a_stream_that_never_works_is_given_up(
     serve: Callable[[Answer], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ampsweep.client.api.RECONNECTS", 3)
+    monkeypatch.setattr("ampsweep.client.sweeps.RECONNECTS", 3)
     tried: list[str] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:

@@ -1,0 +1,127 @@
+"""The clients' methods for generation: completions and chats, whole or as a stream of pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ampsweep.client.errors import raise_error
+from ampsweep.client.models import Choice, Completion
+from ampsweep.client.session import Session, post
+from ampsweep.domain.prompt import ChatMessage
+
+if TYPE_CHECKING:
+    from ampsweep.domain.intervention import Intervention
+
+
+class CompletionMethods:
+    """Methods for `/v1/completions` and `/v1/chat/completions`."""
+
+    _session: Session
+
+    async def complete(
+        self,
+        /,
+        model: str,
+        prompt: str,
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Completion:
+        """Complete a prompt.
+
+        Args:
+            model: The name of a model that the server offers.
+            prompt: The text to continue.
+            intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
+                leaves the model unsteered.
+            options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
+                stop, logprobs), and `neurons`, the id of a neuron set (by default the model's default or only set).
+        """
+        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
+        return _completion(await self._session.json(post("/completions", body)))
+
+    async def stream(
+        self,
+        /,
+        model: str,
+        prompt: str,
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Choice]:
+        """Complete a prompt as `complete` does, and yield the text in pieces. Closing the iterator stops generation."""
+        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
+        async with aclosing(self._pieces("/completions", body)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def chat(
+        self,
+        /,
+        model: str,
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Completion:
+        """Answer a chat.
+
+        Args:
+            model: The name of a model that the server offers.
+            messages: The messages, each a `ChatMessage` or an object with `role` and `content`.
+            intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
+                leaves the model unsteered.
+            options: As in `complete`, with the names of OpenAI's chat completions.
+        """
+        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
+        return _completion(await self._session.json(post("/chat/completions", body)))
+
+    async def stream_chat(
+        self,
+        /,
+        model: str,
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Choice]:
+        """Answer a chat as `chat` does, and yield the text in pieces. Closing the iterator stops generation."""
+        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
+        async with aclosing(self._pieces("/chat/completions", body)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Choice]:
+        async with aclosing(self._session.server_events(post(path, {**body, "stream": True}))) as events:
+            async for event in events:
+                if event.data == "[DONE]":
+                    return
+                piece = raise_error(json.loads(event.data))
+                for choice in piece["choices"]:
+                    yield _choice(choice, piece)
+
+
+def _json_form(intervention: Intervention | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return intervention if intervention is None or isinstance(intervention, Mapping) else intervention.to_dict()
+
+
+def _messages(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [asdict(message) if isinstance(message, ChatMessage) else message for message in messages]
+
+
+def _completion(content: Mapping[str, Any]) -> Completion:
+    choices = tuple(_choice(choice, content) for choice in content["choices"])
+    return Completion.model_validate(
+        {"choices": choices, "usage": content["usage"], "neuron_set": content.get("neuron_set")}
+    )
+
+
+def _choice(content: Mapping[str, Any], response: Mapping[str, Any]) -> Choice:
+    """Parse a choice of a response: a completion, a chat completion, or a chunk of the stream of either."""
+    message = content.get("message") or content.get("delta")
+    text = content.get("text") if message is None else message.get("content")
+    return Choice.model_validate({**content, "text": text or "", "neuron_set": response.get("neuron_set")})
