@@ -1,1 +1,1 @@
-"""Files that items and recordings come from: facts, XCOPA, corpora, model folders."""
+"""Readers of the files that tasks make their items from: rows, texts, facts, and data sets of the Hugging Face Hub."""

@@ -1,9 +1,11 @@
-"""Facts that hold in many languages, and the sentences that ask for them.
+"""Reads facts in several languages, and the templates of the sentences that state them.
 
-Three layouts, each as JSON lines or Parquet: `facts` (`id`, `relation`, `subject` and `object` by language) with
-`templates` (`relation`, `language`, `template` with `[X]` for the subject and `[Y]` for the object, `held_out`);
-mLAMA's, a file a language with its own `templates` (`lang`); BMLAMA-53's, a file a language in which each fact has its
-`prompt` with a `<mask>`.
+There are three layouts, each as JSON lines or Parquet:
+
+- `facts` (`id`, `relation`, and `subject` and `object` by language) with `templates` (`relation`, `language`,
+  `held_out`, and `template` with `[X]` for the subject and `[Y]` for the object);
+- mLAMA: one file for each language, and `templates` with the column `lang`;
+- BMLAMA-53: one file for each language, in which each fact has its own `prompt` with a `<mask>`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _MASK = "<mask>"
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One fact, its subject and object by language."""
+    """A fact with its subject and object by language."""
 
     id: str
     relation: str
@@ -37,11 +39,13 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class FactSet:
-    """Facts in file order, and for each (relation, language) the one template that is used.
+    """Facts in file order, with one template for each relation and language.
 
-    That is the first one held out from training, else the first; templates whose subject does not come before the
-    object cannot make a premise and are passed over. `repeated_ids` counts the facts that got an id of their own
-    because an earlier one has theirs, over all languages.
+    Attributes:
+        facts: The facts.
+        templates: The first template that is held out from training, else the first one. Templates in which the
+            subject does not precede the object are ignored, because they cannot make a premise.
+        repeated_ids: How many facts, over all languages, were given a new id because an earlier fact has theirs.
     """
 
     facts: tuple[Fact, ...]
@@ -51,18 +55,18 @@ class FactSet:
     @property
     def languages(self) -> frozenset[str]:
         """Languages that have a template and a fact."""
-        told = {language for _, language in self.templates}
-        return frozenset(language for fact in self.facts for language in fact.object if language in told)
+        with_template = {language for _, language in self.templates}
+        return frozenset(language for fact in self.facts for language in fact.object if language in with_template)
 
     def premise(self, fact: Fact, language: str) -> str | None:
-        """Return the sentence of a fact up to its object, no space at its end; None where the language lacks it."""
+        """Return a fact's sentence up to its object, without trailing space; None if the language does not have it."""
         template = self.templates.get((fact.relation, language))
         if template is None or language not in fact.subject:
             return None
         return template.partition("[Y]")[0].replace("[X]", fact.subject[language]).rstrip()
 
     def shared(self, bases: Iterable[str], targets: Iterable[str]) -> tuple[Fact, ...]:
-        """Return the facts that all these languages have: a premise in each base language, an object in each."""
+        """Return the facts with a premise in each base language and an object in each base and target language."""
         bases, objects = tuple(bases), {*bases, *targets}
         return tuple(
             fact
@@ -72,35 +76,43 @@ class FactSet:
 
     @cached_property
     def has_unusual_objects(self) -> bool:
-        """Whether an object is not written as `plain` writes it."""
+        """Whether `plain` changes any object."""
         return any(plain(word) != word for fact in self.facts for word in fact.object.values())
 
 
 def plain(word: str) -> str:
-    """Return an object in Unicode's normal form C without outer space: two that agree in this are the same."""
+    """Return an object in Unicode's normal form C without surrounding white space. Equal results mean equal objects."""
     return unicodedata.normalize("NFC", word).strip()
 
 
 def fact_files(folder: Path) -> list[Path]:
-    """Return the files that make up a folder of facts; InvalidRequest where one is missing, listing what is there."""
+    """Return the files of a folder of facts.
+
+    Raises:
+        InvalidRequest: A file is missing; the message lists the files in the folder.
+    """
     named = _named(folder)
     if FACTS in named and TEMPLATES in named:
         return [named[FACTS], named[TEMPLATES]]
     try:
         if FACTS in named:
             raise InvalidRequest("there are no templates")
-        own = [named[TEMPLATES]] if TEMPLATES in named else []
-        return [*own, *language_files(folder, other=(TEMPLATES,)).values()]
+        templates = [named[TEMPLATES]] if TEMPLATES in named else []
+        return [*templates, *language_files(folder, other=(TEMPLATES,)).values()]
     except InvalidRequest:
-        there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "nothing"
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
         raise InvalidRequest(
-            f"facts need {FACTS}.jsonl and {TEMPLATES}.jsonl (or .parquet), or <language>.jsonl as mLAMA and BMLAMA-53 "
-            f"have it; {folder.name} has: {there or 'nothing'}"
+            f"facts need {FACTS}.jsonl and {TEMPLATES}.jsonl (or .parquet), or <language>.jsonl in the layout of mLAMA "
+            f"or BMLAMA-53; {folder.name} has: {', '.join(names) or 'nothing'}"
         ) from None
 
 
 def read_facts(folder: Path) -> FactSet:
-    """Read a folder of facts; InvalidRequest names what is wrong in which file."""
+    """Read a folder of facts.
+
+    Raises:
+        InvalidRequest: A file is missing or a row is invalid; the message names the file and the problem.
+    """
     return _read(folder, files_hash(fact_files(folder)))
 
 
@@ -137,7 +149,7 @@ def _in_one_file(facts: Path, templates: Path) -> FactSet:
 
 @dataclass(kw_only=True)
 class _FactBuilder:
-    """A fact to which each language adds its words."""
+    """A fact whose subject and object are added language by language."""
 
     relation: str
     subject: dict[str, str] = field(default_factory=dict)
@@ -149,14 +161,14 @@ def _mlama(files: Mapping[str, Path], templates: Path) -> FactSet:
     repeated = 0
     for language, path in files.items():
         rows = read_rows(path, required=("relation", "lineid", "sub_label", "obj_label"))
-        ids, again = distinct([f"{row.id('relation')}-{row.id('lineid')}" for row in rows])
-        repeated += again
+        ids, repeated_here = distinct([f"{row.id('relation')}-{row.id('lineid')}" for row in rows])
+        repeated += repeated_here
         for name, row in zip(ids, rows, strict=True):
             fact = facts.setdefault(name, _FactBuilder(relation=row.id("relation")))
             fact.subject[language], fact.object[language] = row.text("sub_label"), row.text("obj_label")
     forms = read_rows(templates, required=("relation", "lang", "template"))
     chosen = ((form.id("relation"), short_code(form.text("lang")), form.text("template")) for form in forms)
-    return _grown(facts, chosen, repeated)
+    return _fact_set(facts, chosen, repeated)
 
 
 def _bmlama(files: Mapping[str, Path]) -> FactSet:
@@ -165,17 +177,17 @@ def _bmlama(files: Mapping[str, Path]) -> FactSet:
     repeated = 0
     for language, path in files.items():
         rows = read_rows(path, required=("id", "prompt", "subject", "answer"))
-        ids, again = distinct([row.id("id") for row in rows])
-        repeated += again
+        ids, repeated_here = distinct([row.id("id") for row in rows])
+        repeated += repeated_here
         for name, row in zip(ids, rows, strict=True):
             subject, prompt = row.text("subject"), row.text("prompt")
-            fact = facts.setdefault(name, _FactBuilder(relation=name))  # each fact has its own sentence
+            fact = facts.setdefault(name, _FactBuilder(relation=name))  # each fact has its own template
             fact.subject[language], fact.object[language] = subject, row.text("answer")
             forms.append((name, language, prompt.replace(subject, "[X]", 1).replace(_MASK, "[Y]")))
-    return _grown(facts, forms, repeated)
+    return _fact_set(facts, forms, repeated)
 
 
-def _grown(facts: Mapping[str, _FactBuilder], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactSet:
+def _fact_set(facts: Mapping[str, _FactBuilder], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactSet:
     return FactSet(
         facts=tuple(
             Fact(id=name, relation=fact.relation, subject=fact.subject, object=fact.object)
@@ -190,7 +202,7 @@ def _chosen(forms: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]
     """Return the first usable template of each relation and language."""
     chosen: dict[tuple[str, str], str] = {}
     for relation, language, template in forms:
-        before = template.partition("[Y]")
-        if before[1] and "[X]" in before[0]:
+        premise, object_mark, _ = template.partition("[Y]")
+        if object_mark and "[X]" in premise:
             chosen.setdefault((relation, language), template)
     return chosen

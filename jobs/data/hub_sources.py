@@ -1,4 +1,4 @@
-"""Where on the Hugging Face Hub each data set lies, at which revision, and under which name in which language."""
+"""The data sets of the Hugging Face Hub: repository, revision, and the names of their languages and splits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ Layout = Literal["split.language", "language", "split/language", "parallel facts
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
-    """A repository of data sets: a configuration a language, and what its splits are called here.
+    """A data set on the Hub.
 
-    `revision` is the commit that is read; None, where none is known, takes the newest once and keeps it. `layout` is
-    that of the files which are made of it.
+    Attributes:
+        repo: The repository.
+        revision: The pinned commit; with None the commit that is the newest at the first download is kept.
+        configs: The repository's configuration for each language.
+        splits: The name under which Ampsweep stores each split of the repository.
+        layout: The layout of the stored files.
     """
 
     repo: str
@@ -78,4 +82,4 @@ SOURCES: Mapping[str, HubSource] = {
         layout="parallel facts",
     ),
 }
-"""FLORES+ is gated: its terms are accepted on the Hub, and the token of who did is in HF_TOKEN."""
+"""FLORES+ is gated: accept its terms on the Hub, and set HF_TOKEN to a token of the account that did."""

@@ -1,4 +1,4 @@
-"""Data with a file a language: JSON lines, Parquet or plain text, named by the language's code."""
+"""Finds data files named by a language's code: JSON lines, Parquet or plain text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
 def language_files(
     folder: Path, *, split: str | None = None, suffixes: Sequence[str] = SUFFIXES, other: Iterable[str] = ()
 ) -> dict[str, Path]:
-    """Return the files `<language>.<suffix>`, with a split `<split>.<language>.<suffix>`, named by `short_code`.
+    """Return the files `<language>.<suffix>` in a folder, by `short_code`.
 
-    Names in `other` (without suffix) are no languages. Raises InvalidRequest where there is none, listing what there
-    is, and where a language has two.
+    Args:
+        folder: The folder.
+        split: Look for `<split>.<language>.<suffix>` instead.
+        suffixes: The suffixes to look for, each with its dot.
+        other: Names without suffix that are not languages.
+
+    Raises:
+        InvalidRequest: There is no such file (the message lists the files), or there are two for one language.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in entries:
         stem = stem_of(path, suffixes)
@@ -32,18 +38,18 @@ def language_files(
         ):
             continue
         code = short_code(parts[-1])
-        if code in found:
-            raise InvalidRequest(f"{folder.name} has two files for {code}: {found[code].name}, {path.name}")
-        found[code] = path
-    if not found:
+        if code in files:
+            raise InvalidRequest(f"{folder.name} has two files for {code}: {files[code].name}, {path.name}")
+        files[code] = path
+    if not files:
         wanted = "<language>" if split is None else f"{split}.<language>"
-        there = ", ".join(path.name for path in entries) or "nothing"
+        names = ", ".join(path.name for path in entries) or "nothing"
         kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
-        raise InvalidRequest(f"{folder.name} has no {wanted}{kinds}; it has: {there}")
-    return found
+        raise InvalidRequest(f"{folder.name} has no {wanted}{kinds}; it has: {names}")
+    return files
 
 
 def stem_of(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str | None:
-    """Return a file's name without its suffix; None where it has none of these."""
+    """Return a file's name without its suffix; None if it has none of `suffixes`."""
     suffix = max((suffix for suffix in suffixes if path.name.endswith(suffix)), key=len, default=None)
     return None if suffix is None else path.name.removesuffix(suffix)

@@ -1,4 +1,4 @@
-"""Rows of JSON lines or Parquet, whose fields are read by type; what is wrong is named by file, line and field."""
+"""Reads rows of JSON lines or Parquet, and their fields by type. Errors name the file, the line and the field."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a file. Each getter returns a field as the type its name says, else raises InvalidRequest.
+    """A row of a file. Each getter returns a field as one type, and raises InvalidRequest if it has another.
 
-    `number` is that of the line, of Parquet that of the row, from 1; `where` is the file's name with it.
+    Attributes:
+        where: The file's name with the number, for messages.
+        number: Number of the line (in Parquet, of the row), counted from 1.
+        values: The fields.
     """
 
     where: str
@@ -33,11 +36,11 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, field: str) -> str:
-        """Return a text, as it is."""
+        """Return a text unchanged."""
         return self.a_text(self.values.get(field), field)
 
     def full_text(self, field: str) -> str:
-        """Return a text without the white space around it; an empty one is an error."""
+        """Return a text without the white space around it; raise InvalidRequest if it is empty."""
         if not (text := self.text(field).strip()):
             raise self.wrong(field, "must not be empty")
         return text
@@ -45,31 +48,31 @@ class Row:
     def texts(self, field: str) -> dict[str, str]:
         """Return texts by language, named by `short_code`.
 
-        A language whose text is null is missing (Parquet has each in every row).
+        Languages whose text is null are left out, because a Parquet file has every language in every row.
         """
-        found = self.values.get(field)
-        if not isinstance(found, Mapping):
+        by_language = self.values.get(field)
+        if not isinstance(by_language, Mapping):
             raise self.wrong(field, "must be an object of texts by language")
-        texts = {str(key): self.a_text(text, f"{field}.{key}") for key, text in found.items() if text is not None}
+        texts = {str(key): self.a_text(text, f"{field}.{key}") for key, text in by_language.items() if text is not None}
         if twice := one_language_twice(texts):
             raise self.wrong(field, f"has a language twice: {twice}", list(texts))
         return {short_code(code): text for code, text in texts.items()}
 
     def a_text(self, value: object, field: str) -> str:
-        """Return a value that is a text."""
+        """Return `value`, which must be a text; `field` is its name in the error."""
         if not isinstance(value, str):
             raise self.wrong(field, "must be a text", value)
         return value
 
     def number_below(self, field: str, limit: int) -> int:
-        """Return a whole number from 0 to below `limit`; 1.0 is one, true is not."""
+        """Return a whole number of at least 0 and below `limit`. 1.0 is a whole number; true is not."""
         value = whole(self.values.get(field))
         if isinstance(value, bool) or not isinstance(value, int) or value not in range(limit):
             raise self.wrong(field, "must be " + ("0 or 1" if limit == 2 else f"a whole number from 0 to {limit - 1}"))
         return value
 
     def id(self, field: str, *, default: int | None = None) -> str:
-        """Return a text or a whole number as text; where there is none, the `default`."""
+        """Return a text or a whole number as text, or `default` if the field is missing or null."""
         value = whole(self.values.get(field))
         if value is None and default is not None:
             return str(default)
@@ -78,36 +81,44 @@ class Row:
         return str(value)
 
     def wrong(self, field: str, wanted: str, value: object = None) -> InvalidRequest:
-        """Return the error of a field."""
+        """Return the error for a field whose value is not as `wanted`."""
         value = self.values.get(field) if value is None else value
         return InvalidRequest(f"{self.where}: {field} {wanted}; got {_shown(value)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(Generic[T]):
-    """The items of a file, and what was done to its rows to make them, each kind with how often (see `REPAIRS`)."""
+    """The items of a file, and how often its rows were repaired to make them, by kind (see `REPAIRS`)."""
 
     items: tuple[T, ...]
     repairs: Mapping[str, int]
 
 
 REPAIRS = {
-    "repeated_ids": "{count} of the ids repeat an earlier one; #2, #3 and so on behind them tell the items apart",
+    "repeated_ids": "{count} of the ids repeat an earlier one; #2, #3 and so on are appended to make them unique",
     "decimal_labels": "{count} of the labels are decimals such as 1.0; they are read as whole numbers",
     "blank_lines": "{count} of the lines between texts are blank and left out; doc_id counts them",
     "questions": "{count} of the questions differ from those of most languages, which are asked instead",
-    "equal_objects": "{count} of the facts have objects that differ in Unicode form or outer space alone: all equal",
+    "equal_objects": "{count} of the pairs of objects differ only in Unicode form or white space; they count as equal",
 }
-"""What a reader does to data that is not as it should be: part of a cell's identity, told by the plan."""
+"""How readers repair data, by kind, with the warning that a plan gives. Repairs are part of a cell's id."""
 
 
 def repairs(**counts: int) -> dict[str, int]:
-    """Return the kinds of `REPAIRS` that happened."""
+    """Return the counts of the kinds of `REPAIRS` that happened at least once."""
     return {kind: count for kind, count in counts.items() if count}
 
 
 def read_rows(path: Path, *, required: Iterable[str] = ()) -> list[Row]:
-    """Return a file's rows in order, each with the `required` keys; InvalidRequest names the file and the line."""
+    """Return the rows of a file in order.
+
+    Args:
+        path: A Parquet file (`.parquet`) or JSON lines (any other name).
+        required: The fields that every row must have.
+
+    Raises:
+        InvalidRequest: The file cannot be read or a row lacks a field; the message names file and line.
+    """
     if path.suffix == ".parquet":
         return [
             Row(where=f"{path.name}, row {number}", number=number, values=values)
@@ -117,22 +128,22 @@ def read_rows(path: Path, *, required: Iterable[str] = ()) -> list[Row]:
 
 
 def whole(value: Any) -> Any:
-    """Return a decimal without a fraction as the whole number it is, as pandas writes them; any other value as is."""
+    """Return a float without a fraction as an int, because pandas writes whole numbers so; other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def distinct(ids: Sequence[str]) -> tuple[list[str], int]:
-    """Return ids in their order, repeats told apart by their position (`x`, `x#2`, `x#3`), and how many those are."""
+    """Return the ids in their order, made unique by position (`x`, `x#2`, `x#3`), and how many repeat."""
     taken, seen = set(ids), Counter[str]()
-    found: list[str] = []
+    unique_ids: list[str] = []
     for name in ids:
         seen[name] += 1
-        own = name
-        while seen[name] > 1 and (own := f"{name}#{seen[name]}") in taken:
+        unique = name
+        while seen[name] > 1 and (unique := f"{name}#{seen[name]}") in taken:
             seen[name] += 1
-        taken.add(own)
-        found.append(own)
-    return found, len(ids) - len(set(ids))
+        taken.add(unique)
+        unique_ids.append(unique)
+    return unique_ids, len(ids) - len(set(ids))
 
 
 def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
@@ -159,5 +170,5 @@ def _parquet_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _shown(value: object) -> str:
-    """Return a value as an error shows it, halves of characters as escapes."""
+    """Return a value, shortened, for an error message; lone surrogates are escaped."""
     return "null" if value is None else shortened(value).encode("utf-8", "backslashreplace").decode()

@@ -1,1 +1,1 @@
-"""From a cell's samples to numbers: values with their intervals, paired with the unsteered baseline."""
+"""Metrics: values of a cell's samples with their intervals, and paired differences from the unsteered baseline."""

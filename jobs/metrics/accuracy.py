@@ -1,4 +1,4 @@
-"""The share of right predictions as a metric."""
+"""Accuracy: the share of correct predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.metrics.share import Truths, compare_shares, evaluate_share
 
 
 class Accuracy:
-    """The share of items whose `correct` is true; paired with McNemar's test, exact and mid-p, and Cohen's g."""
+    """The share of items whose `correct` is true. Comparisons use McNemar's exact and mid-p tests, and Cohen's g."""
 
     name = "accuracy"
     columns = ("correct",)
@@ -22,7 +22,7 @@ class Accuracy:
         return evaluate_share(_correct(samples), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the share, and its difference to the baseline's over the same items."""
+        """Return the share and its difference from the baseline's on the same items."""
         return compare_shares(_correct(steered), _correct(baseline), rng)
 
 

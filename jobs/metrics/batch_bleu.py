@@ -1,4 +1,4 @@
-"""BLEU as the published code computes it: the score of each batch, then the mean over batches."""
+"""BLEU as the published code computes it: the mean of the scores of batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult, too_few
 
 BATCH = 8
-"""Sentences a batch, as in most of the published commands."""
+"""Number of sentences in a batch, as in most of the published commands."""
 
 
 class BatchBleu:
-    """The mean over batches of BATCH sentences, in their order, of sacrebleu's BLEU with the tokenizer 13a.
+    """The mean of sacrebleu's BLEU (tokenizer 13a) over batches of BATCH successive sentences.
 
-    Intervals are bootstraps over batches; `n` counts sentences.
+    Intervals are bootstrapped over batches; `n` counts sentences.
     """
 
     name = "bleu_13a"
@@ -31,14 +31,14 @@ class BatchBleu:
         return _of_batches(evaluate_mean(_scores(samples), rng), len(samples))
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the mean, and its difference to the baseline's over the same batches."""
+        """Return the mean and its difference from the baseline's on the same batches."""
         return _of_batches(compare_means(_scores(steered), _scores(baseline), rng), len(steered))
 
 
-def _of_batches(verdict: MetricResult, sentences: int) -> MetricResult:
-    """Return a verdict over batches with the number of sentences, and a note where there are few batches."""
-    note = too_few(verdict.n, "batches") if verdict.n else None
-    return replace(verdict, n=sentences, note=note)
+def _of_batches(result: MetricResult, sentences: int) -> MetricResult:
+    """Return a result over batches with `n` sentences, and with a note if there are few batches."""
+    note = too_few(result.n, "batches") if result.n else None
+    return replace(result, n=sentences, note=note)
 
 
 def _scores(samples: pa.Table) -> Floats:
@@ -46,9 +46,11 @@ def _scores(samples: pa.Table) -> Floats:
 
     bleu = BLEU(tokenize="13a", force=True)
     written, gold = samples["completion"].to_pylist(), samples["gold"].to_pylist()
-    batches = range(0, len(written), BATCH)
-    found = [bleu.corpus_score(written[at : at + BATCH], [gold[at : at + BATCH]]).score for at in batches]
-    return np.array(found, dtype=np.float64)
+    starts = range(0, len(written), BATCH)
+    scores = [
+        bleu.corpus_score(written[start : start + BATCH], [gold[start : start + BATCH]]).score for start in starts
+    ]
+    return np.array(scores, dtype=np.float64)
 
 
 BATCH_BLEU = BatchBleu()

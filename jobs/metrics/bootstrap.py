@@ -1,4 +1,4 @@
-"""Intervals by resampling the items. Seeded by the caller, so the same samples give the same numbers."""
+"""Bootstrap intervals. The caller seeds the random numbers, so that the same samples give the same intervals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 LEVEL = 0.95
 BATCH_VALUES = 4_000_000
-"""Values drawn at once, of at most 8 bytes each: what limits the memory of resampling."""
+"""Maximum number of values, of at most 8 bytes each, drawn at once. Limits the memory that resampling needs."""
 
 Floats = NDArray[np.float64]
 
 
 def bootstrap_mean(values: Floats, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the percentile interval (95 %) of the mean of `values` [n], n > 0, over 2000 resamplings of the items.
+    """Return the 95 % percentile interval of the mean of `values` [n], n > 0, from 2000 resamples of the items.
 
-    Drawing n items with replacement is drawing how often each distinct value comes: one multinomial draw a resample.
+    Each resample is one multinomial draw of the count of each distinct value, which is equivalent to drawing n items
+    with replacement.
     """
     distinct, counts = np.unique(values, return_counts=True)
     shares = counts / len(values)
@@ -30,9 +31,13 @@ def bootstrap_mean(values: Floats, rng: np.random.Generator) -> tuple[float, flo
 
 
 def batches(resamples: int, items: int) -> Iterator[int]:
-    """Yield how many resamples of so many items to draw at once, so that they take at most `BATCH_VALUES` values.
+    """Yield the sizes of batches that add up to `resamples` and draw at most `BATCH_VALUES` values each.
 
-    Each batch but the last is a multiple of 8, so that the batches draw the same random numbers as one large draw.
+    Every size but the last is a multiple of 8, so that the batches draw the same random numbers as one large draw.
+
+    Args:
+        resamples: Number of resamples.
+        items: Number of values in a resample.
     """
     most = max(8, BATCH_VALUES // max(1, items) // 8 * 8)
     for start in range(0, resamples, most):
@@ -40,6 +45,6 @@ def batches(resamples: int, items: int) -> Iterator[int]:
 
 
 def interval(resampled: Floats) -> tuple[float, float]:
-    """Return the bounds between which LEVEL of the resampled values lie."""
+    """Return the bounds of the central interval that contains a share LEVEL of the resampled values."""
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

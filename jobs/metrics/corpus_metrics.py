@@ -1,7 +1,7 @@
-"""BLEU and chrF++ as sums over sentences: counts that add up to a corpus', and the score of such sums.
+"""BLEU and chrF++ computed from counts of each sentence, which add up to the counts of a corpus.
 
-sacrebleu gives the score of a corpus; of a resampled one it would have to read every sentence again. Counts are made of
-its public parts here, and the tests hold the scores of their sums to sacrebleu's own.
+sacrebleu would have to read every sentence again to score a resampled corpus. The counts here are computed with its
+public functions, and tests compare the scores of their sums with those of sacrebleu.
 """
 
 from __future__ import annotations
@@ -17,46 +17,47 @@ from jobs.metrics.bootstrap import Floats
 
 
 class CorpusMetric(Protocol):
-    """A metric of sacrebleu's, and what its score is made of."""
+    """A metric of sacrebleu and the counts that its score is computed from."""
 
     @property
     def metric(self) -> Any:
-        """The metric itself, an object of sacrebleu's."""
+        """The metric object of sacrebleu."""
         ...
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
-        """Return the counts of a sentence, [k]."""
+        """Return the counts [k] of a sentence."""
         ...
 
     def score(self, totals: Floats) -> float:
-        """Return the score, to 100, of a corpus whose counts add up to `totals`, [k]."""
+        """Return the score, from 0 to 100, of a corpus whose counts add up to `totals` [k]."""
         ...
 
 
 class Bleu:
-    """BLEU with one of sacrebleu's tokenizers; a corpus' counts are the sums of what it says of each sentence."""
+    """BLEU with one of sacrebleu's tokenizers."""
 
     def __init__(self, tokenize: str) -> None:
         from sacrebleu.metrics import BLEU
 
         self.metric = BLEU(tokenize=tokenize, force=True)
-        self._of_sentences = BLEU(tokenize=tokenize, force=True, effective_order=True)  # the same counts, no warning
+        # With effective_order sacrebleu scores single sentences without a warning; the counts are the same.
+        self._sentence_metric = BLEU(tokenize=tokenize, force=True, effective_order=True)
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
-        """Return n-grams that are right and all there are, n from 1 to 4, then both lengths."""
-        found = self._of_sentences.sentence_score(written, [gold])
-        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+        """Return the numbers of matching n-grams for n from 1 to 4, of all n-grams, and the lengths of both texts."""
+        score = self._sentence_metric.sentence_score(written, [gold])
+        return [*score.counts, *score.totals, score.sys_len, score.ref_len]
 
     def score(self, totals: Floats) -> float:
-        """Return BLEU with the exponential smoothing that is sacrebleu's default."""
-        *both, written, gold = (int(count) for count in totals)
-        orders = len(both) // 2
-        found = self.metric.compute_bleu(both[:orders], both[orders:], written, gold, smooth_method="exp")
-        return float(found.score)
+        """Return BLEU with exponential smoothing, the default of sacrebleu."""
+        *ngrams, written, gold = (int(count) for count in totals)
+        orders = len(ngrams) // 2
+        bleu = self.metric.compute_bleu(ngrams[:orders], ngrams[orders:], written, gold, smooth_method="exp")
+        return float(bleu.score)
 
 
 class ChrfPlus:
-    """chrF++ (Popović 2017): F2 of mean precision and recall over n-grams, of characters to 6 and of words to 2."""
+    """chrF++ (Popović 2017): F2 of mean precision and recall over character n-grams to n = 6 and words to n = 2."""
 
     CHARACTERS, WORDS, BETA = 6, 2, 2
 
@@ -66,19 +67,19 @@ class ChrfPlus:
         self.metric = CHRF(char_order=self.CHARACTERS, word_order=self.WORDS, beta=self.BETA)
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
-        """Return for each order the n-grams written, those of the gold text, and those in both."""
-        found: list[float] = []
-        for own, other in zip(self._ngrams(written), self._ngrams(gold), strict=True):
-            found += [own.total() if other else 0, other.total(), (own & other).total()]
-        return found
+        """Return for each order the numbers of n-grams in the written text, in the gold text, and in both."""
+        counts: list[float] = []
+        for in_written, in_gold in zip(self._ngrams(written), self._ngrams(gold), strict=True):
+            counts += [in_written.total() if in_gold else 0, in_gold.total(), (in_written & in_gold).total()]
+        return counts
 
     def score(self, totals: Floats) -> float:
-        """Return F2 over the orders that both texts have, as sacrebleu does."""
+        """Return F2 over the orders of which both texts have n-grams, as sacrebleu does."""
         written, gold, both = totals.reshape(-1, 3).T
-        there = (written > 0) & (gold > 0)
-        if not there.any():
+        in_both = (written > 0) & (gold > 0)
+        if not in_both.any():
             return 0.0
-        precision, recall = (both[there] / written[there]).mean(), (both[there] / gold[there]).mean()
+        precision, recall = (both[in_both] / written[in_both]).mean(), (both[in_both] / gold[in_both]).mean()
         weight = self.BETA**2
         return float(100 * (1 + weight) * precision * recall / (weight * precision + recall)) if precision else 0.0
 
@@ -92,7 +93,7 @@ class ChrfPlus:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield the words of a text, a mark at the end of one, else at its beginning, by itself."""
+    """Yield the words of a text. One punctuation mark at the end of a word, or else at its start, is its own word."""
     for word in text.split():
         if len(word) > 1 and word[-1] in string.punctuation:
             yield from (word[:-1], word[-1])
@@ -103,5 +104,6 @@ def _words(text: str) -> Iterator[str]:
 
 
 def counts_of(metric: CorpusMetric, written: Sequence[str], gold: Sequence[str]) -> Floats:
-    """Return each sentence's counts, [n, k]."""
-    return np.array([metric.counts(own, other) for own, other in zip(written, gold, strict=True)], dtype=np.float64)
+    """Return the counts [n, k] of n sentences."""
+    pairs = zip(written, gold, strict=True)
+    return np.array([metric.counts(text, reference) for text, reference in pairs], dtype=np.float64)

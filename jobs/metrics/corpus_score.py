@@ -1,8 +1,8 @@
-"""BLEU and chrF++: a number of a whole corpus, by sacrebleu, with sacrebleu's paired bootstrap.
+"""BLEU and chrF++ of a corpus, computed by sacrebleu, with its paired bootstrap.
 
-A corpus' score is made of sums over its sentences' statistics, so a resampled corpus costs one sum: how often each
-sentence was drawn, times its statistics. Draws, intervals and p-values are those of `sacrebleu.significance` with its
-default seed and 1000 resamples, so they are the numbers its own command line gives.
+The score depends on sums of the sentences' counts, so a resampled corpus costs one sum, weighted by how often each
+sentence was drawn. Draws, intervals and p-values are those of `sacrebleu.significance` with its default seed and 1000
+resamples: its command line gives the same numbers.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from jobs.metrics.result import MetricResult
 
 RESAMPLES = 1000
 SEED = 12345
-"""sacrebleu's own."""
-_NOT_TO_BE_HAD = (OSError, RuntimeError, HTTPException, SystemExit)
-"""What fetching and opening a tokenizer's model may raise; sacrebleu exits where TLS fails."""
+"""Default seed of sacrebleu."""
+_UNAVAILABLE = (OSError, RuntimeError, HTTPException, SystemExit)
+"""Exceptions of downloading and opening a tokenizer's model; sacrebleu exits if TLS fails."""
 
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """A metric of sacrebleu's over `completion` against `gold`, both one line a sentence; on sacrebleu's scale to 100.
+    """The score of `completion` against `gold`, one sentence a line, on sacrebleu's scale from 0 to 100.
 
-    `make` builds the metric; it is called when the first score is needed, and again after it failed.
+    Attributes:
+        name: The name in the summary.
+        make: Builds the metric. Called when the first score is needed, and again if it failed.
+        columns: The columns with the texts and the reference texts.
+        higher_is_better: Whether a larger value is an improvement.
+        no_effect: None: the value without effect is the baseline's.
     """
 
     name: str
@@ -41,33 +46,33 @@ class CorpusScore:
     no_effect: float | None = None
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the corpus' score."""
+        """Return the score of the corpus."""
         del rng
         if not len(samples):
             return MetricResult(n=0)
         try:
             metric = self._metric
-        except _NOT_TO_BE_HAD as error:
+        except _UNAVAILABLE as error:
             reason = str(error) or type(error).__name__
-            note = f"sacrebleu could not get what {self.name} needs into its folder (SACREBLEU): {reason}"
+            note = f"sacrebleu could not download what {self.name} needs into its folder (SACREBLEU): {reason}"
             return MetricResult(n=len(samples), note=note)
         value, signature = self._of_corpus(samples)
         low, high = interval(_resampled(metric, _counts(metric, samples)))
         return MetricResult(n=len(samples), value=value, ci_low=low, ci_high=high, signature=signature)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the corpus' score, and its difference to the baseline's over the same sentences."""
-        own = self.evaluate(steered, rng)
-        if own.value is None:
-            return own
+        """Return the score of the corpus and its difference from the baseline's on the same sentences."""
+        result = self.evaluate(steered, rng)
+        if result.value is None:
+            return result
         metric = self._metric
         differences = _resampled(metric, _counts(metric, steered)) - _resampled(metric, _counts(metric, baseline))
-        reached, _ = self._of_corpus(baseline)
-        delta = own.value - reached
+        baseline_value, _ = self._of_corpus(baseline)
+        delta = result.value - baseline_value
         low, high = interval(differences)
         return replace(
-            own,
-            baseline=reached,
+            result,
+            baseline=baseline_value,
             delta=delta,
             p_value=_p_value(np.abs(differences), abs(delta)),
             delta_ci_low=low,
@@ -76,13 +81,13 @@ class CorpusScore:
 
     @cached_property
     def _metric(self) -> CorpusMetric:
-        return self.make()  # what it raises is not kept: the next cell tries again
+        return self.make()  # an exception is not cached, so the next cell tries again
 
     def _of_corpus(self, samples: pa.Table) -> tuple[float, str]:
-        """Return sacrebleu's score, and its signature with that of the resampling."""
-        theirs = self._metric.metric
-        score = theirs.corpus_score(samples["completion"].to_pylist(), [samples["gold"].to_pylist()]).score
-        signature = theirs.get_signature()
+        """Return sacrebleu's score, and its signature including the bootstrap's seed and number of resamples."""
+        metric = self._metric.metric
+        score = metric.corpus_score(samples["completion"].to_pylist(), [samples["gold"].to_pylist()]).score
+        signature = metric.get_signature()
         signature.update("seed", str(SEED))
         signature.update("bs", RESAMPLES)
         return float(score), str(signature)
@@ -98,16 +103,16 @@ def _resampled(metric: CorpusMetric, counts: Floats) -> Floats:
 
 
 def _draws(sentences: int) -> Iterator[NDArray[np.int64]]:
-    """Yield, for some resampled corpora at a time, how often each sentence stands in them, [resamples, sentences]."""
+    """Yield batches of resampled corpora as the count of each sentence, [resamples, sentences]."""
     rng = np.random.default_rng(SEED)
     for resamples in batches(RESAMPLES, sentences):
         chosen = rng.choice(sentences, size=(resamples, sentences), replace=True)
         yield np.stack([np.bincount(row, minlength=sentences) for row in chosen])
 
 
-def _p_value(differences: Floats, seen: float) -> float:
-    """Return the share of resamples whose difference, its mean taken away, is larger than the one seen."""
-    larger = int((differences - differences.mean() > seen).sum())
+def _p_value(differences: Floats, observed: float) -> float:
+    """Return the share of resamples whose difference, centred at 0, is larger than the observed one."""
+    larger = int((differences - differences.mean() > observed).sum())
     return (larger + 1) / (len(differences) + 1)
 
 

@@ -1,4 +1,4 @@
-"""Fluency of generated text: how much of it repeats itself, and how long it is."""
+"""Fluency of generated text: its repetitiveness and its length."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
 
 NGRAM = 4
-_UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"  # Thai, kana, Han: no spaces between words, a character counts
+_UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"  # Thai, kana and Han, whose units are characters
 _UNIT = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def repetition(text: str) -> float:
-    """Return the share of 4-grams that were there before, seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319).
+    """Return the share of 4-grams that repeat an earlier one, seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319).
 
-    Of words; of characters where no spaces divide them. 0 for a text shorter than that.
+    The units are words, or characters in scripts without spaces between words. 0 for a text of less than 4 units.
     """
     units = _UNIT.findall(text)
-    grams = [tuple(units[at : at + NGRAM]) for at in range(len(units) - NGRAM + 1)]
+    grams = [tuple(units[start : start + NGRAM]) for start in range(len(units) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fluency:
-    """The mean over items of a number that `of` takes from a `column`; compared as other means are."""
+    """The mean over items of the number that `of` computes from the value in `column`."""
 
     name: str
     column: str
@@ -41,7 +41,7 @@ class Fluency:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The column it reads."""
+        """The column that the metric reads."""
         return (self.column,)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
@@ -49,7 +49,7 @@ class Fluency:
         return evaluate_mean(self._values(samples), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the mean, and its difference to the baseline's over the same items."""
+        """Return the mean and its difference from the baseline's on the same items."""
         return compare_means(self._values(steered), self._values(baseline), rng)
 
     def _values(self, samples: pa.Table) -> Floats:

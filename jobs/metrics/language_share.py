@@ -13,7 +13,7 @@ from jobs.metrics.share import Truths, compare_shares, evaluate_share
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """The share of items whose identified language (`prediction`) is the cell's `language`, a column of samples.
+    """The share of items whose identified language (`prediction`) is the one in the column `language`.
 
     An unsteered cell has no target language, so its share of texts in it is undefined. A steered cell is compared with
     the baseline's share of texts in the target language of the steered cell.
@@ -26,7 +26,7 @@ class Identified:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns it reads."""
+        """The columns that the metric reads."""
         return ("prediction", self.language)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
@@ -35,7 +35,7 @@ class Identified:
         return None if wanted is None and len(samples) else evaluate_share(_is(samples, wanted), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the share, and its difference to the baseline's share of the same language."""
+        """Return the share and its difference from the baseline's share of the same language."""
         wanted = wanted_language(steered, self.language)
         return compare_shares(_is(steered, wanted), _is(baseline, wanted), rng)
 
@@ -47,8 +47,8 @@ def wanted_language(samples: pa.Table, column: str) -> str | None:
 
 
 def _is(samples: pa.Table, wanted: str | None) -> Truths:
-    languages = set((wanted or "").split("+"))  # of several that are steered to, any will do
-    return np.array([found in languages for found in samples["prediction"].to_pylist()], dtype=bool)
+    languages = set((wanted or "").split("+"))  # with several target languages, any of them counts
+    return np.array([language in languages for language in samples["prediction"].to_pylist()], dtype=bool)
 
 
 IN_TARGET = Identified(name="in_target_language", language="target_language")

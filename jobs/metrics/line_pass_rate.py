@@ -29,7 +29,7 @@ class LinePassRate:
         name: The name in the summary.
         language: The column with the wanted language.
         higher_is_better: Whether a larger value is an improvement.
-        no_effect: None: the baseline's own value says what no intervention gives.
+        no_effect: None: the value without effect is the baseline's.
     """
 
     name: str
@@ -43,7 +43,7 @@ class LinePassRate:
         return ("completion", self.language)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
-        """Return the rate, between 0 and 1; None for an unsteered cell where the wanted language is the target."""
+        """Return the rate, between 0 and 1; None if the cell has no such language."""
         wanted = wanted_language(samples, self.language)
         if wanted is None and len(samples):
             return None
@@ -51,7 +51,7 @@ class LinePassRate:
         return _described(evaluate_share(_truths(passes), rng))
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the rate, and its difference to the baseline's rate of the same language."""
+        """Return the rate and its difference from the baseline's rate of the same language."""
         wanted = wanted_language(steered, self.language)
         both = zip(_passes(steered, wanted), _passes(baseline, wanted), strict=True)
         pairs = [(passed, plain) for passed, plain in both if passed is not None and plain is not None]
@@ -60,13 +60,13 @@ class LinePassRate:
 
 
 def _passes(samples: pa.Table, wanted: str | None) -> list[bool | None]:
-    """Return for each answer whether it passes; in any one of several wanted languages, which "+" joins."""
+    """Return for each answer whether it passes in the wanted language, or in any of several joined by "+"."""
     languages = (wanted or "").split("+")
-    found = []
+    passes = []
     for answer in samples["completion"].to_pylist():
-        passes = [_passes_in(answer or "", language) for language in languages]
-        found.append(None if None in passes else any(passes))
-    return found
+        by_language = [_passes_in(answer or "", language) for language in languages]
+        passes.append(None if None in by_language else any(by_language))
+    return passes
 
 
 @lru_cache(maxsize=4096)

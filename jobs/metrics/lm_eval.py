@@ -1,4 +1,4 @@
-"""A metric of lm-eval: its verdicts on the documents, aggregated as lm-eval does."""
+"""A metric of lm-eval: its values of the documents, aggregated as lm-eval does."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jobs.metrics.result import MetricResult
 
 Aggregate = Callable[[list[Any]], float]
 RESAMPLES = 200
-"""Of aggregations that are no mean: each is a call of lm-eval's function."""
+"""Number of resamples for aggregations other than the mean, each of which is a call of lm-eval's function."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LmEvalMetric:
-    """The metric `name` of the samples' `measures`, by lm-eval's aggregation of that name.
+    """The metric `name` of the samples' `measures`, aggregated by lm-eval's function `aggregation`.
 
-    A mean is compared with a baseline as other means are; of anything else there are bootstrap intervals and no test.
-    Documents on which lm-eval says nothing do not count.
+    Means are compared as other means are. Other aggregations have bootstrap intervals but no test. Documents without a
+    value of the metric do not count.
     """
 
     name: str
@@ -34,12 +34,12 @@ class LmEvalMetric:
 
     @property
     def higher_is_better(self) -> bool | None:
-        """What lm-eval's registry says of the metric; None for one that a task defines itself."""
+        """The direction in lm-eval's registry; None for a metric that a task defines itself."""
         from lm_eval.api import metrics  # noqa: F401  # fills the registry
         from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
 
-        known: bool | None = HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
-        return known
+        direction: bool | None = HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
+        return direction
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the aggregated value."""
@@ -47,30 +47,30 @@ class LmEvalMetric:
         if not values:
             return MetricResult(n=0)
         if not self.aggregation:
-            return MetricResult(n=len(values), note=f"{self.name} is aggregated by a function of the task's own")
+            return MetricResult(n=len(values), note=f"the task aggregates {self.name} by a function of its own")
         if self.aggregation == "mean":
             return evaluate_mean(np.array(values, dtype=np.float64), rng)
         try:
             return _aggregated(values, _aggregation(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
-            return self._without(values, error)
+            return self._undefined(values, error)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the aggregated value, and its difference to the baseline's over the same documents."""
+        """Return the aggregated value and its difference from the baseline's on the same documents."""
         both = zip(self._values(steered), self._values(baseline), strict=True)
-        pairs = [(own, plain) for own, plain in both if own is not None and plain is not None]
+        pairs = [(value, plain) for value, plain in both if value is not None and plain is not None]
         if not pairs or not self.aggregation:
             return self.evaluate(steered, rng)
-        values, plain = [own for own, _ in pairs], [other for _, other in pairs]
+        values, plain_values = [value for value, _ in pairs], [plain for _, plain in pairs]
         if self.aggregation == "mean":
-            return compare_means(np.array(values, dtype=np.float64), np.array(plain, dtype=np.float64), rng)
+            return compare_means(np.array(values, dtype=np.float64), np.array(plain_values, dtype=np.float64), rng)
         try:
-            return _compared(values, plain, _aggregation(self.aggregation), rng)
+            return _compared(values, plain_values, _aggregation(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
-            return self._without(values, error)
+            return self._undefined(values, error)
 
-    def _without(self, values: list[Any], error: Exception) -> MetricResult:
-        return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} says nothing of these items: {error}")
+    def _undefined(self, values: list[Any], error: Exception) -> MetricResult:
+        return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} is undefined for these items: {error}")
 
     def _values(self, samples: pa.Table) -> list[Any]:
         return [json.loads(one).get(self.name) for one in samples["measures"].to_pylist()]
@@ -85,14 +85,14 @@ def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np
     draws = _draws(len(values), rng)
     pairs = np.array([(aggregate(_taken(values, drawn)), aggregate(_taken(plain, drawn))) for drawn in draws])
     (low, high), (delta_low, delta_high) = interval(pairs[:, 0]), interval(pairs[:, 0] - pairs[:, 1])
-    value, reached = aggregate(values), aggregate(plain)
+    value, baseline_value = aggregate(values), aggregate(plain)
     return MetricResult(
         n=len(values),
         value=value,
         ci_low=low,
         ci_high=high,
-        baseline=reached,
-        delta=value - reached,
+        baseline=baseline_value,
+        delta=value - baseline_value,
         delta_ci_low=delta_low,
         delta_ci_high=delta_high,
     )
@@ -102,16 +102,16 @@ def _aggregation(name: str) -> Aggregate:
     from lm_eval.api import metrics  # noqa: F401  # fills the registry
     from lm_eval.api.registry import get_aggregation
 
-    found = get_aggregation(name)
-    return lambda values: float(found(values))
+    aggregation = get_aggregation(name)
+    return lambda values: float(aggregation(values))
 
 
 def _taken(values: list[Any], drawn: list[int]) -> list[Any]:
-    return [values[at] for at in drawn]
+    return [values[index] for index in drawn]
 
 
 def _draws(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Yield the items of each resample, one resample at a time."""
+    """Yield the indices of the items of one resample at a time."""
     for _ in range(RESAMPLES):
         drawn: list[int] = rng.integers(0, count, size=count).tolist()
         yield drawn

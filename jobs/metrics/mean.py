@@ -1,4 +1,4 @@
-"""The mean of a number that each item has, as a metric."""
+"""Means over items, and their paired difference from a baseline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jobs.metrics.significance import cohens_dz, sign_flip
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """The mean over items of `of` their `score`.
+    """The mean over items of the function `of` of their `score`.
 
-    Against a baseline with a sign-flip test of the paired differences and their Cohen's d_z.
+    Comparisons use a sign-flip test of the paired differences, and Cohen's d_z.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Mean:
         return evaluate_mean(self.of(samples["score"].to_numpy()), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the mean, and its difference to the baseline's over the same items."""
+        """Return the mean and its difference from the baseline's on the same items."""
         return compare_means(self.of(steered["score"].to_numpy()), self.of(baseline["score"].to_numpy()), rng)
 
 
@@ -44,14 +44,14 @@ def evaluate_mean(values: Floats, rng: np.random.Generator) -> MetricResult:
 
 
 def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> MetricResult:
-    """Return the mean of `values` [n] and its difference to that of `plain` [n], the same items' in the same order."""
-    own = evaluate_mean(values, rng)
-    if not own.n:
-        return own
+    """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items."""
+    result = evaluate_mean(values, rng)
+    if not result.n:
+        return result
     difference = values - plain
     low, high = bootstrap_mean(difference, rng)
     return replace(
-        own,
+        result,
         baseline=float(plain.mean()),
         delta=float(difference.mean()),
         p_value=sign_flip(difference, rng),
@@ -64,4 +64,4 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> Me
 NLL = Mean(name="nll", of=np.asarray, higher_is_better=False)
 """The mean over sentences of the mean negative log-likelihood of their tokens, in nats."""
 PERPLEXITY = replace(NLL, name="perplexity", of=np.exp)
-"""The mean over sentences of exp of the mean negative log-likelihood of their tokens."""
+"""The mean over sentences of the exponential of the mean negative log-likelihood of their tokens."""

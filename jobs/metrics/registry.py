@@ -66,7 +66,7 @@ class PluginMetric:
 
     @property
     def no_effect(self) -> float | None:
-        """The value of an intervention without direction."""
+        """The value that an intervention without direction would have."""
         return self.metric.no_effect
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult | None:
@@ -90,10 +90,10 @@ class PluginMetric:
 def metric_for(name: str) -> Metric:
     """Return a built-in metric, or one that a distribution registers as an entry point in `ampsweep.metrics`.
 
-    A task of a plug-in names its metrics with it.
+    A plug-in's task gets its metrics from this function.
 
     Raises:
-        UnknownName: There is no such metric; the message lists those there are.
+        UnknownName: There is no such metric; the message lists the metrics.
         InvalidRequest: The plug-in cannot be used, or several distributions define the name.
 
     Example:
@@ -115,6 +115,6 @@ def _load(plugin: Plugin) -> PluginMetric:
     if metric.name != plugin.name:
         raise plugin.broken(f"its metric is named {metric.name!r}; it must be named as the entry point")
     if unknown := [column for column in metric.columns if column not in COLUMNS]:
-        known = ", ".join(sorted(COLUMNS))
-        raise plugin.broken(f"it reads {', '.join(unknown)}, which is no column of the samples; columns: {known}")
+        columns = ", ".join(sorted(COLUMNS))
+        raise plugin.broken(f"it reads {', '.join(unknown)}, which is no column of the samples; columns: {columns}")
     return PluginMetric(metric, plugin)

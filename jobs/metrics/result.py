@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FEW = 20
-"""An interval over fewer items gets a note, because a percentile bootstrap of so few is too narrow."""
+"""An interval over fewer items gets a note, because percentile bootstraps of few items are too narrow."""
 
 
 def too_few(count: int, what: str = "items") -> str | None:
-    """Return a note if an interval is computed from fewer than FEW items, else None."""
+    """Return a note if an interval is computed from fewer than FEW items, otherwise None."""
     return f"the interval rests on {count} {what}" if count < FEW else None
 
 

@@ -23,14 +23,14 @@ def evaluate_share(true: Truths, rng: np.random.Generator) -> MetricResult:
 
 
 def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> MetricResult:
-    """Return the share and its difference from that of `plain` [n], the same items', with McNemar's exact test."""
-    own = evaluate_share(true, rng)
-    if not own.n:
-        return own
+    """Return the share and its difference from that of `plain` [n], values of the same items, with McNemar's tests."""
+    result = evaluate_share(true, rng)
+    if not result.n:
+        return result
     low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)
     gained, lost = discordant(true, plain)
     return replace(
-        own,
+        result,
         baseline=float(plain.mean()),
         delta=float(true.mean() - plain.mean()),
         p_value=mcnemar(gained, lost),

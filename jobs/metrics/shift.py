@@ -10,9 +10,9 @@ from jobs.metrics.result import MetricResult
 
 
 class Shift:
-    """The share of items whose `score` is larger steered than unsteered: LSS, where the score is d(T|L).
+    """The share of items whose `score` the intervention increases: LSS, if the score is d(T|L).
 
-    An intervention without direction raises about half of the scores.
+    An intervention without direction increases about half of the scores.
     """
 
     name = "lss"

@@ -1,4 +1,4 @@
-"""Significance tests and effect sizes of paired differences, and the correction for several tests."""
+"""Significance tests and effect sizes of paired differences, and the correction for multiple tests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FLIPS = 10_000
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test; 1 where no verdict differs.
+    """Return the exact two-sided p-value of McNemar's test; 1 if all pairs agree.
 
     Args:
-        gained: Items that are right only with the intervention.
-        lost: Items that are right only without it.
+        gained: Number of items that are correct only with the intervention.
+        lost: Number of items that are correct only without it.
     """
     from scipy.stats import binomtest
 
@@ -38,14 +38,15 @@ def mcnemar_mid(gained: int, lost: int) -> float:
 
 
 def discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return how many of the paired verdicts [n] are right only when steered, and how many only in the baseline."""
+    """Return how many of n items are correct only when steered, and how many only in the baseline."""
     return int((steered & ~baseline).sum()), int((~steered & baseline).sum())
 
 
 def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> float:
-    """Return the two-sided p-value of paired differences [n] by random flips of their signs (Fisher's test).
+    """Return the two-sided p-value of paired differences [n] from random flips of their signs (Fisher's test).
 
-    The share of FLIPS flips, the observed signs among them, whose mean is at least as far from 0 as the observed one.
+    It is the share of FLIPS sign patterns, including the observed one, whose mean is at least as far from 0 as the
+    observed mean.
     """
     observed = abs(float(difference.sum())) * (1 - 1e-12)
     extreme = 1
@@ -56,29 +57,30 @@ def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being several (Holm 1979), in the order given; at most 1."""
+    """Return p-values corrected for multiple tests (Holm 1979), in the order of the arguments; at most 1."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     corrected = [0.0] * len(p_values)
     largest = 0.0
-    for rank, at in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
-        corrected[at] = largest
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
     return corrected
 
 
 def cohens_g(gained: int, lost: int) -> float:
-    """Return how far the share of gains among the items whose verdicts differ is from a half; 0 where none differs.
+    """Return Cohen's g: the share of gains among the items that changed, minus one half; 0 if none changed.
 
-    From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium, 0.25 large. Arguments as for
-    `mcnemar`.
+    From -0.5 (all lost) to 0.5 (all gained); Cohen (1988) calls 0.05 small, 0.15 medium and 0.25 large. Arguments as
+    for `mcnemar`.
     """
     return gained / (gained + lost) - 0.5 if gained + lost else 0.0
 
 
 def cohens_dz(difference: NDArray[np.float64]) -> float | None:
-    """Return the mean of paired differences [n] over their standard deviation (n - 1).
+    """Return Cohen's d_z: the mean of paired differences [n] divided by their standard deviation (n - 1).
 
-    0 where all are 0; None where they have no spread. Cohen (1988) calls 0.2 small, 0.5 medium, 0.8 large.
+    0 if all differences are 0; None if they are all the same otherwise. Cohen (1988) calls 0.2 small, 0.5 medium and
+    0.8 large.
     """
     if not difference.any():
         return 0.0

@@ -1,1 +1,1 @@
-"""What is asked of a model, and how its answers are scored."""
+"""Tasks: the questions for a model, and how its answers are scored."""

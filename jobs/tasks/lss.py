@@ -1,7 +1,7 @@
-"""Language-steering shift: does an intervention make the object of language T likelier after a premise of language L?
+"""Language-steering shift: does an intervention make the object in language T likelier after a premise in language L?
 
-`d(T|L) = logp(obj_T | premise_L) - logp(obj_L | premise_L)`, in nats; the share of facts for which d grows under an
-intervention is LSS(L -> T), see `jobs.metrics.shift`.
+`d(T|L) = logp(obj_T | premise_L) - logp(obj_L | premise_L)`, in nats. LSS(L -> T) is the share of facts whose d grows
+under an intervention; see `jobs.metrics.shift`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from jobs.tasks.requests import Answer, ScoreCall
 from jobs.tasks.scoring import failed_sample, scored_sample
 
 UNSPACED = frozenset({"ja", "th", "zh"})
-"""Languages written without spaces between words: no space stands before an object there."""
+"""Languages written without spaces between words; their objects follow the premise without a space."""
 
 
 class Lss(FileTask):
-    """A sample's `score` is d(T|L); its calls are the object of T, then that of L, both after the premise of L.
+    """Scores the object in T, then the object in L, both after the premise in L; a sample's `score` is d(T|L).
 
-    `prediction` is the language of the likelier object; there is no gold answer. Where the data is not the same in all
-    languages, the facts are those that all base and target languages of the task have (`TaskRef.shared_by`), or with
-    `facts: any` those that the two of the cell have. With a limit, they are the first ones of a permutation by the
-    seed, so they are the same in every pair of languages; they stay in file order. Facts whose two objects are the
-    same (in Unicode's normal form C, without outer space), and those one of the languages does not have, are left out
-    and counted.
+    `prediction` is the language of the likelier object; there is no gold answer.
 
-    In the mode `paper` a space stands before every object, and facts whose two objects are the same string are kept:
-    their d is 0 whatever is done, so they count as not shifted.
+    If the languages do not all have the same facts, the facts are those that all base and target languages of the task
+    share (`TaskRef.shared_by`), or with `facts: any` those that both languages of the cell have. A limit draws facts
+    with the sweep's seed, the same ones for every pair of languages, and keeps them in file order. Facts that one of
+    the languages lacks are left out and counted, and so are facts whose two objects are equal (in Unicode's normal
+    form C, without surrounding white space).
+
+    In the mode `paper` a space precedes every object, and facts whose two objects are the same string are kept. Their
+    d is always 0, so they count as not shifted.
     """
 
     name = "lss"
@@ -61,18 +62,19 @@ class Lss(FileTask):
         return read_facts(folder).languages
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
-        """Return the facts' and the templates' file, which hold all languages."""
+        """Return the files with the facts and the templates of all languages."""
         del split, language
         return fact_files(folder)
 
     def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
-        """Return a reference with the hash of its files; `shared_by` stays only where a fact is not in all of them.
+        """Complete a reference with the hash of its files, and clear `shared_by` if the languages share all facts.
 
-        Raises InvalidRequest where no fact is.
+        Raises:
+            InvalidRequest: The languages share no fact.
         """
-        settled = super().resolve(folder, ref)
+        resolved = super().resolve(folder, ref)
         if not ref.shared_by:
-            return settled
+            return resolved
         bases, targets = ref.shared_by
         shared = len(_shared(folder, bases, targets))
         if not shared:
@@ -81,43 +83,44 @@ class Lss(FileTask):
                 "languages, or facts: any",
                 param="facts",
             )
-        return replace(settled, shared_by=()) if shared == len(read_facts(folder).facts) else settled
+        return replace(resolved, shared_by=()) if shared == len(read_facts(folder).facts) else resolved
 
     def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
-        """Return how many ids repeat, and how many pairs of objects are the same but for how they are written."""
-        book = read_facts(folder)
-        alike = 0
-        if book.has_unusual_objects and not self._paper:
-            pairs = (self._objects(fact, ref) for fact in book.facts)
-            alike = sum(one != other and _same(one, other) for one, other in pairs)
-        return repairs(repeated_ids=book.repeated_ids, equal_objects=alike)
+        """Return how many ids repeat, and how many pairs of objects differ in Unicode form or white space only."""
+        fact_set = read_facts(folder)
+        equal_objects = 0
+        if fact_set.has_unusual_objects and not self._paper:
+            pairs = (self._objects(fact, ref) for fact in fact_set.facts)
+            equal_objects = sum(target != base and _same(target, base) for target, base in pairs)
+        return repairs(repeated_ids=fact_set.repeated_ids, equal_objects=equal_objects)
 
     def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
-        """Return what the reader did to the data, and of how many facts the items are."""
-        found = super().warnings(folder, refs)
+        """Return the reader's repairs, and how many facts the languages share if they do not share all."""
+        messages = super().warnings(folder, refs)
         bases, targets = _languages(refs)
-        known, shared = len(read_facts(folder).facts), len(_shared(folder, bases, targets))
-        if shared == known:
-            return found
+        total, shared = len(read_facts(folder).facts), len(_shared(folder, bases, targets))
+        if shared == total:
+            return messages
         languages = ", ".join(sorted({*bases, *targets}))
         if any(ref.shared_by for ref in refs):
             limit = refs[0].limit
             few = f", fewer than the limit of {limit}" if limit is not None and limit > shared else ""
-            message = f"of {known} facts {shared} are in all of the languages {languages}{few}; these are asked"
+            message = f"{shared} of {total} facts are in all of the languages {languages}{few}; only these are used"
         else:
             message = (
-                f"of {known} facts {shared} are in all of the languages {languages}; pairs are asked different ones"
+                f"{shared} of {total} facts are in all of the languages {languages}; pairs of languages use different "
+                "facts"
             )
-        return [*found, f"lss: {message}"]
+        return [*messages, f"lss: {message}"]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
-        """Make an item of each fact that tells L from T."""
-        book = read_facts(folder)
-        facts = _shared(folder, *ref.shared_by) if ref.shared_by else book.facts
+        """Make an item of each fact whose objects differ between L and T."""
+        fact_set = read_facts(folder)
+        facts = _shared(folder, *ref.shared_by) if ref.shared_by else fact_set.facts
         if ref.limit is not None and ref.limit < len(facts):
             chosen = np.random.default_rng(seed).permutation(len(facts))[: ref.limit]
             facts = tuple(facts[index] for index in sorted(chosen.tolist()))
-        items = [item for fact in facts if (item := self._item(book, fact, ref))]
+        items = [item for fact in facts if (item := self._item(fact_set, fact, ref))]
         return ItemSet(items=tuple(items), left_out=len(facts) - len(items))
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
@@ -125,13 +128,13 @@ class Lss(FileTask):
         if (sample := failed_sample(item, answers)) is not None:
             return sample
         target, base = (sum(answer.logprobs) for answer in answers)
-        if item.meta.get("same"):  # whatever the two requests' rounding says
+        if item.meta.get("same"):  # the two requests may differ by rounding
             target = base
         likelier = item.meta["target" if target > base else "base"]
         return scored_sample(item, answers, score=target - base, prediction=likelier)
 
-    def _item(self, book: FactSet, fact: Fact, ref: TaskRef) -> Item | None:
-        premise = book.premise(fact, ref.data_language)
+    def _item(self, fact_set: FactSet, fact: Fact, ref: TaskRef) -> Item | None:
+        premise = fact_set.premise(fact, ref.data_language)
         target, base = self._objects(fact, ref)
         if premise is None or target is None or base is None or (_same(target, base) and not self._paper):
             return None
@@ -143,18 +146,18 @@ class Lss(FileTask):
         )
 
     def _objects(self, fact: Fact, ref: TaskRef) -> tuple[str | None, str | None]:
-        """Return the objects of T and L."""
+        """Return the objects in T and L."""
         assert ref.target_language is not None
         return fact.object.get(ref.target_language), fact.object.get(ref.data_language)
 
 
 def _same(one: str | None, other: str | None) -> bool:
-    """Return whether two objects are there, and the same but for how they are written."""
+    """Return whether both objects exist and are equal except for their Unicode form and white space."""
     return one is not None and other is not None and plain(one) == plain(other)
 
 
 def _languages(refs: Sequence[TaskRef]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the base languages of a task's references, and the target languages that are no base."""
+    """Return the base languages of a task's references, and the target languages that are not among them."""
     bases = {ref.data_language for ref in refs}
     targets = {ref.target_language for ref in refs if ref.target_language is not None}
     return tuple(sorted(bases)), tuple(sorted(targets - bases))

@@ -1,4 +1,7 @@
-"""The tasks there are, by name. Where published code is wrong, a task of the mode `paper` repeats it."""
+"""The tasks by name: the built-in ones, those of plug-ins, and those of lm-eval.
+
+In the mode `paper` a task reproduces the published code, including its mistakes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,17 @@ _MEMBERS = tuple(name for name in vars(Task) if not name.startswith("_"))
 
 
 def task_for(name: str, *, mode: str = "corrected", param: str | None = None) -> Task:
-    """Return a task; UnknownName lists those there are."""
+    """Return a task by its name.
+
+    Args:
+        name: The name of a built-in task or of a plug-in's task, or `lm_eval:NAME`.
+        mode: `corrected` or `paper`.
+        param: The field of the request that an error names.
+
+    Raises:
+        UnknownName: There is no such task; the message lists the tasks.
+        InvalidRequest: The plug-in cannot be used, or several distributions define the name.
+    """
     if name.startswith(PREFIX):
         return LmEval(name)
     plugin = find_plugin("task", name, built_in=BUILT_IN_TASKS, param=param)
@@ -46,7 +59,10 @@ def task_for(name: str, *, mode: str = "corrected", param: str | None = None) ->
 
 
 def task_of(ref: TaskRef, *, steered: bool = True) -> Task:
-    """Return the task that a reference means; published baselines of `flores_untargeted` are told the language."""
+    """Return the task of a reference.
+
+    The published code gives the baseline of `flores_untargeted` the prompt of `flores`, which names the language.
+    """
     if ref.name.startswith(PREFIX):
         return LmEval(ref.name, measures=ref.measures)
     if ref.name == "flores_untargeted" and ref.mode == "paper" and not steered:

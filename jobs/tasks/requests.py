@@ -9,11 +9,15 @@ from ampsweep.domain.prompt import Prompt, ScoreText, Split
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCall:
-    """Ask for the log-probability of each token of `continuation` after `context`, a text or a chat.
+    """Ask for the log-probability of each token of `continuation` after `context`.
 
-    Where a token spans the join, `aligned` scores from the last token border that context and whole text share,
-    `lm_eval` what lm-eval scores. `options` are contexts and continuations of the item's other calls: where the join of
-    one is spanned, all are scored from the last border that all share.
+    Attributes:
+        context: A text or a chat.
+        continuation: The text to score.
+        split: Where scoring starts if a token spans the join of context and continuation: `aligned` scores from the
+            last token border that the context and the whole text share, `lm_eval` scores the tokens that lm-eval does.
+        options: Context and continuation of each of the item's score calls. If a token spans the join in one of them,
+            all are scored from the last border that all share.
     """
 
     context: Prompt
@@ -28,9 +32,9 @@ class GenerateCall:
 
     Attributes:
         prompt: The text or the chat.
-        max_tokens: Number of generated tokens, at most.
+        max_tokens: Maximum number of generated tokens.
         stop: Texts that end the answer; they are not part of it.
-        strip: Whether white space at the prompt's end is left out.
+        strip: Whether to remove white space at the prompt's end.
         temperature: Divisor of the logits; 0 is greedy.
         top_p: Keep the likeliest tokens whose probabilities together reach this sum.
         seed: Seed of the random numbers; None takes that of the cell.
@@ -47,10 +51,18 @@ class GenerateCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back for one call: tokens and natural-log probabilities; `text` for a generation.
+    """The model's answer to one call.
 
-    `spanned_join` says of a scored text that a token lies on both sides of the join of context and continuation. A call
-    that failed (too long a prompt, say) has `error` and no tokens; it is a failed sample, not a failed cell.
+    A call that failed, for example because its prompt is too long, has an `error` and no tokens. It makes a failed
+    sample, not a failed cell.
+
+    Attributes:
+        token_ids: The scored or generated tokens.
+        logprobs: Their natural log-probabilities.
+        prompt_tokens: Number of tokens of the prompt.
+        text: The generated text; None for a score call.
+        spanned_join: Whether a token spans the join of context and continuation; None for a generation.
+        error: Why the call failed.
     """
 
     token_ids: tuple[int, ...] = ()

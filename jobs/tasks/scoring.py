@@ -11,12 +11,12 @@ from jobs.tasks.requests import Answer
 
 
 def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Sample:
-    """Return a sample with the tokens of all answers, call after call.
+    """Return a sample with the tokens of all answers, in the order of the calls.
 
     Args:
         item: The item.
         answers: Its answers, none of which failed.
-        **columns: What the task says of them, as fields of `Sample`: `score`, `prediction`, `gold`, and so on.
+        **columns: The fields of `Sample` that the task computes: `score`, `prediction`, `gold` and so on.
     """
     joins = [answer.spanned_join for answer in answers if answer.spanned_join is not None]
     return Sample(
@@ -31,12 +31,12 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
 
 
 def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:
-    """Return a failed sample if the item could not be asked, an answer failed or an answer has no tokens; else None."""
+    """Return a failed sample if the item or one of the answers has an error, or an answer has no tokens; else None."""
     if item.error is not None:
         return Sample(doc_id=item.doc_id, error=item.error)
     for answer in answers:
         if answer.error is not None or not answer.logprobs:
-            return Sample(doc_id=item.doc_id, error=answer.error or "no tokens came back")
+            return Sample(doc_id=item.doc_id, error=answer.error or "the engine returned no tokens")
     return None
 
 

@@ -43,21 +43,21 @@ CONNECTORS = {
 }
 
 SENTENCE_ENDS = frozenset(".!?…‥‼⁇⁈⁉．！？。｡︒؟۔؞।॥։።፧፨။។៕᠃᠉꓿༎")
-"""Characters that end a sentence: those of Unicode's Sentence_Terminal that occur in texts, and ellipses."""
+"""Characters that end a sentence: ellipses, and those with Unicode's property Sentence_Terminal that occur in texts."""
 DOTLESS = frozenset({"az", "tr"})
 """Languages in which I and İ are two letters, with the lower-case forms ı and i (Unicode's SpecialCasing.txt)."""
 _IN_LOWER_CASE = {"I": "ı", "İ": "i"}
 
 
 class Xcopa(FileTask):
-    """Scores each option after the premise without its full stop and a connector; options start in lower case.
+    """Scores each option, in lower case at its start, after the premise without its full stop and a connector.
 
     `prediction` and `gold` are "0" or "1". `score` is the sum of the predicted option's token log-probabilities, in
     nats; the option with the larger sum is predicted, and ties go to the first. A limit takes the first items of the
     file, which are the same in every language. The question is the one that most languages have (`majority_questions`).
 
-    In mode `paper` the published question is asked even if it is wrong, the premise loses its last character whatever
-    it is, and letters become lower case as in English.
+    In the mode `paper` the published question is asked even if it is wrong, the last character of the premise is cut
+    whether or not it ends the sentence, and the first letter is lower-cased by the rules of English.
     """
 
     name = "xcopa"
@@ -153,7 +153,7 @@ def read_xcopa(path: Path, *, as_published: bool = False) -> Reading[XcopaItem]:
 
     Args:
         path: The file.
-        as_published: Take `question_source`, where there is one, as the question. It has the published mistakes.
+        as_published: Read the question from `question_source` if there is one. It has the published mistakes.
 
     Raises:
         InvalidRequest: A row is wrong; the message names file, line and field.
@@ -162,7 +162,7 @@ def read_xcopa(path: Path, *, as_published: bool = False) -> Reading[XcopaItem]:
 
 
 def majority_questions(files: Mapping[str, Path], language: str) -> dict[str, Question]:
-    """Return the questions that more than half of the languages have, by item, where a language's own differ.
+    """Return the question that most languages have, by item, for each item in which a language has another question.
 
     The published question is wrong in some languages. A file votes if its items have the same `idx` and the same labels
     as the language's, because then they are translations of each other. A file that cannot be read has no vote.

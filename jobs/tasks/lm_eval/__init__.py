@@ -1,1 +1,1 @@
-"""Tasks of lm-evaluation-harness: its task layer as a library, scored on our engines. No model of its own is loaded."""
+"""Tasks of lm-evaluation-harness, used as a library: it makes the requests and scores the answers of our engines."""

@@ -1,4 +1,4 @@
-"""A task of lm-eval with its requests made once, as lm-eval makes them. They are never changed after."""
+"""Loads a task of lm-eval and builds its requests. The result is cached and must not be changed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from ampsweep.hashing import content_hash, files_hash
 from jobs.tasks.lm_eval.names import bundled_folder, yaml_of
 
 FEWSHOT_SEED = 1234
-"""The seed of the examples in a prompt that `simple_evaluate` takes by default."""
-_CHAT = "\x02chat\x03"  # before the JSON of a chat, where lm-eval expects the text that a template makes of it
+"""Seed of the few-shot examples, the default of lm-eval's `simple_evaluate`."""
+_CHAT = "\x02chat\x03"
+"""Prefix of a chat as JSON, which takes the place of the text that lm-eval expects from a chat template."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedTask:
-    """lm-eval's task, its documents by number, and the requests (lm-eval's Instances) of each, in order.
+    """A task of lm-eval with its documents and requests.
 
-    `measures` are the names of its metrics, each with its aggregation's ("" where that is a function of the task's).
-    `hash` is over all that is asked and all that it is scored by.
+    Attributes:
+        task: The task object of lm-eval.
+        docs: The documents by number.
+        requests: The requests (lm-eval's `Instance`) of each document, in order.
+        measures: The name of each metric with the name of its aggregation, empty for a function of the task's own.
+        hash: Hash of the requests, the documents, lm-eval's version and the task's files.
     """
 
     task: Any
@@ -37,48 +42,56 @@ class LoadedTask:
 
 
 def load(name: str, folder: Path, *, limit: int | None, chat: bool) -> LoadedTask:
-    """Load a task and make the requests of its first `limit` documents.
+    """Load a task and build the requests of its first `limit` documents.
 
-    Raises UnknownName where there is no such task; InvalidRequest where its data is out of reach, or it asks for what
-    no sweep does: pictures, samples that are drawn, running what the model writes.
+    Args:
+        name: The task's name in lm-eval.
+        folder: The server's folder of tasks.
+        limit: Number of documents; None for all.
+        chat: Whether to ask in the form of a chat.
+
+    Raises:
+        UnknownName: There is no such task.
+        InvalidRequest: The task's data cannot be loaded, or the task needs something that sweeps do not support:
+            images or audio, sampled answers, or running code that the model writes.
     """
     path = yaml_of(name, folder)
-    own = files_hash([file for file in path.parent.rglob("*") if file.suffix in (".yaml", ".py")])
-    return _freeze(name, path, own, limit, chat)
+    files = files_hash([file for file in path.parent.rglob("*") if file.suffix in (".yaml", ".py")])
+    return _load_cached(name, path, files, limit, chat)
 
 
 @lru_cache(maxsize=64)
-def _freeze(name: str, path: Path, own: str, limit: int | None, chat: bool) -> LoadedTask:
+def _load_cached(name: str, path: Path, files: str, limit: int | None, chat: bool) -> LoadedTask:
     task = _load(name, path)
-    _refuse(task)
+    _require_supported(task)
     task.set_fewshot_seed(FEWSHOT_SEED)
     try:
         task.build_all_requests(
             limit=limit, apply_chat_template=chat, fewshot_as_multiturn=chat, chat_template=_as_text if chat else None
         )
-    except Exception as error:  # a task's templates and functions raise what they like
-        raise InvalidRequest(f"lm-eval could not make the requests of {name}: {error}", param="name") from error
+    except Exception as error:  # templates and functions of a task can raise anything
+        raise InvalidRequest(f"lm-eval could not build the requests of {name}: {error}", param="name") from error
     docs = dict(task.doc_iterator(limit=limit))
     requests: dict[int, list[Any]] = defaultdict(list)
     for instance in task.instances:
         requests[instance.doc_id].append(instance)
     content = {
         "lm_eval": metadata.version("lm_eval"),
-        "files": own if not path.is_relative_to(bundled_folder()) else "",
-        "requests": [[one.doc_id, one.request_type, repr(one.arguments)] for one in task.instances],
+        "files": files if not path.is_relative_to(bundled_folder()) else "",
+        "requests": [[instance.doc_id, instance.request_type, repr(instance.arguments)] for instance in task.instances],
         "docs": [json.dumps(doc, default=str, sort_keys=True) for doc in docs.values()],
     }
     return LoadedTask(
         task=task,
         docs=docs,
-        requests={doc: sorted(own, key=lambda one: one.idx) for doc, own in requests.items()},
+        requests={doc: sorted(instances, key=lambda instance: instance.idx) for doc, instances in requests.items()},
         measures=_measures(task),
         hash=content_hash(content, length=64),
     )
 
 
-def turns_of(context: str) -> str | tuple[ChatMessage, ...]:
-    """Return the chat that a context stands for, or the context itself."""
+def decode_context(context: str) -> str | tuple[ChatMessage, ...]:
+    """Return the chat that a context of a request encodes, or the context itself if it is plain text."""
     if not context.startswith(_CHAT):
         return context
     return tuple(ChatMessage(**message) for message in json.loads(context.removeprefix(_CHAT)))
@@ -86,7 +99,7 @@ def turns_of(context: str) -> str | tuple[ChatMessage, ...]:
 
 def _as_text(messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
     if not add_generation_prompt:
-        raise ValueError("it begins the model's answer (gen_prefix), which no chat here does; leave chat out")
+        raise ValueError("it starts the model's answer (gen_prefix), which is not supported in chats; leave chat out")
     return _CHAT + json.dumps(messages)
 
 
@@ -96,35 +109,35 @@ def _load(name: str, path: Path) -> Any:
     try:
         manager = TaskManager(include_path=str(path.parent), include_defaults=False)
         return manager.load(name)["tasks"][name]
-    except Exception as error:  # a task's templates, functions and data raise what they like
+    except Exception as error:  # templates, functions and data of a task can raise anything
         raise InvalidRequest(f"lm-eval could not load {name}: {type(error).__name__}: {error}", param="name") from error
 
 
-def _refuse(task: Any) -> None:
-    wrong = None
+def _require_supported(task: Any) -> None:
+    reason = None
     if getattr(task, "MULTIMODAL", False):
-        wrong = "shows pictures or plays sounds"
+        reason = "needs images or audio"
     elif getattr(task, "UNSAFE_CODE", False):
-        wrong = "runs what the model writes"
+        reason = "runs code that the model writes"
     elif task.OUTPUT_TYPE == "generate_until":
-        asked = task.config.generation_kwargs or {}
-        if asked.get("do_sample") or asked.get("temperature") or asked.get("num_beams", 1) > 1:
-            wrong = "draws its answers or searches for them; here they are greedy"
-    if wrong is not None:
-        raise InvalidRequest(f"the task {task.config.task} {wrong}", param="name")
+        options = task.config.generation_kwargs or {}
+        if options.get("do_sample") or options.get("temperature") or options.get("num_beams", 1) > 1:
+            reason = "needs sampling or beam search; only greedy answers are supported"
+    if reason is not None:
+        raise InvalidRequest(f"the task {task.config.task} {reason}", param="name")
 
 
 def _measures(task: Any) -> tuple[tuple[str, str], ...]:
     from lm_eval.api.registry import AGGREGATION_REGISTRY
 
-    known = {function: name for name, function in AGGREGATION_REGISTRY.items()}
+    registered = {function: name for name, function in AGGREGATION_REGISTRY.items()}
     return tuple(
-        (measure_name(metric, pipeline.name), known.get(function, ""))
-        for pipeline in task._filters  # noqa: SLF001  # lm-eval has no other name for them
+        (measure_name(metric, pipeline.name), registered.get(function, ""))
+        for pipeline in task._filters  # noqa: SLF001  # lm-eval has no public name for them
         for metric, function in task.aggregation().items()
     )
 
 
 def measure_name(metric: str, pipeline: str) -> str:
-    """Return what a metric over the answers that a pipeline of filters let through is called."""
+    """Return the name of a metric over the answers that passed through a pipeline of filters."""
     return metric if pipeline == "none" else f"{metric},{pipeline}"

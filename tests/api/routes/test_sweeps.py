@@ -46,7 +46,7 @@ async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path:
         sent = await server.submit()
         got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
     assert got["warnings"] == sent["warnings"]
-    shared = f"of {len(rows)} facts {len(rows) - 1} are in all of the languages en, fr, tr; these are asked"
+    shared = f"{len(rows) - 1} of {len(rows)} facts are in all of the languages en, fr, tr; only these are used"
     assert f"tasks.0: lss: {shared}" in got["warnings"]
 
 

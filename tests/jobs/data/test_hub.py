@@ -225,5 +225,5 @@ def test_parallel_facts_that_do_not_stand_in_the_same_rows_are_refused(
         return [china, greece] if config == "fr" else [greece, china]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(InvalidRequest, match="row 1 of fr is another fact than row 1 elsewhere; they do not align"):
+    with pytest.raises(InvalidRequest, match="row 1 of fr and of another language are different facts"):
         HubData(cache=tmp_path / "hub", mirror=tmp_path).folder("mlama_dod")

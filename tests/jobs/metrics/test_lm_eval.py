@@ -57,7 +57,7 @@ def test_documents_without_a_verdict_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     ("aggregation", "values", "note"),
-    [("", [1.0], "a function of the task's own"), ("weighted_perplexity", [(-1.0, 0)], "says nothing of these items")],
+    [("", [1.0], "by a function of its own"), ("weighted_perplexity", [(-1.0, 0)], "is undefined for these items")],
 )
 def test_what_cannot_be_aggregated_has_a_note_instead(aggregation: str, values: list[Any], note: str) -> None:
     metric = LmEvalMetric(name="odd", aggregation=aggregation)

@@ -49,11 +49,10 @@ def test_sparse_facts_are_drawn_from_those_that_all_languages_have(catalog: Cata
     assert {cell.task.shared_by for cell in shared} == {(("en",), ("fr", "tr"))}
     assert {cell.task.shared_by for cell in any_} == {()}
     assert not {cell.id for cell in shared} & {cell.id for cell in any_}
-    assert task_warnings(shared) == (
-        "tasks.0: lss: of 6 facts 4 are in all of the languages en, fr, tr, fewer than the limit of 5; these are asked",
-    )
+    few = "fewer than the limit of 5; only these are used"
+    assert task_warnings(shared) == (f"tasks.0: lss: 4 of 6 facts are in all of the languages en, fr, tr, {few}",)
     assert task_warnings(any_) == (
-        "tasks.0: lss: of 6 facts 4 are in all of the languages en, fr, tr; pairs are asked different ones",
+        "tasks.0: lss: 4 of 6 facts are in all of the languages en, fr, tr; pairs of languages use different facts",
     )
     for cell in shared:
         assert Cell.from_dict(json.loads(json.dumps(cell.to_dict()))) == cell

@@ -46,7 +46,7 @@ def test_a_cell_of_another_release_of_a_plugin_is_refused(cell: Cell, catalog: C
     planned = replace(cell, task=replace(cell.task, plugins=("ampsweep-yes-no==1.0",)))
     assert planned.id != cell.id
     assert Cell.from_dict(planned.to_dict()) == planned
-    with pytest.raises(Conflict, match=r"is planned for ampsweep-yes-no==1\.0, here is no plug-in"):
+    with pytest.raises(Conflict, match=r"is planned for ampsweep-yes-no==1\.0, this server has no plug-in"):
         load_items(planned, catalog)
 
 

@@ -113,7 +113,7 @@ def test_objects_that_differ_in_unicode_form_alone_are_the_same_and_that_is_told
     assert dict(ref.repairs) == {"equal_objects": 1}
     assert LSS.resolve(folder, reference("en", "zh")).repairs == ()
     assert LSS.warnings(folder, [ref]) == [
-        "lss en: 1 of the facts have objects that differ in Unicode form or outer space alone: all equal"
+        "lss en: 1 of the pairs of objects differ only in Unicode form or white space; they count as equal"
     ]
     assert PUBLISHED.resolve(folder, reference("en", "tr", task=PUBLISHED)).repairs == ()
 
@@ -217,7 +217,9 @@ def test_the_score_is_how_much_likelier_the_targets_object_is(
     assert (sample.prompt_tokens, sample.completion_tokens) == (6, 3)
 
 
-@pytest.mark.parametrize(("bad", "reason"), [(Answer(error="too long"), "too long"), (Answer(), "no tokens came back")])
+@pytest.mark.parametrize(
+    ("bad", "reason"), [(Answer(error="too long"), "too long"), (Answer(), "the engine returned no tokens")]
+)
 def test_one_failed_answer_makes_a_failed_sample(bad: Answer, reason: str) -> None:
     sample = LSS.sample(an_item(), [Answer(token_ids=(1,), logprobs=(-1.0,)), bad])
     assert (sample.doc_id, sample.error, sample.score, sample.prediction) == ("x", reason, None, None)

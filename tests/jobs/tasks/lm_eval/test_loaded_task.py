@@ -91,11 +91,11 @@ def test_a_chat_is_written_by_the_engine(catalog: Catalog, folder: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("generation_kwargs: {until: ['.'], do_sample: true, temperature: 1.0}", "draws its answers"),
-        ("unsafe_code: true", "runs what the model writes"),
+        ("generation_kwargs: {until: ['.'], do_sample: true, temperature: 1.0}", "needs sampling or beam search"),
+        ("unsafe_code: true", "runs code that the model writes"),
         ("test_split: nowhere", "could not load"),
         ("doc_to_text: '{{ question.nothing.at_all }}'", "could not load odd: UndefinedError"),
-        ("gen_prefix: 'So:'", "could not make the requests .* leave chat out"),
+        ("gen_prefix: 'So:'", "could not build the requests .* leave chat out"),
     ],
 )
 def test_what_no_sweep_does_is_refused_at_the_tasks_name(

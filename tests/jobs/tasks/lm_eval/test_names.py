@@ -69,7 +69,7 @@ def test_a_placeholder_is_the_data_language_as_the_task_spells_it(
 
 
 def test_a_name_has_one_place_for_a_language(folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match="more than one place"):
+    with pytest.raises(InvalidRequest, match="more than one placeholder"):
         languages_of("flores_{flores}-{language}_prompt_1", folder)
 
 
