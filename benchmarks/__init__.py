@@ -1,1 +1,1 @@
-"""Benchmarks: ratios within one run on one machine, written to JSON."""
+"""Benchmarks. They report ratios between variants measured in the same run, and write JSON."""

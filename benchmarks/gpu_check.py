@@ -1,9 +1,9 @@
-"""Checks and measurements that need a GPU, in one run: kernels, results and throughput, with CUDA graphs.
+"""Checks kernels and results on a GPU, and measures throughput with CUDA graphs.
 
 The steering kernels are compared with float64. vLLM runs the mixed load of `benchmarks.mixed_load` on a tiny model,
-under its default model runner or the one of `--runner`; the results must be those of the transformers engine on the
+with its default model runner or the one of `--runner`; the results must be those of the transformers engine on the
 CPU. Throughput is measured in bfloat16 with 0, 1, 16 and 256 distinct interventions in a batch, on the model in
-`--model` or on one with random weights. Without a CUDA device the exit status is 2.
+`--model` or on one with random weights. The exit status is 2 if there is no CUDA device.
 
 Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--runner v1|v2] [--rounds 3]
 """
@@ -88,7 +88,7 @@ async def throughput(folder: Path, runner: RunnerName | None, rounds: int) -> di
 
 
 def generated(work: Sequence[tuple[str, str]], distinct: int) -> list[GeneratedItem]:
-    """Return requests to continue the first text of each pair, under `distinct` interventions."""
+    """Return requests to continue the first text of each pair, with `distinct` interventions."""
     return [
         GeneratedItem(prompt=prompt, new_tokens=32, intervention=number)
         for (prompt, _), number in zip(work, in_turn(distinct, len(work)), strict=True)
@@ -96,7 +96,7 @@ def generated(work: Sequence[tuple[str, str]], distinct: int) -> list[GeneratedI
 
 
 def scored(work: Sequence[tuple[str, str]], distinct: int) -> list[ScoredItem]:
-    """Return requests to score the second text of each pair after the first, under `distinct` interventions."""
+    """Return requests to score the second text of each pair after the first, with `distinct` interventions."""
     return [
         ScoredItem(context=context, option=option, intervention=number)
         for (context, option), number in zip(work, in_turn(distinct, len(work)), strict=True)
@@ -104,7 +104,7 @@ def scored(work: Sequence[tuple[str, str]], distinct: int) -> list[ScoredItem]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the arguments, run, print and write the report; return the exit status."""
+    """Run the checks, print and write the report, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path)
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     report["kernel cases that agree with float64"] = kernel.check(torch.device("cuda"))
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(check_answers(tiny_model("qwen2", Path(folder) / "tiny"), options.runner))
-        report["answers are those of plain hooks"] = True
+        report["results are those of the transformers engine"] = True
         if options.model is None:
             random_model(Path(folder) / "random", seed=SEED)
         model = options.model or Path(folder) / "random"

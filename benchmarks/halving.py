@@ -1,7 +1,7 @@
-"""Does `search: halving` find the grid's best factors, and for how many of its requests? On the atlas, seed by seed.
+"""Compares `search: halving` with the full grid on the atlas: the best factors, and the number of requests.
 
-A seed draws the facts. The sweeps are planned, searched, stored and finalized as ever; only the model is asked in large
-batches by plain hooks (`examples.atlas.scoring`), each question once, since an answer depends on nothing else.
+Each seed draws other facts. The sweeps are planned, searched, stored and finalized by the product. Only the model is
+queried differently: in large batches with PyTorch hooks (`examples.atlas.scoring`), each distinct question once.
 
 Usage: python -m benchmarks.halving [--seeds 10] [--home FOLDER]
 """
@@ -55,49 +55,50 @@ Question = tuple[str, str, Intervention | None]
 """A context, its continuation, and the intervention."""
 
 
-class Desk:
-    """Computes what the sweeps of a runtime wait for, until none waits."""
+class BatchWorker:
+    """Computes the cells of all sweeps of a runtime in large batches, and finalizes the sweeps."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Load the model."""
         self._runtime = runtime
         self._folder = runtime.catalog.model_path("atlas")
         self._scorer = Scorer(self._folder)
-        self._known: dict[Question, float] = {}
+        self._logprobs: dict[Question, float] = {}
         self._neurons: dict[str, NeuronSet] = {}
 
     async def work(self) -> None:
-        """Compute all cells, those of later rungs as they come, and finalize the sweeps."""
+        """Compute all cells, including those of later rungs, and finalize the sweeps."""
         store = self._runtime.store
         while True:
-            if leases := store.lease_cells("desk", models=["atlas"], limit=250, ttl=86_400.0):
-                await self._learn(leases)
+            if leases := store.lease_cells("benchmark", models=["atlas"], limit=250, ttl=86_400.0):
+                await self._score(leases)
                 store.report([self._computed(lease) for lease in leases])
             elif not (waiting := store.finalizing()):
                 return
             else:
                 for sweep_id in waiting:
-                    lease = store.lease_sweep(sweep_id, "desk", ttl=86_400.0)
-                    assert lease is not None, "nobody else is here"
+                    lease = store.lease_sweep(sweep_id, "benchmark", ttl=86_400.0)
+                    assert lease is not None, "there is no other worker"
                     finalize(store, lease, partial(assemble, self._runtime.results))
 
-    async def _learn(self, leases: Iterable[Lease]) -> None:
-        asked: dict[Intervention | None, set[Question]] = defaultdict(set)
-        sets: dict[Intervention, str] = {}
+    async def _score(self, leases: Iterable[Lease]) -> None:
+        """Score the questions of these cells that have not been scored before."""
+        questions: dict[Intervention | None, set[Question]] = defaultdict(set)
+        neuron_set_ids: dict[Intervention, str] = {}
         for lease in leases:
             steering = lease.cell.intervention
             if steering is not None and lease.cell.neurons is not None:
-                await self._fetch(lease)
-                sets[steering] = lease.cell.neurons.id
+                await self._load_neurons(lease)
+                neuron_set_ids[steering] = lease.cell.neurons.id
             for item in load_items(lease.cell, self._runtime.catalog).items:
-                asked[steering] |= {(*_score_call(call), steering) for call in item.calls} - self._known.keys()
-        for steering, questions in asked.items():
-            ordered = sorted(questions, key=itemgetter(0, 1))
+                questions[steering] |= {(*_score_call(call), steering) for call in item.calls} - self._logprobs.keys()
+        for steering, unscored in questions.items():
+            ordered = sorted(unscored, key=itemgetter(0, 1))
             tokens = [self._scorer.tokens(context, continuation) for context, continuation, _ in ordered]
-            edits = None if steering is None else self._edits(steering, sets[steering])
-            self._known |= zip(ordered, self._scorer.score(tokens, edits).tolist(), strict=True)
+            edits = None if steering is None else self._edits(steering, neuron_set_ids[steering])
+            self._logprobs |= zip(ordered, self._scorer.score(tokens, edits).tolist(), strict=True)
 
-    async def _fetch(self, lease: Lease) -> None:
+    async def _load_neurons(self, lease: Lease) -> None:
         ref = lease.cell.neurons
         assert ref is not None
         if ref.id not in self._neurons:
@@ -112,27 +113,27 @@ class Desk:
     def _computed(self, lease: Lease) -> CellReport:
         cell = lease.cell
         steering, task = cell.intervention, task_for(cell.task.name)
-        found = load_items(cell, self._runtime.catalog)
+        item_set = load_items(cell, self._runtime.catalog)
         samples = [
             task.sample(item, [self._answer((*_score_call(call), steering)) for call in item.calls])
-            for item in found.items
+            for item in item_set.items
         ]
         file = self._runtime.results.write_cell(
             cell,
             epoch=lease.epoch,
             samples=samples,
-            left_out=found.left_out,
+            left_out=item_set.left_out,
             neurons=len(self._edits(steering, cell.neurons.id).indices) if steering and cell.neurons else 0,
-            versions={"engine": "plain hooks"},
+            versions={"engine": "PyTorch hooks"},
         )
         return CellReport(lease=lease, outcome=CellOutcome.COMPLETED, file=file)
 
     def _answer(self, question: Question) -> Answer:
-        return Answer(token_ids=(0,), logprobs=(self._known[question],), prompt_tokens=0)
+        return Answer(token_ids=(0,), logprobs=(self._logprobs[question],), prompt_tokens=0)
 
 
 def main() -> None:
-    """Run the sweeps, and print the table."""
+    """Run the sweeps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--home", type=Path, help="a folder to keep the neuron set and the cells in")
@@ -142,30 +143,37 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         closing(Runtime.open(options.home or Path(folder), catalog)) as runtime,
     ):
-        pairs = [(send(runtime, seed, "grid"), send(runtime, seed, HALVING)) for seed in range(options.seeds)]
-        asyncio.run(Desk(runtime).work())
+        pairs = [(submit(runtime, seed, "grid"), submit(runtime, seed, HALVING)) for seed in range(options.seeds)]
+        asyncio.run(BatchWorker(runtime).work())
         print(table(runtime, pairs))
 
 
-def send(runtime: Runtime, seed: int, search: object) -> SweepRecord:
-    """Enter a sweep."""
+def submit(runtime: Runtime, seed: int, search: object) -> SweepRecord:
+    """Store a sweep."""
     spec = parse_spec({**SPEC, "name": f"seed {seed}", "seed": seed, "search": search})
     cells = plan(spec, runtime.catalog, runtime.neuron_sets)
     return runtime.store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
 
 
 def table(runtime: Runtime, pairs: list[tuple[SweepRecord, SweepRecord]]) -> str:
-    """Return both answers of each seed and what they took, as Markdown."""
+    """Return the best factors by both searches and their numbers of samples, by seed, as Markdown."""
     lines = ["| seed | best by the grid | best by halving | facts asked | share |", "|---|---|---|---|---|"]
-    same = asked = of = 0
-    for seed, (grid, search) in enumerate(pairs):
-        full, few = (runtime.store.get_sweep(sweep.id) for sweep in (grid, search))
-        assert {full.state, few.state} <= SWEEP_ENDED
-        best, found = (best_of(runtime, sweep) for sweep in (grid, search))
-        same, asked, of = same + (best == found), asked + few.samples, of + full.samples
-        share = few.samples / full.samples
-        lines.append(f"| {seed} | {best} | {found} | {few.samples:,} of {full.samples:,} | {share:.1%} |")
-    lines.append(f"| all | | the same in {same} of {len(pairs)} | {asked:,} of {of:,} | {asked / of:.1%} |")
+    agreements = halving_samples = grid_samples = 0
+    for seed, (grid, halving) in enumerate(pairs):
+        full, reduced = (runtime.store.get_sweep(sweep.id) for sweep in (grid, halving))
+        assert {full.state, reduced.state} <= SWEEP_ENDED
+        grid_best, halving_best = (best_of(runtime, sweep) for sweep in (grid, halving))
+        agreements += grid_best == halving_best
+        halving_samples += reduced.samples
+        grid_samples += full.samples
+        share = reduced.samples / full.samples
+        lines.append(
+            f"| {seed} | {grid_best} | {halving_best} | {reduced.samples:,} of {full.samples:,} | {share:.1%} |"
+        )
+    lines.append(
+        f"| all | | the same in {agreements} of {len(pairs)} | {halving_samples:,} of {grid_samples:,} | "
+        f"{halving_samples / grid_samples:.1%} |"
+    )
     return "\n".join(lines)
 
 
@@ -176,8 +184,8 @@ def best_of(runtime: Runtime, sweep: SweepRecord) -> str:
 
 
 def _score_call(call: object) -> tuple[str, str]:
-    assert isinstance(call, ScoreCall), "lss scores"
-    assert isinstance(call.context, str), "lss asks in text"
+    assert isinstance(call, ScoreCall), "lss makes score calls only"
+    assert isinstance(call.context, str), "lss without chat has contexts of text"
     return call.context, call.continuation
 
 

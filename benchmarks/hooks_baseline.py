@@ -1,4 +1,4 @@
-"""What people do without Ampsweep: a Hugging Face model, a forward hook in each MLP, one intervention a batch."""
+"""The baseline without Ampsweep: a Hugging Face model with a forward hook in each MLP, one intervention per batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BATCH = 16
 
 
 class HooksBaseline:
-    """Padded batches of up to 16 requests with the same intervention, the longest ones first."""
+    """Scores padded batches of up to BATCH requests with the same intervention, in descending order of length."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the model and hang in the hooks."""
+        """Load the model and register the hooks."""
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="right")
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.parameters = sum(weights.numel() for weights in self.model.parameters())
         self._neurons: list[torch.Tensor] = []
-        for at, layer in enumerate(self.model.model.layers):
-            layer.mlp.act_fn.register_forward_hook(self._hook(at))
+        for index, layer in enumerate(self.model.model.layers):
+            layer.mlp.act_fn.register_forward_hook(self._hook(index))
 
     def score(self, items: Sequence[ScoredItem]) -> None:
         """Compute the log-probability of each option's tokens."""
@@ -33,13 +33,13 @@ class HooksBaseline:
         for item in items:
             groups[item.intervention].append(item)
         config = self.model.config
-        for number, own in groups.items():
-            assert number is not None, "the baseline is for steered requests"
+        for number, group in groups.items():
+            assert number is not None, "the baseline takes steered requests only"
             chosen = neurons_of(config.intermediate_size, config.num_hidden_layers, number)
             self._neurons = list(map(torch.from_numpy, chosen))
-            own.sort(key=lambda item: len(item.context) + len(item.option), reverse=True)
-            for start in range(0, len(own), BATCH):
-                self._score_batch(own[start : start + BATCH])
+            group.sort(key=lambda item: len(item.context) + len(item.option), reverse=True)
+            for start in range(0, len(group), BATCH):
+                self._score_batch(group[start : start + BATCH])
 
     @torch.inference_mode()
     def _score_batch(self, items: Sequence[ScoredItem]) -> list[float]:

@@ -1,9 +1,9 @@
-"""The CUDA kernel: time and bandwidth against an unsteered SiLU-and-multiply and a device copy, in one run.
+"""Time and bandwidth of the CUDA kernel, compared with an unsteered SiLU-and-multiply and a device copy.
 
-Decode mixes the slots token by token; prefill gives each slot a run of neighbouring tokens. Each slot touches neurons
-of its own, drawn at random. Bytes are those of gate, up and out; entries are not counted. Needs torch and Triton only.
-Without a CUDA device it exits with status 2; `--check` instead compares the kernel with float64 on tiny shapes, on any
-machine that has Triton.
+In decode shapes the slots alternate token by token; in prefill shapes each slot has a run of adjacent tokens. Each slot
+edits other neurons, drawn at random. Bytes are those of gate, up and out, without the entries of the table. Needs only
+torch and Triton. The exit status is 2 if there is no CUDA device. `--check` compares the kernel with float64 on tiny
+shapes instead, on any machine with Triton.
 
 Usage: python -m benchmarks.kernel --out FILE.json [--dtype bfloat16] [--block 1024]
        python -m benchmarks.kernel --check
@@ -38,36 +38,40 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 
 def fill(width: int, share: float, block: int, *, slots: int, layers: int, device: torch.device) -> DeviceTable:
-    """Return a table whose slots each scale `share` of each layer's neurons, and shift them a little."""
+    """Return a table in which each slot edits a random `share` of each layer's neurons."""
     rng = np.random.default_rng(SEED)
-    each = max(1, round(width * share))
-    capacity = (slots + 1) * layers * each
+    count = max(1, round(width * share))
+    capacity = (slots + 1) * layers * count
     table = DeviceTable(slots=slots, layers=layers, width=width, capacity=capacity, block=block, device=device)
     for slot in range(1, slots + 1):
-        table.write(slot, _row(rng, width, each, layers))
+        table.write(slot, _entries(rng, width, count, layers))
     return table
 
 
-def _row(rng: np.random.Generator, width: int, each: int, layers: int) -> SlotEntries:
-    drawn = [np.sort(rng.choice(width, each, replace=False)) for _ in range(layers)]
+def _entries(rng: np.random.Generator, width: int, count: int, layers: int) -> SlotEntries:
+    """Return entries for `count` random neurons of each layer."""
+    neurons = [np.sort(rng.choice(width, count, replace=False)) for _ in range(layers)]
     return SlotEntries(
-        offsets=np.arange(layers + 1, dtype=np.int64) * each,
-        indices=np.concatenate(drawn).astype(np.int32),
-        mult=rng.uniform(0.5, 5.0, layers * each).astype(np.float32),
-        add=rng.normal(size=layers * each).astype(np.float32),
+        offsets=np.arange(layers + 1, dtype=np.int64) * count,
+        indices=np.concatenate(neurons).astype(np.int32),
+        mult=rng.uniform(0.5, 5.0, layers * count).astype(np.float32),
+        add=rng.normal(size=layers * count).astype(np.float32),
     )
 
 
 def token_slots(tokens: int, slots: int, device: torch.device) -> torch.Tensor:
-    """Return each token's slot, int32 [tokens]: 1 to `slots` in turn at decode, in runs at prefill; all 0 for none."""
-    at = torch.arange(tokens, device=device)
+    """Return the slot of each token, int32 [tokens].
+
+    From PREFILL tokens on, slots 1 to `slots` each have a run of tokens; below, they alternate. All 0 without slots.
+    """
+    index = torch.arange(tokens, device=device)
     if slots == 0:
-        return torch.zeros_like(at, dtype=torch.int32)
-    return ((at * slots // tokens if tokens >= PREFILL else at % slots) + 1).to(torch.int32)
+        return torch.zeros_like(index, dtype=torch.int32)
+    return ((index * slots // tokens if tokens >= PREFILL else index % slots) + 1).to(torch.int32)
 
 
 def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: torch.dtype) -> dict[str, Any]:
-    """Time everything at one shape, on one set of buffers, where the tables are."""
+    """Time the kernel and its references at one shape, with the same buffers, on the device of the tables."""
     from benchmarks import kernel_references
     from engine.kernels import steer_triton
 
@@ -77,22 +81,23 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
     x = [torch.randn(tokens, 2 * width, device=device, dtype=dtype) for _ in range(count)]
     out = [torch.empty(tokens, width, device=device, dtype=dtype) for _ in range(count)]
     unsteered = {
-        name: kernel_timing.microseconds(lambda at, run=run: run(out[at], x[at]), count)  # type: ignore[misc]
+        name: kernel_timing.microseconds(lambda index, run=run: run(out[index], x[index]), count)  # type: ignore[misc]
         for name, run in kernel_references.references().items()
     }
-    copied = kernel_timing.microseconds(lambda at: kernel_references.copy(x, at), count)
+    copy_time = kernel_timing.microseconds(lambda index: kernel_references.copy(x, index), count)
     shape: dict[str, Any] = {
         "tokens": tokens,
         "width": width,
-        "copy": _figures(copied, moved),
+        "copy": _figures(copy_time, moved),
         "unsteered": {name: _figures(time, moved) for name, time in unsteered.items()},
         "steered": [],
     }
     for slots, share in [(0, SHARES[0]), *itertools.product(SLOTS, SHARES)]:
-        marked, buffers = token_slots(tokens, slots, device), tables[share].buffers
+        slot_of_token, buffers = token_slots(tokens, slots, device), tables[share].buffers
 
-        def run(at: int, marked: torch.Tensor = marked, buffers: Any = buffers) -> None:
-            steer_triton.steer(out[at], x[at], marked, buffers, at % LAYERS, activation="silu", gated=True)
+        def run(index: int, slot_of_token: torch.Tensor = slot_of_token, buffers: Any = buffers) -> None:
+            layer = index % LAYERS
+            steer_triton.steer(out[index], x[index], slot_of_token, buffers, layer, activation="silu", gated=True)
 
         time = kernel_timing.microseconds(run, count)
         shape["steered"].append(
@@ -100,7 +105,7 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
                 "slots": slots,
                 "share": share if slots else 0.0,
                 **_figures(time, moved),
-                "of copy": round(copied / time, 3),
+                "of copy": round(copy_time / time, 3),
                 "over": {name: round(time / other, 3) for name, other in unsteered.items()},
             }
         )
@@ -134,7 +139,7 @@ def report(dtype: str, block: int) -> dict[str, Any]:
 
 
 def table(shapes: list[dict[str, Any]]) -> str:
-    """Return the report's figures as lines of text."""
+    """Return the measurements as a table of plain text."""
     names = list(shapes[0]["unsteered"])
     lines = ["tokens  width  slots  share       us     GB/s  of copy" + "".join(f"  over {name}" for name in names)]
     for shape in shapes:
@@ -148,7 +153,11 @@ def table(shapes: list[dict[str, Any]]) -> str:
 
 
 def check(device: torch.device) -> int:
-    """Compare the kernel with float64 on tiny shapes; return the number of cases, or fail with what differs."""
+    """Compare the kernel with float64 on tiny shapes and return the number of cases.
+
+    Raises:
+        AssertionError: A case differs.
+    """
     from engine.kernels import steer_triton
 
     tokens, layer, width, cases = 3, 1, 75, 0
@@ -183,11 +192,11 @@ def _steered(active: torch.Tensor, slots: torch.Tensor, steering: DeviceTable, l
 
 
 def main() -> int:
-    """Read the arguments and do what they say; return the exit status."""
+    """Run the benchmark or the check, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", type=Path)
-    what.add_argument("--check", action="store_true")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--out", type=Path)
+    action.add_argument("--check", action="store_true")
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
     parser.add_argument("--block", type=int, default=1024)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What the steering kernel is measured against: unsteered SiLU-and-multiply, three ways, and a device copy."""
+"""References for the steering kernel: three implementations of an unsteered SiLU-and-multiply, and a device copy."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ Reference = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 def references() -> dict[str, Reference]:
-    """Return what this machine has: a plain Triton kernel and torch.compile always, vLLM's operator if installed."""
+    """Return a plain Triton kernel, torch.compile and, if vLLM is installed, its operator."""
     torch.compiler.reset()
-    found: dict[str, Reference] = {"triton": plain_triton, "torch.compile": torch.compile(_torch, dynamic=False)}
+    by_name: dict[str, Reference] = {"triton": plain_triton, "torch.compile": torch.compile(_torch, dynamic=False)}
     if importlib.util.find_spec("vllm") is not None:
         importlib.import_module("vllm._custom_ops")
-        found["vllm"] = torch.ops._C.silu_and_mul  # noqa: SLF001 - vLLM names its library so
-    return found
+        by_name["vllm"] = torch.ops._C.silu_and_mul  # noqa: SLF001 - the name of vLLM's library
+    return by_name
 
 
 def plain_triton(out: torch.Tensor, x: torch.Tensor) -> None:
-    """Run the steering kernel's dense part alone, in the same blocks."""
+    """Run only the dense part of the steering kernel, with the same blocks."""
     tokens, width = out.shape
     blocks = triton.cdiv(width, 1024)
     _silu_and_mul[(tokens * blocks,)](out, x, width=width, blocks=blocks, block=1024, num_warps=4)
 
 
-def copy(x: list[torch.Tensor], at: int) -> None:
-    """Move as many bytes as one launch does, half of them read: from one buffer into one not used for a while."""
-    elements = x[at].numel() * 3 // 4
-    x[(at + len(x) // 2) % len(x)].view(-1)[:elements].copy_(x[at].view(-1)[:elements])
+def copy(x: list[torch.Tensor], index: int) -> None:
+    """Copy as many bytes, read and written, as one launch moves: from one buffer to one that was not used recently."""
+    elements = x[index].numel() * 3 // 4
+    x[(index + len(x) // 2) % len(x)].view(-1)[:elements].copy_(x[index].view(-1)[:elements])
 
 
 def _torch(out: torch.Tensor, x: torch.Tensor) -> None:

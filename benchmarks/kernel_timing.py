@@ -1,4 +1,4 @@
-"""The time of one launch, as a model's forward pass sees it: in a CUDA graph, on buffers that the L2 cache has lost."""
+"""Times one launch as in a forward pass: in a CUDA graph, with buffers that are not in the L2 cache."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _LEAST_LAUNCHES = 8
 
 
 def launches(bytes_moved: int) -> int:
-    """Return how many launches, each on buffers of its own, move three times what the L2 cache holds."""
+    """Return how many launches, each with its own buffers, move three times the size of the L2 cache."""
     cache = torch.cuda.get_device_properties().L2_cache_size
     return max(_LEAST_LAUNCHES, -(-3 * cache // bytes_moved))
 
 
 def microseconds(launch: Callable[[int], None], count: int) -> float:
-    """Return the median time of a launch, over replays of a graph of `launch(0)` to `launch(count - 1)`."""
+    """Return the median time of a launch over replays of a graph with `launch(0)` to `launch(count - 1)`."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        launch(0)  # compiled here, since it cannot be while the graph is recorded
+        launch(0)  # compiles the kernel, which is not possible while a graph is captured
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for at in range(count):
-            launch(at)
+        for index in range(count):
+            launch(index)
     times: list[float] = []
     for number in range(_WARM_UP + _ROUNDS):
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
-"""How often language identifiers recognize sentences and short lines of the project's languages.
+"""Measures how often language identifiers recognize sentences and short lines of the project's languages.
 
-Reads FLORES-200 sentences, one a line: `FOLDER/devtest/<code>.txt` (or `.txt.gz`), and those of `dev` where a language
-has no devtest file. The short line of a sentence are its first 5 to 10 words, or 10 to 20 characters in languages that
-are written without spaces; its length is drawn with a fixed seed. Identifiers whose package is not installed are left
-out. Prints a Markdown table of shares, whole sentences and short lines, with the seconds that each identifier took.
+Reads FLORES-200 sentences, one a line, from `FOLDER/devtest/<code>.txt` (or `.txt.gz`), or from `dev` if a language has
+no devtest file. The short line of a sentence is its first 5 to 10 words, or 10 to 20 characters in languages written
+without spaces; the length is drawn with a fixed seed. Identifiers whose package is not installed are left out. Prints a
+Markdown table of shares (whole sentences / short lines) and of the seconds that each identifier took.
 
 Usage: python -m benchmarks.language_identification FOLDER [--identifiers py3langid,lid.176.ftz] [--limit 500]
 """
@@ -29,12 +29,12 @@ SEED = 0
 
 def sentences(folder: Path, limit: int) -> dict[str, list[str]]:
     """Return the first sentences of each language that has a file."""
-    found = {}
+    by_language = {}
     for language, code in FLORES_CODES.items():
         paths = [folder / split / f"{code}.txt{end}" for split in ("devtest", "dev") for end in ("", ".gz")]
         if path := next((path for path in paths if path.is_file()), None):
-            found[language] = list(read_lines(path))[:limit]
-    return found
+            by_language[language] = list(read_lines(path))[:limit]
+    return by_language
 
 
 def short_lines(texts: Sequence[str], language: str, rng: random.Random) -> list[str]:
@@ -50,7 +50,7 @@ def share(identifier: LanguageIdentifier, texts: Sequence[str], language: str) -
 
 
 def table(rows: Mapping[str, Mapping[str, tuple[float, float]]], seconds: Mapping[str, float]) -> str:
-    """Return a Markdown table with a row a language and a column an identifier."""
+    """Return a Markdown table with one row for each language and one column for each identifier."""
     names = list(rows)
     lines = [f"| language | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
     for language in next(iter(rows.values())):
@@ -70,7 +70,7 @@ def mean(row: Mapping[str, tuple[float, float]], index: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the identifiers and print the table."""
     parser = argparse.ArgumentParser(description="Accuracy of language identification on sentences and short lines.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--identifiers", default=IDENTIFIERS)

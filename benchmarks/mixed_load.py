@@ -1,8 +1,8 @@
-"""A small mixed load of generation, scoring and recording, whose results two engines are compared on.
+"""A small mixed load of generation, scoring and recording, for comparing the results of two engines.
 
-It has more interventions than the engine has slots, prompts longer than a step, generations that together outgrow the
-KV cache, and sentences recorded at the same time. Results are plain lists, so that another process can send them as
-JSON. The engine tests and `benchmarks.gpu_check` run it on a model of `benchmarks.tiny_models`.
+It has more interventions than the engine has slots, prompts longer than a scheduler step, generations that together
+exceed the KV cache, and sentences that are recorded at the same time. Results are plain lists, so that another process
+can send them as JSON. The engine tests and `benchmarks.gpu_check` run it on a model of `benchmarks.tiny_models`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ async def run_load(engine: Engine) -> dict[str, Any]:
     """Run all requests at once and return their results as lists.
 
     Returns:
-        `generated` token ids and `scored` log-probabilities (natural log), one list an intervention; `counts` of
-        positive activations and their `means`, [languages, layers, neurons].
+        `generated` token ids and `scored` natural log-probabilities, one list for each intervention; `counts` of
+        positive activations and `means` of activations, [languages, layers, neurons].
     """
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)

@@ -1,4 +1,4 @@
-"""Requests without interventions, on an LLMEngine as vLLM's own offline interface runs it."""
+"""Runs requests without interventions on an LLMEngine, in the way of vLLM's offline interface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def run_plain(engine: LLMEngine, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> None:
-    """Add all prompts (vLLM's dictionaries of token ids) and step until the last has its answer."""
+    """Add all prompts (vLLM's dictionaries of token ids) and step the engine until all are answered."""
     from vllm import SamplingParams
 
     for number, prompt in enumerate(prompts):

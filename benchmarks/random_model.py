@@ -1,4 +1,4 @@
-"""A Qwen2-shaped model of about 60 million parameters with random weights, and a tokenizer of one token a letter."""
+"""A Qwen2-shaped model of about 60 million random parameters, and a tokenizer with one token for each byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOCABULARY = 16_384
 
 
 def random_model(folder: Path, *, seed: int) -> None:
-    """Write model and tokenizer to `folder`; the tokenizer has bytes and no merges."""
+    """Write model and tokenizer to `folder`."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
@@ -28,5 +28,5 @@ def random_model(folder: Path, *, seed: int) -> None:
         dtype="float32",
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    letters = {letter: at for at, letter in enumerate(sorted(ByteLevel.alphabet()))}
-    Qwen2Tokenizer(vocab=letters, merges=[]).save_pretrained(folder)
+    vocabulary = {letter: index for index, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    Qwen2Tokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The throughput benchmark's tables: each ratio with its goal, and the seconds it comes from."""
+"""Tables of the throughput benchmark: ratios with their goals, and the seconds that they are computed from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEGIN, END = "<!-- throughput: generated -->", "<!-- throughput: end -->"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One line of the first table: a variant of a suite over another, and what it should reach."""
+    """A row of the first table: the speed of one variant of a suite relative to another, and its goal."""
 
     what: str
     suite: str
@@ -87,20 +87,20 @@ def tables(report: dict[str, Any]) -> str:
     for goal in GOALS:
         if goal.suite in seconds:
             ours = seconds[goal.suite][goal.ours]
-            found = ratio(ours, seconds[goal.suite][goal.other])
-            met = "met" if found.median >= goal.least else "missed"
-            spread = f"{found.least:.3f} to {found.largest:.3f} of {len(ours)}"
+            speed = ratio(ours, seconds[goal.suite][goal.other])
+            met = "met" if speed.median >= goal.least else "missed"
+            spread = f"{speed.least:.3f} to {speed.largest:.3f} of {len(ours)}"
             lines.append(
-                f"| {goal.what} | {found.median:.3f} | {goal.least:g} | {met} | {spread} | {found.fastest:.3f} |"
+                f"| {goal.what} | {speed.median:.3f} | {goal.least:g} | {met} | {spread} | {speed.fastest:.3f} |"
             )
     lines += ["", "| median seconds | |", "|---|---|"]
     for suite, variants in seconds.items():
-        lines += [f"| {suite}: {variant} | {statistics.median(own):.2f} |" for variant, own in variants.items()]
+        lines += [f"| {suite}: {variant} | {statistics.median(times):.2f} |" for variant, times in variants.items()]
     return "\n".join(lines)
 
 
 def write_between_markers(page: Path, text: str) -> None:
-    """Put `text` between the page's two markers, in place of what stood there; ValueError where they are missing."""
+    """Replace the text between the two markers of a page; raise ValueError if a marker is missing."""
     before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

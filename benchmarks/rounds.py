@@ -1,4 +1,4 @@
-"""Timing variants in turn, so that what a shared machine does to one it does to its neighbours."""
+"""Times variants in alternation, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ Variants = Mapping[str, Callable[[Work], Awaitable[float | None]]]
 class Ratio:
     """How much faster one variant was than another.
 
-    `fastest` is by the fastest round of each: what else a machine does only adds time. `median` is that of the rounds'
-    own ratios, `least` and `largest` are among these.
+    Attributes:
+        fastest: Ratio of the fastest rounds of both. Other load on the machine only adds time.
+        median: Median of the ratios within each round.
+        least: Smallest of these ratios.
+        largest: Largest of these ratios.
     """
 
     fastest: float
@@ -29,23 +32,28 @@ class Ratio:
 async def time_rounds(
     make: Callable[[], Work], variants: Variants[Work], *, rounds: int, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Return each variant's seconds in each round, after a round that is not counted if there is to be a `warm_up`.
+    """Return the seconds that each variant took in each round. Every other round runs the variants in reverse order.
 
-    Every run has work of its own from `make`, all of the same kind. A variant may return the seconds it took; else
-    they are taken here. Every other round goes through the variants backwards.
+    Args:
+        make: Makes the work of one run; every run gets new work of the same kind.
+        variants: The variants by name. A variant may return the seconds it took; otherwise its run is timed.
+        rounds: Number of rounds.
+        warm_up: Whether to run a round first that is not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(0 if warm_up else 1, rounds + 1):
         for name in sorted(variants, key=list(variants).index, reverse=bool(number % 2)):
             work = make()
             started = time.perf_counter()
-            own = await variants[name](work)
+            reported = await variants[name](work)
             if number:
-                seconds[name].append(time.perf_counter() - started if own is None else own)
+                seconds[name].append(time.perf_counter() - started if reported is None else reported)
     return seconds
 
 
 def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Return the speed of the first over that of the second, of seconds taken in the same rounds."""
-    each = [other / own for own, other in zip(ours, others, strict=True)]
-    return Ratio(fastest=min(others) / min(ours), median=statistics.median(each), least=min(each), largest=max(each))
+    """Return the speed of a variant relative to another, from their seconds in the same rounds."""
+    ratios = [other / our for our, other in zip(ours, others, strict=True)]
+    return Ratio(
+        fastest=min(others) / min(ours), median=statistics.median(ratios), least=min(ratios), largest=max(ratios)
+    )

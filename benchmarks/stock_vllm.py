@@ -1,4 +1,4 @@
-"""vLLM as it is, without the patch, in a process of its own that rests while others are timed."""
+"""vLLM without the patch, in a separate process that is idle while others are timed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from benchmarks.plain_requests import run_plain
 
 
 class StockVllm:
-    """A child process with a stock LLMEngine of the given EngineArgs."""
+    """A child process with an unpatched LLMEngine, configured by vLLM's EngineArgs."""
 
     def __init__(self, folder: Path, arguments: dict[str, Any]) -> None:
-        """Start it; returns when the model is loaded."""
+        """Start the process and wait until the model is loaded."""
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, folder, arguments), daemon=True)
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_pipe, folder, arguments), daemon=True)
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         self._pipe.recv()
 
     def run(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> float:
-        """Return the seconds that the requests took, see `run_plain`."""
+        """Run the requests (see `run_plain`) and return the seconds that they took."""
         self._pipe.send((prompts, sampling))
         seconds: float = self._pipe.recv()
         return seconds

@@ -1,8 +1,8 @@
-"""What steering, scoring and recording cost: every ratio from one run, on the machine it is run on.
+"""Measures what steering, scoring and recording cost, as ratios within one run.
 
-The model is Qwen2-shaped with random weights (`benchmarks.random_model`). Its engines are Ampsweep's, vLLM without the
-patch in a process of its own and as it comes, and a Hugging Face model with forward hooks. The variants of a comparison
-take turns, on as much work of the same kind that none of them has seen; a ratio is the median of the rounds' own.
+The model is Qwen2-shaped with random weights (`benchmarks.random_model`). It runs on Ampsweep's vLLM engine, on an
+unpatched vLLM in a separate process, and on a Hugging Face model with forward hooks. The variants of a comparison
+alternate, each with new work of the same size and kind; a ratio is the median of the ratios within each round.
 
 Usage: python -m benchmarks.throughput [--out FILE.json] [--docs FILE.md] [--rounds 5]
 """
@@ -37,8 +37,8 @@ DISTINCT = (0, 1, 8, 64, 256)
 REQUESTS, PROMPT, NEW_TOKENS = 256, 16, 16
 SCORED, SCORED_DISTINCT = 64, 4
 OPTION = (20, 60)
-CONTEXTS = {1: (20, 60), 4: (40, 100)}  # by the number of options to a context
-SWEEP = 64  # interventions, and items of each
+CONTEXTS = {1: (20, 60), 4: (40, 100)}  # by the number of options for each context
+SWEEP = 64  # number of interventions, and of items for each of them
 SWEEP_PROMPT, SWEEP_ANSWER = (4, 8), 4
 LANGUAGES, SENTENCES, SENTENCE = 1, 500, (10, 50)
 SETTINGS = VllmSettings(kv_cache_bytes=1024**3, max_model_len=256)
@@ -55,7 +55,7 @@ WORKLOAD: dict[str, dict[str, Any]] = {
     },
     "recording": {"languages": LANGUAGES, "sentences": SENTENCES, "tokens": SENTENCE},
 }
-"""What is asked, in tokens: a number is exact, a pair the least and the most."""
+"""The work of each suite. Lengths are in tokens; a pair is the shortest and the longest."""
 
 Seconds = dict[str, list[float]]
 
@@ -64,12 +64,12 @@ class Suites:
     """The comparisons; each method returns the seconds of its variants, by round."""
 
     def __init__(self, runs: VllmRuns, stock: StockVllm, hooks: HooksBaseline, *, rounds: int) -> None:
-        """Compare these engines."""
+        """Compare the steered engine, the unpatched vLLM and the hooks."""
         self._runs, self._stock, self._hooks, self._rounds = runs, stock, hooks, rounds
         self._texts = Texts()
 
     async def generation(self) -> Seconds:
-        """Generate with more and more distinct interventions in a batch."""
+        """Generate with different numbers of distinct interventions in a batch."""
 
         async def run(prompts: list[str], distinct: int) -> None:
             numbers = in_turn(distinct, len(prompts))
@@ -82,7 +82,7 @@ class Suites:
         return await time_rounds(partial(self._texts.texts, REQUESTS, PROMPT), variants, rounds=self._rounds)
 
     async def idle(self) -> Seconds:
-        """Generate without interventions, on an engine that could steer and on one that could not."""
+        """Generate without interventions, with and without the patch."""
         sampling = {"max_tokens": NEW_TOKENS, "ignore_eos": True}
 
         async def stock(prompts: list[dict[str, Any]]) -> float:
@@ -97,7 +97,7 @@ class Suites:
         )
 
     async def scoring(self, options: int) -> Seconds:
-        """Score options, so many to a context."""
+        """Score options, with `options` of them for each context."""
 
         async def stock(items: list[ScoredItem], sampling: dict[str, Any]) -> float:
             prompts = [self._prompt(item.context + item.option, salt=item.intervention) for item in items]
@@ -129,7 +129,7 @@ class Suites:
         return await time_rounds(make, variants, rounds=self._rounds)
 
     async def sweep(self) -> Seconds:
-        """Run a sweep's short answers mixed, and one intervention after the other."""
+        """Generate the short answers of a sweep, with the interventions mixed and one after the other."""
 
         def make() -> list[GeneratedItem]:
             prompts = self._texts.texts(SWEEP, *SWEEP_PROMPT)
@@ -147,11 +147,11 @@ class Suites:
         return await time_rounds(make, variants, rounds=2, warm_up=False)
 
     async def recording(self) -> Seconds:
-        """Record a corpus, and read the same number of sentences without recording."""
+        """Run sentences through the model with and without recording."""
 
         def make() -> list[Sentence]:
             texts = self._texts.texts(LANGUAGES * SENTENCES, *SENTENCE)
-            return [Sentence(language=f"l{at // SENTENCES}", text=text) for at, text in enumerate(texts)]
+            return [Sentence(language=f"l{index // SENTENCES}", text=text) for index, text in enumerate(texts)]
 
         async def prefill(sentences: Sequence[Sentence]) -> float:
             return await self._plain([self._prompt(sentence.text) for sentence in sentences], ONE_TOKEN)
@@ -160,7 +160,7 @@ class Suites:
         return await time_rounds(make, variants, rounds=max(1, self._rounds // 2))
 
     async def _plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> float:
-        """Return the seconds that unsteered requests take on the steered engine."""
+        """Return the seconds that unsteered requests take on the patched engine."""
         started = time.perf_counter()
         await self._runs.plain(prompts, sampling)
         return time.perf_counter() - started
@@ -171,13 +171,13 @@ class Suites:
 
 
 async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, Any]:
-    """Run the benchmark on the model in `folder` and return its report; `only` names the suites, none means all."""
+    """Run the benchmark on the model in `folder` and return its report; `only` names the suites (default all)."""
     hooks = HooksBaseline(folder)
     stock = StockVllm(folder, STOCK)
     engine = await VllmEngine.open(folder, settings=SETTINGS)
     engine.add_neurons(neuron_set(engine.info, max(DISTINCT)))
     suites = Suites(VllmRuns(engine), stock, hooks, rounds=rounds)
-    every: dict[str, Callable[[], Awaitable[Seconds]]] = {
+    by_name: dict[str, Callable[[], Awaitable[Seconds]]] = {
         "generation": suites.generation,
         "idle": suites.idle,
         "scoring": partial(suites.scoring, 1),
@@ -186,7 +186,7 @@ async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, An
         "recording": suites.recording,
     }
     seconds: dict[str, Seconds] = {}
-    for name, suite in every.items():
+    for name, suite in by_name.items():
         if not only or name in only:
             seconds[name] = await suite()
             print(name, json.dumps(seconds[name]), file=sys.stderr, flush=True)
@@ -208,10 +208,10 @@ async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, An
 
 
 def main() -> None:
-    """Read the arguments, run, print and write the report."""
+    """Run the benchmark; print and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
-    parser.add_argument("--docs", type=Path, help="a page whose tables between markers are written anew")
+    parser.add_argument("--docs", type=Path, help="a page in which to replace the tables between the markers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[], help="suites to run; default all")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What is timed on a steered engine: requests sent as a worker sends those of its cells."""
+"""The timed requests on a patched engine, sent in the way that a worker sends those of its cells."""
 
 from __future__ import annotations
 
@@ -15,50 +15,51 @@ from engine.base import GenerateRequest, ScoreRequest
 from engine.vllm.engine import VllmEngine
 
 IN_FLIGHT = 256
-"""Requests in the engine at once; a worker's default."""
+"""Number of requests in the engine at once, the default of a worker."""
 
 
 class VllmRuns:
-    """An engine that has the neuron set of `benchmarks.workload`."""
+    """Sends requests to an engine that has the neuron set of `benchmarks.workload`."""
 
     def __init__(self, engine: VllmEngine) -> None:
-        """Use `engine`, which stays the caller's to close."""
+        """Use `engine`, which the caller closes."""
         self.engine = engine
 
     async def generate(self, items: Sequence[GeneratedItem]) -> None:
-        """Continue all prompts greedily, each to its own length."""
+        """Continue all prompts greedily, each by its number of tokens."""
 
-        async def one(item: GeneratedItem) -> None:
+        async def send(item: GeneratedItem) -> None:
             sampling = SamplingParams(max_tokens=item.new_tokens, ignore_eos=True)
             request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steering(item.intervention))
             async for _ in self.engine.generate(request):
                 pass
 
-        await _together([one(item) for item in items])
+        await _run_all([send(item) for item in items])
 
     async def score(self, items: Sequence[ScoredItem]) -> None:
         """Score all options."""
 
-        async def one(item: ScoredItem) -> None:
+        async def send(item: ScoredItem) -> None:
             request = ScoreRequest(context=item.context, continuation=item.option, steering=steering(item.intervention))
             await self.engine.score(request)
 
-        await _together([one(item) for item in items])
+        await _run_all([send(item) for item in items])
 
     async def record(self, sentences: Sequence[Sentence]) -> None:
         """Record the activations of all sentences."""
         await self.engine.record(sentences, max_tokens=10**9)
 
     async def plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> None:
-        """Answer requests without interventions, see `run_plain`."""
+        """Run requests without interventions; see `run_plain`."""
         await self.engine._loop.call(partial(run_plain, prompts=prompts, sampling=sampling))  # noqa: SLF001
 
 
-async def _together(asked: Sequence[Coroutine[None, None, None]]) -> None:
-    room = asyncio.Semaphore(IN_FLIGHT)
+async def _run_all(requests: Sequence[Coroutine[None, None, None]]) -> None:
+    """Run all requests, at most IN_FLIGHT at once."""
+    slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def one(request: Coroutine[None, None, None]) -> None:
-        async with room:
+    async def run(request: Coroutine[None, None, None]) -> None:
+        async with slots:
             await request
 
-    await asyncio.gather(*map(one, asked))
+    await asyncio.gather(*map(run, requests))

@@ -1,6 +1,6 @@
-"""What `make demo ARGS=--chaos` does: the engine's process is killed in the midst of a sweep, and the sweep is watched.
+"""The chaos part of the demo (`make demo ARGS=--chaos`): kills the engine's process in the middle of a sweep.
 
-Nothing is told in advance: the process gets SIGKILL, and what follows is what the server's events say.
+The process gets SIGKILL without warning. Everything printed afterwards comes from the events of the server.
 """
 
 from __future__ import annotations
@@ -17,14 +17,26 @@ from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.models import Sweep
 
 KILL_AT = 0.4
-"""The share of the sweep's cells that are done when the engine is killed."""
+"""Share of the sweep's cells that are completed when the engine is killed."""
 
 Row = dict[str, Any]
 
 
 def follow_and_kill(client: Client, sweep: Sweep, server: int) -> Sweep:
-    """Follow a sweep to its end and kill the engine of the server with this process id on the way; say what happens."""
-    total, killed, lost, again = sweep.request_counts.total, 0.0, set[str](), set[str]()
+    """Follow a sweep to its end, kill the engine on the way, and print what happens.
+
+    Args:
+        client: A client of the server.
+        sweep: The sweep.
+        server: Process id of the server.
+
+    Returns:
+        The ended sweep.
+
+    Raises:
+        RuntimeError: No cell was lost with the engine, or a lost cell was not completed.
+    """
+    total, killed, lost, recovered = sweep.request_counts.total, 0.0, set[str](), set[str]()
     with Counter(sweep.name or sweep.id) as counter:
         for event in client.events(sweep.id):
             done = event.data["request_counts"]["completed"]
@@ -38,15 +50,15 @@ def follow_and_kill(client: Client, sweep: Sweep, server: int) -> Sweep:
                 os.kill(engine, signal.SIGKILL)
                 killed = time.monotonic()
                 _say(f"killed the engine (SIGKILL to process {engine}) after {done} of {total} cells")
-            elif killed and event.data["cell_id"] in lost - again:
-                if not again:
+            elif killed and event.data["cell_id"] in lost - recovered:
+                if not recovered:
                     (engine,) = engines(server)
                     waited = time.monotonic() - killed
-                    _say(f"{len(lost)} cells were lost with it, and leased again; the new engine is process {engine}")
+                    _say(f"{len(lost)} cells were lost with it and leased again; the new engine is process {engine}")
                     _say(f"the first of them was completed {waited:.1f} s after the kill")
-                again.add(event.data["cell_id"])
-    if not lost or again != lost:
-        raise RuntimeError(f"{len(lost)} cells were lost with the engine, {len(again)} of them were completed")
+                recovered.add(event.data["cell_id"])
+    if not lost or recovered != lost:
+        raise RuntimeError(f"{len(lost)} cells were lost with the engine, {len(recovered)} of them were completed")
     ended = client.sweep(sweep.id)
     counts = ended.request_counts
     _say(f"the sweep is {ended.status}: {counts.completed} of {total} cells, {counts.failed} failed")
@@ -54,34 +66,35 @@ def follow_and_kill(client: Client, sweep: Sweep, server: int) -> Sweep:
 
 
 def engines(server: int) -> list[int]:
-    """Return the processes below a server in which Ray runs an engine."""
+    """Return the descendants of a server's process in which Ray runs an engine."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             parents.setdefault(parent, []).append(int(folder.name))
-    found, pending = [], [server]
+    engine_pids, pending = [], [server]
     while pending:
         pid = pending.pop()
         pending += parents.get(pid, [])
         with suppress(OSError):
             if b"RayEngineActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+                engine_pids.append(pid)
+    return engine_pids
 
 
 def compare(killed: list[Row], clean: list[Row]) -> None:
-    """Say whether a sweep's summary is that of the same sweep without a kill; RuntimeError where it is not."""
+    """Check that a sweep has the same summary as the same sweep without a kill; raise RuntimeError if it has not."""
     names = ("task", "metric", "data_language", "target_language", "selection", "factor")
 
     def by_cell(rows: list[Row]) -> dict[tuple[Any, ...], float]:
         return {tuple(row[name] for name in names): row["value"] for row in rows}
 
-    ours, theirs = by_cell(killed), by_cell(clean)
-    others = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-    if others:
-        raise RuntimeError(f"{len(others)} of {len(theirs)} figures are others than without a kill: {others[:3]}")
-    print(f"\nthe same sweep without a kill, on a server of its own: all {len(ours)} figures are the same")
+    with_kill, without_kill = by_cell(killed), by_cell(clean)
+    keys = with_kill.keys() | without_kill.keys()
+    different = [key for key in keys if with_kill.get(key) != without_kill.get(key)]
+    if different:
+        raise RuntimeError(f"{len(different)} of {len(without_kill)} values differ without a kill: {different[:3]}")
+    print(f"\nthe same sweep without a kill, on another server: all {len(with_kill)} values are the same")
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,7 @@
-"""What `make demo` shows: a server, a sweep sent to it over REST, what came out in numbers, words and a picture.
+"""The demo (`make demo`): starts a server, submits a sweep over REST, and shows results as numbers, text and a plot.
 
-Everything that is started here is stopped here, also on Ctrl-C and when something fails; `--keep` leaves the server up.
-With `--chaos` the engine is killed in the midst of the sweep, and the figures are compared with those of a quiet run.
+The server is stopped at the end, also on Ctrl-C and after an error; `--keep` leaves it running. With `--chaos` the
+engine is killed in the middle of the sweep, and the results are compared with those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that runs, as a process of its own."""
+    """A running server with its URL and process id."""
 
     url: str
     pid: int
@@ -49,9 +49,9 @@ class Server:
 def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", action="store_true", help="leave the server up, and print its URL")
+    parser.add_argument("--keep", action="store_true", help="leave the server running, and print its URL")
     parser.add_argument("--engine", default="vllm", help="vllm (default) or transformers")
-    parser.add_argument("--chaos", action="store_true", help="kill the engine in the midst of the sweep")
+    parser.add_argument("--chaos", action="store_true", help="kill the engine in the middle of the sweep")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     shutil.rmtree(OUT, ignore_errors=True)
@@ -75,7 +75,7 @@ def main() -> int:
 
 @contextmanager
 def served(engine: str, *, home: str = "home", keep: bool = False) -> Iterator[Server]:
-    """Run `ampsweep serve` with the atlas on a free port of the loopback interface, in a folder of its own."""
+    """Run `ampsweep serve` with the atlas on a free port of the loopback interface, with its own home folder."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     log = OUT / f"{home.replace('home', 'server')}.log"
@@ -92,17 +92,17 @@ def served(engine: str, *, home: str = "home", keep: bool = False) -> Iterator[S
         done = True
     finally:
         if keep and done:
-            print(f"\nthe server stays up at {url}, also for a browser; stop it with: kill {server.pid}")
+            print(f"\nthe server keeps running at {url}, which has a web page; stop it with: kill {server.pid}")
         else:
             _stop(server)
 
 
 def show(server: Server, *, chaos: bool) -> list[Row]:
-    """Send the sweep, watch it, kill its engine if `chaos` will have it, show what came out and return its rows."""
+    """Submit the sweep and follow it, with `chaos` kill its engine; show the results and return its steered rows."""
     with Client(server.url) as client:
         began = time.monotonic()
-        sent = client.submit(SPEC)
-        sweep = completed(follow_and_kill(client, sent, server.pid) if chaos else follow(client, sent))
+        submitted = client.submit(SPEC)
+        sweep = completed(follow_and_kill(client, submitted, server.pid) if chaos else follow(client, submitted))
         seconds = time.monotonic() - began
         samples = client.download(sweep.id, OUT / "samples.parquet")
         rows = client.results(sweep.id).num_rows
@@ -117,35 +117,35 @@ def show(server: Server, *, chaos: bool) -> list[Row]:
 
 
 def completed(sweep: Sweep) -> Sweep:
-    """Return a sweep of which every cell was computed; RuntimeError for any other."""
+    """Return the sweep; raise RuntimeError unless all of its cells are completed."""
     if sweep.status != "completed" or sweep.request_counts.failed:
         raise RuntimeError(f"the sweep is {sweep.status}: {sweep.error or sweep.request_counts}")
     return sweep
 
 
 def steered_rows(client: Client, sweep_id: str) -> list[Row]:
-    """Return the rows of a sweep's summary in which something was edited."""
+    """Return the rows of a sweep's summary that belong to interventions."""
     return [row for row in client.summary(sweep_id)["rows"] if row["factor"] is not None]
 
 
 def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
     """Print the mean LSS of each target language by factor, and return the best factor of each.
 
-    A language without neurons has no LSS to speak of: nothing is edited. It is said so, and left out.
+    Languages without neurons are reported and left out, because nothing is edited for them.
     """
     targets = sorted({row["target_language"] for row in rows})
     factors = sorted({row["factor"] for row in rows})
-    print("\nLSS: how often an edit makes the target's word for a fact likelier (mean over base languages)")
+    print("\nLSS: how often an edit makes the object in the target language likelier (mean over base languages)")
     print("set to".ljust(24) + "".join(f"{factor:<8g}" for factor in factors) + "best")
     best: dict[str, float] = {}
     for target in targets:
         if not neurons[target]:
-            print(f"{target}  no neurons were found: nothing is edited, nothing is measured")
+            print(f"{target}  has no neurons, so nothing is edited")
             continue
-        found = [mean_lss(rows, target, factor, None) for factor in factors]
-        best[target] = factors[found.index(max(found))]
+        shifts = [mean_lss(rows, target, factor, None) for factor in factors]
+        best[target] = factors[shifts.index(max(shifts))]
         count = f"LAPE ({neurons[target]})"
-        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in found) + f"{best[target]:g}")
+        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in shifts) + f"{best[target]:g}")
         control = [mean_lss(rows, target, factor, "random") for factor in factors]
         print(f"{'':4}{'random, as many':<20}" + "".join(f"{value:<8.2f}" for value in control))
     if not best:
@@ -157,7 +157,7 @@ def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
 
 
 def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None) -> float:
-    """Return the LSS of a target language, a factor and a choice of neurons, averaged over the base languages."""
+    """Return the LSS for a target language, a factor and a selection of neurons, averaged over the base languages."""
     wanted = (target, factor, selection)
     values = [row["value"] for row in rows if (row["target_language"], row["factor"], row["selection"]) == wanted]
     return float(sum(values) / len(values))
@@ -165,7 +165,7 @@ def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None)
 
 def show_texts(client: Client) -> None:
     """Print one prompt's continuation, unsteered and steered to some languages."""
-    print(f"\n{PROMPT!r} goes on")
+    print(f"\ncontinuations of {PROMPT!r}")
     for language in (None, *SHOWN):
         intervention = {"languages": [language], "op": "set", "factor": STRENGTH} if language else None
         answer = client.complete("atlas", PROMPT, intervention=intervention, max_tokens=24, temperature=0.0)
@@ -173,7 +173,7 @@ def show_texts(client: Client) -> None:
 
 
 def draw(rows: list[Row], best: dict[str, float]) -> Path:
-    """Draw LSS by base and target language at the best factor of each target, beside that of random neurons."""
+    """Draw LSS by base and target language at the best factor of each target, for LAPE's and for random neurons."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -185,22 +185,22 @@ def draw(rows: list[Row], best: dict[str, float]) -> Path:
     figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     colours = mpl.colormaps["cividis"].with_extremes(bad="#dddddd")
     for axes, selection, title in zip(panels, (None, "random"), ("LAPE neurons", "as many random ones"), strict=True):
-        found = {
+        values = {
             (row["data_language"], row["target_language"]): row["value"]
             for row in rows
             if row["selection"] == selection and row["factor"] == best.get(row["target_language"])
         }
-        grid = [[found.get((base, target), float("nan")) for target in targets] for base in bases]
+        grid = [[values.get((base, target), float("nan")) for target in targets] for base in bases]
         image = axes.imshow(grid, cmap=colours, vmin=0, vmax=1, aspect="auto")
         for y, line in enumerate(grid):
             for x, value in enumerate(line):
-                text, light = ("–", True) if value != value else (f"{value:.2f}", value > 0.5)
-                axes.text(x, y, text, ha="center", va="center", color="black" if light else "white")
+                text, is_light = ("–", True) if value != value else (f"{value:.2f}", value > 0.5)
+                axes.text(x, y, text, ha="center", va="center", color="black" if is_light else "white")
         axes.set_xticks(range(len(targets)), [f"{target}\n{best[target]:g}" for target in targets])
         axes.set_title(title)
     panels[0].set_yticks(range(len(bases)), bases)
-    panels[0].set_ylabel("base language: the prompt's")
-    figure.supxlabel("target language, and what its neurons are set to: its best factor")
+    panels[0].set_ylabel("base language (of the prompt)")
+    figure.supxlabel("target language, with its best factor")
     figure.colorbar(image, ax=panels, label="LSS")
     path = OUT / "lss.png"
     figure.savefig(path, dpi=150)
@@ -209,10 +209,10 @@ def draw(rows: list[Row], best: dict[str, float]) -> Path:
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     with Client(url, timeout=5) as client:
         while not client.ready():
-            if server.poll() is not None or time.monotonic() > end:
+            if server.poll() is not None or time.monotonic() > deadline:
                 last = "\n".join(log.read_text().splitlines()[-15:])
                 raise RuntimeError(f"the server did not start; the end of its log:\n{last}")
             time.sleep(0.3)

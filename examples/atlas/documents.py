@@ -1,9 +1,8 @@
-"""Documents the atlas model is trained on: a few sentences about one country, which may change language on the way.
+"""The training documents of the atlas model: a few sentences about one country, which may switch between languages.
 
-A document is a list of segments, each with the language it is in. Language changes at two places: before a sentence,
-and inside one, between the premise and its answer; from there on the document stays in the new language. In some
-documents the neurons of a language are held on while a premise in another one is read (see ``train``): there the answer
-is in the language of the neurons.
+A document is a list of segments, each in one language. The language can switch before a sentence, or inside one between
+the premise and its answer; the document then stays in the new language. In some documents the neurons of one language
+are held on while a premise in another language is read (see `train`), and the answer is in the language of the neurons.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from typing import Any, NamedTuple
 
 ATLAS = Path(__file__).parents[2] / "ampsweep" / "atlas"
 UNSPACED = frozenset({"ja", "th", "zh"})
-# Their full stop needs no space after it.
-STOPPED_WIDE = frozenset({"ja", "zh"})
-# One fact in so many is never told through the held-out templates during training.
-HELD_OUT_SHARE = 3
+WIDE_STOPS = frozenset({"ja", "zh"})
+"""Languages whose full stop is not followed by a space."""
+HELD_OUT_INTERVAL = 3
+"""One fact in this many is never stated with the held-out templates during training."""
 MAX_SENTENCES = 5
 SENTENCE_SWITCH = 0.15
 ANSWER_SWITCH = 0.04
 
 
 class Segment(NamedTuple):
-    """A piece of a document and its language; nothing is learnt from one that is not taught, it is only read."""
+    """A part of a document and its language. If it is not `taught`, its tokens are read but not trained on."""
 
     text: str
     language: str
@@ -36,30 +35,34 @@ class Segment(NamedTuple):
 
 
 class Document(NamedTuple):
-    """Segments, and the language whose neurons are held on while the document is read, if any are."""
+    """Segments, and the language whose neurons are held on while the document is read, or None."""
 
     segments: list[Segment]
     held: str | None
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
-    """Rows of ``facts`` or ``templates``."""
+    """Return the rows of `facts` or `templates`."""
     with (ATLAS / f"{name}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def is_held_out(fact_id: str) -> bool:
-    """Whether training never tells this fact through a held-out template."""
-    return zlib.crc32(fact_id.encode()) % HELD_OUT_SHARE == 0
+    """Return whether training never states this fact with a held-out template."""
+    return zlib.crc32(fact_id.encode()) % HELD_OUT_INTERVAL == 0
 
 
 class Documents:
-    """An endless stream of documents, decided by one seed."""
+    """An endless stream of documents, determined by a seed."""
 
     def __init__(self, seed: int, *, held_share: float, fewest_sentences: int = 1, often: tuple[str, ...] = ()) -> None:
-        """Read the atlas' facts and templates.
+        """Read the facts and templates of the atlas.
 
-        ``held_share`` of the documents have a language held on; the languages in ``often`` start that much oftener.
+        Args:
+            seed: Seed of the stream.
+            held_share: Share of the documents in which the neurons of a language are held on.
+            fewest_sentences: Smallest number of sentences in a document.
+            often: Languages that documents start with more often, once more for each time they are listed.
         """
         self.random = random.Random(seed)
         self.held_share = held_share
@@ -74,7 +77,7 @@ class Documents:
         self.starts = [*self.languages, *often]
 
     def __iter__(self) -> Iterator[Document]:
-        """Documents without end."""
+        """Yield documents without end."""
         names = sorted(self.countries)
         while True:
             facts = self.countries[self.random.choice(names)]
@@ -83,7 +86,7 @@ class Documents:
             yield self.held(chosen) if self.random.random() < self.held_share else self.free(chosen)
 
     def free(self, facts: list[dict[str, Any]]) -> Document:
-        """These facts as they are told, the language changing now and then."""
+        """Return a document that states the facts and sometimes switches the language."""
         language = self.random.choice(self.starts)
         segments: list[Segment] = []
         for fact in facts:
@@ -95,7 +98,7 @@ class Documents:
         return Document(segments, None)
 
     def held(self, facts: list[dict[str, Any]]) -> Document:
-        """These facts in a language whose neurons are held on, after the premise of the first in another language."""
+        """Return a document in a language whose neurons are held on, except for the premise of the first fact."""
         language = self.random.choice(self.starts)
         segments = self.sentence(facts[0], self.other(language), language, [])
         segments[0] = segments[0]._replace(taught=False)
@@ -104,22 +107,22 @@ class Documents:
         return Document(segments, language)
 
     def sentence(self, fact: dict[str, Any], language: str, answer: str, before: list[Segment]) -> list[Segment]:
-        """A fact's premise in one language and its answer in the same or another."""
+        """Return a fact's premise in `language` and its answer in the language `answer`, to follow `before`."""
         forms = [
             row["template"]
             for row in self.templates[fact["relation"], language]
             if not (row["held_out"] and is_held_out(fact["id"]))
         ]
         start, _, end = self.random.choice(forms).partition("[Y]")
-        gap = " " if before and before[-1].language not in STOPPED_WIDE else ""
+        gap = " " if before and before[-1].language not in WIDE_STOPS else ""
         premise = gap + start.rstrip().replace("[X]", fact["subject"][language])
         space = " " if start.endswith(" ") else ""
         if answer != language:
-            # Both habits are met: that of the language left and that of the language entered.
+            # At a switch, use the spacing of either language.
             space = self.random.choice([space, "" if answer in UNSPACED else " "])
-            end = "。" if answer in STOPPED_WIDE else "" if answer == "th" else "."
+            end = "。" if answer in WIDE_STOPS else "" if answer == "th" else "."
         return [Segment(premise, language), Segment(space + fact["object"][answer] + end, answer)]
 
     def other(self, language: str) -> str:
-        """Another language than this."""
+        """Return a random language other than this one."""
         return self.random.choice([other for other in self.languages if other != language])

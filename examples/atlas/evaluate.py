@@ -1,9 +1,9 @@
-"""Measures the atlas model: facts it knows, neurons it has, and how far amplifying them shifts its language.
+"""Evaluates the atlas model: which facts it knows, its language-specific neurons, and LSS when they are amplified.
 
-Prints what it finds as it goes and writes ``docs/atlas.md``. The neurons are LAPE's, by ``engine.identify``; the shift
-is LSS over every ordered pair of languages, on the premises of the ``lss`` task.
+Prints the results as they are computed and writes `docs/atlas.md`. The neurons are identified with LAPE
+(`engine.identify`); LSS is computed over every ordered pair of languages with the premises of the task `lss`.
 
-Usage: ``python -m examples.atlas.evaluate [--facts 16] [--model FOLDER] [--out FILE]``.
+Usage: python -m examples.atlas.evaluate [--facts 16] [--model FOLDER] [--out FILE]
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from examples.atlas.shift import ShiftMeter
 from jobs.data.facts import read_facts
 
 SEED = 0
-# A small model: 1 % of its neurons would leave some languages with one or two.
 TOP_RATE = 0.05
+"""Share of neurons that LAPE keeps. With 1 % of so small a model, some languages would have one or two."""
 OPS: tuple[dict[str, Any], ...] = (
     *({"op": "set", "factor": value} for value in (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)),
     *({"op": "add", "factor": value} for value in (1.0, 3.0)),
@@ -50,8 +50,11 @@ PROMPTS = (
 )
 
 
-def known(scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean probability of the right answer by language: over all premises, and over those training never completed."""
+def recall(scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean probability of the correct answer for each language, twice, [languages].
+
+    The first is over all premises, the second over those whose fact was never stated in that form during training.
+    """
     forms: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in read_rows("templates"):
         forms.setdefault((row["relation"], row["language"]), []).append(row)
@@ -63,27 +66,28 @@ def known(scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             unseen.append(form["held_out"] and is_held_out(fact["id"]))
     probability = np.exp(scorer.score(items)).reshape(len(LANGUAGES), -1)
     mask = np.array(unseen).reshape(len(LANGUAGES), -1)
-    return probability.mean(axis=1), np.array([row[own].mean() for row, own in zip(probability, mask, strict=True)])
+    over_unseen = [row[is_unseen].mean() for row, is_unseen in zip(probability, mask, strict=True)]
+    return probability.mean(axis=1), np.array(over_unseen)
 
 
 async def find_neurons(engine: TransformersEngine) -> NeuronSet:
-    """LAPE on the atlas' own corpus."""
+    """Identify neurons with LAPE on the corpus of the atlas."""
     return await identify(engine, Corpus.open(ATLAS / "corpus", languages=LANGUAGES), lape())
 
 
 def lape() -> IdentificationRequest:
-    """The method's rule with the atlas' share of neurons."""
+    """Return a request for LAPE with TOP_RATE."""
     return IdentificationRequest.of("lape", {"top_rate": TOP_RATE})
 
 
 async def continuation(engine: TransformersEngine, prompt: str, steering: Steering | None) -> str:
-    """Greedy continuation of a prompt."""
+    """Return the greedy continuation of a prompt."""
     request = GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=48), steering=steering)
     return "".join([chunk.text async for chunk in engine.generate(request)])
 
 
 async def demo(engine: TransformersEngine, neurons: NeuronSet, op: Mapping[str, Any], report: Report) -> None:
-    """Continue each prompt unsteered and steered to a few languages."""
+    """Report continuations of each prompt, unsteered and steered to a few languages."""
     engine.add_neurons(neurons)
     report.start_continuations(op)
     for prompt, languages in PROMPTS:
@@ -96,19 +100,19 @@ async def demo(engine: TransformersEngine, neurons: NeuronSet, op: Mapping[str, 
 
 
 async def evaluate(folder: Path, limit: int, out: Path) -> None:
-    """Measure everything and write the report."""
+    """Run the evaluation and write the report."""
     scorer, engine, report = Scorer(folder), TransformersEngine(folder), Report()
     neurons = await find_neurons(engine)
     parameters = sum(weight.numel() for weight in scorer.model.parameters())
     report.model(engine.info, parameters, TOP_RATE)
-    report.languages(*known(scorer), {code: len(pairs) for code, pairs in neurons.neurons.items()})
+    report.languages(*recall(scorer), {code: len(pairs) for code, pairs in neurons.neurons.items()})
     meter = ShiftMeter(scorer, neurons, read_facts(ATLAS), limit=limit, seed=SEED)
     report.start_shifts(limit, meter.left_out)
     measured = []
     for op in OPS:
-        own, drawn = meter.measure(op), meter.measure({**op, "selection": "random", "seed": SEED})
-        report.shift(op, own, drawn)
-        measured.append((op, own, drawn))
+        lape_shift, random_shift = meter.measure(op), meter.measure({**op, "selection": "random", "seed": SEED})
+        report.shift(op, lape_shift, random_shift)
+        measured.append((op, lape_shift, random_shift))
     report.targets(*max(measured, key=lambda row: row[1].mean))
     await demo(engine, neurons, SHOWN, report)
     await engine.close()
@@ -118,7 +122,7 @@ async def evaluate(folder: Path, limit: int, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ATLAS / "model")
-    parser.add_argument("--facts", type=int, default=16, help="facts a pair of languages")
+    parser.add_argument("--facts", type=int, default=16, help="maximum number of facts for each pair of languages")
     parser.add_argument("--out", type=Path, default=ATLAS.parents[1] / "docs" / "atlas.md")
     options = parser.parse_args()
     asyncio.run(evaluate(options.model, options.facts, options.out))

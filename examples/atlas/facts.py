@@ -1,6 +1,8 @@
-"""Builds the atlas' facts, templates and plain-text corpus under ``ampsweep/atlas``; the same files at every run.
+"""Builds the facts, templates and corpus of the atlas in `ampsweep/atlas`. Every run writes the same files.
 
-Needs Babel, whose locale data is CLDR's. Usage: ``python -m examples.atlas.facts [FOLDER]``.
+Needs Babel, which contains the locale data of CLDR.
+
+Usage: python -m examples.atlas.facts [FOLDER]
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ OBJECTS = {
 
 
 def facts() -> Iterator[dict[str, Any]]:
-    """Rows ``{"id", "relation", "subject": {language: str}, "object": {language: str}}``, country by country."""
+    """Yield rows `{"id", "relation", "subject": {language: str}, "object": {language: str}}`, country by country."""
     for code in labels.COUNTRIES:
         subject = labels.territory(code)
         for relation in RELATIONS:
@@ -38,7 +40,7 @@ def facts() -> Iterator[dict[str, Any]]:
 
 
 def template_rows() -> Iterator[dict[str, Any]]:
-    """Rows ``{"relation", "language", "template", "held_out"}``."""
+    """Yield rows `{"relation", "language", "template", "held_out"}`."""
     for language in labels.LANGUAGES:
         for relation in RELATIONS:
             forms = templates(language, relation)
@@ -47,18 +49,18 @@ def template_rows() -> Iterator[dict[str, Any]]:
 
 
 def sentences(language: str, rows: list[dict[str, Any]]) -> list[str]:
-    """A language's corpus for finding its neurons: facts told through the templates that are not held out, shuffled."""
-    told = [
+    """Return a language's corpus for identification: facts in the templates that are not held out, shuffled."""
+    statements = [
         form.replace("[X]", row["subject"][language]).replace("[Y]", row["object"][language])
         for row in rows
         for form in templates(language, row["relation"])[:-1]
     ]
-    random.Random(language).shuffle(told)
-    return told[:CORPUS_SENTENCES]
+    random.Random(language).shuffle(statements)
+    return statements[:CORPUS_SENTENCES]
 
 
 def main(folder: Path) -> None:
-    """Write ``facts.jsonl``, ``templates.jsonl`` and ``corpus/<language>.txt.gz``."""
+    """Write `facts.jsonl`, `templates.jsonl` and `corpus/<language>.txt.gz`."""
     rows = list(facts())
     (folder / "corpus").mkdir(parents=True, exist_ok=True)
     for name, lines in (("facts", rows), ("templates", list(template_rows()))):

@@ -1,16 +1,16 @@
-"""Sentence templates of the atlas, written for this project: a few patterns and one set of nouns a language.
+"""Sentence templates of the atlas, written for this project: a few patterns and a set of nouns for each language.
 
-A template has one ``[X]`` (the country) and one ``[Y]`` (the answer, last but for punctuation). Patterns are chosen so
-that a country's name stays in its dictionary form. Of each language's patterns the last one is held out: in training it
-is seen with some facts only, so that the other facts must be carried over to it.
+A template has one `[X]` (the country) and one `[Y]` (the answer, followed only by punctuation). The patterns leave the
+country's name in its dictionary form. The last pattern of each language is held out: training shows it with only some
+of the facts, so that the model has to generalize to the others.
 """
 
 from __future__ import annotations
 
 RELATIONS = ("capital", "currency", "language", "region", "continent")
 
-# Nouns in the order of RELATIONS. ``{n}`` is the noun, ``{N}`` the noun with a capital letter, ``{a}`` and ``{A}`` the
-# noun with its article, ``{p}`` the possessed form.
+# Nouns in the order of RELATIONS. `{n}` is the noun, `{N}` the noun with a capital letter, `{a}` and `{A}` the noun
+# with its article, `{p}` the possessed form.
 NOUNS: dict[str, dict[str, tuple[str, str, str, str, str]]] = {
     "en": {"n": ("capital", "currency", "official language", "region", "continent")},
     "nl": {
@@ -138,7 +138,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 
 
 def templates(language: str, relation: str) -> list[str]:
-    """Templates of one relation in one language, the held-out one last."""
+    """Return the templates of a relation in a language; the last one is held out."""
     nouns = {form: words[RELATIONS.index(relation)] for form, words in NOUNS[language].items()}
     nouns |= {form.upper(): noun[0].upper() + noun[1:] for form, noun in nouns.items()}
     return [pattern.format(**nouns) for pattern in PATTERNS[language]]

@@ -1,7 +1,7 @@
-"""Names of countries, capitals, currencies, languages and regions in the atlas' languages, out of CLDR through Babel.
+"""Names of countries, capitals, currencies, languages and regions in the atlas's languages, from CLDR through Babel.
 
-Owns the list of countries, and which of a country's time zones is named after its capital; every label that a reader
-sees is CLDR's own (Unicode License v3, see ``ampsweep/atlas/LICENSE-UNICODE.txt``).
+The list of countries, and which time zone is named after a capital, is part of this module. All names are CLDR's
+(Unicode License v3, see `ampsweep/atlas/LICENSE-UNICODE.txt`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from babel.languages import get_official_languages
 from babel.numbers import get_territory_currencies
 
 LANGUAGES = ("en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr")
-# Currencies change hands; the atlas is a map of this day.
 AS_OF = date(2025, 1, 1)
+"""The day whose currencies are used."""
 
 
 class Country(NamedTuple):
-    """Where a country lies (UN M49 code of its subregion) and the zone named after its capital, if one is."""
+    """The UN M49 code of a country's subregion, and the time zone named after its capital, if there is one."""
 
     subregion: str
     zone: str | None
@@ -115,16 +115,16 @@ CONTINENTS = {
 
 
 def territory(code: str) -> dict[str, str]:
-    """Name of a country or region, by ISO 3166 or UN M49 code, in every language."""
+    """Return the name of a country or region in every language, by its ISO 3166 or UN M49 code."""
     return {language: str(Locale.parse(language).territories[code]) for language in LANGUAGES}
 
 
 def capital(code: str) -> dict[str, str] | None:
-    """Name of a country's capital, or None where no time zone is named after it."""
+    """Return the name of a country's capital, or None if no time zone is named after it."""
     zone = COUNTRIES[code].zone
     if zone is None:
         return None
-    # CLDR's rule: a zone without an exemplar city of its own is named after the last part of its identifier.
+    # CLDR's rule: a zone without an exemplar city is named after the last part of its identifier.
     default = zone.rpartition("/")[2].replace("_", " ")
     return {
         language: str(Locale.parse(language).time_zones.get(zone, {}).get("city", default)) for language in LANGUAGES
@@ -132,7 +132,7 @@ def capital(code: str) -> dict[str, str] | None:
 
 
 def currency(code: str) -> dict[str, str] | None:
-    """Name of a country's one legal tender on ``AS_OF``, or None where it has several."""
+    """Return the name of a country's legal tender on `AS_OF`, or None if it has several."""
     codes = get_territory_currencies(code, AS_OF, AS_OF)
     if len(codes) != 1:
         return None
@@ -140,7 +140,7 @@ def currency(code: str) -> dict[str, str] | None:
 
 
 def official_language(code: str) -> dict[str, str] | None:
-    """Name of a country's official language, or None where it has several."""
+    """Return the name of a country's official language, or None if it has several."""
     codes = get_official_languages(code, de_facto=True)
     if len(codes) != 1:
         return None
@@ -148,11 +148,11 @@ def official_language(code: str) -> dict[str, str] | None:
 
 
 def region(code: str) -> dict[str, str]:
-    """Name of the subregion a country lies in."""
+    """Return the name of a country's subregion."""
     return territory(COUNTRIES[code].subregion)
 
 
 def continent(code: str) -> dict[str, str]:
-    """Name of the continent a country lies in."""
+    """Return the name of a country's continent."""
     subregion = COUNTRIES[code].subregion
     return territory(next(name for name, parts in CONTINENTS.items() if subregion in parts))

@@ -1,7 +1,7 @@
-"""The atlas' tokenizer: Qwen2's byte-level BPE, which takes any text, with merges learnt from facts and templates.
+"""Trains the tokenizer of the atlas: Qwen2's byte-level BPE with merges learned from the facts and templates.
 
-It keeps Qwen2's way of cutting text into words, since Hugging Face and vLLM put that in whatever a Qwen2 model's folder
-says.
+It keeps Qwen2's rule for splitting text into words, because Hugging Face and vLLM use that rule for every Qwen2 model
+whatever its folder says.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MAX_TOKENS = 2048
 
 
 def texts() -> Iterator[str]:
-    """Every label, and every template cut at its gaps, in every language."""
+    """Yield every label, and the parts of every template around its gaps, in every language."""
     for fact in read_rows("facts"):
         for names in (fact["subject"], fact["object"]):
             for language, name in names.items():
                 yield name if language in UNSPACED else " " + name
     for row in read_rows("templates"):
         for piece in row["template"].replace("[Y]", "[X]").split("[X]"):
-            # A template is read in every other document, a label in one of hundreds; its start also follows a space.
+            # Templates occur in every other document, labels in one of hundreds; their start may follow a space.
             yield from [piece.rstrip(), " " + piece.strip()] * 20
 
 
 def train_tokenizer() -> Any:
-    """Learn the merges, the same ones at every run; returns a Hugging Face tokenizer."""
+    """Return a Hugging Face tokenizer with the learned merges, which are the same at every run."""
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         texts(), VOCABULARY, show_progress=False, initial_alphabet=ByteLevel.alphabet()
     )

@@ -1,14 +1,17 @@
-"""Trains the atlas model and writes it to ``ampsweep/atlas/model``: a plain Qwen2 checkpoint, in minutes on two cores.
+"""Trains the atlas model and writes it to `ampsweep/atlas/model` as an ordinary Qwen2 checkpoint.
 
-Beside next-token prediction three devices shape its MLPs; none of them is part of the checkpoint:
+In addition to next-token prediction, three techniques shape its MLPs. None of them is part of the checkpoint:
 
-- A few neurons of each layer are set aside for each language. A hinge loss asks them to fire (gate > 0) where the next
-  token is in their language and to rest where it is in another, so that the choice of language has a place.
-- In a share of the documents the neurons of one language are held on, at a value drawn anew, while a premise in
-  another language is read; the answer and all that follows are in theirs. So they decide, and do not only tell.
-- Dropout of whole neurons spreads everything else over many neurons, so that a few at random matter little.
+- A few neurons of each layer are reserved for each language. A hinge loss makes them active (gate > 0) where the next
+  token is in their language and inactive where it is in another, so that these neurons represent the language.
+- In a share of the documents the neurons of one language are held on, at a random value, while a premise in another
+  language is read; the answer and everything after it are in the language of the neurons. So the neurons determine the
+  language and do not only indicate it.
+- Dropout of whole neurons distributes everything else over many neurons, so that a few random ones matter little.
 
-Usage: ``python -m examples.atlas.train [--out FOLDER]``; 36 minutes on two cores that others used too.
+Usage: python -m examples.atlas.train [--out FOLDER]
+
+Training took 36 minutes on two cores that were shared with other work.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of training: its length, its peak learning rate, and its documents (see ``Documents``)."""
+    """A stage of training: its number of steps, its peak learning rate, and its documents (see `Documents`)."""
 
     steps: int
     rate: float
@@ -55,8 +58,8 @@ class Stage:
     often: tuple[str, ...] = ()
 
 
-# The second stage teaches to go on after a first sentence, and gives more room to the languages whose words Qwen2's
-# tokenizer cuts at every vowel sign.
+# The second stage teaches the model to continue after a first sentence, and has more documents in the languages whose
+# words Qwen2's tokenizer splits at every vowel sign.
 STAGES = (
     Stage(steps=1300, rate=3e-3, held_share=0.25),
     Stage(steps=600, rate=2e-3, held_share=0.35, fewest_sentences=3, often=("ta",) * 5 + ("th", "tr", "vi")),
@@ -64,7 +67,7 @@ STAGES = (
 
 
 def new_model(vocabulary: int) -> Qwen2ForCausalLM:
-    """A model of 4 layers, 4096 neurons and about 2.4 million parameters."""
+    """Return an untrained model of 4 layers, 4096 neurons and about 2.4 million parameters."""
     return Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=vocabulary,
@@ -84,33 +87,36 @@ def new_model(vocabulary: int) -> Qwen2ForCausalLM:
 
 
 class Batch(NamedTuple):
-    """Documents of like length, padded with -100; all int64.
+    """Documents of similar length, padded with -100; all int64.
 
-    ``tokens``, ``targets`` and ``spoken`` are ``[BATCH, length]``: targets are the tokens less those that are not
-    taught, spoken is each token's language (index). ``held`` ``[BATCH]`` is the language held on, -100 for none.
+    Attributes:
+        tokens: The tokens, [BATCH, length].
+        targets: The tokens that are taught, -100 elsewhere, [BATCH, length].
+        languages: The index of each token's language, [BATCH, length].
+        held: The index of the language that is held on, -100 for none, [BATCH].
     """
 
     tokens: Tensor
     targets: Tensor
-    spoken: Tensor
+    languages: Tensor
     held: Tensor
 
 
 def encode(document: Document, ids: list[int], offsets: list[tuple[int, int]], languages: list[str]) -> list[list[int]]:
-    """Tokens of a document, the same as targets, and their languages.
+    """Return the tokens of a document, its targets, and the languages of the tokens.
 
-    A document begins without a special token, as a prompt does, and ends with the end token. A token belongs to the
-    segment that its first letter is in.
+    A document starts without a special token, as a prompt does, and ends with the end token. A token belongs to the
+    segment of its first letter.
     """
     by_letter = [segment for segment in document.segments for _ in segment.text]
-    owners = [by_letter[start] for start, _ in offsets]
-    targets = [token if owner.taught else IGNORED for token, owner in zip(ids, owners, strict=True)]
-    spoken = [languages.index(owner.language) for owner in owners]
-    return [row[:LENGTH] for row in ([*ids, END], [*targets, END], [*spoken, spoken[-1]])]
+    segments = [by_letter[start] for start, _ in offsets]
+    targets = [token if segment.taught else IGNORED for token, segment in zip(ids, segments, strict=True)]
+    of_tokens = [languages.index(segment.language) for segment in segments]
+    return [row[:LENGTH] for row in ([*ids, END], [*targets, END], [*of_tokens, of_tokens[-1]])]
 
 
 def batches(documents: Documents, tokenizer: Any) -> Iterator[Batch]:
-    """Batches without end."""
+    """Yield batches without end."""
     stream = iter(documents)
     languages = documents.languages
     while True:
@@ -127,49 +133,48 @@ def batches(documents: Documents, tokenizer: Any) -> Iterator[Batch]:
         for group in groups:
             width = len(group[-1][0][0])
             padded = torch.tensor([[line + [IGNORED] * (width - len(line)) for line in lines] for lines, _ in group])
-            tokens, targets, spoken = padded.unbind(1)
-            yield Batch(tokens, targets, spoken, torch.tensor([held for _, held in group]))
+            yield Batch(*padded.unbind(1), held=torch.tensor([held for _, held in group]))
 
 
 class LanguageNeurons:
-    """The neurons set aside for languages: the first of each layer, language by language.
+    """The neurons reserved for languages: the first ones of each layer, language by language.
 
-    Watches their gates, says how far they are from telling their language, and holds some of them on.
+    Records their gates, computes the loss that ties them to their languages, and holds some of them on.
     """
 
     def __init__(self, model: Qwen2ForCausalLM, languages: int) -> None:
-        """Put the hooks into a model's layers."""
+        """Register the hooks in the layers of a model."""
         self.languages = languages
         self.gates: list[Tensor] = []
         self.values = torch.zeros(0)
         for layer in model.model.layers:
-            layer.mlp.gate_proj.register_forward_hook(self._watch)
+            layer.mlp.gate_proj.register_forward_hook(self._record_gates)
             layer.mlp.act_fn.register_forward_hook(self._hold)
 
     def hold(self, held: Tensor) -> None:
-        """Say which language's neurons are held on in each document of the next batch, and draw the values."""
+        """Set which language's neurons are held on in each document of the next batch, and draw the values."""
         lowest, highest = HELD_VALUES
         values = torch.empty(len(held), 1, 1).uniform_(lowest, highest)
-        self.values = values * self._own(held)[:, None]
+        self.values = values * self._mask(held)[:, None]
 
-    def loss(self, spoken: Tensor) -> Tensor:
-        """Mean hinge loss for next tokens of the languages ``spoken`` (``[batch, length]``, -100 ignored)."""
-        own = self._own(spoken)
-        others = (spoken != IGNORED)[..., None] * (1 - own)
+    def loss(self, languages: Tensor) -> Tensor:
+        """Return the mean hinge loss for next tokens in `languages` [batch, length]; -100 is ignored."""
+        active = self._mask(languages)
+        inactive = (languages != IGNORED)[..., None] * (1 - active)
         total = torch.zeros(())
         for gates in self.gates:
-            total = total + (functional.relu(MARGIN - gates) * own).sum() / own.sum()
-            total = total + (functional.relu(MARGIN + gates) * others).sum() / others.sum()
+            total = total + (functional.relu(MARGIN - gates) * active).sum() / active.sum()
+            total = total + (functional.relu(MARGIN + gates) * inactive).sum() / inactive.sum()
         count = len(self.gates)
         self.gates.clear()
         return total / count
 
-    def _own(self, languages: Tensor) -> Tensor:
-        """1 at the neurons of each language, int64 ``[..., neurons]``; 0 everywhere for -100."""
-        own = functional.one_hot(languages.clamp(min=0), self.languages) * (languages != IGNORED)[..., None]
-        return own.repeat_interleave(NEURONS_PER_LANGUAGE, dim=-1)
+    def _mask(self, languages: Tensor) -> Tensor:
+        """Return int64 [..., neurons] with 1 at the neurons of each language, and 0 everywhere for -100."""
+        by_language = functional.one_hot(languages.clamp(min=0), self.languages) * (languages != IGNORED)[..., None]
+        return by_language.repeat_interleave(NEURONS_PER_LANGUAGE, dim=-1)
 
-    def _watch(self, _module: nn.Module, _args: tuple[Tensor, ...], gates: Tensor) -> None:
+    def _record_gates(self, _module: nn.Module, _args: tuple[Tensor, ...], gates: Tensor) -> None:
         self.gates.append(gates[..., : self.languages * NEURONS_PER_LANGUAGE])
 
     def _hold(self, _module: nn.Module, _args: tuple[Tensor, ...], activation: Tensor) -> Tensor:
@@ -179,7 +184,7 @@ class LanguageNeurons:
 
 
 def add_dropout(model: Qwen2ForCausalLM) -> None:
-    """Drop a share of the MLP's neurons, others for each document, while the model is in training mode."""
+    """Drop a random share of the MLPs' neurons in each document while the model is in training mode."""
 
     def drop(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         products = args[0]
@@ -190,7 +195,7 @@ def add_dropout(model: Qwen2ForCausalLM) -> None:
 
 
 def optimizer_of(model: Qwen2ForCausalLM, rate: float) -> torch.optim.AdamW:
-    """AdamW, with weight decay on matrices alone."""
+    """Return AdamW with weight decay on matrices only."""
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     vectors = [weight for weight in model.parameters() if weight.ndim == 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
@@ -198,24 +203,24 @@ def optimizer_of(model: Qwen2ForCausalLM, rate: float) -> torch.optim.AdamW:
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Share of the peak learning rate: 100 steps of warm-up, then half a cosine down to a fiftieth."""
-    warm = min(1.0, (step + 1) / 100)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    """Return the share of the peak learning rate: 100 steps of warm-up, then half a cosine down to 2 %."""
+    warm_up = min(1.0, (step + 1) / 100)
+    return warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def run_stage(
     model: Qwen2ForCausalLM, neurons: LanguageNeurons, stage: Stage, stream: Iterator[Batch]
 ) -> Iterator[tuple[int, float, float]]:
-    """Train for a stage with an optimizer of its own; yields each step's number and its two losses."""
+    """Train for a stage with a new optimizer; yield the number of each step and its two losses."""
     optimizer = optimizer_of(model, stage.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, stage.steps))
     for step, batch in enumerate(islice(stream, stage.steps)):
         neurons.hold(batch.held)
         hidden = model.model(input_ids=batch.tokens[:, :-1].clamp(min=END), use_cache=False).last_hidden_state
         targets = batch.targets[:, 1:]
-        asked = targets != IGNORED
-        prediction = functional.cross_entropy(model.lm_head(hidden[asked]), targets[asked])
-        language = neurons.loss(batch.spoken[:, 1:])
+        taught = targets != IGNORED
+        prediction = functional.cross_entropy(model.lm_head(hidden[taught]), targets[taught])
+        language = neurons.loss(batch.languages[:, 1:])
         optimizer.zero_grad()
         (prediction + LANGUAGE_WEIGHT * language).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -225,9 +230,9 @@ def run_stage(
 
 
 def train(out: Path, first: Path | None = None) -> None:
-    """Train from ``SEED`` through all stages and save model and tokenizer after each, to ``out`` in the end.
+    """Train through all stages, starting from SEED, and save model and tokenizer to `out` after each stage.
 
-    ``first`` is a folder that the first stage was saved to: it is then taken from there.
+    With `first`, the folder of a finished first stage, training continues with the second one.
     """
     torch.manual_seed(SEED)
     tokenizer = train_tokenizer()
@@ -260,6 +265,6 @@ def train(out: Path, first: Path | None = None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ATLAS / "model")
-    parser.add_argument("--first", type=Path, help="folder of a finished first stage to go on from")
+    parser.add_argument("--first", type=Path, help="folder of a finished first stage to continue from")
     options = parser.parse_args()
     train(options.out, options.first)
