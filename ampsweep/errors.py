@@ -83,9 +83,9 @@ class UnknownName(InvalidRequest):
     code = "unknown_name"
 
     def __init__(
-        self, what: str, name: str, known: Iterable[str], *, param: str | None = None, meant: str | None = None
+        self, what: str, name: str, valid_names: Iterable[str], *, param: str | None = None, meant: str | None = None
     ) -> None:
-        listed = ", ".join(sorted(known)) or "none"
+        listed = ", ".join(sorted(valid_names)) or "none"
         hint = "" if meant is None else f". Did you mean {meant!r}?"
         super().__init__(f"unknown {what} {name!r}; known: {listed}{hint}", param=param)
 

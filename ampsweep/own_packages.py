@@ -21,27 +21,30 @@ GENERIC_NAMES = ("api", "engine", "jobs", "worker")
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowedPackage:
-    """A package of this project whose name leads to other code.
+    """A package of this project that is missing, or whose name imports other code.
 
-    `found` is what Python imports by the name, or None if it finds nothing; `own` is this project's package.
+    Attributes:
+        name: The package's name.
+        imported: The path that Python imports by this name, or None if there is none.
+        expected: The path of this project's package.
     """
 
     name: str
-    found: Path | None
-    own: Path
+    imported: Path | None
+    expected: Path
 
     def __str__(self) -> str:
-        if self.found is None:
-            return f"package {self.name!r} is missing; it belongs at {self.own}"
-        return f"package {self.name!r} is imported from {self.found} instead of {self.own}"
+        if self.imported is None:
+            return f"package {self.name!r} is missing; it belongs at {self.expected}"
+        return f"package {self.name!r} is imported from {self.imported} instead of {self.expected}"
 
     @property
     def remedy(self) -> str:
         """What to do about it."""
-        if self.found is None:
+        if self.imported is None:
             return "install ampsweep again"
-        folder = self.found.parent
-        return f"rename {self.found}, uninstall what it belongs to, or take {folder} off the module search path"
+        folder = self.imported.parent
+        return f"rename {self.imported}, uninstall what it belongs to, or take {folder} off the module search path"
 
 
 def own_folder(name: str) -> Path:
@@ -53,9 +56,9 @@ def shadowed_packages() -> Sequence[ShadowedPackage]:
     """Return the packages of this project that are missing or shadowed. Imports none of them."""
     shadowed = []
     for name in GENERIC_NAMES:
-        own, found = own_folder(name), _location(name)
-        if found is None or found.resolve() != own.resolve():
-            shadowed.append(ShadowedPackage(name=name, found=found, own=own))
+        expected, imported = own_folder(name), _location(name)
+        if imported is None or imported.resolve() != expected.resolve():
+            shadowed.append(ShadowedPackage(name=name, imported=imported, expected=expected))
     return shadowed
 
 

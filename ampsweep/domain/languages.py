@@ -144,12 +144,12 @@ def with_short_codes(stored: Mapping[str, T]) -> dict[str, T]:
     return {short[code]: value for code, value in stored.items()}
 
 
-def meant_code(code: str, known: Iterable[str]) -> str | None:
-    """Return the known code that an unknown one certainly means (`jp`: `ja`, `FR`: `fr`, `deu_Latn`: `de`), or None.
+def meant_code(code: str, valid_codes: Iterable[str]) -> str | None:
+    """Return the valid code that an invalid one certainly means (`jp`: `ja`, `FR`: `fr`, `deu_Latn`: `de`), or None.
 
-    A language in another than its default script (`zho_Hant`) is another language.
+    A language in a script other than its default one (`zho_Hant`) is another language.
     """
-    by_meaning = {_meaning(name): name for name in sorted(known, reverse=True)}
+    by_meaning = {_meaning(name): name for name in sorted(valid_codes, reverse=True)}
     meant = by_meaning.get(_meaning(code))
     return None if meant == code else meant
 
@@ -163,9 +163,9 @@ def one_language_twice(codes: Iterable[object]) -> str | None:
     return None
 
 
-def unknown_language(what: str, code: str, known: Iterable[str], *, param: str | None = None) -> UnknownName:
-    """Return the error for an unknown language. It names the known language that was probably meant."""
-    names = tuple(known)
+def unknown_language(what: str, code: str, valid_codes: Iterable[str], *, param: str | None = None) -> UnknownName:
+    """Return the error for an unknown language. It suggests the valid code that was probably meant."""
+    names = tuple(valid_codes)
     return UnknownName(what, code, names, param=param, meant=meant_code(code, names))
 
 

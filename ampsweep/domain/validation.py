@@ -33,9 +33,9 @@ class StrictModel(BaseModel):
     def _known_keys(cls, raw: Any) -> Any:
         for key in raw if isinstance(raw, Mapping) else ():
             if key not in cls.model_fields:
-                known = ", ".join(sorted(cls.model_fields))
-                message = "unknown key {key}; remove it, or use one of: {known}"
-                raise PydanticCustomError("unknown_key", message, {"key": str(key), "known": known})
+                valid_keys = ", ".join(sorted(cls.model_fields))
+                message = "unknown key {key}; remove it, or use one of: {valid_keys}"
+                raise PydanticCustomError("unknown_key", message, {"key": str(key), "valid_keys": valid_keys})
         return raw
 
 

@@ -88,23 +88,23 @@ class Corpus:
 
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InvalidRequest(f"corpus folder {folder.name} is not there", param="corpus")
-    found: dict[str, Path] = {}
+        raise InvalidRequest(f"corpus folder {folder.name} does not exist", param="corpus")
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.name.endswith(_SUFFIXES):
             continue
         code = short_code(path.name.removesuffix(".gz").removesuffix(".txt"))
-        if code in found:
+        if code in files:
             raise InvalidRequest(
-                f"{folder.name} has two files for {code}: {found[code].name}, {path.name}", param="corpus"
+                f"{folder.name} has two files for {code}: {files[code].name}, {path.name}", param="corpus"
             )
-        found[code] = path
-    if not found:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        files[code] = path
+    if not files:
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise InvalidRequest(
-            f"{folder.name} has no <language>.txt or <language>.txt.gz; it has: {there}", param="corpus"
+            f"{folder.name} has no <language>.txt or <language>.txt.gz; it has: {names}", param="corpus"
         )
-    return found
+    return files
 
 
 def _text_hash(path: Path) -> str:

@@ -8,7 +8,6 @@ number of layers and the width with those of a model.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,14 +21,13 @@ from safetensors.numpy import load_file, save_file
 from ampsweep.domain.intervention import PATCHES, Patch
 from ampsweep.domain.languages import with_short_codes
 from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
+from ampsweep.domain.neuron_set_metadata import FORMAT, NeuronSetMetadata
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
 
 if TYPE_CHECKING:
     from engine.base import EngineInfo
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,29 +102,34 @@ class NeuronSet:
 
     def with_content_id(self) -> NeuronSet:
         """Return the same set, named by a hash of everything in it but the names of model and corpus."""
-        content = {**self.metadata(), "neurons": {code: pairs.tolist() for code, pairs in self.neurons.items()}}
-        for name in ("id", "model", "corpus"):
+        content = self.metadata(sha256="").to_dict()
+        for name in ("id", "model", "corpus", "sha256"):
             content.pop(name)
+        content["neurons"] = {code: pairs.tolist() for code, pairs in self.neurons.items()}
         for kind, values in self._patches().items():
             content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
         return replace(self, id=f"ns_{content_hash(content)}")
 
-    def metadata(self) -> dict[str, Any]:
-        """Return what `metadata.json` says of the set, all but the check sum of the arrays."""
-        return {
-            "format": _FORMAT,
-            "id": self.id,
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "layers": self.layers,
-            "width": self.width,
-            "method": self.method,
-            "params": dict(self.params),
-            "corpus": self.corpus,
-            "corpus_hash": self.corpus_hash,
-            "languages": {code: len(pairs) for code, pairs in self.neurons.items()},
-            "patch": list(self._patches()),
-        }
+    def metadata(self, *, sha256: str) -> NeuronSetMetadata:
+        """Return the metadata of the set.
+
+        Args:
+            sha256: SHA-256 of the file with the set's arrays.
+        """
+        return NeuronSetMetadata(
+            id=self.id,
+            model=self.model,
+            fingerprint=self.fingerprint,
+            layers=self.layers,
+            width=self.width,
+            method=self.method,
+            params=self.params,
+            corpus=self.corpus,
+            corpus_hash=self.corpus_hash,
+            languages={code: len(pairs) for code, pairs in self.neurons.items()},
+            patch=tuple(self._patches()),
+            sha256=sha256,
+        )
 
     def _patches(self) -> dict[Patch, NDArray[np.float32]]:
         return {} if self.patch is None else {kind: self.patch.of(kind) for kind in PATCHES}
@@ -149,29 +152,38 @@ class NeuronSet:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
             digest = file_hash(path)
         with atomic_write(folder / METADATA_FILE) as path:
-            text = json.dumps({**self.metadata(), "sha256": digest}, indent=2, ensure_ascii=False)
-            path.write_text(text + "\n", encoding="utf-8")
+            path.write_text(self.metadata(sha256=digest).to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> NeuronSet:
-        """Read a set from the folder it was saved to, its languages named by `short_code`, whatever it was saved with.
+        """Read a set from a folder. Its languages are renamed by `short_code`, whatever codes it was saved with.
 
-        Raises NotFound where there is none, DamagedFile where the files are not those that were saved.
+        Raises:
+            NotFound: The folder has no neuron set.
+            DamagedFile: A file cannot be read, or is not the one that was saved.
+            InvalidRequest: The set has another format.
         """
         if not (folder / METADATA_FILE).is_file():
             raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing", param="neurons")
         try:
-            meta = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
-            if meta["format"] != _FORMAT:
-                raise InvalidRequest(f"neuron set {folder} has format {meta['format']}; this version reads {_FORMAT}")
-            if file_hash(folder / TENSORS_FILE) != meta["sha256"]:
-                raise DamagedFile(f"{folder / TENSORS_FILE} does not hold what {METADATA_FILE} says")
+            metadata = NeuronSetMetadata.parse((folder / METADATA_FILE).read_text(encoding="utf-8"))
+            if metadata.format != FORMAT:
+                raise InvalidRequest(f"neuron set {folder} has format {metadata.format}; this version reads {FORMAT}")
+            if file_hash(folder / TENSORS_FILE) != metadata.sha256:
+                raise DamagedFile(f"{folder / TENSORS_FILE} does not have the hash that {METADATA_FILE} gives")
             arrays = load_file(folder / TENSORS_FILE)
-            patch = {kind: arrays[f"patch.{kind}"] for kind in meta["patch"]}
-            own = ("id", "model", "fingerprint", "layers", "width", "method", "params", "corpus", "corpus_hash")
+            patch = {kind: arrays[f"patch.{kind}"] for kind in metadata.patch}
             return cls(
-                **{key: meta[key] for key in own},
-                neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in meta["languages"]}),
+                id=metadata.id,
+                model=metadata.model,
+                fingerprint=metadata.fingerprint,
+                layers=metadata.layers,
+                width=metadata.width,
+                method=metadata.method,
+                params=metadata.params,
+                corpus=metadata.corpus,
+                corpus_hash=metadata.corpus_hash,
+                neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in metadata.languages}),
                 patch=PatchValues(**patch) if patch else None,
             )
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:

@@ -70,7 +70,9 @@ class LanguageForcing:
     def evaluate(self, texts: Sequence[StoredText], rng: np.random.Generator) -> Values:
         """Return `lfs` and `script`. A text without letters is in no language and in no script."""
         in_language = [self.identifier.identify(text.text).language == text.language for text in texts]
-        in_script = [known for text in texts if (known := is_in_script_of(text.text, text.language)) is not None]
+        in_script = [
+            is_in_script for text in texts if (is_in_script := is_in_script_of(text.text, text.language)) is not None
+        ]
         return {
             "n": len(texts),
             **_rate("lfs", in_language, rng),

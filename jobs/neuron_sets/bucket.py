@@ -11,7 +11,6 @@ default of a model can change, so it is read each time.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ampsweep.domain.neuron_set import METADATA_FILE
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
 from jobs.neuron_sets.registry import NeuronSetInfo, NeuronSets, cannot_save, damaged, default_name
@@ -124,7 +124,7 @@ class BucketNeuronSets(NeuronSets):
 def _digest(folder: Path) -> str:
     """Return the hash of a set's arrays from its metadata."""
     try:
-        return str(json.loads((folder / METADATA_FILE).read_bytes())["sha256"])
+        return NeuronSetMetadata.parse((folder / METADATA_FILE).read_bytes()).sha256
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder.name, error) from error
 

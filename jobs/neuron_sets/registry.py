@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 from ampsweep.domain.languages import with_short_codes
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from ampsweep.files import atomic_write, sync_folder
 
@@ -178,18 +178,18 @@ def cannot_save(neuron_set_id: str, address: str, error: OSError) -> Unavailable
 
 def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo | DamagedFile:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        metadata = NeuronSetMetadata.parse(path.read_text(encoding="utf-8"))
         return NeuronSetInfo(
             id=neuron_set_id,
-            model=raw["model"],
-            fingerprint=raw["fingerprint"],
-            method=raw["method"],
-            params=raw["params"],
-            corpus=raw["corpus"],
-            languages=with_short_codes(raw["languages"]),
-            layers=raw["layers"],
-            width=raw["width"],
-            patch=tuple(raw["patch"]),
+            model=metadata.model,
+            fingerprint=metadata.fingerprint,
+            method=metadata.method,
+            params=metadata.params,
+            corpus=metadata.corpus,
+            languages=with_short_codes(metadata.languages),
+            layers=metadata.layers,
+            width=metadata.width,
+            patch=metadata.patch,
             created_at=modified,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

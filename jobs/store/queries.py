@@ -119,13 +119,13 @@ def collect_stats(db: sa.Connection) -> StoreStats:
     )
     served = sa.case((column.served_at > column.created_at, column.served_at), else_=column.created_at)
     oldest, unserved = db.execute(sa.select(sa.func.min(column.created_at), sa.func.min(served)).where(waiting)).one()
-    asked, reused = db.execute(sa.select(sa.func.sum(column.total), sa.func.sum(column.reused))).one()
+    total, reused = db.execute(sa.select(sa.func.sum(column.total), sa.func.sum(column.reused))).one()
     leased = cells.c.state == CellState.LEASED
     return StoreStats(
         sweeps=_count_by_key(db, sa.select(column.state, sa.func.count()).group_by(column.state)),
         cells=_count_by_key(db, sa.select(cells.c.state, sa.func.count()).group_by(cells.c.state)),
         leases=_count_by_key(db, sa.select(cells.c.owner, sa.func.count()).where(leased).group_by(cells.c.owner)),
-        cells_asked=int(asked or 0),
+        cells_asked=int(total or 0),
         cells_reused=int(reused or 0),
         oldest_waiting=oldest,
         longest_unserved=unserved,

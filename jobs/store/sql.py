@@ -190,8 +190,8 @@ class SqlStore:
         """See the protocol."""
         with self._write() as transaction:
             row = sweep_row(transaction.db, lease.sweep_id)
-            known = {cell.cell.id: cell for cell in transaction.store_cells(cells)}
-            states = [known.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
+            stored = {cell.cell.id: cell for cell in transaction.store_cells(cells)}
+            states = [stored.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
             transaction.sweep_state(row).extend(lease, (state.counts for state in states), transaction.now)
             link_cells(transaction.db, row["seq"], cells, first=row["total"])
         return self.get_sweep(lease.sweep_id)

@@ -104,21 +104,21 @@ class Transaction:
 
     def store_cells(self, wanted: Sequence[Cell]) -> list[CellStateMachine]:
         """Insert the cells that are new and reset those that have failed; return the cells that were known."""
-        known = self.cells_by_id([cell.id for cell in wanted])
-        self.move([cell for cell in known if cell.has_failed], lambda cell: cell.reset(None))
-        known_by_id = {cell.cell.id: cell for cell in known}
+        existing = self.cells_by_id([cell.id for cell in wanted])
+        self.move([cell for cell in existing if cell.has_failed], lambda cell: cell.reset(None))
+        existing_by_id = {cell.cell.id: cell for cell in existing}
         for cell in wanted:
-            state = known_by_id.get(cell.id)
+            state = existing_by_id.get(cell.id)
             if state and state.state is CellState.PENDING and state.cell.model != cell.model:
                 renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model, which has a new name now
                 self.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
                 for sweep_state in self.sweep_states_of([state])[cell.id]:
                     sweep_state.first_pending = 0
-        if new_cells := [cell for cell in wanted if cell.id not in known_by_id]:
+        if new_cells := [cell for cell in wanted if cell.id not in existing_by_id]:
             initial = cell_columns(CellStateMachine(cell=new_cells[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **initial} for cell in new_cells]
             self.db.execute(sa.insert(cells), rows)
-        return known
+        return existing
 
     def cell_counts(self, seq: int) -> list[CellCounts]:
         """Return what each cell of a sweep contributes to its counts."""

@@ -46,9 +46,11 @@ def package(folder: Path, name: str) -> Path:
     return module(folder / name, "__init__").parent
 
 
-def assert_refused(ended: subprocess.CompletedProcess[str], name: str, found: Path, own: Path) -> None:
+def assert_refused(ended: subprocess.CompletedProcess[str], name: str, shadowing: Path, expected: Path) -> None:
     assert ended.returncode == 2, ended
-    assert ended.stderr.startswith(f"error: package {name!r} is imported from {found} instead of {own}; rename {found}")
+    assert ended.stderr.startswith(
+        f"error: package {name!r} is imported from {shadowing} instead of {expected}; rename {shadowing}"
+    )
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -59,24 +61,24 @@ def test_the_packages_of_this_process_are_our_own() -> None:
 
 @pytest.mark.parametrize("name", GENERIC_NAMES)
 def test_a_module_in_the_current_folder(name: str, tmp_path: Path) -> None:
-    found = module(tmp_path, name)
+    shadowing = module(tmp_path, name)
     ended = run([*COMMAND, "generate", "Hello"], cwd=tmp_path, search_path=(ROOT,))
-    assert_refused(ended, name, found, ROOT / name)
+    assert_refused(ended, name, shadowing, ROOT / name)
 
 
 @pytest.mark.parametrize("name", GENERIC_NAMES)
 def test_a_package_on_pythonpath(name: str, tmp_path: Path) -> None:
-    found = package(tmp_path / "mine", name)
+    shadowing = package(tmp_path / "mine", name)
     ended = run([*COMMAND, "run", "spec.yaml"], cwd=tmp_path, search_path=(tmp_path / "mine", ROOT))
-    assert_refused(ended, name, found, ROOT / name)
+    assert_refused(ended, name, shadowing, ROOT / name)
 
 
 def test_the_error_is_an_object_with_json(tmp_path: Path) -> None:
-    found = module(tmp_path, "jobs")
+    shadowing = module(tmp_path, "jobs")
     ended = run([*COMMAND, "status", "--json"], cwd=tmp_path, search_path=(ROOT,))
     error = json.loads(ended.stderr)["error"]
     assert (ended.returncode, ended.stdout, error["code"], error["param"]) == (2, "", "invalid_request", None)
-    assert str(found) in error["message"]
+    assert str(shadowing) in error["message"]
 
 
 def test_a_folder_without_init_shadows_nothing(tmp_path: Path) -> None:
@@ -94,29 +96,29 @@ def test_a_package_behind_our_own_shadows_nothing(tmp_path: Path) -> None:
 
 
 def test_doctor_reports_it_as_a_finding(tmp_path: Path) -> None:
-    found = module(tmp_path, "engine")
+    shadowing = module(tmp_path, "engine")
     ended = run([*COMMAND, "doctor", "--json"], cwd=tmp_path, search_path=(ROOT,))
     findings = {finding["subject"]: finding for finding in map(json.loads, ended.stdout.splitlines())}
     assert ended.returncode == 1, ended
     assert findings["package engine"] == {
         "subject": "package engine",
         "state": "bad",
-        "detail": f"package 'engine' is imported from {found} instead of {ROOT / 'engine'}",
-        "remedy": f"rename {found}, uninstall what it belongs to, or take {tmp_path} off the module search path",
+        "detail": f"package 'engine' is imported from {shadowing} instead of {ROOT / 'engine'}",
+        "remedy": f"rename {shadowing}, uninstall what it belongs to, or take {tmp_path} off the module search path",
     }
     assert findings["Python"]["state"] == "ok"
 
 
 def test_a_module_that_is_loaded_already_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = module(tmp_path, "api")
-    found.write_text("")
+    shadowing = module(tmp_path, "api")
+    shadowing.write_text("")
     monkeypatch.delitem(sys.modules, "api", raising=False)
     imported = __import__("api")
     monkeypatch.syspath_prepend(str(ROOT))  # too late
     assert isinstance(imported, ModuleType)
     (shadowed,) = shadowed_packages()
-    assert (shadowed.name, shadowed.found, shadowed.own) == ("api", found, ROOT / "api")
+    assert (shadowed.name, shadowed.imported, shadowed.expected) == ("api", shadowing, ROOT / "api")
     monkeypatch.delitem(sys.modules, "api")
 
 
@@ -172,7 +174,7 @@ def install(folder: Path, *, editable: bool) -> Installation:
 def test_an_installed_command(tmp_path: Path, editable: bool) -> None:
     installed = install(tmp_path, editable=editable)
     work = tmp_path / "work"
-    found = module(work, "jobs")
+    shadowing = module(work, "jobs")
     found_package = package(tmp_path / "mine", "worker")
 
     # The script does not look into the current folder.
@@ -180,7 +182,7 @@ def test_an_installed_command(tmp_path: Path, editable: bool) -> None:
     assert ended.returncode == 3, ended
 
     ended = run([*COMMAND, "neurons", "show", "missing"], cwd=work, python=str(installed.python))
-    assert_refused(ended, "jobs", found, installed.packages / "jobs")
+    assert_refused(ended, "jobs", shadowing, installed.packages / "jobs")
 
     ended = installed.run("neurons", "show", "missing", cwd=work, search_path=(tmp_path / "mine",))
     assert_refused(ended, "worker", found_package, installed.packages / "worker")

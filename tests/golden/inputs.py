@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 
@@ -53,8 +54,8 @@ _LM_EVAL_TASKS = (
     ("golden_likelihood_fr", "loglikelihood", "num_fewshot: 0"),
 )
 _NEURONS: dict[str, dict[str, Any]] = {
-    "ns_golden": {"languages": {"en": 2, "fr": 3, "tr": 1, "zh": 4}, "patch": ["max", "median", "mean"]},
-    "ns_imported": {"languages": {"fr": 2, "tr": 2}, "patch": []},
+    "ns_golden": {"languages": {"en": 2, "fr": 3, "tr": 1, "zh": 4}, "patch": ("max", "median", "mean")},
+    "ns_imported": {"languages": {"fr": 2, "tr": 2}, "patch": ()},
 }
 
 
@@ -94,17 +95,20 @@ def write_inputs(folder: Path) -> tuple[Catalog, NeuronSets]:
     )
     neuron_sets = NeuronSets(folder / "neurons")
     for name, changes in _NEURONS.items():
-        metadata = {
-            "model": "tiny",
-            "fingerprint": catalog.model("tiny").fingerprint,
-            "method": "lape",
-            "params": {},
-            "corpus": "small",
-            "layers": 3,
-            "width": 8,
+        metadata = NeuronSetMetadata(
+            id=name,
+            model="tiny",
+            fingerprint=catalog.model("tiny").fingerprint,
+            method="lape",
+            params={},
+            corpus="small",
+            corpus_hash="c",
+            layers=3,
+            width=8,
+            sha256="",
             **changes,
-        }
-        _write_text(folder / "neurons" / name / "metadata.json", json.dumps(metadata))
+        )
+        _write_text(folder / "neurons" / name / "metadata.json", metadata.to_json())
     return catalog, neuron_sets
 
 

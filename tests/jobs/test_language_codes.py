@@ -72,6 +72,7 @@ def test_a_set_that_was_stored_under_long_codes_is_found_and_steers(catalog: Cat
         "params": {},
         "corpus": "",
         "corpus_hash": "",
+        "sha256": "",
         "languages": {"eng_Latn": 2, "fra_Latn": 1},
         "patch": [],
     }

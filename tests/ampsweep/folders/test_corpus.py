@@ -66,7 +66,7 @@ def test_a_folder_without_text_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(InvalidRequest, match=r"it has: notes\.md"):
         Corpus.open(tmp_path)
-    with pytest.raises(InvalidRequest, match="is not there"):
+    with pytest.raises(InvalidRequest, match="does not exist"):
         Corpus.open(tmp_path / "missing")
 
 

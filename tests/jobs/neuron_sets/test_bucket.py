@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.neuron_sets.bucket import BucketNeuronSets, neuron_sets_at
 from jobs.neuron_sets.registry import NeuronSets
@@ -42,19 +43,21 @@ def writer(arrays: bytes, model: str = "tiny") -> Callable[[Path], None]:
 
     def write(folder: Path) -> None:
         (folder / ARRAYS).write_bytes(arrays)
-        metadata = {
-            "model": model,
-            "fingerprint": "f",
-            "method": "lape",
-            "params": {},
-            "corpus": "small",
-            "languages": {"fr": 2},
-            "layers": 3,
-            "width": 8,
-            "patch": [],
-            "sha256": hashlib.sha256(arrays).hexdigest(),
-        }
-        (folder / "metadata.json").write_text(json.dumps(metadata))
+        metadata = NeuronSetMetadata(
+            id="ns_written",
+            model=model,
+            fingerprint="f",
+            method="lape",
+            params={},
+            corpus="small",
+            corpus_hash="c",
+            languages={"fr": 2},
+            layers=3,
+            width=8,
+            patch=(),
+            sha256=hashlib.sha256(arrays).hexdigest(),
+        )
+        (folder / "metadata.json").write_text(metadata.to_json())
 
     return write
 

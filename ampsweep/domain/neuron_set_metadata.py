@@ -1,0 +1,73 @@
+"""Contents of a neuron set's `metadata.json`: everything about the set except its arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+FORMAT = 1
+"""Version of the files of a neuron set that this release writes and reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronSetMetadata:
+    """Metadata of a neuron set.
+
+    Attributes:
+        format: Version of the set's files.
+        id: Id of the set.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model's files.
+        layers: Number of layers of the model.
+        width: Number of neurons of a layer.
+        method: The method that selected the neurons, or the kind of import.
+        params: Parameters of the method.
+        corpus: Name of the corpus; empty for an imported set.
+        corpus_hash: Hash of the corpus; empty for an imported set.
+        languages: Number of neurons of each language.
+        patch: The kinds of patch values that the set has.
+        sha256: SHA-256 of the file with the arrays.
+    """
+
+    format: int = FORMAT
+    id: str
+    model: str
+    fingerprint: str
+    layers: int
+    width: int
+    method: str
+    params: Mapping[str, Any]
+    corpus: str
+    corpus_hash: str
+    languages: Mapping[str, int]
+    patch: tuple[str, ...]
+    sha256: str
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """Parse the contents of a `metadata.json`. Unknown keys are ignored.
+
+        Raises:
+            KeyError: A key is missing.
+            ValueError: The text is not JSON.
+            TypeError: The text is not a JSON object, or `patch` is not a list.
+        """
+        raw = json.loads(text)
+        values = {field.name: raw[field.name] for field in fields(cls)}
+        return cls(**{**values, "patch": tuple(values["patch"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metadata as a JSON object."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            **values,
+            "params": dict(self.params),
+            "languages": dict(self.languages),
+            "patch": list(self.patch),
+        }
+
+    def to_json(self) -> str:
+        """Return the contents of a `metadata.json`."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,65 @@
+"""The contents of a neuron set's `metadata.json`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+
+METADATA = NeuronSetMetadata(
+    id="ns_1",
+    model="tiny",
+    fingerprint="f",
+    layers=3,
+    width=8,
+    method="lape",
+    params={"top_rate": 0.05},
+    corpus="été",
+    corpus_hash="c",
+    languages={"fr": 2, "tr": 0},
+    patch=("max", "median", "mean"),
+    sha256="0" * 64,
+)
+
+
+def test_the_file_has_these_keys_and_values() -> None:
+    assert json.loads(METADATA.to_json()) == {
+        "format": 1,
+        "id": "ns_1",
+        "model": "tiny",
+        "fingerprint": "f",
+        "layers": 3,
+        "width": 8,
+        "method": "lape",
+        "params": {"top_rate": 0.05},
+        "corpus": "été",
+        "corpus_hash": "c",
+        "languages": {"fr": 2, "tr": 0},
+        "patch": ["max", "median", "mean"],
+        "sha256": "0" * 64,
+    }
+
+
+def test_a_written_file_is_parsed_to_the_same_metadata() -> None:
+    assert NeuronSetMetadata.parse(METADATA.to_json()) == METADATA
+    assert NeuronSetMetadata.parse(METADATA.to_json().encode()) == METADATA
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert NeuronSetMetadata.parse(json.dumps({**METADATA.to_dict(), "new": 1})) == METADATA
+
+
+@pytest.mark.parametrize("key", METADATA.to_dict())
+def test_a_missing_key_is_named(key: str) -> None:
+    content = METADATA.to_dict()
+    del content[key]
+    with pytest.raises(KeyError, match=key):
+        NeuronSetMetadata.parse(json.dumps(content))
+
+
+@pytest.mark.parametrize(("text", "error"), [("{", ValueError), ("[]", TypeError), ("null", TypeError)])
+def test_text_that_is_not_an_object_is_rejected(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        NeuronSetMetadata.parse(text)
