@@ -133,7 +133,8 @@ def batches(documents: Documents, tokenizer: Any) -> Iterator[Batch]:
         for group in groups:
             width = len(group[-1][0][0])
             padded = torch.tensor([[line + [IGNORED] * (width - len(line)) for line in lines] for lines, _ in group])
-            yield Batch(*padded.unbind(1), held=torch.tensor([held for _, held in group]))
+            tokens, targets, token_languages = padded.unbind(1)
+            yield Batch(tokens, targets, token_languages, torch.tensor([held for _, held in group]))
 
 
 class LanguageNeurons:

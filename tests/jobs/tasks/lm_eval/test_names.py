@@ -6,7 +6,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.cell import TaskRef
-from jobs.tasks.lm_eval.names import _known, bundled_folder, for_language, languages_of, yaml_of
+from jobs.tasks.lm_eval.names import _task_names, bundled_folder, for_language, languages_of, yaml_of
 from jobs.tasks.lm_eval.task import LmEval
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
 
@@ -80,7 +80,7 @@ def test_what_is_written_as_no_language_is_none(folder: Path, name: str) -> None
     languages = languages_of(name, folder)
     assert "fr" in languages
     assert not {"jp", "fra_prompt_1", "challenge", "easy", "es_spanish_bench", "eu_native"} & languages
-    assert all(for_language(name, language, folder) in _known(folder) for language in languages)
+    assert all(for_language(name, language, folder) in _task_names(folder) for language in languages)
 
 
 @pytest.mark.parametrize(
