@@ -129,7 +129,7 @@ def test_a_clone_at_another_commit_than_the_pinned_one_is_refused(tmp_path: Path
     hub = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")
     pinned = SOURCES["xcopa"].revision
     assert pinned is not None
-    with pytest.raises(InvalidRequest, match=f"at commit {'f' * 40}, not at {pinned}.* checkout {pinned}"):
+    with pytest.raises(InvalidRequest, match=f"at commit {'f' * 40}, but this data set is pinned to {pinned}.* checkout {pinned}"):
         hub.folder("xcopa")
     assert list((tmp_path / "hub").iterdir()) == []
     (git / "HEAD").write_text(f"{pinned}\n")
