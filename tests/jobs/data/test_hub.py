@@ -129,7 +129,9 @@ def test_a_clone_at_another_commit_than_the_pinned_one_is_refused(tmp_path: Path
     hub = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")
     pinned = SOURCES["xcopa"].revision
     assert pinned is not None
-    with pytest.raises(InvalidRequest, match=f"at commit {'f' * 40}, but this data set is pinned to {pinned}.* checkout {pinned}"):
+    with pytest.raises(
+        InvalidRequest, match=f"at commit {'f' * 40}, but this data set is pinned to {pinned}.* checkout {pinned}"
+    ):
         hub.folder("xcopa")
     assert list((tmp_path / "hub").iterdir()) == []
     (git / "HEAD").write_text(f"{pinned}\n")
@@ -165,7 +167,7 @@ def test_a_copy_that_the_hubs_tool_made_says_its_commit(tmp_path: Path) -> None:
 def test_a_data_set_out_of_reach_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
     catalog = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path))
     with pytest.raises(
-        InvalidRequest, match=r"cambridgeltl/xcopa could not be read .* folder xcopa of --data"
+        InvalidRequest, match=r"cambridgeltl/xcopa could not be read .* folder xcopa in the folder of --data"
     ) as caught:
         catalog.data_set("xcopa", param="tasks.0.data")
     assert caught.value.param == "tasks.0.data"
