@@ -17,9 +17,10 @@ def too_few(count: int, what: str = "items") -> str | None:
 class MetricResult:
     """A metric's value over `n` items with its interval, and its difference from the baseline on the same items.
 
-    `effect` is an effect size, which does not depend on `n`; each metric says which one. `p_mid` is a mid-p-value, less
-    conservative than an exact `p_value`. `signature` says how a library computed the value. A value that could not be
-    computed is None and `note` says why; the note of another value is a caveat.
+    `delta_se` is the standard error of `delta`, given where it does not follow from the interval of `delta`
+    (`jobs.metrics.power`). `effect` is an effect size, which does not depend on `n`; each metric says which one.
+    `p_mid` is a mid-p-value, less conservative than an exact `p_value`. `signature` says how a library computed the
+    value. A value that could not be computed is None and `note` says why; the note of another value is a caveat.
     """
 
     n: int
@@ -31,6 +32,7 @@ class MetricResult:
     p_value: float | None = None
     delta_ci_low: float | None = None
     delta_ci_high: float | None = None
+    delta_se: float | None = None
     effect: float | None = None
     p_mid: float | None = None
     signature: str | None = None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.power import mcnemar_standard_error
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
 
@@ -37,5 +38,6 @@ def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> Met
         p_mid=mcnemar_mid(gained, lost),
         delta_ci_low=low,
         delta_ci_high=high,
+        delta_se=mcnemar_standard_error(gained, lost, result.n),
         effect=cohens_g(gained, lost),
     )

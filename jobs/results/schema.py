@@ -92,6 +92,7 @@ SUMMARY = pa.schema(
         ("higher_is_better", pa.bool_()),
         ("no_effect", pa.float64()),
         ("spanned_joins", pa.int64()),
+        ("mde", pa.float64()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
@@ -101,7 +102,7 @@ or that the intervention changed no neuron. `p_holm` is `p_value` corrected over
 same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items.
 `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++.
 `higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the
-items with a `spanned_join`.
+items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`).
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

@@ -19,6 +19,7 @@ import pyarrow.csv as pa_csv
 
 from jobs.cell import TaskRef
 from jobs.metrics.base import Metric
+from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
 from jobs.metrics.result import MetricResult, too_few
 from jobs.metrics.significance import holm
 from jobs.planning.search import Search
@@ -93,6 +94,12 @@ class SummaryBuilder:
         cell = table.cell
         unchanged = NOTHING_CHANGED if cell.intervention is not None and not table.neurons else None
         few = too_few(result.n) if result.ci_low is not None and result.note is None else None
+        mde = minimum_detectable_effect(result)
+        notes = [note for note in (unchanged, result.note, few) if note is not None]
+        if result.delta is not None and mde is None and not notes:
+            notes.append(NO_VARIATION)
+        values = asdict(result)
+        del values["delta_se"]
         return {
             **{name: value for name, value in cell_columns(cell).items() if name in SUMMARY.names},
             "metric": metric.name,
@@ -103,8 +110,9 @@ class SummaryBuilder:
             "failed": table.table.num_rows - result.n,
             "neurons": table.neurons,
             "spanned_joins": pc.sum(table.table["spanned_join"]).as_py(),
-            **asdict(result),
-            "note": "; ".join(filter(None, (unchanged, result.note, few))) or None,
+            **values,
+            "mde": mde,
+            "note": "; ".join(notes) or None,
         }
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from jobs.cell import Cell
 from jobs.results.cell_table import CellTable, to_table
 from jobs.results.schema import SUMMARY
@@ -176,3 +178,18 @@ def test_the_mean_over_batches_rests_on_batches() -> None:
     cell = replace(plain, task=replace(plain.task, mode="paper"))
     (row,) = rows(table(cell, written))
     assert (row["metric"], row["n"], row["note"]) == ("bleu_13a", 80, "the interval rests on 10 batches")
+
+
+def test_the_smallest_effect_that_the_items_could_have_shown_stands_beside_the_difference() -> None:
+    plain, steered = verdicts("1" * 20 + "0" * 20), verdicts("1" * 24 + "0" * 16)
+    cell = a_cell(task="xcopa")
+    first, second = rows(table(cell, plain), table(a_cell(task="xcopa", factor=2.0), steered))
+    assert first["mde"] is None
+    assert second["mde"] == pytest.approx(2.8016 * 2 / 40, rel=1e-4)
+    assert second["note"] is None
+    (_, same) = rows(table(cell, plain), table(a_cell(task="xcopa", factor=2.0), plain))
+    assert same["mde"] is None
+    assert same["note"] == "no minimum detectable effect: the difference from the baseline is the same for every item"
+    (_, few) = rows(table(cell, plain[:9]), table(a_cell(task="xcopa", factor=2.0), plain[:9]))
+    assert few["mde"] is None
+    assert few["note"] == "the interval rests on 9 items"
