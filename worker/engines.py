@@ -27,6 +27,7 @@ class EngineSpec:
         max_model_len: Maximum number of tokens of prompt and answer; None for the model's own limit.
         tensor_parallel_size: Number of devices over which each layer is split (vllm only).
         pipeline_parallel_size: Number of devices over which the layers are distributed (vllm only).
+        batch_invariant: Whether answers are computed in vLLM's batch-invariant mode (vllm on a GPU only).
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
@@ -40,6 +41,7 @@ class EngineSpec:
     max_model_len: int | None = None
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    batch_invariant: bool = False
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
@@ -65,12 +67,16 @@ async def open_engine(spec: EngineSpec) -> Engine:
             max_model_len=spec.max_model_len,
             tensor_parallel_size=spec.tensor_parallel_size,
             pipeline_parallel_size=spec.pipeline_parallel_size,
+            batch_invariant=spec.batch_invariant,
             **spec.options,
         )
         return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
     for param in ("tensor_parallel_size", "pipeline_parallel_size"):
         if getattr(spec, param) > 1:
             raise InvalidRequest(f"{param} > 1 requires the vllm engine, not {spec.kind}", param=param)
+    if spec.batch_invariant:
+        message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
+        raise InvalidRequest(message, param="batch_invariant")
     if spec.kind == "transformers":
         await asyncio.to_thread(importlib.import_module, "engine.hf.engine")
         from engine.hf.engine import TransformersEngine

@@ -15,12 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_files
 from engine.vllm.options import BackendName, SteeringOptions
 from engine.vllm.versions import check_version
 
 if TYPE_CHECKING:
     from vllm import LLMEngine
+    from vllm.platforms import Platform
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -32,6 +34,9 @@ _ENVIRONMENT = {
 """Environment variables, set unless the user has set them; those in `_REQUIRED` are always set."""
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+_BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
+_BATCH_INVARIANT_CAPABILITY = 80
+"""The least compute capability (8.0) of NVIDIA GPUs for which vLLM has batch-invariant kernels."""
 _CPU_BLOCK = 32
 _LLVMLITE = "llvmlite.binding.ffi"
 RunnerName = Literal["v1", "v2"]
@@ -60,6 +65,8 @@ class VllmSettings:
         backend: The steering backend; None is the one for the device.
         runner: vLLM's model runner; None is the default.
         prefix_caching: Whether requests share the KV cache of equal prefixes.
+        batch_invariant: Whether vLLM runs in its batch-invariant mode, in which the other requests of a batch do not
+            change the rounding of an answer. It is slower, and only for GPUs.
     """
 
     slots: int = 256
@@ -74,6 +81,7 @@ class VllmSettings:
     backend: BackendName | None = None
     runner: RunnerName | None = None
     prefix_caching: bool = True
+    batch_invariant: bool = False
 
     @property
     def workers(self) -> int:
@@ -85,6 +93,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     """Load a model folder into an LLMEngine whose workers steer.
 
     Raises:
+        InvalidRequest: The device has no batch-invariant mode.
         SteeringNotInstalled: The patch does not support this vLLM release.
         UnsupportedModel: The model cannot be steered.
     """
@@ -93,6 +102,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
+    os.environ[_BATCH_INVARIANT] = str(int(settings.batch_invariant))  # modules of vLLM read it when they are imported
     import numba  # noqa: F401  # must be imported completely before `_hidden_from_vllm`
     import vllm
     from vllm import EngineArgs, LLMEngine
@@ -101,6 +111,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
 
     check_version(vllm.__version__)
+    if settings.batch_invariant:
+        _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
@@ -137,6 +149,18 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         engine.engine_core.shutdown()
         raise
     return engine
+
+
+def _check_batch_invariance(platform: Platform) -> None:
+    """Raise InvalidRequest if vLLM has no batch-invariant kernels for the device."""
+    remedy = "use such a GPU, or leave out --batch-invariant"
+    least = f"{_BATCH_INVARIANT_CAPABILITY // 10}.{_BATCH_INVARIANT_CAPABILITY % 10}"
+    needs = f"batch-invariant mode requires an NVIDIA GPU of compute capability {least} or higher"
+    if platform.is_cpu():
+        raise InvalidRequest(f"{needs}, and vLLM runs on a CPU here; {remedy}", param="batch_invariant")
+    if platform.is_cuda() and not platform.has_device_capability(_BATCH_INVARIANT_CAPABILITY):
+        device = f"{platform.get_device_name()} has {platform.get_device_capability()}"
+        raise InvalidRequest(f"{needs}; {device}; {remedy}", param="batch_invariant")
 
 
 def _choose_runner(runner: RunnerName | None) -> None:

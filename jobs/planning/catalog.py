@@ -41,6 +41,7 @@ class Catalog:
         lm_eval: Folder of the server's own lm-eval tasks.
         engine: Kind of the engine.
         dtype: Data type in which models are loaded.
+        batch_invariant: Whether the engine runs in vLLM's batch-invariant mode.
         local_models: Whether a model may also be the path of a folder, or a name on the Hugging Face Hub. Only for
             sweeps that run on the user's own machine.
     """
@@ -53,6 +54,7 @@ class Catalog:
     lm_eval: Path | None = None
     engine: EngineKind = "vllm"
     dtype: str = "float32"
+    batch_invariant: bool = False
     local_models: bool = False
 
     def __post_init__(self) -> None:
@@ -106,8 +108,11 @@ class Catalog:
 
     @property
     def engine_version(self) -> str:
-        """Versions of the distributions that an answer depends on: Ampsweep, the engine, and torch."""
-        return _engine_version(self.engine)
+        """Versions of the distributions that an answer depends on: Ampsweep, the engine, and torch.
+
+        In batch-invariant mode other kernels compute the answers, so the mode is part of the version.
+        """
+        return _engine_version(self.engine) + (" batch-invariant" if self.batch_invariant else "")
 
 
 @lru_cache

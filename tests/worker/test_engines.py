@@ -39,6 +39,27 @@ async def test_other_engines_are_not_spread(stack: ServerStack, param: str) -> N
     assert caught.value.param == param
 
 
+async def test_a_vllm_engine_is_batch_invariant_if_the_spec_says_so(
+    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[VllmSettings] = []
+
+    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
+        opened.append(settings)
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    for batch_invariant in (False, True):
+        await open_engine(replace(stack.engine(), kind="vllm", batch_invariant=batch_invariant))
+    assert [settings.batch_invariant for settings in opened] == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["fake", "transformers"])
+async def test_other_engines_are_not_batch_invariant(stack: ServerStack, kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"requires the vllm engine, not {kind}; leave out") as caught:
+        await open_engine(replace(stack.engine(), kind=kind, batch_invariant=True))
+    assert caught.value.param == "batch_invariant"
+
+
 async def test_an_unknown_kind_is_told_with_those_known(stack: ServerStack) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         await open_engine(replace(stack.engine(), kind="nope"))

@@ -10,7 +10,7 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import Dtype, Kind, comma_separated, json_object, opened, read_neurons
+from ampsweep.cli.options.engine import BatchInvariant, Dtype, Kind, comma_separated, json_object, opened, read_neurons
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -53,6 +53,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    batch_invariant: BatchInvariant = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
@@ -60,6 +61,8 @@ def generate(
         intervention, {"languages": languages, "op": op, "factor": factor, "patch": patch}, neurons=neurons
     )
     if server is not None:
+        if batch_invariant:
+            raise InvalidRequest("the server decides; leave out --batch-invariant", param="batch_invariant")
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
         set_options = {key: value for key, value in options.items() if value is not None}
         printer = _TextPrinter(as_json=as_json)
@@ -79,7 +82,9 @@ def generate(
     neuron_set = read_neurons(Path(neurons) if neurons else None)
 
     async def stream() -> None:
-        async with opened(model, kind=engine, dtype=dtype, neurons=neuron_set) as loaded:
+        async with opened(
+            model, kind=engine, dtype=dtype, neurons=neuron_set, batch_invariant=batch_invariant
+        ) as loaded:
             use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
             printer = _TextPrinter(as_json=as_json)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.options.engine import BatchInvariant, Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
 from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
@@ -53,6 +53,7 @@ def run(
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
+    batch_invariant: BatchInvariant = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of another sweep in the folder.")
     ] = False,
@@ -75,6 +76,7 @@ def run(
         dtype=dtype,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
+        batch_invariant=batch_invariant or None,
     )
     with closing(Runtime.open(out, catalog_of(settings, local_models=True))) as runtime:
         if neurons is not None:
@@ -228,6 +230,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         dtype=catalog.dtype,
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
+        batch_invariant=catalog.batch_invariant,
     )
     require_memory([engine])
     changed = asyncio.Event()

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import PipelineParallel, TensorParallel, quiet_libraries, served_engines
+from ampsweep.cli.options.engine import (
+    BatchInvariant,
+    PipelineParallel,
+    TensorParallel,
+    quiet_libraries,
+    served_engines,
+)
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 
@@ -55,6 +61,7 @@ def serve(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
+    batch_invariant: BatchInvariant = False,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[
         int | None, typer.Option(help="Cells that an engine computes at once. [default: 8]")
@@ -100,6 +107,7 @@ def serve(
         dtype=dtype,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
+        batch_invariant=batch_invariant or None,
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,

@@ -27,6 +27,13 @@ TensorParallel = Annotated[int | None, typer.Option(help="Devices that share eac
 PipelineParallel = Annotated[
     int | None, typer.Option(help="Groups of devices that each hold a part of the layers (vllm only). [default: 1]")
 ]
+BatchInvariant = Annotated[
+    bool,
+    typer.Option(
+        "--batch-invariant",
+        help="Compute answers that do not depend on the other requests of a batch (vllm on a GPU only; slower).",
+    ),
+]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
 
@@ -55,13 +62,15 @@ def json_object(text: str, *, param: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened(model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None) -> AsyncIterator[Engine]:
+async def opened(
+    model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None, batch_invariant: bool = False
+) -> AsyncIterator[Engine]:
     """Open an engine with a model, and add a neuron set to it; close the engine at the end of the block."""
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
 
     quiet_libraries()
-    spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype)
+    spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype, batch_invariant=batch_invariant)
     require_memory([spec])
     engine = await open_engine(spec)
     try:
@@ -84,6 +93,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             dtype=settings.dtype,
             tensor_parallel_size=settings.tensor_parallel_size,
             pipeline_parallel_size=settings.pipeline_parallel_size,
+            batch_invariant=settings.batch_invariant,
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,

@@ -43,6 +43,7 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
         lm_eval=settings.lm_eval_tasks,
         engine=settings.engine,
         dtype=settings.dtype,
+        batch_invariant=settings.batch_invariant,
         local_models=local_models,
     )
 

@@ -118,6 +118,7 @@ class Settings(BaseSettings):
         lm_eval_tasks: A folder of lm-eval tasks (YAML).
         tensor_parallel_size: Devices that share each layer of a model; vllm only.
         pipeline_parallel_size: Groups of devices that each hold a part of the layers; vllm only.
+        batch_invariant: Whether engines run in vLLM's batch-invariant mode; vllm on a GPU only.
         cells_per_engine: Cells that an engine computes at once.
         atlas: Whether the bundled model is offered. Its corpus always is.
         keys: The file of API keys; by default `keys.json` in `home`.
@@ -149,6 +150,7 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
+    batch_invariant: bool = False
     ray_address: str | None = None
     cells_per_engine: int = Field(default=8, ge=1, le=1024)
     atlas: bool = True

@@ -1,9 +1,10 @@
-"""Starting vLLM, with a stand-in for it: an engine that cannot be patched is shut down."""
+"""Starting vLLM, with a stand-in for it: what becomes of an engine that cannot be patched, and of unsupported modes."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from ampsweep.errors import InvalidRequest
 from engine.vllm.launch import VllmSettings, start_llm_engine
 
 
@@ -20,36 +22,100 @@ def stand_in(name: str, **attributes: object) -> ModuleType:
     return module
 
 
+class Platform:
+    """A device as vLLM describes it."""
+
+    def __init__(self, kind: str, capability: int = 0) -> None:
+        self.kind, self.capability = kind, capability
+
+    def is_cpu(self) -> bool:
+        return self.kind == "cpu"
+
+    def is_cuda(self) -> bool:
+        return self.kind == "cuda"
+
+    def has_device_capability(self, least: int) -> bool:
+        return self.capability >= least
+
+    def get_device_name(self) -> str:
+        return "Quadro"
+
+    def get_device_capability(self) -> str:
+        return f"{self.capability // 10}.{self.capability % 10}"
+
+
+class Launch:
+    """Starts an engine on a stand-in for vLLM and logs what happens to it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform) -> None:
+        (folder / "model.safetensors").touch()
+        self.folder = folder
+        self.log: list[str] = []
+        self.patched: Callable[[object], None] = lambda _: None
+        log = self.log
+
+        class Engine:
+            def __init__(self) -> None:
+                self.engine_core = self
+
+            @classmethod
+            def from_engine_args(cls, _: object) -> Engine:
+                log.append(f"started with {os.environ['VLLM_BATCH_INVARIANT']}")
+                return cls()
+
+            def shutdown(self) -> None:
+                log.append("shutdown")
+
+        modules: list[Any] = [
+            stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine),
+            stand_in("vllm.platforms", current_platform=platform),
+            stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=self._patch),
+        ]
+        for module in modules:
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def _patch(self, engine: object) -> None:
+        self.patched(engine)
+
+    def start(self, settings: VllmSettings) -> None:
+        with patch.dict(os.environ, {"VLLM_BATCH_INVARIANT": "1"}):
+            start_llm_engine(self.folder, dtype="float32", settings=settings)
+
+
 def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.safetensors").touch()
-    log: list[str] = []
-
-    class Engine:
-        def __init__(self) -> None:
-            self.engine_core = self
-
-        @classmethod
-        def from_engine_args(cls, _: object) -> Engine:
-            return cls()
-
-        def shutdown(self) -> None:
-            log.append("shutdown")
-
-    class Cpu:
-        @staticmethod
-        def is_cpu() -> bool:
-            return True
-
     def fail(_: object) -> None:
         raise AttributeError("vLLM has changed")
 
-    modules: list[Any] = [
-        stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine),
-        stand_in("vllm.platforms", current_platform=Cpu),
-        stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=fail),
-    ]
-    for module in modules:
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    with patch.dict(os.environ), pytest.raises(AttributeError, match="vLLM has changed"):
-        start_llm_engine(tmp_path, dtype="float32", settings=VllmSettings())
-    assert log == ["shutdown"]
+    launch = Launch(tmp_path, monkeypatch, Platform("cpu"))
+    launch.patched = fail
+    with pytest.raises(AttributeError, match="vLLM has changed"):
+        launch.start(VllmSettings())
+    assert launch.log[-1] == "shutdown"
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_vllm_is_started_in_its_batch_invariant_mode(
+    capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cuda", capability))
+    launch.start(VllmSettings(batch_invariant=True))
+    launch.start(VllmSettings())
+    assert launch.log == ["started with 1", "started with 0"], "the setting decides, not the environment"
+
+
+@pytest.mark.parametrize(
+    ("platform", "complaint"),
+    [
+        (Platform("cpu"), "compute capability 8.0 or higher, and vLLM runs on a CPU here; .* leave out"),
+        (Platform("cuda", 75), "compute capability 8.0 or higher; Quadro has 7.5; .* leave out --batch-invariant"),
+    ],
+    ids=["cpu", "old gpu"],
+)
+def test_where_vllm_has_no_batch_invariant_mode_it_is_not_started(
+    platform: Platform, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch(tmp_path, monkeypatch, platform)
+    with pytest.raises(InvalidRequest, match=complaint) as caught:
+        launch.start(VllmSettings(batch_invariant=True))
+    assert caught.value.param == "batch_invariant"
+    assert launch.log == []

@@ -56,6 +56,11 @@ def test_the_versions_of_an_engine_are_those_installed() -> None:
     assert "torch" not in Catalog(models={}, engine="fake").engine_version
 
 
+def test_batch_invariant_mode_is_part_of_what_an_answer_depends_on() -> None:
+    plain, invariant = (Catalog(models={}, engine="fake", batch_invariant=mode) for mode in (False, True))
+    assert invariant.engine_version == f"{plain.engine_version} batch-invariant"
+
+
 def test_a_models_fingerprint_follows_what_decides_its_answers(catalog: Catalog) -> None:
     folder = catalog.models["tiny"]
     before = catalog.model("tiny")

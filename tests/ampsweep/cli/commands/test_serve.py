@@ -17,6 +17,7 @@ import pytest
 from ampsweep import AsyncClient, Client
 from ampsweep.cli.commands.serve import _serve
 from ampsweep.cli.options.engine import served_engines
+from ampsweep.cli.server.runtime import catalog_of
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry
@@ -51,6 +52,15 @@ def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch
     engines = served_engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
     assert {(each.tensor_parallel_size, each.pipeline_parallel_size) for each in engines} == {(4, 2)}
     assert len(engines) == 2
+
+
+def test_every_engine_is_batch_invariant_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [read_settings(models=[f"small={model}"])]
+    monkeypatch.setenv("AMPSWEEP_BATCH_INVARIANT", "true")
+    settings.append(read_settings(models=[f"small={model}"]))
+    for each, expected in zip(settings, (False, True), strict=True):
+        assert {engine.batch_invariant for engine in served_engines(each)} == {expected}
+        assert catalog_of(each).batch_invariant is expected
 
 
 def test_requests_are_answered_while_ray_is_still_starting(
