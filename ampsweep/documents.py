@@ -22,6 +22,9 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
         source: The file, or file and line, that the text comes from; it is named in errors.
         param: The field that named the source.
 
+    Returns:
+        The parsed value.
+
     Raises:
         ValueError: The text is not JSON.
         InvalidRequest: An object has a duplicate key. Its `param` is `param` if there is a source, else the key.

@@ -42,6 +42,9 @@ class EngineMemory:
         Args:
             spec: How the engines are opened.
             gpu: Whether vLLM runs on a GPU; by default, whether this machine has one.
+
+        Returns:
+            The memory of all engines of the spec together, in bytes.
         """
         on_gpu = spec.kind == "vllm" and (_GPU.exists() if gpu is None else gpu)
         if spec.kind == "fake" or on_gpu:

@@ -40,6 +40,9 @@ class CompletionMethods:
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
                 stop, logprobs), and `neurons`, the id of a neuron set (by default the model's default or only set).
+
+        Returns:
+            The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.
         """
         body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
         return _completion(await self._session.json(post("/completions", body)))
@@ -76,6 +79,9 @@ class CompletionMethods:
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
             options: As in `complete`, with the names of OpenAI's chat completions.
+
+        Returns:
+            The answer, as from `complete`.
         """
         body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
         return _completion(await self._session.json(post("/chat/completions", body)))

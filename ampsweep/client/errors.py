@@ -62,6 +62,9 @@ def raise_error(content: dict[str, Any], *, status: int | None = None, after: in
         status: The HTTP status of the response.
         after: Seconds after which a retry may succeed, from the Retry-After header.
 
+    Returns:
+        The body, unchanged.
+
     Raises:
         AmpsweepError: The body holds an error. Its class is that of the error's `code`.
     """

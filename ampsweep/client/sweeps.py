@@ -95,6 +95,9 @@ class SweepMethods:
         """Yield the events of a sweep after the id `after`, past ones first, until the sweep has ended.
 
         Resumes after a broken connection: no event is lost or repeated.
+
+        Raises:
+            Unavailable: RECONNECTS attempts in a row failed.
         """
         ended = (await self.sweep(sweep_id)).ended
         failures = 0
@@ -143,10 +146,13 @@ class SweepMethods:
         return await self._session.table(f"/sweeps/{segment(sweep_id)}/results", as_, **_partial(partial))
 
     async def download(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
-        """Download the samples of a sweep as a Parquet file, written atomically, and return its path.
+        """Download the samples of a sweep as a Parquet file, which is written atomically.
 
-        With `partial` the sweep need not have ended: the file holds the cells completed so far, and its metadata says
+        With `partial` the sweep need not have ended: the file has the cells completed so far, and its metadata says
         so (`ampsweep.partial`).
+
+        Returns:
+            The path of the file.
         """
         request = get(f"/sweeps/{segment(sweep_id)}/results", **_partial(partial))
         return await self._session.download(request, Path(path))

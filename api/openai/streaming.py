@@ -53,6 +53,9 @@ async def generation_response(
         stream: Whether to send a stream of events. Errors before the first event are raised, and so have a status of
             their own; later ones are events.
 
+    Returns:
+        A JSON response or a stream of events; an empty response if the client has disconnected.
+
     Raises:
         EngineFailed: The engine ended the generation without any output.
     """

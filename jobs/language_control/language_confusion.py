@@ -62,6 +62,9 @@ def check_answer(
         language: Code of the wanted language.
         identifier: Identifies the language of lines. The published figures use fastText's lid.176.
         english_words: Words as `english_word_list` returns them; None leaves the word pass rate undefined.
+
+    Returns:
+        How many lines count and how many of them are in another language, and whether there is an English word.
     """
     split = word_splitter(language)
     lines = [(line, words) for line in _normalize(answer).split("\n") if len(words := split(line)) >= MIN_WORDS]

@@ -60,6 +60,9 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
         neuron_sets: The neuron sets of this installation.
         max_cells: The most cells that the sweep may have when it ends.
 
+    Returns:
+        The cells, each once, and the warnings about the spec and its data.
+
     Raises:
         InvalidRequest: if values of the spec do not fit together; `param` is the field.
         UnknownName: for a name that does not exist; `param` is the field.

@@ -33,6 +33,9 @@ def heat_map(
         high: Upper end of the colour scale; the largest value by default.
         middle: If given, colours diverge: blue above, red below.
         whole: Whether values are integers, written without decimals.
+
+    Returns:
+        The figure as SVG.
     """
     cells = table.to_pylist()
     colours = mpl.colormaps["viridis" if middle is None else "RdBu"]
@@ -50,6 +53,9 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> str:
 
     Colours diverge from zero: blue is a positive `improvement`, red a negative one. If neither direction of the metric
     is better, purple is an increase and orange a decrease.
+
+    Returns:
+        The figure as SVG.
     """
     by_panel = panels(table)
     sizes = [_size(cells) for _, cells in by_panel]

@@ -19,6 +19,9 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> str:
     """Draw `y` over `x` with the band y ± `half`: a subfigure for each `panel`, a plot for each `target`.
 
     The colour shows the `intervention`, the line style shows `whose` neurons were edited.
+
+    Returns:
+        The figure as SVG.
     """
     by_panel = panels(table)
     heights = [0.6 + 1.35 * _row_count(rows) for _, rows in by_panel]

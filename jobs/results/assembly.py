@@ -60,6 +60,9 @@ def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], 
         cells: All cells of the sweep, in the order of the plan.
         epoch: The epoch of the lease on the sweep, which names the files.
 
+    Returns:
+        The published files, or the cells that must be computed first.
+
     Raises:
         Unavailable: if the storage cannot be written to for now.
         OSError: if the disk is full or cannot be written to.
@@ -101,6 +104,9 @@ def publish(
         epoch: The epoch of the lease on the sweep, which names the files.
         search: The search of the sweep, if it has one.
         metadata: Called when all tables are read; returns further metadata of both files.
+
+    Returns:
+        The epoch and the hashes of both files.
     """
     builder = SummaryBuilder(search)
 

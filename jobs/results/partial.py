@@ -50,6 +50,9 @@ def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Pa
     """Write the samples and the summary of a sweep's completed cells to a local folder, marked as partial.
 
     A cell whose file is lost or damaged is left out and counts as missing. The state of the sweep does not change.
+
+    Returns:
+        The files, and how many cells they include.
     """
     cells = list(cells_of(store, sweep.id))
     failed = sum(1 for record in cells if record.state is CellState.FAILED)

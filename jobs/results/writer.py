@@ -168,6 +168,9 @@ class Results:
             failed: The error of each failed cell, by its id, for the metadata.
             sources: The provenance of the answers (`jobs.results.assembly.sources_of`), for the metadata.
             extra_metadata: Called when all cells are read; returns further metadata.
+
+        Returns:
+            The file and its hash.
         """
         versions: dict[str, Mapping[str, str]] = {}
         target = self._file(sweep.id, RESULTS, epoch)
@@ -209,6 +212,9 @@ class Results:
             rows: The rows, with the columns of `jobs.results.schema.SUMMARY`.
             epoch: The epoch of the lease on the sweep, which names the file.
             extra_metadata: Returns further metadata.
+
+        Returns:
+            The file and its hash.
         """
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=SUMMARY)
         metadata = {**_sweep_metadata(sweep), **extra_metadata()}

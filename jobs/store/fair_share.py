@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queued:
+class QueuedSweep:
     """An active sweep.
 
     Attributes:
@@ -35,7 +35,7 @@ class Queued:
 
 
 def allocate(
-    sweeps: Sequence[Queued], limit: int, pending_cells: Callable[[int, int], Sequence[str]]
+    sweeps: Sequence[QueuedSweep], limit: int, pending_cells: Callable[[int, int], Sequence[str]]
 ) -> list[tuple[str, int]]:
     """Choose the cells to lease.
 

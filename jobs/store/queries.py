@@ -11,7 +11,7 @@ from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.store.cell_state import CellStateMachine
-from jobs.store.fair_share import Queued
+from jobs.store.fair_share import QueuedSweep
 from jobs.store.records import Lease, StoreStats, SweepRecord
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
@@ -84,7 +84,7 @@ def held_cells(transaction: Transaction, leases: Sequence[Lease]) -> tuple[list[
     return held, lost
 
 
-def queued_sweeps(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
+def queued_sweeps(db: sa.Connection, models: Sequence[str]) -> list[QueuedSweep]:
     """Return the active sweeps; those with cells to lease on one of the models are `pending`."""
     column = sweeps.c
     pending = sa.and_(
@@ -96,7 +96,7 @@ def queued_sweeps(db: sa.Connection, models: Sequence[str]) -> list[Queued]:
         column.state.in_(SWEEP_ACTIVE)
     )
     return [
-        Queued(seq=seq, owner=owner, priority=priority, running=leased, served_at=served_at, pending=pending)
+        QueuedSweep(seq=seq, owner=owner, priority=priority, running=leased, served_at=served_at, pending=pending)
         for seq, owner, priority, leased, served_at, pending in db.execute(query)
     ]
 
