@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.hashing import content_hash
+from jobs.instruction import Instruction, PromptMethod
+
+CellMethod = Literal["neurons", PromptMethod, "repeat"]
+"""How a cell differs from the unsteered baseline: an intervention on neurons, an instruction, or only its batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +61,13 @@ class TaskRef:
 
 _ADDED_FIELDS = ("repairs", "shared_by", "plugins")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
+_ADDED_TO_CELL = ("instruction", "repeat")
+"""Fields added to Cell later: left out of its JSON form, and so of its id, at their default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One experimental condition: a task on a data language, under an intervention or none.
+    """One experimental condition: a task on a data language, unsteered, under an intervention, or with an instruction.
 
     Cells that give the same answers have the same id, also in different sweeps.
 
@@ -73,9 +79,11 @@ class Cell:
         engine_version: Versions of the software that an answer depends on.
         dtype: Data type of the model's weights.
         task: The task and its data.
-        neurons: The neuron set; None for the unsteered baseline.
-        intervention: The intervention; None for the unsteered baseline.
+        neurons: The neuron set; None without an intervention.
+        intervention: The intervention; None if no activation is changed.
         seed: Seed of the items and of the neurons that are drawn at random.
+        instruction: An instruction to answer in a language, which every prompt begins with; None without one.
+        repeat: Whether the unsteered items are asked again in another order, so that they share other batches.
     """
 
     model: str
@@ -88,6 +96,17 @@ class Cell:
     neurons: NeuronsRef | None
     intervention: Intervention | None
     seed: int
+    instruction: Instruction | None = None
+    repeat: bool = False
+
+    @property
+    def method(self) -> CellMethod | None:
+        """How the cell differs from the unsteered baseline; None for the baseline itself."""
+        if self.intervention is not None:
+            return "neurons"
+        if self.instruction is not None:
+            return self.instruction.method
+        return "repeat" if self.repeat else None
 
     @cached_property
     def id(self) -> str:
@@ -100,7 +119,8 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `from_dict` reads."""
         return {
-            **_fields(self),
+            **{name: value for name, value in _fields(self).items() if value or name not in _ADDED_TO_CELL},
+            **({} if self.instruction is None else {"instruction": _fields(self.instruction)}),
             "task": {name: value for name, value in _fields(self.task).items() if value or name != "plugins"},
             "neurons": None if self.neurons is None else _fields(self.neurons),
             "intervention": None if self.intervention is None else self.intervention.to_dict(),
@@ -109,13 +129,14 @@ class Cell:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
         """Restore a cell from the JSON form that `to_dict` returned."""
-        neurons, intervention = raw["neurons"], raw["intervention"]
+        neurons, intervention, instruction = raw["neurons"], raw["intervention"], raw.get("instruction")
         return cls(
             **{
                 **raw,
                 "task": _task(raw["task"]),
                 "neurons": neurons and NeuronsRef(**{**neurons, "languages": tuple(neurons["languages"])}),
                 "intervention": None if intervention is None else Intervention.restore(intervention),
+                "instruction": None if instruction is None else Instruction(**instruction),
             }
         )
 
@@ -125,6 +146,6 @@ def _task(raw: Mapping[str, Any]) -> TaskRef:
     return TaskRef(**{**raw, **pairs, "plugins": tuple(raw.get("plugins", ()))})
 
 
-def _fields(value: Cell | TaskRef | NeuronsRef) -> dict[str, Any]:
+def _fields(value: Cell | TaskRef | NeuronsRef | Instruction) -> dict[str, Any]:
     # Not dataclasses.asdict: its deep copies take seconds for the cells of a large sweep.
     return {field.name: getattr(value, field.name) for field in fields(value)}

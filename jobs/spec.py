@@ -28,8 +28,11 @@ from ampsweep.domain.intervention import (
 )
 from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
 from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
+from jobs.instruction import PromptMethod
 
 Rate = Annotated[float, Field(gt=0, le=1)]
+Control = Literal[Selection, "repeat"]
+"""The controls: interventions on other neurons, or the unsteered model again."""
 _SPEC_NAMES = {"neurons": "k"}
 """Parameters of identification methods that have another name in a spec."""
 
@@ -116,8 +119,10 @@ class InterventionsSpec(StrictModel):
         layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
         scope: Which tokens are edited.
         controls: Repeat every intervention with as many neurons drawn at random (`random`), or with the neurons of
-            another language (`other`).
+            another language (`other`); ask the unsteered model again in other batches (`repeat`).
         non_target: A second op for the neurons of all other languages.
+        baselines: Ask the unsteered model with an instruction to answer in the target language, in English
+            (`prompt_en`) or in the target language (`prompt_native`).
     """
 
     languages: WeightedLanguages | None = None
@@ -127,8 +132,9 @@ class InterventionsSpec(StrictModel):
     statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(_one_or_list)] = None
     layers: Layers = "all"
     scope: Scope = "all"
-    controls: Annotated[tuple[Selection, ...], Field(strict=False), AfterValidator(unique)] = ()
+    controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
     non_target: NonTargetSpec | None = None
+    baselines: Annotated[tuple[PromptMethod, ...], Field(strict=False), AfterValidator(unique)] = ()
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionsSpec:

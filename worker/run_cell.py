@@ -12,7 +12,10 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeVar
+
+import numpy as np
 
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
@@ -56,7 +59,8 @@ async def run_cell(
 ) -> CellFile:
     """Compute a cell and publish its samples, one row per item, in the order of the task.
 
-    If the intervention changes no neuron (LAPE may select none for a language), the cell is computed without steering
+    A `repeat` of the baseline asks its items in another order, so that requests share other batches. If the
+    intervention changes no neuron (LAPE may select none for a language), the cell is computed without steering
     and its file records 0 changed neurons, so that one such language does not fail a sweep over all languages of a set.
     Cancelling the call aborts its requests.
 
@@ -79,7 +83,9 @@ async def run_cell(
     if not neurons:
         steering = None
     loaded = await asyncio.to_thread(load_items, cell, catalog)
-    unanswered = [len(item.calls) for item in loaded.items]
+    order = _order(cell, len(loaded.items))
+    items = [loaded.items[index] for index in order]
+    unanswered = [len(item.calls) for item in items]
 
     async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
         item_index, call = indexed_call
@@ -88,20 +94,28 @@ async def run_cell(
         done.value += not unanswered[item_index]
         return answer
 
-    calls = ((index, call) for index, item in enumerate(loaded.items) for call in item.calls)
+    calls = ((index, call) for index, item in enumerate(items) for call in item.calls)
     answers = await in_window(calls, answer_call, window=requests)
     loop = asyncio.get_running_loop()
-    samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), loaded.items, answers)
+    samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), items, answers)
     with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
         return await asyncio.to_thread(
             results.write_cell,
             cell,
             epoch=epoch,
-            samples=samples,
+            samples=[sample for _, sample in sorted(zip(order, samples, strict=True), key=itemgetter(0))],
             left_out=loaded.left_out,
             neurons=neurons,
             versions={"ampsweep": __version__, **engine.info.versions},
         )
+
+
+def _order(cell: Cell, items: int) -> list[int]:
+    """Return the order in which the items are asked: that of the task; for a `repeat` another one, by the seed."""
+    if not cell.repeat:
+        return list(range(items))
+    order: list[int] = np.random.default_rng(cell.seed).permutation(items).tolist()
+    return order if order != sorted(order) else order[::-1]  # of few items, the permutation may be none
 
 
 async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | None:

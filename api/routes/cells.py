@@ -43,6 +43,8 @@ def _cell_object(record: CellRecord) -> dict[str, Any]:
         "task": asdict(cell.task),
         "neurons": cell.neurons and cell.neurons.id,
         "intervention": None if cell.intervention is None else cell.intervention.to_dict(),
+        "method": cell.method,
+        "instruction": None if cell.instruction is None else asdict(cell.instruction),
         "attempts": record.attempts,
         "error": record.error,
         "rows": record.rows,

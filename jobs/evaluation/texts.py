@@ -18,8 +18,8 @@ from jobs.data.rows import read_rows
 RESULTS = "results.parquet"
 """The samples of a sweep, in the folder that `ampsweep run` writes."""
 
-SWEEP_GROUP = ("task", "data_language", "selection", "op", "factor")
-"""The columns besides the language that results of a sweep are grouped by."""
+SWEEP_GROUP = ("task", "data_language", "method", "selection", "op", "factor")
+"""The columns besides the language that results of a sweep are grouped by, as far as they have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,11 @@ def columns_of(
         by: The columns to group by; default the language's, and in results of a sweep those of the intervention.
     """
     path = _file(paths[0])
-    of_sweep = path.suffix == ".parquet" and path.is_file() and {"cell_id", "completion"} <= set(_parquet_columns(path))
+    names = set(_parquet_columns(path)) if path.suffix == ".parquet" and path.is_file() else set()
+    of_sweep = {"cell_id", "completion"} <= names
     language = language or ("target_language" if of_sweep else "language")
     if by is None:
-        by = (*(SWEEP_GROUP if of_sweep else ()), language)
+        by = (*(name for name in SWEEP_GROUP if of_sweep and name in names), language)
     return Columns(text=text or "completion", language=language, by=by)
 
 

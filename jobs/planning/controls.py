@@ -1,16 +1,17 @@
-"""Control conditions: the same intervention on random neurons, or on the neurons of another language."""
+"""Control interventions: the same intervention on random neurons, or on the neurons of another language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ampsweep.domain.intervention import Intervention, Selection
+from ampsweep.domain.intervention import Intervention
+from jobs.spec import Control
 
 
 def with_controls(
     intervention: Intervention,
-    controls: Sequence[Selection],
+    controls: Sequence[Control],
     *,
     data_language: str,
     languages: Sequence[str],
@@ -20,19 +21,19 @@ def with_controls(
 
     Args:
         intervention: An intervention on the neurons of one language.
-        controls: The selections of the controls.
+        controls: The controls of the spec; `repeat`, which has no intervention, is skipped.
         data_language: The language of the data that the cell asks about.
         languages: The languages of the neuron set.
         seed: Seed of the random neurons.
     """
     yield intervention
     (target,) = intervention.languages
-    for selection in controls:
-        if selection == "random":
-            yield replace(intervention, selection=selection, seed=seed)
-        else:
+    for control in controls:
+        if control == "random":
+            yield replace(intervention, selection=control, seed=seed)
+        elif control == "other":
             other = other_language(target, data_language, languages)
-            yield replace(intervention, selection=selection, other=other)
+            yield replace(intervention, selection=control, other=other)
 
 
 def other_language(target: str, data_language: str, languages: Sequence[str]) -> str:

@@ -1,15 +1,16 @@
 """Plans the cells of a sweep, in a fixed order.
 
 Names are resolved first (`jobs.planning.resolution`); the cells are then the product of the axes. For every task and
-data language, the unsteered baseline comes first, followed by the steered cells that are compared with it. For a task
-that compares two languages (lss), each target language has its own baseline, and is skipped where it is the data
-language. A sweep with a search starts with a subset of these cells (`jobs.planning.search`).
+data language, the unsteered baseline comes first, followed by the cells that are compared with it: the unsteered model
+again (`repeat`), the model with instructions to answer in the target languages, and the steered model. For a task that
+compares two languages (lss), each target language has its own baseline, and is skipped where it is the data language.
+A sweep with a search starts with a subset of these cells (`jobs.planning.search`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import overload
 
@@ -83,9 +84,15 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
     """Return the number of cells of the sweep at its end; a cell that the spec names twice counts twice."""
     tasks = resolved.tasks[spec.mode[0]]
     per_factor = len(resolved.patches) * len(resolved.statistics) * len(resolved.layers)
-    per_target = per_factor * (1 + len(spec.interventions.controls))
+    repeats = int("repeat" in spec.interventions.controls)
+    per_target = per_factor * (1 + len(spec.interventions.controls) - repeats)
+    baselines = len(spec.interventions.baselines)
     factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
-    in_full = sum(1 + per_target * factors * len(task.targets_of(ref)) for task in tasks for ref in task.refs)
+    in_full = sum(
+        1 + repeats + (baselines + per_target * factors) * len(task.targets_of(ref))
+        for task in tasks
+        for ref in task.refs
+    )
     pairs = sum(1 for task in tasks for ref in task.refs if ref.target_language)
     tried = sum(pairs * (1 + per_factor * rung.factors) for rung in (search.rungs[:-1] if search else ()))
     return len(spec.mode) * (in_full + tried)
@@ -96,19 +103,26 @@ def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterato
     for mode in spec.mode:
         for task in resolved.tasks[mode]:
             for ref in task.refs:
-                for intervention in (None, *_interventions(spec, resolved, mode, task, ref)):
-                    yield Cell(
-                        model=spec.model,
-                        model_source=resolved.model.source,
-                        model_hash=resolved.model.fingerprint,
-                        engine=catalog.engine,
-                        engine_version=catalog.engine_version,
-                        dtype=catalog.dtype,
-                        task=ref,
-                        neurons=None if intervention is None else resolved.neurons[mode].ref,
-                        intervention=intervention,
-                        seed=spec.seed,
-                    )
+                baseline = Cell(
+                    model=spec.model,
+                    model_source=resolved.model.source,
+                    model_hash=resolved.model.fingerprint,
+                    engine=catalog.engine,
+                    engine_version=catalog.engine_version,
+                    dtype=catalog.dtype,
+                    task=ref,
+                    neurons=None,
+                    intervention=None,
+                    seed=spec.seed,
+                )
+                yield baseline
+                if "repeat" in spec.interventions.controls:
+                    yield replace(baseline, repeat=True)
+                for target in task.targets_of(ref):
+                    for instruction in resolved.instructions[target]:
+                        yield replace(baseline, instruction=instruction)
+                for intervention in _interventions(spec, resolved, mode, task, ref):
+                    yield replace(baseline, neurons=resolved.neurons[mode].ref, intervention=intervention)
 
 
 def _interventions(

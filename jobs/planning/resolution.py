@@ -18,6 +18,7 @@ from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
 from jobs.cell import TaskRef
+from jobs.instruction import Instruction, instruction_for
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
@@ -60,6 +61,7 @@ class ResolvedSweep:
         patches: Patch values that the factors multiply; None where the op takes none.
         statistics: Activation statistics that the factors multiply; None where the op takes none.
         layers: Layer choices.
+        instructions: The instructions of the prompt baselines, by target language.
         warnings: Warnings for the user, each once.
     """
 
@@ -70,6 +72,7 @@ class ResolvedSweep:
     patches: tuple[Patch | None, ...]
     statistics: tuple[Statistic | None, ...]
     layers: tuple[LayerChoice, ...]
+    instructions: Mapping[str, tuple[Instruction, ...]]
     warnings: tuple[str, ...]
 
 
@@ -106,6 +109,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         patches=interventions.patch or (None,),
         statistics=tuple(map(Statistic.parse, interventions.statistic or ())) or (None,),
         layers=layers,
+        instructions={target: _instructions(interventions, target) for target in targets},
         warnings=tuple(warnings),
     )
 
@@ -238,6 +242,11 @@ def _empty_target_warnings(
         message = f"{message}, so nothing would be steered; languages with neurons: {counts}"
         raise NoNeurons(message, param="interventions.languages")
     return [f"interventions.languages: {message}; their cells change nothing and repeat the baseline"]
+
+
+def _instructions(interventions: InterventionsSpec, target: str) -> tuple[Instruction, ...]:
+    param = "interventions.baselines"
+    return tuple(instruction_for(target, method, param=param) for method in interventions.baselines)
 
 
 def _layers(interventions: InterventionsSpec, model: ModelFolder) -> tuple[LayerChoice, ...]:

@@ -101,13 +101,13 @@ class Search:
         return None if None in rungs else max((rung for rung in rungs if rung is not None), default=None)
 
     def first(self, grid: Sequence[Cell]) -> list[Cell]:
-        """Return the cells to begin with: all baselines of the whole grid, and the first rung."""
+        """Return the cells to begin with: all cells of the whole grid without an intervention, and the first rung."""
         items = self.rungs[0].items
         first_rung = [
             replace(cell, task=replace(cell.task, limit=items))
             for cell in grid
             if task_of(cell.task).needs_target_language
-            and (cell.intervention is None or cell.intervention.selection is None)
+            and (cell.method is None or (cell.intervention is not None and cell.intervention.selection is None))
         ]
         return [*(cell for cell in grid if cell.intervention is None), *first_rung]
 
@@ -141,7 +141,7 @@ class Search:
         """Yield the cells of the last rung: the best interventions and their controls beside every full baseline."""
         by_intervention = {cell.intervention: cell for cell in best}
         for baseline in cells:
-            if baseline.intervention is not None or self.rung(baseline.task) is not None:
+            if baseline.method is not None or self.rung(baseline.task) is not None:
                 continue
             for cell in by_intervention.values():
                 assert cell.intervention is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
@@ -89,8 +90,8 @@ class ReportData:
         paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
-        self._connection.register("samples", _table(paths[0]))
-        self._connection.register("summary", _table(paths[1]))
+        self._connection.register("samples", _with_method(_table(paths[0])))
+        self._connection.register("summary", _with_method(_table(paths[1])))
         self._connection.register("neurons", _table(neurons) if self.has_neurons else NEURONS.empty_table())
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
@@ -111,6 +112,14 @@ def _table(path: Path) -> pa.Table:
         return pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+
+
+def _with_method(table: pa.Table) -> pa.Table:
+    """Append the column `method` to a table of an earlier version, all of whose interventions are on neurons."""
+    if "method" in table.column_names:
+        return table
+    method = pc.if_else(pc.is_valid(table["factor"]), "neurons", pa.scalar(None, pa.string()))
+    return table.append_column("method", method)
 
 
 def _provenance(paths: list[Path]) -> Provenance:

@@ -20,7 +20,12 @@ _FACTS = {
     "shared": "on the facts that all of its languages have",
     "any": "on all facts, each pair of languages without those that it lacks",
 }
-_CONTROLS = {"random": "as many neurons of each layer drawn at random", "other": "another language's neurons"}
+_CONTROLS = {
+    "random": "as many neurons of each layer drawn at random",
+    "other": "another language's neurons",
+    "repeat": "the unsteered model again in other batches",
+}
+_BASELINES = {"prompt_en": "in English", "prompt_native": "in the target language"}
 
 _STATISTICS = (
     f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %, seeded by the cell); differences "
@@ -47,6 +52,7 @@ def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Seque
         f"Activations before the multiplication by the up-projection were changed by {_change(interventions)}.",
         f"Target languages: {_targets(targets)}." if targets else "",
         f"Neurons of all other languages: {_edit(non_target)}." if non_target else "",
+        _baselines(interventions.get("baselines", ())),
         _search(spec),
         f"Tasks: {'; '.join(_task(task, sources['data']) for task in spec['tasks'])}.",
         f"Mode: {' and '.join(spec.get('mode', ('corrected',)))}.",
@@ -77,6 +83,13 @@ def _targets(languages: list[str] | dict[str, float]) -> str:
 
 def _edit(edit: dict[str, Any]) -> str:
     return f"{edit['op']} with {edit['factor']:g}"
+
+
+def _baselines(methods: Sequence[str]) -> str:
+    if not methods:
+        return ""
+    languages = " and ".join(_BASELINES[method] for method in methods)
+    return f"The unsteered model was also instructed, {languages}, to answer in each target language."
 
 
 def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:

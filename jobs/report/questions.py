@@ -39,15 +39,15 @@ FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
 """
 OWN_OR_ANY = """
 WITH best AS (
-  SELECT s.data_language, s.target_language, s.selection, s.factor, s.doc_id, s.score
+  SELECT s.data_language, s.target_language, s.method, s.selection, s.factor, s.doc_id, s.score
   FROM samples s LEFT JOIN chosen c
     ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
    AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
-  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND (s.factor IS NULL OR c.factor IS NOT NULL)
+  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND (s.method IS NULL OR c.factor IS NOT NULL)
 ), shifted AS (
   SELECT target_language, data_language, doc_id, s.selection, s.score > b.score AS yes
   FROM best s JOIN best b USING (target_language, data_language, doc_id)
-  WHERE s.factor IS NOT NULL AND b.factor IS NULL
+  WHERE s.factor IS NOT NULL AND b.method IS NULL
 ), counted AS (
   SELECT target_language AS language, c.selection AS control, count(*) AS n, avg(o.yes::INT) AS own,
          avg(c.yes::INT) AS controlled, count(*) FILTER (o.yes AND NOT c.yes) AS only_own,

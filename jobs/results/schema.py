@@ -41,6 +41,7 @@ SAMPLES = pa.schema(
         ("measures", pa.string()),
         ("spanned_join", pa.bool_()),
         ("neuron_set", pa.string()),
+        ("method", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -48,8 +49,9 @@ SAMPLES = pa.schema(
 `call_tokens` says how many of `logprobs` belong to each call of the task. `measures` is JSON: the values of an lm-eval
 task for each item, by metric. `spanned_join` says whether a token spans the join of context and continuation in one of
 the item's calls; it is null where nothing is scored after a context. `neuron_set` is the id of the neuron set that
-steered; it is null in baselines. `rung` is the step of a search, from 1; it is null where all items of the spec were
-asked.
+steered; it is null where no neurons were edited. `method` says how the cell differs from the unsteered baseline
+(`jobs.cell.Cell.method`); it is null in baselines. `rung` is the step of a search, from 1; it is null where all items
+of the spec were asked.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -93,31 +95,32 @@ SUMMARY = pa.schema(
         ("no_effect", pa.float64()),
         ("spanned_joins", pa.int64()),
         ("mde", pa.float64()),
+        ("method", pa.string()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
-`neurons` is the number of neurons that the intervention changed, 0 for a baseline. `note` says why there is no value,
-or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the
-same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items.
-`p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++.
-`higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the
-items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`).
+`neurons` is the number of neurons that the intervention changed, 0 without one. `method` is as in the samples. `note`
+says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target
+and data languages that the same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a
+search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and
+chrF++. `higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts
+the items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`).
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 _STEERED_ONLY = ("selection", "op", "factor", "scope", "patch", "weights", "layers", "statistic", "control_language")
-"""Columns that are null for an unsteered cell."""
+"""Columns that are null for a cell without an intervention."""
 
 
 def cell_columns(cell: Cell) -> dict[str, str | float | None]:
     """Return the columns that are the same in all samples of a cell.
 
-    `target_language` is the language steered to (several are joined by "+"), or the one that a baseline is compared
-    with. The columns of the intervention are null for an unsteered cell. `weights` are those of the languages in their
-    order, joined by "+"; null if all are 1. `control_language` is the language whose neurons were edited instead of
-    the target's own, for the control `other`.
+    `target_language` is the language steered to (several are joined by "+") or instructed to answer in, or the one that
+    a baseline is compared with. The columns of the intervention are null for a cell without one. `weights` are those of
+    the languages in their order, joined by "+"; null if all are 1. `control_language` is the language whose neurons
+    were edited instead of the target's own, for the control `other`.
     """
     columns: dict[str, str | float | None] = {
         "cell_id": cell.id,
@@ -127,8 +130,11 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "target_language": cell.task.target_language,
         "mode": cell.task.mode,
         "neuron_set": None if cell.neurons is None else cell.neurons.id,
+        "method": cell.method,
         **dict.fromkeys(_STEERED_ONLY),
     }
+    if cell.instruction is not None:
+        columns["target_language"] = cell.instruction.language
     if (intervention := cell.intervention) is not None:
         columns |= {name: getattr(intervention, name) for name in ("selection", "op", "factor", "scope", "patch")}
         columns |= {

@@ -34,7 +34,8 @@ NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
 _TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
-_FAMILY = ("task", "mode", "metric", "selection", "op", "factor", "patch", "statistic", "weights", "layers", "rung")
+_CONDITION = ("method", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
+_FAMILY = ("task", "mode", "metric", "rung", *_CONDITION)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
 
 
@@ -76,15 +77,12 @@ class SummaryBuilder:
         metrics = task_of(cell.task).metrics
         columns = sorted({"doc_id"}.union(*(metric.columns for metric in metrics)))
         samples = table.table.filter(pc.is_null(table.table["error"])).select(columns)
-        if cell.intervention is None:
+        if cell.method is None:
             self._baselines[cell.task] = samples
         steered, baseline = _paired(samples, self._baselines.get(cell.task, samples.slice(0, 0)))
         for metric in metrics:
             rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
-            if cell.intervention is None:
-                result = metric.evaluate(samples, rng)
-            else:
-                result = metric.compare(steered, baseline, rng)
+            result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
                 self._rows.append(self._row(table, metric, result))
                 if metric.name == "lss" and result.value is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import Conflict
 from jobs.cell import Cell, TaskRef
+from jobs.instruction import Instruction
 from jobs.planning.catalog import Catalog
 from jobs.tasks.base import Item, ItemSet, Task
 from jobs.tasks.lm_eval.task import PREFIX
@@ -36,16 +37,18 @@ def load_items(cell: Cell, catalog: Catalog) -> ItemSet:
     if task.resolve(folder, ref) != ref:
         raise Conflict(f"the data of {ref.name} has changed since cell {cell.id} was planned; submit the sweep again")
     item_set = task.items(folder, ref, seed=cell.seed)
-    return replace(item_set, items=tuple(complete(_checked(item), ref) for item in item_set.items))
+    items = tuple(complete(_checked(item), ref, cell.instruction) for item in item_set.items)
+    return replace(item_set, items=items)
 
 
-def complete(item: Item, ref: TaskRef) -> Item:
-    """Complete the calls of an item with what the task leaves out: the chat, and where scoring starts.
+def complete(item: Item, ref: TaskRef, instruction: Instruction | None = None) -> Item:
+    """Complete the calls of an item with what the task leaves out: instruction, chat, and where scoring starts.
 
-    In the mode `paper` scoring starts where lm-eval starts it. Otherwise each score call gets the texts of all of the
-    item's score calls, so that all are scored from the same token border.
+    Every prompt begins with the instruction, if there is one. In the mode `paper` scoring starts where lm-eval starts
+    it. Otherwise each score call gets the texts of all of the item's score calls, so that all are scored from the same
+    token border.
     """
-    calls = item.calls
+    calls = item.calls if instruction is None else tuple(_instructed(call, instruction) for call in item.calls)
     if ref.chat and not ref.name.startswith(PREFIX):  # lm-eval makes the chats of its own tasks
         calls = tuple(map(_as_chat, calls))
     if ref.mode == "paper":
@@ -58,7 +61,7 @@ def complete(item: Item, ref: TaskRef) -> Item:
 
 def task_of_cell(cell: Cell) -> Task:
     """Return the task that makes a cell's items and scores its answers."""
-    return task_of(cell.task, steered=cell.intervention is not None)
+    return task_of(cell.task, steered=cell.method not in (None, "repeat"))
 
 
 def _checked(item: Item) -> Item:
@@ -84,6 +87,13 @@ def _texts(call: Call) -> list[str]:
 def _escaped(text: str) -> str:
     """Return a text with its lone surrogates as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _instructed(call: Call, instruction: Instruction) -> Call:
+    """Return a call whose prompt, or whose context if it is scored, begins with an instruction."""
+    if isinstance(call, ScoreCall):
+        return replace(call, context=instruction.before(call.context))
+    return replace(call, prompt=instruction.before(call.prompt))
 
 
 def _as_chat(call: Call) -> Call:

@@ -109,7 +109,8 @@ def _line(cell: Cell) -> str:
     task, asked = cell.task, cell.intervention
     words = [cell.id, task.mode, task.name, task.data_language, task.target_language or "-"]
     if asked is None:
-        return " ".join([*words, "baseline"])
+        what = [cell.method or "baseline", *(() if cell.instruction is None else (cell.instruction.language,))]
+        return " ".join([*words, *what])
     assert cell.neurons is not None
     shown = {key: value for key, value in asked.to_dict().items() if value not in (None, "all", 0)}
     return " ".join([*words, cell.neurons.id, *(f"{key}={value}" for key, value in shown.items())])

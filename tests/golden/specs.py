@@ -59,6 +59,16 @@ SPECS: dict[str, dict[str, Any]] = {
         interventions={"languages": ["en"], "op": "scale", "factors": [2], "controls": ["other"]},
         tasks=[{"name": "lss", "languages": ["fr"]}],
     ),
+    "controls: repeat": _steered(op="scale", factors=[2], controls=["repeat"]),
+    "baselines: prompts": _spec(
+        interventions={
+            "languages": ["fr", "tr"],
+            "op": "scale",
+            "factors": [2],
+            "baselines": ["prompt_en", "prompt_native"],
+        },
+        tasks=[*_XCOPA, *_LSS],
+    ),
     "non_target": _steered(op="set", patch="max", non_target={"op": "scale", "factor": 0}),
     "neurons: by id": _spec(neurons={"id": "ns_golden"}),
     "neurons: by id, imported": _spec(neurons={"id": "ns_imported"}),

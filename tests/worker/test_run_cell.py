@@ -112,6 +112,50 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
     assert done.value == sum(file.rows for file in files) > 0
 
 
+async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_in_theirs(stack: ServerStack) -> None:
+    asked: list[object] = []
+
+    class RecordingEngine(FakeEngine):
+        async def score(self, request: ScoreRequest) -> Score:
+            asked.append((request.context, request.continuation))
+            return await super().score(request)
+
+    engine = RecordingEngine(FAKE_INFO)
+    baseline = next(
+        record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None
+    )
+    calls, tables = [], []
+    for cell in (baseline, replace(baseline, repeat=True)):
+        asked.clear()
+        file = await run_cell(
+            cell,
+            engine=engine,
+            catalog=stack.catalog,
+            results=stack.results,
+            neuron_set_cache=NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog),
+            requests=asyncio.Semaphore(1),
+            epoch=1,
+            done=Count(),
+        )
+        calls.append(list(asked))
+        record = CellRecord(
+            cell=cell,
+            state=CellState.COMPLETED,
+            attempts=1,
+            error=None,
+            file=file.name,
+            rows=file.rows,
+            sha256=file.sha256,
+        )
+        tables.append(stack.results.read_cell(record))
+    plain, repeated = calls
+    assert plain != repeated
+    assert sorted(map(str, plain)) == sorted(map(str, repeated))
+    first, second = (table.table.drop_columns(["cell_id", "method"]) for table in tables)
+    assert first == second
+    assert [table.table["method"].unique().to_pylist() for table in tables] == [[None], ["repeat"]]
+
+
 async def test_scoring_that_takes_long_holds_up_no_loop(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def __init__(self, task: Task) -> None:

@@ -35,7 +35,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Columns whose values make a group, by comma; default: the language, and in results of a "
-            "sweep task, selection, op and factor, too."
+            "sweep task, method, selection, op and factor, too."
         ),
     ] = None,
     identifier: Annotated[

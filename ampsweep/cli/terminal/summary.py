@@ -28,8 +28,8 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
         better = " (lower is better)" if table_rows[0]["higher_is_better"] is False else ""
         typer.echo(f"{called}: {metric}{better}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
-        if unsteered := [row for row in table_rows if row["factor"] is None]:
-            typer.echo(f"  {'unsteered':<36}{_cell(unsteered)}")
+        for label, unsteered_rows in _unsteered(table_rows).items():
+            typer.echo(f"  {label:<36}{_cell(unsteered_rows)}")
         for series, series_rows in _grouped(table_rows).items():
             by_factor = "".join(_cell([row for row in series_rows if row["factor"] == factor]) for factor in factors)
             *named, selection = series
@@ -39,6 +39,18 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
                 mark = "   no neurons: nothing was changed"
             mark += _few(series_rows)
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
+
+
+def _unsteered(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows of cells without an intervention by label: the baseline, its repeat, prompts by language."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["factor"] is not None:
+            continue
+        method = row.get("method")  # older servers have none
+        subject = "unsteered" if method in (None, "repeat") else row["target_language"]
+        groups[subject if method is None else f"{subject}, {method}"].append(row)
+    return groups
 
 
 def _few(rows: Sequence[Row]) -> str:

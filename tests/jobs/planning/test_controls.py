@@ -50,3 +50,13 @@ def test_a_set_of_one_language_has_no_other(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest, match="no other language") as caught:
         planned(catalog, neurons=neurons, interventions=OTHER)
     assert caught.value.param == "interventions.controls"
+
+
+def test_the_repeat_is_one_cell_beside_each_baseline_and_has_no_intervention(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [1, 2], "controls": ["repeat"]}
+    cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}], max_cells=6)
+    assert [cell.method for cell in cells] == [None, "repeat", *["neurons"] * 4]
+    baseline, repeat, *_ = cells
+    assert (repeat.task, repeat.intervention, repeat.neurons) == (baseline.task, None, None)
+    assert repeat.id != baseline.id
+    assert cell_columns(repeat)["target_language"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_a_search_begins_with_all_factors_on_few_items_and_every_baseline(catalo
     assert steered(cells, "xcopa") == set()
     baselines = {(cell.task.name, cell.task.limit) for cell in cells if cell.intervention is None}
     assert baselines == {("lss", 5), ("lss", 1), ("xcopa", None)}
+
+
+def test_repeats_and_prompt_baselines_are_asked_once_on_all_items(catalog: Catalog) -> None:
+    interventions = {**CHANGES["interventions"], "controls": ["other", "repeat"], "baselines": ["prompt_en"]}
+    changes = {**CHANGES, "interventions": interventions}
+    cells = list(planned(catalog, **changes))
+    search = halving(**changes)
+    while further := search.next(cells, shifts(cells, {"fr": 5.0, "tr": 5.0})):
+        cells += further
+    extra = [
+        (cell.method, cell.task.name, cell.task.limit)
+        for cell in cells
+        if cell.intervention is None and cell.method is not None
+    ]
+    assert Counter(extra) == {
+        ("repeat", "lss", 5): 4,
+        ("repeat", "xcopa", None): 1,
+        ("prompt_en", "lss", 5): 4,
+        ("prompt_en", "xcopa", None): 2,
+    }
 
 
 def test_each_target_continues_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -58,8 +59,12 @@ def samples() -> list[Any]:
     for at in range(10):
         shared = {"task": "lss", "data_language": "en", "target_language": "fr", "doc_id": str(at)}
         rows.append({**dict.fromkeys(SAMPLES.names), **shared, "score": 0.0})
+        rows += [
+            {**dict.fromkeys(SAMPLES.names), **shared, "method": method, "score": -9.0}
+            for method in ("repeat", "prompt_en")
+        ]
         for selection, shifts in SHIFTS.items():
-            steered = {"selection": selection, "op": "set", "factor": 2.0, "layers": "all"}
+            steered = {"method": "neurons", "selection": selection, "op": "set", "factor": 2.0, "layers": "all"}
             score = 1.0 if shifts[at] == "1" else -1.0
             rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "score": score})
     return rows
@@ -67,7 +72,9 @@ def samples() -> list[Any]:
 
 def row(task: str, metric: str, data: str, target: str | None, factor: float | None, value: float, **more: Any) -> Any:
     shared = dict.fromkeys(SUMMARY.names)
-    steered = {"op": "set", "layers": "all", "neurons": 3} if factor is not None else {"neurons": 0}
+    steered = (
+        {"method": "neurons", "op": "set", "layers": "all", "neurons": 3} if factor is not None else {"neurons": 0}
+    )
     own = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
     scale = {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
     return {**shared, **own, **scale, "factor": factor, "value": value, "n": 9, **steered, **more}
@@ -124,6 +131,18 @@ def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(d
         ("en", "ht", 0.9),
         ("fr", "ht", 0.9),
     ]
+
+
+def test_files_of_versions_without_methods_have_those_that_follow_from_their_factors(folder: Path) -> None:
+    path = folder / "results.parquet"
+    table = pq.read_table(path)
+    interventions = pc.or_kleene(pc.is_null(table["method"]), pc.equal(table["method"], "neurons"))
+    old = table.filter(interventions).drop_columns(["method"])
+    pq.write_table(old, path)
+    with closing(ReportData(folder)) as data:
+        counts = data.query("SELECT method, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL").to_pylist()
+        assert counts == [{"method": "neurons", "n": 30}, {"method": None, "n": 10}]
+        assert data.query(OWN_OR_ANY).num_rows == 2
 
 
 def test_self_is_the_language_itself_and_cross_the_others(data: ReportData) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from jobs.cell import Cell
+from jobs.instruction import Instruction
 from jobs.results.cell_table import CellTable, to_table
 from jobs.results.schema import SUMMARY
-from jobs.results.summary import SummaryBuilder, best_factors
+from jobs.results.summary import NOTHING_CHANGED, SummaryBuilder, best_factors
 from jobs.sample import Sample
 from tests.jobs.cluster import a_cell, a_sample
 
@@ -100,6 +101,39 @@ def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_trie
     assert [row["p_value"] for row in found] == [None, 2 / 64, 2 / 64, 2 / 64]
     assert [row["p_holm"] for row in found] == [None, 4 / 64, 4 / 64, 2 / 64]
     assert [row["effect"] for row in found] == [None, 0.5, 0.5, 0.5]
+
+
+def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_same_items() -> None:
+    plain = a_cell(task="xcopa")
+    french = Instruction(method="prompt_en", language="fr", text="Answer only in French.")
+    tables = [
+        table(plain, verdicts("1100")),
+        table(replace(plain, repeat=True), verdicts("0100")),
+        table(replace(plain, instruction=french), verdicts("1111")),
+        table(a_cell(task="xcopa", factor=2.0), verdicts("1110")),
+    ]
+    found = rows(*tables)
+    assert [(row["method"], row["target_language"], row["delta"], row["neurons"]) for row in found] == [
+        (None, None, None, 0),
+        ("repeat", None, -0.25, 0),
+        ("prompt_en", "fr", 0.5, 0),
+        ("neurons", "fr", 0.25, 6),
+    ]
+    assert [row["note"] is not None and NOTHING_CHANGED in row["note"] for row in found] == [False] * 4
+
+
+def test_p_values_of_different_methods_are_not_corrected_together() -> None:
+    plain = a_cell(task="xcopa")
+    told = [Instruction(method="prompt_en", language=language, text=language) for language in ("fr", "tr")]
+    tables = [table(plain, verdicts("000000")), table(replace(plain, repeat=True), verdicts("111111"))]
+    tables += [table(replace(plain, instruction=instruction), verdicts("111111")) for instruction in told]
+    found = {(row["method"], row["target_language"]): row["p_holm"] for row in rows(*tables)}
+    assert found == {
+        (None, None): None,
+        ("repeat", None): 2 / 64,
+        ("prompt_en", "fr"): 4 / 64,
+        ("prompt_en", "tr"): 4 / 64,
+    }
 
 
 def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:

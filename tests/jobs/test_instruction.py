@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.languages import ENGLISH_NAMES
+from ampsweep.domain.prompt import ChatMessage
+from ampsweep.errors import UnknownName
+from jobs.cell import Cell
+from jobs.instruction import Instruction, instruction_for
+from jobs.planning.catalog import Catalog
+from jobs.results.schema import cell_columns
+from jobs.tasks.loading import load_items
+from jobs.tasks.requests import GenerateCall, ScoreCall
+from tests.jobs.cluster import write_jsonl
+from tests.jobs.planning.test_planner import planned
+
+SCRIPTS = {"ja": "語", "zh": "中", "ru": "р", "ta": "த", "th": "ไ"}
+"""A letter that the instruction in each language with a script of its own has."""
+FRENCH = Instruction(method="prompt_en", language="fr", text="Answer only in French.")
+USER, ASSISTANT, SYSTEM = (ChatMessage(role=role, content=f"{role} says") for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(("language", "name"), ENGLISH_NAMES.items())
+def test_every_language_of_the_paper_has_both_instructions(language: str, name: str) -> None:
+    english, native = (instruction_for(language, method) for method in ("prompt_en", "prompt_native"))
+    assert name in english.text
+    assert (english.text == native.text) is (language == "en")
+    assert SCRIPTS.get(language, "") in native.text
+    assert all(text == text.strip() and "\n" not in text for text in (english.text, native.text))
+
+
+def test_a_language_without_an_instruction_is_an_error_of_the_spec(catalog: Catalog) -> None:
+    with pytest.raises(UnknownName, match=r"unknown language with an instruction 'de'; known: en, et, fr") as caught:
+        instruction_for("de", "prompt_en", param="interventions.baselines")
+    assert caught.value.param == "interventions.baselines"
+    assert catalog.corpora
+    (catalog.corpora["small"] / "de.txt").write_text("Ein Satz.\n")
+    interventions = {"languages": ["de"], "op": "scale", "factors": [2], "baselines": ["prompt_native"]}
+    neurons = {"method": "lape", "corpus": "small", "languages": ["de", "fr"]}
+    with pytest.raises(UnknownName, match="'de'"):
+        planned(catalog, neurons=neurons, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
+
+
+def test_the_instruction_stands_before_a_text_and_in_the_last_message_of_the_user() -> None:
+    assert FRENCH.before("What is tea?") == "Answer only in French.\n\nWhat is tea?"
+    chat = FRENCH.before((SYSTEM, USER, ASSISTANT, USER))
+    told = ChatMessage(role="user", content="Answer only in French.\n\nuser says")
+    assert chat == (SYSTEM, USER, ASSISTANT, told)
+    assert FRENCH.before((SYSTEM,)) == (ChatMessage(role="user", content=FRENCH.text), SYSTEM)
+
+
+def prompted(catalog: Catalog, **task: Any) -> list[Cell]:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2], "baselines": ["prompt_en", "prompt_native"]}
+    return [cell for cell in planned(catalog, interventions=interventions, tasks=[task]) if cell.intervention is None]
+
+
+def test_scored_contexts_begin_with_the_instruction_and_options_share_them(catalog: Catalog) -> None:
+    baseline, english, native = prompted(catalog, name="xcopa", languages=["it"])
+    plain, told = (load_items(cell, catalog).items[0].calls for cell in (baseline, english))
+    for before, after in zip(plain, told, strict=True):
+        assert isinstance(before, ScoreCall)
+        assert isinstance(after, ScoreCall)
+        assert after.context == f"Answer only in French.\n\n{before.context}"
+        assert after.continuation == before.continuation
+        assert after.options == tuple(
+            (f"Answer only in French.\n\n{context}", text) for context, text in before.options
+        )
+    (call, *_) = load_items(native, catalog).items[0].calls
+    assert isinstance(call, ScoreCall)
+    assert str(call.context).startswith("Répondez uniquement en français.\n\n")
+
+
+def test_in_a_chat_the_instruction_is_part_of_the_users_message(catalog: Catalog) -> None:
+    assert catalog.data is not None
+    (catalog.data / "own").mkdir()
+    write_jsonl(catalog.data / "own" / "en.jsonl", [{"text": "What is tea?"}])
+    task: dict[str, Any] = {"name": "generation", "languages": ["en"], "data": "own"}
+    for chat, prompt in (
+        (False, "Answer only in French.\n\nWhat is tea?"),
+        (True, (ChatMessage(role="user", content="Answer only in French.\n\nWhat is tea?"),)),
+    ):
+        _, english, _ = prompted(catalog, **task, chat=chat)
+        ((call,),) = (item.calls for item in load_items(english, catalog).items)
+        assert isinstance(call, GenerateCall)
+        assert call.prompt == prompt
+
+
+def test_each_target_and_word_is_a_cell_of_its_own_beside_the_baseline(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2], "baselines": ["prompt_en"]}
+    cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
+    columns = [cell_columns(cell) for cell in cells]
+    assert [(row["method"], row["target_language"], row["factor"]) for row in columns] == [
+        (None, None, None),
+        ("prompt_en", "fr", None),
+        ("prompt_en", "tr", None),
+        ("neurons", "fr", 2.0),
+        ("neurons", "tr", 2.0),
+    ]
+    assert len({cell.id for cell in cells}) == 5
+    for cell in cells:
+        again = Cell.from_dict(cell.to_dict())
+        assert (again, again.id) == (cell, cell.id)
+
+
+def test_the_file_is_part_of_the_distribution() -> None:
+    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"instructions.yaml"' in pyproject
