@@ -1,1 +1,1 @@
-"""Neuron sets, their files, importers of files of other projects, and random selection."""
+"""Neuron sets, their files, importers of other projects' files, and random selection."""

@@ -1,4 +1,4 @@
-"""The neuron sets that an engine has been given, by id."""
+"""The registry of the neuron sets that an engine has loaded, by id."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from engine.steering.edits import Edits, require_neurons, resolve
 
 
 class LoadedNeurons:
-    """Neuron sets that fit one engine's model."""
+    """The loaded neuron sets of one engine, all of which fit its model."""
 
     def __init__(self, info: EngineInfo) -> None:
-        """Start without any, for the model of `info`."""
+        """Start without neuron sets, for the model described by `info`."""
         self._info = info
         self._sets: dict[str, NeuronSet] = {}
 
     def add(self, neurons: NeuronSet) -> bool:
-        """Take a set in; False where its id is already there. Raises InvalidRequest where it does not fit."""
+        """Load a neuron set.
+
+        Returns:
+            Whether the set is new; False if its id is already loaded.
+
+        Raises:
+            InvalidRequest: The set was made for a model of another shape.
+        """
         neurons.validate_for(self._info)
         new = neurons.id not in self._sets
         self._sets.setdefault(neurons.id, neurons)
         return new
 
     def drop(self, neuron_set_id: str) -> bool:
-        """Forget a set; False where it is not here."""
+        """Unload a neuron set; return whether it was loaded."""
         return self._sets.pop(neuron_set_id, None) is not None
 
     def resolve(self, steering: Steering) -> Edits:
-        """Work out a steering's edits.
+        """Return the edits of a steering; see `engine.steering.edits.resolve`.
 
-        Raises UnknownName for a set that is not here, NoNeurons where nothing would be steered, and what
-        `edits.resolve` raises.
+        Raises:
+            UnknownName: The neuron set is not loaded, or it has no such language.
+            InvalidRequest: The model has no such layer, or the set has no patch values.
+            NoNeurons: No neuron would be changed.
         """
         if steering.neurons not in self._sets:
             raise UnknownName("neuron set", steering.neurons, self._sets, param="neurons")

@@ -1,4 +1,4 @@
-"""Neurons from a file of another tool, whatever it is called: what is in it decides how it is read."""
+"""Reads neurons from a file of another project. The file's content decides how it is read, not its name."""
 
 from __future__ import annotations
 
@@ -12,38 +12,46 @@ from engine.neurons.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
 from engine.neurons.tensor_file import FileKind, file_kind
 
-_INSTEAD = (
+_ACCEPTED = (
     "write JSON {language: {layer: [index, ...]}}, or save lists over languages of lists over layers of index tensors "
     "with torch.save"
 )
-_REFUSED: Mapping[FileKind, str] = {
-    "pickle": "is a Python pickle, which can run code when it is read, and was not read",
+_REJECTED: Mapping[FileKind, str] = {
+    "pickle": "is a Python pickle, which can run code when it is read; it was not read",
     "numpy": "is a NumPy array, which does not say what its axes are",
-    "safetensors": "is a safetensors file, whose tensors have no agreed form for neurons (of a neuron set of Ampsweep "
-    "give the folder)",
+    "safetensors": "is a safetensors file, and neurons have no agreed form in one (for a neuron set of Ampsweep, give "
+    "its folder)",
 }
 
 
 def read_neuron_file(path: Path, *, model: ModelFolder, languages: Sequence[str] | None) -> NeuronSet:
-    """Read a file of `torch.save` or JSON for a model: by language and layer, see `from_lape_lists` and `from_json`.
+    """Read a neuron set from JSON (see `from_json`) or from a file of `torch.save` (see `from_lape_lists`).
 
-    `languages` names the languages of a file that is a list over them, in its order; otherwise it is None. Raises
-    InvalidRequest naming what is wrong and the remedy.
+    Args:
+        path: The file.
+        model: The model that the neurons belong to.
+        languages: The languages of a file that is a list over languages, in its order; otherwise None.
+
+    Returns:
+        The neuron set, without patch values.
+
+    Raises:
+        InvalidRequest: The file is not of an accepted kind, or its neurons are invalid or do not fit the model.
     """
     kind = file_kind(path)
-    if kind in _REFUSED:
-        raise InvalidRequest(f"{path.name} {_REFUSED[kind]}; {_INSTEAD}", param="file")
+    if kind in _REJECTED:
+        raise InvalidRequest(f"{path.name} {_REJECTED[kind]}; {_ACCEPTED}", param="file")
     if kind == "torch":
         from engine.neurons.lape_lists import from_lape_lists
 
         return from_lape_lists(path, languages=languages, model=model)
-    content = _json(path)
+    content = _read_json(path)
     if languages is not None:
         raise InvalidRequest(f"{path.name} names its languages itself; leave them out", param="languages")
     return from_json(content, model=model)
 
 
-def _json(path: Path) -> object:
+def _read_json(path: Path) -> object:
     try:
         return parse_json(path.read_bytes(), source=path.name, param="file")
     except ValueError as error:

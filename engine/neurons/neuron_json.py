@@ -1,6 +1,6 @@
-"""Neuron sets from and to plain nested lists: `{language: {layer: [index, ...]}}`, the form other tools can write.
+"""Converts neuron sets from and to plain nested lists, `{language: {layer: [index, ...]}}`, which any tool can write.
 
-Such a set has neurons only: no corpus and no patch values, so interventions that ask for a patch value refuse it.
+Such a set has neurons only. It has no corpus and no patch values, so interventions that need a patch value reject it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,30 @@ from engine.neurons.neuron_set import NeuronSet
 
 
 def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
-    """Make a neuron set from `{language: {layer: [index, ...]}}`; layers may be numbers or their decimal text.
+    """Build a neuron set from `{language: {layer: [index, ...]}}`.
 
-    A layer that is not there has no neurons. A language may also have a list of lists, one for every layer of the
-    model. The order of indices does not matter. The set's languages are named by `short_code`.
+    Args:
+        raw: The neurons. A layer is a number or its decimal text; a layer without an entry has no neurons. A language
+            may have a list of lists instead, one for each layer of the model. Indices may be in any order.
+        model: The model that the neurons belong to.
 
-    Raises InvalidRequest, with `param` naming language and layer, for an empty set or language code, for two codes of
-    one language, and for indices that are no whole numbers, negative, duplicate or out of range.
+    Returns:
+        The neuron set. Its languages are named as `short_code` writes them, and its id is a hash of its content.
+
+    Raises:
+        InvalidRequest: There are no languages, a language code is empty, two codes mean the same language, or an index
+            is not a whole number, out of range or duplicate. `param` names the language and the layer.
     """
     if not isinstance(raw, Mapping) or not raw:
         raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
-    if twice := one_language_twice(raw):
-        raise InvalidRequest(twice, param="neurons")
+    if repeated := one_language_twice(raw):
+        raise InvalidRequest(repeated, param="neurons")
     neurons = {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
     return import_set(neurons, model=model)
 
 
 def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:
-    """Return `{language: {layer: [index, ...]}}`, every language with an entry, layers without neurons left out."""
+    """Return `{language: {layer: [index, ...]}}`, with an entry for every language but none for an empty layer."""
     exported: dict[str, dict[str, list[int]]] = {}
     for language, pairs in neurons.neurons.items():
         layers: dict[str, list[int]] = exported.setdefault(language, {})
@@ -47,7 +53,12 @@ def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:
 
 
 def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) -> NeuronSet:
-    """Make the set of imported neurons (int32 [k, 2] of (layer, index) a language), named by its content."""
+    """Build a neuron set of imported neurons; its id is a hash of its content.
+
+    Args:
+        neurons: The neurons of each language, int32 [k, 2] of (layer, index), sorted.
+        model: The model that they belong to.
+    """
     return NeuronSet(
         id="",
         model=model.name,
@@ -60,11 +71,15 @@ def import_set(neurons: Mapping[str, NDArray[np.int32]], *, model: ModelFolder) 
 
 
 def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) -> NDArray[np.int32]:
-    """Return int32 [k, 2] of (layer, index), sorted, for the indices of one layer; raises as `from_json` does."""
+    """Return the neurons of one layer, int32 [k, 2] of (layer, index), sorted.
+
+    Raises:
+        InvalidRequest: The model has no such layer, or `indices` is not a list of distinct neuron indices.
+    """
     if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
         raise InvalidRequest(f"{param} must be a list of neuron indices; got {shortened(indices)}", param=param)
     if not 0 <= layer < model.layers:
-        raise InvalidRequest(f"{param}: the model has layers 0 to {model.layers - 1}", param=param)
+        raise InvalidRequest(f"{param}: {model.name} has layers 0 to {model.layers - 1}", param=param)
     for index in indices:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
             raise InvalidRequest(
@@ -72,7 +87,7 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
             )
     if len(set(indices)) != len(indices):
         (repeated, _), *_ = Counter(indices).most_common(1)
-        raise InvalidRequest(f"{param}: neuron {repeated} is there twice", param=param)
+        raise InvalidRequest(f"{param}: neuron {repeated} is listed twice", param=param)
     return np.array([(layer, index) for index in sorted(indices)], dtype=np.int32).reshape(-1, 2)
 
 
@@ -80,10 +95,10 @@ def _language(code: Any) -> str:
     if isinstance(code, bool) and (wrong := wrong_code(code)):
         raise InvalidRequest(wrong, param="neurons")
     if not isinstance(code, str) or not code:
-        raise InvalidRequest(f"a language code must be a text that is not empty; got {code!r}", param="neurons")
+        raise InvalidRequest(f"a language code must be a non-empty string; got {code!r}", param="neurons")
     if code.isdigit():
         raise InvalidRequest(
-            f"a language code cannot be a number; got {code!r}. Languages stand outside, layers inside: "
+            f"a language code cannot be a number; got {code!r}. Layers belong inside languages: "
             "{language: {layer: [index, ...]}}",
             param="neurons",
         )
@@ -91,16 +106,17 @@ def _language(code: Any) -> str:
 
 
 def _by_layer(lists: Sequence[Sequence[object]], param: str, model: ModelFolder) -> dict[int, Sequence[object]]:
-    """Return lists, one for each layer of the model, by layer; refuse what may be a list of (layer, index)."""
+    """Return the lists by layer. Reject lists that could also be pairs (layer, index)."""
     if lists and all(isinstance(pair, list) and len(pair) == 2 for pair in lists):
         raise InvalidRequest(
-            f"{param} may be a list of [layer, index] or of two neurons for each layer, which it does not say; "
-            "write {layer: [index, ...]}",
+            f"{param} is ambiguous: it may list [layer, index] pairs or two neurons for each layer; write "
+            "{layer: [index, ...]}",
             param=param,
         )
     if len(lists) != model.layers:
         raise InvalidRequest(
-            f"{param} has {len(lists)} layers, {model.name} has {model.layers}; give the model it was made for",
+            f"{param} has {len(lists)} layers, but {model.name} has {model.layers}; give the model that the neurons "
+            "belong to",
             param=param,
         )
     return dict(enumerate(lists))
@@ -116,9 +132,9 @@ def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.in
     for name, indices in layers.items():
         text = str(name)
         if isinstance(name, bool) or not (text.isascii() and text.isdigit()):
-            raise InvalidRequest(f"{param}: a layer must be a number from 0 up; got {name!r}", param=param)
+            raise InvalidRequest(f"{param}: a layer must be a whole number of at least 0; got {name!r}", param=param)
         if int(text) in numbered:
-            raise InvalidRequest(f"{param}: layer {int(text)} is there twice", param=param)
+            raise InvalidRequest(f"{param}: layer {int(text)} is listed twice", param=param)
         numbered[int(text)] = indices
     parts = [
         layer_pairs(indices, layer=layer, param=f"{param}.{layer}", model=model)

@@ -1,4 +1,7 @@
-"""Random neurons that have a given number in each layer: the control of every comparison."""
+"""Draws random neurons with a given number in each layer, the control that language-specific neurons are compared with.
+
+Interventions draw them for the selection `random`, and identification draws them for the method `random`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,18 @@ from ampsweep.hashing import canonical_json
 
 
 def draw_neurons(per_layer: NDArray[np.int64], *, width: int, key: Any) -> NDArray[np.int32]:
-    """Draw `per_layer[l]` of the `width` neurons of each layer l, without replacement.
+    """Draw neurons in each layer without replacement.
 
-    Returns int32 [k, 2] of (layer, index), sorted. The draw depends on `per_layer`, `width` and `key` (any canonical
-    JSON value) alone, on every machine: only the raw bits of PCG64 are used, which numpy promises never to change.
+    The draw depends only on the arguments, and is the same on every machine: it uses only the raw bits of PCG64, which
+    NumPy guarantees never to change.
+
+    Args:
+        per_layer: How many neurons to draw in each layer, int64 [L].
+        width: Neurons of a layer.
+        key: The seed, any value that canonical JSON can hold.
+
+    Returns:
+        The neurons, int32 [k, 2] of (layer, index), sorted.
     """
     digest = hashlib.sha256(canonical_json(key).encode()).digest()
     bits = np.random.PCG64(int.from_bytes(digest[:16], "big"))

@@ -1,4 +1,7 @@
-"""What `torch.save` wrote, read as plain tensors: containers, numbers, texts and tensors, never code."""
+"""Recognizes files by their content, and reads those of `torch.save` as plain data: containers, numbers and tensors.
+
+No code that a file may contain is run.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,22 @@ FileKind = Literal["torch", "pickle", "numpy", "safetensors", "text"]
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\x0a"
-"""A file of torch before 1.6: a pickle of protocol 2 that begins with a magic number of 10 bytes."""
+"""Start of a file of torch before 1.6: a pickle of protocol 2 with a magic number of 10 bytes."""
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _NUMPY = b"\x93NUMPY"
-_LONGEST_HEADER = 100_000_000
-"""Bytes of a header of safetensors, the format's limit."""
+_MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors format for its header."""
 
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
-"""What torch raises of bytes that it did not write."""
+_LOAD_ERRORS = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+"""The exceptions that torch raises for a damaged file."""
 
 
 def file_kind(path: Path) -> FileKind:
-    """Return what a file is by its first bytes, whatever it is called; InvalidRequest if it cannot be opened."""
+    """Return the kind of a file, judged by its first bytes.
+
+    Raises:
+        InvalidRequest: The file cannot be opened.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -42,12 +49,12 @@ def file_kind(path: Path) -> FileKind:
         return "pickle"
     if head.startswith(_NUMPY):
         return "numpy"
-    length = int.from_bytes(head[:8], "little")  # of a safetensors file's header, which is JSON
-    return "safetensors" if head[8:] == b"{" and length < _LONGEST_HEADER else "text"
+    header_bytes = int.from_bytes(head[:8], "little")  # a safetensors file begins with the length of its JSON header
+    return "safetensors" if head[8:] == b"{" and header_bytes < _MAX_HEADER_BYTES else "text"
 
 
 def _is_npz(path: Path) -> bool:
-    """Whether a zip archive is one of NumPy's; one that cannot be listed is left to torch to refuse."""
+    """Whether a zip archive was written by NumPy. Leave an archive that cannot be listed to torch."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -57,28 +64,29 @@ def _is_npz(path: Path) -> bool:
 
 
 def read_tensors(path: Path) -> object:
-    """Return what is in a file of `torch.save`.
+    """Return the content of a file of `torch.save`, which may hold plain containers, numbers, strings and tensors.
 
-    Raises InvalidRequest where there is more than plain containers and tensors in it, or less than was written.
+    Raises:
+        InvalidRequest: The file holds other objects, or it is damaged.
     """
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = _unpickled(error)
+        reason = _explain(error)
         raise InvalidRequest(f"{path.name} cannot be read as plain tensors: {reason}", param="file") from error
-    except _DAMAGE as error:
+    except _LOAD_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidRequest(f"{path.name} cannot be read as plain tensors: {reason}", param="file") from error
     return content
 
 
-def _unpickled(error: pickle.UnpicklingError) -> str:
-    """Say what torch refused to unpickle, by the name that it gives."""
-    if (found := re.search(r"GLOBAL ([\w.]+)", str(error))) is None:
+def _explain(error: pickle.UnpicklingError) -> str:
+    """Return what torch refused to unpickle, and what to do."""
+    if (rejected := re.search(r"GLOBAL ([\w.]+)", str(error))) is None:
         return (
-            "it is damaged, or it holds objects that would run code when they are read, and was not read. Where you "
-            "trust it, save its lists of tensors anew with torch.save"
+            "it is damaged, or it holds objects that would run code when they are read; if you trust the file, save "
+            "its lists of tensors again with torch.save"
         )
-    if found[1].startswith("numpy."):
-        return "it holds NumPy arrays, not tensors; save it anew with torch.from_numpy(array) in place of each"
-    return f"it holds {found[1]}, an object that would run code when it is read; save its lists of tensors anew"
+    if rejected[1].startswith("numpy."):
+        return "it holds NumPy arrays, not tensors; save it again with torch.from_numpy(array) for each array"
+    return f"it holds {rejected[1]}, an object that would run code when it is read; save its lists of tensors again"

@@ -142,6 +142,6 @@ def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] 
         return [code.strip() for code in languages.split(",")]
     if languages_from is None:
         return None
-    from engine.neurons.language_order import read_language_order
+    from engine.neurons.lape_lists import read_language_order
 
     return read_language_order(languages_from)
