@@ -1,4 +1,4 @@
-"""Chats as text, by the template that comes with a model."""
+"""Formats chats as text with the chat template of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ampsweep.errors import InvalidRequest
 
 
 class Templated(Protocol):
-    """What is needed of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that formats chats."""
 
     chat_template: str | dict[str, str] | None
 
@@ -25,20 +25,28 @@ class Templated(Protocol):
 
 
 def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
-    """Return a chat as the model was trained to read it, up to where the assistant's next answer begins.
+    """Format a chat in the way the model was trained on, up to the start of the assistant's next answer.
 
-    Special tokens, BOS too, stand in the text where the template puts them. Raises InvalidRequest (param "messages")
-    for an empty chat, a model without a chat template, and a chat that its template refuses.
+    Args:
+        tokenizer: The model's tokenizer.
+        chat: The messages, oldest first.
+
+    Returns:
+        The text. It contains the special tokens that the template writes, BOS included.
+
+    Raises:
+        InvalidRequest: The chat is empty, the model has no chat template, or its template rejects the chat (param
+            "messages").
     """
     if not chat:
-        raise InvalidRequest("a chat has at least one message", param="messages")
+        raise InvalidRequest("a chat must have at least one message", param="messages")
     if not tokenizer.chat_template:
         raise InvalidRequest(
-            "the model has no chat template: send the prompt as text, or put a chat_template.jinja into its folder",
+            "the model has no chat template; send the prompt as text, or add a chat_template.jinja to its folder",
             param="messages",
         )
     messages = [asdict(message) for message in chat]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
-        raise InvalidRequest(f"the model's chat template refuses this chat: {error}", param="messages") from error
+        raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error

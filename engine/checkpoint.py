@@ -1,7 +1,7 @@
-"""Checks of a model's folder before it is loaded: are all weights there, does its tokenizer tell texts apart.
+"""Checks a model folder before the model is loaded: its weights must be complete, and its tokenizer must work.
 
-A library that loads an incomplete checkpoint draws the missing weights at random and goes on, and a tokenizer without
-its files gives every text the same tokens. Nothing here allocates the model.
+Transformers initializes missing weights at random and continues, and a tokenizer without its files encodes every text
+as the same tokens. The checks do not allocate the model.
 """
 
 from __future__ import annotations
@@ -21,76 +21,89 @@ from ampsweep.folders.weights import check_weight_files
 log = logging.getLogger(__name__)
 
 _SENTENCES = ("The capital of France is Paris.", "Water boils at 100 degrees, and ice melts at 0.")
-_LEAST_ALIKE = 0.5
-"""How alike a sentence and its tokens' text must be: tokenizers may change case and spaces, and drop accents."""
-_SHOWN = 3
+_MIN_SIMILARITY = 0.5
+"""Least similarity of a sentence and its decoded tokens; tokenizers may change case and spaces, and drop accents."""
+_MAX_LISTED = 3
 _TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 
 
 def check_checkpoint(folder: Path) -> None:
-    """Check that a folder holds every weight of its model, and none that the model has no place for.
+    """Check that the weights in a folder are exactly those of its model.
 
-    Raises InvalidRequest (param "model") that names the files or weights at fault. A quantised checkpoint, and an
-    architecture that transformers does not know, are left to the engine.
+    A quantized checkpoint, or an architecture that Transformers does not know, is left to the engine to check.
+
+    Raises:
+        InvalidRequest: Weights are missing, have the wrong shape or do not belong to the model, a file is damaged, or
+            there is no tokenizer. The message names the files or weights (param "model").
     """
     check_weight_files(folder)
     check_tokenizer_files(folder)
     try:
         config: Any = transformers.AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError):  # an architecture of vLLM's own, or nonsense, which loading it tells
+    except (ValueError, KeyError):  # an architecture that only vLLM knows, or an invalid config, which loading reports
         config = None
-    known = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-    if not known or getattr(config, "quantization_config", None) is not None:
-        log.debug("the weights of %s are checked by the engine alone", folder.name)
+    supported = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if not supported or getattr(config, "quantization_config", None) is not None:
+        log.debug("the weights of %s cannot be checked before loading; the engine checks them", folder.name)
         return
-    with _quiet():
-        _, found = transformers.AutoModelForCausalLM.from_pretrained(
+    with _silent_transformers():
+        _, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
             folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
-    mismatched = [name for name, *_ in found["mismatched_keys"]]
-    for names, what in (
-        (found["missing_keys"], "lacks weights of its model"),
-        (mismatched, "has weights of another shape than its config.json says"),
-        (found["unexpected_keys"], "has weights that its model has no place for"),
+    mismatched = [name for name, *_ in loading_info["mismatched_keys"]]
+    for names, problem in (
+        (loading_info["missing_keys"], "lacks weights of its model"),
+        (mismatched, "has weights whose shape does not match its config.json"),
+        (loading_info["unexpected_keys"], "has weights that do not belong to its model"),
     ):
         if names:
-            listed = ", ".join(sorted(names)[:_SHOWN])
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            message = f"the checkpoint in {folder.name} {what}: {listed}{more}"
+            listed = ", ".join(sorted(names)[:_MAX_LISTED])
+            more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+            message = f"the checkpoint in {folder.name} {problem}: {listed}{more}"
             raise InvalidRequest(f"{message}; download it again, or correct its config.json", param="model")
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Raise InvalidRequest (param "model") for a folder without a tokenizer."""
+    """Check that a folder holds a tokenizer.
+
+    Raises:
+        InvalidRequest: It does not (param "model").
+    """
     if not any(path.name.startswith(_TOKENIZER_FILES) or path.suffix == ".tiktoken" for path in folder.iterdir()):
-        message = f"{folder.name} has no tokenizer; add the tokenizer's files of the same model (tokenizer.json)"
+        message = f"{folder.name} has no tokenizer; add the tokenizer files of the same model (tokenizer.json)"
         raise InvalidRequest(message, param="model")
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
-    """Check that different texts have different tokens, and that a text comes back from its tokens.
+    """Check that different texts have different tokens, and that decoding the tokens of a text restores it.
 
-    Raises InvalidRequest (param "model").
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        name: Name of its model, for the error.
+
+    Raises:
+        InvalidRequest: The tokenizer fails the check (param "model").
     """
     tokens = [tokenizer.encode(text, add_special_tokens=False) for text in _SENTENCES]
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
-    alike = min(_alike(text, given) for text, given in zip(texts, _SENTENCES, strict=True))
-    if tokens[0] == tokens[1] or alike < _LEAST_ALIKE:
+    decoded = [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
+    similarity = min(_similarity(text, sentence) for text, sentence in zip(decoded, _SENTENCES, strict=True))
+    if tokens[0] == tokens[1] or similarity < _MIN_SIMILARITY:
         raise InvalidRequest(
-            f"the tokenizer of {name} does not tell texts apart: {_SENTENCES[0]!r} comes back as {texts[0][:60]!r}; "
-            "add the tokenizer's files of the same model (tokenizer.json)",
+            f"the tokenizer of {name} does not tell texts apart: {_SENTENCES[0]!r} is decoded as {decoded[0][:60]!r}; "
+            "add the tokenizer files of the same model (tokenizer.json)",
             param="model",
         )
 
 
-def _alike(text: str, given: str) -> float:
-    letters, wanted = ("".join(filter(str.isalnum, each.casefold())) for each in (text, given))
-    return SequenceMatcher(None, letters, wanted, autojunk=False).ratio()
+def _similarity(first: str, second: str) -> float:
+    """Return how similar the letters and digits of two texts are, from 0 to 1, ignoring case."""
+    first_letters, second_letters = ("".join(filter(str.isalnum, text.casefold())) for text in (first, second))
+    return SequenceMatcher(None, first_letters, second_letters, autojunk=False).ratio()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting what is reported here."""
+def _silent_transformers() -> Iterator[None]:
+    """Silence the messages of Transformers about problems that `check_checkpoint` reports itself."""
     verbosity, progress = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     transformers.logging.disable_progress_bar()

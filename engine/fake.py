@@ -1,4 +1,4 @@
-"""An engine without a model: the same answers for the same requests, made of hashes. For tests of what uses engines."""
+"""An engine without a model, for tests of the code that uses engines. Its answers are hashes of the requests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
 from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.detokenizer import first_stop
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
@@ -36,29 +37,35 @@ FAKE_INFO = EngineInfo(
     max_model_len=2048,
     versions={"fake": "1"},
 )
-_SHARE = 0.25  # of the neurons that belong to one language
+_LANGUAGE_SHARE = 0.25  # share of neurons that are active mainly in one language
 _WORDS = ("amber", "brook", "cedar", "delta", "ember", "fjord", "grove", "haven", "isle", "jade", "knoll", "lark")
 
 
-async def _no_wait(_seconds: float) -> None:
-    """Wait for nothing."""
+async def _no_sleep(_seconds: float) -> None:
+    """Return at once."""
 
 
 class FakeEngine:
-    """Answers that depend on the text and the steering alone. A token is a byte (score) or a word (generate)."""
+    """An `Engine` whose answers depend only on the text and the steering.
+
+    A token is a byte of the prompt or of a scored text, and a word of an answer.
+    """
 
     def __init__(
         self,
         info: EngineInfo = FAKE_INFO,
         *,
-        sleep: Callable[[float], Awaitable[None]] = _no_wait,
+        sleep: Callable[[float], Awaitable[None]] = _no_sleep,
         seconds_per_step: float = 0.0,
         fail_on: str | None = None,
     ) -> None:
-        """Play the model of `info`.
+        """Pretend to be the model described by `info`.
 
-        Each generated token and each score waits `sleep(seconds_per_step)`. A text with `fail_on` in it raises
-        EngineFailed.
+        Args:
+            info: Name, shape and context length of the model.
+            sleep: Called with `seconds_per_step` for each generated token and each score.
+            seconds_per_step: Duration of a step, in seconds.
+            fail_on: A text that contains this raises EngineFailed; None for no text.
         """
         self._info = info
         self._neurons = LoadedNeurons(info)
@@ -73,19 +80,19 @@ class FakeEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """The made-up model."""
+        """The model that the engine pretends to be."""
         return self._info
 
     def add_neurons(self, neurons: NeuronSet) -> None:
-        """Make a neuron set usable; raises InvalidRequest where it does not fit the made-up shape."""
+        """Load a neuron set; see `Engine.add_neurons`."""
         self._neurons.add(neurons)
 
     def drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set."""
+        """Unload a neuron set; see `Engine.drop_neurons`."""
         self._neurons.drop(neuron_set_id)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream `max_tokens` words for each answer, one answer after the other, fewer where a stop string comes."""
+        """Stream `max_tokens` words for each answer, fewer if a stop string occurs; one answer after the other."""
         for index in range(request.sampling.n):
             async for chunk in self._words(request, index):
                 yield chunk
@@ -95,8 +102,8 @@ class FakeEngine:
         if request.strip:
             prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
-        drawn = None if sampling.temperature == 0 else index
-        key = ["generate", prompt, self._key(request.steering), sampling.seed, drawn]
+        answer = None if sampling.temperature == 0 else index
+        key = ["generate", prompt, self._key(request.steering), sampling.seed, answer]
         text = ""
         self._tokens.prompt += len(prompt.encode())
         for step in range(sampling.max_tokens):
@@ -105,27 +112,27 @@ class FakeEngine:
             number = _hash([*key, step])
             token = number % len(_WORDS)
             before, text = text, f"{text} {_WORDS[token]}"
-            ends = [at for at in (text.find(stop) for stop in sampling.stop if stop) if at >= 0]
+            stop = first_stop(text, sampling.stop)
             last = step + 1 == sampling.max_tokens
-            likeliest = [(token + place) % len(_WORDS) for place in range(min(sampling.top_logprobs, len(_WORDS)))]
+            likeliest = [(token + rank) % len(_WORDS) for rank in range(min(sampling.top_logprobs, len(_WORDS)))]
             yield Chunk(
                 index=index,
-                text=text[len(before) : min(ends, default=None)],
+                text=text[len(before) : stop],
                 token_ids=(token,),
                 token_texts=(f" {_WORDS[token]}",),
                 text_offsets=(len(before),),
                 logprobs=(_logprob(number),),
                 top_logprobs=(
                     tuple(
-                        TokenLogprob(word, _logprob(number) - place, f" {_WORDS[word]}")
-                        for place, word in enumerate(likeliest)
+                        TokenLogprob(word, _logprob(number) - rank, f" {_WORDS[word]}")
+                        for rank, word in enumerate(likeliest)
                     ),
                 ),
                 prompt_tokens=max(1, len(prompt.encode())),
-                finish_reason="stop" if ends else "length" if last else None,
+                finish_reason="stop" if stop is not None else "length" if last else None,
                 neuron_set=None if request.steering is None else request.steering.neurons,
             )
-            if ends:
+            if stop is not None:
                 return
 
     async def score(self, request: ScoreRequest) -> Score:
@@ -139,14 +146,14 @@ class FakeEngine:
         key = ["score", context, request.continuation, self._key(request.steering)]
         return Score(
             token_ids=tokens,
-            logprobs=tuple(_logprob(_hash([*key, place])) for place in range(len(tokens))),
+            logprobs=tuple(_logprob(_hash([*key, position])) for position in range(len(tokens))),
             context_tokens=max(1, len(context.encode())),
         )
 
     async def record(
         self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
     ) -> ActivationStats:
-        """Return statistics in which each language has neurons that are more often active in it than in others."""
+        """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         loop = asyncio.get_running_loop()
         shape = {"layers": self._info.layers, "width": self._info.width}
@@ -163,11 +170,11 @@ class FakeEngine:
     def _recording_in(self, recorder: Recorder) -> Callable[[Sentence], None]:
 
         @cache
-        def likely_of(language: str) -> NDArray[np.float64]:
-            """Return how often each neuron is active in a language [L, F]: a few nearly always, the rest hardly."""
-            own = np.random.default_rng(_hash(["language", language]))
+        def active_share(language: str) -> NDArray[np.float64]:
+            """Return the share of tokens that activate each neuron in a language [L, F]: 0.9, or less than 0.1."""
+            random = np.random.default_rng(_hash(["language", language]))
             shape = (self._info.layers, self._info.width)
-            return np.where(own.random(shape) < _SHARE, 0.9, 0.1 * own.random(shape))
+            return np.where(random.random(shape) < _LANGUAGE_SHARE, 0.9, 0.1 * random.random(shape))
 
         def record(sentence: Sentence) -> None:
             if recorder.is_full(sentence.language):
@@ -176,16 +183,16 @@ class FakeEngine:
             admission = recorder.admit(sentence.language, len(sentence.text.encode()))
             if admission is None:
                 return
-            likely = likely_of(sentence.language)
-            noise = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
-            swing = noise.random(likely.shape)
-            counts = (admission.tokens * likely + swing).astype(np.int64)
-            recorder.add(admission, counts=counts, mean=(likely + 0.4 * swing - 0.7).astype(np.float32))
+            share = active_share(sentence.language)
+            random = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
+            noise = random.random(share.shape)
+            counts = (admission.tokens * share + noise).astype(np.int64)
+            recorder.add(admission, counts=counts, mean=(share + 0.4 * noise - 0.7).astype(np.float32))
 
         return record
 
     def stats(self) -> EngineStats:
-        """Return what it has done: a step an answer a token, and no cache."""
+        """Return token counts and steps: a step generates one token of one answer, and there is no cache."""
         return EngineStats(
             prompt_tokens=self._tokens.prompt,
             cached_tokens=self._tokens.cached,
@@ -209,33 +216,35 @@ class FakeEngine:
             self._running -= 1
 
     async def ended(self) -> str:
-        """Wait for `close`."""
+        """Wait for `close`; see `Engine.ended`."""
         await self._closed.wait()
         return "the engine was closed"
 
     async def close(self) -> None:
-        """Free nothing: there is no model."""
+        """Make `ended` return."""
         self._closed.set()
 
     def _key(self, steering: Steering | None) -> list[str]:
-        """Return what tells steerings apart; raises for a neuron set, language or layer that is not there."""
+        """Return a value that differs between steerings; raise the errors of `LoadedNeurons.resolve`."""
         if steering is None:
             return []
         edits = self._neurons.resolve(steering)
-        asked = [steering.neurons, steering.intervention.hash]
-        return [*asked, steering.mode] if edits.whole_pass else asked
+        key = [steering.neurons, steering.intervention.hash]
+        return [*key, steering.mode] if edits.whole_pass else key
 
     def _check(self, text: str, tokens: int, param: str) -> None:
         if tokens > self._info.max_model_len:
             raise PromptTooLong(
-                f"the {param} makes {tokens} tokens; this engine takes {self._info.max_model_len}", param=param
+                f"the {param} has {tokens} tokens, but this engine accepts at most {self._info.max_model_len}; "
+                "shorten it",
+                param=param,
             )
         if self._fail_on is not None and self._fail_on in text:
-            raise EngineFailed("the fake engine fails on this text, as it was told to")
+            raise EngineFailed("the fake engine fails on this text, as configured with fail_on")
 
 
 def _text(prompt: Prompt | TokenIds) -> str:
-    """Return a chat as text, by a template of its own."""
+    """Return a prompt as text; a chat is formatted by a fixed template."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, TokenIds):
@@ -244,6 +253,7 @@ def _text(prompt: Prompt | TokenIds) -> str:
 
 
 def _hash(key: object) -> int:
+    """Return a number of 64 bits that depends only on `key`, any value that canonical JSON can hold."""
     return int.from_bytes(hashlib.sha256(canonical_json(key).encode()).digest()[:8], "big")
 
 

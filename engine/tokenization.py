@@ -1,8 +1,8 @@
-"""How text becomes tokens, the same in every engine: prompts, scored continuations and recorded sentences.
+"""Tokenizes prompts, scored continuations and recorded sentences, in the same way for every engine.
 
-Text is encoded as the tokenizer does by default, with the special tokens it puts in front (BOS, say). Those that it
-puts behind a text (the EOS of T5's tokenizer, the SEP of BERT's) say that the text is over, and are never used: a
-prompt goes on. A chat is written out by the model's template, which puts its special tokens itself.
+Text is encoded with the special tokens that the tokenizer puts in front of it by default (for example BOS). Those that
+it appends (EOS in T5's tokenizer, SEP in BERT's) mark the end of a text and are never used, because a prompt is
+continued. A chat is formatted by the model's chat template, which writes the special tokens itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PROBES = ("a", "1", "\u3042")
-_LONG = 20_000  # characters, some 100 ms of a slow tokenizer; the change of threads costs a short text more
-_CACHED = 1024  # texts to score, so that the options of an item, which come together, are encoded once
+_THREAD_CHARACTERS = 20_000  # takes a slow tokenizer about 100 ms; for shorter texts a thread would cost more
+_CACHE_SIZE = 1024  # texts to score; the options of an item are scored together, and each is encoded once
 
 
 class Tokenizer(Templated, Protocol):
-    """What is needed of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that encodes and decodes text."""
 
     bos_token_id: int | None
     eos_token_id: int | None
@@ -40,7 +40,7 @@ class Tokenizer(Templated, Protocol):
         ...
 
     def get_vocab(self) -> dict[str, int]:
-        """Return the id of each token, added ones among them."""
+        """Return the id of each token, added tokens included."""
         ...
 
     def decode(self, ids: list[int]) -> str:
@@ -50,9 +50,9 @@ class Tokenizer(Templated, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTokens:
-    """The tokens of a scoring request; both parts have at least one.
+    """The tokens of a scoring request; both parts have at least one token.
 
-    `spanned_join` says that a token of the whole text lies on both sides of the join of context and continuation.
+    `spanned_join` tells whether a token of the whole text spans the join of context and continuation.
     """
 
     context: tuple[int, ...]
@@ -74,35 +74,49 @@ class SentenceTokens:
 
 
 class TextEncoder:
-    """A model's tokenizer as the engines use it. Every token that it returns has a row in the model's embedding."""
+    """Encodes text for one model. Every token that it returns has a row in the model's embedding."""
 
     def __init__(self, tokenizer: Tokenizer, *, embedding_rows: int) -> None:
-        """Find what the tokenizer puts in front of a text; warn of tokens that the embedding has no rows for.
+        """Determine the special tokens in front of a text, and log a warning if tokens have no embedding row.
 
-        Raises UnsupportedModel for a tokenizer that changes a text's tokens where it adds special ones.
+        Args:
+            tokenizer: The model's tokenizer.
+            embedding_rows: Number of rows of the model's input embedding.
+
+        Raises:
+            UnsupportedModel: The tokenizer encodes a text differently if it adds special tokens, or encodes every text
+                as no tokens.
         """
         self._tokenizer = tokenizer
         self._rows = embedding_rows
         self._leading = _leading_tokens(tokenizer)
         self._special = frozenset(tokenizer.all_special_ids)
-        self._joined = lru_cache(maxsize=_CACHED)(self._encode_joined)
+        self._joined = lru_cache(maxsize=_CACHE_SIZE)(self._encode_joined)
         without_row = sorted((token, text) for text, token in tokenizer.get_vocab().items() if token >= embedding_rows)
         if without_row:
             logger.warning(
-                "the model's embedding has %d rows, and none for %d tokens of its tokenizer (%s); texts with them are "
-                "refused",
+                "the model's embedding has %d rows and none for %d tokens of its tokenizer (%s); texts that contain "
+                "them are rejected",
                 embedding_rows,
                 len(without_row),
                 ", ".join(f"{text!r}: {token}" for token, text in without_row[:5]),
             )
 
     def prompt(self, prompt: Prompt | TokenIds, *, max_tokens: int, strip: bool = False) -> tuple[int, ...]:
-        """Return a prompt's tokens, with `strip` without white space at its end; no text is the BOS or EOS token.
+        """Return the tokens of a prompt.
 
-        Token ids are taken as they are.
+        Args:
+            prompt: A text or a chat; token ids are used unchanged.
+            max_tokens: Maximum number of tokens.
+            strip: Remove white space at the end first.
 
-        Raises PromptTooLong (param "prompt") for more than `max_tokens` of them, InvalidRequest for a token without a
-        row in the embedding, and as `write_chat` does.
+        Returns:
+            The token ids; for an empty text only the BOS token, or the EOS token if there is no BOS token.
+
+        Raises:
+            PromptTooLong: There are more than `max_tokens` tokens (param "prompt").
+            InvalidRequest: A token has no row in the embedding, the chat cannot be formatted (see `write_chat`), or an
+                empty text has neither BOS nor EOS.
         """
         if isinstance(prompt, TokenIds):
             ids = prompt.ids
@@ -111,23 +125,29 @@ class TextEncoder:
             ids = (self._text if isinstance(prompt, str) else self._plain)(text.rstrip() if strip else text)
             ids = ids or (self._first_token("prompt"),)
         self._check(ids, "prompt")
-        _refuse_long(len(ids), max_tokens, "prompt")
+        _check_length(len(ids), max_tokens, "prompt")
         return ids
 
     def scored(self, request: ScoreRequest, *, max_tokens: int) -> ScoredTokens:
-        """Return the tokens of a context and those to score, divided as `ScoreRequest.split` says.
+        """Return the tokens of a context and of its continuation, divided as `ScoreRequest.split` says.
 
-        Raises InvalidRequest for a continuation that adds no token and for a token without a row in the embedding,
-        PromptTooLong (param "context") for more than `max_tokens` together; for a chat also as `write_chat` does.
+        Args:
+            request: The scoring request.
+            max_tokens: Maximum number of tokens of both together.
+
+        Raises:
+            PromptTooLong: There are more than `max_tokens` tokens (param "context").
+            InvalidRequest: The continuation adds no token, a token has no row in the embedding, or the chat cannot be
+                formatted (see `write_chat`).
         """
-        own = self._joined((request.context, request.continuation), request.split)
-        context, whole = own
-        shared = _common_prefix(own)
+        encoded_text = self._joined((request.context, request.continuation), request.split)
+        context, whole = encoded_text
+        spanned_join = _common_prefix(encoded_text) < len(context)
         border = len(context)
         if request.split == "aligned":
-            texts = [own, *(self._joined(other, request.split) for other in request.options)]
-            if any(_common_prefix(text) < len(text[0]) for text in texts):
-                border = _common_prefix(ids for text in texts for ids in text)
+            options = [encoded_text, *(self._joined(option, request.split) for option in request.options)]
+            if any(_common_prefix(option) < len(option[0]) for option in options):
+                border = _common_prefix(ids for option in options for ids in option)
         before, after = whole[:border], whole[border:]
         if request.split == "lm_eval":
             before = context
@@ -137,35 +157,36 @@ class TextEncoder:
             before = (self._first_token("context"),)
         self._check(before, "context")
         self._check(after, "continuation")
-        _refuse_long(len(before) + len(after), max_tokens, "context")
-        return ScoredTokens(context=before, continuation=after, spanned_join=shared < len(context))
+        _check_length(len(before) + len(after), max_tokens, "context")
+        return ScoredTokens(context=before, continuation=after, spanned_join=spanned_join)
 
     def sentence(self, text: str, *, max_tokens: int) -> SentenceTokens:
-        """Return a sentence's first `max_tokens` tokens, the special tokens in front of it among them.
+        """Return the first `max_tokens` tokens of a sentence, including the special tokens in front of it.
 
-        Raises InvalidRequest (param "corpus") for a token without a row in the embedding.
+        Raises:
+            InvalidRequest: A token has no row in the embedding (param "corpus").
         """
         ids = self._text(text)[:max_tokens]
         self._check(ids, "corpus", text)
-        leading = next((at for at, token in enumerate(ids) if token not in self._special), len(ids))
+        leading = next((index for index, token in enumerate(ids) if token not in self._special), len(ids))
         return SentenceTokens(ids=ids, special=leading)
 
     def _encode_joined(self, text: ScoreText, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the tokens of a context and those of the context with its continuation."""
+        """Return the tokens of a context, and those of the context followed by its continuation."""
         context, continuation = text
-        chat = not isinstance(context, str)
-        written = context if isinstance(context, str) else write_chat(self._tokenizer, context)
-        kept = written if chat and split == "aligned" else written.rstrip()
-        continuation = written[len(kept) :] + continuation
-        if not kept:
+        is_chat = not isinstance(context, str)
+        context_text = context if isinstance(context, str) else write_chat(self._tokenizer, context)
+        before = context_text if is_chat and split == "aligned" else context_text.rstrip()
+        after = context_text[len(before) :] + continuation
+        if not before:
             first = (self._first_token("context"),)
-            ids = self._plain(continuation)
+            ids = self._plain(after)
             return first, ids if ids[:1] == first else first + ids
-        encode = self._plain if chat else self._text
-        return encode(kept), encode(kept + continuation)
+        encode = self._plain if is_chat else self._text
+        return encode(before), encode(before + after)
 
     def _text(self, text: str) -> tuple[int, ...]:
-        """Return a text's tokens and the special ones in front, once where the text itself begins with them."""
+        """Return a text's tokens with the special tokens in front, only once if the text itself begins with them."""
         ids = self._plain(text)
         return ids if ids[: len(self._leading)] == self._leading else self._leading + ids
 
@@ -176,27 +197,37 @@ class TextEncoder:
         for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, *self._leading):
             if token is not None:
                 return token
-        raise InvalidRequest(f"the {param} is empty, and the tokenizer has no BOS or EOS to stand for it", param=param)
+        raise InvalidRequest(
+            f"the {param} is empty, and the tokenizer has no BOS or EOS token to use instead; give a text", param=param
+        )
 
     def _check(self, ids: tuple[int, ...], param: str, text: str | None = None) -> None:
-        """Refuse a token that the embedding has no row for: to look it up ends an engine's process."""
+        """Reject a token without a row in the embedding, because looking it up would end the engine's process."""
         for token in ids:
             if token >= self._rows:
-                place = "" if text is None else f" in {text[:60]!r}"
+                source = "" if text is None else f" in {text[:60]!r}"
                 raise InvalidRequest(
-                    f"the {param} holds the token {self._tokenizer.decode([token])!r} (id {token}){place}, but the "
-                    f"model's embedding has {self._rows} rows: leave it out of the text, or enlarge the embedding "
+                    f"the {param} contains the token {self._tokenizer.decode([token])!r} (id {token}){source}, but the "
+                    f"model's embedding has {self._rows} rows; remove it from the text, or enlarge the embedding "
                     "(resize_token_embeddings) and train it",
                     param=param,
                 )
 
 
 async def encoded(text: Prompt | TokenIds, encode: Callable[[], T]) -> T:
-    """Return what `encode` makes of a text: in a thread where it is long, since an event loop would stand still."""
+    """Call `encode`, in a thread if the text is long, so that it does not block the event loop.
+
+    Args:
+        text: The text that `encode` tokenizes.
+        encode: A call without arguments.
+
+    Returns:
+        The result of `encode`.
+    """
     if isinstance(text, TokenIds):
         return encode()
     characters = len(text) if isinstance(text, str) else sum(len(message.content) for message in text)
-    return encode() if characters < _LONG else await asyncio.to_thread(encode)
+    return encode() if characters < _THREAD_CHARACTERS else await asyncio.to_thread(encode)
 
 
 def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -208,12 +239,14 @@ def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
             for start in range(len(whole) - len(bare) + 1):
                 if whole[start : start + len(bare)] == bare:
                     return tuple(whole[:start])
-            raise UnsupportedModel("the tokenizer encodes a text otherwise where it adds special tokens", param="model")
-    raise UnsupportedModel("the tokenizer makes no tokens of any text", param="model")
+            raise UnsupportedModel(
+                "the tokenizer is not supported: it encodes a text differently if it adds special tokens", param="model"
+            )
+    raise UnsupportedModel("the tokenizer is not supported: it encodes every text as no tokens", param="model")
 
 
 def _common_prefix(sequences: Iterable[Sequence[int]]) -> int:
-    """Return how many ids all sequences begin with alike."""
+    """Return the length of the longest common prefix of all sequences."""
     length = 0
     for ids in zip(*sequences, strict=False):
         if len(set(ids)) > 1:
@@ -222,6 +255,8 @@ def _common_prefix(sequences: Iterable[Sequence[int]]) -> int:
     return length
 
 
-def _refuse_long(length: int, limit: int, param: str) -> None:
+def _check_length(length: int, limit: int, param: str) -> None:
     if length > limit:
-        raise PromptTooLong(f"the {param} makes {length} tokens; this engine takes {limit}", param=param)
+        raise PromptTooLong(
+            f"the {param} has {length} tokens, but this engine accepts at most {limit}; shorten it", param=param
+        )

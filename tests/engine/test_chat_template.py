@@ -49,11 +49,11 @@ def test_an_answer_is_scored_after_all_that_the_template_writes(tokenizer: Any) 
 
 def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
     system = (ChatMessage(role="system", content="Be brief."),)
-    for chat, why in (((), "at least one message"), (system, "refuses this chat: no system messages")):
+    for chat, why in (((), "at least one message"), (system, "rejects this chat: no system messages")):
         with pytest.raises(InvalidRequest, match=why) as caught:
             encoder_of(tokenizer).prompt(chat, max_tokens=100)
         assert caught.value.param == "messages"
-    with pytest.raises(InvalidRequest, match="tokens; this engine takes 5"):
+    with pytest.raises(InvalidRequest, match="tokens, but this engine accepts at most 5"):
         encoder_of(tokenizer).prompt(CHAT, max_tokens=5)
 
 

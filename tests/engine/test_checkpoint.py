@@ -1,4 +1,4 @@
-"""Incomplete model folders are refused by what they lack, before anything is loaded."""
+"""Incomplete model folders are rejected before anything is loaded, and the error says what is missing."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def of_mistral(folder: Path, _: dict[str, Tensor]) -> None:
         (without_head, "lacks weights of its model: lm_head.weight;"),
         (without_layer, "lacks weights of its model: model.layers.3.mlp.down_proj.weight, "),
         (renamed, "lacks weights of its model: .* and [0-9]+ more"),
-        (with_another, "no place for: model.layers.0.mlp.more.weight;"),
-        (of_another_shape, "another shape than its config.json says: model.layers.1.mlp.down_proj.weight;"),
+        (with_another, "do not belong to its model: model.layers.0.mlp.more.weight;"),
+        (of_another_shape, "shape does not match its config.json: model.layers.1.mlp.down_proj.weight;"),
         (cut_short, "model.safetensors has [0-9]+ bytes where its header says [0-9]+: cut short"),
         (cut_in_its_header, "model.safetensors is no safetensors file, or is cut short"),
         (a_pointer, "git lfs pull"),
-        (without_tokenizer, "has no tokenizer; add the tokenizer's files"),
+        (without_tokenizer, "has no tokenizer; add the tokenizer files"),
         (pickled, "pytorch_model.bin; only safetensors are read"),
         (of_mistral, "consolidated.safetensors.* download the Hugging Face files"),
         (lambda folder, weights: shard(folder, weights, files=1), f"{INDEX} names {SHARDS[1]}, which is not there"),
@@ -134,11 +134,11 @@ def test_an_incomplete_folder_is_refused_by_what_it_lacks(
 def test_an_index_that_says_otherwise_than_the_files_is_refused(folder: Path, weights: dict[str, Tensor]) -> None:
     shard(folder, weights)
     name = sorted(weights)[0]
-    told = json.loads((folder / INDEX).read_text())
-    (folder / INDEX).write_text(json.dumps({"weight_map": {**told["weight_map"], name: SHARDS[1]}}))
+    written = json.loads((folder / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps({"weight_map": {**written["weight_map"], name: SHARDS[1]}}))
     with pytest.raises(InvalidRequest, match=f"where {name} stands, or says it wrongly"):
         check_checkpoint(folder)
-    (folder / INDEX).write_text(json.dumps(told))
+    (folder / INDEX).write_text(json.dumps(written))
     write(folder, {**load_file(folder / SHARDS[1]), name: weights[name]}, SHARDS[1])
     with pytest.raises(InvalidRequest, match=f"{name} stands in {SHARDS[0]} and in {SHARDS[1]}"):
         check_checkpoint(folder)
@@ -165,7 +165,7 @@ def test_weights_in_another_format_beside_them_are_no_matter(folder: Path, weigh
 
 
 class Same:
-    """A tokenizer without its files: whatever the text, the same tokens."""
+    """Like a tokenizer without its files: encodes every text as the same tokens."""
 
     def encode(self, _text: str, *, add_special_tokens: bool) -> list[int]:
         assert not add_special_tokens

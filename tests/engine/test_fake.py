@@ -95,7 +95,7 @@ def test_failures_and_waits_are_those_it_was_told() -> None:
     assert len(_generate(engine, "The", max_tokens=3)) == 3
     assert waited == [0.25] * 3
     for broken in (lambda: _score(engine, "BOOM"), lambda: _generate(engine, "a BOOM")):
-        with pytest.raises(EngineFailed, match="as it was told to"):
+        with pytest.raises(EngineFailed, match="as configured with fail_on"):
             broken()
     assert _score(engine, "fine").logprobs
 

@@ -240,7 +240,7 @@ def test_an_answer_ends_where_the_model_ends(qwen: TransformersEngine) -> None:
 
 
 def test_what_is_too_long_is_refused(qwen: TransformersEngine) -> None:
-    with pytest.raises(InvalidRequest, match="512 tokens; this engine takes 511") as caught:
+    with pytest.raises(InvalidRequest, match="512 tokens, but this engine accepts at most 511") as caught:
         _generate(qwen, "x" * MAX_MODEL_LEN)
     assert caught.value.param == "prompt"
     assert len(_score(qwen, "x", "y" * (MAX_MODEL_LEN - 2)).logprobs) == MAX_MODEL_LEN - 2
