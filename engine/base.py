@@ -21,7 +21,6 @@ from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet
-from engine.stats import EngineStats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +105,51 @@ class Score:
     logprobs: tuple[float, ...]
     context_tokens: int
     spanned_join: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStats:
+    """Counters and current load of an engine. Counters never decrease, and start at 0 with the engine.
+
+    `step_requests` / `steps` is the mean size of a batch. An engine without a KV cache or without slots has None or 0
+    in the fields that describe them.
+
+    Attributes:
+        prompt_tokens: Prompt tokens of the requests whose answers have begun.
+        cached_tokens: Those of `prompt_tokens` that were read from the prefix cache.
+        generated_tokens: Tokens of all answers.
+        steps: Forward passes.
+        step_requests: Requests that took part in a step, summed over all steps.
+        running: Requests in the current batch.
+        waiting: Requests that wait for a place in the batch.
+        batch_size: Maximum number of requests in a batch.
+        kv_use: Share of the KV cache's blocks in use, from 0 to 1.
+        slots: Slots of the steering table.
+        slots_used: Slots that requests in flight hold.
+        slots_waiting: Requests that wait for a slot.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    steps: int
+    step_requests: int
+    running: int
+    waiting: int
+    batch_size: int
+    kv_use: float | None = None
+    slots: int = 0
+    slots_used: int = 0
+    slots_waiting: int = 0
+
+
+@dataclass(kw_only=True)
+class TokenCounts:
+    """The token counters of `EngineStats` while an engine counts."""
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
 
 
 class Engine(Protocol):

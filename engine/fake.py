@@ -16,7 +16,7 @@ from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
-from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, Steering, TokenCounts
 from engine.detokenizer import first_stop
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
@@ -24,7 +24,6 @@ from engine.identify.recorder import Recorder
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
-from engine.stats import EngineStats, TokenCounts
 
 FAKE_INFO = EngineInfo(
     kind="fake",

@@ -66,7 +66,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/cli/commands/test_doctor.py": ("ampsweep/cli/checks/server.py",),
     "tests/ampsweep/cli/commands/test_evaluate.py": ("jobs/evaluation/texts.py",),
     "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
-    "tests/engine/test_fake.py": ("engine/base.py",),
     "tests/jobs/test_plugins.py": (
         "jobs/metrics/base.py",
         "jobs/metrics/registry.py",

@@ -18,7 +18,7 @@ import torch
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Scope
 from ampsweep.folders.corpus import Sentence
-from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, Steering, TokenCounts
 from engine.hf.generation import Generation
 from engine.hf.model import TransformersModel
 from engine.identify.batches import in_batches
@@ -27,7 +27,6 @@ from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
-from engine.stats import EngineStats, TokenCounts
 from engine.steering.edits import Edits
 from engine.tokenization import encoded
 

@@ -20,7 +20,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
-from engine.base import EngineInfo, GenerateRequest, Priority, Score, ScoreRequest, Steering
+from engine.base import EngineInfo, EngineStats, GenerateRequest, Priority, Score, ScoreRequest, Steering, TokenCounts
 from engine.checkpoint import check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
@@ -28,7 +28,6 @@ from engine.identify.recorder import AdmittedSentence
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
-from engine.stats import EngineStats, TokenCounts
 from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.admission import SlotAdmission

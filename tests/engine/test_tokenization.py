@@ -149,7 +149,9 @@ def test_a_continuation_without_tokens_is_refused(plain: Any) -> None:
 def test_what_is_too_long_is_refused_by_its_field(plain: Any) -> None:
     length, encoder = len(plain.encode("The end in")), encoder_of(plain)
     assert len(encoder.prompt("The end in", max_tokens=length)) == length
-    with pytest.raises(InvalidRequest, match=f"{length} tokens, but this engine accepts at most {length - 1}") as caught:
+    with pytest.raises(
+        InvalidRequest, match=f"{length} tokens, but this engine accepts at most {length - 1}"
+    ) as caught:
         encoder.prompt("The end in", max_tokens=length - 1)
     assert caught.value.param == "prompt"
     scored(plain, "The end", " in", max_tokens=length)

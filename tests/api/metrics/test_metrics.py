@@ -11,7 +11,7 @@ import pytest
 from ampsweep.errors import Unavailable
 from api.auth.api_keys import KeyScope
 from api.metrics.engines import _COUNTERS, _GAUGES
-from engine.stats import EngineStats
+from engine.base import EngineStats
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
 from tests.metric_samples import Samples, samples

@@ -25,7 +25,7 @@ from engine.vllm.launch import VllmSettings
 from engine.vllm.request_extras import RequestExtras
 from jobs.neuron_sets.registry import NeuronSets
 from tests.engine.both_engines import Both, both_engines
-from tests.engine.test_stats import since, worked
+from tests.engine.test_base import increase, stats_of_work
 from worker.neuron_set_cache import NeuronSetCache
 
 pytestmark = pytest.mark.engine
@@ -249,9 +249,9 @@ def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
 
 
 def test_vllm_counts_what_the_reference_counts_and_shows_how_full_it_is(both: Both) -> None:
-    before, during, after = both.run(worked(both.vllm))
-    own, _, theirs = both.run(worked(both.reference))
-    counted, expected = since(before, after), since(own, theirs)
+    before, during, after = both.run(stats_of_work(both.vllm))
+    reference_before, _, reference_after = both.run(stats_of_work(both.reference))
+    counted, expected = increase(before, after), increase(reference_before, reference_after)
     assert counted["generated_tokens"] == expected["generated_tokens"] == 12
     assert counted["prompt_tokens"] == expected["prompt_tokens"] - 1, "the last token of a scored text is not fed"
     assert counted["steps"] >= 7
