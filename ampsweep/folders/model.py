@@ -19,7 +19,7 @@ from ampsweep.hashing import files_hash
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
-_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # the default of these model types
+_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # model types whose config may omit the number of neurons
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".msgpack", ".h5", ".tflite", ".mlmodel", ".npz"),
@@ -106,7 +106,8 @@ def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:
     """
     layers = next((config[key] for key in _LAYERS if config.get(key)), None)
     width = next((config[key] for key in _WIDTH if config.get(key)), None)
-    if width is None and config.get("model_type") in _FOUR_TIMES_HIDDEN:
+    # Transformers documents None in `n_inner` as four times the hidden size; GPT-2's own config omits it.
+    if width is None and ("n_inner" in config or config.get("model_type") in _FOUR_TIMES_HIDDEN):
         width = 4 * (config.get("hidden_size") or config.get("n_embd") or 0)
     if not isinstance(layers, int) or not isinstance(width, int) or not width:
         raise ValueError(

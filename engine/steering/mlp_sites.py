@@ -1,7 +1,8 @@
-"""Where a model's layers call their activation functions: the same names in Hugging Face models and in vLLM's.
+"""Finds where the layers of a model call their activation functions, in the models of Transformers and of vLLM.
 
-A model's layers stand in one list, `layers` or `h`; each calls one activation module, in its `mlp` or itself (OPT),
-on what a first projection gives, and a second projection takes the result. Knows neither library.
+A model has one list of layers, named `layers` or `h`. Each layer has one MLP: its `mlp`, or the layer itself (OPT). A
+first projection computes the input of an activation module, and a second projection reads the result. Both libraries
+name these modules alike. This module imports neither library.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import nn
 from ampsweep.errors import UnsupportedModel
 
 _LAYER = re.compile(r"^(.*\b(?:layers|h))\.(\d+)$")
-_NAMES = (  # of the activation, and of the projection after it
-    ("act_fn", "down_proj"),  # Llama and its many likes
+_NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
+    ("act_fn", "down_proj"),  # Llama, and most families since
     ("activation_fn", "down_proj"),  # Phi-3
     ("activation_fn", "fc2"),  # Phi, OPT
     ("act", "c_proj"),  # GPT-2, StarCoder2, EXAONE 3
@@ -28,7 +29,13 @@ _NAMES = (  # of the activation, and of the projection after it
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MlpSite:
-    """One layer's MLP: `owner` calls its activation, its attribute `name`, and then the projection `target`."""
+    """The MLP of one layer.
+
+    Attributes:
+        owner: The module that calls the activation.
+        name: Name of the attribute of `owner` that holds the activation.
+        target: The projection that reads the activations.
+    """
 
     owner: Any
     name: str
@@ -36,16 +43,20 @@ class MlpSite:
 
     @property
     def activation(self) -> Any:
-        """The activation module that is there now."""
+        """The current activation module."""
         return getattr(self.owner, self.name)
 
     def replace(self, activation: nn.Module) -> None:
-        """Put another module in the activation's place."""
+        """Replace the activation module."""
         setattr(self.owner, self.name, activation)
 
 
 def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
-    """Return the model's layers by their index; raises UnsupportedModel unless they stand in exactly one list."""
+    """Return the layers of a model by their index.
+
+    Raises:
+        UnsupportedModel: The model has no list of layers, or several.
+    """
     name = type(model).__name__
     lists: dict[str, dict[int, nn.Module]] = {}
     for path, module in model.named_modules():
@@ -61,13 +72,22 @@ def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
 
 
 def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
-    """Return where `layer`, number `index` of the class `model`, calls its activation, or raise UnsupportedModel."""
+    """Return where a layer calls its activation.
+
+    Args:
+        layer: The layer, None if the model does not have it.
+        index: Index of the layer, for the error.
+        model: Class of the model, for the error.
+
+    Raises:
+        UnsupportedModel: The layer does not have exactly one MLP with one activation.
+    """
     owner = getattr(layer, "mlp", layer)
     for name, target in _NAMES:
         if isinstance(getattr(owner, name, None), nn.Module) and isinstance(getattr(owner, target, None), nn.Module):
             return MlpSite(owner=owner, name=name, target=getattr(owner, target))
     if layer is None:
-        reason = "is not there"
+        reason = "is missing"
     elif any("experts" in path.split(".") for path, _ in layer.named_modules()):
         reason = "is a mixture of experts"
     else:

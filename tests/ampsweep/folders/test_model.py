@@ -82,6 +82,8 @@ def test_the_shape_is_the_configs(folder: Path) -> None:
     [
         ({"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_inner": None}, (2, 32)),
         ({"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_inner": 20}, (2, 20)),
+        ({"model_type": "gpt2", "n_layer": 2, "n_embd": 8}, (2, 32)),
+        ({"model_type": "gptj", "n_layer": 2, "n_embd": 8, "n_inner": None}, (2, 32)),
         ({"model_type": "bloom", "n_layer": 2, "hidden_size": 8}, (2, 32)),
         ({"model_type": "falcon", "num_hidden_layers": 2, "hidden_size": 8}, (2, 32)),
         ({"model_type": "opt", "num_hidden_layers": 2, "hidden_size": 8, "ffn_dim": 12}, (2, 12)),

@@ -1,0 +1,78 @@
+"""The recipe for a model family, followed word by word in a copy of the packages and their tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tests.docs.test_contributing import PACKAGES, replace_once
+
+RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a model family\n")[2]
+NAMES, FAMILY, OVERRIDES = (
+    textwrap.indent(textwrap.dedent(code), "    ")
+    for code in re.findall(r"^   ```python\n(.*?)^   ```$", RECIPE.partition("\n### ")[0], re.M | re.S)
+)
+COMMAND = re.findall(r"^```sh\n(pytest .*)\n```$", RECIPE, re.M)[0].split()
+USE_THE_FAMILY = """
+import asyncio, json, sys
+from pathlib import Path
+from ampsweep.folders.model import read_model_folder
+from benchmarks.tiny_models import tiny_model
+from engine.hf.engine import TransformersEngine
+from engine.steering.self_test import self_test
+
+async def use(folder):
+    engine = TransformersEngine(folder)
+    await self_test(engine)
+    await engine.close()
+    return [engine.info.model_class, engine.info.layers, engine.info.width]
+
+folder = tiny_model("gptj", Path(sys.argv[1]))
+shape = read_model_folder(folder)
+print(json.dumps({"engine": asyncio.run(use(folder)), "folder": [shape.layers, shape.width]}))
+"""
+
+
+@pytest.fixture
+def extended(tmp_path: Path) -> Path:
+    """Return a copy of the packages and of the engine's tests in which the edits of the recipe are made."""
+    for package in (*PACKAGES, "benchmarks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(ROOT / "tests" / "engine", tmp_path / "tests" / "engine")
+    for name in ("conftest.py", "loop_stalls.py", "postgres.py"):
+        shutil.copyfile(ROOT / "tests" / name, tmp_path / "tests" / name)
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    sites, tiny_models = tmp_path / "engine/steering/mlp_sites.py", tmp_path / "benchmarks/tiny_models.py"
+    assert NAMES.partition("  #")[0] not in sites.read_text(encoding="utf-8"), "the example no longer shows an edit"
+    replace_once(sites, r'(?=^    \("act_fn", "down_proj"\))', NAMES)
+    replace_once(tiny_models, r'(?=^    "qwen2",$)', FAMILY)
+    replace_once(tiny_models, r'(?=^    "qwen2": \{)', OVERRIDES)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Run Python with the packages in `folder`, and return its output."""
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.mark.processes
+def test_the_recipe_for_a_model_family_is_all_that_a_family_needs(extended: Path) -> None:
+    used = json.loads(run(extended, "-c", USE_THE_FAMILY, str(extended / "model")))
+    assert used == {"engine": ["GPTJForCausalLM", 3, 256], "folder": [3, 256]}
+
+
+@pytest.mark.engine
+def test_the_command_of_the_recipe_compares_the_new_family_in_both_engines(extended: Path) -> None:
+    output = run(extended, "-m", *COMMAND)
+    assert re.search(r"\b1 passed\b", output), output
