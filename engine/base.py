@@ -40,10 +40,10 @@ class EngineInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """An intervention, and the neuron set (its id, loaded before with `add_neurons`) that gives it its neurons.
+    """An intervention, and the id of the neuron set that it applies to, which `add_neurons` must have loaded.
 
-    With `mode` paper a statistic is that of a whole forward pass, see `Edits.whole_pass`. Only the `transformers`
-    engine takes it, `vllm` raises InvalidRequest; without a statistic the modes are the same.
+    In mode `paper` a statistic is taken over a whole forward pass, see `Edits.whole_pass`. Only the `transformers`
+    engine supports this; `vllm` raises InvalidRequest. Without a statistic the modes are the same.
     """
 
     intervention: Intervention
@@ -71,19 +71,19 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """A continuation whose tokens' log-probabilities after `context` are asked for.
+    """A continuation to score: the log-probabilities of its tokens after `context`.
 
-    White space at the end of a context of text moves to the continuation first; an empty context is the model's BOS or
-    EOS token. After a chat the continuation is the assistant's answer. Where no token spans the join, what is scored
-    are the tokens of encode(context + continuation) after the first len(encode(context)). Where one does, `split` says
-    what is scored:
+    White space at the end of a text moves from the context to the continuation first. An empty context is the model's
+    BOS or EOS token. After a chat, the continuation is the assistant's answer. If no token spans the join, the scored
+    tokens are those of encode(context + continuation) after the first len(encode(context)). If one does, `split`
+    decides:
 
-    - `aligned`: all of the continuation. The context is backed off to the last token border that encode(context) and
-      encode(context + continuation) share, and all that follows is scored, an end of the context included (Xu et al.
-      2026, arXiv 2601.23223). `options` are the texts of the same item: where the join of one of them is spanned, all
-      are scored from the last border that all their contexts and whole texts share.
-    - `lm_eval`: the tokens after the first len(encode(context)) all the same, as lm-evaluation-harness does. White
-      space at the end of a chat moves, too.
+    - `aligned`: the whole continuation is scored. The context is backed off to the last token border that
+      encode(context) and encode(context + continuation) share, and everything after it is scored, including the end of
+      the context (Xu et al. 2026, arXiv 2601.23223). `options` are the other texts of the same item: if a token spans
+      the join in one of them, all are scored from the last border that all contexts and whole texts share.
+    - `lm_eval`: the tokens after the first len(encode(context)) are scored, as in lm-evaluation-harness. White space at
+      the end of a chat moves as well.
     """
 
     context: Prompt
@@ -96,9 +96,9 @@ class ScoreRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The scored tokens and their log-probabilities (natural log), one each, summed nowhere.
+    """The log-probability (natural logarithm) of each scored token.
 
-    `spanned_join` says that a token of the whole text lies on both sides of the join of context and continuation.
+    `spanned_join` tells whether a token of the whole text spans the join of context and continuation.
     """
 
     token_ids: tuple[int, ...]
@@ -191,7 +191,12 @@ class Engine(Protocol):
         ...
 
     async def score(self, request: ScoreRequest) -> Score:
-        """Return the log-probabilities of a continuation; raises as `generate` does."""
+        """Return the log-probabilities of a continuation.
+
+        Raises:
+            InvalidRequest: The text is too long, the continuation adds no token, or the chat cannot be formatted.
+            UnknownName: The neuron set or the language is unknown.
+        """
         ...
 
     async def record(
@@ -199,9 +204,18 @@ class Engine(Protocol):
     ) -> ActivationStats:
         """Count activations over a corpus, all languages in one pass.
 
-        A language takes its sentences in order while their tokens together stay within `max_tokens`. The special
-        tokens that the tokenizer puts in front (BOS) are fed but not counted. Memory does not grow with the corpus.
-        A recording of the same corpus that was stopped goes on from its `checkpoint`, with the same outcome.
+        A language takes its sentences in order, until their tokens together would exceed `max_tokens`. The special
+        tokens in front of a sentence (BOS) are fed to the model but not counted. Memory use does not grow with the
+        corpus.
+
+        Args:
+            sentences: The corpus, in order.
+            max_tokens: Maximum number of counted tokens of a language.
+            checkpoint: Where progress is saved. A stopped recording of the same corpus continues from it, with the same
+                result.
+
+        Raises:
+            InvalidRequest: No sentence fits `max_tokens`.
         """
         ...
 

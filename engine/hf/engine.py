@@ -116,8 +116,8 @@ class TransformersEngine:
         def run() -> tuple[float, ...]:
             ids = tokens.context + tokens.continuation
             logits, _ = self._model.logits(ids, prompt_tokens=before, edits=edits, scope=scope)
-            own = logits[before - 1 : -1].log_softmax(dim=-1)
-            return tuple(own[range(len(own)), tokens.continuation].tolist())
+            logprobs = logits[before - 1 : -1].log_softmax(dim=-1)
+            return tuple(logprobs[range(len(logprobs)), tokens.continuation].tolist())
 
         logprobs = await self._run(run)
         self._tokens.prompt += before + len(tokens.continuation)

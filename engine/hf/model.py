@@ -35,7 +35,7 @@ class TransformersModel:
         """
         if dtype not in _DTYPES:
             raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}", param="dtype")
-        mark = fingerprint(folder)
+        model_fingerprint = fingerprint(folder)
         check_checkpoint(folder)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
         check_tokenizer(self.tokenizer, name)
@@ -50,7 +50,7 @@ class TransformersModel:
         self.info = EngineInfo(
             kind="transformers",
             model=name,
-            fingerprint=mark,
+            fingerprint=model_fingerprint,
             model_class=type(self.model).__name__,
             layers=self.hooks.layers,
             width=self.hooks.width,
@@ -113,10 +113,10 @@ class TransformersModel:
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
     def _check_hooks(self) -> None:
-        passed: list[tuple[int, tuple[int, ...]]] = []
-        with torch.inference_mode(), self.hooks.watch(lambda layer, seen: passed.append((layer, tuple(seen.shape)))):
+        calls: list[tuple[int, tuple[int, ...]]] = []
+        with torch.inference_mode(), self.hooks.watch(lambda layer, seen: calls.append((layer, tuple(seen.shape)))):
             self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
-        if passed != [(layer, (1, self.hooks.width)) for layer in range(self.hooks.layers)]:
+        if calls != [(layer, (1, self.hooks.width)) for layer in range(self.hooks.layers)]:
             raise UnsupportedModel(
                 f"{self.info.model_class} cannot be steered: not every layer calls its activation function once",
                 param="model",

@@ -1,10 +1,10 @@
-"""A model with an intervention folded into its weights: a plain checkpoint, for engines that know nothing of steering.
+"""Exports a model with an intervention folded into its weights: a plain checkpoint for engines that cannot steer.
 
-Scaling a neuron's activation by f is scaling by f the weights that read it, a column of the MLP's second projection,
-whether the activation is multiplied by a gate's other half before or not. So `scale` can be folded, at all tokens;
-`add` and `set` cannot, and nothing that hangs on where a token stands.
+Scaling the activation of a neuron by f has the same effect as scaling the weights that read it, one column of the MLP's
+second projection. This also holds in a gated MLP, where the activation is multiplied by up in between. So `scale` can
+be folded if it applies to all tokens; `add`, `set` and other scopes cannot.
 
-The weights' files are copied as they are and then changed in place, tensor by tensor, so that memory stays small.
+The files of the weights are copied and then changed in place, tensor by tensor, so that little memory is needed.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _PROJECTIONS = {
     **dict.fromkeys(("gptj", "codegen"), "mlp.fc_out"),
     "phi": "mlp.fc2",
 }
-"""What reads the activations of a layer, by the config's model_type."""
+"""The projection that reads the activations of a layer, by the config's `model_type`."""
 _TRANSPOSED = {"gpt2"}
-"""Of these the weights are [neurons, hidden]: a neuron's are a row."""
+"""Model types whose projection has the shape [neurons, hidden], so that a neuron is a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written: the folder, its fingerprint, and how many neurons of how many layers were scaled."""
+    """The folder of an exported model, its fingerprint, and how many neurons of how many layers were scaled."""
 
     folder: Path
     fingerprint: str
@@ -66,7 +66,7 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """One tensor of a safetensors file: where its bytes begin, and what they are."""
+    """One tensor of a safetensors file; `start` is the offset of its first byte."""
 
     file: str
     start: int
@@ -75,39 +75,51 @@ class _Tensor:
 
 
 def export(folder: Path, neurons: NeuronSet, intervention: Intervention, out: Path) -> Exported:
-    """Write to `out`, which must not be there yet, the model of `folder` with the intervention folded in.
+    """Write a model with the intervention folded into its weights. If it fails, nothing is written.
 
-    Each scaled weight is computed in float32 and rounded once to the checkpoint's dtype, which is kept. Raises
-    InvalidRequest for an intervention that cannot be folded, UnsupportedModel for a model whose projections are not
-    known; then nothing is written.
+    Each scaled weight is computed in float32 and rounded once to the dtype of the checkpoint.
+
+    Args:
+        folder: The model, a folder in Hugging Face format.
+        neurons: A neuron set of the model.
+        intervention: The intervention, a `scale` at all tokens.
+        out: The folder to write, which must not exist.
+
+    Returns:
+        The exported model.
+
+    Raises:
+        InvalidRequest: The intervention cannot be folded, the neuron set does not fit the model, or `out` exists.
+        NoNeurons: The intervention would change no neuron.
+        UnsupportedModel: The model type or the dtype of its weights is not supported.
     """
-    edits = _foldable(intervention, neurons)
-    before = fingerprint(folder)
+    edits = _foldable_edits(intervention, neurons)
+    source_fingerprint = fingerprint(folder)
     if out.exists():
-        raise InvalidRequest(f"{out} is there already; name a folder that is not", param="out")
+        raise InvalidRequest(f"{out} already exists; name a new folder", param="out")
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     files = {path.name for path in weight_files(folder)}
     tensors, axis = _projections(folder, files, config, neurons)
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         for source in sorted(folder.iterdir()):
-            if source.name in files or (source.is_file() and _goes_along(source.name)):
-                shutil.copyfile(source, beside / source.name)
+            if source.name in files or (source.is_file() and _is_copied(source.name)):
+                shutil.copyfile(source, temporary / source.name)
         for layer, tensor in tensors.items():
-            own = edits.entries(layer)
-            _scale(beside / tensor.file, tensor, axis, edits.indices[own], edits.mult[own])
+            entries = edits.entries(layer)
+            _scale(temporary / tensor.file, tensor, axis, edits.indices[entries], edits.mult[entries])
         counts = np.diff(edits.offsets)
-        text = _card(folder.name, before, neurons, intervention, counts)
-        (beside / CARD).write_text(text, encoding="utf-8")
-        for path in beside.iterdir():
+        text = _card(folder.name, source_fingerprint, neurons, intervention, counts)
+        (temporary / CARD).write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        sync_folder(beside)
-        beside.chmod(0o755)
-        beside.rename(out)
+        sync_folder(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(out)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(out.parent)
     return Exported(
@@ -115,65 +127,67 @@ def export(folder: Path, neurons: NeuronSet, intervention: Intervention, out: Pa
     )
 
 
-def _foldable(intervention: Intervention, neurons: NeuronSet) -> Edits:
-    """Return the factors as edits; raises InvalidRequest where there is more to it, NoNeurons for no factor."""
+def _foldable_edits(intervention: Intervention, neurons: NeuronSet) -> Edits:
+    """Return the edits of an intervention that only scales; see `export` for the errors."""
     for param, op in (
         ("intervention.op", intervention.op),
         ("intervention.non_target.op", None if intervention.non_target is None else intervention.non_target.op),
     ):
         if op not in ("scale", None):
-            message = f"{op} gives an activation another value, which no weight that reads it can; export a scale, or"
-            raise InvalidRequest(f"{message} steer with an engine of this package", param=param)
+            message = f"op {op} cannot be folded into weights, only scale; export a scale,"
+            raise InvalidRequest(f"{message} or steer with an engine of Ampsweep", param=param)
     if intervention.scope != "all":
-        message = "weights are the same for every token: give scope all, or steer with an engine of this package"
-        raise InvalidRequest(message, param="intervention.scope")
+        message = f"scope {intervention.scope} cannot be folded into weights, which are the same for every token"
+        raise InvalidRequest(
+            f"{message}; give scope all, or steer with an engine of Ampsweep", param="intervention.scope"
+        )
     edits = resolve(intervention, neurons)
     require_neurons(edits, intervention, neurons)
     return edits
 
 
-def _goes_along(name: str) -> bool:
-    """Whether a file is copied: not the config and index of weights in Mistral's own format, which are not scaled."""
-    other = name == "params.json" or name.startswith("consolidated")
-    return not other and (name.endswith(_COPIED) or name.upper().startswith(_LICENSES))
+def _is_copied(name: str) -> bool:
+    """Whether to copy a file. The files of Mistral's own format are left out, because their weights are not scaled."""
+    mistral = name == "params.json" or name.startswith("consolidated")
+    return not mistral and (name.endswith(_COPIED) or name.upper().startswith(_LICENSES))
 
 
 def _projections(
     folder: Path, files: set[str], config: dict[str, Any], neurons: NeuronSet
 ) -> tuple[dict[int, _Tensor], int]:
-    """Return each layer's second projection, and which axis of it the neurons are."""
-    kind = str(config.get("model_type"))
-    if kind not in _PROJECTIONS:
-        known = ", ".join(sorted(_PROJECTIONS))
-        raise UnsupportedModel(f"model_type {kind} cannot be exported; known are {known}", param="model")
-    path = re.compile(rf"(?:^|\.)(?:layers|h)\.(\d+)\.{re.escape(_PROJECTIONS[kind])}\.weight$")
-    axis = 0 if kind in _TRANSPOSED else 1
-    found: dict[int, _Tensor] = {}
+    """Return the second projection of each layer, and the axis of the neurons in it."""
+    model_type = str(config.get("model_type"))
+    if model_type not in _PROJECTIONS:
+        supported = ", ".join(sorted(_PROJECTIONS))
+        raise UnsupportedModel(f"model_type {model_type} cannot be exported; supported: {supported}", param="model")
+    path = re.compile(rf"(?:^|\.)(?:layers|h)\.(\d+)\.{re.escape(_PROJECTIONS[model_type])}\.weight$")
+    axis = 0 if model_type in _TRANSPOSED else 1
+    tensors: dict[int, _Tensor] = {}
     for file in sorted(files):
         start, header = read_header(folder / file)
         for name, entry in header.items():
             if match := path.search(name):
                 if entry["dtype"] not in _DTYPES:
-                    message = f"{name} is {entry['dtype']}; only weights of {', '.join(_DTYPES)} can be scaled"
+                    message = f"{name} has dtype {entry['dtype']}; only {', '.join(_DTYPES)} can be scaled"
                     raise UnsupportedModel(message, param="model")
-                found[int(match[1])] = _Tensor(
+                tensors[int(match[1])] = _Tensor(
                     file=file,
                     start=start + entry["data_offsets"][0],
                     dtype=_DTYPES[entry["dtype"]],
                     shape=tuple(entry["shape"]),
                 )
-    widths = {tensor.shape[axis] for tensor in found.values()}
-    if sorted(found) != list(range(neurons.layers)) or widths != {neurons.width}:
+    widths = {tensor.shape[axis] for tensor in tensors.values()}
+    if sorted(tensors) != list(range(neurons.layers)) or widths != {neurons.width}:
         raise InvalidRequest(
             f"neuron set {neurons.id} is for {neurons.layers} layers of {neurons.width} neurons; the model has "
-            f"{len(found)} layers of {', '.join(map(str, sorted(widths))) or 'no'} neurons that can be scaled",
+            f"{len(tensors)} layers of {', '.join(map(str, sorted(widths))) or 'no'} neurons that can be scaled",
             param="neurons",
         )
-    return found, axis
+    return tensors, axis
 
 
 def _scale(path: Path, tensor: _Tensor, axis: int, indices: np.ndarray, factors: np.ndarray) -> None:
-    """Multiply the weights of the neurons `indices` of a tensor in a file by their factors, in place."""
+    """Multiply the weights of the neurons `indices` by their factors, in place in the file."""
     if not len(indices):
         return
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
@@ -187,17 +201,20 @@ def _scale(path: Path, tensor: _Tensor, axis: int, indices: np.ndarray, factors:
         view.flush()
 
 
-def _card(name: str, mark: str, neurons: NeuronSet, intervention: Intervention, counts: np.ndarray) -> str:
+def _card(
+    name: str, source_fingerprint: str, neurons: NeuronSet, intervention: Intervention, counts: np.ndarray
+) -> str:
+    """Return the model card; `counts` are the scaled neurons of each layer."""
     rows = "\n".join(f"| {layer} | {count} |" for layer, count in enumerate(counts.tolist()) if count)
     return f"""# {name}, with an intervention folded into its weights
 
-This is `{name}` (fingerprint `{mark}`) in which the activations of {int(counts.sum())} MLP neurons are scaled at every
-token, by their columns in the second projection of each MLP. It needs no patch: it runs wherever `{name}` runs.
+This is `{name}` (fingerprint `{source_fingerprint}`) with the activations of {int(counts.sum())} MLP neurons scaled at
+every token. The factors are folded into the second projection of each MLP. The model runs wherever `{name}` runs.
 
-Each scaled weight was rounded once to the dtype of the checkpoint. Float32 answers are those of the steered model to
-the rounding of float32; in bfloat16 and float16 they differ from it by that rounding.
+Each scaled weight was rounded once to the dtype of the checkpoint. In float32, answers equal those of the steered model
+up to float32 rounding; in bfloat16 and float16 they differ from them by that rounding.
 
-- neuron set `{neurons.id}`, found by {neurons.method}
+- neuron set `{neurons.id}`, selected by method `{neurons.method}`
 - intervention:
 
 ```json

@@ -1,7 +1,7 @@
-"""The proof, at every start, that an engine steers: otherwise a sweep would measure nothing and nobody would know.
+"""Tests at every start that an engine steers. Without the test, a sweep could run unsteered unnoticed.
 
-A neutral intervention must leave the log-probabilities of a probe bit-identical, and a strong one must change them in
-every single layer.
+A neutral intervention must leave the log-probabilities of a short text bit-identical, and a strong one in any single
+layer must change them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from engine.neurons.neuron_set import NeuronSet
 
 _CONTEXT = "0 1 2 3 4 5"
 _CONTINUATION = " 6 7 8 9"
-_LEAST_CHANGE = 1e-3
+_MIN_CHANGE = 1e-3  # of a log-probability
 _STRONG = 10.0
+_LANGUAGE = "probe"
 
 
 async def self_test(engine: Engine) -> None:
-    """Raise SteeringNotInstalled unless interventions reach every layer, and neutral ones change nothing."""
+    """Test that interventions take effect in every layer, and that neutral ones change nothing.
+
+    Args:
+        engine: The engine; its neuron set for the test stays loaded.
+
+    Raises:
+        SteeringNotInstalled: The test failed.
+    """
     neurons = _third_of_neurons(engine.info)
     engine.add_neurons(neurons)
     plain = await engine.score(_request(None))
@@ -38,14 +46,14 @@ async def self_test(engine: Engine) -> None:
             for layer in range(engine.info.layers)
         )
     )
-    if unmoved := [layer for layer, score in enumerate(strong) if not _changed(plain, score)]:
+    if unchanged := [layer for layer, score in enumerate(strong) if not _changed(plain, score)]:
         raise SteeringNotInstalled(
-            f"{engine.info.model_class}: a strong intervention changed nothing in layers {unmoved}"
+            f"{engine.info.model_class}: a strong intervention had no effect in layers {unchanged}"
         )
 
 
 def _changed(plain: Score, steered: Score) -> bool:
-    return bool(np.max(np.abs(np.subtract(plain.logprobs, steered.logprobs))) >= _LEAST_CHANGE)
+    return bool(np.max(np.abs(np.subtract(plain.logprobs, steered.logprobs))) >= _MIN_CHANGE)
 
 
 def _request(steering: Steering | None) -> ScoreRequest:
@@ -53,11 +61,11 @@ def _request(steering: Steering | None) -> ScoreRequest:
 
 
 def _steering(neurons: NeuronSet, **intervention: object) -> Steering:
-    return Steering(intervention=Intervention.from_dict({"languages": ["probe"], **intervention}), neurons=neurons.id)
+    return Steering(intervention=Intervention.from_dict({"languages": [_LANGUAGE], **intervention}), neurons=neurons.id)
 
 
 def _third_of_neurons(info: EngineInfo) -> NeuronSet:
-    """Return a set in which one language owns a third of the neurons of each layer."""
+    """Return a set in which a third of the neurons of each layer belong to one language."""
     layers, indices = np.meshgrid(np.arange(info.layers), np.arange(0, info.width, 3), indexing="ij")
     return NeuronSet(
         id="ns_probe",
@@ -66,5 +74,5 @@ def _third_of_neurons(info: EngineInfo) -> NeuronSet:
         layers=info.layers,
         width=info.width,
         method="probe",
-        neurons={"probe": np.stack([layers.ravel(), indices.ravel()], axis=1).astype(np.int32)},
+        neurons={_LANGUAGE: np.stack([layers.ravel(), indices.ravel()], axis=1).astype(np.int32)},
     )

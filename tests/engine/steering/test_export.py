@@ -200,7 +200,7 @@ def test_models_that_cannot_be_scaled_are_refused(model_folder: Callable[[Family
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.down_proj.weight"] = weights["model.layers.1.mlp.down_proj.weight"].to(torch.int8)
     save_file(weights, quantized / "model.safetensors")
-    assert "layers.1.mlp.down_proj.weight is I8" in refused(quantized, fitting).message
+    assert "layers.1.mlp.down_proj.weight has dtype I8" in refused(quantized, fitting).message
     (tmp_path / "there").mkdir()
-    with pytest.raises(InvalidRequest, match="there already"):
+    with pytest.raises(InvalidRequest, match="there already exists"):
         export(folder, fitting, Intervention.from_dict(FACTOR_2), tmp_path / "there")

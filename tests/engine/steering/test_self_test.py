@@ -33,7 +33,7 @@ def test_an_engine_that_steers_every_layer_passes() -> None:
 
 
 def test_an_engine_that_never_steers_is_refused() -> None:
-    with pytest.raises(SteeringNotInstalled, match=r"changed nothing in layers \[0, 1"):
+    with pytest.raises(SteeringNotInstalled, match=r"had no effect in layers \[0, 1"):
         asyncio.run(self_test(Answering(lambda _: -1.0)))
 
 
@@ -42,7 +42,7 @@ def test_an_engine_that_misses_one_layer_is_refused() -> None:
         layers = request.steering.intervention.layers if request.steering else None
         return -5.0 if strong(request) and layers != (1,) else -1.0
 
-    with pytest.raises(SteeringNotInstalled, match=r"changed nothing in layers \[1\]"):
+    with pytest.raises(SteeringNotInstalled, match=r"had no effect in layers \[1\]"):
         asyncio.run(self_test(Answering(answer)))
 
 
