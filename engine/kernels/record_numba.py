@@ -22,8 +22,8 @@ def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDA
     """
     width = counts.shape[1]
     zero = np.float32(0)
-    for at in range(spans.shape[0]):
-        row, token, end = counts[spans[at, 0]], spans[at, 1], spans[at, 2]
+    for span in range(spans.shape[0]):
+        row, token, end = counts[spans[span, 0]], spans[span, 1], spans[span, 2]
         while token + 4 <= end:  # four tokens a pass, so the row is read and written a quarter as often
             a, b, c, d = x[token, :width], x[token + 1, :width], x[token + 2, :width], x[token + 3, :width]
             for neuron in range(width):

@@ -86,6 +86,6 @@ def _record(
             total += active
             positive += (active > 0).to(tl.int32)
             gates += stride
-        at = (layer.to(tl.int64) * rows + row) * width + column
-        tl.store(sums + at, tl.load(sums + at, mask=inside) + total, mask=inside)
-        tl.store(counts + at, tl.load(counts + at, mask=inside) + positive, mask=inside)
+        entry = (layer.to(tl.int64) * rows + row) * width + column
+        tl.store(sums + entry, tl.load(sums + entry, mask=inside) + total, mask=inside)
+        tl.store(counts + entry, tl.load(counts + entry, mask=inside) + positive, mask=inside)

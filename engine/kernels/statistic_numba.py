@@ -33,8 +33,8 @@ def take_statistics(
 
 
 def _compiled(signature: str) -> Callable[..., Any]:
-    made: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return made
+    decorator: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
+    return decorator
 
 
 @_compiled("float32(uint32)")
@@ -50,32 +50,32 @@ def _quantile(
 ) -> Any:
     """Return the value of a rank, interpolated to the next by `weight`; `keys` and `near` are scratch buffers [F]."""
     bits = values.view(np.uint32)
-    for at in range(len(values)):
-        keys[at] = bits[at] ^ (np.uint32(0xFFFFFFFF) if bits[at] >> 31 else np.uint32(0x80000000))
-        near[at] = keys[at]
+    for index in range(len(values)):
+        keys[index] = bits[index] ^ (np.uint32(0xFFFFFFFF) if bits[index] >> 31 else np.uint32(0x80000000))
+        near[index] = keys[index]
     size = len(values)
     counts = np.empty(1 << 11, dtype=np.int64)
     for shift in (21, 10, 0):
         mask = np.uint32(0x3FF if shift == 0 else 0x7FF)
         counts[:] = 0
-        for at in range(size):
-            counts[(near[at] >> np.uint32(shift)) & mask] += 1
+        for index in range(size):
+            counts[(near[index] >> np.uint32(shift)) & mask] += 1
         digit = 0
         while rank >= counts[digit]:
             rank -= counts[digit]
             digit += 1
-        kept = 0
-        for at in range(size):
-            key = near[at]
-            near[kept] = key
-            kept += ((key >> np.uint32(shift)) & mask) == digit
-        size = kept
-    found = near[0]
-    value = _float(found)
+        remaining = 0
+        for index in range(size):
+            key = near[index]
+            near[remaining] = key
+            remaining += ((key >> np.uint32(shift)) & mask) == digit
+        size = remaining
+    selected = near[0]
+    value = _float(selected)
     if weight > 0 and rank + 1 >= size:  # else the next one is equal
         following = np.uint32(0xFFFFFFFF)
         for key in keys:
-            if key > found and key < following:
+            if key > selected and key < following:
                 following = key
         value += weight * (_float(following) - value)
     return value
@@ -100,9 +100,9 @@ def _take(
         elif kind == MAX:
             out[token] = values.max()
         elif kind in (QUANTILE, SPREAD, DEVIATION):
-            found = _quantile(values, plan[token, 1], weights[token, 0], keys, near)
+            statistic = _quantile(values, plan[token, 1], weights[token, 0], keys, near)
             if kind == SPREAD:
-                found -= _quantile(values, plan[token, 2], weights[token, 1], keys, near)
+                statistic -= _quantile(values, plan[token, 2], weights[token, 1], keys, near)
             elif kind == DEVIATION:
-                found = _quantile(np.abs(values - found), plan[token, 1], weights[token, 0], keys, near)
-            out[token] = found
+                statistic = _quantile(np.abs(values - statistic), plan[token, 1], weights[token, 0], keys, near)
+            out[token] = statistic

@@ -83,18 +83,18 @@ def _value(key: tl.tensor) -> tl.tensor:
 @triton.jit  # type: ignore[untyped-decorator]
 def _quantile(keys: tl.tensor, rank: tl.tensor, weight: tl.tensor) -> tl.tensor:
     """Return the value of a rank, interpolated to the next by `weight`; padding has the largest key."""
-    found = tl.full((), 0, tl.uint32)
+    selected = tl.full((), 0, tl.uint32)
     bit = tl.full((), 1 << 31, tl.uint32)
     for _ in range(32):
-        candidate = found | bit
+        candidate = selected | bit
         below = tl.sum((keys < candidate).to(tl.int32))
-        found = tl.where(below <= rank, candidate, found)
+        selected = tl.where(below <= rank, candidate, selected)
         bit = bit >> 1
-    value = _value(found)
+    value = _value(selected)
     if weight > 0.0:
-        upto = tl.sum((keys <= found).to(tl.int32))
-        following = tl.min(tl.where(keys > found, keys, 0xFFFFFFFF))
-        value += weight * (_value(tl.where(upto > rank + 1, found, following)) - value)
+        up_to = tl.sum((keys <= selected).to(tl.int32))
+        following = tl.min(tl.where(keys > selected, keys, 0xFFFFFFFF))
+        value += weight * (_value(tl.where(up_to > rank + 1, selected, following)) - value)
     return value
 
 

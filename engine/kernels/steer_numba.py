@@ -17,8 +17,8 @@ _ENTRIES = "int32[::1], int64[:, ::1], int64, int32[::1], float32[::1], float32[
 
 
 def _compiled(signature: str) -> Callable[..., Any]:
-    made: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, fastmath=False)
-    return made
+    decorator: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, fastmath=False)
+    return decorator
 
 
 @_compiled(f"(float32[:, :], float32[:, :], {_ENTRIES})")

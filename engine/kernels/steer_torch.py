@@ -53,8 +53,7 @@ def batch_entries(
 
 def steer_gated(up: torch.Tensor, out: torch.Tensor, entries: BatchEntries) -> None:
     """Apply the entries to `out` [T, F] = activation * up, in place; `up` is [T, F]."""
-    at = (entries.tokens, entries.neurons)
-    _change(out, entries, entries.shift * up[at].float())
+    _change(out, entries, entries.shift * up[entries.tokens, entries.neurons].float())
 
 
 def steer_plain(out: torch.Tensor, entries: BatchEntries) -> None:
@@ -63,6 +62,6 @@ def steer_plain(out: torch.Tensor, entries: BatchEntries) -> None:
 
 
 def _change(out: torch.Tensor, entries: BatchEntries, shifted: torch.Tensor) -> None:
-    at = (entries.tokens, entries.neurons)
-    kept = torch.where(entries.mult != 0, entries.mult * out[at].float(), 0.0)
-    out[at] = torch.where(entries.shift != 0, kept + shifted, kept).to(out.dtype)
+    changed = (entries.tokens, entries.neurons)
+    scaled = torch.where(entries.mult != 0, entries.mult * out[changed].float(), 0.0)
+    out[changed] = torch.where(entries.shift != 0, scaled + shifted, scaled).to(out.dtype)

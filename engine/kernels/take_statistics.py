@@ -30,7 +30,7 @@ def in_torch(values: torch.Tensor, plan: torch.Tensor, weights: torch.Tensor) ->
     Computes every kind of statistic for every token and then selects.
     """
     ascending = values.sort(dim=1).values
-    first, second = (_quantile(ascending, plan[:, 1 + at], weights[:, at]) for at in (0, 1))
+    first, second = (_quantile(ascending, plan[:, 1 + index], weights[:, index]) for index in (0, 1))
     distances = (values - first[:, None]).abs().sort(dim=1).values
     mean, width = values.mean(dim=1), values.shape[1]
     squares = (values - mean[:, None]).square().sum(dim=1)

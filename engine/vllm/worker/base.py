@@ -49,7 +49,7 @@ class SteeringWorkerMixin:
             total, width = read_shape(model_config.hf_text_config.to_dict())
         except ValueError as error:
             raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
-        found = mlps.find(
+        model_mlps = mlps.find(
             model,
             layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
             width=width,
@@ -57,22 +57,24 @@ class SteeringWorkerMixin:
             ranks=get_tensor_model_parallel_world_size(),
         )
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
-        backend = self._make_backend(found, options, layers=total, width=width)
-        found.replace(backend.activation)
-        self._steering = WorkerSteering(found.shard, backend, Scoring(model.compute_logits), slots=options.slots)
+        backend = self._make_backend(model_mlps, options, layers=total, width=width)
+        model_mlps.replace(backend.activation)
+        self._steering = WorkerSteering(model_mlps.shard, backend, Scoring(model.compute_logits), slots=options.slots)
         if self.vllm_config.use_v2_model_runner:
             from engine.vllm.worker.runner_v2 import attach
         else:
             from engine.vllm.worker.runner_v1 import attach
         attach(self.model_runner, self._steering)
 
-    def _make_backend(self, found: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int) -> SteeringBackend:
+    def _make_backend(
+        self, model_mlps: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int
+    ) -> SteeringBackend:
         """Make the backend that the options name, for a model of `layers` layers of `width` neurons."""
-        shard = found.shard
+        shard = model_mlps.shard
         new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
         if options.backend == "cpu":
             return CpuBackend(
-                found.forms,
+                model_mlps.forms,
                 width=width,
                 slots=options.slots,
                 new_recording=new_recording,
@@ -81,7 +83,7 @@ class SteeringWorkerMixin:
         from engine.vllm.backends.cuda import CudaBackend
 
         backend = CudaBackend(
-            found.forms,
+            model_mlps.forms,
             width=shard.width,
             slots=options.slots,
             entries=table_entries(layers, width, slots=options.slots),

@@ -24,7 +24,7 @@ class _Scored:
 
     tokens: NDArray[np.int64]
     first: int
-    answers: NDArray[np.float32]
+    logprobs: NDArray[np.float32]
 
 
 class Scoring:
@@ -38,8 +38,8 @@ class Scoring:
     def open(self, key: str, prompt: Sequence[int], first: int, last: int) -> None:
         """Start to score a prompt's tokens from position `first` on and then `last`, each given all before it."""
         tokens = np.array([*prompt[first:], last], dtype=np.int64)
-        answers = np.full(len(tokens), np.nan, dtype=np.float32)
-        self._scored[key] = _Scored(tokens=tokens, first=first, answers=answers)
+        logprobs = np.full(len(tokens), np.nan, dtype=np.float32)
+        self._scored[key] = _Scored(tokens=tokens, first=first, logprobs=logprobs)
 
     def collect(self, hidden: torch.Tensor, chunks: Sequence[tuple[str, int, int, int]]) -> None:
         """Score the tokens that a step computed.
@@ -49,7 +49,7 @@ class Scoring:
             chunks: For each scored request its key, the row of its first token in `hidden`, that token's position in
                 the request, and the number of its tokens in the step.
         """
-        rows, targets, places = [], [], []
+        rows, targets, outputs = [], [], []
         for key, row, position, count in chunks:
             scored = self._scored.get(key)
             if scored is None:
@@ -58,22 +58,21 @@ class Scoring:
             end = min(position + count, scored.first - 1 + len(scored.tokens))
             if start < end:
                 rows.append(np.arange(start, end) - position + row)
-                own = slice(start + 1 - scored.first, end + 1 - scored.first)
-                targets.append(scored.tokens[own])
-                places.append(scored.answers[own])
+                part = slice(start + 1 - scored.first, end + 1 - scored.first)
+                targets.append(scored.tokens[part])
+                outputs.append(scored.logprobs[part])
         if rows:
-            found = self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))
-            for place, part in zip(
-                places, np.split(found, np.cumsum([len(place) for place in places])[:-1]), strict=True
-            ):
-                place[:] = part
+            logprobs = self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))
+            borders = np.cumsum([len(output) for output in outputs])[:-1]
+            for output, values in zip(outputs, np.split(logprobs, borders), strict=True):
+                output[:] = values
 
     def take(self, key: str) -> NDArray[np.float32]:
         """Return and drop a request's log-probabilities (natural logarithms), float32 [scored tokens].
 
         They are NaN where nothing was computed: on a rank without the head, or for an aborted request.
         """
-        return self._scored.pop(key).answers
+        return self._scored.pop(key).logprobs
 
     def drop(self, key: str) -> None:
         """Drop a request whose result is not collected."""
@@ -82,13 +81,14 @@ class Scoring:
     def _logprobs(
         self, hidden: torch.Tensor, rows: NDArray[np.int64], targets: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        found = np.full(len(rows), np.nan, dtype=np.float32)
+        logprobs = np.full(len(rows), np.nan, dtype=np.float32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             logits = self._compute_logits(hidden[torch.from_numpy(rows[part]).to(hidden.device)])
             if logits is not None:
-                found[part] = _log_softmax_at(logits, torch.from_numpy(targets[part]).to(logits.device)).cpu().numpy()
-        return found
+                tokens = torch.from_numpy(targets[part]).to(logits.device)
+                logprobs[part] = _log_softmax_at(logits, tokens).cpu().numpy()
+        return logprobs
 
 
 def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -98,5 +98,5 @@ def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """
     logits = logits.float()
     logits.sub_(logits.amax(dim=1, keepdim=True))
-    own = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
-    return own - logits.exp_().sum(dim=1).log_()
+    selected = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    return selected - logits.exp_().sum(dim=1).log_()

@@ -75,8 +75,10 @@ class _Batch:
             slots=np.array([request.slot for request in requests], dtype=np.int32),
             first=np.array(first, dtype=np.int64),
             last=np.array(last, dtype=np.int64),
-            recorded=[(at, request.record) for at, request in enumerate(requests) if request.record is not None],
-            scored=[(at, request.score_key) for at, request in enumerate(requests) if request.score_key is not None],
+            recorded=[(index, request.record) for index, request in enumerate(requests) if request.record is not None],
+            scored=[
+                (index, request.score_key) for index, request in enumerate(requests) if request.score_key is not None
+            ],
         )
 
     def token_slots(
@@ -169,7 +171,9 @@ class WorkerSteering:
                 recorded=self._recorded(batch.recorded, first_rows, counts, done),
             )
         )
-        self._scored = [(key, int(first_rows[at]), int(done[at]), int(counts[at])) for at, key in batch.scored]
+        self._scored = [
+            (key, int(first_rows[index]), int(done[index]), int(counts[index])) for index, key in batch.scored
+        ]
 
     def begin_dummy_step(self) -> None:
         """Set the layout of a forward pass whose tokens belong to no request."""
@@ -208,12 +212,12 @@ class WorkerSteering:
         counts: NDArray[np.int64],
         done: NDArray[np.int64],
     ) -> tuple[RecordedSpan, ...]:
-        found = []
-        for at, record in recorded:
-            if done[at] == 0:
+        spans = []
+        for index, record in recorded:
+            if done[index] == 0:
                 self._backend.recording.clear(record.row)
-            skipped = max(record.skip - int(done[at]), 0)
-            first, end = int(first_rows[at]) + skipped, int(first_rows[at] + counts[at])
+            skipped = max(record.skip - int(done[index]), 0)
+            first, end = int(first_rows[index]) + skipped, int(first_rows[index] + counts[index])
             if first < end:
-                found.append(RecordedSpan(record.row, first, end, record.sums))
-        return tuple(found)
+                spans.append(RecordedSpan(record.row, first, end, record.sums))
+        return tuple(spans)

@@ -26,17 +26,19 @@ class Shard:
     def cut(self, edits: Edits) -> SlotEntries:
         """Return the entries in the shard, with layers and neurons counted from the shard's first."""
         inside = (edits.indices >= self.first) & (edits.indices < self.first + self.width)
-        layers = [np.arange(own.start, own.stop) for own in map(edits.entries, self.layers)]
-        kept = [entries[inside[entries]] for entries in layers]
-        entries = np.concatenate(kept)
+        layers = [np.arange(entries.start, entries.stop) for entries in map(edits.entries, self.layers)]
+        parts = [entries[inside[entries]] for entries in layers]
+        entries = np.concatenate(parts)
         return SlotEntries(
-            offsets=np.cumsum([0, *(len(part) for part in kept)], dtype=np.int64),
+            offsets=np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64),
             indices=edits.indices[entries] - np.int32(self.first),
             mult=edits.mult[entries],
             add=edits.add[entries],
             statistic=edits.statistic,
             coef=None if edits.coef is None else edits.coef[entries],
-            takes=None if edits.coef is None else np.array([edits.coef[own].any() for own in layers], dtype=np.bool_),
+            takes=None
+            if edits.coef is None
+            else np.array([edits.coef[layer].any() for layer in layers], dtype=np.bool_),
         )
 
 
