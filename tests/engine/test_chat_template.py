@@ -35,19 +35,19 @@ def test_a_chat_ends_where_the_answer_begins(tokenizer: Any) -> None:
     assert write_chat(tokenizer, CHAT) == WRITTEN
 
 
-def test_a_chat_brings_its_own_special_tokens(tokenizer: Any) -> None:
+def test_no_special_tokens_are_added_to_a_chat(tokenizer: Any) -> None:
     ids = encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
     assert ids == tuple(tokenizer.encode(WRITTEN, add_special_tokens=False))
     assert ids.count(tokenizer.bos_token_id) == 2
 
 
-def test_an_answer_is_scored_after_all_that_the_template_writes(tokenizer: Any) -> None:
+def test_an_answer_is_scored_after_the_whole_formatted_chat(tokenizer: Any) -> None:
     tokens = encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="the north"), max_tokens=100)
     assert tokens.context == encoder_of(tokenizer).prompt(CHAT, max_tokens=100)
     assert tokenizer.decode(tokens.continuation) == "the north"
 
 
-def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
+def test_a_chat_that_cannot_be_formatted_is_rejected(tokenizer: Any) -> None:
     system = (ChatMessage(role="system", content="Be brief."),)
     for chat, why in (((), "at least one message"), (system, "rejects this chat: no system messages")):
         with pytest.raises(InvalidRequest, match=why) as caught:
@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_refused(tokenizer: Any) -> None:
         encoder_of(tokenizer).prompt(CHAT, max_tokens=5)
 
 
-def test_a_model_without_a_template_says_what_to_do(tmp_path: Path) -> None:
+def test_a_model_without_a_template_is_rejected_with_a_remedy(tmp_path: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model("qwen2", tmp_path))
     with pytest.raises(InvalidRequest, match="send the prompt as text, or put a chat_template") as caught:
         encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="x"), max_tokens=100)

@@ -121,7 +121,7 @@ def of_mistral(folder: Path, _: dict[str, Tensor]) -> None:
         (lambda folder, weights: shard(folder, weights, files=1, index=False), f"no {INDEX} to say what"),
     ],
 )
-def test_an_incomplete_folder_is_refused_by_what_it_lacks(
+def test_an_incomplete_folder_is_rejected_with_what_it_lacks(
     folder: Path, weights: dict[str, Tensor], spoil: Break, complaint: str
 ) -> None:
     spoil(folder, weights)
@@ -131,7 +131,7 @@ def test_an_incomplete_folder_is_refused_by_what_it_lacks(
     assert caught.value.param == "model"
 
 
-def test_an_index_that_says_otherwise_than_the_files_is_refused(folder: Path, weights: dict[str, Tensor]) -> None:
+def test_an_index_that_contradicts_the_files_is_rejected(folder: Path, weights: dict[str, Tensor]) -> None:
     shard(folder, weights)
     name = sorted(weights)[0]
     written = json.loads((folder / INDEX).read_text())
@@ -144,7 +144,7 @@ def test_an_index_that_says_otherwise_than_the_files_is_refused(folder: Path, we
         check_checkpoint(folder)
 
 
-def test_two_sets_of_weights_are_refused(folder: Path, weights: dict[str, Tensor]) -> None:
+def test_two_sets_of_weights_are_rejected(folder: Path, weights: dict[str, Tensor]) -> None:
     shard(folder, weights)
     write(folder, weights)
     with pytest.raises(InvalidRequest, match="two sets of weights"):
@@ -158,7 +158,7 @@ def test_a_complete_folder_passes_in_one_file_or_several(folder: Path, weights: 
     assert [path.name for path in weight_files(folder)] == list(SHARDS)
 
 
-def test_weights_in_another_format_beside_them_are_no_matter(folder: Path, weights: dict[str, Tensor]) -> None:
+def test_weights_in_another_format_are_ignored(folder: Path, weights: dict[str, Tensor]) -> None:
     write(folder, {"tok_embeddings.weight": torch.zeros(2)}, "consolidated.safetensors")
     check_checkpoint(folder)
     assert [path.name for path in weight_files(folder)] == [WEIGHTS]

@@ -34,7 +34,7 @@ def _pieces(tokenizer: Any, text: str, stop: tuple[str, ...] = ()) -> tuple[list
 
 
 @given(text=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\ufffd"), max_size=20))
-def test_the_pieces_make_the_text_and_none_is_broken(tokenizer: Any, text: str) -> None:
+def test_the_pieces_add_up_to_the_text_without_broken_characters(tokenizer: Any, text: str) -> None:
     pieces, _ = _pieces(tokenizer, text)
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
@@ -59,7 +59,7 @@ def test_the_text_ends_before_the_first_stop_string(tokenizer: Any, before: str,
     assert "".join(pieces) == text[: text.find(stop)]
 
 
-def test_what_only_begins_like_a_stop_string_is_given_in_the_end(tokenizer: Any) -> None:
+def test_text_that_only_begins_like_a_stop_string_is_returned(tokenizer: Any) -> None:
     pieces, stopped = _pieces(tokenizer, "x\n\ny\n", ("\n\n\n",))
     assert "".join(pieces) == "x\n\ny\n"
     assert not stopped
@@ -74,13 +74,13 @@ def test_an_answer_keeps_the_space_that_a_tokenizer_drops_at_the_start_of_a_text
     assert stream.push(1) == " b"
 
 
-def test_a_tokens_own_text_has_its_space_and_the_names_of_special_tokens(tokenizer: Any) -> None:
+def test_the_text_of_a_token_has_its_space_or_the_name_of_a_special_token(tokenizer: Any) -> None:
     texts = TokenTexts(tokenizer)
     ids = [*tokenizer.convert_tokens_to_ids(["<s>", "Ġthe", "an"]), *tokenizer.encode("é", add_special_tokens=False)]
     assert [texts[token] for token in ids] == ["<s>", " the", "an", "\ufffd", "\ufffd"]
 
 
-def test_a_tokens_own_text_keeps_a_space_that_the_tokenizer_drops_in_front() -> None:
+def test_the_text_of_a_token_keeps_a_leading_space_that_the_tokenizer_drops() -> None:
     words = Tokenizer(models.WordLevel({"▁a": 0, "▁b": 1, "a": 2}, unk_token="a"))
     words.decoder = decoders.Metaspace()
     texts = TokenTexts(PreTrainedTokenizerFast(tokenizer_object=words))
@@ -108,7 +108,7 @@ def test_the_first_token_of_a_text_may_lose_its_space() -> None:
 
 
 @given(text=st.text(st.characters(blacklist_categories=["Cs"]), max_size=20))
-def test_a_token_begins_behind_the_whole_characters_before_it(tokenizer: Any, text: str) -> None:
+def test_a_token_begins_after_the_whole_characters_before_it(tokenizer: Any, text: str) -> None:
     offsets, ids = TextOffsets(TokenTexts(tokenizer), ()), tokenizer.encode(text, add_special_tokens=False)
     starts = [offsets.push(token) for token in ids]
     assert starts == [len(tokenizer.decode(ids[:at]).rstrip("\ufffd")) for at in range(len(ids))]
@@ -116,7 +116,7 @@ def test_a_token_begins_behind_the_whole_characters_before_it(tokenizer: Any, te
     assert (starts or [0])[0] == 0
 
 
-def test_special_tokens_take_no_room_in_the_text(tokenizer: Any) -> None:
+def test_special_tokens_add_no_characters(tokenizer: Any) -> None:
     offsets = TextOffsets(TokenTexts(tokenizer), ())
     assert [offsets.push(token) for token in (0, *tokenizer.encode("an", add_special_tokens=False)[-1:], 1, 0)] == [
         0,
@@ -126,7 +126,7 @@ def test_special_tokens_take_no_room_in_the_text(tokenizer: Any) -> None:
     ]
 
 
-def test_a_token_of_a_whole_character_and_half_of_the_next_gives_the_whole_one() -> None:
+def test_a_token_with_a_character_and_part_of_the_next_adds_the_character() -> None:
     halves = byte_level("大", "大" + "日"[:1])
     token = halves.convert_tokens_to_ids("å¤§æ")
     assert TokenTexts(halves)[token] == "大\ufffd"

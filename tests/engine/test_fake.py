@@ -43,7 +43,7 @@ def _generate(engine: FakeEngine, prompt: Prompt, steering: Steering | None = No
     return asyncio.run(collect())
 
 
-def test_answers_depend_on_text_and_steering_alone() -> None:
+def test_answers_depend_only_on_text_and_steering() -> None:
     one, two = _engine(), _engine()
     for steering in (None, _steering(), _steering(factor=2.0), _steering(scope="prompt")):
         assert _score(one, " end", steering) == _score(two, " end", steering)
@@ -64,7 +64,7 @@ def test_a_stream_ends_with_a_reason() -> None:
     assert cut[-1].finish_reason == "stop"
 
 
-def test_answers_to_one_prompt_differ_where_they_are_drawn() -> None:
+def test_answers_to_one_prompt_differ_if_sampled() -> None:
     drawn, greedy = (_generate(_engine(), "The", n=3, max_tokens=4, temperature=heat) for heat in (1.0, 0.0))
     for chunks, distinct in ((drawn, 3), (greedy, 1)):
         assert [chunk.index for chunk in chunks] == [0] * 4 + [1] * 4 + [2] * 4
@@ -85,7 +85,7 @@ def test_a_chat_is_answered_like_a_prompt() -> None:
     assert _generate(_engine(), chat) != _generate(_engine(), (ChatMessage(role="user", content="Ho"),))
 
 
-def test_failures_and_waits_are_those_it_was_told() -> None:
+def test_failures_and_delays_are_configurable() -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -100,7 +100,7 @@ def test_failures_and_waits_are_those_it_was_told() -> None:
     assert _score(engine, "fine").logprobs
 
 
-def test_it_refuses_what_an_engine_refuses() -> None:
+def test_invalid_requests_are_rejected() -> None:
     engine = _engine(info=replace(FAKE_INFO, max_model_len=10))
     with pytest.raises(InvalidRequest) as caught:
         _generate(engine, "x" * 11)

@@ -26,7 +26,7 @@ def test_a_wrong_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("distinct", gpu_check.DISTINCT[1:])
-def test_as_many_interventions_are_in_a_batch_as_its_name_says(distinct: int) -> None:
+def test_a_batch_has_as_many_interventions_as_its_name_says(distinct: int) -> None:
     work = [("a", "b")] * gpu_check.REQUESTS
     for made in (gpu_check.generated(work, distinct), gpu_check.scored(work, distinct)):
         assert len(made) == gpu_check.REQUESTS

@@ -72,7 +72,7 @@ def rms(difference: NDArray[np.float64]) -> float:
 @pytest.mark.parametrize(
     ("name", "dtype"), [("llama", "bfloat16"), ("gpt2", "bfloat16"), ("atlas", "bfloat16"), ("llama", "float16")]
 )
-def test_the_engines_differ_by_rounding_alone(
+def test_the_engines_differ_only_by_rounding(
     name: Family | str, dtype: str, model_folder: Callable[[str], Path]
 ) -> None:
     folder = ATLAS_MODEL if name == "atlas" else model_folder(name)

@@ -46,7 +46,7 @@ def plain(model_folder: Callable[[Family], Path]) -> Any:
     return AutoTokenizer.from_pretrained(model_folder("qwen2"))
 
 
-def test_a_continuation_is_what_follows_the_contexts_tokens(tokenizer: Any) -> None:
+def test_a_continuation_is_the_tokens_after_those_of_the_context(tokenizer: Any) -> None:
     for split in ("aligned", "lm_eval"):
         tokens = scored(tokenizer, "The end", " in the north", split=split)
         assert list(tokens.context) == tokenizer.encode("The end")
@@ -61,7 +61,7 @@ def test_white_space_at_the_end_of_a_context_moves(tokenizer: Any, space: str) -
     assert moved == scored(tokenizer, "The end", f"{space}in the north")
 
 
-def test_a_token_across_the_join_counts_as_lm_eval_counts_it(plain: Any) -> None:
+def test_a_token_across_the_join_is_scored_as_in_lm_eval(plain: Any) -> None:
     tokens = scored(plain, "The t", "he end", split="lm_eval")
     whole = plain.encode("The the end")
     assert plain.encode("The t") != whole[: len(plain.encode("The t"))]
@@ -90,7 +90,7 @@ def test_the_options_of_an_item_are_scored_from_one_border() -> None:
     assert tokenizer.decode(alone.continuation) == "y"
 
 
-def test_options_in_the_context_are_scored_whole_where_one_of_them_is_spanned() -> None:
+def test_options_in_the_context_are_scored_whole_if_a_token_spans_the_join_of_one() -> None:
     tokenizer = byte_level("母", "は", "母は", "娘")
     options = [("x母", "は。"), ("x娘", "は。")]
     texts = [scored(tokenizer, *option, options=options) for option in options]
@@ -101,7 +101,7 @@ def test_options_in_the_context_are_scored_whole_where_one_of_them_is_spanned() 
         assert tokenizer.decode(by_lm_eval.context) == option[0]
 
 
-def test_a_first_token_across_the_join_is_scored_after_the_token_that_begins_a_text() -> None:
+def test_a_first_token_across_the_join_is_scored_after_bos() -> None:
     tokens = scored(byte_level("th"), "t", "h")
     assert tokens.context == (BOS,)
     assert byte_level("th").decode(tokens.continuation) == "th"
@@ -111,7 +111,7 @@ def test_a_first_token_across_the_join_is_scored_after_the_token_that_begins_a_t
         scored(byte_level("th"), "t", "h", split="lm_eval")
 
 
-def test_a_chat_that_ends_with_a_space_is_backed_off_to_it() -> None:
+def test_a_chat_that_ends_with_a_space_is_backed_off_before_it() -> None:
     tokenizer = byte_level(" A")
     tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %} Assistant: "
     tokens = scored(tokenizer, CHAT, "A")
@@ -124,13 +124,13 @@ def test_a_chat_that_ends_with_a_space_is_backed_off_to_it() -> None:
 
 
 @pytest.mark.parametrize("context", ["", "  "])
-def test_an_empty_context_is_the_first_token_of_a_text(tokenizer: Any, context: str) -> None:
+def test_an_empty_context_is_the_bos_token(tokenizer: Any, context: str) -> None:
     tokens = scored(tokenizer, context, "north")
     assert tokens.context == (BOS,)
     assert list(tokens.continuation) == tokenizer.encode(context + "north", add_special_tokens=False)
 
 
-def test_without_bos_an_empty_context_is_eos_and_without_both_refused(plain: Any) -> None:
+def test_without_bos_an_empty_context_is_eos_and_without_both_rejected(plain: Any) -> None:
     plain.bos_token = None
     assert scored(plain, "", "north").context == (EOS,)
     assert encoder_of(plain).prompt("", max_tokens=100) == (EOS,)
@@ -139,14 +139,14 @@ def test_without_bos_an_empty_context_is_eos_and_without_both_refused(plain: Any
         scored(plain, "", "north")
 
 
-def test_a_continuation_without_tokens_is_refused(plain: Any) -> None:
+def test_a_continuation_without_tokens_is_rejected(plain: Any) -> None:
     for context, continuation in (("The end", ""), ("", "")):
         with pytest.raises(InvalidRequest) as caught:
             scored(plain, context, continuation)
         assert caught.value.param == "continuation"
 
 
-def test_what_is_too_long_is_refused_by_its_field(plain: Any) -> None:
+def test_text_that_is_too_long_is_rejected_with_its_field(plain: Any) -> None:
     length, encoder = len(plain.encode("The end in")), encoder_of(plain)
     assert len(encoder.prompt("The end in", max_tokens=length)) == length
     with pytest.raises(
@@ -179,9 +179,7 @@ def test_a_sentence_is_counted_without_its_special_tokens(tokenizer: Any) -> Non
     ],
     ids=["eos", "bos-eos", "bos", "bert", "t5"],
 )
-def test_what_a_tokenizer_puts_behind_a_text_is_never_used(
-    tokenizer: Any, leading: list[int], trailing: list[int]
-) -> None:
+def test_special_tokens_after_a_text_are_never_used(tokenizer: Any, leading: list[int], trailing: list[int]) -> None:
     encoder, bare = encoder_of(tokenizer), tokenizer.encode("the end", add_special_tokens=False)
     assert tokenizer.encode("the end") == [*leading, *bare, *trailing]
     assert list(encoder.prompt("the end", max_tokens=100)) == [*leading, *bare]
@@ -195,7 +193,7 @@ def test_what_a_tokenizer_puts_behind_a_text_is_never_used(
     assert list(first.continuation) == bare
 
 
-def test_a_bos_that_a_text_begins_with_is_not_put_in_front_again() -> None:
+def test_a_text_that_begins_with_bos_gets_no_second_one() -> None:
     tokenizer = byte_level(template="<s> $A")
     encoder = encoder_of(tokenizer)
     bare = tokenizer.encode("north", add_special_tokens=False)
@@ -207,7 +205,7 @@ def test_a_bos_that_a_text_begins_with_is_not_put_in_front_again() -> None:
         assert list(tokens.context + tokens.continuation) == [BOS, *bare]
 
 
-def test_a_token_that_the_embedding_has_no_row_for_is_refused_by_its_field(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_without_an_embedding_row_is_rejected_with_its_field(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = byte_level()
     rows = len(tokenizer)
     tokenizer.add_tokens(["<ja>"])
@@ -230,19 +228,19 @@ def test_a_token_that_the_embedding_has_no_row_for_is_refused_by_its_field(caplo
     assert score("Japan", " is")
 
 
-def test_a_padded_embedding_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_padded_embedding_causes_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         encoder_of(byte_level(), rows=5000)
     assert not caplog.text
 
 
-def test_a_tokenizer_without_tokens_is_refused() -> None:
+def test_a_tokenizer_without_tokens_is_rejected() -> None:
     empty = Tokenizer(models.BPE(vocab={}, merges=[]))
     with pytest.raises(UnsupportedModel, match="every text as no tokens"):
         encoder_of(PreTrainedTokenizerFast(tokenizer_object=empty))
 
 
-def test_token_ids_are_taken_as_they_are_if_the_model_has_them(plain: Any) -> None:
+def test_token_ids_are_used_unchanged_if_the_model_has_them(plain: Any) -> None:
     encoder = encoder_of(plain, rows=200)
     assert encoder.prompt(TokenIds((97, 98, 3)), max_tokens=3) == (97, 98, 3)
     with pytest.raises(PromptTooLong):

@@ -116,7 +116,7 @@ def test_a_continuation_that_merges_with_its_context_is_scored_from_the_border_b
     assert merged.context_tokens == other.context_tokens == 1 + border
 
 
-def test_a_text_with_a_token_that_has_no_embedding_is_refused_alone(tmp_path: Path) -> None:
+def test_a_text_with_a_token_without_an_embedding_fails_alone(tmp_path: Path) -> None:
     folder = with_added_token(tmp_path / "model")
 
     async def ask(engine: TransformersEngine) -> list[Any]:

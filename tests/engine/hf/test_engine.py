@@ -130,7 +130,7 @@ def _score(
     return asyncio.run(engine.score(request))
 
 
-def test_unsteered_scores_are_those_of_the_forward_pass(engine: TransformersEngine, hand: HandModel) -> None:
+def test_unsteered_scores_equal_the_hand_written_forward_pass(engine: TransformersEngine, hand: HandModel) -> None:
     score = _score(engine, LONG, " in the end")
     tokenizer = engine._model.tokenizer
     ids = tokenizer.encode(LONG.rstrip()) + list(score.token_ids)
@@ -140,7 +140,7 @@ def test_unsteered_scores_are_those_of_the_forward_pass(engine: TransformersEngi
 
 
 @pytest.mark.parametrize("raw", INTERVENTIONS)
-def test_steered_scores_are_those_of_the_forward_pass(
+def test_steered_scores_equal_the_hand_written_forward_pass(
     engine: TransformersEngine, hand: HandModel, family: Family, raw: dict[str, Any]
 ) -> None:
     score = _score(engine, "The end is", " in the north", raw)
@@ -151,7 +151,7 @@ def test_steered_scores_are_those_of_the_forward_pass(
 
 
 @pytest.mark.parametrize("raw", [None, *INTERVENTIONS])
-def test_greedy_answers_are_those_of_the_forward_pass(
+def test_greedy_answers_equal_the_hand_written_forward_pass(
     engine: TransformersEngine, hand: HandModel, family: Family, raw: dict[str, Any] | None
 ) -> None:
     chunks = _generate(engine, "In the end", raw, max_tokens=8, ignore_eos=True)
@@ -167,7 +167,7 @@ def test_greedy_answers_are_those_of_the_forward_pass(
     assert [chunk.finish_reason for chunk in chunks] == [None] * 7 + ["length"]
 
 
-def test_a_scope_leaves_the_other_tokens_alone(qwen: TransformersEngine) -> None:
+def test_a_scope_leaves_other_tokens_unsteered(qwen: TransformersEngine) -> None:
     raw: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 9}
     plain = _score(qwen, "The end is", " in the north").logprobs
     generation = _score(qwen, "The end is", " in the north", {**raw, "scope": "generation"}).logprobs
@@ -185,14 +185,14 @@ def test_a_neutral_intervention_changes_no_bit(qwen: TransformersEngine) -> None
         assert steered == _score(qwen, "The end is", " in the north")
 
 
-def test_the_text_of_the_pieces_is_that_of_the_tokens(qwen: TransformersEngine) -> None:
+def test_the_chunks_together_have_the_text_of_the_tokens(qwen: TransformersEngine) -> None:
     chunks = _generate(qwen, "The end is", max_tokens=40, ignore_eos=True)
     text = "".join(chunk.text for chunk in chunks)
     decoded = qwen._model.tokenizer.decode(_tokens(chunks), skip_special_tokens=True)
     assert text == decoded.rstrip("\ufffd")
 
 
-def test_a_stop_string_ends_the_answer_before_it(qwen: TransformersEngine) -> None:
+def test_an_answer_ends_before_a_stop_string(qwen: TransformersEngine) -> None:
     full = "".join(chunk.text for chunk in _generate(qwen, "The end is", max_tokens=40))
     stop = full[5:7]
     chunks = _generate(qwen, "The end is", max_tokens=40, stop=(stop, "not in the answer"))
@@ -200,7 +200,7 @@ def test_a_stop_string_ends_the_answer_before_it(qwen: TransformersEngine) -> No
     assert chunks[-1].finish_reason == "stop"
 
 
-def test_an_end_token_ends_the_answer_without_its_text(tmp_path: Path) -> None:
+def test_an_end_token_ends_the_answer_and_adds_no_text(tmp_path: Path) -> None:
     folder = tiny_model("qwen2", tmp_path / "model")
     engine = TransformersEngine(folder)
     chunks = _generate(engine, "The end is", max_tokens=12)
@@ -215,7 +215,7 @@ def test_an_end_token_ends_the_answer_without_its_text(tmp_path: Path) -> None:
     asyncio.run(engine.close())
 
 
-def test_sampling_with_a_seed_repeats_itself(qwen: TransformersEngine) -> None:
+def test_a_seed_makes_sampling_reproducible(qwen: TransformersEngine) -> None:
     answers = [_tokens(_generate(qwen, "The", max_tokens=12, temperature=1.0, seed=seed)) for seed in (4, 4, 5)]
     assert answers[0] == answers[1] != answers[2]
     greedy = _tokens(_generate(qwen, "The", max_tokens=12))
@@ -223,7 +223,7 @@ def test_sampling_with_a_seed_repeats_itself(qwen: TransformersEngine) -> None:
     assert answers[0] != greedy
 
 
-def test_sampling_draws_with_the_models_probabilities(qwen: TransformersEngine, model_folder: Any) -> None:
+def test_tokens_are_sampled_with_the_models_probabilities(qwen: TransformersEngine, model_folder: Any) -> None:
     drawn = [_tokens(_generate(qwen, "The", max_tokens=1, temperature=0.5, seed=seed))[0] for seed in range(300)]
     ids = qwen._model.tokenizer.encode("The")
     predicted = torch.softmax(HandModel(model_folder("qwen2")).logprobs(ids)[-1] / 0.5, dim=-1)
@@ -232,14 +232,14 @@ def test_sampling_draws_with_the_models_probabilities(qwen: TransformersEngine, 
     assert abs(share - expected) < 4 * (expected * (1 - expected) / len(drawn)) ** 0.5
 
 
-def test_an_answer_ends_where_the_model_ends(qwen: TransformersEngine) -> None:
+def test_an_answer_ends_at_the_context_length(qwen: TransformersEngine) -> None:
     prompt = "x" * (MAX_MODEL_LEN - 3)
     chunks = _generate(qwen, prompt, max_tokens=50, ignore_eos=True)
     assert len(_tokens(chunks)) == 3
     assert chunks[-1].finish_reason == "length"
 
 
-def test_what_is_too_long_is_refused(qwen: TransformersEngine) -> None:
+def test_a_prompt_that_is_too_long_is_rejected(qwen: TransformersEngine) -> None:
     with pytest.raises(InvalidRequest, match="512 tokens, but this engine accepts at most 511") as caught:
         _generate(qwen, "x" * MAX_MODEL_LEN)
     assert caught.value.param == "prompt"
@@ -249,7 +249,7 @@ def test_what_is_too_long_is_refused(qwen: TransformersEngine) -> None:
     assert caught.value.param == "context"
 
 
-def test_an_unknown_neuron_set_or_language_is_answered_with_the_known_ones(qwen: TransformersEngine) -> None:
+def test_an_unknown_neuron_set_or_language_is_rejected_with_the_known_ones(qwen: TransformersEngine) -> None:
     intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2})
     request = ScoreRequest(context="x", continuation="y", steering=Steering(intervention=intervention, neurons="ns_no"))
     with pytest.raises(UnknownName, match="ns_test"):
@@ -258,7 +258,7 @@ def test_an_unknown_neuron_set_or_language_is_answered_with_the_known_ones(qwen:
         _generate(qwen, "x", {"languages": ["de"], "op": "scale", "factor": 2})
 
 
-def test_requests_in_flight_together_do_not_touch_each_other(engine: TransformersEngine) -> None:
+def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine) -> None:
     async def together() -> list[Score]:
         requests = [
             ScoreRequest(context="The end is", continuation=" in the north", steering=_steering(raw))
@@ -272,7 +272,7 @@ def test_requests_in_flight_together_do_not_touch_each_other(engine: Transformer
     assert len({score.logprobs for score in scores}) == len(INTERVENTIONS) + 1
 
 
-def test_a_recording_is_what_the_stored_activations_say(engine: TransformersEngine, hand: HandModel) -> None:
+def test_a_recording_equals_the_statistics_of_stored_activations(engine: TransformersEngine, hand: HandModel) -> None:
     texts = {"en": ["The end.", "In the north, then.", "Another thing"], "ja": ["北の果て", "それから"]}
     sentences = [Sentence(language=code, text=text) for code, own in texts.items() for text in own]
     stats = asyncio.run(engine.record(sentences, max_tokens=10_000))
@@ -324,7 +324,7 @@ def _published(word: str, activation: Tensor, own: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("word", ["mean", "std", "median", "max", "iqr", "mad", "p97.5"])
-def test_a_statistic_in_mode_paper_is_that_of_the_whole_pass(
+def test_mode_paper_takes_a_statistic_over_the_whole_forward_pass(
     qwen: TransformersEngine, model_folder: Callable[[Family], Path], word: str
 ) -> None:
     raw = {"languages": ["fr"], "op": "set", "factor": 2, "statistic": word}

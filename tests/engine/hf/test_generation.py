@@ -38,7 +38,7 @@ def tokens(chunks: list[Chunk]) -> list[int]:
     return [token for chunk in chunks for token in chunk.token_ids]
 
 
-def test_n_answers_are_those_of_n_seeds(engine: TransformersEngine) -> None:
+def test_n_answers_equal_single_answers_with_consecutive_seeds(engine: TransformersEngine) -> None:
     together = generate(engine, n=3, temperature=1.0, seed=8)
     alone = [generate(engine, temperature=1.0, seed=8 + at)[0] for at in range(3)]
     assert [tokens(answer) for answer in together] == [tokens(answer) for answer in alone]
@@ -46,7 +46,7 @@ def test_n_answers_are_those_of_n_seeds(engine: TransformersEngine) -> None:
     assert [answer[-1].finish_reason for answer in together] == ["length"] * 3
 
 
-def test_alternatives_are_the_models_likeliest_tokens(engine: TransformersEngine) -> None:
+def test_top_logprobs_are_the_models_likeliest_tokens(engine: TransformersEngine) -> None:
     (answer,) = generate(engine, top_logprobs=4)
     for chunk in answer:
         (alternatives,) = chunk.top_logprobs
@@ -58,7 +58,7 @@ def test_alternatives_are_the_models_likeliest_tokens(engine: TransformersEngine
     assert [chunk.top_logprobs for chunk in plain] == [((),)] * 6
 
 
-def test_log_probabilities_are_the_models_own(engine: TransformersEngine) -> None:
+def test_log_probabilities_ignore_the_sampling_parameters(engine: TransformersEngine) -> None:
     (answer,) = generate(engine, top_logprobs=20, temperature=2.0, top_k=1, repetition_penalty=3.0)
     (greedy,) = generate(engine, top_logprobs=20)
     np.testing.assert_allclose(

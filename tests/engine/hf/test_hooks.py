@@ -78,7 +78,7 @@ def test_other_mlps_are_hooked_at_their_activation(
         torch.testing.assert_close(seen[at], ACT2FN[function](gate))
 
 
-def test_edits_end_with_their_block(model_folder: Callable[[Family], Path]) -> None:
+def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Path]) -> None:
     engine = TransformersEngine(model_folder("qwen2"))
     model = engine._model
     raw = {"languages": ["fr"], "op": "scale", "factor": 50}
@@ -123,12 +123,12 @@ def test_edits_end_with_their_block(model_folder: Callable[[Family], Path]) -> N
         (lambda: nn.Linear(2, 2), "Linear cannot be steered: it has no list of layers"),
     ],
 )
-def test_a_model_that_cannot_be_steered_is_refused_by_its_class(model: Callable[[], nn.Module], name: str) -> None:
+def test_a_model_that_cannot_be_steered_is_rejected_with_its_class(model: Callable[[], nn.Module], name: str) -> None:
     with pytest.raises(UnsupportedModel, match=name):
         Hooks(model())
 
 
-def test_an_mlp_that_passes_by_the_hook_is_refused(
+def test_an_mlp_that_bypasses_its_hook_is_rejected(
     model_folder: Callable[[Family], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:

@@ -28,13 +28,13 @@ def shares(**sampling: Any) -> dict[int, float]:
     return {token: drawn.count(token) / len(drawn) for token in set(drawn)}
 
 
-def test_presence_is_punished_once_and_frequency_each_time() -> None:
+def test_presence_is_penalized_once_and_frequency_each_time() -> None:
     assert greedy([], 4, presence_penalty=1.5) == [0, 1, 2, 0]  # 2.0 1.9 1.0 -> 0.5 0.4 1.0 -> 0.5 0.4 -0.5
     assert greedy([], 5, frequency_penalty=0.5) == [0, 1, 0, 1, 0]  # 2.0 1.9 1.5 1.4; then 1.0 ties with token 2
     assert greedy([0], 1, presence_penalty=2.0, frequency_penalty=2.0) == [0]  # the prompt's tokens count for neither
 
 
-def test_repetition_is_punished_over_the_prompt_too_whatever_the_sign() -> None:
+def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> None:
     assert greedy([0], 1, repetition_penalty=1.1) == [1]  # 2.0 / 1.1 < 1.9
     assert greedy([], 3, repetition_penalty=4.0) == [0, 1, 2]
     draw = Sampler(SamplingParams(repetition_penalty=3.0), [0], index=0)
@@ -53,7 +53,7 @@ def test_repetition_is_punished_over_the_prompt_too_whatever_the_sign() -> None:
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_tokens_are_left_out_and_the_rest_keep_their_odds(sampling: dict[str, Any], kept: list[int]) -> None:
+def test_truncation_keeps_the_odds_of_the_remaining_tokens(sampling: dict[str, Any], kept: list[int]) -> None:
     weights = {token: math.exp(float(LOGITS[token])) for token in kept}
     total = sum(weights.values())
     found = shares(**sampling)
@@ -63,7 +63,7 @@ def test_tokens_are_left_out_and_the_rest_keep_their_odds(sampling: dict[str, An
         assert abs(found.get(token, 0.0) - expected) <= 4 * (expected * (1 - expected) / 2000) ** 0.5
 
 
-def test_the_answer_number_i_is_drawn_with_the_ith_seed() -> None:
+def test_answer_i_is_sampled_with_the_seed_plus_i() -> None:
     def tokens(seed: int, index: int) -> list[int]:
         draw = Sampler(SamplingParams(temperature=1.5, seed=seed), [], index=index)
         return [draw.next(LOGITS) for _ in range(12)]

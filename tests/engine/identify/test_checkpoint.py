@@ -58,7 +58,9 @@ def record_and_die(path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("at", [7, 2 * PATCH_SENTENCES + 20])
-def test_a_killed_recording_goes_on_where_it_was(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_recording_continues_where_it_stopped(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "recording"
     died = subprocess.run(
         [sys.executable, "-m", "tests.engine.identify.test_checkpoint", str(path), str(at)], check=False
@@ -79,7 +81,7 @@ def test_a_killed_recording_goes_on_where_it_was(tmp_path: Path, at: int, monkey
     assert added == whole[-len(added) :]
 
 
-def test_what_was_saved_of_something_else_or_damaged_is_not_read(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_or_one_of_another_recording_is_ignored(tmp_path: Path) -> None:
     path, expected = tmp_path / "recording", record(None)
     record(Checkpoint(path, identity="another", every=0))
     assert Checkpoint(path, identity="another").read() is not None
@@ -90,7 +92,7 @@ def test_what_was_saved_of_something_else_or_damaged_is_not_read(tmp_path: Path)
         assert Checkpoint(path, identity="another").read() is None
 
 
-def test_it_is_saved_no_more_often_than_asked(tmp_path: Path) -> None:
+def test_a_checkpoint_is_saved_at_most_once_per_interval(tmp_path: Path) -> None:
     clock = [100.0]
     checkpoint = Checkpoint(tmp_path / "recording", identity=IDENTITY, every=10, now=lambda: clock[0])
     saved: list[float] = []
@@ -105,7 +107,7 @@ def test_it_is_saved_no_more_often_than_asked(tmp_path: Path) -> None:
     assert saved == [110.0, 120.0]
 
 
-def test_an_identification_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+def test_each_identification_has_its_own_checkpoint(tmp_path: Path) -> None:
     for language in ("en", "fr"):
         lines = [f"{language} {number}" for number in range(20)]
         (tmp_path / f"{language}.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -132,7 +134,9 @@ if __name__ == "__main__":
     record_and_die(Path(sys.argv[1]), int(sys.argv[2]))
 
 
-def test_a_recording_continues_where_it_cannot_be_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recording_continues_if_its_checkpoint_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("in the way of the folder")
     checkpoint = Checkpoint(tmp_path / "file" / "recording", identity="x", every=0.0)
     checkpoint.save_if_due(dict)

@@ -39,7 +39,7 @@ def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lape_finds_the_neurons_that_stored_activations_give(
+def test_lape_selects_the_neurons_computed_from_stored_activations(
     family: Family,
     reference: Callable[[Family], TransformersEngine],
     model_folder: Callable[[Family], Path],
@@ -63,7 +63,7 @@ def test_lape_finds_the_neurons_that_stored_activations_give(
     assert sum(map(len, expected.values())) > 10
 
 
-def test_a_found_set_says_where_it_came_from(corpus: Corpus, tmp_path: Path) -> None:
+def test_an_identified_set_records_its_provenance(corpus: Corpus, tmp_path: Path) -> None:
     found = _identify(corpus, "lape", top_rate=0.2)
     assert (found.model, found.fingerprint, found.layers, found.width) == ("fake", FAKE_INFO.fingerprint, 4, 32)
     assert (found.corpus, found.corpus_hash, found.method) == ("few-words", corpus.hash, "lape")
@@ -74,7 +74,7 @@ def test_a_found_set_says_where_it_came_from(corpus: Corpus, tmp_path: Path) -> 
     assert NeuronSet.load(tmp_path / "set").id == found.id
 
 
-def test_the_id_is_known_before_and_tells_requests_apart(corpus: Corpus) -> None:
+def test_the_id_is_known_in_advance_and_differs_between_requests(corpus: Corpus) -> None:
     request = IdentificationRequest.of("lape")
     fingerprint, languages = FAKE_INFO.fingerprint, corpus.languages
     known = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=languages)
@@ -93,7 +93,7 @@ def test_the_id_is_known_before_and_tells_requests_apart(corpus: Corpus) -> None
     assert len({known, *others}) == 7
 
 
-def test_random_has_as_many_a_layer_as_lape(corpus: Corpus) -> None:
+def test_random_has_as_many_neurons_in_each_layer_as_lape(corpus: Corpus) -> None:
     lape, random = _identify(corpus, "lape", top_rate=0.2), _identify(corpus, "random", top_rate=0.2)
     for code in lape.languages:
         np.testing.assert_array_equal(lape.neurons[code][:, 0], random.neurons[code][:, 0])
@@ -131,7 +131,7 @@ def test_a_wrong_method_or_parameter_is_named(method: str, params: dict[str, Any
     assert caught.value.param == param
 
 
-def test_a_limit_on_tokens_is_above_zero(corpus: Corpus) -> None:
+def test_the_token_limit_must_be_positive(corpus: Corpus) -> None:
     with pytest.raises(InvalidRequest) as caught:
         IdentificationRequest.of("lape", max_tokens=0)
     assert caught.value.param == "max_tokens"

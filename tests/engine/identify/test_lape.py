@@ -65,7 +65,7 @@ _rate = st.sampled_from([0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0])
     bar=_rate,
     seed=st.integers(0, 2**32),
 )
-def test_it_is_the_direct_computation(
+def test_lape_equals_a_direct_computation(
     groups: int, layers: int, width: int, tokens: int, top: float, filtered: float, bar: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_it_is_the_direct_computation(
     assert _selected(stats, top_rate=top, filter_rate=filtered, activation_bar=bar) == expected
 
 
-def test_it_finds_the_neurons_that_were_planted() -> None:
+def test_lape_finds_planted_neurons() -> None:
     counts = np.full((3, 4, 50), 10)
     counts[0, 1, 7] = counts[2, 3, 49] = 90
     counts[0, 0, 0] = counts[1, 0, 0] = 80
@@ -85,7 +85,7 @@ def test_it_finds_the_neurons_that_were_planted() -> None:
     assert _selected(stats, top_rate=0.015)["b"] == [(0, 0)]
 
 
-def test_equal_entropies_go_to_the_lower_layer_then_index() -> None:
+def test_ties_in_entropy_go_to_the_lower_layer_then_index() -> None:
     counts = np.zeros((2, 3, 40), dtype=np.int64)
     for layer, index in ((2, 0), (1, 39), (1, 5)):
         counts[0, layer, index] = 50
@@ -93,7 +93,7 @@ def test_equal_entropies_go_to_the_lower_layer_then_index() -> None:
     assert _selected(stats, top_rate=2 / 120)["a"] == [(1, 5), (1, 39)]
 
 
-def test_the_last_bit_of_a_logarithm_decides_nothing() -> None:
+def test_rounding_errors_of_logarithms_do_not_order_equal_entropies() -> None:
     counts = np.zeros((4, 1, 50), dtype=np.int64)
     counts[:, 0, 3] = 25, 19, 15, 8
     counts[:, 0, 9] = 25, 15, 19, 8  # the same entropy, but for the order of its sum

@@ -22,7 +22,7 @@ TEXTS = {
 TOP = 0.1
 
 
-def test_lape_of_the_mode_paper_is_the_published_rule_on_stored_activations(tmp_path: Path) -> None:
+def test_lape_in_mode_paper_equals_the_published_rule_on_stored_activations(tmp_path: Path) -> None:
     folder = tiny_model("qwen2", tmp_path / "model")
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     texts = tmp_path / "few-words"
@@ -65,7 +65,7 @@ def published_rule(folder: Path, engine: TransformersEngine) -> dict[str, list[l
     }
 
 
-def test_a_template_counts_but_for_the_head_of_the_answer(tmp_path: Path) -> None:
+def test_template_tokens_exclude_the_header_of_the_answer(tmp_path: Path) -> None:
     folder = tiny_model("qwen2", tmp_path / "model")
     assert asyncio.run(template_tokens(TransformersEngine(folder))) == 0
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")

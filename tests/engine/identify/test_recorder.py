@@ -24,7 +24,7 @@ def _add(recorder: Recorder, admission: AdmittedSentence, mean: NDArray[np.float
 
 
 @given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())
-def test_the_patch_values_are_those_of_the_first_sentences(sentences: int, seed: int, order: object) -> None:
+def test_patch_values_are_computed_from_the_first_sentences(sentences: int, seed: int, order: object) -> None:
     random = np.random.default_rng(seed)
     means = random.normal(size=(sentences, LAYERS, WIDTH)).astype(np.float32)
     recorder = _recorder()
@@ -63,7 +63,7 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
         recorder.add(admissions[0], counts=counts, mean=None)
 
 
-def test_a_sentence_without_tokens_takes_no_part() -> None:
+def test_a_sentence_without_tokens_is_not_counted() -> None:
     recorder = _recorder()
     assert recorder.admit("en", 0) is None
     with pytest.raises(InvalidRequest):
@@ -82,7 +82,7 @@ def test_a_language_without_sentences_has_an_entry() -> None:
     assert stats.patch_max[:, 0, 0].tolist() == [0.0, 1.0]
 
 
-def test_the_means_of_a_language_are_let_go_of_when_they_are_all_in() -> None:
+def test_the_means_of_a_language_are_freed_once_all_have_arrived() -> None:
     recorder = _recorder()
     mean = np.zeros((LAYERS, WIDTH), dtype=np.float32)
     references = sys.getrefcount(mean)

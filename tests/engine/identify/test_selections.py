@@ -22,7 +22,7 @@ def test_act_prob_takes_the_most_probable_of_each_language() -> None:
     assert len(select_act_prob(make_stats(counts, [10, 10]), neurons=9)["a"]) == 6  # no more than there are
 
 
-def test_random_neurons_are_as_many_a_layer_and_seeded() -> None:
+def test_random_neurons_match_the_counts_per_layer_and_depend_on_the_seed() -> None:
     neurons = {
         "a": np.array([[0, 1], [0, 2], [2, 5]], dtype=np.int32),
         "b": np.array([[0, 1], [0, 2], [2, 5]], dtype=np.int32),

@@ -86,7 +86,7 @@ def test_slots_hold_what_was_written_last(
         assert table.free == capacity - sum(map(len, rows.values()))
 
 
-def test_rows_move_together_where_no_gap_is_as_long() -> None:
+def test_the_pool_is_compacted_if_no_gap_is_large_enough() -> None:
     table = new_table(25)
     rows = {2: first_neurons(10), 3: first_neurons(2), 1: first_neurons(3)}
     for slot, row in rows.items():
@@ -106,7 +106,7 @@ def first_neurons(count: int) -> SlotEntries:
     return SlotEntries(offsets=np.array([0, count, count]), indices=indices, mult=values, add=-values)
 
 
-def test_every_part_of_a_write_shows_the_old_row_until_the_last_shows_the_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_write_shows_the_old_row_until_its_last_part(monkeypatch: pytest.MonkeyPatch) -> None:
     table, send = new_table(200), device_table._send
     old, new = a_row(1), a_row(2)
     table.write(3, old)
@@ -132,13 +132,13 @@ def test_addresses_never_change() -> None:
     assert [tensor.data_ptr() for tensor in tensors] == before
 
 
-def test_an_addend_of_zero_is_kept_as_the_zero_that_changes_no_bit() -> None:
+def test_an_addend_of_zero_is_stored_as_minus_zero() -> None:
     table, row = new_table(), a_row(3)
     table.write(1, replace(row, add=np.zeros_like(row.add)))
     assert torch.signbit(table.buffers.add[: len(row.indices)]).all()
 
 
-def test_the_plan_of_a_statistic_comes_and_goes_with_its_row() -> None:
+def test_the_plan_of_a_statistic_is_written_and_removed_with_its_row() -> None:
     table = new_table()
     assert table.buffers.statistics is not None
     table.write(1, a_row(1, statistic=Statistic(name="percentile", percent=90.0)))
@@ -159,7 +159,7 @@ def test_the_plan_of_a_statistic_comes_and_goes_with_its_row() -> None:
         {"statistic": Statistic(name="mean")},
     ],
 )
-def test_a_row_that_would_write_elsewhere_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_row_that_would_write_outside_its_token_is_rejected(wrong: dict[str, Any]) -> None:
     pair = np.ones(2, dtype=np.float32)
     offsets, indices = np.array([0, 2, 2], dtype=np.int64), np.array([5, 7], dtype=np.int32)
     row = SlotEntries(offsets=offsets, indices=indices, mult=pair, add=pair)

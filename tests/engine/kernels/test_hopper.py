@@ -15,7 +15,7 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_the_dense_part_is_wide_and_waits_for_nothing_but_the_barrier(tmp_path: Path) -> None:
+def test_the_dense_part_uses_wide_accesses_and_one_barrier(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.engine.kernels.hopper"],
         cwd=Path(__file__).parents[3],

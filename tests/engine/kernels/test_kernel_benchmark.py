@@ -63,7 +63,7 @@ def test_the_plain_kernel_is_the_steering_kernel_without_slots() -> None:
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_tokens_take_turns_at_decode_and_run_on_at_prefill() -> None:
+def test_slots_alternate_at_decode_and_form_runs_at_prefill() -> None:
     cpu = torch.device("cpu")
     assert kernel.token_slots(4, 0, cpu).tolist() == [0] * 4
     assert kernel.token_slots(5, 2, cpu).tolist() == [1, 2, 1, 2, 1]
@@ -72,7 +72,7 @@ def test_tokens_take_turns_at_decode_and_run_on_at_prefill() -> None:
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="this machine has CUDA")
-def test_without_cuda_it_says_so(
+def test_the_benchmark_reports_that_cuda_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kernel", "--out", str(tmp_path / "report.json")])

@@ -19,7 +19,7 @@ def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_take_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch.dtype) -> None:
+def test_rows_hold_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch.dtype) -> None:
     x = torch.randn(TOKENS, WIDTH * (2 if gated else 1), generator=torch.Generator().manual_seed(0))
     x = x.to(dtype).to(DEVICE)
     spans = torch.tensor([[4, 7], [0, 0], [1, 3]], dtype=torch.int32, device=DEVICE)
@@ -35,7 +35,7 @@ def test_rows_take_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch
     assert not sums[0].any()
 
 
-def test_a_sum_has_the_same_bits_wherever_its_tokens_stand() -> None:
+def test_a_sum_does_not_depend_on_the_position_in_the_batch() -> None:
     x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     found = []
     for shift in (0, 2):

@@ -118,7 +118,7 @@ def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.
 
 @given(cases, kernels)
 @settings(max_examples=100)
-def test_entries_that_change_nothing_change_no_bit(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
+def test_neutral_entries_change_no_bit(case: Case, chosen: tuple[Kernel, torch.dtype]) -> None:
     kernel, dtype = chosen
     batch = Batch(case, dtype)
     batch.x[:, ::5] = -0.0
@@ -129,7 +129,7 @@ def test_entries_that_change_nothing_change_no_bit(case: Case, chosen: tuple[Ker
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
-def test_a_value_that_is_set_does_not_hang_on_the_old_one(kernel: Kernel, gated: bool) -> None:
+def test_a_value_that_is_set_does_not_depend_on_the_old_one(kernel: Kernel, gated: bool) -> None:
     case = Case(seed=0, tokens=6, padding=0, width=8, layer=0, share=1.0, gated=gated, statistic=None)
     batch = Batch(case, torch.float32)
     batch.slots[:] = 1

@@ -133,7 +133,7 @@ def test_the_kernel_agrees_with_float64(case: Case) -> None:
 
 @given(cases)
 @settings(max_examples=50)
-def test_entries_that_change_nothing_change_no_bit(case: Case) -> None:
+def test_neutral_entries_change_no_bit(case: Case) -> None:
     batch = Batch(case)
     batch.x[:, ::5] = -0.0
     plain = batch.run({})
@@ -142,7 +142,7 @@ def test_entries_that_change_nothing_change_no_bit(case: Case) -> None:
 
 @given(cases, st.sampled_from(STATISTICS))
 @settings(max_examples=50)
-def test_the_kernel_adds_what_the_statistic_gives(case: Case, statistic: Statistic) -> None:
+def test_the_kernel_adds_the_coefficient_times_the_statistic(case: Case, statistic: Statistic) -> None:
     Batch(case, statistic=statistic).check()
 
 
@@ -172,7 +172,7 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
     )
 
 
-def test_a_long_batch_takes_two_tokens_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_handles_two_tokens_of_a_long_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steer_triton, "LONG_BATCH", 2)
     for tokens in (2, 5):
         Batch(a_case(tokens=tokens)).check()
@@ -183,7 +183,7 @@ def test_more_entries_than_a_program_loads_at_once() -> None:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_large_activations_overflow_nowhere(activation: ActivationName) -> None:
+def test_large_activations_do_not_overflow(activation: ActivationName) -> None:
     batch = Batch(a_case(activation=activation))
     batch.x *= 100
     batch.check()

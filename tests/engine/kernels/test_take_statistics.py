@@ -51,13 +51,13 @@ def test_statistics_agree_with_float64(
                 assert float(found[at]) == pytest.approx(each, rel=1e-5, abs=1e-5 * spread)
 
 
-def test_of_one_neuron_the_spread_is_0_and_all_else_its_value() -> None:
+def test_statistics_of_a_single_neuron() -> None:
     values = torch.full((len(WORDS), 1), -2.5)
     for found in both(values, WORDS):
         assert found.tolist() == [0.0 if word in ("std", "iqr", "mad") else -2.5 for word in WORDS]
 
 
-def test_order_statistics_pick_the_very_values() -> None:
+def test_order_statistics_return_exact_values() -> None:
     """Values whose float32 bits differ in the last place, of both signs, beside infinities."""
     near = np.nextafter(np.float32(1.0), np.float32(2.0))
     ascending = np.array([-np.inf, -near, -1.0, -0.0, 1e-45, 1.0, near, np.inf], dtype=np.float32)

@@ -72,12 +72,12 @@ def test_the_lists_of_published_code_are_read(tmp_path: Path, lists: Any) -> Non
         ({0: "fra_Latn", 1: "eng_Latn"}, "names languages; give it as --languages-from"),
     ],
 )
-def test_other_files_are_refused_with_what_they_are(tmp_path: Path, lists: Any, message: str) -> None:
+def test_other_files_are_rejected_with_the_reason(tmp_path: Path, lists: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         from_lape_lists(_saved(tmp_path, lists), languages=["fr", "en"], model=MODEL)
 
 
-def test_a_language_named_twice_is_refused(tmp_path: Path) -> None:
+def test_a_language_named_twice_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="named once; got fr, fr") as caught:
         from_lape_lists(_saved(tmp_path, [[torch.tensor([1])] * 2] * 2), languages=["fr", "fr"], model=MODEL)
     assert caught.value.param == "languages"
@@ -100,7 +100,7 @@ def test_a_dict_by_language_needs_no_language_codes(tmp_path: Path, by_language:
 
 
 @pytest.mark.parametrize(("dtype", "exact"), [(torch.bfloat16, 256), (torch.float16, 2048)])
-def test_indices_that_their_dtype_may_have_rounded_are_refused(tmp_path: Path, dtype: torch.dtype, exact: int) -> None:
+def test_indices_that_their_dtype_may_have_rounded_are_rejected(tmp_path: Path, dtype: torch.dtype, exact: int) -> None:
     """bfloat16 rounds 257 to 256, so the neuron can no longer be known."""
     wide = ModelFolder(name="wide", fingerprint="f" * 64, layers=1, width=4096)
     unchanged = _saved(tmp_path, [[torch.tensor([3, exact - 1]).to(dtype)]])

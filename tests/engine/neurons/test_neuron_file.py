@@ -30,29 +30,29 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_in_a_file_decides_how_it_is_read(lists: Path, text: Path) -> None:
+def test_the_content_of_a_file_decides_how_it_is_read(lists: Path, text: Path) -> None:
     tensors = read_neuron_file(lists, model=MODEL, languages=["fr", "en"])
     assert tensors.id == read_neuron_file(text, model=MODEL, languages=None).id
 
 
-def test_a_byte_order_mark_at_the_head_of_json_changes_nothing(text: Path) -> None:
+def test_a_byte_order_mark_is_ignored(text: Path) -> None:
     plain = read_neuron_file(text, model=MODEL, languages=None)
     text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
     assert read_neuron_file(text, model=MODEL, languages=None).id == plain.id
 
 
-def test_lists_need_the_names_of_their_languages(lists: Path) -> None:
+def test_lists_need_language_codes(lists: Path) -> None:
     with pytest.raises(InvalidRequest, match="--languages-from") as caught:
         read_neuron_file(lists, model=MODEL, languages=None)
     assert caught.value.param == "languages"
 
 
-def test_json_names_its_own(text: Path) -> None:
+def test_json_takes_no_language_codes(text: Path) -> None:
     with pytest.raises(InvalidRequest, match="names its languages itself"):
         read_neuron_file(text, model=MODEL, languages=["fr", "en"])
 
 
-def test_a_file_of_neither_kind_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_neither_kind_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no neurons")
     with pytest.raises(InvalidRequest, match=r"notes\.txt is neither JSON"):
         read_neuron_file(tmp_path / "notes.txt", model=MODEL, languages=None)
@@ -68,13 +68,13 @@ def test_json_is_read_in_the_encodings_of_windows(tmp_path: Path, text: Path, en
 @pytest.mark.parametrize(
     ("content", "key"), [('{"fr": {"0": [3]}, "fr": {"0": [4]}}', "fr"), ('{"fr": {"0": [3], "0": [4]}}', "0")]
 )
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, key: str) -> None:
+def test_a_duplicate_key_is_rejected(tmp_path: Path, content: str, key: str) -> None:
     (tmp_path / "twice.json").write_text(content)
     with pytest.raises(InvalidRequest, match=rf"twice\.json: the key '{key}' stands twice"):
         read_neuron_file(tmp_path / "twice.json", model=MODEL, languages=None)
 
 
-def test_files_of_other_libraries_are_refused_as_what_they_are(tmp_path: Path) -> None:
+def test_files_of_other_libraries_are_rejected_with_the_reason(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([1, 2]))
     save_file({"fr": torch.tensor([[0, 3]])}, tmp_path / "a.safetensors")
     (tmp_path / "a.pkl").write_bytes(pickle.dumps([[[3], [1]]], protocol=4))

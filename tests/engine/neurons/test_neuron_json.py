@@ -11,7 +11,7 @@ from engine.neurons.neuron_json import from_json, to_json
 MODEL = ModelFolder(name="made-up", fingerprint="f" * 64, layers=3, width=8)
 
 
-def test_neurons_come_in_and_go_out() -> None:
+def test_neurons_are_imported_and_exported() -> None:
     neurons = from_json({"fr": {"2": [7, 0], "0": [3]}, "en": {}}, model=MODEL)
     assert neurons.neurons["fr"].tolist() == [[0, 3], [2, 0], [2, 7]]
     assert to_json(neurons) == {"fr": {"0": [3], "2": [0, 7]}, "en": {}}
@@ -23,7 +23,7 @@ def test_another_script_is_another_language() -> None:
     assert from_json({"zh": {}, "zho_Hant": {}}, model=MODEL).languages == ("zh", "zho_Hant")
 
 
-def test_a_long_code_is_its_two_letter_code() -> None:
+def test_a_long_code_is_shortened() -> None:
     long, short = {"fra_Latn": {"0": [1]}, "zsm_Latn": {}}, {"fr": {"0": [1]}, "ms": {}}
     assert from_json(long, model=MODEL).languages == ("fr", "ms")
     assert from_json(long, model=MODEL).id == from_json(short, model=MODEL).id
@@ -63,7 +63,7 @@ def test_a_list_for_each_layer_is_read() -> None:
         ({"fr": {"0": [5, 2, 5]}}, "neurons.fr.0", "neuron 5 is listed twice"),
     ],
 )
-def test_a_wrong_entry_is_named(raw: Any, param: str, message: str) -> None:
+def test_an_invalid_entry_is_named(raw: Any, param: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
         from_json(raw, model=MODEL)
     assert caught.value.param == param

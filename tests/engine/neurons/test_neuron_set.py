@@ -16,7 +16,7 @@ PAIRS = {"en": [(0, 1), (2, 7)], "fr": [], "tr": [(1, 0)]}
 
 
 @pytest.mark.parametrize("patch", [True, False])
-def test_what_is_saved_is_loaded(tmp_path: Path, patch: bool) -> None:
+def test_a_saved_set_can_be_loaded(tmp_path: Path, patch: bool) -> None:
     saved = make_neuron_set(PAIRS, patch=patch)
     saved.save(tmp_path / "set")
     loaded = NeuronSet.load(tmp_path / "set")
@@ -57,7 +57,7 @@ def test_saving_leaves_nothing_but_the_two_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metadata.json", "neurons.safetensors"]
 
 
-def test_the_content_names_the_set() -> None:
+def test_the_id_is_a_hash_of_the_content() -> None:
     first = make_neuron_set(PAIRS)
     assert first.id.startswith("ns_")
     assert first.id == make_neuron_set(PAIRS).id == replace(first, model="renamed").with_content_id().id
@@ -80,7 +80,7 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1}'])
-def test_metadata_that_is_none_is_damaged(tmp_path: Path, text: str) -> None:
+def test_invalid_metadata_is_reported_as_damage(tmp_path: Path, text: str) -> None:
     make_neuron_set(PAIRS).save(tmp_path)
     (tmp_path / "metadata.json").write_text(text)
     with pytest.raises(DamagedFile):
@@ -117,7 +117,7 @@ def test_a_model_of_another_shape_is_refused_with_both_shapes() -> None:
         ([(1, 2), (1, 2)], "duplicate"),
     ],
 )
-def test_neurons_that_cannot_be_are_refused(pairs: list[tuple[int, int]], message: str) -> None:
+def test_invalid_neurons_are_rejected(pairs: list[tuple[int, int]], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
         make_neuron_set({"en": pairs})
     assert caught.value.param == "neurons.en"

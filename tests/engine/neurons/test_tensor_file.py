@@ -14,7 +14,7 @@ from engine.neurons.tensor_file import file_kind, read_tensors
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_of_every_torch_are_known_by_their_content(tmp_path: Path, zipped: bool) -> None:
+def test_files_of_every_torch_version_are_recognized(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "llama-3.1-1"
     torch.save([[torch.tensor([3])]], path, _use_new_zipfile_serialization=zipped)
     assert file_kind(path) == "torch"
@@ -23,12 +23,12 @@ def test_files_of_every_torch_are_known_by_their_content(tmp_path: Path, zipped:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_plain_pickle_is_none_of_torch(tmp_path: Path, protocol: int) -> None:
+def test_a_plain_pickle_is_not_a_file_of_torch(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "neurons.pt").write_bytes(pickle.dumps([[[3]]], protocol=protocol))
     assert file_kind(tmp_path / "neurons.pt") == "pickle"
 
 
-def test_other_files_are_known_by_their_content(tmp_path: Path) -> None:
+def test_other_files_are_recognized_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "json").write_text('{"fr": {}}')
     np.save(tmp_path / "array.npy", np.array([1]))
     np.savez(tmp_path / "arrays.npz", fr=np.array([1]))
@@ -37,13 +37,13 @@ def test_other_files_are_known_by_their_content(tmp_path: Path) -> None:
     assert found == {"json": "text", "array.npy": "numpy", "arrays.npz": "numpy", "long.safetensors": "safetensors"}
 
 
-def test_arrays_of_numpy_are_refused_as_what_they_are(tmp_path: Path) -> None:
+def test_numpy_arrays_in_a_file_of_torch_are_rejected(tmp_path: Path) -> None:
     torch.save([[np.array([3])]], tmp_path / "numpy.pt")
     with pytest.raises(InvalidRequest, match=r"it holds NumPy arrays, not tensors; .* torch\.from_numpy"):
         read_tensors(tmp_path / "numpy.pt")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="No such file"):
         file_kind(tmp_path / "missing.pt")
 

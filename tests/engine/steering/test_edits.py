@@ -102,26 +102,28 @@ def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
 
 
 @given(sets=_sets, raw=_raw)
-def test_numbers_are_resolved_as_the_method_says(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
+def test_edits_of_a_factor_equal_a_direct_computation(
+    sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]
+) -> None:
     _check(raw, make_neuron_set(sets))
 
 
 @given(sets=_sets, raw=_raw, patch=st.sampled_from(["max", "median", "mean"]), op=st.sampled_from(["add", "set"]))
-def test_patch_values_are_resolved_as_the_method_says(
+def test_edits_of_patch_values_equal_a_direct_computation(
     sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], patch: str, op: str
 ) -> None:
     _check({**raw, "patch": patch, "op": op}, make_neuron_set(sets))
 
 
 @given(sets=_sets, raw=_raw, statistic=st.sampled_from(["mean", "p97.5"]), op=st.sampled_from(["add", "set"]))
-def test_statistics_are_resolved_as_the_method_says(
+def test_edits_of_statistics_equal_a_direct_computation(
     sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], statistic: str, op: str
 ) -> None:
     _check({**raw, "statistic": statistic, "op": op}, make_neuron_set(sets))
 
 
 @given(sets=_sets, raw=_raw)
-def test_weights_of_1_are_the_op_to_the_last_bit(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
+def test_weights_of_1_change_no_bit(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
     neurons = make_neuron_set(sets)
     alone = {**raw, "languages": raw["languages"][:1]}
     edits = resolve(_intervention(alone), neurons)
@@ -144,7 +146,7 @@ def _drawn(neurons: NeuronSet, **change: Any) -> set[tuple[int, int]]:
 
 
 @given(sets=_sets, seed=st.integers(0, 2**32))
-def test_random_neurons_are_as_many_a_layer(sets: dict[str, list[tuple[int, int]]], seed: int) -> None:
+def test_random_neurons_match_the_counts_per_layer(sets: dict[str, list[tuple[int, int]]], seed: int) -> None:
     neurons = make_neuron_set(sets)
     union = {*sets["en"], *sets["fr"]}
     drawn = _drawn(neurons, seed=seed)
@@ -152,7 +154,7 @@ def test_random_neurons_are_as_many_a_layer(sets: dict[str, list[tuple[int, int]
         assert sum(at == layer for at, _ in drawn) == sum(at == layer for at, _ in union)
 
 
-def test_random_neurons_depend_on_set_languages_and_seed_alone() -> None:
+def test_random_neurons_depend_only_on_set_languages_and_seed() -> None:
     neurons = make_neuron_set(OVERLAPPING, width=64)
     drawn = _drawn(neurons)
     assert drawn == _drawn(neurons, factor=9)
@@ -163,7 +165,7 @@ def test_random_neurons_depend_on_set_languages_and_seed_alone() -> None:
     assert drawn != _drawn(make_neuron_set({**OVERLAPPING, "tr": []}, width=64))
 
 
-def test_random_neurons_take_their_own_recorded_values() -> None:
+def test_random_neurons_get_their_own_patch_values() -> None:
     neurons = make_neuron_set(OVERLAPPING, width=64)
     assert neurons.patch is not None
     raw = {"languages": ["en", "fr"], "op": "set", "patch": "median", "factor": 2, "selection": "random"}
@@ -189,7 +191,7 @@ def _same(first: Edits, second: Edits) -> bool:
         {"non_target": {"op": "set", "factor": 0}},
     ],
 )
-def test_another_languages_neurons_get_what_they_would_if_asked_for(change: dict[str, Any]) -> None:
+def test_neurons_of_the_other_language_are_edited_like_a_target(change: dict[str, Any]) -> None:
     neurons = make_neuron_set(OVERLAPPING)
     raw = {"op": "set", "factor": 3, **change}
     control = Intervention.from_dict({**raw, "languages": ["fr"], "selection": "other", "other": "tr"})
@@ -198,7 +200,7 @@ def test_another_languages_neurons_get_what_they_would_if_asked_for(change: dict
     assert control.hash != asked.hash
 
 
-def test_another_languages_neurons_get_the_languages_mean_weight() -> None:
+def test_neurons_of_the_other_language_get_the_mean_weight() -> None:
     neurons = make_neuron_set(OVERLAPPING)
     raw = {"op": "scale", "factor": 3}
     weighted = {**raw, "languages": {"fr": 0.5, "en": 1.5}, "selection": "other", "other": "tr"}
@@ -206,27 +208,27 @@ def test_another_languages_neurons_get_the_languages_mean_weight() -> None:
     assert _same(found, resolve(Intervention.from_dict({**raw, "languages": ["tr"]}), neurons))
 
 
-def test_another_language_must_be_one_of_the_set() -> None:
+def test_the_other_language_must_be_in_the_set() -> None:
     raw = {"languages": ["fr"], "op": "scale", "factor": 2, "selection": "other", "other": "de"}
     with pytest.raises(UnknownName, match="en, fr, tr") as caught:
         resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
     assert caught.value.param == "intervention.other"
 
 
-def test_an_unknown_language_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_language_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="en, fr, tr") as caught:
         resolve(Intervention.from_dict({"languages": ["de"], "op": "scale", "factor": 2}), make_neuron_set(OVERLAPPING))
     assert caught.value.param == "intervention.languages"
 
 
-def test_a_layer_that_is_not_there_is_refused() -> None:
+def test_a_layer_outside_the_model_is_rejected() -> None:
     raw = {"languages": ["fr"], "op": "scale", "factor": 2, "layers": [0, 3]}
     with pytest.raises(InvalidRequest, match="layers 0 to 2") as caught:
         resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
     assert caught.value.param == "intervention.layers"
 
 
-def test_a_set_without_patch_values_refuses_to_use_them() -> None:
+def test_patch_values_are_rejected_if_the_set_has_none() -> None:
     raw = {"languages": ["fr"], "op": "set", "patch": "max"}
     with pytest.raises(InvalidRequest, match="no patch values") as caught:
         resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING, patch=False))

@@ -48,7 +48,7 @@ def logprobs(engine: TransformersEngine, steering: Steering | None = None) -> li
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 @pytest.mark.parametrize("raw", SCALINGS, ids=lambda raw: str(raw["factor"]))
-def test_the_exported_model_answers_as_the_steered_one(
+def test_the_exported_model_gives_the_answers_of_the_steered_one(
     family: Family, raw: dict[str, Any], reference: Callable[[Family], TransformersEngine], tmp_path: Path, request: Any
 ) -> None:
     steered, folder = reference(family), request.getfixturevalue("model_folder")(family)
@@ -65,7 +65,7 @@ def test_the_exported_model_answers_as_the_steered_one(
 
 
 @pytest.mark.engine
-def test_the_exported_model_answers_in_vllm_as_the_steered_one(tmp_path: Path) -> None:
+def test_the_exported_model_gives_the_answers_of_the_steered_one_in_vllm(tmp_path: Path) -> None:
     settings = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
     request = ScoreRequest(context="the thing", continuation=" in the end is another")
 
@@ -141,7 +141,7 @@ def test_only_the_columns_of_the_neurons_change_and_shards_stay(
             assert new[name].dtype == torch.bfloat16
 
 
-def test_the_card_says_what_was_folded_in(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
+def test_the_model_card_describes_the_intervention(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
     folder = model_folder("qwen2")
     neurons = make_neuron_set({"fr": [(1, 0), (1, 5)]}, width=96)
     intervention = Intervention.from_dict(FACTOR_2)
@@ -164,7 +164,7 @@ def test_the_card_says_what_was_folded_in(model_folder: Callable[[Family], Path]
         ({**FACTOR_2, "layers": [3]}, "intervention.layers"),
     ],
 )
-def test_what_no_weight_can_do_is_refused(
+def test_an_intervention_that_weights_cannot_express_is_rejected(
     raw: dict[str, Any], param: str, model_folder: Callable[[Family], Path], tmp_path: Path
 ) -> None:
     neurons = make_neuron_set({"fr": [(1, 0)]}, width=96)
@@ -183,7 +183,7 @@ def _with_config(folder: Path, out: Path, **change: Any) -> Path:
     return out
 
 
-def test_models_that_cannot_be_scaled_are_refused(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
+def test_models_that_cannot_be_scaled_are_rejected(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
     def refused(folder: Path, neurons: NeuronSet) -> AmpsweepError:
         with pytest.raises(AmpsweepError) as caught:
             export(folder, neurons, Intervention.from_dict(FACTOR_2), tmp_path / "out")

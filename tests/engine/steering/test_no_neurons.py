@@ -68,6 +68,6 @@ def test_an_intervention_that_changes_no_neuron_is_refused(
     assert NEURONS.id in caught.value.message
 
 
-def test_neither_is_it_exported(tmp_path: Path) -> None:
+def test_an_export_that_would_change_no_neuron_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NoNeurons, match="no neurons of ht"):
         export(tmp_path, NEURONS, steering(languages=["ht"]).intervention, tmp_path / "out")

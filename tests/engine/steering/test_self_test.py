@@ -46,6 +46,6 @@ def test_an_engine_that_misses_one_layer_is_refused() -> None:
         asyncio.run(self_test(Answering(answer)))
 
 
-def test_an_engine_that_a_neutral_intervention_changes_by_one_bit_is_refused() -> None:
+def test_an_engine_is_rejected_if_a_neutral_intervention_changes_one_bit() -> None:
     with pytest.raises(SteeringNotInstalled, match="a neutral intervention changed"):
         asyncio.run(self_test(Answering(lambda request: -1.0 if request.steering is None else -1.0000000000000002)))

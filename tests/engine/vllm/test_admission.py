@@ -34,7 +34,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_more_keys_than_slots_wait_and_all_get_in() -> None:
+def test_more_keys_than_slots_wait_and_all_are_admitted() -> None:
     async def check() -> None:
         admission = SlotAdmission(2, max_entries=0)
         users = [User(admission, key) for key in "abcd"]
@@ -51,7 +51,7 @@ def test_more_keys_than_slots_wait_and_all_get_in() -> None:
     run(check())
 
 
-def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
+def test_large_keys_wait_for_entries_and_an_admitted_key_takes_none() -> None:
     async def check() -> None:
         admission = SlotAdmission(4, max_entries=10)
         users = [User(admission, key, size=size) for key, size in (("a", 4), ("b", 6), ("a", 4), ("c", 5), ("d", 1))]
@@ -73,7 +73,7 @@ def test_large_keys_wait_for_room_and_a_key_inside_takes_none() -> None:
     run(check())
 
 
-def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_table() -> None:
+def test_an_admitted_key_and_requests_without_one_pass_a_full_table() -> None:
     async def check() -> None:
         admission = SlotAdmission(1, max_entries=0)
         users = [User(admission, key) for key in ("a", "b", "a", None)]
@@ -86,7 +86,7 @@ def test_a_key_that_is_inside_and_requests_without_one_pass_a_full_table() -> No
     run(check())
 
 
-def test_all_who_wait_for_one_key_enter_together() -> None:
+def test_all_requests_that_wait_for_a_key_are_admitted_together() -> None:
     async def check() -> None:
         admission = SlotAdmission(1, max_entries=0)
         users = [User(admission, key) for key in ("a", "b", "c", "b")]
@@ -122,7 +122,7 @@ def test_a_cancelled_wait_leaves_nothing_behind(*, admitted_first: bool) -> None
     run(check())
 
 
-def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
+def test_no_request_starves_while_others_come_and_go() -> None:
     async def check() -> None:
         admission = SlotAdmission(1, max_entries=0, max_overtakes=3)
         inside = [User(admission, "a")]
@@ -149,7 +149,7 @@ def test_none_waits_for_ever_while_the_others_come_and_go() -> None:
     run(check())
 
 
-def test_a_higher_priority_goes_first_and_past_those_that_may_not_be_overtaken_any_more() -> None:
+def test_a_higher_priority_goes_first_even_past_requests_at_the_overtake_limit() -> None:
     async def check() -> None:
         admission = SlotAdmission(1, max_entries=0, max_overtakes=0)
         first, batch, urgent = User(admission, "a", 1), User(admission, "b", 1), User(admission, "c", 0)
@@ -169,7 +169,7 @@ def test_a_higher_priority_goes_first_and_past_those_that_may_not_be_overtaken_a
     run(check())
 
 
-def test_who_waits_behind_one_that_gives_up_gets_in() -> None:
+def test_a_request_behind_a_cancelled_one_is_admitted() -> None:
     async def check() -> None:
         admission = SlotAdmission(1, max_entries=0, max_overtakes=0)
         first, gives_up = User(admission, "a"), User(admission, "b")

@@ -58,7 +58,7 @@ def _refusal(raw: dict[str, Any], mode: Mode, *, takes_statistics: bool) -> Inva
     return refused.value
 
 
-def test_a_statistic_of_a_layer_that_gpus_share_is_refused() -> None:
+def test_a_statistic_is_rejected_with_tensor_parallelism() -> None:
     refused = _refusal(
         {"languages": ["fr"], "op": "set", "statistic": "mean"}, mode="corrected", takes_statistics=False
     )
@@ -78,13 +78,13 @@ def test_the_cuda_backend_takes_statistics_on_one_gpu_only(backend: str, ranks: 
     assert _takes_statistics(engine) is takes
 
 
-def test_a_statistic_in_mode_paper_is_refused_by_name() -> None:
+def test_a_statistic_is_rejected_in_mode_paper() -> None:
     refused = _refusal({"languages": ["fr"], "op": "set", "statistic": "mean"}, mode="paper", takes_statistics=True)
     assert refused.param == "mode"
     assert "use the engine transformers" in refused.message
 
 
-def test_a_neuron_set_that_was_dropped_is_unknown_though_it_has_steered() -> None:
+def test_a_dropped_neuron_set_is_unknown_even_after_use() -> None:
     async def ask() -> None:
         engine = _engine(takes_statistics=True)
         engine.add_neurons(NEURONS)
@@ -127,7 +127,7 @@ def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.Monke
     assert threading.current_thread() not in readers
 
 
-def test_answers_that_were_sent_are_aborted_where_a_later_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submitted_answers_are_aborted_if_a_later_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def params(_: SamplingParams, *, index: int, **_more: object) -> RequestExtras:
         if index == 1:
             raise ValueError("vLLM refuses the parameters")

@@ -116,7 +116,7 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
     run(check())
 
 
-def test_what_is_sent_together_begins_together() -> None:
+def test_requests_sent_together_share_their_first_step() -> None:
     """The second request comes when the first is in already, and an idle engine would have stepped."""
 
     async def check() -> None:
@@ -133,7 +133,7 @@ def test_what_is_sent_together_begins_together() -> None:
     run(check())
 
 
-def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_aborted_request() -> None:
+def test_worker_results_are_collected_once_per_step_and_dropped_on_abort() -> None:
     async def check() -> None:
         engine = StandIn()
         loop = make(engine)
@@ -161,7 +161,7 @@ def test_what_workers_keep_is_taken_in_one_call_a_step_and_dropped_with_an_abort
     run(check())
 
 
-def test_steps_and_those_who_took_part_are_counted_and_who_waits_is_seen() -> None:
+def test_steps_and_their_requests_are_counted_and_the_queue_is_reported() -> None:
     async def check() -> None:
         engine = StandIn()
         loop = make(engine)
@@ -183,7 +183,7 @@ def test_steps_and_those_who_took_part_are_counted_and_who_waits_is_seen() -> No
 
 
 @pytest.mark.parametrize("cause", [MemoryError("out of it"), SystemExit("out of it")])
-def test_a_dead_engine_fails_what_is_in_flight_and_all_that_comes_later(cause: BaseException) -> None:
+def test_a_dead_engine_fails_requests_in_flight_and_later_ones(cause: BaseException) -> None:
     async def check() -> None:
         loop = make(StandIn(dies_of=cause))
         await loop.start()
@@ -233,7 +233,7 @@ def test_a_worker_that_dies_fails_a_step_that_never_ends() -> None:
     run(check())
 
 
-def test_what_making_the_engine_raises_comes_out_of_start() -> None:
+def test_start_raises_what_making_the_engine_raises() -> None:
     def refuse() -> Any:
         raise UnsupportedModel("MixtralForCausalLM cannot be steered")
 
@@ -293,7 +293,7 @@ def test_a_start_that_is_cancelled_ends_the_engine_once_it_is_made() -> None:
     run(check())
 
 
-def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
+def test_a_cancelled_call_is_skipped() -> None:
     async def check() -> None:
         engine = StandIn()
         loop = make(engine)
@@ -313,7 +313,7 @@ def test_a_call_that_nobody_waits_for_any_more_is_left_out() -> None:
     run(check())
 
 
-def test_a_call_returns_or_raises_to_its_caller_alone() -> None:
+def test_a_call_returns_or_raises_only_to_its_caller() -> None:
     async def check() -> None:
         loop = make(StandIn())
         await loop.start()

@@ -65,7 +65,7 @@ async def generate(engine: Engine, request: GenerateRequest) -> tuple[list[int],
     return tokens, logprobs
 
 
-def test_generation_and_scores_are_those_of_the_reference(both: Both) -> None:
+def test_generation_and_scores_equal_the_reference(both: Both) -> None:
     generated = [
         GenerateRequest(prompt=TEXT, sampling=SamplingParams(max_tokens=6), steering=steering)
         for steering in steerings(both)
@@ -91,7 +91,7 @@ def test_generation_and_scores_are_those_of_the_reference(both: Both) -> None:
         np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
 
 
-def test_a_recording_is_that_of_the_reference(both: Both) -> None:
+def test_a_recording_equals_the_reference(both: Both) -> None:
     sentences = [Sentence(language=code, text=f"{code} {at} {TEXT}") for code in ("en", "fr") for at in range(3)]
     ours = both.run(both.vllm.record(sentences, max_tokens=1000))
     reference = both.run(both.reference.record(sentences, max_tokens=1000))

@@ -161,7 +161,7 @@ def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both)
         np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-5)
 
 
-def test_slots_are_given_back_and_never_exceeded(both: Both) -> None:
+def test_slots_are_released_and_never_exceeded(both: Both) -> None:
     async def check() -> int:
         made = interventions(both)
         await answers(
@@ -188,7 +188,7 @@ def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
     assert both.run(check()) == 0
 
 
-def test_recording_counts_as_the_reference_does(both: Both) -> None:
+def test_a_recording_equals_the_reference(both: Both) -> None:
     sentences = [
         Sentence(language=language, text=f"{PROMPTS[at % 4]} {language} {at} " * (1 + at % 3))
         for language in ("en", "fr")
@@ -205,7 +205,7 @@ def test_recording_counts_as_the_reference_does(both: Both) -> None:
         np.testing.assert_allclose(getattr(ours, kind), getattr(reference, kind), rtol=0, atol=1e-5)
 
 
-def test_a_recording_that_is_stopped_leaves_room_for_the_next(both: Both) -> None:
+def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:
     sentences = [Sentence(language="en", text=f"{PROMPTS[2]} {at}") for at in range(200)]
 
     async def check() -> None:
@@ -219,7 +219,7 @@ def test_a_recording_that_is_stopped_leaves_room_for_the_next(both: Both) -> Non
     assert found.sentences.tolist() == [100]
 
 
-def test_sampling_with_a_seed_repeats_itself(both: Both) -> None:
+def test_a_seed_makes_sampling_reproducible(both: Both) -> None:
     request = GenerateRequest(
         prompt=PROMPTS[1],
         sampling=SamplingParams(max_tokens=8, temperature=1.0, seed=3),

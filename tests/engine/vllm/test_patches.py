@@ -31,7 +31,7 @@ def step(tokenizer: Any, ids: list[int]) -> Any:
     return processor.logprobs[0]
 
 
-def test_an_id_that_the_tokenizer_does_not_know_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_unknown_to_the_tokenizer_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
     from engine.vllm.patches import skip_logprob_texts

@@ -133,7 +133,7 @@ def steerings(both: Both) -> list[Steering | None]:
     ]
 
 
-def test_preempted_answers_are_those_that_had_room(both: Both) -> None:
+def test_preempted_answers_equal_undisturbed_ones(both: Both) -> None:
     """More requests than seats, more interventions than slots, more tokens than the cache holds."""
     requests = [
         GenerateRequest(prompt=TEXT[:60] + ending, sampling=GREEDY, steering=steering)
@@ -146,7 +146,7 @@ def test_preempted_answers_are_those_that_had_room(both: Both) -> None:
     assert_same(ours, both.run(answers(both.reference, requests)))
 
 
-def test_a_preempted_answer_goes_on_drawing_where_it_was(both: Both) -> None:
+def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
     drawn = replace(GREEDY, n=4, temperature=1.0, seed=11)
     steering = both.steering(["fr"], "set", 2.0, scope="generation")
     with preempted(both) as counts:
@@ -171,7 +171,7 @@ def growing(both: Both) -> list[GenerateRequest]:
     ]
 
 
-def test_a_preempted_score_is_that_which_had_room(both: Both) -> None:
+def test_a_preempted_score_equals_an_undisturbed_one(both: Both) -> None:
     generated = growing(both)
     scored = [
         ScoreRequest(context=f"{at} {TEXT}", continuation=f" {TEXT[:60]}", steering=steering, priority=Priority.BATCH)
@@ -207,7 +207,7 @@ def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
     np.testing.assert_allclose(stats.patch_mean, reference.patch_mean, rtol=0, atol=1e-5)
 
 
-def test_answers_that_are_given_up_leave_the_others_alone(both: Both) -> None:
+def test_cancelled_answers_do_not_affect_others(both: Both) -> None:
     """All n of a request go at once, preempted or waiting or running; their slot and blocks are free again."""
     kept = [GenerateRequest(prompt=TEXT[:60], sampling=GREEDY, steering=steering) for steering in steerings(both)[:4]]
 
@@ -224,7 +224,7 @@ def test_answers_that_are_given_up_leave_the_others_alone(both: Both) -> None:
     assert_same(both.run(all_at_once()), both.run(answers(both.reference, kept)))
 
 
-def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
+def test_interactive_requests_do_not_wait_for_a_batch(both: Both) -> None:
     """It passes those that wait for a slot, and those that wait for a seat."""
     finished: list[str] = []
 
@@ -248,7 +248,7 @@ def test_what_is_urgent_does_not_wait_for_a_batch(both: Both) -> None:
     assert len(finished) == 13
 
 
-def test_vllm_counts_what_the_reference_counts_and_shows_how_full_it_is(both: Both) -> None:
+def test_vllm_counts_as_the_reference_does_and_reports_its_load(both: Both) -> None:
     before, during, after = both.run(stats_of_work(both.vllm))
     reference_before, _, reference_after = both.run(stats_of_work(both.reference))
     counted, expected = increase(before, after), increase(reference_before, reference_after)
@@ -265,9 +265,7 @@ def test_vllm_counts_what_the_reference_counts_and_shows_how_full_it_is(both: Bo
     assert (idle.running, idle.waiting, idle.slots_used, idle.slots_waiting) == (0, 0, 0, 0)
 
 
-def test_a_neuron_set_that_was_dropped_for_others_steers_again_once_it_is_loaded_again(
-    both: Both, tmp_path: Path
-) -> None:
+def test_a_dropped_neuron_set_steers_again_after_reloading(both: Both, tmp_path: Path) -> None:
     """Of four sets two are kept: the workers keep no others, and each steers as in the reference implementation."""
     sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
     names = [f"ns_{index}" for index in range(4)]

@@ -42,7 +42,7 @@ def corpus(sentences: int, *, seconds: float = 0.0) -> Iterator[Sentence]:
         yield Sentence(language="en", text=f"sentence {number}")
 
 
-async def test_a_corpus_that_is_slow_to_read_does_not_hold_up_the_loop(engine: Engine) -> None:
+async def test_a_corpus_that_is_slow_to_read_does_not_block_the_loop(engine: Engine) -> None:
     turns = 0
 
     async def turn() -> None:
@@ -66,7 +66,7 @@ async def test_the_rest_of_a_full_language_is_not_tokenized(monkeypatch: pytest.
     assert tokenizer.encoded == 501, "the first that does not fit fills the language"
 
 
-async def test_a_slow_disk_holds_up_no_loop_when_the_checkpoint_is_written(engine: Engine, tmp_path: Path) -> None:
+async def test_writing_a_checkpoint_to_a_slow_disk_does_not_block_the_loop(engine: Engine, tmp_path: Path) -> None:
     class Slow(Checkpoint):
         def read(self) -> None:
             time.sleep(0.3)
@@ -78,7 +78,7 @@ async def test_a_slow_disk_holds_up_no_loop_when_the_checkpoint_is_written(engin
     assert stats.sentences.tolist() == [2]
 
 
-async def test_selecting_at_the_end_is_not_done_in_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_selection_does_not_run_in_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: Recorder) -> None:
         time.sleep(0.3)
 
@@ -105,7 +105,7 @@ async def test_a_long_prompt_is_not_tokenized_in_the_loop(monkeypatch: pytest.Mo
         await anext(engine.generate(GenerateRequest(prompt=long)))
 
 
-async def test_few_sentences_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, loop, _ = stub_engine(monkeypatch)
     monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
     read = added = ahead = 0
@@ -130,7 +130,7 @@ async def test_few_sentences_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert ahead <= 200
 
 
-async def test_what_is_wrong_with_a_corpus_is_raised_as_it_is(engine: Engine) -> None:
+async def test_errors_of_a_corpus_are_raised_unchanged(engine: Engine) -> None:
     def damaged() -> Iterator[Sentence]:
         yield from corpus(3)
         raise EOFError("the file ends in the middle")
@@ -139,7 +139,7 @@ async def test_what_is_wrong_with_a_corpus_is_raised_as_it_is(engine: Engine) ->
         await engine.record(damaged(), max_tokens=1000)
 
 
-async def test_a_recording_that_is_cancelled_ends(engine: Engine) -> None:
+async def test_a_cancelled_recording_ends(engine: Engine) -> None:
     recording = asyncio.create_task(engine.record(corpus(1_000_000, seconds=0.001), max_tokens=10**9))
     await asyncio.sleep(0.1)
     recording.cancel()

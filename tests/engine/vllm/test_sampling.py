@@ -72,7 +72,7 @@ def steerings(both: Both) -> list[Steering | None]:
         {"temperature": 2.0, "top_p": 1e-6, "frequency_penalty": 2.0},
     ],
 )
-def test_sampling_options_change_the_tokens_as_in_the_reference(both: Both, sampling: dict[str, Any]) -> None:
+def test_sampling_parameters_have_the_effect_they_have_in_the_reference(both: Both, sampling: dict[str, Any]) -> None:
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
         asked = (collect(engine, PROMPT, steering, max_tokens=16, **sampling) for steering in steerings(both))
         return await asyncio.gather(*asked)
@@ -87,7 +87,7 @@ def test_sampling_options_change_the_tokens_as_in_the_reference(both: Both, samp
         ]
 
 
-def test_alternatives_are_those_of_the_reference(both: Both) -> None:
+def test_top_logprobs_equal_the_reference(both: Both) -> None:
     """Also where requests with and without alternatives share a batch."""
 
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
@@ -114,7 +114,7 @@ def test_alternatives_are_those_of_the_reference(both: Both) -> None:
             )
 
 
-def test_a_drawn_token_that_is_unlikely_is_no_alternative(both: Both) -> None:
+def test_an_unlikely_sampled_token_is_not_among_top_logprobs(both: Both) -> None:
     (answer,) = both.run(collect(both.vllm, PROMPT, None, max_tokens=40, temperature=2.0, seed=1, top_logprobs=1))
     likeliest = [entry for chunk in answer for (entry,) in chunk.top_logprobs]
     assert any(entry.token_id != token for entry, token in zip(likeliest, tokens(answer), strict=True))
@@ -181,7 +181,7 @@ def test_a_stop_string_ends_a_steered_answer_as_in_the_reference(both: Both) -> 
         assert mine[-1].finish_reason == reference[-1].finish_reason == "stop"
 
 
-def test_options_that_come_together_share_the_blocks_of_their_context(both: Both) -> None:
+def test_options_sent_together_share_the_blocks_of_their_context(both: Both) -> None:
     """Four options at once, before any block of their context is cached: it is computed once, by each steering."""
     context = (
         "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"

@@ -22,7 +22,7 @@ SMALL = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compi
 
 
 @pytest.mark.engine
-def test_a_mixture_of_experts_is_refused_by_its_class(tmp_path: Path) -> None:
+def test_a_mixture_of_experts_is_rejected_with_its_class(tmp_path: Path) -> None:
     tiny_model("mistral", tmp_path)  # for the tokenizer
     config = MixtralConfig(
         vocab_size=300,

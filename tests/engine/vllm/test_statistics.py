@@ -65,7 +65,7 @@ async def answers(engine: Engine, steerings: Sequence[Steering | None]) -> list[
     return await asyncio.gather(*(one(at, steering) for at, steering in enumerate(steerings)))
 
 
-def test_statistics_and_weights_are_those_of_the_reference(both: Both) -> None:
+def test_statistics_and_weights_equal_the_reference(both: Both) -> None:
     steerings = interventions(both)
     ours, references = (both.run(answers(engine, steerings)) for engine in (both.vllm, both.reference))
     for (tokens, logprobs), (expected_tokens, expected_logprobs) in zip(ours, references, strict=True):

@@ -63,7 +63,7 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
         (nn.GELU(approximate="tanh"), "gelu_tanh"),
     ],
 )
-def test_an_activation_is_known_by_its_class(activation: nn.Module, name: ActivationName) -> None:
+def test_an_activation_is_recognized_by_its_class(activation: nn.Module, name: ActivationName) -> None:
     found = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
     assert found.forms == (MlpForm(activation=name, gated=False),)
 
@@ -89,13 +89,13 @@ def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
         ),
     ],
 )
-def test_a_model_with_one_layer_that_cannot_be_steered_is_refused_and_left_alone(model: nn.Module, reason: str) -> None:
+def test_a_model_with_one_layer_that_cannot_be_steered_is_rejected_and_unchanged(model: nn.Module, reason: str) -> None:
     before = list(model.modules())
     with pytest.raises(UnsupportedModel, match=reason):
         mlps.find(model, layers=range(2), width=WIDTH, rank=0, ranks=1)
     assert list(model.modules()) == before
 
 
-def test_ranks_that_do_not_divide_the_neurons_are_refused() -> None:
+def test_ranks_that_do_not_divide_the_neurons_are_rejected() -> None:
     with pytest.raises(UnsupportedModel, match="6 neurons a layer cannot be shared by 4 ranks"):
         mlps.find(_Model(_Mlp(nn.ReLU())), layers=range(1), width=WIDTH, rank=0, ranks=4)

@@ -31,7 +31,7 @@ def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -
 
 
 @given(stages=st.integers(1, LAYERS), ranks=st.sampled_from([1, 2, 3, 4]), order=st.randoms())
-def test_parts_in_any_order_make_the_whole(stages: int, ranks: int, order: random.Random) -> None:
+def test_parts_in_any_order_are_joined_to_the_whole(stages: int, ranks: int, order: random.Random) -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, (LAYERS, WIDTH)).astype(np.int32)
     sums = rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
@@ -43,7 +43,7 @@ def test_parts_in_any_order_make_the_whole(stages: int, ranks: int, order: rando
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_sums_that_were_not_wanted_are_none(ranks: int) -> None:
+def test_sums_that_were_not_requested_are_none(ranks: int) -> None:
     counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
     parts = [replace(part, sums=None) for part in parts_of(counts, counts, stages=1, ranks=ranks)]
     joined = join_parts(parts, layers=LAYERS, width=WIDTH)
@@ -51,7 +51,7 @@ def test_sums_that_were_not_wanted_are_none(ranks: int) -> None:
     assert joined[1] is None
 
 
-def test_a_part_that_is_missing_or_comes_twice_is_noticed() -> None:
+def test_a_missing_or_duplicate_part_is_detected() -> None:
     zeros = np.zeros((LAYERS, WIDTH))
     parts = parts_of(zeros, zeros, stages=2, ranks=2)
     for wrong in (parts[1:], [*parts, parts[0]], [parts[0], parts[0], *parts[2:]]):

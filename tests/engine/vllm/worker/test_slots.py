@@ -42,7 +42,7 @@ def never() -> SlotEntries:
     raise AssertionError("a filled slot was filled again")
 
 
-def test_a_slot_is_filled_once_and_found_again_when_nobody_uses_it() -> None:
+def test_a_slot_is_filled_once_and_reused_after_its_last_user() -> None:
     slots = Slots(Store(), capacity=2)
     slot = slots.acquire("a", lambda: row(1))
     assert slots.acquire("a", never) == slot
@@ -53,12 +53,12 @@ def test_a_slot_is_filled_once_and_found_again_when_nobody_uses_it() -> None:
     assert slots.acquire("a", never) == slot
 
 
-def test_slot_0_is_given_to_nobody() -> None:
+def test_slot_0_is_never_assigned() -> None:
     slots = Slots(Store(), capacity=3)
     assert [slots.acquire(key, lambda: row(1)) for key in "abc"] == [1, 2, 3]
 
 
-def test_the_longest_unused_slot_is_the_one_given_away() -> None:
+def test_the_least_recently_used_slot_is_evicted() -> None:
     store = Store()
     slots = Slots(store, capacity=2)
     first, second = slots.acquire("a", lambda: row(1)), slots.acquire("b", lambda: row(2))
@@ -69,7 +69,7 @@ def test_the_longest_unused_slot_is_the_one_given_away() -> None:
     assert store.sizes == {first: 1, second: 3}
 
 
-def test_unused_slots_make_room_before_the_slots_run_out() -> None:
+def test_unused_slots_are_evicted_if_entries_run_out_first() -> None:
     store = Store()
     slots = Slots(store, capacity=4)
     used, *unused = [slots.acquire(key, lambda: row(3)) for key in "abc"]
@@ -80,7 +80,7 @@ def test_unused_slots_make_room_before_the_slots_run_out() -> None:
     assert set(unused) & set(store.sizes) <= {large}
 
 
-def test_a_row_that_cannot_be_made_takes_no_slot() -> None:
+def test_a_row_that_cannot_be_resolved_takes_no_slot() -> None:
     slots = Slots(Store(), capacity=1)
     with pytest.raises(AssertionError, match="filled again"):
         slots.acquire("a", never)
@@ -89,7 +89,7 @@ def test_a_row_that_cannot_be_made_takes_no_slot() -> None:
 
 
 @pytest.mark.parametrize("entries", [1, ROOM])
-def test_a_table_that_is_in_use_to_the_last_slot_or_entry_takes_no_other(entries: int) -> None:
+def test_a_table_in_full_use_accepts_no_further_row(entries: int) -> None:
     slots = Slots(Store(), capacity=1 if entries == 1 else 2)
     slots.acquire("a", lambda: row(entries))
     with pytest.raises(AssertionError, match="more interventions in flight than the table holds"):

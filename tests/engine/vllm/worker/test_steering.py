@@ -113,7 +113,7 @@ def steered_tokens(out: torch.Tensor) -> list[bool]:
     return found
 
 
-def test_each_token_goes_by_its_own_request(worker: Worker) -> None:
+def test_each_token_is_steered_by_its_own_request(worker: Worker) -> None:
     worker.steering.start("a", steer(3), [0, 1, 2])
     worker.steering.start("b", None, [0, 1, 2])
     worker.steering.begin_step(["b", "a"], [2, 3], [0, 0])
@@ -136,7 +136,7 @@ def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(backend_name:
     np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
 
 
-def test_a_statistic_is_each_tokens_own(worker: Worker) -> None:
+def test_each_token_has_its_own_statistic(worker: Worker) -> None:
     worker.steering.start("most", steer(3, factor=2.0, statistic="max"), [0, 1])
     worker.steering.start("middle", steer(3, op="add", factor=-1.0, statistic="p50"), [0])
     worker.steering.begin_step(["most", "middle"], [2, 1], [0, 0])
@@ -150,7 +150,7 @@ def test_a_statistic_is_each_tokens_own(worker: Worker) -> None:
     torch.testing.assert_close(worker.layer(torch.cat([gate, torch.ones(4, WIDTH)], dim=1)), expected)
 
 
-def test_a_statistic_is_of_the_neurons_of_all_ranks() -> None:
+def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
     """Of two ranks only the first has neurons that change; the second must give its part all the same."""
     gate = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
     halves = gate.chunk(2, dim=1)
@@ -198,7 +198,7 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
     np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
 
 
-def test_a_preempted_request_that_comes_again_keeps_its_slot_and_row(worker: Worker) -> None:
+def test_a_preempted_request_keeps_its_slot_and_row(worker: Worker) -> None:
     extras = steer(3) | RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args()
     for _ in range(2):
         worker.steering.start("a", steer(3), [0, 1, 2])
@@ -238,7 +238,7 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker:
     np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
 
 
-def test_a_sentence_whose_sums_are_not_wanted_is_only_counted(worker: Worker) -> None:
+def test_a_sentence_without_requested_sums_is_only_counted(worker: Worker) -> None:
     for key, sums in (("counted", False), ("summed", True)):
         worker.steering.start(key, RequestExtras(record=RecordingArgs(key=key, skip=0, sums=sums)).extra_args(), [0])
     worker.steering.begin_step(["counted", "summed"], [5, 2], [0, 0])
@@ -250,7 +250,7 @@ def test_a_sentence_whose_sums_are_not_wanted_is_only_counted(worker: Worker) ->
     assert summed.sums is not None
 
 
-def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -> None:
+def test_dropping_a_recorded_sentence_frees_its_row(worker: Worker) -> None:
     for name in ("a", "b", "c"):  # there are two rows
         worker.steering.start(name, RequestExtras(record=RecordingArgs(key=name, skip=0, sums=True)).extra_args(), [0])
         worker.steering.finish(name)
@@ -262,7 +262,7 @@ def test_the_row_of_a_sentence_that_nobody_takes_is_free_again(worker: Worker) -
     np.testing.assert_array_equal(worker.steering.take_recording("d").counts, np.ones((1, WIDTH)))
 
 
-def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker: Worker) -> None:
+def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worker: Worker) -> None:
     tokens = [4, 7, 1, 9]  # and 3, the last, which is not fed
     hidden = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     worker.steering.start("plain", None, [1])
@@ -275,7 +275,7 @@ def test_scoring_over_chunks_gives_the_log_softmax_at_the_asked_positions(worker
     np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)
 
 
-def test_a_neuron_set_that_was_dropped_steers_on_where_it_has_a_slot_and_again_once_it_is_loaded_again(
+def test_a_dropped_neuron_set_steers_from_its_slot_and_again_after_reloading(
     worker: Worker,
 ) -> None:
     worker.steering.start("a", steer(1), [0])

@@ -53,7 +53,7 @@ def test_slot_0_and_a_cleared_slot_have_no_entries() -> None:
     assert starts[2, -1] - starts[2, 0] == len(edits(2).indices)
 
 
-def test_a_step_sees_the_rows_as_they_were_whatever_is_written_and_cleared_while_it_runs() -> None:
+def test_a_snapshot_of_the_rows_is_unaffected_by_later_writes() -> None:
     table = CpuTable(layers=LAYERS, width=WIDTH, capacity=3)
     seen: list[tuple[TableRows, list[list[Entry]]]] = []
     for number in range(40):
@@ -68,7 +68,7 @@ def test_a_step_sees_the_rows_as_they_were_whatever_is_written_and_cleared_while
     assert len({str(then) for _, then in seen}) == len(seen), "a step did not see the latest change"
 
 
-def test_room_does_not_grow_with_what_has_come_and_gone() -> None:
+def test_the_table_does_not_grow_with_removed_rows() -> None:
     table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
     row = WHOLE.cut(edits(1))
     table.write(1, row)
