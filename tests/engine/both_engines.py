@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Both:
-    """The engines, with the same neuron set loaded, and the loop they live in."""
+    """The two engines, which have the same neuron set, and the event loop that they run in."""
 
     vllm: VllmEngine
     reference: TransformersEngine
@@ -49,7 +49,7 @@ class Both:
 
 @contextmanager
 def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterator[Both]:
-    """Open the two engines on a tiny model of `family` that has a chat template; close them after."""
+    """Open the two engines on a tiny model of `family` with a chat template, and close them after the block."""
     tiny_model(family, folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     reference = TransformersEngine(folder)

@@ -1,4 +1,4 @@
-"""What the engine tests share: tiny models, written once a session, and engines on them, loaded once."""
+"""Fixtures of the engine tests: tiny models and engines on them, created once per session."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from engine.hf.engine import TransformersEngine
 
 @pytest.fixture(autouse=True)
 def _loops_turn(no_loop_stalls: None) -> None:
-    """Hold every test to it."""
+    """Apply `no_loop_stalls` to every test."""
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
-    """Return the folder of a tiny model of a family, made at the first call."""
-    made: dict[Family, Path] = {}
+    """Return the folder of a tiny model of a family, written at the first call."""
+    folders: dict[Family, Path] = {}
 
     def folder(family: Family) -> Path:
-        if family not in made:
-            made[family] = tiny_model(family, tmp_path_factory.mktemp("models") / family)
-        return made[family]
+        if family not in folders:
+            folders[family] = tiny_model(family, tmp_path_factory.mktemp("models") / family)
+        return folders[family]
 
     return folder
 
@@ -41,5 +41,5 @@ def reference(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Fami
         return loaded[family]
 
     yield engine
-    for each in loaded.values():
-        asyncio.run(each.close())
+    for engine in loaded.values():
+        asyncio.run(engine.close())

@@ -1,6 +1,6 @@
-"""The forward pass of the tiny models, written out by hand from their weights: what steering must come to.
+"""A forward pass of the tiny models written by hand, which steered and unsteered engines are compared with.
 
-Takes the weights from the safetensors file and uses nothing of transformers.
+It reads the weights from the safetensors file and does not use Transformers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def unchanged(_layer: int, activation: Tensor) -> Tensor:
 
 
 class HandModel:
-    """One of the families of benchmarks.tiny_models."""
+    """A model of one of `benchmarks.tiny_models.FAMILIES`."""
 
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
@@ -31,7 +31,7 @@ class HandModel:
         self.gemma = self.config["model_type"] == "gemma2"
 
     def logprobs(self, ids: Sequence[int], edit: Edit = unchanged) -> Tensor:
-        """Return log-probabilities [T, vocabulary]; `edit` turns each layer's activations [T, F] into others."""
+        """Return log-probabilities [T, vocabulary]; `edit` returns the edited activations [T, F] of a layer."""
         x = self.weights["model.embed_tokens.weight"][list(ids)]
         if self.gemma:
             x = x * self.config["hidden_size"] ** 0.5

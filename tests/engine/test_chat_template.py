@@ -1,4 +1,4 @@
-"""Chats are written by the model's template, and nothing is added to what it writes."""
+"""Chats are formatted by the model's template, and nothing is added to its output."""
 
 from __future__ import annotations
 

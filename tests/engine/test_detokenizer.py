@@ -111,7 +111,7 @@ def test_the_first_token_of_a_text_may_lose_its_space() -> None:
 def test_a_token_begins_after_the_whole_characters_before_it(tokenizer: Any, text: str) -> None:
     offsets, ids = TextOffsets(TokenTexts(tokenizer), ()), tokenizer.encode(text, add_special_tokens=False)
     starts = [offsets.push(token) for token in ids]
-    assert starts == [len(tokenizer.decode(ids[:at]).rstrip("\ufffd")) for at in range(len(ids))]
+    assert starts == [len(tokenizer.decode(ids[:count]).rstrip("\ufffd")) for count in range(len(ids))]
     assert offsets.length == len(text.rstrip("\ufffd"))
     assert (starts or [0])[0] == 0
 
@@ -134,11 +134,11 @@ def test_a_token_with_a_character_and_part_of_the_next_adds_the_character() -> N
     assert [stream.push(token), stream.finish()] == ["大", ""]
     offsets = TextOffsets(TokenTexts(halves), ())
     rest = halves.encode("日x", add_special_tokens=False)[1:]
-    assert [offsets.push(each) for each in (token, *rest)] == [0, 1, 1, 2]
+    assert [offsets.push(next_token) for next_token in (token, *rest)] == [0, 1, 1, 2]
 
 
 class Answered:
-    """An answer of vLLM's, one token a step, with vLLM's own way of writing text."""
+    """An answer of vLLM, one token per step, with the text that vLLM decodes."""
 
     def __init__(self, tokenizer: Any, ids: list[int]) -> None:
         self._stream = decoders.DecodeStream(ids=[], skip_special_tokens=True)
@@ -146,8 +146,8 @@ class Answered:
         self._ids = ids
 
     def outputs(self, reason: str) -> Iterator[Any]:
-        for at, token in enumerate(self._ids):
-            last = at + 1 == len(self._ids)
+        for index, token in enumerate(self._ids):
+            last = index + 1 == len(self._ids)
             ended = last and reason == "stop"
             part = SimpleNamespace(
                 token_ids=[token],
@@ -179,4 +179,4 @@ def test_an_answer_of_vllm_keeps_the_whole_character_of_its_last_token(
     assert "".join(chunk.text for chunk in chunks) == text
     assert chunks[-1].finish_reason == ends
     assert [token for chunk in chunks for token in chunk.token_ids] == ids
-    assert [at for chunk in chunks for at in chunk.text_offsets] == [0, 1, 2][: len(ids)]
+    assert [offset for chunk in chunks for offset in chunk.text_offsets] == [0, 1, 2][: len(ids)]

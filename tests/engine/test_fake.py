@@ -68,7 +68,7 @@ def test_answers_to_one_prompt_differ_if_sampled() -> None:
     drawn, greedy = (_generate(_engine(), "The", n=3, max_tokens=4, temperature=heat) for heat in (1.0, 0.0))
     for chunks, distinct in ((drawn, 3), (greedy, 1)):
         assert [chunk.index for chunk in chunks] == [0] * 4 + [1] * 4 + [2] * 4
-        assert len({"".join(chunk.text for chunk in chunks[at : at + 4]) for at in (0, 4, 8)}) == distinct
+        assert len({"".join(chunk.text for chunk in chunks[start : start + 4]) for start in (0, 4, 8)}) == distinct
 
 
 def test_alternatives_begin_with_the_likeliest() -> None:
@@ -120,7 +120,7 @@ def test_invalid_requests_are_rejected() -> None:
 
 
 def test_a_recording_has_neurons_that_prefer_a_language() -> None:
-    sentences = [Sentence(language=code, text=f"Sentence {at}") for code in ("en", "fr") for at in range(5)]
+    sentences = [Sentence(language=code, text=f"Sentence {number}") for code in ("en", "fr") for number in range(5)]
     stats = asyncio.run(_engine().record(sentences, max_tokens=1000))
     again = asyncio.run(_engine().record(sentences, max_tokens=1000))
     np.testing.assert_array_equal(stats.counts, again.counts)

@@ -1,4 +1,4 @@
-"""vLLM gives the reference implementation's answers for every model family that docs/models.md lists as supported."""
+"""vLLM gives the answers of the reference implementation for every model family in docs/models.md."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ SMALL = replace(SETTINGS, backend="cpu", kv_cache_bytes=8 * 1024**2)
 
 @pytest.fixture(autouse=True)
 def _vllm_in_one_process_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare a new family's start ten seconds, and the other tests its traces.
+    """Save ten seconds per family, and keep the classes of Transformers usable for other tests.
 
-    vLLM imports itself anew in a process only to read a class; and its Transformers backend prepares the library's own
-    classes for torch.compile, which is off here, so that they are good for nothing else in this process.
+    vLLM starts a process that imports vLLM only to inspect a model class; here it inspects the class in this process.
+    Its Transformers backend modifies the library's own classes for torch.compile, after which they cannot be used
+    otherwise in the same process; torch.compile is off here.
     """
     monkeypatch.setattr("vllm.model_executor.models.registry._run_in_subprocess", lambda read: read())
     backend = "vllm.model_executor.models.transformers.base.support_torch_compile"
@@ -36,7 +37,7 @@ def _vllm_in_one_process_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_family_answers_as_the_reference_does(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
-    """Generated, scored and recorded in one batch, steered by several interventions and not at all."""
+    """One batch generates, scores and records, under several interventions and unsteered."""
 
     async def check() -> None:
         expected = await run_load(reference(family))

@@ -1,4 +1,4 @@
-"""The GPU check says what it needs where there is no GPU, and its measured part is the throughput benchmark's."""
+"""The GPU check reports a missing GPU, and measures the workload of the throughput benchmark."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_wrong_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("distinct", gpu_check.DISTINCT[1:])
 def test_a_batch_has_as_many_interventions_as_its_name_says(distinct: int) -> None:
     work = [("a", "b")] * gpu_check.REQUESTS
-    for made in (gpu_check.generated(work, distinct), gpu_check.scored(work, distinct)):
-        assert len(made) == gpu_check.REQUESTS
-        steerings = [steering(item.intervention) for item in made]
+    for requests in (gpu_check.generated(work, distinct), gpu_check.scored(work, distinct)):
+        assert len(requests) == gpu_check.REQUESTS
+        steerings = [steering(item.intervention) for item in requests]
         assert len({one.intervention.hash for one in steerings if one is not None}) == distinct

@@ -1,4 +1,4 @@
-"""In 16 bits vLLM and the reference implementation differ only by rounding, no more with steering than without.
+"""In 16 bits, vLLM and the reference implementation differ only by rounding, with steering no more than without.
 
 Both round in many places, but in different ones. So the tolerance is measured in the same run: the unsteered difference
 of the two libraries. With steering, the root mean square of the difference over all scored tokens may be half as much
@@ -52,17 +52,17 @@ INTERVENTIONS: tuple[dict[str, Any], ...] = (
 
 
 async def scored(engine: Engine) -> list[NDArray[np.float64]]:
-    """Return the log-probabilities of all texts' tokens, unsteered and by each intervention; close the engine."""
+    """Return the log-probabilities of all tokens, unsteered and under each intervention, and close the engine."""
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
-    found = []
+    logprobs = []
     for raw in (None, *INTERVENTIONS):
         steering = None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id)
         requests = [ScoreRequest(context="", continuation=text, steering=steering) for text in TEXTS]
         scores = await asyncio.gather(*(engine.score(request) for request in requests))
-        found.append(np.concatenate([score.logprobs for score in scores]))
+        logprobs.append(np.concatenate([score.logprobs for score in scores]))
     await engine.close()
-    return found
+    return logprobs
 
 
 def rms(difference: NDArray[np.float64]) -> float:
@@ -87,9 +87,9 @@ def test_the_engines_differ_only_by_rounding(
     exact, reference, ours = asyncio.run(check())
     unsteered = ours[0] - reference[0]
     assert rms(unsteered) > 0, "nothing was rounded"
-    for at, raw in enumerate(INTERVENTIONS, start=1):
-        assert rms(exact[at] - exact[0]) > 5 * RMS_FACTOR * rms(unsteered), f"{raw} hardly does anything"
-        difference = ours[at] - reference[at]
+    for index, raw in enumerate(INTERVENTIONS, start=1):
+        assert rms(exact[index] - exact[0]) > 5 * RMS_FACTOR * rms(unsteered), f"{raw} has hardly any effect"
+        difference = ours[index] - reference[index]
         assert rms(difference) <= RMS_FACTOR * rms(unsteered), raw
         assert np.abs(difference).max() <= LARGEST_FACTOR * np.abs(unsteered).max(), raw
-        assert rms(ours[at] - exact[at]) <= RMS_FACTOR * rms(reference[at] - exact[at]), raw
+        assert rms(ours[index] - exact[index]) <= RMS_FACTOR * rms(reference[index] - exact[index]), raw

@@ -1,4 +1,4 @@
-"""The transformers engine on models whose tokenizers do what most do not."""
+"""The transformers engine with tokenizers that behave unusually."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ask = Callable[[TransformersEngine], Any]
 
 
 def with_template(folder: Path, template: list[str]) -> Path:
-    """Write a tiny model whose tokenizer puts these special tokens around a text, "$A"."""
+    """Write a tiny model whose tokenizer puts special tokens around a text, which `template` calls "$A"."""
     tiny_model("qwen2", folder)
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -37,7 +37,7 @@ def with_template(folder: Path, template: list[str]) -> Path:
         "single": pieces,
         "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {
-            piece: {"id": piece, "ids": [at], "tokens": [piece]} for at, piece in enumerate(("<s>", "</s>"))
+            piece: {"id": piece, "ids": [index], "tokens": [piece]} for index, piece in enumerate(("<s>", "</s>"))
         },
     }
     path.write_text(json.dumps(tokenizer))
@@ -45,7 +45,7 @@ def with_template(folder: Path, template: list[str]) -> Path:
 
 
 def with_added_token(folder: Path) -> Path:
-    """Write a tiny model whose tokenizer has one token more than the embedding has rows."""
+    """Write a tiny model whose tokenizer has one more token than the embedding has rows."""
     tiny_model("qwen2", folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.add_tokens(["<ja>"]) == 1
@@ -65,12 +65,12 @@ def engine_answers(folder: Path, ask: Ask) -> Any:
 
 
 def right_logprobs(folder: Path, context: list[int], continuation: list[int]) -> list[float]:
-    """Return what the model itself gives the tokens of a continuation."""
+    """Return the log-probabilities that the model itself assigns to the tokens of a continuation."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         logprobs = model(torch.tensor([context + continuation])).logits[0].log_softmax(-1)
-    places = range(len(context) - 1, len(context) + len(continuation) - 1)
-    return [float(logprobs[at, token]) for at, token in zip(places, continuation, strict=True)]
+    positions = range(len(context) - 1, len(context) + len(continuation) - 1)
+    return [float(logprobs[position, token]) for position, token in zip(positions, continuation, strict=True)]
 
 
 def plain_ids(folder: Path, text: str) -> list[int]:
@@ -124,14 +124,14 @@ def test_a_text_with_a_token_without_an_embedding_fails_alone(tmp_path: Path) ->
             return [chunk async for chunk in engine.generate(GenerateRequest(prompt="<ja> the end"))]
 
         good = ScoreRequest(context="the end", continuation=" in")
-        asked: list[Coroutine[Any, Any, Any]] = [
+        calls: list[Coroutine[Any, Any, Any]] = [
             engine.score(good),
             generate(),
             engine.score(ScoreRequest(context="the", continuation=" <ja>")),
             engine.record([Sentence(language="ja", text="the <ja>")], max_tokens=100),
             engine.score(good),
         ]
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     before, *refused, after = engine_answers(folder, ask)
     assert before == after

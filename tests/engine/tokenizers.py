@@ -1,4 +1,4 @@
-"""Tiny tokenizers, each with what is odd in those of published models."""
+"""Tiny tokenizers, each with a peculiarity of those of published models."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ BOS, EOS = 0, 1
 
 
 def byte_level(*merged: str, template: str = "$A") -> Any:
-    """Return a tokenizer of bytes that has these tokens, too, made of two that stand before them or byte by byte."""
+    """Return a byte-level tokenizer with more tokens, each merged from two earlier ones or byte by byte."""
     vocabulary = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     merges = []
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     for text in merged:
         ((token, _),) = split.pre_tokenize_str(text)
-        halves = [(token[:at], token[at:]) for at in range(1, len(token))]
+        halves = [(token[:border], token[border:]) for border in range(1, len(token))]
         whole = [half for half in halves if {*half} <= {*vocabulary}]
         for left, right in whole[:1] or [(left, right[0]) for left, right in halves]:
             if left + right not in vocabulary:
                 merges.append((left, right))
                 vocabulary.append(left + right)
-    tokenizer = Tokenizer(models.BPE(vocab={token: at for at, token in enumerate(vocabulary)}, merges=merges))
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -33,9 +33,9 @@ def byte_level(*merged: str, template: str = "$A") -> Any:
 
 
 def word_piece() -> Any:
-    """Return a tokenizer as BERT's: [CLS] in front of a text, [SEP] behind it, no BOS and no EOS."""
+    """Return a tokenizer like BERT's: [CLS] before a text, [SEP] after it, no BOS and no EOS."""
     words = ["[CLS]", "[SEP]", "[UNK]", "the", "end", "##s", "of", "it"]
-    tokenizer = Tokenizer(models.WordPiece(vocab={word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocab={word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -44,9 +44,9 @@ def word_piece() -> Any:
 
 
 def sentence_piece() -> Any:
-    """Return a tokenizer as T5's: a marker for each space, </s> behind a text."""
+    """Return a tokenizer like T5's: a marker for each space, and </s> after a text."""
     pieces = ["<s>", "</s>", "<unk>", "▁the", "▁end", "▁of", "s", "▁", "e", "n"]
-    tokenizer = Tokenizer(models.Unigram([(piece, -float(at)) for at, piece in enumerate(pieces)], unk_id=2))
+    tokenizer = Tokenizer(models.Unigram([(piece, -float(index)) for index, piece in enumerate(pieces)], unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(

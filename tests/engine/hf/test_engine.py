@@ -94,12 +94,14 @@ def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
         changed = activation.clone()
         for position in range(len(activation)):
             if scope == "all" or (scope == "prompt") == (position < prompt_tokens):
-                own = edits.entries(layer)
-                for index, mult, add in zip(edits.indices[own], edits.mult[own], edits.add[own], strict=True):
+                entries = edits.entries(layer)
+                for index, mult, add in zip(
+                    edits.indices[entries], edits.mult[entries], edits.add[entries], strict=True
+                ):
                     changed[position, index] = float(mult) * activation[position, index] + float(add)
                 if edits.statistic is not None and edits.coef is not None:
-                    shift = edits.coef[own] * np.float32(taken(activation[position], edits.statistic))
-                    changed[position, edits.indices[own]] += torch.from_numpy(shift)
+                    shift = edits.coef[entries] * np.float32(taken(activation[position], edits.statistic))
+                    changed[position, edits.indices[entries]] += torch.from_numpy(shift)
         return changed
 
     return edit
@@ -274,25 +276,27 @@ def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine
 
 def test_a_recording_equals_the_statistics_of_stored_activations(engine: TransformersEngine, hand: HandModel) -> None:
     texts = {"en": ["The end.", "In the north, then.", "Another thing"], "ja": ["北の果て", "それから"]}
-    sentences = [Sentence(language=code, text=text) for code, own in texts.items() for text in own]
+    sentences = [Sentence(language=code, text=text) for code, sentences_of in texts.items() for text in sentences_of]
     stats = asyncio.run(engine.record(sentences, max_tokens=10_000))
     tokenizer = engine._model.tokenizer
     assert stats.languages == ("en", "ja")
-    for at, own in enumerate(texts.values()):
+    for index, lines in enumerate(texts.values()):
         stored = []  # [T, L, F] a sentence, without its BOS token
-        for text in own:
+        for text in lines:
             ids = tokenizer.encode(text)
             special = len(ids) - len(tokenizer.encode(text, add_special_tokens=False))
             stored.append(torch.stack(hand.activations(ids), dim=1)[special:])
         means = torch.stack([activations.mean(dim=0) for activations in stored])
         counted = sum(((activations > 0).sum(dim=0) for activations in stored), torch.zeros(1, dtype=torch.long))
-        np.testing.assert_array_equal(stats.counts[at], counted)
-        assert stats.tokens[at] == sum(map(len, stored))
-        assert stats.sentences[at] == stats.patch_sentences[at] == len(own)
-        np.testing.assert_allclose(stats.patch_max[at], means.amax(dim=0), atol=1e-4)
-        np.testing.assert_allclose(stats.patch_mean[at], means.mean(dim=0), atol=1e-4)
-        np.testing.assert_allclose(stats.patch_median[at], means.sort(dim=0).values[(len(own) - 1) // 2], atol=1e-4)
-        np.testing.assert_array_equal(stats.positive[at], (means > 0).sum(dim=0))
+        np.testing.assert_array_equal(stats.counts[index], counted)
+        assert stats.tokens[index] == sum(map(len, stored))
+        assert stats.sentences[index] == stats.patch_sentences[index] == len(lines)
+        np.testing.assert_allclose(stats.patch_max[index], means.amax(dim=0), atol=1e-4)
+        np.testing.assert_allclose(stats.patch_mean[index], means.mean(dim=0), atol=1e-4)
+        np.testing.assert_allclose(
+            stats.patch_median[index], means.sort(dim=0).values[(len(lines) - 1) // 2], atol=1e-4
+        )
+        np.testing.assert_array_equal(stats.positive[index], (means > 0).sum(dim=0))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -311,12 +315,12 @@ def test_an_unknown_dtype_is_refused(model_folder: Callable[[Family], Path]) -> 
     assert caught.value.param == "dtype"
 
 
-def _published(word: str, activation: Tensor, own: Tensor) -> Tensor:
-    """Return what the published code writes for the statistic `word`, of a layer [T, F] and the neurons it changes."""
+def _published(word: str, activation: Tensor, neurons: Tensor) -> Tensor:
+    """Return the value that the published code sets for the statistic `word` of a layer's activations [T, F]."""
     if word == "iqr":
         return activation.quantile(0.75) - activation.quantile(0.25)
     if word == "mad":
-        return (activation[:, own] - activation.median()).abs().median()
+        return (activation[:, neurons] - activation.median()).abs().median()
     if word.startswith("p"):
         return activation.quantile(float(word[1:]) / 100)
     value: Tensor = getattr(activation, word)()
@@ -331,9 +335,9 @@ def test_mode_paper_takes_a_statistic_over_the_whole_forward_pass(
     edits = resolve(Intervention.from_dict(raw), _neurons("qwen2"))
 
     def edit(layer: int, activation: Tensor) -> Tensor:
-        own = torch.from_numpy(edits.indices[edits.entries(layer)]).long()
+        neurons = torch.from_numpy(edits.indices[edits.entries(layer)]).long()
         changed = activation.clone()
-        changed[:, own] = 2 * _published(word, activation, own) if len(own) else 0.0
+        changed[:, neurons] = 2 * _published(word, activation, neurons) if len(neurons) else 0.0
         return changed
 
     paper, corrected = (_score(qwen, LONG, " in the end", raw, mode) for mode in MODES)

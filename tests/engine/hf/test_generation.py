@@ -1,4 +1,4 @@
-"""Several answers to one prompt, and what stands beside each token."""
+"""Several answers to one prompt, and the log-probabilities of each token."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tokens(chunks: list[Chunk]) -> list[int]:
 
 def test_n_answers_equal_single_answers_with_consecutive_seeds(engine: TransformersEngine) -> None:
     together = generate(engine, n=3, temperature=1.0, seed=8)
-    alone = [generate(engine, temperature=1.0, seed=8 + at)[0] for at in range(3)]
+    alone = [generate(engine, temperature=1.0, seed=8 + index)[0] for index in range(3)]
     assert [tokens(answer) for answer in together] == [tokens(answer) for answer in alone]
     assert len({tuple(tokens(answer)) for answer in together}) == 3
     assert [answer[-1].finish_reason for answer in together] == ["length"] * 3

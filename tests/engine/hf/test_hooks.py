@@ -63,19 +63,19 @@ IDS = torch.tensor([[3, 1, 4, 1, 5]])
 def test_other_mlps_are_hooked_at_their_activation(
     model: Callable[[], nn.Module], projection: str, function: str
 ) -> None:
-    made = model().eval()
-    hooks = Hooks(made)
+    hooked_model = model().eval()
+    hooks = Hooks(hooked_model)
     assert (hooks.layers, hooks.width) == (2, 24)
     seen: dict[int, torch.Tensor] = {}
     fed: dict[int, torch.Tensor] = {}
-    for at, layer in find_layers(made).items():
+    for index, layer in find_layers(hooked_model).items():
         first = getattr(getattr(layer, "mlp", layer), projection)
-        first.register_forward_hook(lambda _m, _i, out, at=at: fed.__setitem__(at, out.view(5, -1)))
+        first.register_forward_hook(lambda _m, _i, out, index=index: fed.__setitem__(index, out.view(5, -1)))
     with torch.inference_mode(), hooks.watch(seen.__setitem__):
-        made(IDS)
-    for at in range(2):
-        gate = fed[at][:, :24]
-        torch.testing.assert_close(seen[at], ACT2FN[function](gate))
+        hooked_model(IDS)
+    for index in range(2):
+        gate = fed[index][:, :24]
+        torch.testing.assert_close(seen[index], ACT2FN[function](gate))
 
 
 def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Path]) -> None:

@@ -1,4 +1,4 @@
-"""Draws follow the formulas of `SamplingParams`, worked out here by hand on a vocabulary of five."""
+"""Sampling follows the formulas of `SamplingParams`, computed by hand for a vocabulary of five tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def greedy(prompt: list[int], steps: int, **sampling: Any) -> list[int]:
 
 
 def shares(**sampling: Any) -> dict[int, float]:
-    """Return how often each token is drawn first, over 2000 seeds."""
+    """Return the share of 2000 seeds with which each token is sampled first."""
     drawn = [
         Sampler(SamplingParams(temperature=1.0, seed=seed, **sampling), [], index=0).next(LOGITS)
         for seed in range(2000)
@@ -31,7 +31,9 @@ def shares(**sampling: Any) -> dict[int, float]:
 def test_presence_is_penalized_once_and_frequency_each_time() -> None:
     assert greedy([], 4, presence_penalty=1.5) == [0, 1, 2, 0]  # 2.0 1.9 1.0 -> 0.5 0.4 1.0 -> 0.5 0.4 -0.5
     assert greedy([], 5, frequency_penalty=0.5) == [0, 1, 0, 1, 0]  # 2.0 1.9 1.5 1.4; then 1.0 ties with token 2
-    assert greedy([0], 1, presence_penalty=2.0, frequency_penalty=2.0) == [0]  # the prompt's tokens count for neither
+    assert greedy([0], 1, presence_penalty=2.0, frequency_penalty=2.0) == [
+        0
+    ]  # neither penalty counts the prompt's tokens
 
 
 def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> None:
@@ -42,7 +44,7 @@ def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> Non
 
 
 @pytest.mark.parametrize(
-    ("sampling", "kept"),
+    ("sampling", "remaining"),
     [
         ({"top_k": 2}, [0, 1]),
         ({"min_p": 0.5}, [0, 1]),  # exp(-0.1) is above a half, exp(-1) below
@@ -53,14 +55,14 @@ def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> Non
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_truncation_keeps_the_odds_of_the_remaining_tokens(sampling: dict[str, Any], kept: list[int]) -> None:
-    weights = {token: math.exp(float(LOGITS[token])) for token in kept}
+def test_truncation_keeps_the_odds_of_the_remaining_tokens(sampling: dict[str, Any], remaining: list[int]) -> None:
+    weights = {token: math.exp(float(LOGITS[token])) for token in remaining}
     total = sum(weights.values())
-    found = shares(**sampling)
-    assert set(found) <= set(kept)
-    for token in kept:
+    measured = shares(**sampling)
+    assert set(measured) <= set(remaining)
+    for token in remaining:
         expected = weights[token] / total
-        assert abs(found.get(token, 0.0) - expected) <= 4 * (expected * (1 - expected) / 2000) ** 0.5
+        assert abs(measured.get(token, 0.0) - expected) <= 4 * (expected * (1 - expected) / 2000) ** 0.5
 
 
 def test_answer_i_is_sampled_with_the_seed_plus_i() -> None:

@@ -1,4 +1,4 @@
-"""Recordings with given counts."""
+"""Activation statistics with given counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recording that was stopped, however it was, ends as one that was not."""
+"""A recording that was stopped and continued has the same result as one that was not stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_TOKENS = 4000
 
 
 def sentences() -> Iterator[Sentence]:
-    """Give more sentences than patch values look at, of two languages in turn; one language is full before the end."""
+    """Yield more sentences than patch values use, alternating between two languages, one of which becomes full."""
     for number in range(PATCH_SENTENCES + 30):
         yield Sentence(language="en", text=f"sentence {number}")
         yield Sentence(language="fr", text=f"la phrase {number}" * 3)
@@ -39,17 +39,17 @@ def record(checkpoint: Checkpoint | None) -> ActivationStats:
     return asyncio.run(FakeEngine().record(sentences(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
 
 
-def assert_same(found: ActivationStats, expected: ActivationStats) -> None:
+def assert_same(stats: ActivationStats, expected: ActivationStats) -> None:
     for field in fields(ActivationStats):
-        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name), err_msg=field.name)
+        np.testing.assert_array_equal(getattr(stats, field.name), getattr(expected, field.name), err_msg=field.name)
 
 
-def record_and_die(path: Path, at: int) -> None:
-    """Record in this process, saving after each sentence, and kill it when sentence `at` is asked for."""
+def record_and_die(path: Path, stop_at: int) -> None:
+    """Record in this process, saving after each sentence, and kill it when sentence `stop_at` is requested."""
 
     def deadly() -> Iterator[Sentence]:
         for number, sentence in enumerate(sentences()):
-            if number == at:
+            if number == stop_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield sentence
 
@@ -57,13 +57,13 @@ def record_and_die(path: Path, at: int) -> None:
     asyncio.run(FakeEngine().record(deadly(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
 
 
-@pytest.mark.parametrize("at", [7, 2 * PATCH_SENTENCES + 20])
+@pytest.mark.parametrize("stop_at", [7, 2 * PATCH_SENTENCES + 20])
 def test_a_killed_recording_continues_where_it_stopped(
-    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "recording"
     died = subprocess.run(
-        [sys.executable, "-m", "tests.engine.identify.test_checkpoint", str(path), str(at)], check=False
+        [sys.executable, "-m", "tests.engine.identify.test_checkpoint", str(path), str(stop_at)], check=False
     )
     assert died.returncode == -signal.SIGKILL
     added: list[AdmittedSentence] = []
@@ -121,8 +121,8 @@ def test_each_identification_has_its_own_checkpoint(tmp_path: Path) -> None:
     checkpoint.discard()
     saved = Checkpoint(checkpoint.path, identity=checkpoint.identity, every=0)
     expected = asyncio.run(identify(engine, corpus, identification))
-    found = [asyncio.run(identify(engine, corpus, identification, checkpoint=one)) for one in (saved, checkpoint)]
-    assert [one.id for one in found] == [expected.id] * 2
+    neuron_sets = [asyncio.run(identify(engine, corpus, identification, checkpoint=one)) for one in (saved, checkpoint)]
+    assert [one.id for one in neuron_sets] == [expected.id] * 2
     assert checkpoint.read() is not None
     other = checkpoint_in(tmp_path / "sets", engine.info, corpus, longer)
     assert other.path != checkpoint.path

@@ -46,7 +46,7 @@ def test_lape_selects_the_neurons_computed_from_stored_activations(
     corpus: Corpus,
 ) -> None:
     engine = reference(family)
-    found = asyncio.run(identify(engine, corpus, IdentificationRequest.of("lape", {"top_rate": 0.1})))
+    neuron_set = asyncio.run(identify(engine, corpus, IdentificationRequest.of("lape", {"top_rate": 0.1})))
     hand, tokenizer = HandModel(model_folder(family)), engine._model.tokenizer
     counts, tokens = [], []
     for lines in TEXTS.values():
@@ -59,29 +59,34 @@ def test_lape_selects_the_neurons_computed_from_stored_activations(
         counts.append((everything > 0).sum(dim=0).tolist())
         tokens.append(len(everything))
     expected = direct_lape(counts, tokens, list(TEXTS), top_rate=0.1)
-    assert {code: [tuple(pair) for pair in pairs.tolist()] for code, pairs in found.neurons.items()} == expected
+    assert {code: [tuple(pair) for pair in pairs.tolist()] for code, pairs in neuron_set.neurons.items()} == expected
     assert sum(map(len, expected.values())) > 10
 
 
 def test_an_identified_set_records_its_provenance(corpus: Corpus, tmp_path: Path) -> None:
-    found = _identify(corpus, "lape", top_rate=0.2)
-    assert (found.model, found.fingerprint, found.layers, found.width) == ("fake", FAKE_INFO.fingerprint, 4, 32)
-    assert (found.corpus, found.corpus_hash, found.method) == ("few-words", corpus.hash, "lape")
-    assert found.params == {"top_rate": 0.2, "filter_rate": 0.95, "activation_bar": 0.95, "max_tokens": 100_000}
-    assert found.languages == corpus.languages == ("en", "ja", "tr")
-    assert found.patch is not None
-    found.save(tmp_path / "set")
-    assert NeuronSet.load(tmp_path / "set").id == found.id
+    neuron_set = _identify(corpus, "lape", top_rate=0.2)
+    assert (neuron_set.model, neuron_set.fingerprint, neuron_set.layers, neuron_set.width) == (
+        "fake",
+        FAKE_INFO.fingerprint,
+        4,
+        32,
+    )
+    assert (neuron_set.corpus, neuron_set.corpus_hash, neuron_set.method) == ("few-words", corpus.hash, "lape")
+    assert neuron_set.params == {"top_rate": 0.2, "filter_rate": 0.95, "activation_bar": 0.95, "max_tokens": 100_000}
+    assert neuron_set.languages == corpus.languages == ("en", "ja", "tr")
+    assert neuron_set.patch is not None
+    neuron_set.save(tmp_path / "set")
+    assert NeuronSet.load(tmp_path / "set").id == neuron_set.id
 
 
 def test_the_id_is_known_in_advance_and_differs_between_requests(corpus: Corpus) -> None:
     request = IdentificationRequest.of("lape")
     fingerprint, languages = FAKE_INFO.fingerprint, corpus.languages
-    known = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=languages)
+    expected_id = request.neuron_set_id(fingerprint=fingerprint, corpus_hash=corpus.hash, languages=languages)
     longer = IdentificationRequest.of("lape", max_tokens=9)
     other = Corpus.open(next(iter(corpus.files.values())).parent, languages=["en", "tr"])
-    assert _identify(corpus, "lape").id == known
-    assert _identify(corpus, "lape", top_rate=0.01).id == known  # the default, spelled out
+    assert _identify(corpus, "lape").id == expected_id
+    assert _identify(corpus, "lape", top_rate=0.01).id == expected_id  # the default, spelled out
     others = [
         _identify(corpus, "lape", top_rate=0.02).id,
         _identify(corpus, "random").id,
@@ -90,7 +95,7 @@ def test_the_id_is_known_in_advance_and_differs_between_requests(corpus: Corpus)
         request.neuron_set_id(fingerprint="1" * 64, corpus_hash=corpus.hash, languages=languages),
         request.neuron_set_id(fingerprint=fingerprint, corpus_hash=other.hash, languages=other.languages),
     ]
-    assert len({known, *others}) == 7
+    assert len({expected_id, *others}) == 7
 
 
 def test_random_has_as_many_neurons_in_each_layer_as_lape(corpus: Corpus) -> None:

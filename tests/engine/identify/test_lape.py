@@ -24,7 +24,7 @@ def direct_lape(
     filter_rate: float = 0.95,
     activation_bar: float = 0.95,
 ) -> Neurons:
-    """Work LAPE out neuron by neuron, on [G][L][F] counts, with exact probabilities."""
+    """Compute LAPE neuron by neuron from counts [G][L][F], with exact probabilities."""
     groups, layers, width = len(counts), len(counts[0]), len(counts[0][0])
     neurons = [(layer, index) for layer in range(layers) for index in range(width)]
     p = {
@@ -41,9 +41,9 @@ def direct_lape(
         if max(p[neuron]) > bar(filter_rate):
             shares = [float(value / sum(p[neuron])) for value in p[neuron] if value > 0]
             entropies.append((round(-math.fsum(q * math.log(q) for q in shares), 12), neuron))
-    kept = [neuron for _, neuron in sorted(entropies)[: round(len(neurons) * top_rate)]]
+    chosen = [neuron for _, neuron in sorted(entropies)[: round(len(neurons) * top_rate)]]
     return {
-        code: sorted(neuron for neuron in kept if p[neuron][g] > bar(activation_bar))
+        code: sorted(neuron for neuron in chosen if p[neuron][g] > bar(activation_bar))
         for g, code in enumerate(languages)
     }
 

@@ -42,7 +42,10 @@ def test_lape_in_mode_paper_equals_the_published_rule_on_stored_activations(tmp_
 
 
 def published_rule(folder: Path, engine: TransformersEngine) -> dict[str, list[list[int]]]:
-    """Counts over the bare sentences; denominators of sentences in the template, five tokens less; kthvalue, topk."""
+    """Return the neurons that the published code selects from stored activations.
+
+    It counts over bare sentences and divides by their tokens inside the template, minus five.
+    """
     hand, tokenizer = HandModel(folder), engine._model.tokenizer
     over_zero, n = [], []
     for lines in TEXTS.values():
@@ -57,11 +60,13 @@ def published_rule(folder: Path, engine: TransformersEngine) -> dict[str, list[l
     bar = flat.kthvalue(round(len(flat) * 0.95)).values
     entropy[(p > bar).sum(dim=-1) == 0] = torch.inf
     order = torch.argsort(entropy.flatten().round(decimals=12), stable=True)[: round(entropy.numel() * TOP)]
-    kept = [int(at) for at in order if torch.isfinite(entropy.flatten()[at])]
+    chosen = [int(neuron) for neuron in order if torch.isfinite(entropy.flatten()[neuron])]
     width = entropy.shape[1]
     return {
-        code: sorted([at // width, at % width] for at in kept if p[at // width, at % width, place] > bar)
-        for place, code in enumerate(TEXTS)
+        code: sorted(
+            [neuron // width, neuron % width] for neuron in chosen if p[neuron // width, neuron % width, index] > bar
+        )
+        for index, code in enumerate(TEXTS)
     }
 
 

@@ -1,6 +1,6 @@
-"""Compile the kernels for an H100 without having one, and print what the compiler made of them as JSON.
+"""Compiles the kernels for an H100, which need not be present, and prints the kinds of instructions as JSON.
 
-A process of its own, since the tests' has the interpreted kernels: python -m tests.engine.kernels.hopper
+It needs its own process, because the tests interpret the kernels: python -m tests.engine.kernels.hopper
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENTRIES = {"neurons": "*i32", "mult": "*fp32", "add": "*fp32", "coef": "*fp32", 
 
 
 def instructions(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:
-    """Return how often the kernel's PTX has each kind of memory access and barrier; pointers are aligned to 16."""
+    """Count the memory accesses and barriers in the kernel's PTX by kind; pointers are aligned to 16 bytes."""
     names = kernel.arg_names
     source = ASTSource(
         fn=kernel,
@@ -37,7 +37,7 @@ def instructions(kernel: Any, pointers: dict[str, str], constants: dict[str, Any
 
 
 def main() -> None:
-    """Compile the steering kernel with one token a program and with two, and the statistics' kernel."""
+    """Compile the steering kernel with one and with two tokens per program, and the statistics kernel."""
     report: dict[str, dict[str, int]] = {}
     for rows in (1, 2):
         constants = {"gated": True, "with_statistic": False, "rows": rows, "block": 1024, "chunk": 128 // rows}

@@ -1,4 +1,4 @@
-"""Rows of a device table, drawn at random, and what they make of a batch, in float64 and one token after another."""
+"""Random rows of a device table, and their effect on a batch computed in float64, token by token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.kernels.device_table import SlotEntries
 def draw_row(
     rng: np.random.Generator, *, layers: int, width: int, share: float, statistic: Statistic | None = None
 ) -> SlotEntries:
-    """Return a row on about `share` of the neurons; the borders of blocks of 16 are four times as likely."""
+    """Return a row with about `share` of the neurons; those at borders of blocks of 16 are four times as likely."""
     likely = np.where(np.isin(np.arange(width) % 16, (0, 15)), 4 * share, share)
     layer, index = np.nonzero(rng.random((layers, width)) < likely)
     count = len(index)
@@ -31,13 +31,13 @@ def draw_row(
 
 
 def neutral(row: SlotEntries) -> SlotEntries:
-    """Return the row with the same neurons, changing none of them."""
+    """Return a row with the same neurons and neutral entries."""
     coef = None if row.coef is None else np.zeros_like(row.coef)
     return replace(row, mult=np.ones_like(row.mult), add=np.zeros_like(row.add), coef=coef)
 
 
 def activation_in_float64(x: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the activation of `x` in float64, as torch computes it."""
+    """Return the activation of `x`, computed by torch in float64."""
     if name == "silu":
         return functional.silu(x.double())
     if name == "relu":
@@ -55,12 +55,12 @@ def steered(
     for token, slot in enumerate(slots):
         if slot in rows:
             row = rows[slot]
-            own = slice(int(row.offsets[layer]), int(row.offsets[layer + 1]))
-            neurons = torch.from_numpy(row.indices[own].astype(np.int64))
-            mult, add = torch.from_numpy(row.mult[own]), torch.from_numpy(row.add[own])
+            entries = slice(int(row.offsets[layer]), int(row.offsets[layer + 1]))
+            neurons = torch.from_numpy(row.indices[entries].astype(np.int64))
+            mult, add = torch.from_numpy(row.mult[entries]), torch.from_numpy(row.add[entries])
             changed[token, neurons] = mult.double() * active[token, neurons] + add.double()
             if row.statistic is not None and row.coef is not None:
-                shift = torch.from_numpy(row.coef[own]).double() * taken(active[token], row.statistic)
+                shift = torch.from_numpy(row.coef[entries]).double() * taken(active[token], row.statistic)
                 changed[token, neurons] += shift
     return changed * x[:, width:].double() if gated else changed
 
@@ -79,6 +79,6 @@ def taken(active: torch.Tensor, statistic: Statistic) -> float:
 
 
 def _percentile(ascending: np.ndarray, percent: float) -> float:
-    at = percent / 100.0 * (len(ascending) - 1)
-    low, high = ascending[math.floor(at)], ascending[math.ceil(at)]
-    return float(low + (at - math.floor(at)) * (high - low))
+    position = percent / 100.0 * (len(ascending) - 1)
+    low, high = ascending[math.floor(position)], ascending[math.ceil(position)]
+    return float(low + (position - math.floor(position)) * (high - low))

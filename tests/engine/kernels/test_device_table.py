@@ -1,4 +1,4 @@
-"""The pool of entries: rows are read as they were written, whatever came and went, and a write is never half done."""
+"""Rows are read back as written after any sequence of changes, and no step sees a partial write."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def a_row(seed: int, share: float = 0.2, statistic: Statistic | None = None) -> 
 def written(row: SlotEntries) -> Entries:
     layers = np.repeat(np.arange(LAYERS), np.diff(row.offsets))
     coef = np.zeros(len(layers)) if row.coef is None else row.coef
-    return list(zip(*(each.tolist() for each in (layers, row.indices, row.mult, row.add, coef)), strict=True))
+    return list(zip(*(column.tolist() for column in (layers, row.indices, row.mult, row.add, coef)), strict=True))
 
 
 def read(table: DeviceTable, slot: int) -> Entries:
-    """Read a slot as the kernel does, block by block; every neuron lies in its block."""
-    buffers, found = table.buffers, []
+    """Read a slot block by block, as the kernel does, and check that each neuron lies in its block."""
+    buffers, entries = table.buffers, []
     for layer in range(LAYERS):
         for block in range(buffers.blocks):
             first, last = buffers.offsets[slot, layer * buffers.blocks + block :][:2].tolist()
@@ -54,8 +54,8 @@ def read(table: DeviceTable, slot: int) -> Entries:
                 neuron = int(buffers.neurons[entry])
                 assert neuron // BLOCK == block
                 coef = 0.0 if buffers.statistics is None else float(buffers.statistics.coef[entry])
-                found.append((layer, neuron, float(buffers.mult[entry]), float(buffers.add[entry]), coef))
-    return found
+                entries.append((layer, neuron, float(buffers.mult[entry]), float(buffers.add[entry]), coef))
+    return entries
 
 
 changes = st.lists(
@@ -82,7 +82,7 @@ def test_slots_hold_what_was_written_last(
             else:
                 table.write(slot, row)
                 rows[slot] = written(row)
-        assert [read(table, each) for each in range(SLOTS + 1)] == [rows.get(each, []) for each in range(SLOTS + 1)]
+        assert [read(table, slot) for slot in range(SLOTS + 1)] == [rows.get(slot, []) for slot in range(SLOTS + 1)]
         assert table.free == capacity - sum(map(len, rows.values()))
 
 

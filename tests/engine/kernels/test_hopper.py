@@ -1,4 +1,4 @@
-"""What the compiler makes of the kernels for an H100: wide accesses, one barrier, no shared memory."""
+"""The kernels compiled for an H100 use wide accesses, one barrier and no shared memory."""
 
 from __future__ import annotations
 

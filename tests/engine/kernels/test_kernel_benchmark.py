@@ -1,4 +1,4 @@
-"""The kernel's benchmark on a machine without CUDA: its check, its report on tiny shapes, its refusal."""
+"""The kernel benchmark without CUDA: its check, its report on tiny shapes, and its error."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_a_report_runs_every_launch_and_has_every_case(monkeypatch: pytest.Monke
 
     def microseconds(launch: Callable[[int], None], count: int) -> float:
         nonlocal launched
-        for at in range(count):
-            launch(at)
+        for index in range(count):
+            launch(index)
             launched += 1
         return 2.0
 

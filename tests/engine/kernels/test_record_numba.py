@@ -1,4 +1,4 @@
-"""The counting kernel against a plain sum: spans of any length, rows in any order, gates of exactly 0."""
+"""Compares the counting kernel with a plain sum: spans of any length, rows in any order, gates of exactly 0."""
 
 from __future__ import annotations
 

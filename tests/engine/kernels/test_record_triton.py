@@ -1,4 +1,4 @@
-"""A sentence's row takes what its tokens have, in one layer, whatever stands beside them in the batch."""
+"""A sentence's row holds the counts and sums of its tokens, whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_rows_hold_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch
 
 def test_a_sum_does_not_depend_on_the_position_in_the_batch() -> None:
     x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    found = []
+    sums_by_position = []
     for shift in (0, 2):
         counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
         sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
         spans = torch.tensor([[0, 0], [shift, shift + 5], [0, 0]], dtype=torch.int32, device=DEVICE)
         record_triton.record(counts, sums, x.roll(shift, 0).contiguous(), spans, 0, activation="gelu")
-        found.append(sums[0, 1].clone())
-    assert torch.equal(*found)
+        sums_by_position.append(sums[0, 1].clone())
+    assert torch.equal(*sums_by_position)

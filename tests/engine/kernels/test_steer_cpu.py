@@ -1,4 +1,4 @@
-"""The kernels of the host path against float64: any shapes, slots, overlaps, empty rows, padding; not a bit more."""
+"""Compares the CPU kernels with float64 over shapes, slots, overlaps, empty rows and padding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kernel = Literal["numba", "torch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A batch: `padding` tokens after `tokens` steered ones; `share` of the neurons of each slot are touched."""
+    """A batch of `tokens` steered tokens and `padding` more; each slot changes `share` of the neurons."""
 
     seed: int
     tokens: int
@@ -53,7 +53,7 @@ kernels = st.sampled_from([("numba", torch.float32), *(("torch", dtype) for dtyp
 
 
 class Batch:
-    """A case with its tensors; slot 2 has no entries, the last slot is never written, padding has no slot."""
+    """The tensors of a case. Slot 2 has no entries, the last slot is never written, and padding has no slot."""
 
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
         rng = np.random.default_rng(case.seed)
@@ -95,11 +95,13 @@ class Batch:
         return out
 
     def taken(self) -> torch.Tensor:
-        """Each token's statistic; NaN, which nothing may read, where it takes none."""
+        """Return the statistic of each token, or NaN if it uses none and the kernel must not read it."""
         active = activation_in_float64(self.x[:, : self.case.width], "silu")
         wanted = [self.rows[slot].statistic if slot in self.rows else None for slot in self.slots.tolist()]
-        found = [np.nan if each is None else taken(active[at], each) for at, each in enumerate(wanted)]
-        return torch.tensor(found, dtype=torch.float32)
+        statistics = [
+            np.nan if statistic is None else taken(active[token], statistic) for token, statistic in enumerate(wanted)
+        ]
+        return torch.tensor(statistics, dtype=torch.float32)
 
 
 @given(cases, kernels)
@@ -109,11 +111,11 @@ def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.
     batch = Batch(case, dtype)
     slots = [*batch.slots.tolist(), *[0] * case.padding]
     expected = steered(batch.x, slots, batch.rows, case.layer, name="silu", gated=case.gated)
-    found = batch.run(kernel, batch.rows, batch.taken())
+    out = batch.run(kernel, batch.rows, batch.taken())
     # the model has rounded activation * up once before the kernel rounds its own result
-    torch.testing.assert_close(found.double(), expected, rtol=3 * ROUNDING[dtype], atol=30 * ROUNDING[dtype])
+    torch.testing.assert_close(out.double(), expected, rtol=3 * ROUNDING[dtype], atol=30 * ROUNDING[dtype])
     if dtype == torch.float32:
-        torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5)
+        torch.testing.assert_close(out.double(), expected, rtol=2e-5, atol=2e-5)
 
 
 @given(cases, kernels)
@@ -123,8 +125,8 @@ def test_neutral_entries_change_no_bit(case: Case, chosen: tuple[Kernel, torch.d
     batch = Batch(case, dtype)
     batch.x[:, ::5] = -0.0
     rows = {slot: neutral(row) for slot, row in batch.rows.items()}
-    found = batch.run(kernel, rows, torch.full((case.tokens,), float("nan")))
-    assert found.contiguous().view(torch.uint8).equal(batch.plain().contiguous().view(torch.uint8))
+    out = batch.run(kernel, rows, torch.full((case.tokens,), float("nan")))
+    assert out.contiguous().view(torch.uint8).equal(batch.plain().contiguous().view(torch.uint8))
 
 
 @pytest.mark.parametrize("gated", [True, False])
@@ -136,5 +138,5 @@ def test_a_value_that_is_set_does_not_depend_on_the_old_one(kernel: Kernel, gate
     batch.x[:, :8] = torch.inf
     row = batch.rows[1]
     ones = np.ones_like(row.mult)
-    found = batch.run(kernel, {1: replace(row, mult=0 * ones, add=2 * ones)}, torch.zeros(6))
-    torch.testing.assert_close(found, 2 * batch.x[:, 8:] if gated else torch.full_like(found, 2.0))
+    out = batch.run(kernel, {1: replace(row, mult=0 * ones, add=2 * ones)}, torch.zeros(6))
+    torch.testing.assert_close(out, 2 * batch.x[:, 8:] if gated else torch.full_like(out, 2.0))

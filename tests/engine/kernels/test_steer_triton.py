@@ -1,4 +1,4 @@
-"""The CUDA kernel against float64: any shapes, slots, overlaps, empty sets borders of blocks; not a bit more."""
+"""Compares the CUDA kernel with float64 over shapes, slots, overlaps, empty rows and block borders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _interpreter() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A batch: `padding` tokens after `tokens` steered ones; `share` of the neurons of each slot are touched."""
+    """A batch of `tokens` steered tokens and `padding` more; each slot changes `share` of the neurons."""
 
     seed: int
     tokens: int
@@ -69,7 +69,7 @@ cases = st.builds(
 
 
 class Batch:
-    """A case with its tensors: `x`, each token's slot (padding has 0), the slots' rows, the table that holds them."""
+    """The tensors of a case: `x`, the slot of each token (0 for padding), the rows, and the table that holds them."""
 
     def __init__(self, case: Case, *, statistic: Statistic | None = None) -> None:
         rng = np.random.default_rng(case.seed)
@@ -100,7 +100,7 @@ class Batch:
         )
 
     def run(self, rows: dict[int, SlotEntries]) -> torch.Tensor:
-        """Return what the kernel makes of the batch with these rows; what it does not write would be NaN."""
+        """Return the output of the kernel for the batch with these rows; NaN where it does not write."""
         for slot in range(1, SLOTS):
             self.table.clear(slot)
         for slot, row in rows.items():
@@ -118,7 +118,7 @@ class Batch:
         return out.cpu()
 
     def check(self) -> None:
-        """Compare with float64, to the rounding of the result and of float32 on the way to it."""
+        """Compare with float64, up to the rounding of the result and of the float32 computation."""
         expected = steered(
             self.x, self.slots, self.rows, self.case.layer, name=self.case.activation, gated=self.case.gated
         )

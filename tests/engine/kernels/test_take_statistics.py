@@ -1,4 +1,4 @@
-"""Each token's statistic, in Numba and in torch, against float64."""
+"""Compares the statistic of each token, in Numba and in torch, with float64."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORDS = ["mean", "std", "median", "max", "iqr", "mad", "p0", "p5", "p50", "p97.5
 
 def planned(words: list[str], width: int) -> tuple[np.ndarray, np.ndarray]:
     plans = [Statistic.parse(word).plan(width) for word in words]
-    plan = np.array([[each.kind, *each.ranks] for each in plans], dtype=np.int32).reshape(-1, 3)
-    return plan, np.array([each.weights for each in plans], dtype=np.float32).reshape(-1, 2)
+    plan = np.array([[entry.kind, *entry.ranks] for entry in plans], dtype=np.int32).reshape(-1, 3)
+    return plan, np.array([entry.weights for entry in plans], dtype=np.float32).reshape(-1, 2)
 
 
 def both(values: torch.Tensor, words: list[str]) -> list[torch.Tensor]:
@@ -43,31 +43,31 @@ def test_statistics_agree_with_float64(
 ) -> None:
     values = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(words), width)))
     values = (values.round() if ties else values).mul(spread).to(dtype)
-    expected = [taken(values[at], Statistic.parse(word)) if width > 1 else None for at, word in enumerate(words)]
-    for found in both(values, words):
-        assert found.dtype == torch.float32
-        for at, each in enumerate(expected):
-            if each is not None:
-                assert float(found[at]) == pytest.approx(each, rel=1e-5, abs=1e-5 * spread)
+    expected = [taken(values[index], Statistic.parse(word)) if width > 1 else None for index, word in enumerate(words)]
+    for statistics in both(values, words):
+        assert statistics.dtype == torch.float32
+        for index, value in enumerate(expected):
+            if value is not None:
+                assert float(statistics[index]) == pytest.approx(value, rel=1e-5, abs=1e-5 * spread)
 
 
 def test_statistics_of_a_single_neuron() -> None:
     values = torch.full((len(WORDS), 1), -2.5)
-    for found in both(values, WORDS):
-        assert found.tolist() == [0.0 if word in ("std", "iqr", "mad") else -2.5 for word in WORDS]
+    for statistics in both(values, WORDS):
+        assert statistics.tolist() == [0.0 if word in ("std", "iqr", "mad") else -2.5 for word in WORDS]
 
 
 def test_order_statistics_return_exact_values() -> None:
-    """Values whose float32 bits differ in the last place, of both signs, beside infinities."""
+    """Values of both signs whose float32 bits differ in the last place, and infinities."""
     near = np.nextafter(np.float32(1.0), np.float32(2.0))
     ascending = np.array([-np.inf, -near, -1.0, -0.0, 1e-45, 1.0, near, np.inf], dtype=np.float32)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(ascending))
-    words = [f"p{100 * at / 7:.4f}" for at in range(8)]
+    words = [f"p{100 * index / 7:.4f}" for index in range(8)]
     plan, weights = planned(words, 8)
     plan[:, 1], weights[:] = np.arange(8), 0.0
     values = shuffled.repeat(8, 1)
-    for found in (
+    for statistics in (
         take_statistics(values, plan, weights),
         in_torch(values, torch.from_numpy(plan), torch.from_numpy(weights)),
     ):
-        np.testing.assert_array_equal(found.numpy(), ascending)
+        np.testing.assert_array_equal(statistics.numpy(), ascending)

@@ -1,4 +1,4 @@
-"""Padding has slot 0, whatever longer step came before."""
+"""Padding has slot 0, even after a longer step."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The Triton kernels as this machine can run them: compiled where there is CUDA, interpreted elsewhere.
+"""The Triton kernels, compiled on a machine with CUDA and interpreted elsewhere.
 
-Importing it skips the importing test module where Triton is not installed.
+Importing this module skips the importing test module if Triton is not installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def use_interpreter(patch: pytest.MonkeyPatch) -> None:
-    """Let Triton interpret kernels, where there is no CUDA; it asks when they are defined, and again when they run."""
+    """Let Triton interpret kernels if there is no CUDA. It reads the setting when a kernel is defined and when it runs."""
     if DEVICE.type == "cpu":
         patch.setenv("TRITON_INTERPRET", "1")
 

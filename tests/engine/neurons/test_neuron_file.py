@@ -61,8 +61,8 @@ def test_a_file_of_neither_kind_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_json_is_read_in_the_encodings_of_windows(tmp_path: Path, text: Path, encoding: str) -> None:
     (tmp_path / "windows").write_text(text.read_text(), encoding=encoding)
-    known = read_neuron_file(text, model=MODEL, languages=None)
-    assert read_neuron_file(tmp_path / "windows", model=MODEL, languages=None).id == known.id
+    plain = read_neuron_file(text, model=MODEL, languages=None)
+    assert read_neuron_file(tmp_path / "windows", model=MODEL, languages=None).id == plain.id
 
 
 @pytest.mark.parametrize(

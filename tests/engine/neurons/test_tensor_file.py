@@ -33,8 +33,8 @@ def test_other_files_are_recognized_by_their_content(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.array([1]))
     np.savez(tmp_path / "arrays.npz", fr=np.array([1]))
     save_file({f"layer{index}": torch.tensor([1]) for index in range(2000)}, tmp_path / "long.safetensors")
-    found = {path.name: file_kind(path) for path in tmp_path.iterdir()}
-    assert found == {"json": "text", "array.npy": "numpy", "arrays.npz": "numpy", "long.safetensors": "safetensors"}
+    kinds = {path.name: file_kind(path) for path in tmp_path.iterdir()}
+    assert kinds == {"json": "text", "array.npy": "numpy", "arrays.npz": "numpy", "long.safetensors": "safetensors"}
 
 
 def test_numpy_arrays_in_a_file_of_torch_are_rejected(tmp_path: Path) -> None:

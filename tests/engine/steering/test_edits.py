@@ -39,7 +39,7 @@ def _affine(op: str, value: float) -> Affine:
 
 
 def _asked(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index: int) -> Affine:
-    """What one language asks of one of its neurons, its weight included."""
+    """Return the edit of one neuron for one of its languages, with the language's weight."""
     value = raw["factor"]
     if raw.get("patch"):
         assert neurons.patch is not None
@@ -56,7 +56,7 @@ def _intervention(raw: dict[str, Any]) -> Intervention:
 
 
 def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Affine]:
-    """Work the edits out neuron by neuron, as the method describes them."""
+    """Compute the edits neuron by neuron, as the method describes them."""
     edits: dict[tuple[int, int], Affine] = {}
     for layer in range(LAYERS):
         for index in range(WIDTH):
@@ -65,8 +65,8 @@ def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Aff
             if raw["layers"] != "all" and layer not in raw["layers"]:
                 continue
             if targets:
-                asked = [_asked(raw, neurons, code, layer, index) for code in targets]
-                mult, add, coef = (sum(column) / len(targets) for column in zip(*asked, strict=True))
+                shares = [_asked(raw, neurons, code, layer, index) for code in targets]
+                mult, add, coef = (sum(column) / len(targets) for column in zip(*shares, strict=True))
                 edits[layer, index] = (mult, add, coef)
             elif raw["non_target"] and owners:
                 edits[layer, index] = _affine(raw["non_target"]["op"], raw["non_target"]["factor"])
@@ -76,14 +76,14 @@ def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Aff
 def _as_dict(edits: Edits) -> dict[tuple[int, int], Affine]:
     assert (edits.coef is None) == (edits.statistic is None)
     coef = np.zeros_like(edits.mult) if edits.coef is None else edits.coef
-    found = {}
+    affine = {}
     for layer in range(LAYERS):
-        own = edits.entries(layer)
-        assert (np.diff(edits.indices[own]) > 0).all()
-        values = np.stack([edits.mult[own], edits.add[own], coef[own]], axis=1)
-        for index, (m, a, c) in zip(edits.indices[own].tolist(), values.tolist(), strict=True):
-            found[layer, index] = (m, a, c)
-    return found
+        entries = edits.entries(layer)
+        assert (np.diff(edits.indices[entries]) > 0).all()
+        values = np.stack([edits.mult[entries], edits.add[entries], coef[entries]], axis=1)
+        for index, (m, a, c) in zip(edits.indices[entries].tolist(), values.tolist(), strict=True):
+            affine[layer, index] = (m, a, c)
+    return affine
 
 
 def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
@@ -95,10 +95,10 @@ def _check(raw: dict[str, Any], neurons: NeuronSet) -> None:
     assert edits.offsets.shape == (LAYERS + 1,)
     assert edits.offsets[0] == 0
     assert edits.offsets[-1] == len(edits.indices) == len(edits.mult) == len(edits.add)
-    found, expected = _as_dict(edits), _naive(raw, neurons)
-    assert found.keys() == expected.keys()
+    resolved, expected = _as_dict(edits), _naive(raw, neurons)
+    assert resolved.keys() == expected.keys()
     for neuron, affine in expected.items():
-        assert found[neuron] == pytest.approx(affine, rel=1e-6, abs=1e-6)
+        assert resolved[neuron] == pytest.approx(affine, rel=1e-6, abs=1e-6)
 
 
 @given(sets=_sets, raw=_raw)
@@ -151,7 +151,8 @@ def test_random_neurons_match_the_counts_per_layer(sets: dict[str, list[tuple[in
     union = {*sets["en"], *sets["fr"]}
     drawn = _drawn(neurons, seed=seed)
     for layer in range(LAYERS):
-        assert sum(at == layer for at, _ in drawn) == sum(at == layer for at, _ in union)
+        drawn_count, union_count = (sum(neuron[0] == layer for neuron in neurons_of) for neurons_of in (drawn, union))
+        assert drawn_count == union_count
 
 
 def test_random_neurons_depend_only_on_set_languages_and_seed() -> None:
@@ -169,12 +170,12 @@ def test_random_neurons_get_their_own_patch_values() -> None:
     neurons = make_neuron_set(OVERLAPPING, width=64)
     assert neurons.patch is not None
     raw = {"languages": ["en", "fr"], "op": "set", "patch": "median", "factor": 2, "selection": "random"}
-    found = _as_dict(resolve(Intervention.from_dict(raw), neurons))
-    assert found
-    for (layer, index), (mult, add, _) in found.items():
-        own = neurons.patch.median[:2, layer, index]
+    edits = _as_dict(resolve(Intervention.from_dict(raw), neurons))
+    assert edits
+    for (layer, index), (mult, add, _) in edits.items():
+        values = neurons.patch.median[:2, layer, index]
         assert mult == 0
-        assert add == pytest.approx(2 * (float(own[0]) + float(own[1])) / 2, rel=1e-6)
+        assert add == pytest.approx(2 * (float(values[0]) + float(values[1])) / 2, rel=1e-6)
 
 
 def _same(first: Edits, second: Edits) -> bool:
@@ -195,17 +196,17 @@ def test_neurons_of_the_other_language_are_edited_like_a_target(change: dict[str
     neurons = make_neuron_set(OVERLAPPING)
     raw = {"op": "set", "factor": 3, **change}
     control = Intervention.from_dict({**raw, "languages": ["fr"], "selection": "other", "other": "tr"})
-    asked = Intervention.from_dict({**raw, "languages": ["tr"]})
-    assert _same(resolve(control, neurons), resolve(asked, neurons))
-    assert control.hash != asked.hash
+    direct = Intervention.from_dict({**raw, "languages": ["tr"]})
+    assert _same(resolve(control, neurons), resolve(direct, neurons))
+    assert control.hash != direct.hash
 
 
 def test_neurons_of_the_other_language_get_the_mean_weight() -> None:
     neurons = make_neuron_set(OVERLAPPING)
     raw = {"op": "scale", "factor": 3}
     weighted = {**raw, "languages": {"fr": 0.5, "en": 1.5}, "selection": "other", "other": "tr"}
-    found = resolve(Intervention.from_dict(weighted), neurons)
-    assert _same(found, resolve(Intervention.from_dict({**raw, "languages": ["tr"]}), neurons))
+    edits = resolve(Intervention.from_dict(weighted), neurons)
+    assert _same(edits, resolve(Intervention.from_dict({**raw, "languages": ["tr"]}), neurons))
 
 
 def test_the_other_language_must_be_in_the_set() -> None:

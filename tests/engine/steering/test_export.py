@@ -1,4 +1,4 @@
-"""A scaling folded into a checkpoint answers as the model that is steered."""
+"""An exported checkpoint gives the answers of the steered model."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_a_transposed_projection_is_scaled_by_its_rows(tmp_path: Path) -> None:
     factors[tuple(neurons.neurons["fr"].T.tolist())] = 9.0
     blocks: Any = model.transformer.h
     handles = [
-        block.mlp.act.register_forward_hook(lambda _module, _args, out, own=own: out * own)
-        for block, own in zip(blocks, factors, strict=True)
+        block.mlp.act.register_forward_hook(lambda _module, _args, out, factor=factor: out * factor)
+        for block, factor in zip(blocks, factors, strict=True)
     ]
     with torch.inference_mode():
         expected = model(ids).logits

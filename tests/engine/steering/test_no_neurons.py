@@ -1,4 +1,4 @@
-"""Steering that was asked for is applied or refused: an intervention that changes no neuron is an error."""
+"""An intervention that changes no neuron is rejected instead of running unsteered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def loaded() -> LoadedNeurons:
 
 
 @pytest.mark.parametrize(
-    ("change", "param", "told"),
+    ("change", "param", "message"),
     [
         ({"languages": ["ht"]}, "languages", "no neurons of ht"),
         ({"languages": ["fr", "ht"]}, "languages", "no neurons of ht"),
@@ -56,14 +56,14 @@ def loaded() -> LoadedNeurons:
     ],
 )
 def test_an_intervention_that_changes_no_neuron_is_refused(
-    change: dict[str, Any], param: str | None, told: str, loaded: LoadedNeurons
+    change: dict[str, Any], param: str | None, message: str, loaded: LoadedNeurons
 ) -> None:
-    asked = steering(**change)
+    requested = steering(**change)
     if param is None:
-        assert len(loaded.resolve(asked).indices) == len(resolve(asked.intervention, NEURONS).indices) > 0
+        assert len(loaded.resolve(requested).indices) == len(resolve(requested.intervention, NEURONS).indices) > 0
         return
-    with pytest.raises(NoNeurons, match=told) as caught:
-        loaded.resolve(asked)
+    with pytest.raises(NoNeurons, match=message) as caught:
+        loaded.resolve(requested)
     assert caught.value.param == f"intervention.{param}"
     assert NEURONS.id in caught.value.message
 

@@ -1,4 +1,4 @@
-"""An engine that does not steer is found out before it serves."""
+"""An engine that does not steer fails its self-test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.steering.self_test import self_test
 
 
 class Answering(FakeEngine):
-    """An engine whose scores are `answer`'s."""
+    """An engine whose scores come from the function `answer`."""
 
     def __init__(self, answer: Callable[[ScoreRequest], float]) -> None:
         super().__init__()

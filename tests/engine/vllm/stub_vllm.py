@@ -1,4 +1,4 @@
-"""A VllmEngine without vLLM: the engine's own code, over a model that activates nothing and a tokenizer of hashes."""
+"""A VllmEngine without vLLM: its own code on a model that records zeros and a tokenizer that hashes words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from engine.vllm.worker.table import Shard
 
 
 class WordTokenizer:
-    """A token a word; no special ones."""
+    """A tokenizer with one token per word and no special tokens."""
 
     bos_token_id = 0
     eos_token_id = 0
@@ -45,7 +45,7 @@ class WordTokenizer:
 
 @dataclass
 class StubLoop:
-    """Answers each request in the loop's next turn; `most` is how many were in flight at once."""
+    """Answers each request in the next iteration of the event loop; `most` is the maximum number in flight."""
 
     info: EngineInfo
     flying: int = 0

@@ -1,4 +1,4 @@
-"""A full table makes requests wait, in order, and never fails them."""
+"""A full table makes requests wait in order and never fails them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the vLLM engine does itself: what it refuses, when it reads the vocabulary, and what it takes back."""
+"""The vLLM engine's own work: checks of requests, reading of the vocabulary, and aborts."""
 
 from __future__ import annotations
 

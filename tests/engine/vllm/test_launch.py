@@ -1,4 +1,4 @@
-"""Starting vLLM, with a stand-in for it: what becomes of an engine that cannot be patched, and of unsupported modes."""
+"""The start of vLLM, tested with a stand-in: an engine that cannot be patched is shut down, unsupported modes rejected."""
 
 from __future__ import annotations
 

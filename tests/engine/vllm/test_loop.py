@@ -1,4 +1,4 @@
-"""The engine's thread: order is result, and a dead engine answers everybody."""
+"""The engine's thread runs commands in order, and a dead engine fails every request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Output:
 
 
 class StandIn:
-    """Stands in for an LLMEngine: finishes each request in one step, or dies at it."""
+    """A stand-in for an LLMEngine that finishes each request in one step, or dies in it."""
 
     def __init__(self, *, dies_of: BaseException | None = None) -> None:
         self.engine_core = self
@@ -97,8 +97,8 @@ def ask(loop: EngineLoop, prompt: str, result: WorkerResult | None = None) -> as
 
 
 def make(engine: StandIn) -> EngineLoop:
-    made: Any = engine
-    return EngineLoop(lambda: made, asyncio.get_running_loop())
+    stand_in: Any = engine
+    return EngineLoop(lambda: stand_in, asyncio.get_running_loop())
 
 
 def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
@@ -117,12 +117,12 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
 
 
 def test_requests_sent_together_share_their_first_step() -> None:
-    """The second request comes when the first is in already, and an idle engine would have stepped."""
+    """The second request arrives after the first was added, when an idle engine could have started a step."""
 
     async def check() -> None:
         engine = StandIn()
-        made: Any = engine
-        loop = EngineLoop(lambda: made, asyncio.get_running_loop(), batch_window=0.3)
+        stand_in: Any = engine
+        loop = EngineLoop(lambda: stand_in, asyncio.get_running_loop(), batch_window=0.3)
         await loop.start()
         first = ask(loop, "first")
         assert await asyncio.to_thread(engine.added.wait, 10)

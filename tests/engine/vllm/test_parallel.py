@@ -1,4 +1,4 @@
-"""A model cut in four, by layers and by neurons, answers as in one piece; and when a part dies, everybody hears of it.
+"""A model on four workers, divided by layers and by neurons, answers like one; if a worker dies, all requests fail.
 
 One engine serves all tests of this module, the last of which kills it.
 """
@@ -45,7 +45,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
 
 
 def steerings(both: Both) -> list[Steering | None]:
-    """Interventions on all layers, on those of one stage, with a patch value a neuron, with scopes; and none."""
+    """Return interventions on all layers and on one stage, with patch values and with scopes, and none."""
     return [
         both.steering(["fr"], "set", 2.0),
         both.steering(["tr"], "scale", -2.0, layers=[0], scope="generation"),
@@ -92,7 +92,9 @@ def test_generation_and_scores_equal_the_reference(both: Both) -> None:
 
 
 def test_a_recording_equals_the_reference(both: Both) -> None:
-    sentences = [Sentence(language=code, text=f"{code} {at} {TEXT}") for code in ("en", "fr") for at in range(3)]
+    sentences = [
+        Sentence(language=code, text=f"{code} {number} {TEXT}") for code in ("en", "fr") for number in range(3)
+    ]
     ours = both.run(both.vllm.record(sentences, max_tokens=1000))
     reference = both.run(both.reference.record(sentences, max_tokens=1000))
     np.testing.assert_array_equal(ours.counts, reference.counts)

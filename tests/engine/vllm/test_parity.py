@@ -1,4 +1,4 @@
-"""vLLM gives the reference implementation's answers: mixed batches, ops, scopes, chunks, prefix cache, few slots."""
+"""vLLM gives the answers of the reference implementation: batches, ops, scopes, chunks, prefix cache, few slots."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def interventions(both: Both) -> list[Steering | None]:
-    """Twelve different ones: all ops and scopes, patches, layer ranges, overlapping languages, controls; and none."""
+    """Return twelve interventions over all ops, scopes, patches, layers, languages and controls, and none."""
     make = both.steering
     return [
         make(["fr"], "scale", 3.0),
@@ -94,8 +94,8 @@ def assert_equal(ours: Sequence[Chunk | Score], references: Sequence[Chunk | Sco
 
 def test_a_mixed_batch_with_twelve_interventions(both: Both) -> None:
     requests: list[GenerateRequest | ScoreRequest] = []
-    for at, steering in enumerate(interventions(both)):
-        prompts = (PROMPTS[at % len(PROMPTS)], PROMPTS[(at + 1) % len(PROMPTS)])
+    for index, steering in enumerate(interventions(both)):
+        prompts = (PROMPTS[index % len(PROMPTS)], PROMPTS[(index + 1) % len(PROMPTS)])
         requests.append(GenerateRequest(prompt=prompts[0], sampling=SamplingParams(max_tokens=8), steering=steering))
         requests.append(ScoreRequest(context=prompts[1], continuation=" and then the rain", steering=steering))
         requests.append(ScoreRequest(context="", continuation=prompts[0], steering=steering))
@@ -128,7 +128,7 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
 
 @pytest.mark.parametrize("scope", ["prompt", "generation"])
 def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, scope: str) -> None:
-    """What is the first request's continuation stands in the prompt of the second, which steers it otherwise."""
+    """The continuation of the first request is part of the prompt of the second, which steers it differently."""
     steering = both.steering(["fr"], "set", 2.25, scope=scope)
     start, rest = PROMPTS[2][:22], PROMPTS[2][22:]
     requests = [
@@ -140,7 +140,7 @@ def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, 
 
 
 def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both) -> None:
-    """Contexts of all lengths around the borders of blocks; each continuation twice, and another after it."""
+    """Contexts have all lengths around block borders; each continuation is scored twice, then another."""
     steering = both.steering(["fr"], "set", 2.0, scope="prompt")
     contexts = [PROMPTS[2][:length] for length in range(58, 100, 3)]
     requests: list[GenerateRequest | ScoreRequest] = [
@@ -163,9 +163,10 @@ def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both)
 
 def test_slots_are_released_and_never_exceeded(both: Both) -> None:
     async def check() -> int:
-        made = interventions(both)
+        steerings = interventions(both)
         await answers(
-            both.vllm, [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=steering) for steering in made]
+            both.vllm,
+            [ScoreRequest(context=PROMPTS[0], continuation=" end", steering=steering) for steering in steerings],
         )
         await both.vllm.score(ScoreRequest(context=PROMPTS[1], continuation=" end"))  # a step that sees who has gone
         return await both.vllm.slots_in_use()
@@ -190,9 +191,9 @@ def test_a_stream_that_is_closed_early_frees_its_slot(both: Both) -> None:
 
 def test_a_recording_equals_the_reference(both: Both) -> None:
     sentences = [
-        Sentence(language=language, text=f"{PROMPTS[at % 4]} {language} {at} " * (1 + at % 3))
+        Sentence(language=language, text=f"{PROMPTS[number % 4]} {language} {number} " * (1 + number % 3))
         for language in ("en", "fr")
-        for at in range(12)
+        for number in range(12)
     ]
     ours = both.run(both.vllm.record(sentences, max_tokens=600))
     reference = both.run(both.reference.record(sentences, max_tokens=600))
@@ -206,7 +207,7 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
 
 
 def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:
-    sentences = [Sentence(language="en", text=f"{PROMPTS[2]} {at}") for at in range(200)]
+    sentences = [Sentence(language="en", text=f"{PROMPTS[2]} {number}") for number in range(200)]
 
     async def check() -> None:
         for _ in range(2):
@@ -215,8 +216,8 @@ def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:
                     await both.vllm.record(sentences, max_tokens=10_000)
 
     both.run(check())
-    found = both.run(both.vllm.record(sentences[:100], max_tokens=100_000))
-    assert found.sentences.tolist() == [100]
+    stats = both.run(both.vllm.record(sentences[:100], max_tokens=100_000))
+    assert stats.sentences.tolist() == [100]
 
 
 def test_a_seed_makes_sampling_reproducible(both: Both) -> None:

@@ -1,4 +1,4 @@
-"""vLLM writes no texts of likely tokens, so none that its tokenizer does not know can end it."""
+"""vLLM does not decode likely tokens, so ids unknown to its tokenizer do no harm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
 
 
 def step(tokenizer: Any, ids: list[int]) -> Any:
-    """Return what vLLM tells of one step's likely tokens, the first of them drawn."""
+    """Return vLLM's output for the likely tokens of one step, the first of which is sampled."""
     from vllm import SamplingParams
     from vllm.v1.engine.logprobs import LogprobsProcessor
 

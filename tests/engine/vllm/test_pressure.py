@@ -1,6 +1,6 @@
-"""Too little room: requests are preempted and computed again, wait for a seat or a slot, are given up; answers hold.
+"""Answers stay correct when resources are short: requests are preempted, wait for the batch or a slot, or are aborted.
 
-The cache holds some eight blocks and a request needs up to five, so that those which run together drive each other out.
+The cache holds about eight blocks and a request needs up to five, so that concurrent requests preempt each other.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
 
 @pytest.fixture(autouse=True)
 def all_is_given_back(both: Both) -> Iterator[None]:
-    """After each test no slot is held, and every block of the cache is free as before."""
+    """Check after each test that no slot is held and that every block of the cache is free again."""
     before = both.run(free_blocks(both))
     yield
     both.run(both.vllm.score(ScoreRequest(context="the", continuation=" end")))  # a step that sees who has gone
@@ -73,7 +73,7 @@ async def free_blocks(both: Both) -> int:
 
 @contextmanager
 def preempted(both: Both) -> Iterator[Counter[str]]:
-    """Count the preemptions while the block runs: `steer`, `score` and `record` by what the request carries."""
+    """Count the preemptions within the block, by what the request carries: `steer`, `score` or `record`."""
     counts: Counter[str] = Counter()
 
     def count(preempt: Callable[..., None]) -> Callable[..., None]:
@@ -93,7 +93,7 @@ def preempted(both: Both) -> Iterator[Counter[str]]:
 
 
 async def generate(engine: Engine, request: GenerateRequest) -> dict[int, tuple[list[int], list[float]]]:
-    """Return each answer's tokens and their log-probabilities."""
+    """Return the tokens of each answer and their log-probabilities."""
     answers: dict[int, tuple[list[int], list[float]]] = {}
     async for chunk in engine.generate(request):
         tokens, logprobs = answers.setdefault(chunk.index, ([], []))
@@ -120,7 +120,7 @@ def assert_same(ours: list[dict[int, Any]], theirs: list[dict[int, Any]]) -> Non
 
 
 def steerings(both: Both) -> list[Steering | None]:
-    """Seven interventions, more than there are slots, and none."""
+    """Return seven interventions, which are more than there are slots, and none."""
     return [
         both.steering(["fr"], "set", 2.0),
         both.steering(["fr"], "set", 2.0, scope="prompt"),
@@ -134,7 +134,7 @@ def steerings(both: Both) -> list[Steering | None]:
 
 
 def test_preempted_answers_equal_undisturbed_ones(both: Both) -> None:
-    """More requests than seats, more interventions than slots, more tokens than the cache holds."""
+    """More requests than fit the batch, more interventions than slots, more tokens than the cache holds."""
     requests = [
         GenerateRequest(prompt=TEXT[:60] + ending, sampling=GREEDY, steering=steering)
         for steering in steerings(both)
@@ -142,7 +142,7 @@ def test_preempted_answers_equal_undisturbed_ones(both: Both) -> None:
     ]
     with preempted(both) as counts:
         ours = both.run(answers(both.vllm, requests))
-    assert counts["steer"] >= 3, "nothing was computed again, so nothing was tested"
+    assert counts["steer"] >= 3, "no request was preempted, so nothing was tested"
     assert_same(ours, both.run(answers(both.reference, requests)))
 
 
@@ -153,7 +153,7 @@ def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
         (together,) = both.run(
             answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=drawn, steering=steering)])
         )
-    assert counts["steer"] >= 1, "nothing was computed again, so nothing was tested"
+    assert counts["steer"] >= 1, "no request was preempted, so nothing was tested"
     for index in range(4):
         sampling = replace(drawn, n=1, seed=11 + index)
         (alone,) = both.run(
@@ -163,36 +163,40 @@ def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
 
 
 def growing(both: Both) -> list[GenerateRequest]:
-    """Answers that leave a seat free, and grow into the blocks of a prompt which is computed in pieces beside them."""
+    """Return requests that leave a place in the batch free, and whose answers take blocks from a chunked prefill."""
     choices = (both.steering(["fr"], "set", 2.0), None, both.steering(["tr"], "scale", -2.0))
     return [
-        GenerateRequest(prompt=f"{at} {TEXT[:20]}", sampling=GREEDY, steering=steering)
-        for at, steering in enumerate(choices)
+        GenerateRequest(prompt=f"{number} {TEXT[:20]}", sampling=GREEDY, steering=steering)
+        for number, steering in enumerate(choices)
     ]
 
 
 def test_a_preempted_score_equals_an_undisturbed_one(both: Both) -> None:
     generated = growing(both)
     scored = [
-        ScoreRequest(context=f"{at} {TEXT}", continuation=f" {TEXT[:60]}", steering=steering, priority=Priority.BATCH)
-        for at, steering in enumerate(steerings(both))
+        ScoreRequest(
+            context=f"{number} {TEXT}", continuation=f" {TEXT[:60]}", steering=steering, priority=Priority.BATCH
+        )
+        for number, steering in enumerate(steerings(both))
     ]
 
     async def all_at_once() -> Any:
         return await asyncio.gather(answers(both.vllm, generated), scores(both.vllm, scored))
 
     with preempted(both) as counts:
-        answered, found = both.run(all_at_once())
-    assert counts["score"] >= 1, "nothing was computed again, so nothing was tested"
+        answered, scored_together = both.run(all_at_once())
+    assert counts["score"] >= 1, "no request was preempted, so nothing was tested"
     assert_same(answered, both.run(answers(both.reference, generated)))
-    for mine, reference in zip(found, both.run(scores(both.reference, scored)), strict=True):
+    for mine, reference in zip(scored_together, both.run(scores(both.reference, scored)), strict=True):
         np.testing.assert_allclose(mine.logprobs, reference.logprobs, rtol=0, atol=1e-4)
 
 
 def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
     generated = growing(both)
     sentences = [
-        Sentence(language=code, text=f"{code} {at} {TEXT} {TEXT[:60]}") for code in ("en", "fr") for at in range(8)
+        Sentence(language=code, text=f"{code} {number} {TEXT} {TEXT[:60]}")
+        for code in ("en", "fr")
+        for number in range(8)
     ]
 
     async def all_at_once() -> Any:
@@ -200,7 +204,7 @@ def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
 
     with preempted(both) as counts:
         answered, stats = both.run(all_at_once())
-    assert counts["record"] >= 1, "nothing was computed again, so nothing was tested"
+    assert counts["record"] >= 1, "no request was preempted, so nothing was tested"
     assert_same(answered, both.run(answers(both.reference, generated)))
     reference = both.run(both.reference.record(sentences, max_tokens=10_000))
     np.testing.assert_array_equal(stats.counts, reference.counts)
@@ -208,8 +212,10 @@ def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
 
 
 def test_cancelled_answers_do_not_affect_others(both: Both) -> None:
-    """All n of a request go at once, preempted or waiting or running; their slot and blocks are free again."""
-    kept = [GenerateRequest(prompt=TEXT[:60], sampling=GREEDY, steering=steering) for steering in steerings(both)[:4]]
+    """All n answers of a request are aborted together, in any state, and free their slot and blocks."""
+    lasting = [
+        GenerateRequest(prompt=TEXT[:60], sampling=GREEDY, steering=steering) for steering in steerings(both)[:4]
+    ]
 
     async def give_up(steering: Steering | None, after: int) -> None:
         request = GenerateRequest(prompt=TEXT[:40], sampling=replace(GREEDY, n=3), steering=steering)
@@ -219,13 +225,13 @@ def test_cancelled_answers_do_not_affect_others(both: Both) -> None:
 
     async def all_at_once() -> Any:
         leaving = [give_up(steering, after) for after, steering in enumerate(steerings(both), start=1)]
-        return (await asyncio.gather(answers(both.vllm, kept), *leaving))[0]
+        return (await asyncio.gather(answers(both.vllm, lasting), *leaving))[0]
 
-    assert_same(both.run(all_at_once()), both.run(answers(both.reference, kept)))
+    assert_same(both.run(all_at_once()), both.run(answers(both.reference, lasting)))
 
 
 def test_interactive_requests_do_not_wait_for_a_batch(both: Both) -> None:
-    """It passes those that wait for a slot, and those that wait for a seat."""
+    """They overtake requests that wait for a slot and those that wait for a place in the batch."""
     finished: list[str] = []
 
     async def one(name: str, priority: Priority, steering: Steering | None) -> None:
@@ -237,9 +243,9 @@ def test_interactive_requests_do_not_wait_for_a_batch(both: Both) -> None:
 
     async def check() -> None:
         async with asyncio.TaskGroup() as group:
-            for at in range(12):
-                steering = both.steering(["fr"], "set", float(at + 1))
-                group.create_task(one(f"batch {at}", Priority.BATCH, steering))
+            for number in range(12):
+                steering = both.steering(["fr"], "set", float(number + 1))
+                group.create_task(one(f"batch {number}", Priority.BATCH, steering))
             await asyncio.sleep(0)  # the batch stands in the queue first
             group.create_task(one("urgent", Priority.INTERACTIVE, both.steering(["tr"], "scale", 2.0)))
 
@@ -260,13 +266,13 @@ def test_vllm_counts_as_the_reference_does_and_reports_its_load(both: Both) -> N
     assert (during.slots, during.batch_size) == (3, 4)
     assert during.kv_use is not None
     assert 0 < during.kv_use < 1
-    both.run(both.vllm._loop.call(lambda _: None))  # whatever step was under way has ended
+    both.run(both.vllm._loop.call(lambda _: None))  # the current step has ended
     idle = both.vllm.stats()
     assert (idle.running, idle.waiting, idle.slots_used, idle.slots_waiting) == (0, 0, 0, 0)
 
 
 def test_a_dropped_neuron_set_steers_again_after_reloading(both: Both, tmp_path: Path) -> None:
-    """Of four sets two are kept: the workers keep no others, and each steers as in the reference implementation."""
+    """Two of four sets stay loaded, also on the workers, and each steers as in the reference implementation."""
     sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
     names = [f"ns_{index}" for index in range(4)]
     for index, name in enumerate(names):
@@ -281,18 +287,18 @@ def test_a_dropped_neuron_set_steers_again_after_reloading(both: Both, tmp_path:
         steering = replace(both.steering(["fr"], "set", 2.0), neurons=name)
         return ScoreRequest(context="the thing", continuation=" in the end", steering=steering)
 
-    def kept(worker: Any) -> set[str]:
+    def loaded(worker: Any) -> set[str]:
         return set(worker._steering._neuron_sets) & set(names)
 
     async def check() -> None:
-        told = set()
+        distinct = set()
         for name in [*names, names[0]]:
             await cache.load(NeuronsRef(id=name))
             ours, reference = await both.vllm.score(scoring(name)), await both.reference.score(scoring(name))
             np.testing.assert_allclose(ours.logprobs, reference.logprobs, rtol=0, atol=1e-4)
-            told.add(reference.logprobs)
-        assert len(told) == 4, "sets that steer alike prove nothing"
-        assert await both.vllm._loop.call(lambda engine: engine.collective_rpc(kept)) == [{names[0], names[3]}]
+            distinct.add(reference.logprobs)
+        assert len(distinct) == 4, "the sets must steer differently"
+        assert await both.vllm._loop.call(lambda engine: engine.collective_rpc(loaded)) == [{names[0], names[3]}]
         with pytest.raises(UnknownName, match=names[1]):
             await both.vllm.score(scoring(names[1]))
 

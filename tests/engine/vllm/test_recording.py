@@ -1,4 +1,4 @@
-"""A recording leaves the event loop free, and its memory does not grow with the corpus."""
+"""A recording does not block the event loop, and its memory does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
 
 
 def corpus(sentences: int, *, seconds: float = 0.0) -> Iterator[Sentence]:
-    """Give so many sentences of two words, each of which takes so long to read."""
+    """Yield sentences of two words, each of which takes `seconds` to read."""
     for number in range(sentences):
         time.sleep(seconds)
         yield Sentence(language="en", text=f"sentence {number}")

@@ -1,4 +1,4 @@
-"""Sampling and its log-probabilities under interventions: vLLM against the reference implementation and itself."""
+"""Compares sampling and its log-probabilities under interventions in vLLM with the reference implementation."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def text(chunks: list[Chunk]) -> str:
 
 
 def reference_logprobs(both: Both, steering: Steering, answer: list[int]) -> list[float]:
-    """Return what the reference implementation gives each token of an answer to PROMPT, given those before it."""
+    """Return the reference implementation's log-probability of each token of an answer to PROMPT."""
     model = both.reference._model
     prompt = model.tokenizer.encode(PROMPT)
     edits, scope = both.reference._edits(steering)
     logits, _ = model.logits([*prompt, *answer], prompt_tokens=len(prompt), edits=edits, scope=scope)
-    own = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
-    return [float(own[at, token]) for at, token in enumerate(answer)]
+    logprobs = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
+    return [float(logprobs[index, token]) for index, token in enumerate(answer)]
 
 
 def steerings(both: Both) -> list[Steering | None]:
@@ -74,29 +74,29 @@ def steerings(both: Both) -> list[Steering | None]:
 )
 def test_sampling_parameters_have_the_effect_they_have_in_the_reference(both: Both, sampling: dict[str, Any]) -> None:
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
-        asked = (collect(engine, PROMPT, steering, max_tokens=16, **sampling) for steering in steerings(both))
-        return await asyncio.gather(*asked)
+        answers = (collect(engine, PROMPT, steering, max_tokens=16, **sampling) for steering in steerings(both))
+        return await asyncio.gather(*answers)
 
     for (mine,), (reference,) in zip(both.run(all_of(both.vllm)), both.run(all_of(both.reference)), strict=True):
         assert tokens(mine) == tokens(reference)
         assert [text for chunk in mine for text in chunk.token_texts] == [
             text for chunk in reference for text in chunk.token_texts
         ]
-        assert [at for chunk in mine for at in chunk.text_offsets] == [
-            at for chunk in reference for at in chunk.text_offsets
+        assert [offset for chunk in mine for offset in chunk.text_offsets] == [
+            offset for chunk in reference for offset in chunk.text_offsets
         ]
 
 
 def test_top_logprobs_equal_the_reference(both: Both) -> None:
-    """Also where requests with and without alternatives share a batch."""
+    """This also holds if requests with and without top_logprobs share a batch."""
 
     async def all_of(engine: Engine) -> list[list[list[Chunk]]]:
-        asked = [
+        answers = [
             collect(engine, PROMPT, steering, max_tokens=6, temperature=0.0, repetition_penalty=2.0, top_logprobs=count)
             for steering in steerings(both)
             for count in (0, 5, 20)
         ]
-        return await asyncio.gather(*asked)
+        return await asyncio.gather(*answers)
 
     ours, references = both.run(all_of(both.vllm)), both.run(all_of(both.reference))
     for (mine,), (reference,) in zip(ours, references, strict=True):
@@ -105,12 +105,12 @@ def test_top_logprobs_equal_the_reference(both: Both) -> None:
             (entry for chunk in reference for entry in chunk.top_logprobs),
             strict=True,
         )
-        for found, expected in pairs:
-            assert [(entry.token_id, entry.text) for entry in found] == [
+        for alternatives, expected in pairs:
+            assert [(entry.token_id, entry.text) for entry in alternatives] == [
                 (entry.token_id, entry.text) for entry in expected
             ]
             np.testing.assert_allclose(
-                [entry.logprob for entry in found], [entry.logprob for entry in expected], rtol=0, atol=1e-4
+                [entry.logprob for entry in alternatives], [entry.logprob for entry in expected], rtol=0, atol=1e-4
             )
 
 
@@ -119,18 +119,18 @@ def test_an_unlikely_sampled_token_is_not_among_top_logprobs(both: Both) -> None
     likeliest = [entry for chunk in answer for (entry,) in chunk.top_logprobs]
     assert any(entry.token_id != token for entry, token in zip(likeliest, tokens(answer), strict=True))
     assert all(
-        entry.logprob >= own
-        for entry, own in zip(likeliest, (value for chunk in answer for value in chunk.logprobs), strict=True)
+        entry.logprob >= sampled
+        for entry, sampled in zip(likeliest, (value for chunk in answer for value in chunk.logprobs), strict=True)
     )
 
 
 def test_a_seed_gives_the_same_answers_alone_and_in_a_batch(both: Both) -> None:
-    """Every one of the n answers is steered, and is that of its own seed."""
+    """Each of the n answers is steered and has its own seed."""
     steering = both.steering(["fr"], "set", 2.0)
     drawn = {"max_tokens": 12, "temperature": 1.0, "ignore_eos": True}
 
     async def check() -> None:
-        alone = [await collect(both.vllm, PROMPT, steering, seed=5 + at, **drawn) for at in range(4)]
+        alone = [await collect(both.vllm, PROMPT, steering, seed=5 + index, **drawn) for index in range(4)]
         unsteered = [collect(both.vllm, PROMPT, None, seed=seed, **drawn) for seed in range(4)]
         together, *_ = await asyncio.gather(collect(both.vllm, PROMPT, steering, n=4, seed=5, **drawn), *unsteered)
         assert [tokens(answer) for answer in together] == [tokens(answer) for (answer,) in alone]
@@ -138,8 +138,8 @@ def test_a_seed_gives_the_same_answers_alone_and_in_a_batch(both: Both) -> None:
         plain = await collect(both.vllm, PROMPT, None, n=4, seed=5, **drawn)
         assert [tokens(answer) for answer in plain] != [tokens(answer) for answer in together]
         for answer in together:
-            found = [value for chunk in answer for value in chunk.logprobs]
-            np.testing.assert_allclose(found, reference_logprobs(both, steering, tokens(answer)), rtol=0, atol=1e-4)
+            logprobs = [value for chunk in answer for value in chunk.logprobs]
+            np.testing.assert_allclose(logprobs, reference_logprobs(both, steering, tokens(answer)), rtol=0, atol=1e-4)
 
     both.run(check())
 
@@ -175,14 +175,14 @@ def test_a_stop_string_ends_a_steered_answer_as_in_the_reference(both: Both) -> 
         )
         assert text(mine) == text(reference) == text(whole)[: text(whole).find(stop)]
         assert tokens(mine) == tokens(reference)
-        assert [at for chunk in mine for at in chunk.text_offsets] == [
-            at for chunk in reference for at in chunk.text_offsets
+        assert [offset for chunk in mine for offset in chunk.text_offsets] == [
+            offset for chunk in reference for offset in chunk.text_offsets
         ]
         assert mine[-1].finish_reason == reference[-1].finish_reason == "stop"
 
 
 def test_options_sent_together_share_the_blocks_of_their_context(both: Both) -> None:
-    """Four options at once, before any block of their context is cached: it is computed once, by each steering."""
+    """Four options arrive before any block of their context is cached; each steering computes the context once."""
     context = (
         "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
     )

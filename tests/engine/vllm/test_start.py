@@ -1,4 +1,4 @@
-"""What an engine does at its start: refuse what it cannot steer, and steer under torch.compile too."""
+"""At its start an engine rejects models that it cannot steer; it also steers under torch.compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vLLM gives the reference implementation's answers with statistics and weights, on one rank and on two."""
+"""vLLM gives the answers of the reference implementation with statistics and weights, on one rank and on two."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def interventions(both: Both) -> list[Steering | None]:
 
 
 async def answers(engine: Engine, steerings: Sequence[Steering | None]) -> list[tuple[list[int], list[float]]]:
-    """Generate and score with each of the steerings, all at once: token ids and log-probabilities."""
+    """Generate and score with all steerings concurrently; return token ids and log-probabilities."""
 
-    async def one(at: int, steering: Steering | None) -> tuple[list[int], list[float]]:
-        prompt = PROMPT[: 20 + 3 * at]
+    async def one(index: int, steering: Steering | None) -> tuple[list[int], list[float]]:
+        prompt = PROMPT[: 20 + 3 * index]
         scored = await engine.score(ScoreRequest(context=prompt, continuation=" and the end", steering=steering))
         tokens, logprobs = list(scored.token_ids), list(scored.logprobs)
         request = GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=6), steering=steering)
@@ -62,7 +62,7 @@ async def answers(engine: Engine, steerings: Sequence[Steering | None]) -> list[
             logprobs += chunk.logprobs
         return tokens, logprobs
 
-    return await asyncio.gather(*(one(at, steering) for at, steering in enumerate(steerings)))
+    return await asyncio.gather(*(one(index, steering) for index, steering in enumerate(steerings)))
 
 
 def test_statistics_and_weights_equal_the_reference(both: Both) -> None:
@@ -75,9 +75,11 @@ def test_statistics_and_weights_equal_the_reference(both: Both) -> None:
 
 def test_every_statistic_changes_the_answer_in_its_own_way(both: Both) -> None:
     async def scores() -> list[float]:
-        asked = [both.steering(["fr"], "set", 1.5, statistic=word) for word in WORDS]
-        requests = [ScoreRequest(context=PROMPT, continuation=" end", steering=each) for each in (None, *asked)]
+        statistics = [both.steering(["fr"], "set", 1.5, statistic=word) for word in WORDS]
+        requests = [
+            ScoreRequest(context=PROMPT, continuation=" end", steering=steering) for steering in (None, *statistics)
+        ]
         return [sum(score.logprobs) for score in await asyncio.gather(*map(both.vllm.score, requests))]
 
-    found = both.run(scores())
-    assert len({round(value, 5) for value in found}) == 1 + len(WORDS) - 1  # p100 is the largest
+    logprobs = both.run(scores())
+    assert len({round(value, 5) for value in logprobs}) == 1 + len(WORDS) - 1  # p100 is the largest

@@ -1,6 +1,6 @@
-"""What of vLLM's internals the patch relies on, by name: a release that changed one of them says so here.
+"""The internals of vLLM that the patch relies on. A release that changed one of them fails here.
 
-Signatures are those parts that the patch names or passes on by place; orders are those of calls in a method's source.
+Signatures list the parameters that the patch uses; orders are those of calls in the source of a method.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
 
 def find(path: str) -> Any:
     module, _, names = path.partition(":")
-    found: Any = import_module(module)
+    value: Any = import_module(module)
     for name in names.split("."):
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 @pytest.mark.parametrize(
@@ -123,13 +123,13 @@ def test_a_constructor_sets_these(path: str, names: list[str]) -> None:
 )
 def test_a_method_makes_these_calls_in_this_order(method: str, calls: list[str]) -> None:
     source = inspect.getsource(find(method))
-    places = [source.find(call) for call in calls]
-    assert -1 not in places
-    assert places == sorted(places)
+    positions = [source.find(call) for call in calls]
+    assert -1 not in positions
+    assert positions == sorted(positions)
 
 
 def test_the_batch_of_the_v2_runner_is_laid_out_before_it_is_padded() -> None:
-    """Its `num_scheduled_tokens` are those of the requests alone, so that padded tokens have no slot."""
+    """Its `num_scheduled_tokens` exclude padding, so that padding tokens have no slot."""
     source = inspect.getsource(find(f"{V2}.prepare_inputs"))
     assert "num_tokens_after_padding" in source
     assert "num_computed_tokens_np = self.req_states.num_computed_tokens_np[idx_mapping_np]" in source

@@ -1,6 +1,6 @@
-"""The CUDA backend in Triton's interpreter gives the reference implementation's answers and recordings.
+"""The CUDA backend in Triton's interpreter gives the answers and recordings of the reference implementation.
 
-The V1 runner runs it under torch.compile. The V2 runner runs it eagerly, in a process of its own.
+The V1 runner uses torch.compile. The V2 runner runs eagerly, in its own process.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def expected(reference: Callable[[str], Any]) -> dict[str, Any]:
 def test_the_v1_runner_compiled(folder: Path, expected: dict[str, Any]) -> None:
     async def check() -> dict[str, Any]:
         engine = await VllmEngine.open(folder, settings=replace(SETTINGS, runner="v1", compile=True))
-        found = await run_load(engine)
+        answered = await run_load(engine)
         await engine.close()
-        return found
+        return answered
 
     assert_same(asyncio.run(check()), expected)
 
@@ -58,7 +58,7 @@ def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
         timeout=280,
     )
     assert run.returncode == 0, run.stderr[-4000:]
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert found["runner"] == "vllm.v1.worker.cpu.model_runner"
-    assert found["preempted"] > 0, "no request was dropped and added again"
-    assert_same(found, expected)
+    answered = json.loads(run.stdout.splitlines()[-1])
+    assert answered["runner"] == "vllm.v1.worker.cpu.model_runner"
+    assert answered["preempted"] > 0, "no request was dropped and added again"
+    assert_same(answered, expected)

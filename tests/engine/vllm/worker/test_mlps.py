@@ -1,4 +1,4 @@
-"""Which modules of a vLLM model are taken for its MLPs, and what is refused; on modules named as vLLM names its own."""
+"""Finds MLPs in stand-ins that name their modules as vLLM does, and rejects other models."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class _Model(nn.Module):
 
 
 class BloomForCausalLM(_Model):
-    """Called as vLLM's class is."""
+    """A model with the name of vLLM's class."""
 
 
 def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     model = _Model(nn.Identity(), nn.Identity(), *(_Mlp(nn.ReLU(), WIDTH // 2) for _ in range(2)))  # a pipeline's end
-    found = mlps.find(model, layers=range(2, 4), width=WIDTH, rank=1, ranks=2)
-    assert (found.shard.layers, found.shard.first, found.shard.width) == ((2, 3), 3, 3)
-    assert found.forms == (MlpForm(activation="relu", gated=False),) * 2
+    model_mlps = mlps.find(model, layers=range(2, 4), width=WIDTH, rank=1, ranks=2)
+    assert (model_mlps.shard.layers, model_mlps.shard.first, model_mlps.shard.width) == ((2, 3), 3, 3)
+    assert model_mlps.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
-    found.replace(lambda position, _inner: put[position])
-    assert [site.activation for site in found.sites] == put
+    model_mlps.replace(lambda position, _inner: put[position])
+    assert [site.activation for site in model_mlps.sites] == put
     assert put[1] in model.modules()
 
 
@@ -64,15 +64,15 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     ],
 )
 def test_an_activation_is_recognized_by_its_class(activation: nn.Module, name: ActivationName) -> None:
-    found = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
-    assert found.forms == (MlpForm(activation=name, gated=False),)
+    model_mlps = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    assert model_mlps.forms == (MlpForm(activation=name, gated=False),)
 
 
 def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
-    found = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), width=WIDTH, rank=0, ranks=1)
-    assert found.forms == (MlpForm(activation="gelu_tanh", gated=False),)
+    model_mlps = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    assert model_mlps.forms == (MlpForm(activation="gelu_tanh", gated=False),)
     x = torch.linspace(-3, 3, 13)
-    torch.testing.assert_close(found.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
+    torch.testing.assert_close(model_mlps.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The parts of a model that is cut by layers and by neurons make the whole again, in any order."""
+"""The parts of a model divided by layers and neurons are joined to the whole, in any order."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LAYERS, WIDTH = 5, 12
 
 
 def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -> list[RecordedPart]:
-    """Cut as a pipeline of `stages` stages, each shared by `ranks` ranks, is cut."""
-    own = WIDTH // ranks
+    """Divide recordings as a pipeline of `stages` stages with `ranks` ranks each does."""
+    width = WIDTH // ranks
     return [
         RecordedPart(
-            shard=Shard(layers=tuple(map(int, layers)), first=rank * own, width=own),
-            counts=counts[layers, rank * own : (rank + 1) * own],
-            sums=sums[layers, rank * own : (rank + 1) * own],
+            shard=Shard(layers=tuple(map(int, layers)), first=rank * width, width=width),
+            counts=counts[layers, rank * width : (rank + 1) * width],
+            sums=sums[layers, rank * width : (rank + 1) * width],
         )
         for layers in np.array_split(np.arange(LAYERS), stages)
         for rank in range(ranks)

@@ -1,4 +1,4 @@
-"""Slots are filled once, counted while in use, and emptied only when another needs the slot or the room."""
+"""Slots are filled once, reference-counted, and evicted only if another row needs the slot or its entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def row(entries: int) -> SlotEntries:
 
 
 class Store:
-    """Room for ROOM entries, all slots together; keeps how many each slot has."""
+    """A table with room for ROOM entries over all slots; it stores how many each slot has."""
 
     def __init__(self) -> None:
         self.sizes: dict[int, int] = {}

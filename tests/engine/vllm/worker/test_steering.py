@@ -1,4 +1,4 @@
-"""Which token of a step is steered by what, and what is recorded of it, without vLLM."""
+"""Which tokens of a step are steered, recorded and scored, tested without vLLM."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SiluAndMul(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A worker of one layer, and that layer's activation."""
+    """A worker with one layer, and the activation of that layer."""
 
     steering: WorkerSteering
     layer: nn.Module
@@ -94,9 +94,9 @@ def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Wo
 
 
 def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
-    made = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, **intervention})
+    parsed = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, **intervention})
     return RequestExtras(
-        steer=steering_args(Steering(intervention=made, neurons="ns_test"), prompt_tokens)
+        steer=steering_args(Steering(intervention=parsed, neurons="ns_test"), prompt_tokens)
     ).extra_args()
 
 
@@ -109,8 +109,8 @@ def steered_tokens(out: torch.Tensor) -> list[bool]:
     rest = float(functional.silu(torch.tensor(1.0)))
     steered = torch.isclose(out, torch.tensor([rest, 9.0, rest, 9.0])).all(dim=1)
     assert (steered | torch.isclose(out, torch.tensor(rest)).all(dim=1)).all()
-    found: list[bool] = steered.tolist()
-    return found
+    result: list[bool] = steered.tolist()
+    return result
 
 
 def test_each_token_is_steered_by_its_own_request(worker: Worker) -> None:
@@ -143,24 +143,24 @@ def test_each_token_has_its_own_statistic(worker: Worker) -> None:
     gate = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))  # the last token is padding
     rest = functional.silu(gate)
     expected = rest.clone()
-    for token, (kept, value) in enumerate(
+    for token, (mult, value) in enumerate(
         [(0, 2 * rest[0].max()), (0, 2 * rest[1].max()), (1, -rest[2].quantile(0.5))]
     ):
-        expected[token, [1, 3]] = kept * rest[token, [1, 3]] + value
+        expected[token, [1, 3]] = mult * rest[token, [1, 3]] + value
     torch.testing.assert_close(worker.layer(torch.cat([gate, torch.ones(4, WIDTH)], dim=1)), expected)
 
 
 def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
-    """Of two ranks only the first has neurons that change; the second must give its part all the same."""
+    """Only the first of two ranks has neurons that change, but the second must provide its part too."""
     gate = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
     halves = gate.chunk(2, dim=1)
-    asked: list[list[int]] = []
+    gathered: list[list[int]] = []
     outs = []
     for rank in (0, 1):
 
         def gather(part: torch.Tensor, rank: int = rank) -> torch.Tensor:
             tokens = [int((functional.silu(halves[rank]) == row).all(dim=1).nonzero()) for row in part]
-            asked.append(tokens)
+            gathered.append(tokens)
             return torch.cat([functional.silu(half[tokens]) for half in halves], dim=1)
 
         shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
@@ -173,7 +173,7 @@ def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
         steering.begin_step(["other", "mean"], [1, 2], [0, 0])
         layer = backend.activation(0, SiluAndMul())
         outs.append(layer(torch.cat([halves[rank], torch.ones(3, 2)], dim=1)))
-    assert asked == [[1, 2], [1, 2]]
+    assert gathered == [[1, 2], [1, 2]]
     expected = functional.silu(gate)
     expected[:, 1] = torch.stack([torch.tensor(9.0), *(3 * expected[1:].mean(dim=1))])
     torch.testing.assert_close(torch.cat(outs, dim=1), expected)
@@ -271,7 +271,7 @@ def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worke
     worker.steering.end_step(torch.cat([torch.zeros(1, 3), hidden[:2]]))
     worker.steering.begin_step(["s"], [2], [2])
     worker.steering.end_step(hidden[2:])
-    expected = [float(torch.log_softmax(head(hidden[at]), 0)[token]) for at, token in ((1, 1), (2, 9), (3, 3))]
+    expected = [float(torch.log_softmax(head(hidden[row]), 0)[token]) for row, token in ((1, 1), (2, 9), (3, 3))]
     np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)
 
 

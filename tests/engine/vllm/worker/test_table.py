@@ -1,4 +1,4 @@
-"""The rows of a table are the worker's part of each slot's intervention."""
+"""The rows of a table hold the worker's part of the intervention of each slot."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ Entry = tuple[int, float, float]
 
 
 def entries(rows: TableRows, slot: int, layer: int) -> list[Entry]:
-    own = slice(rows.starts[slot, layer], rows.starts[slot, layer + 1])
-    return list(zip(rows.indices[own].tolist(), rows.mult[own].tolist(), rows.add[own].tolist(), strict=True))
+    entries = slice(rows.starts[slot, layer], rows.starts[slot, layer + 1])
+    return list(
+        zip(rows.indices[entries].tolist(), rows.mult[entries].tolist(), rows.add[entries].tolist(), strict=True)
+    )
 
 
 def everything(rows: TableRows) -> list[list[Entry]]:
@@ -82,7 +84,9 @@ def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> Non
     whole = edits(1)
     coef = np.arange(len(whole.indices), dtype=np.float32)
     cut = Shard(layers=(1, 3), first=4, width=3).cut(replace(whole, statistic=Statistic(name="std"), coef=coef))
-    inside = [at for layer in (1, 3) for at in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[at] < 7]
+    inside = [
+        entry for layer in (1, 3) for entry in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[entry] < 7
+    ]
     assert cut.statistic == Statistic(name="std")
     np.testing.assert_array_equal(cut.coef, coef[inside])
 
@@ -115,15 +119,15 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
     width = data.draw(st.integers(1, WIDTH - first))
     shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
     table = CpuTable(layers=len(shard.layers), width=WIDTH, capacity=3)
-    for at, key in enumerate(keys):
-        slot = 1 + at % 3
-        if at >= 3:
+    for index, key in enumerate(keys):
+        slot = 1 + index % 3
+        if index >= 3:
             table.clear(slot)
         table.write(slot, shard.cut(edits(key)))
         whole = edits(key)
         for position, layer in enumerate(shard.layers):
-            own = whole.entries(layer)
-            indices, mult, add = whole.indices[own], whole.mult[own], whole.add[own]
+            entries = whole.entries(layer)
+            indices, mult, add = whole.indices[entries], whole.mult[entries], whole.add[entries]
             inside = (indices >= first) & (indices < first + width)
             expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
             assert entries(table.rows(), slot, position) == list(expected)
