@@ -59,6 +59,6 @@ def test_a_chat_that_cannot_be_formatted_is_rejected(tokenizer: Any) -> None:
 
 def test_a_model_without_a_template_is_rejected_with_a_remedy(tmp_path: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model("qwen2", tmp_path))
-    with pytest.raises(InvalidRequest, match="send the prompt as text, or put a chat_template") as caught:
+    with pytest.raises(InvalidRequest, match="send the prompt as text, or add a chat_template") as caught:
         encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="x"), max_tokens=100)
     assert caught.value.param == "messages"

@@ -18,7 +18,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def use_interpreter(patch: pytest.MonkeyPatch) -> None:
-    """Let Triton interpret kernels if there is no CUDA. It reads the setting when a kernel is defined and when it runs."""
+    """Let Triton interpret kernels if there is no CUDA. It reads the setting when a kernel is defined and run."""
     if DEVICE.type == "cpu":
         patch.setenv("TRITON_INTERPRET", "1")
 
