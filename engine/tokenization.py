@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PROBES = ("a", "1", "\u3042")
+_SAMPLE_TEXTS = ("a", "1", "\u3042")
 _THREAD_CHARACTERS = 20_000  # takes a slow tokenizer about 100 ms; for shorter texts a thread would cost more
 _CACHE_SIZE = 1024  # texts to score; the options of an item are scored together, and each is encoded once
 
@@ -232,10 +232,10 @@ async def encoded(text: Prompt | TokenIds, encode: Callable[[], T]) -> T:
 
 def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the special tokens that a tokenizer puts in front of a text."""
-    for probe in (*_PROBES, *tokenizer.get_vocab()):
-        bare = tokenizer.encode(probe, add_special_tokens=False)
+    for text in (*_SAMPLE_TEXTS, *tokenizer.get_vocab()):
+        bare = tokenizer.encode(text, add_special_tokens=False)
         if bare:
-            whole = tokenizer.encode(probe)
+            whole = tokenizer.encode(text)
             for start in range(len(whole) - len(bare) + 1):
                 if whole[start : start + len(bare)] == bare:
                     return tuple(whole[:start])

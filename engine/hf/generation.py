@@ -16,7 +16,7 @@ from engine.steering.edits import Edits
 
 
 class Generation:
-    """Answer number `index` to `prompt`, with a KV cache of its own."""
+    """Answer number `index` to `prompt`, with its own KV cache."""
 
     def __init__(
         self,

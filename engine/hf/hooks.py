@@ -79,7 +79,7 @@ class Hooks:
             yield
 
     def after_activation(self, layer: int, activation: Tensor) -> Tensor:
-        """Return the activations [1, T, F] that a layer goes on with; called by the model."""
+        """Return the activations [1, T, F] that a layer continues with; called by the model."""
         return activation if self._on_activation is None else self._on_activation(layer, activation)
 
     @contextmanager

@@ -109,9 +109,17 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
 
 
 def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
-    """Raise NoNeurons if the intervention changes no neuron, or none of one of its languages, in its layers.
+    """Check that the intervention changes a neuron of each of its languages in its layers.
 
     With `non_target` a language may have none, because the neurons of the other languages are changed.
+
+    Args:
+        edits: The resolved intervention.
+        intervention: The intervention.
+        neuron_set: The neuron set that it was resolved with.
+
+    Raises:
+        NoNeurons: The intervention would change nothing; `param` names the field to change.
     """
     param = "languages" if intervention.other is None else "other"
     owners = intervention.languages if intervention.other is None else (intervention.other,)

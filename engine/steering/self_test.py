@@ -19,7 +19,7 @@ _CONTEXT = "0 1 2 3 4 5"
 _CONTINUATION = " 6 7 8 9"
 _MIN_CHANGE = 1e-3  # of a log-probability
 _STRONG = 10.0
-_LANGUAGE = "probe"
+_LANGUAGE = "test"
 
 
 async def self_test(engine: Engine) -> None:
@@ -68,11 +68,11 @@ def _third_of_neurons(info: EngineInfo) -> NeuronSet:
     """Return a set in which a third of the neurons of each layer belong to one language."""
     layers, indices = np.meshgrid(np.arange(info.layers), np.arange(0, info.width, 3), indexing="ij")
     return NeuronSet(
-        id="ns_probe",
+        id="ns_self_test",
         model=info.model,
         fingerprint=info.fingerprint,
         layers=info.layers,
         width=info.width,
-        method="probe",
+        method="self_test",
         neurons={_LANGUAGE: np.stack([layers.ravel(), indices.ravel()], axis=1).astype(np.int32)},
     )

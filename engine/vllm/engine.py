@@ -97,6 +97,9 @@ class VllmEngine:
             dtype: "float32", "bfloat16" or "float16".
             settings: How vLLM is run.
 
+        Returns:
+            The running engine, which `close` must end.
+
         Raises:
             UnsupportedModel: The model's MLPs cannot be steered.
             SteeringNotInstalled: The vLLM release is not supported, or the self-test failed.
@@ -153,7 +156,7 @@ class VllmEngine:
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
     def drop_neurons(self, neuron_set_id: str) -> None:
-        """Forget a neuron set, here and on the workers; see `Engine.drop_neurons`."""
+        """Unload a neuron set, here and on the workers; see `Engine.drop_neurons`."""
         if self._neurons.drop(neuron_set_id):
             self._entries.pop(neuron_set_id, None)
             self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))

@@ -92,6 +92,14 @@ class VllmSettings:
 def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
     """Load a model folder into an LLMEngine whose workers steer.
 
+    Args:
+        folder: A Hugging Face model folder.
+        dtype: "float32", "bfloat16" or "float16".
+        settings: How vLLM is run.
+
+    Returns:
+        The engine, whose core runs in this process.
+
     Raises:
         InvalidRequest: The device has no batch-invariant mode.
         SteeringNotInstalled: The patch does not support this vLLM release.

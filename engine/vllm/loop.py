@@ -74,7 +74,7 @@ class _Command:
 
 
 class EngineLoop:
-    """Runs an engine in a thread of its own and passes each request's outputs to its sink, in the caller's event loop.
+    """Runs an engine in its own thread and passes each request's outputs to its sink, in the caller's event loop.
 
     Attributes:
         steps: Steps taken.
@@ -128,7 +128,7 @@ class EngineLoop:
     def submit(
         self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, result: WorkerResult | None = None
     ) -> str:
-        """Add a request and return its id.
+        """Add a request.
 
         Args:
             prompt: vLLM's dictionary of token ids.
@@ -137,6 +137,9 @@ class EngineLoop:
             priority: The smaller, the sooner the request runs.
             result: What the workers compute besides the output. Collected once when the request finishes; dropped if
                 the request is aborted.
+
+        Returns:
+            The id of the request, for `abort`.
         """
         self._submitted += 1
         request_id = str(self._submitted)
@@ -291,7 +294,7 @@ class EngineLoop:
         self._commands.put(None)
 
     def _fail(self, failure: EngineFailed) -> None:
-        """Send a failure to every sink and waiting command. The first failure stands, for later requests too."""
+        """Send a failure to every sink and waiting command. Later requests get the first failure too."""
         self._failure = self._failure or failure
         sinks, self._sinks = self._sinks, {}
         self._deliver([(sink, self._failure) for sink in sinks.values()])

@@ -1,4 +1,4 @@
-"""Reading, tokenizing and summing for a recording, in a thread of its own.
+"""Reads, tokenizes and sums the sentences of a recording in its own thread.
 
 Done in the event loop, this work would block it: for seconds while the sentences of a language that has enough tokens
 are skipped, and whenever the checkpoint is written.

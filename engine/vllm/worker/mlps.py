@@ -63,6 +63,9 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
         rank: The worker's tensor-parallel rank.
         ranks: Number of tensor-parallel ranks.
 
+    Returns:
+        The MLPs of the worker's layers. The model is unchanged until `Mlps.replace`.
+
     Raises:
         UnsupportedModel: A layer does not have exactly one MLP that can be steered, with the worker's share of the
             neurons. The message names the model's class.
@@ -98,7 +101,7 @@ def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
     if (function := _FUNCTIONS.get(type(activation))) is not None:
         return MlpForm(activation=function, gated=False)
     raise UnsupportedModel(
-        f"{name} cannot be steered: the MLP of its layer {layer} has an activation that this version does not know "
+        f"{name} cannot be steered: the MLP of its layer {layer} has an activation that is not supported "
         f"({type(activation).__name__})",
         param="model",
     )

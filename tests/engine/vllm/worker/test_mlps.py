@@ -80,7 +80,7 @@ def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
     [
         (_Model(_Mlp(nn.ReLU()), nn.Identity()), "layer 1 has a Identity, not an MLP"),
         (_Model(_Mlp(nn.ReLU())), "layer 1 is missing"),
-        (_Model(_Mlp(nn.ReLU()), _Mlp(nn.Tanh())), r"layer 1 has an activation .* not know \(Tanh\)"),
+        (_Model(_Mlp(nn.ReLU()), _Mlp(nn.Tanh())), r"layer 1 has an activation .* not supported \(Tanh\)"),
         (_Model(_Mlp(nn.ReLU()), nn.ModuleDict({"experts": nn.Identity()})), "layer 1 is a mixture of experts"),
         (_Model(_Mlp(nn.ReLU()), _Mlp(nn.ReLU(), WIDTH // 2)), "layer 1 has 3 neurons on rank 0 of 1, not 6 of 6"),
         (
