@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BATCH_SECONDS = 0.05
-"""Duration after which a batch deadline, so that other work gets the thread."""
+"""Seconds after which a batch ends, so that other work gets the thread."""
 BATCH_RESULTS = 64
 """Maximum number of results of a batch, all of which are in memory until the caller has taken them."""
 
