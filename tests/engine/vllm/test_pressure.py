@@ -246,7 +246,7 @@ def test_interactive_requests_do_not_wait_for_a_batch(both: Both) -> None:
             for number in range(12):
                 steering = both.steering(["fr"], "set", float(number + 1))
                 group.create_task(one(f"batch {number}", Priority.BATCH, steering))
-            await asyncio.sleep(0)  # the batch stands in the queue first
+            await asyncio.sleep(0)  # lets the batch queue first
             group.create_task(one("urgent", Priority.INTERACTIVE, both.steering(["tr"], "scale", 2.0)))
 
     both.run(check())

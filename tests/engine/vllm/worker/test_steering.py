@@ -217,7 +217,7 @@ def test_a_finished_request_no_longer_steers(worker: Worker) -> None:
     assert worker.steering.slots_in_use == 1
     worker.steering.begin_step(["a"], [1], [0])
     assert steered_tokens(run_layer(worker, 1)) == [True]
-    worker.steering.start("b", steer(1), [0, 1, 2])  # keeps the step from being nobody's
+    worker.steering.start("b", steer(1), [0, 1, 2])  # so that the step belongs to a request
     worker.steering.finish("a")
     worker.steering.begin_step(["a"], [1], [0])
     assert steered_tokens(run_layer(worker, 1)) == [False]
