@@ -41,5 +41,5 @@ def reference(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Fami
         return loaded[family]
 
     yield engine
-    for engine in loaded.values():
-        asyncio.run(engine.close())
+    for transformers_engine in loaded.values():
+        asyncio.run(transformers_engine.close())

@@ -62,7 +62,7 @@ def test_large_keys_wait_for_entries_and_an_admitted_key_takes_none() -> None:
         assert [user.inside for user in users] == [True, True, True, False, False]  # a has another user
         users[2].leave.set()
         await settle()
-        assert [user.inside for user in users] == [True, True, True, False, False]  # 5 entries do not fit in addition to 6
+        assert [user.inside for user in users] == [True, True, True, False, False]  # 6 + 5 entries do not fit
         users[1].leave.set()
         await settle()
         assert all(user.inside for user in users)
