@@ -126,8 +126,8 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
         table.write(slot, shard.cut(edits(key)))
         whole = edits(key)
         for position, layer in enumerate(shard.layers):
-            entries = whole.entries(layer)
-            indices, mult, add = whole.indices[entries], whole.mult[entries], whole.add[entries]
+            in_layer = whole.entries(layer)
+            indices, mult, add = whole.indices[in_layer], whole.mult[in_layer], whole.add[in_layer]
             inside = (indices >= first) & (indices < first + width)
             expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
             assert entries(table.rows(), slot, position) == list(expected)
