@@ -17,10 +17,11 @@ from tests.docs.pages import ROOT
 from tests.docs.test_contributing import PACKAGES, replace_once
 
 RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a model family\n")[2]
-NAMES, FAMILY, OVERRIDES = (
+NAMES, OVERRIDES = (
     textwrap.indent(textwrap.dedent(code), "    ")
-    for code in re.findall(r"^   ```python\n(.*?)^   ```$", RECIPE.partition("\n### ")[0], re.M | re.S)
+    for code in re.findall(r"^   ```text\n(.*?)^   ```$", RECIPE.partition("\n### ")[0], re.M | re.S)
 )
+FAMILY = f"{OVERRIDES.partition(':')[0]},\n"
 COMMAND = re.findall(r"^```sh\n(pytest .*)\n```$", RECIPE, re.M)[0].split()
 USE_THE_FAMILY = """
 import asyncio, json, sys
