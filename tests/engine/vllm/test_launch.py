@@ -1,4 +1,4 @@
-"""The start of vLLM, tested with a stand-in: an engine that cannot be patched is shut down, unsupported modes rejected."""
+"""The start of vLLM with a stand-in: an engine that cannot be patched is shut down, unsupported modes rejected."""
 
 from __future__ import annotations
 
