@@ -176,19 +176,20 @@ class HalvingSpec(StrictModel):
     """Successive halving over the factors; see `jobs.planning.search`.
 
     All factors are tried on `items` items, then the better half on twice as many, and so on, until `keep` are left.
-    These are run on all items.
+    These are run on all items. `metric` is the metric that decides which factor is better; None stands for `lss`.
     """
 
     method: Literal["halving"]
     items: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
+    metric: Name | None = None
 
 
 def _search(value: object) -> object:
     if value == "grid":
         return None
     if isinstance(value, str) and value != "halving":
-        message = "must be grid, halving, or an object with method, items and keep; got {value}"
+        message = "must be grid, halving, or an object with method, items, keep and metric; got {value}"
         raise PydanticCustomError("search", message, {"value": value})
     return {"method": "halving"} if value == "halving" else value
 

@@ -113,9 +113,9 @@ async function resultElements(path, sweep, signal) {
   ];
 }
 
-/** Return a table of the best factor for each target language: the one with the largest mean LSS. */
+/** Return a table of the best factor for each target language: the one with the best mean value. */
 function bestFactors(best) {
-  const titles = ["Target", "Intervention", "Best factor", "Mean LSS", "Base languages"];
+  const titles = ["Target", "Intervention", "Best factor", `Mean ${best[0].metric.toUpperCase()}`, "Data languages"];
   const lines = best.map(({ target_language: target, op, patch, factor, value, languages }) => [
     languageName(target),
     [op, patch].filter(Boolean).join(" "),
@@ -126,7 +126,7 @@ function bestFactors(best) {
   return h(
     "table",
     { class: "best" },
-    h("caption", {}, "The factor that shifts the model most towards each target language"),
+    h("caption", {}, "The best factor for each target language"),
     h("thead", {}, h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title)))),
     h("tbody", {}, ...lines.map((line) => h("tr", {}, ...line.map((text) => h("td", {}, String(text)))))),
   );

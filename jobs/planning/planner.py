@@ -93,8 +93,13 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
         for task in tasks
         for ref in task.refs
     )
-    pairs = sum(1 for task in tasks for ref in task.refs if ref.target_language)
-    tried = sum(pairs * (1 + per_factor * rung.factors) for rung in (search.rungs[:-1] if search else ()))
+    tried = sum(
+        1 + per_factor * rung.factors * len(task.targets_of(ref))
+        for rung in (search.rungs[:-1] if search else ())
+        for task in tasks
+        for ref in task.refs
+        if search is not None and search.tries(ref)
+    )
     return len(spec.mode) * (in_full + tried)
 
 

@@ -2,12 +2,13 @@
 
 Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over the factors of each target language,
 patch value, statistic and choice of layers. A rung is a set of cells like any other. The first rung tries all factors
-on a few items of the tasks that have an LSS. Each further rung tries the better half on twice as many items. The last
-rung runs the remaining factors on all items, tasks and controls. A factor is better if its mean LSS over base
-languages is larger; ties go to the smaller factor, as for the best factor of a whole sweep.
+on a few items of the tasks that have the metric of the search, by default LSS. Each further rung tries the better half
+on twice as many items. The last rung runs the remaining factors on all items, tasks and controls. A factor is better if
+the mean of the metric over data languages is better; ties go to the smaller factor, as for the best factor of a whole
+sweep.
 
-A rung follows from the cells of the rungs before it and their LSS alone, so it can be recomputed at any time. Items
-are the first ones of a permutation seeded by the sweep, so the items of each rung are among those of the next.
+A rung follows from the cells of the rungs before it and their values alone, so it can be recomputed at any time. The
+items of each rung are among those of the next, because a limit takes the first items of a fixed order.
 
 A sweep that computes its whole grid has no search.
 """
@@ -24,9 +25,14 @@ from typing import Any
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell, TaskRef
+from jobs.metrics.base import Metric
 from jobs.planning.controls import with_controls
 from jobs.spec import HalvingSpec, SweepSpec, parse_spec
+from jobs.tasks.base import Task
 from jobs.tasks.registry import task_for, task_of
+
+DEFAULT_METRIC = "lss"
+"""The metric that decides between factors if the spec names none."""
 
 
 def search_of(spec: SweepSpec) -> Search | None:
@@ -54,6 +60,11 @@ class Search:
     spec: SweepSpec
     halving: HalvingSpec
 
+    @property
+    def metric(self) -> str:
+        """The name of the metric that decides between factors."""
+        return self.halving.metric or DEFAULT_METRIC
+
     def check(self) -> None:
         """Check that the search can choose a factor and saves work.
 
@@ -67,16 +78,28 @@ class Search:
             if task.targets is not None:
                 message = "a search continues with the best factor of every target; leave targets out"
                 raise InvalidRequest(f"{message}, or use search: grid", param=f"tasks.{index}.targets")
-        if not self._lss_limits:
-            message = "a search chooses the best factor by LSS; add a task lss, or use search: grid"
-            raise InvalidRequest(message, param="search")
+        self._check_metric()
         factors = len(self.spec.interventions.all_factors)
         if self.halving.keep >= factors:
             message = f"keep must be less than the number of factors, which is {factors}; give more factors"
             raise InvalidRequest(f"{message}, or keep fewer", param="search.keep")
         if self._min_limit is not None and self.halving.items >= self._min_limit:
-            message = f"items must be less than the limit of every task lss, here {self._min_limit}; give fewer items"
+            message = f"items must be less than the limit of every task with {self.metric}, here {self._min_limit}; give fewer items"
             raise InvalidRequest(message, param="search.items")
+
+    def _check_metric(self) -> None:
+        metrics = [metric for task in self.spec.tasks for metric in task_for(task.name).metrics]
+        metric = next((metric for metric in metrics if metric.name == self.metric), None)
+        if metric is None and self.halving.metric is None:
+            message = "a search chooses the best factor by LSS; add a task lss, name another metric of the tasks"
+            raise InvalidRequest(f"{message} in search.metric, or use search: grid", param="search")
+        usable = sorted({metric.name for metric in metrics if metric.higher_is_better is not None})
+        if metric is None:
+            message = f"no task of the sweep has the metric {self.metric}; they have {', '.join(usable) or 'none'}"
+            raise InvalidRequest(message, param="search.metric")
+        if metric.higher_is_better is None:
+            message = f"{self.metric} has no better direction, so no factor is best by it; use one of {', '.join(usable)}"
+            raise InvalidRequest(message, param="search.metric")
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
@@ -90,10 +113,18 @@ class Search:
 
     def rung(self, ref: TaskRef) -> int | None:
         """Return the number of the rung, from 1, that a cell of `ref` belongs to; None for the last rung."""
-        if not task_of(ref).needs_target_language:
+        if not self.tries(ref):
             return None
         sizes = [rung.items for rung in self.rungs[:-1]]
         return sizes.index(ref.limit) + 1 if ref.limit in sizes else None
+
+    def tries(self, ref: TaskRef) -> bool:
+        """Return whether the cells of `ref` decide between factors."""
+        return self._has_metric(task_of(ref))
+
+    def quality(self, metric: Metric, value: float) -> float:
+        """Return a value of the search's metric with the sign that makes larger values better."""
+        return value if metric.higher_is_better else -value
 
     def rung_of(self, cells: Iterable[Cell]) -> int | None:
         """Return the number of the latest rung that has cells, from 1; None if that is the last rung of all."""
@@ -106,17 +137,18 @@ class Search:
         first_rung = [
             replace(cell, task=replace(cell.task, limit=items))
             for cell in grid
-            if task_of(cell.task).needs_target_language
+            if self.tries(cell.task)
             and (cell.method is None or (cell.intervention is not None and cell.intervention.selection is None))
         ]
         return [*(cell for cell in grid if cell.intervention is None), *first_rung]
 
-    def next(self, cells: Iterable[Cell], shifts: Mapping[str, float]) -> list[Cell]:
+    def next(self, cells: Iterable[Cell], qualities: Mapping[str, float]) -> list[Cell]:
         """Return the cells of the rung after the latest one among `cells`; an empty list after the last rung.
 
         Args:
             cells: All cells of the sweep so far.
-            shifts: The LSS of each steered cell that has one, by cell id. A factor without any LSS is dropped.
+            qualities: The metric of each steered cell that has one, larger being better, by cell id. A factor without
+                any is dropped.
         """
         previous = list(cells)
         number = self.rung_of(previous)
@@ -124,18 +156,18 @@ class Search:
             return []
         latest = [cell for cell in previous if cell.intervention is not None and self.rung(cell.task) == number]
         rung = self.rungs[number]
-        best = _best_factors(latest, shifts, rung.factors)
+        best = _best_factors(latest, qualities, rung.factors)
         following = self._in_full(previous, best) if rung.items is None else _with_limit(best, rung.items)
         return list({cell.id: cell for cell in following}.values())
 
-    @cached_property
-    def _lss_limits(self) -> list[int | None]:
-        """The limits of the tasks that have an LSS."""
-        return [task.limit for task in self.spec.tasks if task_for(task.name).needs_target_language]
+    def _has_metric(self, task: Task) -> bool:
+        return any(metric.name == self.metric for metric in task.metrics)
 
     @cached_property
     def _min_limit(self) -> int | None:
-        return min((limit for limit in self._lss_limits if limit is not None), default=None)
+        """The smallest limit of the tasks that decide between factors; None if they have none."""
+        limits = [task.limit for task in self.spec.tasks if self._has_metric(task_for(task.name))]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _in_full(self, cells: Iterable[Cell], best: Sequence[Cell]) -> Iterator[Cell]:
         """Yield the cells of the last rung: the best interventions and their controls beside every full baseline."""
@@ -166,16 +198,16 @@ def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:
         yield replace(cell, task=task)
 
 
-def _best_factors(cells: Sequence[Cell], shifts: Mapping[str, float], keep: int) -> list[Cell]:
+def _best_factors(cells: Sequence[Cell], qualities: Mapping[str, float], keep: int) -> list[Cell]:
     """Return the cells of the best `keep` factors among the interventions that differ in their factor alone."""
     races: dict[Intervention, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         assert cell.intervention is not None
-        if cell.id in shifts:
+        if cell.id in qualities:
             races[replace(cell.intervention, factor=0.0)][cell.intervention.factor].append(cell)
     best: list[Cell] = []
     for factors in races.values():
-        means = {factor: round(fmean(shifts[cell.id] for cell in group), 12) for factor, group in factors.items()}
+        means = {factor: round(fmean(qualities[cell.id] for cell in group), 12) for factor, group in factors.items()}
         for factor in sorted(means, key=lambda factor: (-means[factor], factor))[:keep]:
             best += factors[factor]
     return best

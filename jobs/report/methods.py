@@ -130,8 +130,8 @@ def _search(spec: dict[str, Any]) -> str:
     if not search:
         return ""
     return (
-        f"Factors were searched by successive halving from {search['items']} items on; {search['keep']} of each target "
-        "were tried on all."
+        f"Factors were searched by successive halving on {search.get('metric', 'lss')} from {search['items']} items on; "
+        f"{search['keep']} of each target were tried on all."
     )
 
 

@@ -132,9 +132,9 @@ ORDER BY ALL
 """
 SEARCH = """
 SELECT target_language, concat_ws(' ', op, patch, statistic) AS intervention, layers, factor, rung,
-       avg(value) AS lss, sum(n) AS items
-FROM summary WHERE metric = 'lss' AND rung IS NOT NULL GROUP BY ALL
-ORDER BY target_language, intervention, rung, factor
+       metric, avg(value) AS value, sum(n) AS items
+FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL
+ORDER BY metric, target_language, intervention, rung, factor
 """
 
 
@@ -277,7 +277,7 @@ QUESTIONS = (
     Question(
         key="search",
         title="How did the search get there?",
-        about="Mean LSS by rung. Factors that are missing in the next rung were dropped. The sections above use the "
+        about="Mean of each metric by rung. Factors that are missing in the next rung were dropped. The sections above use the "
         "last rung, with all items.",
         sql=SEARCH,
     ),

@@ -73,7 +73,7 @@ def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], 
         if search is not None and search.rung_of(record.cell for record in cells) is not None:
             if further := _next_rung(search, cells, reader):
                 return Assembled(further=tuple(further))
-            reader = _Reader(results, cells)  # no factor has an LSS: the search ends here
+            reader = _Reader(results, cells)  # no factor has a value: the search ends here
         files = publish(results, sweep, cells, reader.tables(), epoch=epoch, search=search)
     except _DamagedCells:
         return Assembled(damaged=tuple(reader.damaged))
@@ -163,7 +163,7 @@ def _next_rung(search: Search, cells: Sequence[CellRecord], reader: _Reader) -> 
     for table in reader.tables():
         if search.rung(table.cell.task) is not None:
             builder.add(table)
-    return search.next((record.cell for record in cells), builder.shifts)
+    return search.next((record.cell for record in cells), builder.qualities)
 
 
 class _DamagedCells(Exception):

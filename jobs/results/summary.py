@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from jobs.cell import TaskRef
+from jobs.cell import Cell, TaskRef
 from jobs.metrics.base import Metric
 from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
 from jobs.metrics.result import MetricResult, too_few
 from jobs.metrics.significance import holm
-from jobs.planning.search import Search
+from jobs.planning.search import DEFAULT_METRIC, Search
 from jobs.results.cell_table import CellTable
 from jobs.results.metadata_keys import PARTIAL, read_metadata
 from jobs.results.schema import SUMMARY, cell_columns
@@ -46,11 +46,11 @@ class SummaryBuilder:
         search: The search of the sweep, if it has one; fills the column `rung`.
 
     Attributes:
-        shifts: The LSS of each steered cell that has one, by cell id.
+        qualities: The metric of the search, larger being better, of each steered cell that has one, by cell id.
     """
 
     def __init__(self, search: Search | None = None) -> None:
-        self.shifts: dict[str, float] = {}
+        self.qualities: dict[str, float] = {}
         self._search = search
         self._rows: list[dict[str, Any]] = []
         self._baselines: dict[TaskRef, pa.Table] = {}
@@ -85,8 +85,13 @@ class SummaryBuilder:
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
                 self._rows.append(self._row(table, metric, result))
-                if metric.name == "lss" and result.value is not None:
-                    self.shifts[cell.id] = result.value
+                self._note_quality(cell, metric, result)
+
+    def _note_quality(self, cell: Cell, metric: Metric, result: MetricResult) -> None:
+        if self._search is None or metric.name != self._search.metric:
+            return
+        if cell.intervention is not None and result.value is not None:
+            self.qualities[cell.id] = self._search.quality(metric, result.value)
 
     def _row(self, table: CellTable, metric: Metric, result: MetricResult) -> dict[str, Any]:
         cell = table.cell
@@ -126,25 +131,27 @@ def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
     return samples.take(pa.array(first, pa.int64())), baseline.take(pa.array(second, pa.int64()))
 
 
-def best_factors(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each target language (and op, patch, statistic, weights, layers) the factor with the largest mean LSS.
+def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:
+    """Return for each target language (and op, patch, statistic, weights, layers) the factor with the best mean value.
 
-    The mean is over base languages, whose number is in `languages`. The smaller of equally good factors wins. Controls,
+    The mean is over data languages, whose number is in `languages`. The smaller of equally good factors wins. Controls,
     the rungs of a search before its last one, and targets without neurons do not count.
 
     Args:
         rows: The rows of a summary.
+        metric: The metric that decides; by default LSS.
     """
+    sign = -1 if any(row["metric"] == metric and row.get("higher_is_better") is False for row in rows) else 1
     means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         changed = row["selection"] is None and row["rung"] is None and row["neurons"] > 0
-        if row["metric"] == "lss" and changed and row["value"] is not None:
+        if row["metric"] == metric and changed and row["value"] is not None:
             means[tuple(row[name] for name in _TARGET)][row["factor"]].append(row["value"])
     best: list[dict[str, Any]] = []
     for target, factors in means.items():
         by_factor = {factor: round(sum(values) / len(values), 12) for factor, values in factors.items()}
-        factor = min(by_factor, key=lambda factor: (-by_factor[factor], factor))
-        result = {"factor": factor, "value": by_factor[factor], "languages": len(factors[factor])}
+        factor = min(by_factor, key=lambda factor: (-sign * by_factor[factor], factor))
+        result = {"metric": metric, "factor": factor, "value": by_factor[factor], "languages": len(factors[factor])}
         best.append({**dict(zip(_TARGET, target, strict=True)), **result})
     return best
 
@@ -159,7 +166,7 @@ def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:
         "sweep_id": sweep.id,
         **({} if partial is None else {"partial": json.loads(partial)}),
         "rows": rows,
-        "best_factors": best_factors(rows),
+        "best_factors": best_factors(rows, (sweep.spec.get("search") or {}).get("metric", DEFAULT_METRIC)),
     }
 
 

@@ -93,8 +93,8 @@ def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> 
                 continue
             for step in range(2, len(search.rungs) + 1):
                 # The higher factor is always the better one, so that the further rungs are known.
-                shifts = {cell.id: cell.intervention.factor for cell in planned if cell.intervention}
-                further = [_pinned(cell) for cell in search.next(planned, shifts)]
+                qualities = {cell.id: cell.intervention.factor for cell in planned if cell.intervention}
+                further = [_pinned(cell) for cell in search.next(planned, qualities)]
                 planned += further
                 found[f"{name}, rung {step}"] = [_line(cell) for cell in further]
     return found

@@ -13,10 +13,12 @@ from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.planning.search import Rung, Search, search_of
 from jobs.spec import SweepSpec, parse_spec
+from jobs.tasks.registry import task_for
 from tests.jobs.cluster import raw_spec
 from tests.jobs.planning.test_planner import planned
 
 TASKS = [{"name": "lss", "languages": ["en", "zh"], "limit": 5}, {"name": "xcopa", "languages": ["it"]}]
+GENERATION = {"name": "generation", "languages": ["en", "fr"], "limit": 5}
 CHANGES: dict[str, Any] = {
     "interventions": {"languages": ["fr", "tr"], "op": "set", "factors": [1, 2, 3, 4, 5], "controls": ["other"]},
     "tasks": TASKS,
@@ -43,7 +45,7 @@ def steered(cells: Sequence[Cell], task: str = "lss") -> set[tuple[str, float, i
     }
 
 
-def shifts(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
+def qualities(cells: Sequence[Cell], best: dict[str, float]) -> dict[str, float]:
     """Return an LSS for each steered cell: the larger the nearer its factor is to the best one of its target."""
     lss = {}
     for cell in cells:
@@ -113,7 +115,7 @@ def test_each_target_continues_with_its_better_half_and_ends_with_everything(cat
     search, cells = halving(), list(planned(catalog, **CHANGES))
     best = {"fr": 4.0, "tr": 1.0}
     rungs = []
-    while further := search.next(cells, shifts(cells, best)):
+    while further := search.next(cells, qualities(cells, best)):
         rungs.append(further)
         cells += further
     second, third, last = rungs
@@ -135,10 +137,44 @@ def test_each_target_continues_with_its_better_half_and_ends_with_everything(cat
 
 def test_a_rung_can_be_recomputed(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
-    lss = shifts(cells, {"fr": 2.0, "tr": 2.0})
+    lss = qualities(cells, {"fr": 2.0, "tr": 2.0})
     first = search.next(cells, lss)
     assert [cell.id for cell in search.next(reversed(cells), lss)] != []
     assert {cell.id for cell in search.next(reversed(cells), lss)} == {cell.id for cell in first}
+
+
+def test_another_metric_decides_on_the_tasks_that_have_it(catalog: Catalog) -> None:
+    changes = {
+        **CHANGES,
+        "tasks": [*TASKS, GENERATION],
+        "search": {**CHANGES["search"], "metric": "in_target_language"},
+    }
+    search, cells = halving(**changes), list(planned(catalog, **changes))
+    assert steered(cells) == set()
+    assert steered(cells, "generation") == {
+        (target, factor, 1, None) for target in ("fr", "tr") for factor in (1, 2, 3, 4, 5)
+    }
+    languages = {cell.task.data_language for cell in cells if cell.intervention is not None}
+    assert languages == {"en", "fr"}, "a text in the target language is searched too"
+    while further := search.next(cells, qualities(cells, {"fr": 4.0, "tr": 1.0})):
+        cells += further
+    best = {("fr", 4.0, "other"), ("fr", 4.0, None), ("tr", 1.0, "other"), ("tr", 1.0, None)}
+    for task, limit in (("lss", 5), ("generation", 5), ("xcopa", None)):
+        in_full = {
+            (target, factor, selection)
+            for target, factor, items, selection in steered(cells, task)
+            if items == limit
+        }
+        assert in_full == best, task
+    with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):
+        planned(catalog, **changes, max_cells=len(cells) - 1)
+
+
+def test_of_a_metric_that_should_be_small_the_smaller_value_is_better() -> None:
+    search = halving(tasks=[*TASKS, GENERATION], search={**CHANGES["search"], "metric": "repetition"})
+    metrics = {metric.name: metric for metric in task_for("generation").metrics}
+    assert search.quality(metrics["repetition"], 0.25) == -0.25
+    assert search.quality(metrics["in_target_language"], 0.25) == 0.25
 
 
 def test_a_factor_without_any_lss_is_dropped(catalog: Catalog) -> None:
@@ -150,7 +186,7 @@ def test_a_factor_without_any_lss_is_dropped(catalog: Catalog) -> None:
 
 def test_the_number_of_cells_is_known_in_advance(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
-    while further := search.next(cells, shifts(cells, {"fr": 1.0, "tr": 1.0})):
+    while further := search.next(cells, qualities(cells, {"fr": 1.0, "tr": 1.0})):
         cells += further
     with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):
         planned(catalog, **CHANGES, max_cells=len(cells) - 1)
@@ -162,8 +198,18 @@ def test_the_number_of_cells_is_known_in_advance(catalog: Catalog) -> None:
         ({"search": "quick"}, "search", "must be grid, halving"),
         ({"search": {"method": "halving", "items": 0}}, "search.items", "greater than or equal to 1"),
         ({"search": {"method": "halving", "items": 1, "keep": 5}}, "search.keep", "number of factors, which is 5"),
-        ({"search": {"method": "halving", "items": 5}}, "search.items", "limit of every task lss, here 5"),
+        ({"search": {"method": "halving", "items": 5}}, "search.items", "limit of every task with lss, here 5"),
         ({"search": "halving", "tasks": TASKS[1:]}, "search", "add a task lss"),
+        (
+            {"search": {"method": "halving", "metric": "target_lpr"}},
+            "search.metric",
+            "no task of the sweep has the metric target_lpr; they have accuracy, lss",
+        ),
+        (
+            {"search": {"method": "halving", "metric": "length"}, "tasks": [*TASKS, GENERATION]},
+            "search.metric",
+            "length has no better direction",
+        ),
     ],
 )
 def test_an_unsuitable_search_is_rejected_with_the_field(

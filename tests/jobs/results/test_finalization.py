@@ -19,7 +19,7 @@ from jobs.planning.planner import plan
 from jobs.results.assembly import Assembled, assemble
 from jobs.results.finalization import finalize
 from jobs.results.schema import SUMMARY
-from jobs.results.summary import summary_csv, summary_json
+from jobs.results.summary import best_factors, summary_csv, summary_json
 from jobs.results.writer import Published, Results
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
@@ -251,6 +251,19 @@ def test_a_search_runs_rung_by_rung_and_finds_the_best_factors_of_the_grid(runne
     assert best == expected
     assert {row["factor"] for row in best} == {0.5}
     assert sum(computed) < grid.request_counts.total
+
+
+def test_a_search_by_another_metric_finds_the_best_factors_of_the_grid_by_that_metric(runner: SweepRunner) -> None:
+    tasks = [SEARCHED["tasks"][0], {**TASKS[1], "limit": 6}]
+    search = {**SEARCHED["search"], "metric": "accuracy"}
+    sweep = runner.submit(**{**SEARCHED, "tasks": tasks, "search": search})
+    run_to_completion(runner, sweep)
+    grid = runner.submit(**{**SEARCHED, "tasks": tasks, "search": "grid"})
+    run_to_completion(runner, grid)
+    searched, full = (summary_json(runner.results, runner.store.get_sweep(record.id)) for record in (sweep, grid))
+    assert {row["metric"] for row in searched["best_factors"]} == {"accuracy"}
+    assert searched["best_factors"] == best_factors(full["rows"], "accuracy")
+    assert {row["task"] for row in searched["rows"] if row["rung"] is not None} == {"xcopa"}
 
 
 def test_rows_and_samples_of_a_search_have_their_rung(runner: SweepRunner) -> None:

@@ -173,6 +173,16 @@ def test_the_best_factor_has_the_largest_mean_over_base_languages() -> None:
     assert (best["target_language"], best["factor"], best["value"], best["languages"]) == ("fr", 5.0, 0.6, 2)
 
 
+def test_of_a_metric_that_should_be_small_the_smallest_mean_is_the_best() -> None:
+    rows = [
+        lss_row("fr", "en", 2.0, 0.9, metric="repetition", higher_is_better=False),
+        lss_row("fr", "en", 5.0, 0.2, metric="repetition", higher_is_better=False),
+        lss_row("fr", "en", 2.0, 0.9),
+    ]
+    (best,) = best_factors(rows, "repetition")
+    assert (best["metric"], best["factor"], best["value"]) == ("repetition", 5.0, 0.2)
+
+
 def test_a_target_without_neurons_has_no_best_factor() -> None:
     found = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
     assert [best["target_language"] for best in best_factors(found)] == ["tr"]
