@@ -148,4 +148,9 @@ def _task(raw: Mapping[str, Any]) -> TaskRef:
 
 def _fields(value: Cell | TaskRef | NeuronsRef | Instruction) -> dict[str, Any]:
     # Not dataclasses.asdict: its deep copies take seconds for the cells of a large sweep.
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in _FIELD_NAMES[type(value)]}
+
+
+_FIELD_NAMES = {
+    kind: tuple(field.name for field in fields(kind)) for kind in (Cell, TaskRef, NeuronsRef, Instruction)
+}

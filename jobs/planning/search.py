@@ -84,8 +84,8 @@ class Search:
             message = f"keep must be less than the number of factors, which is {factors}; give more factors"
             raise InvalidRequest(f"{message}, or keep fewer", param="search.keep")
         if self._min_limit is not None and self.halving.items >= self._min_limit:
-            message = f"items must be less than the limit of every task with {self.metric}, here {self._min_limit}; give fewer items"
-            raise InvalidRequest(message, param="search.items")
+            message = f"items must be less than the limit of every task with {self.metric}, here {self._min_limit}"
+            raise InvalidRequest(f"{message}; give fewer items", param="search.items")
 
     def _check_metric(self) -> None:
         metrics = [metric for task in self.spec.tasks for metric in task_for(task.name).metrics]
@@ -98,7 +98,9 @@ class Search:
             message = f"no task of the sweep has the metric {self.metric}; they have {', '.join(usable) or 'none'}"
             raise InvalidRequest(message, param="search.metric")
         if metric.higher_is_better is None:
-            message = f"{self.metric} has no better direction, so no factor is best by it; use one of {', '.join(usable)}"
+            message = (
+                f"{self.metric} has no better direction, so no factor is best by it; use one of {', '.join(usable)}"
+            )
             raise InvalidRequest(message, param="search.metric")
 
     @cached_property

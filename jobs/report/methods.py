@@ -129,9 +129,10 @@ def _search(spec: dict[str, Any]) -> str:
     search = spec.get("search")
     if not search:
         return ""
+    metric, items, keep = search.get("metric", "lss"), search["items"], search["keep"]
     return (
-        f"Factors were searched by successive halving on {search.get('metric', 'lss')} from {search['items']} items on; "
-        f"{search['keep']} of each target were tried on all."
+        f"Factors were searched by successive halving on {metric} from {items} items on; {keep} of each target were tried "
+        "on all."
     )
 
 

@@ -277,8 +277,8 @@ QUESTIONS = (
     Question(
         key="search",
         title="How did the search get there?",
-        about="Mean of each metric by rung. Factors that are missing in the next rung were dropped. The sections above use the "
-        "last rung, with all items.",
+        about="Mean of each metric by rung. Factors that are missing in the next rung were dropped. The sections above "
+        "use the last rung, with all items.",
         sql=SEARCH,
     ),
     Question(

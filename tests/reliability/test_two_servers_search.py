@@ -42,9 +42,9 @@ def store() -> Iterator[tuple[SqlStore, str]]:
 
 
 def search() -> dict[str, Any]:
-    """A search of 4 rungs and about 500 cells."""
+    """A search of 4 rungs and about 700 cells."""
     task = {"name": "lss", "languages": ["en"], "limit": 16}
-    return {**spec(122, "random"), "tasks": [task], "search": {"method": "halving", "items": 2, "keep": 15}}
+    return {**spec(180, "random"), "tasks": [task], "search": {"method": "halving", "items": 2, "keep": 23}}
 
 
 class Server:
@@ -104,9 +104,12 @@ def finalizer(store: SqlStore) -> int | None:
 
 
 def kill_each_twice(store: SqlStore, sweep_id: str, servers: list[Server], total: int) -> None:
-    """Kill each at a random point of the work, and once while it finalizes, or at another point if it never does."""
+    """Kill each at a random point of the work, and once while it finalizes, or at another point if it never does.
+
+    The points are in the first half of the work, because the other server works on while the killed one starts again.
+    """
     chance = random.Random(3)
-    points = sorted(chance.sample(range(20, total - 60), 4))
+    points = sorted(chance.sample(range(20, total // 2), 4))
     order = [*servers, *servers]
     chance.shuffle(order)
     until = time.monotonic() + SECONDS

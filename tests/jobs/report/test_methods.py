@@ -123,7 +123,7 @@ def test_data_of_several_files_has_one_hash_over_all_of_them() -> None:
 
 def test_it_says_how_factors_were_searched() -> None:
     halving = {"method": "halving", "items": 8, "keep": 2}
-    sentence = "Factors were searched by successive halving from 8 items on; 2 of each target were tried on all."
+    sentence = "Factors were searched by successive halving on lss from 8 items on; 2 of each target were tried on all."
     assert sentence in paragraph(search=halving)
 
 
