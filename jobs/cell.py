@@ -151,6 +151,4 @@ def _fields(value: Cell | TaskRef | NeuronsRef | Instruction) -> dict[str, Any]:
     return {name: getattr(value, name) for name in _FIELD_NAMES[type(value)]}
 
 
-_FIELD_NAMES = {
-    kind: tuple(field.name for field in fields(kind)) for kind in (Cell, TaskRef, NeuronsRef, Instruction)
-}
+_FIELD_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Cell, TaskRef, NeuronsRef, Instruction)}

@@ -131,8 +131,8 @@ def _search(spec: dict[str, Any]) -> str:
         return ""
     metric, items, keep = search.get("metric", "lss"), search["items"], search["keep"]
     return (
-        f"Factors were searched by successive halving on {metric} from {items} items on; {keep} of each target were tried "
-        "on all."
+        f"Factors were searched by successive halving on {metric} from {items} items on; {keep} of each target were "
+        "tried on all."
     )
 
 

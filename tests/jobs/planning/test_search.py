@@ -17,7 +17,10 @@ from jobs.tasks.registry import task_for
 from tests.jobs.cluster import raw_spec
 from tests.jobs.planning.test_planner import planned
 
-TASKS = [{"name": "lss", "languages": ["en", "zh"], "limit": 5}, {"name": "xcopa", "languages": ["it"]}]
+TASKS: list[dict[str, Any]] = [
+    {"name": "lss", "languages": ["en", "zh"], "limit": 5},
+    {"name": "xcopa", "languages": ["it"]},
+]
 GENERATION = {"name": "generation", "languages": ["en", "fr"], "limit": 5}
 CHANGES: dict[str, Any] = {
     "interventions": {"languages": ["fr", "tr"], "op": "set", "factors": [1, 2, 3, 4, 5], "controls": ["other"]},
@@ -144,7 +147,7 @@ def test_a_rung_can_be_recomputed(catalog: Catalog) -> None:
 
 
 def test_another_metric_decides_on_the_tasks_that_have_it(catalog: Catalog) -> None:
-    tasks = [TASKS[0], {**TASKS[1], "limit": 5}]
+    tasks: list[dict[str, Any]] = [TASKS[0], {**TASKS[1], "limit": 5}]
     changes = {**CHANGES, "tasks": tasks, "search": {**CHANGES["search"], "metric": "accuracy"}}
     search, cells = halving(**changes), list(planned(catalog, **changes))
     assert steered(cells) == set()

@@ -211,7 +211,7 @@ def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportD
 
 def test_rungs_of_a_search_stand_apart_and_count_nowhere_else(data: ReportData) -> None:
     found = data.query(SEARCH).to_pylist()
-    assert {(row["target_language"], row["factor"], row["rung"], row["lss"]) for row in found} == {
+    assert {(row["target_language"], row["factor"], row["rung"], row["value"]) for row in found} == {
         (target, factor, 1, 1.0) for target in ("fr", "ht") for factor in (0.5, 2.0)
     }
 
