@@ -41,6 +41,7 @@ class TaskRef:
         shared_by: For lss: the base and the target languages that must all have a fact; if empty, the two languages of
             the cell must have it.
         plugins: Distributions, with versions, that the task and its metrics come from if they are plug-ins.
+        sampling: Pairs of a field of SamplingParams and its value, where the spec differs from the task's defaults.
     """
 
     name: str
@@ -57,10 +58,13 @@ class TaskRef:
     repairs: tuple[tuple[str, int], ...] = ()
     shared_by: tuple[tuple[str, ...], ...] = ()
     plugins: tuple[str, ...] = ()
+    sampling: tuple[tuple[str, int | float], ...] = ()
 
 
-_ADDED_FIELDS = ("repairs", "shared_by", "plugins")
+_ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
+_OPTIONAL_FIELDS = ("plugins", "sampling")
+"""Fields of TaskRef that are left out of the JSON form at their default."""
 _ADDED_TO_CELL = ("instruction", "repeat")
 """Fields added to Cell later: left out of its JSON form, and so of its id, at their default."""
 
@@ -121,7 +125,9 @@ class Cell:
         return {
             **{name: value for name, value in _fields(self).items() if value or name not in _ADDED_TO_CELL},
             **({} if self.instruction is None else {"instruction": _fields(self.instruction)}),
-            "task": {name: value for name, value in _fields(self.task).items() if value or name != "plugins"},
+            "task": {
+                name: value for name, value in _fields(self.task).items() if value or name not in _OPTIONAL_FIELDS
+            },
             "neurons": None if self.neurons is None else _fields(self.neurons),
             "intervention": None if self.intervention is None else self.intervention.to_dict(),
         }
@@ -142,7 +148,7 @@ class Cell:
 
 
 def _task(raw: Mapping[str, Any]) -> TaskRef:
-    pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in ("measures", "repairs", "shared_by")}
+    pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in ("measures", "repairs", "shared_by", "sampling")}
     return TaskRef(**{**raw, **pairs, "plugins": tuple(raw.get("plugins", ()))})
 
 

@@ -20,10 +20,12 @@ class Sample:
         completion: The generated text.
         prompt_tokens: Prompt tokens of all calls.
         completion_tokens: Generated or scored tokens of all calls.
-        measures: The values of an lm-eval task for the item by metric, as JSON.
+        measures: Further values by name, as JSON: those of an lm-eval task by metric, and for language_confusion the
+            `english_words` by language.
         spanned_join: Whether a token spans the join of context and continuation in one of the calls; None where
             nothing is scored after a context.
         error: Why the sample failed; it then has neither a score nor a prediction.
+        answer: Number of the answer, from 0, where each prompt is answered several times; else None.
     """
 
     doc_id: str
@@ -39,3 +41,4 @@ class Sample:
     measures: str | None = None
     spanned_join: bool | None = None
     error: str | None = None
+    answer: int | None = None

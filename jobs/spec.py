@@ -27,6 +27,7 @@ from ampsweep.domain.intervention import (
     word_or_list,
 )
 from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
+from ampsweep.domain.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
 from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
 from jobs.instruction import PromptMethod
 
@@ -160,6 +161,12 @@ class TaskSpec(StrictModel):
         chat: Whether the model is asked through its chat template.
         facts: For lss: `shared` (the default) asks only facts that all of the task's languages have, `any` asks the
             facts that both languages of a pair have.
+        max_tokens: Number of tokens of an answer, at most. This field and the next four are for tasks whose answers
+            are sampled (`jobs.tasks.sampled_task`), which have defaults for them.
+        temperature: Divisor of the logits; 0 is greedy.
+        top_p: Keep the likeliest tokens whose probabilities together reach this sum.
+        n: Number of answers to each prompt.
+        seed: Seed that the seeds of the answers are derived from; the sweep's by default.
     """
 
     name: Name
@@ -170,6 +177,17 @@ class TaskSpec(StrictModel):
     data: Name | None = None
     chat: bool = False
     facts: Literal["shared", "any"] | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    n: AnswerCount | None = None
+    seed: SamplingSeed | None = None
+
+    @property
+    def sampling(self) -> dict[str, int | float]:
+        """The sampling options that are given, by name."""
+        options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "n", "seed")}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 class HalvingSpec(StrictModel):

@@ -14,6 +14,11 @@ from annotated_types import Interval
 
 from ampsweep.errors import InvalidRequest
 
+MaxTokens = Annotated[int, Interval(ge=1)]
+AnswerCount = Annotated[int, Interval(ge=1, le=128)]
+Temperature = Annotated[float, Interval(ge=0, le=2)]
+TopP = Annotated[float, Interval(gt=0, le=1)]
+SamplingSeed = Annotated[int, Interval(ge=0, lt=2**63)]
 TopLogprobs = Annotated[int, Interval(ge=0, le=20)]
 
 
@@ -29,13 +34,13 @@ class SamplingParams:
         InvalidRequest: A field is out of range; `param` names it.
     """
 
-    max_tokens: Annotated[int, Interval(ge=1)] = 64
+    max_tokens: MaxTokens = 64
     """Number of tokens of an answer, at most."""
-    n: Annotated[int, Interval(ge=1, le=128)] = 1
+    n: AnswerCount = 1
     """Number of answers. The i-th, counted from 0, is sampled with `seed + i`."""
-    temperature: Annotated[float, Interval(ge=0, le=2)] = 0.0
+    temperature: Temperature = 0.0
     """Divisor of the logits; 0 is greedy, and makes all answers the same."""
-    top_p: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    top_p: TopP = 1.0
     """Keep the likeliest tokens whose probabilities together reach this sum."""
     top_k: Annotated[int, Interval(ge=0)] = 0
     """Keep this many of the likeliest tokens; 0 keeps all."""
@@ -47,7 +52,7 @@ class SamplingParams:
     """Subtracted from a token's logit if the token occurs in the answer."""
     repetition_penalty: Annotated[float, Interval(gt=0, le=100)] = 1.0
     """Divides a token's logit l > 0 and multiplies l <= 0, if the token occurs in the prompt or the answer."""
-    seed: Annotated[int, Interval(ge=0, lt=2**63)] | None = None
+    seed: SamplingSeed | None = None
     """Seed of the random numbers; None takes a new one."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer; they are not part of it."""

@@ -111,6 +111,12 @@ class HubData:
 
         repo = source.repo if self.mirror is None else str(self.mirror / source.repo)
         options = {} if self.mirror is not None else {"revision": revision}
+        if source.language_column is not None:
+            table = list(load_dataset(repo, split=split, **options))
+            return {
+                language: [row for row in table if row[source.language_column] == code]
+                for language, code in source.configs.items()
+            }
         return {
             language: list(load_dataset(repo, config, split=split, **options))
             for language, config in source.configs.items()

@@ -18,9 +18,10 @@ class HubSource:
     Attributes:
         repo: The repository.
         revision: The pinned commit; with None the commit that is the newest at the first download is kept.
-        configs: The repository's configuration for each language.
+        configs: The repository's configuration for each language, or the value of the language column.
         splits: The name under which Ampsweep stores each split of the repository.
         layout: The layout of the stored files.
+        language_column: The column with the language, of a repository with one table for all languages.
     """
 
     repo: str
@@ -28,6 +29,7 @@ class HubSource:
     configs: Mapping[str, str]
     splits: Mapping[str, str]
     layout: Layout
+    language_column: str | None = None
 
 
 def _same(languages: str) -> dict[str, str]:
@@ -80,6 +82,16 @@ SOURCES: Mapping[str, HubSource] = {
         configs=_same("en nl id ms vi ja zh fr pt ru et it ta th tr"),
         splits={"test": "test"},
         layout="parallel facts",
+    ),
+    "clas": HubSource(
+        repo="DGurgurov/CLaS-Bench",
+        revision=None,
+        configs=_same(
+            "ar bo cs da de el en es fa fr hi id it ja ka kk ko mt nl no pl pt ro ru sk sv sw th tr uk vi zh"
+        ),
+        splits={"train": "train"},
+        layout="language",
+        language_column="language_code",
     ),
 }
 """FLORES+ is gated: accept its terms on the Hub, and set HF_TOKEN to a token of the account that did."""

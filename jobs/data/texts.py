@@ -25,7 +25,7 @@ class Text:
     text: str
 
 
-COLUMNS = ("text", "sentence", "prompt")
+COLUMNS = ("text", "sentence", "prompt", "question")
 """Names of the column with the text; the first one that the file has is read."""
 
 

@@ -66,16 +66,28 @@ def check_answer(
     Returns:
         How many lines count and how many of them are in another language, and whether there is an English word.
     """
-    split = word_splitter(language)
-    lines = [(line, words) for line in _normalize(answer).split("\n") if len(words := split(line)) >= MIN_WORDS]
+    lines = _counted_lines(answer, language)
     wrong = 0
     for line, _ in lines:
         identified = identifier.identify(line)
         wrong += identified.language != language or not identified.confidence > MIN_CONFIDENCE
     has_english_words = None
     if english_words is not None and language in WORD_LANGUAGES:
-        has_english_words = any(word.strip() in english_words for _, words in lines for word in words)
+        has_english_words = bool(_words_of(lines, english_words))
     return CheckedAnswer(lines=len(lines), wrong_lines=wrong, english_words=has_english_words)
+
+
+def english_words_by_language(answer: str, english_words: frozenset[str]) -> dict[str, list[str]]:
+    """Return the English words in an answer's lines, split as in each language of `WORD_LANGUAGES`.
+
+    Languages for which there is none are left out. An answer that passes by lines in a language passes by words if the
+    language is left out here.
+    """
+    by_language = {
+        language: sorted(_words_of(_counted_lines(answer, language), english_words))
+        for language in sorted(WORD_LANGUAGES)
+    }
+    return {language: words for language, words in by_language.items() if words}
 
 
 def english_word_list(text: str) -> frozenset[str]:
@@ -84,6 +96,16 @@ def english_word_list(text: str) -> frozenset[str]:
     Names and abbreviations, which begin with a capital, occur in texts of every language.
     """
     return frozenset(word for line in text.splitlines() if len(word := line.strip()) >= MIN_LETTERS and word.islower())
+
+
+def _counted_lines(answer: str, language: str) -> list[tuple[str, list[str]]]:
+    """Return the lines of an answer that are long enough to count, each with its words."""
+    split = word_splitter(language)
+    return [(line, words) for line in _normalize(answer).split("\n") if len(words := split(line)) >= MIN_WORDS]
+
+
+def _words_of(lines: list[tuple[str, list[str]]], english_words: frozenset[str]) -> set[str]:
+    return {stripped for _, words in lines for word in words if (stripped := word.strip()) in english_words}
 
 
 def _normalize(answer: str) -> str:

@@ -8,9 +8,12 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 
+from ampsweep.domain.languages import ENGLISH_NAMES
 from ampsweep.errors import InvalidRequest
 
 Splitter = Callable[[str], list[str]]
+_MODULES = {"zh": ("jieba",), "ja": ("fugashi", "unidic_lite")}
+"""The modules that split a language into words."""
 
 
 @cache
@@ -23,11 +26,21 @@ def word_splitter(language: str) -> Splitter:
     Raises:
         InvalidRequest: The package for the language is not installed.
     """
+    require_word_splitter(language)
     if language == "zh":
         return _chinese()
     if language == "ja":
         return _japanese()
     return str.split
+
+
+def require_word_splitter(language: str) -> None:
+    """Raise InvalidRequest if a package that splits a language into words is not installed; imports nothing."""
+    if missing := [module for module in _MODULES.get(language, ()) if find_spec(module) is None]:
+        raise InvalidRequest(
+            f"splitting {ENGLISH_NAMES[language]} into words needs {' and '.join(missing)}; "
+            "run: pip install 'ampsweep[tasks]'"
+        )
 
 
 def tokenizer_name(language: str) -> str:
@@ -40,7 +53,6 @@ def tokenizer_name(language: str) -> str:
 
 
 def _chinese() -> Splitter:
-    _require("jieba", language="Chinese")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own syntax and of pkg_resources
         import jieba
@@ -50,17 +62,9 @@ def _chinese() -> Splitter:
 
 
 def _japanese() -> Splitter:
-    _require("fugashi", "unidic_lite", language="Japanese")
     import fugashi
     import unidic_lite
 
     # As published: surfaces only (wakati), and lines of up to 50,000 bytes.
     tagger = fugashi.GenericTagger(f"-O wakati -b 50000 -d {unidic_lite.DICDIR} -r {unidic_lite.DICDIR}/mecabrc")
     return lambda line: str(tagger.parse(line)).split()
-
-
-def _require(*modules: str, language: str) -> None:
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise InvalidRequest(
-            f"splitting {language} into words needs {' and '.join(missing)}; run: pip install 'ampsweep[tasks]'"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,8 @@ class Metric(Protocol):
     """Turns the samples of a cell into one number with its interval, and compares it with the unsteered baseline.
 
     Both methods receive tables with the metric's `columns` (of `jobs.results.schema.CELL`), one row an item, without
-    failed samples. `rng` is seeded by the cell.
+    failed samples. Where a task asks for several answers to each item, there is a row for each answer, and the rows of
+    an item share a `doc_id`. `rng` is seeded by the cell.
 
     Example:
         The mean of each sample's `score`, with a bootstrap interval and a paired test:
@@ -53,12 +54,21 @@ class Metric(Protocol):
         """Return the value of an unsteered cell; None for a metric that is undefined without a baseline."""
         ...
 
-    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
-        """Return the value of a steered cell and its difference from the baseline.
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult | None:
+        """Return the value of a steered cell and its difference from the baseline; None if it is undefined for it.
 
         Args:
             steered: The samples of the steered cell.
             baseline: The unsteered samples of the same items, in the same order.
             rng: The source of the resamples.
         """
+        ...
+
+
+@runtime_checkable
+class SourcedMetric(Protocol):
+    """What a metric has that is also reported for each source of a cell's items."""
+
+    def by_source(self, samples: pa.Table) -> tuple[Metric, ...]:
+        """Return a metric for each source of the samples, named `<metric>,<source>`; none if there is only one."""
         ...

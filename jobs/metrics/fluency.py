@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats
+from jobs.metrics.item_sums import compare_answers, evaluate_answers, has_several_answers
 from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
 
@@ -41,16 +42,21 @@ class Fluency:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The column that the metric reads."""
-        return (self.column,)
+        """The columns that the metric reads."""
+        return ("doc_id", self.column)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean."""
+        if has_several_answers(samples):
+            return evaluate_answers(self._values(samples), samples["doc_id"].to_pylist(), rng)
         return evaluate_mean(self._values(samples), rng)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean and its difference from the baseline's on the same items."""
-        return compare_means(self._values(steered), self._values(baseline), rng)
+        values, plain = self._values(steered), self._values(baseline)
+        if has_several_answers(steered):
+            return compare_answers(values, plain, steered["doc_id"].to_pylist(), rng)
+        return compare_means(values, plain, rng)
 
     def _values(self, samples: pa.Table) -> Floats:
         return np.array([self.of(value) for value in samples[self.column].to_pylist()], dtype=np.float64)

@@ -12,9 +12,19 @@ from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.base import Metric
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.metrics.fluency import LENGTH, REPETITION
-from jobs.metrics.language_share import IN_DATA, IN_TARGET
-from jobs.metrics.line_pass_rate import LPR, TARGET_LPR
+from jobs.metrics.language_penalty import CHRF_PLUS_IN_LANGUAGE
+from jobs.metrics.language_share import IN_DATA, IN_DATA_SCRIPT, IN_TARGET, IN_TARGET_SCRIPT, LFS
 from jobs.metrics.mean import NLL, PERPLEXITY
+from jobs.metrics.pass_rate import (
+    IN_DATA_BY_LINE,
+    IN_TARGET_BY_LINE,
+    LCPR,
+    LPR,
+    TARGET_LCPR,
+    TARGET_LPR,
+    TARGET_WPR,
+    WPR,
+)
 from jobs.metrics.result import MetricResult
 from jobs.metrics.shift import Shift
 from jobs.plugins import Plugin, find_plugin, installed_plugins
@@ -28,12 +38,22 @@ _BUILT_IN: tuple[Metric, ...] = (
     BLEU_FLORES200,
     BLEU_13A,
     CHRF_PLUS,
+    CHRF_PLUS_IN_LANGUAGE,
     IN_TARGET,
     IN_DATA,
+    IN_TARGET_BY_LINE,
+    IN_DATA_BY_LINE,
+    IN_TARGET_SCRIPT,
+    IN_DATA_SCRIPT,
+    LFS,
     REPETITION,
     LENGTH,
     LPR,
+    WPR,
+    LCPR,
     TARGET_LPR,
+    TARGET_WPR,
+    TARGET_LCPR,
 )
 BUILT_IN_METRICS = {metric.name: metric for metric in _BUILT_IN}
 
@@ -76,7 +96,7 @@ class PluginMetric:
         except Exception as error:  # noqa: BLE001  (a plug-in raises what it likes)
             return self._failed(samples, error)
 
-    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
+    def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult | None:
         """Return the value of a steered cell and its difference from the baseline, or why there is none."""
         try:
             return self.metric.compare(steered, baseline, rng)

@@ -25,6 +25,7 @@ from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
 from jobs.tasks.base import Task
 from jobs.tasks.registry import releases_of, task_for
+from jobs.tasks.sampled_task import SampledTask
 
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""
@@ -140,6 +141,18 @@ class _TaskResolver:
             raise InvalidRequest(message, param=f"{self._param}.chat")
         if self._spec.facts is not None and not task.needs_target_language:
             raise InvalidRequest(f"task {task.name} asks no facts; leave facts out", param=f"{self._param}.facts")
+        for name in () if isinstance(task, SampledTask) else self._spec.sampling:
+            raise InvalidRequest(
+                f"task {task.name} samples no answers; leave {name} out", param=f"{self._param}.{name}"
+            )
+
+    def _sampling(self, task: Task) -> tuple[tuple[str, int | float], ...]:
+        if not isinstance(task, SampledTask):
+            return ()
+        try:
+            return task.sampling_options(self._spec.sampling)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param=f"{self._param}.{error.param}") from error
 
     def _targets(self) -> tuple[str, ...]:
         for index, language in enumerate(self._spec.targets or ()):
@@ -188,6 +201,7 @@ class _TaskResolver:
                 mode=mode,
                 chat=spec.chat,
                 shared_by=(tuple(sorted(spec.languages)), only_targets) if shares_facts else (),
+                sampling=self._sampling(task),
                 plugins=releases_of(task),
             )
             for language in spec.languages

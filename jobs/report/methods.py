@@ -42,7 +42,7 @@ def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Seque
     Args:
         provenance: The spec and the sources of the sweep's files.
         samples: Rows of the results.
-        signatures: sacrebleu's signatures in the summary; empty if no metric has one.
+        signatures: The metrics' signatures in the summary; empty if no metric has one.
     """
     spec, sources = provenance.spec, provenance.sources
     interventions = spec["interventions"]
@@ -58,7 +58,7 @@ def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Seque
         f"Mode: {' and '.join(spec.get('mode', ('corrected',)))}.",
         f"Seed {spec.get('seed', 0)}; {samples} samples; {len(provenance.failed_cells)} cells failed.",
         _STATISTICS,
-        f"sacrebleu's signatures: {'; '.join(signatures)}." if signatures else "",
+        f"Signatures of metrics (sacrebleu, language identifiers): {'; '.join(signatures)}." if signatures else "",
         f"Versions: {_versions(provenance)}.",
     ]
     return " ".join(filter(None, sentences))

@@ -13,8 +13,9 @@ SELECT *, task || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (
 FROM summary
 WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
+  AND NOT (task = 'language_confusion' AND contains(metric, ','))
 """
-"""Steered cells of the last rung; of the corrected mode if the sweep has both modes.
+"""Steered cells of the last rung; of the corrected mode if the sweep has both modes; rates over all sources only.
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
 an intervention without effect. `improvement` is the difference, positive if the intervention made the metric better; it

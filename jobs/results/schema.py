@@ -42,16 +42,18 @@ SAMPLES = pa.schema(
         ("spanned_join", pa.bool_()),
         ("neuron_set", pa.string()),
         ("method", pa.string()),
+        ("answer", pa.int32()),
     ]
 )
 """The samples of a sweep.
 
 `call_tokens` says how many of `logprobs` belong to each call of the task. `measures` is JSON: the values of an lm-eval
-task for each item, by metric. `spanned_join` says whether a token spans the join of context and continuation in one of
-the item's calls; it is null where nothing is scored after a context. `neuron_set` is the id of the neuron set that
-steered; it is null where no neurons were edited. `method` says how the cell differs from the unsteered baseline
-(`jobs.cell.Cell.method`); it is null in baselines. `rung` is the step of a search, from 1; it is null where all items
-of the spec were asked.
+task for each item by metric, or the English words in an answer of `language_confusion`. `spanned_join` says whether a
+token spans the join of context and continuation in one of the item's calls; it is null where nothing is scored after a
+context. `neuron_set` is the id of the neuron set that steered; it is null where no neurons were edited. `method` says
+how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it is null in baselines. `answer` is the
+number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
+of a search, from 1; it is null where all items of the spec were asked.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])

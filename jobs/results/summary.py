@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from jobs.cell import Cell, TaskRef
-from jobs.metrics.base import Metric
+from jobs.metrics.base import Metric, SourcedMetric
 from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
 from jobs.metrics.result import MetricResult, too_few
 from jobs.metrics.significance import holm
@@ -75,16 +75,17 @@ class SummaryBuilder:
         """Add a cell. A sample that failed here or in the baseline counts in `failed` instead of `n`."""
         cell = table.cell
         metrics = task_of(cell.task).metrics
-        columns = sorted({"doc_id"}.union(*(metric.columns for metric in metrics)))
+        columns = sorted({"doc_id", "answer"}.union(*(metric.columns for metric in metrics)))
         samples = table.table.filter(pc.is_null(table.table["error"])).select(columns)
         if cell.method is None:
             self._baselines[cell.task] = samples
         steered, baseline = _paired(samples, self._baselines.get(cell.task, samples.slice(0, 0)))
-        for metric in metrics:
+        evaluated = len(samples) if cell.method is None else len(steered)
+        for metric in _with_sources(metrics, samples):
             rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
-                self._rows.append(self._row(table, metric, result))
+                self._rows.append(self._row(table, metric, result, failed=table.table.num_rows - evaluated))
                 self._note_quality(cell, metric, result)
 
     def _note_quality(self, cell: Cell, metric: Metric, result: MetricResult) -> None:
@@ -93,7 +94,7 @@ class SummaryBuilder:
         if cell.intervention is not None and result.value is not None:
             self.qualities[cell.id] = self._search.quality(metric, result.value)
 
-    def _row(self, table: CellTable, metric: Metric, result: MetricResult) -> dict[str, Any]:
+    def _row(self, table: CellTable, metric: Metric, result: MetricResult, *, failed: int) -> dict[str, Any]:
         cell = table.cell
         unchanged = NOTHING_CHANGED if cell.intervention is not None and not table.neurons else None
         few = too_few(result.n) if result.ci_low is not None and result.note is None else None
@@ -110,7 +111,7 @@ class SummaryBuilder:
             "higher_is_better": metric.higher_is_better,
             "no_effect": metric.no_effect,
             "left_out": table.left_out,
-            "failed": table.table.num_rows - result.n,
+            "failed": failed,
             "neurons": table.neurons,
             "spanned_joins": pc.sum(table.table["spanned_join"]).as_py(),
             **values,
@@ -119,16 +120,25 @@ class SummaryBuilder:
         }
 
 
+def _with_sources(metrics: Sequence[Metric], samples: pa.Table) -> Iterator[Metric]:
+    """Yield each metric, followed by those for the sources of the samples."""
+    for metric in metrics:
+        yield metric
+        if isinstance(metric, SourcedMetric):
+            yield from metric.by_source(samples)
+
+
 def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of the items that are in both tables, in the order of the first."""
-    baseline_rows = {doc_id: row for row, doc_id in enumerate(baseline["doc_id"].to_pylist())}
-    pairs = [
-        (row, baseline_rows[doc_id])
-        for row, doc_id in enumerate(samples["doc_id"].to_pylist())
-        if doc_id in baseline_rows
-    ]
+    """Return the rows of the answers that are in both tables, in the order of the first."""
+    baseline_rows = {answer: row for row, answer in enumerate(_answers(baseline))}
+    pairs = [(row, baseline_rows[answer]) for row, answer in enumerate(_answers(samples)) if answer in baseline_rows]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     return samples.take(pa.array(first, pa.int64())), baseline.take(pa.array(second, pa.int64()))
+
+
+def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
+    """Yield what identifies each row in a cell: its item, and the number of its answer."""
+    return zip(samples["doc_id"].to_pylist(), samples["answer"].to_pylist(), strict=True)
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:

@@ -20,13 +20,15 @@ from jobs.tasks.requests import Answer, Call
 class Item:
     """One question: the calls to make, and in `meta` what the task needs to score the answers.
 
-    An item that cannot be asked has no calls and an `error` that says why. It becomes a failed sample.
+    An item that cannot be asked has no calls and an `error` that says why. It becomes a failed sample. A prompt that is
+    answered several times has an item for each answer, with the same `doc_id` and the number of the `answer`, from 0.
     """
 
     doc_id: str
     calls: tuple[Call, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    answer: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

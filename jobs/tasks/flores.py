@@ -11,6 +11,7 @@ from jobs.data.texts import Text, read_aligned, read_texts, text_files
 from jobs.metrics.base import Metric
 from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
+from jobs.metrics.language_penalty import CHRF_PLUS_IN_LANGUAGE
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.file_task import FileTask
@@ -41,7 +42,8 @@ class Flores(FileTask):
 
     def __init__(self, *, targeted: bool, paper: bool = False) -> None:
         self.name = "flores" if targeted else "flores_untargeted"
-        self.metrics: tuple[Metric, ...] = (BATCH_BLEU,) if paper else (BLEU_FLORES200, BLEU_13A, CHRF_PLUS)
+        corrected = (BLEU_FLORES200, BLEU_13A, CHRF_PLUS, CHRF_PLUS_IN_LANGUAGE)
+        self.metrics: tuple[Metric, ...] = (BATCH_BLEU,) if paper else corrected
         self._targeted = targeted
         self._paper = paper
 

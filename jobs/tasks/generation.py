@@ -10,17 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts
 from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
-from jobs.metrics.language_share import IN_DATA, IN_TARGET
+from jobs.metrics.language_share import IN_DATA, IN_DATA_SCRIPT, IN_TARGET, IN_TARGET_SCRIPT
+from jobs.metrics.pass_rate import IN_DATA_BY_LINE, IN_TARGET_BY_LINE
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.file_task import TextFileTask
-from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.requests import Answer
+from jobs.tasks.sampled_task import SampledTask
 from jobs.tasks.scoring import failed_sample, scored_sample
 
 NEW_TOKENS = 64
@@ -28,8 +31,8 @@ NEW_TOKENS = 64
 IDENTIFIER = "py3langid"
 
 
-class Generation(TextFileTask):
-    """Continues each text greedily; `completion` is the continuation, `prediction` the language it is in.
+class Generation(SampledTask, TextFileTask):
+    """Continues each text, by default greedily; `completion` is the continuation, `prediction` its language.
 
     py3langid identifies the language with the model in its package; `score` is its confidence, from 0 to 1. A
     continuation that is only white space is in no language. A limit takes the first texts, which are the same in every
@@ -38,7 +41,17 @@ class Generation(TextFileTask):
 
     name = "generation"
     version = 2
-    metrics: tuple[Metric, ...] = (IN_TARGET, IN_DATA, REPETITION, LENGTH)
+    metrics: tuple[Metric, ...] = (
+        IN_TARGET,
+        IN_DATA,
+        IN_TARGET_BY_LINE,
+        IN_DATA_BY_LINE,
+        IN_TARGET_SCRIPT,
+        IN_DATA_SCRIPT,
+        REPETITION,
+        LENGTH,
+    )
+    sampling = SamplingParams(max_tokens=NEW_TOKENS)
 
     def resolve(self, folder: Path, ref: TaskRef) -> TaskRef:
         """Complete a reference with a hash of its file and of the language identifier's version."""
@@ -51,12 +64,12 @@ class Generation(TextFileTask):
         return replace(ref, data_hash=content_hash([files, metadata.version(IDENTIFIER)], length=64))
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
-        """Make an item of each of the first `limit` texts."""
-        del seed
+        """Make an item for each answer to each of the first `limit` texts."""
         (path,) = self.files(folder, ref.split, ref.data_language)
         items = [
-            Item(doc_id=str(text.index), calls=(GenerateCall(prompt=text.text, max_tokens=NEW_TOKENS),))
+            item
             for text in read_texts(path).items[: ref.limit]
+            for item in self.ask(str(text.index), text.text, ref, seed=seed)
         ]
         return ItemSet(items=tuple(items), left_out=0)
 

@@ -12,6 +12,7 @@ from jobs.cell import TaskRef
 from jobs.metrics.registry import PluginMetric
 from jobs.plugins import Plugin, find_plugin, installed_plugins
 from jobs.tasks.base import Task
+from jobs.tasks.clas import Clas
 from jobs.tasks.flores import Flores
 from jobs.tasks.generation import Generation
 from jobs.tasks.include import Include
@@ -32,6 +33,7 @@ BUILT_IN_TASKS: dict[str, Callable[[bool], Task]] = {
     "flores_untargeted": lambda paper: Flores(targeted=False, paper=paper),
     "generation": lambda _: Generation(),
     "language_confusion": lambda _: LanguageConfusion(),
+    "clas": lambda _: Clas(),
 }
 _MEMBERS = tuple(name for name in vars(Task) if not name.startswith("_"))
 

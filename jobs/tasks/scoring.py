@@ -26,6 +26,7 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(len(answer.logprobs) for answer in answers),
         spanned_join=any(joins) if joins else None,
+        answer=item.answer,
         **columns,
     )
 
@@ -33,10 +34,10 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
 def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:
     """Return a failed sample if the item or one of the answers has an error, or an answer has no tokens; else None."""
     if item.error is not None:
-        return Sample(doc_id=item.doc_id, error=item.error)
+        return Sample(doc_id=item.doc_id, answer=item.answer, error=item.error)
     for answer in answers:
         if answer.error is not None or not answer.logprobs:
-            return Sample(doc_id=item.doc_id, error=answer.error or "the engine returned no tokens")
+            return Sample(doc_id=item.doc_id, answer=item.answer, error=answer.error or "the engine returned no tokens")
     return None
 
 

@@ -40,7 +40,12 @@ def lm_eval_cells() -> dict[str, Any]:
 
 def cell_json() -> dict[str, Any]:
     """Return cells in their JSON form, which the database and the Parquet metadata hold."""
-    names = ("controls: random and other", "task: lss, facts that all have", "weights: one a language")
+    names = (
+        "controls: random and other",
+        "task: lss, facts that all have",
+        "weights: one a language",
+        "task: generation, sampled",
+    )
     with _world() as folder:
         catalog, neuron_sets = write_inputs(folder)
         return {name: _pinned(plan(parse_spec(SPECS[name]), catalog, neuron_sets)[-1]).to_dict() for name in names}

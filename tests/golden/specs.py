@@ -114,6 +114,10 @@ SPECS: dict[str, dict[str, Any]] = {
     "task: flores, chat": _task("flores", "fr", chat=True),
     "task: generation": _task("generation", "fr"),
     "task: generation, data, limit, chat": _task("generation", "fr", data="prompts", limit=1, chat=True),
+    "task: generation, sampled": _task(
+        "generation", "fr", data="prompts", max_tokens=8, temperature=0.5, top_p=0.9, n=2, seed=4
+    ),
+    "task: generation, sampled by default": _task("generation", "fr", max_tokens=64, temperature=0, top_p=1, n=1),
     "tasks: several, one twice": _spec(tasks=[*_XCOPA, *_LSS, *_XCOPA]),
 }
 LM_EVAL_SPECS: dict[str, dict[str, Any]] = {

@@ -59,7 +59,7 @@ def test_unknown_names_list_plugins_without_importing_them(site: Path) -> None:
     write_distribution(
         site, "third-exam", "raise ValueError", tasks="exam = MODULE:Exam", metrics="broken = MODULE:Broken"
     )
-    with pytest.raises(UnknownName, match="known: exam, flores,"):
+    with pytest.raises(UnknownName, match="known: clas, exam, flores,"):
         task_for("exma")
     with pytest.raises(UnknownName, match="known: accuracy, bleu_13a, bleu_flores200, broken,"):
         metric_for("brokn")
@@ -119,6 +119,7 @@ def test_a_metric_that_fails_has_a_note_instead_of_a_value(site: Path) -> None:
     assert failed.note.startswith("metric 'broken' of third-metric==1.0")
     assert failed.note.endswith("failed: ZeroDivisionError: no items")
     compared = metric.compare(samples, samples, np.random.default_rng(0))
+    assert compared is not None
     assert (compared.value, compared.delta) == (0.5, 0.0), "its other method is fine"
 
 

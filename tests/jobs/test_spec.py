@@ -53,6 +53,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tasks.0.limit", 0, "tasks.0.limit"),
     ("tasks.0.limit", 2.5, "tasks.0.limit"),
     ("tasks.0.lmit", 2, "tasks.0.lmit"),
+    ("tasks.0.max_tokens", 0, "tasks.0.max_tokens"),
+    ("tasks.0.temperature", 2.1, "tasks.0.temperature"),
+    ("tasks.0.temperature", "hot", "tasks.0.temperature"),
+    ("tasks.0.top_p", 0, "tasks.0.top_p"),
+    ("tasks.0.n", 129, "tasks.0.n"),
+    ("tasks.0.seed", -1, "tasks.0.seed"),
 ]
 
 
@@ -103,7 +109,9 @@ def test_a_sweep_without_any_magnitude_is_refused() -> None:
 
 
 def test_the_error_of_an_unknown_key_lists_the_valid_keys() -> None:
-    with pytest.raises(InvalidRequest, match="use one of: chat, data, facts, languages, limit, name, split"):
+    with pytest.raises(
+        InvalidRequest, match="use one of: chat, data, facts, languages, limit, max_tokens, n, name, seed"
+    ):
         parse_spec(changed("tasks.0.lmit", 3))
 
 

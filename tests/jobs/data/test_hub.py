@@ -111,6 +111,20 @@ def test_a_data_set_of_the_hub_feeds_its_task(
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith(".")]
 
 
+def test_a_table_of_all_languages_is_divided(tmp_path: Path) -> None:
+    source = SOURCES["clas"]
+    folder = tmp_path / "mirror" / source.repo
+    folder.mkdir(parents=True)
+    rows = [{"language_code": code, "question_id": 1, "question": f"{code}?"} for code in source.configs.values()]
+    pq.write_table(pa.Table.from_pylist([*rows, *rows]), folder / "train.parquet")
+    head = ["---", "configs:", "- config_name: default", "  data_files:", "  - split: train", "    path: train.parquet"]
+    (folder / "README.md").write_text("\n".join([*head, "---", ""]), encoding="utf-8")
+    found = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")).data_set("clas")
+    task = task_for("clas")
+    assert task.languages(found, None) == set(source.configs)
+    assert [item.doc_id for item in items(task, found, "ja").items] == ["0", "1"]
+
+
 def test_what_was_fetched_is_not_fetched_again_and_is_the_same_bytes(tmp_path: Path) -> None:
     clone(tmp_path / "mirror", "flores200")
     first = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror").folder("flores200")
@@ -179,7 +193,7 @@ def test_files_of_the_server_come_before_the_hub_and_without_the_hub_it_is_not_a
     hub = HubData(cache=tmp_path / "hub", mirror=tmp_path)
     catalog = Catalog(models={}, data=tmp_path / "data", hub=hub)
     assert catalog.data_set("xcopa") == tmp_path / "data" / "xcopa"
-    with pytest.raises(UnknownName, match="known: flores200, include, include_lite, mlama_dod, xcopa, xwinograd"):
+    with pytest.raises(UnknownName, match="known: clas, flores200, include, include_lite, mlama_dod, xcopa, xwinograd"):
         catalog.data_set("chess")
     with pytest.raises(UnknownName, match=r"known: (none)?$"):
         Catalog(models={}).data_set("xcopa")

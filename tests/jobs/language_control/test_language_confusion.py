@@ -17,7 +17,13 @@ from jobs.evaluation.rates import LanguageConfusion
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifier import Identification
 from jobs.language_control.identifiers import open_identifier
-from jobs.language_control.language_confusion import CheckedAnswer, check_answer, english_word_list
+from jobs.language_control.language_confusion import (
+    WORD_LANGUAGES,
+    CheckedAnswer,
+    check_answer,
+    english_word_list,
+    english_words_by_language,
+)
 from tests.jobs.tasks.real_data import DATA
 
 COMPLETIONS = DATA / "lcb" / "completions"
@@ -75,6 +81,22 @@ def test_english_words_count_where_the_script_is_another(check: Callable[[str, s
 
 def test_a_word_list_keeps_lower_case_words_of_four_letters() -> None:
     assert english_word_list("The\nthat\r\nUSA\niPod\n would \nabc\n") == {"that", "would"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["ru Кошка спит with that на диване\nwith one", "猫はhouseの上で朝から寝ています。", "Кошка на диване", ""],
+)
+def test_english_words_by_language_say_what_each_check_says(answer: str) -> None:
+    found = english_words_by_language(answer, WORDS)
+    for language in WORD_LANGUAGES:
+        checked = check_answer(answer, language, identifier=open_identifier("lid.176.ftz"), english_words=WORDS)
+        assert checked.english_words == (language in found)
+
+
+def test_english_words_are_those_of_long_lines() -> None:
+    found = english_words_by_language("ru Кошка спит with that на диване\nabout one", WORDS)
+    assert found["ru"] == ["that", "with"]
 
 
 def published_rates(answers: list[str], language: str, identify: Any, words: set[str]) -> dict[str, float | None]:

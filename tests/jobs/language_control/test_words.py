@@ -4,7 +4,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.language_control import words
-from jobs.language_control.words import tokenizer_name, word_splitter
+from jobs.language_control.words import require_word_splitter, tokenizer_name, word_splitter
 
 
 def test_words_of_languages_with_and_without_spaces() -> None:
@@ -26,3 +26,6 @@ def test_a_package_that_is_missing_is_named(language: str, monkeypatch: pytest.M
     word_splitter.cache_clear()
     with pytest.raises(InvalidRequest, match=r"into words needs .*; run: pip install"):
         word_splitter(language)
+    with pytest.raises(InvalidRequest, match=r"splitting (Chinese|Japanese) into words needs"):
+        require_word_splitter(language)
+    require_word_splitter("fr")

@@ -55,6 +55,29 @@ def test_the_cells_of_a_pair_of_languages_are_steered_to_its_target_alone(catalo
     assert [xcopa.targets_of(ref) for ref in xcopa.refs] == [("fr", "tr")]
 
 
+def test_options_of_a_task_are_kept_where_they_differ_from_its_defaults(catalog: Catalog) -> None:
+    assert catalog.data is not None
+    prompts = catalog.data / "prompts"
+    prompts.mkdir()
+    (prompts / "fr.txt").write_text("Il était une fois\n", encoding="utf-8")
+    task = {"name": "generation", "languages": ["fr"], "data": "prompts"}
+
+    def sampling(**options: Any) -> tuple[tuple[str, int | float], ...]:
+        ((generation,),) = resolved(catalog, tasks=[{**task, **options}]).tasks.values()
+        return generation.refs[0].sampling
+
+    assert sampling() == sampling(max_tokens=64, temperature=0) == ()
+    assert sampling(temperature=0.5, n=2, max_tokens=64) == (("n", 2), ("temperature", 0.5))
+    wrong: list[tuple[dict[str, Any], str, str]] = [
+        ({"n": 2}, "tasks.0.n", "with temperature 0 all answers are the same"),
+        ({"name": "xcopa", "languages": ["it"], "data": "xcopa", "top_p": 0.5}, "tasks.0.top_p", "samples no answers"),
+    ]
+    for options, param, message in wrong:
+        with pytest.raises(InvalidRequest, match=message) as raised:
+            sampling(**options)
+        assert raised.value.param == param
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "param"),
     [

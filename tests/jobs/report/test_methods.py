@@ -143,7 +143,7 @@ def test_it_says_how_differences_were_tested() -> None:
         "sacrebleu's paired bootstrap (1000 resamples, seed 12345)",
         "LSS, itself a comparison, has an interval and no test",
         "Holm-corrected over the languages of an intervention",
-        "sacrebleu's signatures: nrefs:1|tok:13a; nrefs:1|nc:6.",
+        "Signatures of metrics (sacrebleu, language identifiers): nrefs:1|tok:13a; nrefs:1|nc:6.",
     ):
         assert words in text
 

@@ -87,6 +87,36 @@ def test_accuracy_has_a_row_for_the_baseline_and_differences_for_the_rest() -> N
     assert second["delta_ci_low"] <= 0.25 <= second["delta_ci_high"]
 
 
+def test_answers_of_one_item_are_paired_by_their_number() -> None:
+    def answers(*languages: str) -> list[Sample]:
+        return [
+            a_sample("7", answer=number, prediction=language, completion="a b c d e")
+            for number, language in enumerate(languages)
+        ]
+
+    plain, steered = a_cell(task="clas"), a_cell(task="clas", factor=2.0)
+    failed = Sample(doc_id="7", answer=2, error="too long")
+    found = rows(table(plain, answers("fr", "en", "en")), table(steered, [*reversed(answers("fr", "fr")), failed]))
+    lfs = next(row for row in found if row["metric"] == "lfs")
+    assert (lfs["n"], lfs["failed"], lfs["value"], lfs["baseline"]) == (1, 1, 1.0, 0.5)
+
+
+def test_rates_of_a_benchmark_have_rows_for_its_sources() -> None:
+    def answers(*texts: str) -> list[Sample]:
+        ids = ("aya/0", "okapi/0", "okapi/1")
+        return [a_sample(doc_id, completion=text) for doc_id, text in zip(ids, texts, strict=True)]
+
+    english, french = "The cat has been sleeping on the sofa.", "Le chat dort sur le canapé depuis ce matin."
+    baseline = table(a_cell(task="language_confusion"), answers(english, english, "No."))
+    steered = table(a_cell(task="language_confusion", factor=2.0), answers(english, french, french))
+    found = {(row["metric"], row["factor"]): row for row in rows(baseline, steered)}
+    assert [found[name, None]["n"] for name in ("lpr", "lpr,aya", "lpr,okapi")] == [2, 1, 1]
+    assert found["lpr", None]["failed"] == 0, "an answer that does not count has not failed"
+    assert ("target_lpr", None) not in found
+    assert [found[name, 2.0]["value"] for name in ("target_lpr,aya", "target_lpr,okapi")] == [0.0, 1.0]
+    assert ("wpr", None) not in found, "undefined for English"
+
+
 def test_the_same_samples_give_the_same_numbers() -> None:
     tables = [table(a_cell(), scores(0.0, 0.0, 0.0)), table(a_cell(factor=2.0), scores(1.0, -1.0, 1.0))]
     assert rows(*tables) == rows(*tables)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,44 @@ def test_a_sample_says_which_language_came() -> None:
 def test_a_setting_that_is_not_there(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="has no folder 'crosslingual'; folders there: monolingual"):
         TASK.languages(folder, "crosslingual")
+
+
+def test_a_word_list_in_the_data_sets_folder(folder: Path) -> None:
+    ref = reference(TASK, "fr", split="monolingual", data=folder.name)
+    before = TASK.resolve(folder, ref)
+    (folder / "english_words.txt").write_text("sofa\nParis\nnew\n", encoding="utf-8")
+    assert TASK.resolve(folder, ref).data_hash != before.data_hash
+    item = TASK.items(folder, ref, seed=0).items[0]
+    for text, found in [
+        (
+            "Кошка с утра спит на sofa new Paris.",
+            {language: ["sofa"] for language in ("ar", "hi", "ja", "ko", "ru", "zh")},
+        ),
+        ("猫はsofaの上で朝から寝ています。", {"ja": ["sofa"], "zh": ["sofa"]}),
+        ("Кошка с утра спит на диване.", {}),
+        ("On sofa.", {}),
+    ]:
+        sample = TASK.sample(item, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))])
+        assert json.loads(sample.measures or "") == {"english_words": found}
+    (folder / "english_words.txt").write_text("Paris\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="no lower-case word of more than three letters"):
+        TASK.resolve(folder, ref)
+
+
+def test_several_answers_to_a_prompt(folder: Path) -> None:
+    ref = replace(reference(TASK, "fr", split="monolingual", limit=2), sampling=TASK.sampling_options({"n": 2}))
+    found = TASK.items(folder, ref, seed=7).items
+    assert [(item.doc_id, item.answer) for item in found] == [
+        ("aya/0", 0),
+        ("aya/0", 1),
+        ("okapi/0", 0),
+        ("okapi/0", 1),
+    ]
+    first = items(TASK, folder, "fr", split="monolingual", limit=2, seed=7).items
+    assert [call_of(item).seed for item in found[::2]] == [call_of(item).seed for item in first]
+    sample = TASK.sample(found[3], [Answer(text="Oui.", token_ids=(1,), logprobs=(-1.0,))])
+    assert (sample.doc_id, sample.answer) == ("okapi/0", 1)
+    assert TASK.sample(found[3], [Answer(error="too long")]).answer == 1
 
 
 @needs("lcb")

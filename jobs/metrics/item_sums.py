@@ -1,0 +1,125 @@
+"""Scores of answers of which an item may have several; intervals and tests take the item as the unit.
+
+Answers to one prompt resemble each other, so resampling them one by one would make intervals too narrow. Each answer
+contributes k numbers, which are summed by item; a score is a function of the totals over all items, such as a ratio of
+two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.metrics.bootstrap import RESAMPLES, Floats, batches, interval
+from jobs.metrics.result import MetricResult
+from jobs.metrics.share import Truths
+from jobs.metrics.significance import FLIPS
+
+Score = Callable[[Floats], Floats]
+"""Returns the scores [...] of totals [..., k], NaN where they are undefined."""
+
+
+def has_several_answers(samples: pa.Table) -> bool:
+    """Return whether an item of a table with the column `doc_id` has more than one answer."""
+    return len(set(samples["doc_id"].to_pylist())) < len(samples)
+
+
+def sums_by_item(doc_ids: Iterable[str], numbers: Floats) -> Floats:
+    """Return the sums of each item's answers, [items, k], of the numbers of all answers, [n, k].
+
+    Items are in the order in which their first answers come.
+    """
+    index: dict[str, int] = {}
+    rows = [index.setdefault(doc_id, len(index)) for doc_id in doc_ids]
+    sums = np.zeros((len(index), numbers.shape[1]))
+    np.add.at(sums, rows, numbers)
+    return sums
+
+
+def evaluate_sums(sums: Floats, score: Score, rng: np.random.Generator) -> MetricResult:
+    """Return the score of `sums` [items, k], with the percentile interval over resampled items."""
+    value = float(score(sums.sum(axis=0)))
+    if not len(sums) or np.isnan(value):
+        return MetricResult(n=0)
+    low, high = _interval(np.concatenate([score(totals) for totals in _resampled(sums, rng)]))
+    return MetricResult(n=len(sums), value=value, ci_low=low, ci_high=high)
+
+
+def compare_sums(sums: Floats, plain: Floats, score: Score, rng: np.random.Generator) -> MetricResult:
+    """Return the score of `sums` [items, k], and its difference from that of `plain`, the same items' sums.
+
+    The interval is over resampled items, each with its answers of both sides. The p-value is that of a permutation
+    test: the two sides of each item are swapped at random, FLIPS times, the observed order among them. An undefined
+    difference counts as one that is at least as large as the observed one.
+    """
+    own = evaluate_sums(sums, score, rng)
+    if own.value is None:
+        return own
+    reached = float(score(plain.sum(axis=0)))
+    if np.isnan(reached):
+        return own
+    delta, k = own.value - reached, sums.shape[1]
+    both = np.concatenate([sums, plain], axis=1)
+    resampled = [score(totals[:, :k]) - score(totals[:, k:]) for totals in _resampled(both, rng)]
+    low, high = _interval(np.concatenate(resampled))
+    return replace(
+        own,
+        baseline=reached,
+        delta=delta,
+        p_value=_swap_test(sums, plain, score, abs(delta), rng),
+        delta_ci_low=low,
+        delta_ci_high=high,
+    )
+
+
+def mean_of(totals: Floats) -> Floats:
+    """Return the first of two totals [..., 2] divided by the second: a sum of values by the number of answers."""
+    with np.errstate(invalid="ignore"):
+        quotient: Floats = totals[..., 0] / totals[..., 1]
+    return quotient
+
+
+def evaluate_answers(values: Floats | Truths, doc_ids: Iterable[str], rng: np.random.Generator) -> MetricResult:
+    """Return the mean over answers of `values` [n]; its interval resamples the items that `doc_ids` names."""
+    return evaluate_sums(_values_and_counts(values, doc_ids), mean_of, rng)
+
+
+def compare_answers(
+    values: Floats | Truths, plain: Floats | Truths, doc_ids: Iterable[str], rng: np.random.Generator
+) -> MetricResult:
+    """Return the mean over answers of `values` [n], and its difference from that of `plain` [n], the same answers'."""
+    ids = list(doc_ids)
+    return compare_sums(_values_and_counts(values, ids), _values_and_counts(plain, ids), mean_of, rng)
+
+
+def _values_and_counts(values: Floats | Truths, doc_ids: Iterable[str]) -> Floats:
+    return sums_by_item(doc_ids, np.stack([values.astype(np.float64), np.ones(len(values))], axis=1))
+
+
+def _resampled(sums: Floats, rng: np.random.Generator) -> Iterable[Floats]:
+    """Yield totals of items drawn with replacement, [resamples, k], some resamples at a time.
+
+    Drawing items with replacement is drawing how often each distinct row comes: one multinomial draw a resample.
+    """
+    distinct, counts = np.unique(sums, axis=0, return_counts=True)
+    for rows in batches(RESAMPLES, len(distinct)):
+        yield rng.multinomial(len(sums), counts / len(sums), size=rows) @ distinct
+
+
+def _interval(resampled: Floats) -> tuple[float | None, float | None]:
+    defined = resampled[~np.isnan(resampled)]
+    return interval(defined) if len(defined) else (None, None)
+
+
+def _swap_test(sums: Floats, plain: Floats, score: Score, observed: float, rng: np.random.Generator) -> float:
+    total, plain_total = sums.sum(axis=0), plain.sum(axis=0)
+    differences, counts = np.unique(plain - sums, axis=0, return_counts=True)
+    extreme = 1
+    for rows in batches(FLIPS - 1, len(differences)):
+        moved = rng.binomial(counts, 0.5, size=(rows, len(differences))) @ differences
+        swapped = np.abs(score(total + moved) - score(plain_total - moved))
+        extreme += int((~(swapped < observed * (1 - 1e-12))).sum())
+    return extreme / FLIPS

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.stats
+
+from jobs.metrics.bootstrap import Floats, bootstrap_mean
+from jobs.metrics.item_sums import (
+    compare_answers,
+    compare_sums,
+    evaluate_answers,
+    evaluate_sums,
+    has_several_answers,
+    mean_of,
+    sums_by_item,
+)
+
+VALUES = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+def ids(items: int, answers: int) -> list[str]:
+    return [f"okapi/{item}" for item in range(items) for _ in range(answers)]
+
+
+def test_answers_are_summed_by_item() -> None:
+    numbers = np.array([[1.0, 1.0], [5.0, 1.0], [2.0, 1.0]])
+    assert sums_by_item(["b", "a", "b"], numbers).tolist() == [[3.0, 2.0], [5.0, 1.0]]
+
+
+def test_an_item_is_the_unit_that_is_resampled() -> None:
+    """Answers that repeat their item's value add nothing to what is known of the mean."""
+    repeated = evaluate_answers(np.repeat(VALUES, 20), ids(12, 20), rng())
+    assert repeated.n == 12
+    assert repeated.value == pytest.approx(VALUES.mean())
+    assert (repeated.ci_low, repeated.ci_high) == pytest.approx(bootstrap_mean(VALUES, rng()), abs=0.03)
+    low, high = bootstrap_mean(np.repeat(VALUES, 20), rng())
+    assert repeated.ci_low is not None
+    assert repeated.ci_high is not None
+    assert repeated.ci_high - repeated.ci_low > 3 * (high - low)
+
+
+def test_items_with_more_answers_weigh_more() -> None:
+    assert evaluate_answers(np.array([1.0, 1.0, 1.0, 0.0]), ["a", "a", "a", "b"], rng()).value == 0.75
+
+
+def test_the_test_swaps_the_sides_of_items() -> None:
+    plain = np.roll(VALUES, 1) * 0.5
+    result = compare_answers(np.repeat(VALUES, 3), np.repeat(plain, 3), ids(12, 3), rng())
+    exact = scipy.stats.permutation_test(
+        (VALUES, plain),
+        lambda own, other, axis: own.mean(axis) - other.mean(axis),
+        permutation_type="samples",
+        n_resamples=10**6,
+        vectorized=True,
+    )
+    assert result.p_value == pytest.approx(exact.pvalue, abs=0.02)
+    assert [result.baseline, result.delta] == pytest.approx([plain.mean(), VALUES.mean() - plain.mean()])
+    expected = bootstrap_mean(VALUES - plain, rng())
+    assert (result.delta_ci_low, result.delta_ci_high) == pytest.approx(expected, abs=0.06)
+
+
+def test_a_ratio_is_one_of_totals() -> None:
+    sums = np.array([[3.0, 4.0], [0.0, 0.0], [1.0, 4.0]])
+    assert evaluate_sums(sums, mean_of, rng()).value == 0.5
+
+
+def test_what_is_undefined_has_no_value() -> None:
+    nothing, something = np.zeros((3, 2)), np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    assert evaluate_sums(nothing, mean_of, rng()).value is None
+    assert evaluate_sums(nothing[:0], mean_of, rng()).n == 0
+    result = compare_sums(something, nothing, mean_of, rng())
+    assert result.value == pytest.approx(2 / 3)
+    assert (result.baseline, result.delta) == (None, None)
+
+
+def test_a_difference_of_rates_whose_answers_count_on_one_side_only() -> None:
+    """Two answers count on either side, and no item's answers count on both."""
+    own: Floats = np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    plain: Floats = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    result = compare_sums(own, plain, mean_of, rng())
+    assert (result.value, result.baseline, result.delta) == (1.0, 0.5, 0.5)
+
+
+def test_several_answers_share_an_id() -> None:
+    assert has_several_answers(pa.table({"doc_id": ["a", "a", "b"]}))
+    assert not has_several_answers(pa.table({"doc_id": ["a", "b"]}))
