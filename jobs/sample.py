@@ -26,6 +26,7 @@ class Sample:
             nothing is scored after a context.
         error: Why the sample failed; it then has neither a score nor a prediction.
         answer: Number of the answer, from 0, where each prompt is answered several times; else None.
+        input: What a generated text answers, continues or translates: the question, the text, the sentence.
     """
 
     doc_id: str
@@ -42,3 +43,4 @@ class Sample:
     spanned_join: bool | None = None
     error: str | None = None
     answer: int | None = None
+    input: str | None = None

@@ -65,7 +65,12 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/api/test_schema_cases.py": ("api/openapi.py",),
     "tests/ampsweep/cli/commands/test_doctor.py": ("ampsweep/cli/checks/server.py",),
-    "tests/ampsweep/cli/commands/test_evaluate.py": ("jobs/evaluation/texts.py",),
+    "tests/ampsweep/cli/commands/test_evaluate.py": (
+        "ampsweep/cli/options/evaluation.py",
+        "jobs/evaluation/text_files.py",
+        "jobs/evaluation/texts.py",
+    ),
+    "tests/jobs/evaluation/test_language_metrics.py": ("jobs/evaluation/metric.py",),
     "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/jobs/test_plugins.py": (
         "jobs/metrics/base.py",

@@ -43,6 +43,7 @@ SAMPLES = pa.schema(
         ("neuron_set", pa.string()),
         ("method", pa.string()),
         ("answer", pa.int32()),
+        ("input", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -53,7 +54,8 @@ token spans the join of context and continuation in one of the item's calls; it 
 context. `neuron_set` is the id of the neuron set that steered; it is null where no neurons were edited. `method` says
 how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it is null in baselines. `answer` is the
 number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
-of a search, from 1; it is null where all items of the spec were asked.
+of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
+continues or translates, without the wording of a task around it.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])

@@ -92,4 +92,4 @@ class Flores(FileTask):
             call = GenerateCall(prompt=prompt + ("" if self._targeted else " "), max_tokens=PAPER_TOKENS)
         else:
             call = GenerateCall(prompt=prompt, max_tokens=NEW_TOKENS, stop=("\n",))
-        return Item(doc_id=str(source.index), calls=(call,), meta={"gold": translation.text})
+        return Item(doc_id=str(source.index), calls=(call,), meta={"gold": translation.text, "input": sentence})

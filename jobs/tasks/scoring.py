@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.sample import Sample
 from jobs.tasks.base import Item
-from jobs.tasks.requests import Answer
+from jobs.tasks.requests import Answer, GenerateCall
 
 
 def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Sample:
@@ -27,8 +27,18 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
         completion_tokens=sum(len(answer.logprobs) for answer in answers),
         spanned_join=any(joins) if joins else None,
         answer=item.answer,
+        input=_input_of(item),
         **columns,
     )
+
+
+def _input_of(item: Item) -> str | None:
+    """Return the `input` of the item's meta, or else the prompt of its only generation, of a chat the last message."""
+    prompts = [call.prompt for call in item.calls if isinstance(call, GenerateCall)]
+    if len(prompts) != 1:
+        return None
+    (prompt,) = prompts
+    return str(item.meta.get("input", prompt if isinstance(prompt, str) else prompt[-1].content))
 
 
 def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:

@@ -1,28 +1,48 @@
-"""`ampsweep evaluate`: computes a metric over stored text, without a model."""
+"""`ampsweep evaluate`: computes metrics over stored text, without the model that wrote it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.engine import comma_separated
+from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, opened_metrics
 from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import check_folder
+
+if TYPE_CHECKING:
+    from jobs.evaluation.evaluation import Evaluation
+    from jobs.evaluation.texts import Columns
+
+_SWEEP_ID = re.compile(r"sweep_[0-9a-z]+")
 
 
 def evaluate(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Parquet, JSON lines (also .gz), or the folder that `run` wrote to.",
+            help="Parquet, JSON lines (also .gz), the folder that `run` wrote to, or the id of a server's sweep.",
         ),
     ],
     metric: Annotated[
-        str, typer.Option(help="language_confusion (LPR, WPR, LCPR) or language_forcing (LFS, script).")
+        str,
+        typer.Option(
+            help="One or several by comma: language_confusion (LPR, WPR, LCPR), lfs, script, relevance (by a judge "
+            "model), comet, metricx, metricx_qe."
+        ),
     ] = "language_confusion",
+    out: Annotated[Path | None, typer.Option(help="A Parquet file to write: one row for each text and score.")] = None,
     text: Annotated[str | None, typer.Option(help="The column with the texts; default: completion.")] = None,
     language: Annotated[
         str | None,
@@ -35,8 +55,20 @@ def evaluate(
         str | None,
         typer.Option(
             help="Columns whose values make a group, by comma; default: the language, and in results of a "
-            "sweep task, method, selection, op and factor, too."
+            "sweep what tells its cells apart, too."
         ),
+    ] = None,
+    input_column: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="The column with what the texts answer or translate (relevance, comet, metricx); default: the first "
+            "of input, question, prompt, source.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The column with reference translations (comet, metricx); default: gold or reference."),
     ] = None,
     identifier: Annotated[
         str,
@@ -45,28 +77,108 @@ def evaluate(
     english_words: Annotated[
         Path | None, typer.Option(help="A list of English words, one a line; without it WPR is not defined.")
     ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="The judge: a model of the server, or of --judge-url.")
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(
+            help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1; its key is read from "
+            "AMPSWEEP_JUDGE_API_KEY. Default: --server."
+        ),
+    ] = None,
+    judge_concurrency: Annotated[
+        int, typer.Option(min=1, max=1024, help="Answers that the judge is asked about at once.")
+    ] = 16,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help=f"The file of the judge's ratings, which are not asked again; default: {RATINGS} by FILE."),
+    ] = None,
+    comet_model: Annotated[
+        str | None,
+        typer.Option(help="A COMET checkpoint, or a model in the local cache of the Hub (Unbabel/wmt22-comet-da)."),
+    ] = None,
+    metricx_model: Annotated[str | None, typer.Option(help="The folder of a MetricX-24 model.")] = None,
+    metricx_tokenizer: Annotated[
+        str | None, typer.Option(help="The folder of the model's mT5 tokenizer; default: that of the model.")
+    ] = None,
+    server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Compute a metric over stored text, by group: results of a sweep, or any file with a text and a language."""
-    from jobs.evaluation.rates import evaluate_texts
-    from jobs.evaluation.texts import columns_of, read_stored_texts
-    from jobs.language_control.identifiers import open_identifier
-    from jobs.language_control.language_confusion import english_word_list
+    """Compute metrics over stored text, by group: results of a sweep, or any file with a text and a language."""
+    names = comma_separated(metric)
+    options = MetricOptions(
+        identifier=identifier,
+        english_words=english_words,
+        server=server,
+        judge_url=judge_url,
+        judge_model=judge_model,
+        judge_concurrency=judge_concurrency,
+        ratings=ratings or _beside(files[0]),
+        comet_model=comet_model,
+        metricx_model=metricx_model,
+        metricx_tokenizer=metricx_tokenizer,
+    )
+    check_metrics(names, options)
+    if out is not None:
+        check_folder(out.parent, param="out")
+    wanted: dict[str, Any] = {
+        "text": text,
+        "language": language,
+        "by": None if by is None else _names(by),
+        "input_column": input_column,
+        "reference": reference,
+    }
+    with _local_files(files, server) as paths:
+        evaluation, columns = run_to_end(_evaluate(paths, names, options, wanted))
+    if out is not None:
+        from jobs.evaluation.score_file import write_scores
 
-    if english_words is not None and not english_words.is_file():
-        raise InvalidRequest(f"there is no file {english_words}", param="english-words")
-    columns = columns_of(files, text=text, language=language, by=None if by is None else _names(by))
-    chosen = open_identifier(identifier)
-    words = None if english_words is None else english_word_list(english_words.read_text(encoding="utf-8-sig"))
-    stored = read_stored_texts(files, columns)
-    if stored.left_out:
-        warn([f"{stored.left_out} rows have no text or no single wanted language and are left out"])
-    groups = evaluate_texts(stored.texts, metric, identifier=chosen, english_words=words)
-    if not groups:
-        raise InvalidRequest("there is no text to evaluate", param="files")
-    for group, values in groups.items():
+        write_scores(evaluation, columns.by, out)
+    for group, values in evaluation.groups.items():
         named = dict(zip(columns.by, group, strict=True))
         show({**named, **values}, _line(named, values), as_json=as_json)
+
+
+async def _evaluate(
+    paths: Sequence[Path], names: Sequence[str], options: MetricOptions, wanted: dict[str, Any]
+) -> tuple[Evaluation, Columns]:
+    from jobs.evaluation.evaluation import evaluate_texts
+    from jobs.evaluation.text_files import column_names, read_stored_texts
+    from jobs.evaluation.texts import columns_of
+
+    async with opened_metrics(names, options) as metrics:
+        needs = frozenset().union(*(metric.needs for metric in metrics))
+        columns = columns_of(paths, column_names(paths[0]), needs=needs, **wanted)
+        stored = read_stored_texts(paths, columns)
+        if stored.left_out:
+            lacking = " or ".join(["no text", "no single wanted language", *(f"no {name}" for name in sorted(needs))])
+            warn([f"{stored.left_out} rows have {lacking} and are left out"])
+        if not stored.texts:
+            raise InvalidRequest("there is no text to evaluate", param="files")
+        return await evaluate_texts(stored.texts, metrics), columns
+
+
+@contextmanager
+def _local_files(files: Sequence[str], server: str) -> Iterator[list[Path]]:
+    """Yield the path of each file; download the results of a sweep that is given by its id."""
+    from jobs.evaluation.text_files import results_file
+
+    with TemporaryDirectory() as folder:
+        paths = []
+        for file in files:
+            if _SWEEP_ID.fullmatch(file) and not Path(file).exists():
+                with client_of(server) as client:
+                    paths.append(client.download(file, Path(folder) / f"{file}.parquet"))
+            else:
+                paths.append(results_file(Path(file)))
+        yield paths
+
+
+def _beside(file: str) -> Path:
+    """Return the default file of ratings: in a folder of results, or beside a file; here, for a sweep of a server."""
+    path = Path(file)
+    return (path if path.is_dir() else path.parent) / RATINGS
 
 
 def _names(by: str) -> tuple[str, ...]:
@@ -84,8 +196,8 @@ def _line(group: dict[str, Any], values: dict[str, Any]) -> str:
         if f"{name}_ci" in values
         for low, high in [values[f"{name}_ci"] or (0.0, 0.0)]
     ]
-    if values.get("lcpr") is not None:
-        rates.append(f"lcpr {values['lcpr']:.3f}")
+    rates += [f"{name} {values[name]:.3f}" for name in ("lcpr", "steering_score") if values.get(name) is not None]
+    rates += [f"{name} {values[name]}" for name in ("relevance_unparsed", "relevance_too_long") if values.get(name)]
     name = "  ".join(f"{key}={value}" for key, value in group.items())
     note = f"  ({values['note']})" if values["note"] else ""
     return "  ".join([*([name] if name else []), f"n {values['n']}", *rates]) + note

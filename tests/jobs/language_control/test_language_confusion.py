@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from jobs.evaluation.rates import LanguageConfusion
-from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifier import Identification
 from jobs.language_control.identifiers import open_identifier
 from jobs.language_control.language_confusion import (
@@ -24,6 +22,7 @@ from jobs.language_control.language_confusion import (
     english_word_list,
     english_words_by_language,
 )
+from tests.jobs.evaluation.evaluated import evaluated
 from tests.jobs.tasks.real_data import DATA
 
 COMPLETIONS = DATA / "lcb" / "completions"
@@ -138,7 +137,6 @@ def published_rates(answers: list[str], language: str, identify: Any, words: set
 @pytest.mark.filterwarnings("ignore")  # jieba's, of its own syntax
 def test_published_completions(model: str) -> None:
     import fasttext
-    from numpy.random import default_rng
 
     identifier = open_identifier("lid.176.ftz")
     fast = fasttext.load_model(str(identifier._path))  # type: ignore[attr-defined]
@@ -152,11 +150,9 @@ def test_published_completions(model: str) -> None:
         for row in map(json.loads, file):
             groups[row["task"], row["source"], row["language"]].append(row["completion"])
     assert len(groups) == 66
-    metric = LanguageConfusion(identifier=identifier, english_words=WORDS)
     for (_, _, language), answers in groups.items():
         wanted = published_rates(answers[:30], language, identify, set(WORDS))
-        texts = [StoredText(text=answer, language=language, group=()) for answer in answers[:30]]
-        values = metric.evaluate(texts, default_rng(0))
+        values = evaluated(answers[:30], language, "language_confusion", identifier=identifier, english_words=WORDS)
         for name in ("lpr", "wpr"):
             assert (
                 values[name] == pytest.approx(wanted[name], abs=1e-9) if wanted[name] is not None else not values[name]

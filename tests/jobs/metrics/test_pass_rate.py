@@ -8,8 +8,6 @@ import pyarrow as pa
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.evaluation.rates import evaluate_texts
-from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import open_identifier
 from jobs.language_control.language_confusion import english_words_by_language
 from jobs.metrics import pass_rate
@@ -24,6 +22,7 @@ from jobs.metrics.pass_rate import (
     TARGET_WPR,
     WPR,
 )
+from tests.jobs.evaluation.evaluated import evaluated
 
 FRENCH = "Le chat dort sur le canapé depuis ce matin."
 ENGLISH = "The cat has been sleeping on the sofa since this morning."
@@ -108,13 +107,12 @@ def test_words_count_where_lines_pass() -> None:
 def test_rates_equal_those_of_an_evaluation_of_the_stored_answers() -> None:
     answers = [RUSSIAN, RUSSIAN_AND_ENGLISH, ENGLISH, MIXED, "", RUSSIAN]
     table = samples(*answers, data="ru", words=WORDS)
-    stored = [StoredText(text=answer, language="ru", group=()) for answer in answers]
     identifier = open_identifier(IDENTIFIER)
-    evaluated = evaluate_texts(stored, "language_confusion", identifier=identifier, english_words=WORDS)[()]
+    values = evaluated(answers, "ru", "language_confusion", identifier=identifier, english_words=WORDS)
     for metric in (LPR, WPR, LCPR):
         result = metric.evaluate(table, rng())
         assert result is not None
-        assert result.value == pytest.approx(evaluated[metric.name], abs=1e-12)
+        assert result.value == pytest.approx(values[metric.name], abs=1e-12)
 
 
 def test_without_a_list_of_words_there_is_no_word_pass_rate() -> None:

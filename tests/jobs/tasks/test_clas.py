@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluation.rates import evaluate_texts
-from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import open_identifier
 from jobs.tasks.base import Item
 from jobs.tasks.clas import Clas
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
+from tests.jobs.evaluation.evaluated import evaluated
 from tests.jobs.tasks.real_data import items, reference
 
 TASK = Clas()
@@ -53,10 +52,9 @@ def test_one_table_has_all_languages(tmp_path: Path) -> None:
 
 
 def test_the_language_of_the_whole_answer_is_that_of_an_evaluation_of_the_stored_answer() -> None:
-    stored = [StoredText(text=answer, language="fr", group=()) for answer in ANSWERS]
-    evaluated = evaluate_texts(stored, "language_forcing", identifier=open_identifier())[()]
+    values = evaluated(ANSWERS, "fr", "lfs", identifier=open_identifier())
     predictions = [sample_of(answer) for answer in ANSWERS]
-    assert evaluated["lfs"] == sum(prediction == "fr" for prediction in predictions) / len(ANSWERS) == 0.4
+    assert values["lfs"] == sum(prediction == "fr" for prediction in predictions) / len(ANSWERS) == 0.4
     assert predictions[3] is None, "white space is in no language"
 
 

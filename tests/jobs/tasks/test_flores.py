@@ -41,6 +41,7 @@ def test_what_was_written_stands_beside_the_translation_there_is(folder: Path) -
     item = items(TASK, folder, "fr", split="devtest").items[1]
     sample = TASK.sample(item, [Answer(text=" Comment ça va ? ", token_ids=(1, 2), logprobs=(-1.0, -2.0))])
     assert (sample.completion, sample.gold, sample.completion_tokens) == ("Comment ça va ?", "Ça va ?", 2)
+    assert sample.input == "How are you?"
     assert TASK.sample(item, [Answer(error="too long")]).error == "too long"
 
 

@@ -13,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
+from tests.ampsweep.client.chat_server import HttpReply, chat_server, completion
 
+AXES: list[tuple[str | None, str | None]] = [(None, None), ("neurons", "max"), ("neurons", "mean"), ("diffmean", None)]
 ROWS: list[dict[str, Any]] = [
     {"completion": "Le chat dort sur le canapé depuis ce matin.", "language": "fr", "source": "a"},
     {"completion": "The cat has been sleeping on the sofa.", "language": "fra_Latn", "source": "a"},
@@ -62,7 +64,7 @@ def test_language_confusion_by_group(name: str, tmp_path: Path) -> None:
 
 def test_one_language_for_all_texts_and_a_text_column(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"answer": row["completion"]} for row in ROWS])
-    (values,) = groups(path, "--text", "answer", "--language", "fra_Latn", "--metric", "language_forcing", "--by", "")
+    (values,) = groups(path, "--text", "answer", "--language", "fra_Latn", "--metric", "lfs,script", "--by", "")
     assert (values["n"], values["lfs"], values["script"]) == (4, 0.25, 0.5)
 
 
@@ -79,11 +81,81 @@ def test_results_of_a_sweep(tmp_path: Path) -> None:
         ]
     ]
     write(tmp_path / "results.parquet", rows)
-    result = call(tmp_path, "--metric", "language_forcing", "--json")
+    result = call(tmp_path, "--metric", "lfs", "--json")
     first, second = map(json.loads, result.stdout.splitlines())
     assert (first["factor"], first["target_language"], first["lfs"], first["n"]) == (2.0, "fr", 0.5, 2)
     assert (second["factor"], second["lfs"], second["n"]) == (9.0, 1.0, 1)
     assert "2 rows have no text or no single wanted language and are left out" in result.stderr
+
+
+def test_axes_with_several_values_tell_the_cells_of_a_sweep_apart(tmp_path: Path) -> None:
+    row = {"cell_id": "c", "completion": ROWS[0]["completion"], "target_language": "fr", "scope": "all", "layers": None}
+    rows = [{**row, "task": "generation", "method": method, "patch": patch} for method, patch in AXES]
+    first, *others = groups(write(tmp_path / "results.parquet", rows), "--metric", "script")
+    assert list(first)[:4] == ["task", "method", "patch", "target_language"]
+    assert [(group["method"], group["patch"]) for group in (first, *others)] == AXES
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"question": "Où dort le chat ?", "completion": ROWS[0]["completion"], "language": "fr"},
+    {"question": "Où dort le chat ?", "completion": ROWS[1]["completion"], "language": "fr"},
+    {"question": "Où dort le chat ?", "completion": "Au revoir.", "language": "fr"},
+    {"question": None, "completion": "Au revoir.", "language": "fr"},
+]
+
+
+def judged(body: dict[str, Any]) -> HttpReply:
+    """Rate 0 what says good-bye, and 2 all else."""
+    return completion("0" if "Au revoir" in body["messages"][0]["content"] else "Rating: 2")
+
+
+def test_relevance_by_a_judge_and_the_steering_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_JUDGE_API_KEY", "judge-key")
+    monkeypatch.setenv("AMPSWEEP_API_KEY", "server-key")
+    path = write(tmp_path / "rows.jsonl", QUESTIONS)
+    with chat_server(judged) as server:
+        options = (path, "--metric", "lfs,relevance", "--judge-url", server.url, "--judge-model", "j", "--json")
+        result = call(*options, "--out", tmp_path / "scores.parquet")
+        asked = len(server.requests)
+        repeated = call(*options)
+        assert (asked, len(server.requests)) == (3, 3)  # the second call asks nothing
+    assert result.exit_code == 0, result.output
+    assert server.headers[0]["Authorization"] == "Bearer judge-key"
+    values = json.loads(result.stdout)
+    assert repeated.stdout == result.stdout
+    assert (values["n"], values["lfs"], values["relevance"]) == (3, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert values["steering_score"] == pytest.approx(2 / 3)
+    assert "1 rows have no text or no single wanted language or no input and are left out" in result.stderr
+    assert (tmp_path / "judge-ratings.db").is_file()
+    rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [(row["value"], row["detail"]) for row in rows if row["metric"] == "relevance"] == [
+        (1.0, "Rating: 2"),
+        (1.0, "Rating: 2"),
+        (0.0, "0"),
+    ]
+    assert "127.0.0.1" not in str(rows)
+
+
+def test_without_a_url_the_judge_is_a_model_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMPSWEEP_API_KEY", "server-key")
+    with chat_server(lambda _body: completion("who knows")) as server:
+        monkeypatch.setenv("AMPSWEEP_URL", server.url.removesuffix("/v1"))
+        result = call(write(tmp_path / "rows.jsonl", QUESTIONS), "--metric", "relevance", "--judge-model", "j")
+    assert result.exit_code == 0, result.output
+    assert server.headers[0]["Authorization"] == "Bearer server-key"
+    assert "language=fr  n 3  relevance -  relevance_unparsed 3" in result.stdout
+
+
+def test_out_has_a_row_for_each_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet")
+    groups(path, "--metric", "script", "--by", "source", "--out", tmp_path / "scores.parquet")
+    table = pq.read_table(tmp_path / "scores.parquet")
+    assert table.select(["file", "row", "source", "value"]).to_pylist()[1] == {
+        "file": "rows.parquet",
+        "row": 2,
+        "source": "a",
+        "value": 1.0,
+    }
 
 
 def test_text_output_names_groups_rates_and_what_they_rest_on(tmp_path: Path) -> None:
@@ -103,6 +175,8 @@ def test_text_output_names_groups_rates_and_what_they_rest_on(tmp_path: Path) ->
         (("--by", "source,source"), "names a column twice"),
         (("--language", "target_lang_x"), "rows.jsonl has no column 'target_lang_x'"),
         (("--metric", "bleu"), "unknown metric 'bleu'"),
+        (("--metric", "lfs,lfs"), "must name at least one metric, each once"),
+        (("--metric", "relevance"), "metric relevance needs --judge-model"),
         (("--identifier", "cld3"), "unknown language identifier 'cld3'"),
         (("--english-words", "gone.txt"), "there is no file gone.txt"),
     ],

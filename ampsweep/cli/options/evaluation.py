@@ -1,0 +1,126 @@
+"""The metrics of `ampsweep evaluate`, made from its options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ampsweep.cli.terminal.progress import Counter
+from ampsweep.client.clients import API_KEY
+from ampsweep.errors import InvalidRequest, UnknownName
+
+if TYPE_CHECKING:
+    from jobs.evaluation.metric import TextMetric
+
+JUDGE_API_KEY = "AMPSWEEP_JUDGE_API_KEY"
+RATINGS = "judge-ratings.db"
+"""The file with a judge's ratings, beside the first file that is evaluated."""
+METRIC_NAMES = ("language_confusion", "lfs", "script", "relevance", "comet", "metricx", "metricx_qe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """The options that metrics are made from; see the help of `ampsweep evaluate`."""
+
+    identifier: str
+    english_words: Path | None
+    server: str
+    judge_url: str | None
+    judge_model: str | None
+    judge_concurrency: int
+    ratings: Path
+    comet_model: str | None
+    metricx_model: str | None
+    metricx_tokenizer: str | None
+
+
+def check_metrics(names: Sequence[str], options: MetricOptions) -> None:
+    """Check metrics and their options before anything is read.
+
+    Raises:
+        UnknownName: There is no such metric.
+        InvalidRequest: A metric is named twice, or an option that it needs is missing.
+    """
+    for name in names:
+        if name not in METRIC_NAMES:
+            raise UnknownName("metric", name, METRIC_NAMES, param="metric")
+    if not names or len(set(names)) < len(names):
+        raise InvalidRequest("must name at least one metric, each once", param="metric")
+    needed = {
+        "relevance": ("judge-model", options.judge_model, "the name of the judge"),
+        "comet": ("comet-model", options.comet_model, "a checkpoint, or a model in the local cache of the Hub"),
+        "metricx": ("metricx-model", options.metricx_model, "the folder of a MetricX-24 model"),
+        "metricx_qe": ("metricx-model", options.metricx_model, "the folder of a MetricX-24 model"),
+    }
+    for name in names:
+        param, value, what = needed.get(name, ("", "", ""))
+        if value is None:
+            raise InvalidRequest(f"metric {name} needs --{param}: {what}", param=param)
+    if options.english_words is not None and not options.english_words.is_file():
+        raise InvalidRequest(f"there is no file {options.english_words}", param="english-words")
+
+
+@asynccontextmanager
+async def opened_metrics(names: Sequence[str], options: MetricOptions) -> AsyncIterator[list[TextMetric]]:
+    """Open metrics, of names that `check_metrics` accepted; close their connections at the end of the block."""
+    async with AsyncExitStack() as opened:
+        yield [await _opened(name, options, opened) for name in names]
+
+
+async def _opened(name: str, options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
+    match name:
+        case "relevance":
+            return await _relevance(options, opened)
+        case "comet":
+            from worker.evaluation.comet import Comet
+
+            return Comet(options.comet_model or "")
+        case "metricx" | "metricx_qe":
+            from worker.evaluation.metricx import MetricX
+
+            with_reference = name == "metricx"
+            return MetricX(
+                options.metricx_model or "", tokenizer=options.metricx_tokenizer, with_reference=with_reference
+            )
+        case _:
+            return _language_metric(name, options)
+
+
+def _language_metric(name: str, options: MetricOptions) -> TextMetric:
+    from jobs.evaluation.language_metrics import LANGUAGE_METRICS
+    from jobs.language_control.identifiers import open_identifier
+    from jobs.language_control.language_confusion import english_word_list
+
+    words = None
+    if options.english_words is not None:
+        words = english_word_list(options.english_words.read_text(encoding="utf-8-sig"))
+    return LANGUAGE_METRICS[name](open_identifier(options.identifier), words)
+
+
+async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
+    from ampsweep.client.chat_endpoint import ChatEndpoint
+    from jobs.evaluation.judge import MAX_TOKENS
+    from jobs.evaluation.rating_store import RatingStore
+    from jobs.evaluation.relevance import Relevance
+
+    url = options.judge_url or f"{options.server.rstrip('/')}/v1"
+    variable = JUDGE_API_KEY if options.judge_url else API_KEY  # the key of a server never goes to another host
+    judge = ChatEndpoint(
+        url,
+        options.judge_model or "",
+        api_key=os.environ.get(variable, "").strip(),
+        key_variable=variable,
+        max_tokens=MAX_TOKENS,
+    )
+    await opened.enter_async_context(judge)
+    counter = opened.enter_context(Counter("relevance"))
+    return Relevance(
+        judge=judge,
+        ratings=RatingStore(options.ratings),
+        concurrency=options.judge_concurrency,
+        on_progress=counter.show,
+    )

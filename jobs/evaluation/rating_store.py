@@ -1,0 +1,57 @@
+"""Stored ratings of a judge, so that no answer is rated twice: an SQLite file that survives interruptions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from ampsweep.errors import InvalidRequest
+from jobs.evaluation.judge import Rating
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS ratings (key TEXT PRIMARY KEY, judge TEXT, score INTEGER, reply TEXT) WITHOUT ROWID"
+)
+_BATCH = 500
+"""Keys in one query; SQLite limits the number of parameters."""
+_BUSY_SECONDS = 30.0
+
+
+class RatingStore:
+    """The ratings in one file, by `rating_key`. Several processes may use it. Methods block.
+
+    A connection is opened for each call, so any thread may call.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the file if it does not exist; raise InvalidRequest if it cannot be used."""
+        if not path.parent.is_dir():
+            raise InvalidRequest(f"the folder {path.parent} does not exist; create it first", param="ratings")
+        self._path = path
+        try:
+            with closing(self._connect()) as connection, connection:
+                connection.execute(_TABLE)
+        except sqlite3.Error as error:
+            message = f"{path} cannot be used as a file of ratings: {error}; give another path"
+            raise InvalidRequest(message, param="ratings") from error
+
+    def get(self, keys: Sequence[str]) -> dict[str, Rating]:
+        """Return the stored ratings among some keys."""
+        ratings: dict[str, Rating] = {}
+        with closing(self._connect()) as connection:
+            for start in range(0, len(keys), _BATCH):
+                batch = keys[start : start + _BATCH]
+                marks = ",".join("?" * len(batch))
+                rows = connection.execute(f"SELECT key, score, reply FROM ratings WHERE key IN ({marks})", batch)  # noqa: S608
+                ratings |= {key: Rating(score, reply) for key, score, reply in rows}
+        return ratings
+
+    def put(self, judge: str, ratings: Mapping[str, Rating]) -> None:
+        """Store ratings of a judge, given by its identity. They are durable when this returns."""
+        rows = [(key, judge, rating.score, rating.reply) for key, rating in ratings.items()]
+        with closing(self._connect()) as connection, connection:
+            connection.executemany("INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?)", rows)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=_BUSY_SECONDS)

@@ -1,0 +1,129 @@
+"""Reads stored texts: results of a sweep, or any Parquet file or JSON lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampsweep.domain.languages import short_code
+from ampsweep.errors import InvalidRequest
+from jobs.data.rows import read_rows
+from jobs.evaluation.texts import RESULTS, Columns, StoredText
+
+_IDS = ("sweep_id", "cell_id", "doc_id", "answer")
+"""Columns of a sweep's results that tell its rows apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTexts:
+    """The texts of some files, and how many rows were left out because they lack a value that is needed."""
+
+    texts: tuple[StoredText, ...]
+    left_out: int
+
+
+def results_file(path: Path) -> Path:
+    """Return the file with the results in a folder that `ampsweep run` wrote; any other path unchanged."""
+    return path / RESULTS if path.is_dir() else path
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of a file's columns, of JSON lines the keys of the first row.
+
+    Raises:
+        InvalidRequest: The file does not exist or cannot be read.
+    """
+    if not path.is_file():
+        raise InvalidRequest(f"there is no file {path}", param="files")
+    if path.suffix != ".parquet":
+        rows = read_rows(path)
+        return list(rows[0].values) if rows else []
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}", param="files") from error
+    return names
+
+
+def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
+    """Return the texts of Parquet files (`.parquet`) or JSON lines (any other file).
+
+    A language column may hold several codes joined by "+", as results of a sweep do where several are steered to;
+    such a row is left out, because no single language is wanted.
+
+    Raises:
+        InvalidRequest: A file cannot be read, lacks a column, or has a value of a wrong type; names the line.
+    """
+    texts: list[StoredText] = []
+    left_out = 0
+    wanted = [name for name in (columns.text, columns.language, columns.input, columns.reference) if name is not None]
+    for path in paths:
+        for number, where, row in _rows(path, columns):
+            values = {name: _text_of(row, name, where) for name in wanted}
+            text, language = values[columns.text], values[columns.language]
+            if text is None or not language or "+" in language or None in values.values():
+                left_out += 1
+                continue
+            texts.append(
+                StoredText(
+                    text=text,
+                    language=short_code(language),
+                    group=tuple(row.get(name) for name in columns.by),
+                    input=None if columns.input is None else values[columns.input],
+                    reference=None if columns.reference is None else values[columns.reference],
+                    key={"file": path.name, "row": number, **{name: row[name] for name in _IDS if name in row}},
+                )
+            )
+    return StoredTexts(texts=tuple(texts), left_out=left_out)
+
+
+def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Yield each row with its number and place; a language that is no column is added to every row."""
+    names = column_names(path)
+    wanted = [columns.text, columns.language, columns.input, columns.reference, *columns.by]
+    if path.suffix == ".parquet":
+        constant = _constant_language(columns, names, path)
+        read = _existing(wanted, constant, names, path)
+        table = pq.read_table(path, columns=[*read, *(name for name in _IDS if name in names and name not in read)])
+        for number, row in enumerate(table.to_pylist(), 1):
+            yield number, f"{path.name}, row {number}", {**row, **constant}
+        return
+    rows = read_rows(path)
+    constant = _constant_language(columns, names, path) if rows else {}
+    for line in rows:
+        _existing(wanted, constant, list(line.values), path)
+        yield line.number, line.where, {**line.values, **constant}
+
+
+def _existing(wanted: Sequence[str | None], constant: Mapping[str, str], names: Sequence[str], path: Path) -> list[str]:
+    """Return the wanted columns, each once, without the constant ones; raise InvalidRequest if one does not exist."""
+    read = list(dict.fromkeys(name for name in wanted if name is not None and name not in constant))
+    if missing := [name for name in read if name not in names]:
+        raise _no_column(missing[0], names, path, "columns")
+    return read
+
+
+def _constant_language(columns: Columns, names: Sequence[str], path: Path) -> dict[str, str]:
+    """Return the language of all rows, if `columns.language` is a code and not a column."""
+    if columns.language in names:
+        return {}
+    if re.fullmatch(r"[a-z]{2,3}(_[A-Z][a-z]{3})?", columns.language):
+        return {columns.language: columns.language}
+    raise _no_column(columns.language, names, path, "language")
+
+
+def _no_column(name: str, names: Sequence[str], path: Path, param: str) -> InvalidRequest:
+    return InvalidRequest(f"{path.name} has no column {name!r}; it has: {', '.join(names)}", param=param)
+
+
+def _text_of(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = row[name]
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f"{where}: {name} must be a text; got {value!r}", param=name)
+    return value

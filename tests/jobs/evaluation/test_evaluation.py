@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from jobs.evaluation.evaluation import evaluate_texts
+from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval
+from jobs.evaluation.texts import StoredText
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A metric whose scores are given."""
+
+    name: str
+    values: tuple[float | None, ...]
+    note: str | None = None
+    identity: ClassVar[str] = "a list"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    async def score(self, texts: Sequence[StoredText]) -> Scores:
+        return {self.name: [TextScore(value) for value in self.values]}
+
+    def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
+        return {**mean_with_interval(self.name, scores[self.name], rng), "note": self.note}
+
+
+def groups(*metrics: Listed, names: str) -> Any:
+    texts = [StoredText(text=name, language="fr", group=(name,)) for name in names]
+    return asyncio.run(evaluate_texts(texts, metrics)).groups
+
+
+def test_each_group_has_the_scores_of_its_own_texts() -> None:
+    values = groups(Listed("lfs", (1.0, 0.0, 0.0, None)), names="abab")
+    assert list(values) == [("a",), ("b",)]
+    assert [(group["n"], group["lfs"]) for group in values.values()] == [(2, 0.5), (2, 0.0)]
+
+
+def test_the_steering_score_is_the_harmonic_mean_of_the_groups_values() -> None:
+    values = groups(Listed("lfs", (1.0, 0.0)), Listed("relevance", (1.0, 1.0)), names="aa")
+    assert values[("a",)]["steering_score"] == pytest.approx(2 / 3)  # not 0.5, the mean over the texts
+    assert "steering_score" not in groups(Listed("lfs", (1.0,)), names="a")[("a",)]
+    unrated = groups(Listed("lfs", (1.0,)), Listed("relevance", (None,)), names="a")[("a",)]
+    assert unrated["relevance"] is None
+    assert "steering_score" not in unrated
+
+
+def test_notes_are_joined_each_once() -> None:
+    metrics = [Listed("x", (1.0,), "few"), Listed("y", (1.0,)), Listed("z", (1.0,), "few"), Listed("v", (1.0,), "odd")]
+    assert groups(*metrics, names="a")[("a",)]["note"] == "few; odd"

@@ -1,0 +1,1 @@
+"""Metrics over stored text that need a model: neural metrics of translations."""
