@@ -1,19 +1,24 @@
-"""Estimates how much main memory engines will allocate, and rejects engines that do not fit before they are loaded.
+"""Estimates how much memory engines will allocate, and rejects engines that do not fit before they are loaded.
 
-The estimate contains the weights in the dtype in which the engine loads them (not the dtype of their files), vLLM's KV
-cache on a CPU, and the memory of a process with the libraries of an engine. On a machine with a GPU, vLLM allocates GPU
-memory, which is not counted here.
+The estimate of main memory contains the weights in the dtype in which the engine loads them (not the dtype of their
+files), vLLM's KV cache on a CPU, and the memory of a process with the libraries of an engine. On a machine with a GPU,
+vLLM loads the weights into GPU memory instead: each GPU's share of them is compared with the memory that vLLM uses.
+
+`require_memory` compares with the memory that is free here and now, for the engines of a command. `require_capacity`
+compares with all memory of the machine that it runs on, for an engine that another process started there.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_bytes
 from worker.engines import EngineSpec
+from worker.gpus import gpus, weights_per_gpu
 
 GIB = 1024**3
 PROCESS_BYTES = GIB // 2
@@ -69,13 +74,39 @@ class EngineMemory:
         return f"{self.spec.model}{engines}: {', '.join(parts)}"
 
 
-def require_memory(specs: Sequence[EngineSpec], *, available: int | None = None, gpu: bool | None = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class GpuShortage:
+    """Why the weights of a model do not fit into a GPU, and what to do."""
+
+    detail: str
+    remedy: str
+
+
+def gpu_shortage(spec: EngineSpec, usable: int) -> GpuShortage | None:
+    """Compare the weights that each GPU of an engine holds with `usable` bytes; return None if they fit."""
+    share = weights_per_gpu(spec) if spec.kind == "vllm" else 0
+    if share <= usable:
+        return None
+    needs = f"model {spec.model} needs {_gib(share)} per GPU for its weights in {spec.dtype}"
+    half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
+    return GpuShortage(
+        detail=f"{needs}; {_gib(usable)} are usable",
+        remedy=f"{half}raise --tensor-parallel-size, or load a smaller model",
+    )
+
+
+def require_memory(
+    specs: Sequence[EngineSpec], *, available: int | None = None, gpu: bool | None = None
+) -> tuple[str, ...]:
     """Reject engines that need more memory than is available, before any of them is loaded.
 
     Args:
         specs: The engines.
         available: Available memory in bytes; by default, that of this machine or container.
         gpu: Whether vLLM runs on a GPU; by default, whether this machine has one.
+
+    Returns:
+        Warnings about memory that could not be checked.
 
     Raises:
         InvalidRequest: The engines do not fit (param "dtype"). The message lists the parts and a remedy.
@@ -87,6 +118,44 @@ def require_memory(specs: Sequence[EngineSpec], *, available: int | None = None,
         listed = "; ".join(map(str, needed))
         message = f"not enough memory: {_gib(total)} will be allocated, {_gib(free)} are free ({listed})"
         raise InvalidRequest(f"{message}; {remedy({spec.dtype for spec in specs})}", param="dtype")
+    return _require_gpu_memory(specs, gpu=gpu)
+
+
+def require_capacity(spec: EngineSpec) -> tuple[str, ...]:
+    """Reject one engine that needs more memory than this machine or container has in total.
+
+    Memory that is in use counts too, because another process may free it. A rejected engine can therefore never start
+    here.
+
+    Returns:
+        Warnings about memory that could not be checked.
+
+    Raises:
+        InvalidRequest: The engine does not fit (param "dtype").
+    """
+    needed = EngineMemory.of(replace(spec, count=1))
+    capacity = total_memory()
+    if needed.total > capacity:
+        message = f"not enough memory on {socket.gethostname()}: {_gib(needed.total)} will be allocated"
+        message = f"{message}, the machine has {_gib(capacity)} ({needed}); {remedy({spec.dtype})}"
+        raise InvalidRequest(message, param="dtype")
+    return _require_gpu_memory([spec], gpu=None)
+
+
+def _require_gpu_memory(specs: Sequence[EngineSpec], *, gpu: bool | None) -> tuple[str, ...]:
+    """Reject engines whose weights fit into none of the GPUs; return a warning if the GPUs cannot be read."""
+    models = [spec.model for spec in specs if spec.kind == "vllm"]
+    if not models or not (_GPU.exists() if gpu is None else gpu):
+        return ()
+    gpu_list = gpus()
+    if not gpu_list:
+        warning = f"nvidia-smi reports no GPU, so it was not checked whether {', '.join(models)} fits into GPU memory"
+        return (f"{warning}; `ampsweep doctor` checks the installation",)
+    usable = max(gpu.usable for gpu in gpu_list)
+    for shortage in (gpu_shortage(spec, usable) for spec in specs):
+        if shortage is not None:
+            raise InvalidRequest(f"not enough GPU memory: {shortage.detail}; {shortage.remedy}", param="dtype")
+    return ()
 
 
 def remedy(dtypes: set[str]) -> str:
@@ -95,10 +164,16 @@ def remedy(dtypes: set[str]) -> str:
     return f"{half}load a smaller model or fewer engines, or free memory"
 
 
+def total_memory() -> int:
+    """Return all memory of the machine in bytes, or the limit of this container."""
+    limit = _number(_CGROUP / "memory.max")
+    total = _meminfo("MemTotal")
+    return total if limit is None else min(total, limit)
+
+
 def available_memory() -> int:
     """Return the memory available without swapping in bytes, on the machine or within the limit of this container."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
+    free = _meminfo("MemAvailable")
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
     if limit is None or used is None:
         return free
@@ -117,6 +192,12 @@ def page_cache(stat: str) -> int:
     """
     fields = dict(line.split() for line in stat.splitlines())
     return sum(int(fields.get(name, 0)) for name in ("active_file", "inactive_file"))
+
+
+def _meminfo(name: str) -> int:
+    """Return a value of /proc/meminfo in bytes."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+    return int(fields[name].split()[0]) * 1024
 
 
 def _number(path: Path) -> int | None:

@@ -6,6 +6,7 @@ the server. Ray runs each call in a separate task; the context ends with it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
 from worker.engine_session import LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
+from worker.memory import require_capacity
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,12 @@ class RayEngineActor(LocalEngineSession):
     def __init__(self, spec: EngineSpec, config: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
         super().__init__(spec, config)
+
+    async def open(self) -> None:
+        """Load the model, unless this machine can never hold it."""
+        for warning in await asyncio.to_thread(require_capacity, self._spec):
+            log.warning(warning, extra={"model": self._spec.model})
+        await super().open()
 
     async def run_cell(self, cell: Cell, epoch: int, context: TelemetryContext = NO_CONTEXT) -> CellFile:
         """Compute and publish a cell."""

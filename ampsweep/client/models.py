@@ -27,10 +27,14 @@ class RequestCounts(_ResponseModel):
     reused: int = 0
 
 
-class SweepError(_ResponseModel):
-    """What is missing in the results of an ended sweep; `code` is `completed_with_failures` or `sweep_failed`.
+COMPLETED_WITH_FAILURES = "completed_with_failures"
+"""Code of the error of a sweep some of whose cells or samples failed."""
 
-    `first_reason` is the error of the first failed cell or sample; it is None in the list of sweeps.
+
+class SweepError(_ResponseModel):
+    """What is missing in the results of an ended sweep; `code` is COMPLETED_WITH_FAILURES or `sweep_failed`.
+
+    `first_reason` is the error of the first failed cell or sample.
     """
 
     code: str

@@ -65,7 +65,8 @@ async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit =
 
     def sweeps() -> dict[str, Any]:
         page = services.store.list_sweeps(after=after, limit=limit)
-        return list_object([sweep_object(record) for record in page.data], has_more=page.has_more)
+        errors = find_errors(services.store, page.data)
+        return list_object(list(map(sweep_object, page.data, errors)), has_more=page.has_more)
 
     return await json_response(sweeps)
 
@@ -108,7 +109,8 @@ async def _change_state(
 
 def _with_errors(services: Services, sweep_id: str) -> dict[str, Any]:
     record = services.store.get_sweep(sweep_id)
-    return sweep_object(record, find_errors(services.store, record))
+    (errors,) = find_errors(services.store, [record])
+    return sweep_object(record, errors)
 
 
 def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None) -> dict[str, Any]:

@@ -7,14 +7,16 @@ reaches a result. Knows nothing of the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.planning.search import Search, search_of_stored
+from jobs.results import metadata_keys as keys
 from jobs.results.cell_table import CellTable
+from jobs.results.failures import errors_at_end, first_reason_in
 from jobs.results.summary import SummaryBuilder
 from jobs.results.writer import Results
 from jobs.store.records import CellRecord, SweepFiles, SweepRecord
@@ -74,13 +76,12 @@ def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], 
             if further := _next_rung(search, cells, reader):
                 return Assembled(further=tuple(further))
             reader = _Reader(results, cells)  # no factor has a value: the search ends here
-        files = publish(results, sweep, cells, reader.tables(), epoch=epoch, search=search)
+        error = _error_of(cells)
+        errors = errors_at_end(sweep, error=error, first_reason=first_reason_in(cells))
+        metadata = {keys.ERRORS: canonical_json([asdict(each) for each in errors])}
+        files = publish(results, sweep, cells, reader.tables(), epoch=epoch, search=search, metadata=lambda: metadata)
     except _DamagedCells:
         return Assembled(damaged=tuple(reader.damaged))
-    failed = _failed(cells)
-    error = None
-    if len(failed) == len(cells):
-        error = f"all {len(failed)} cells failed; the first one: {next(iter(failed.values()))}"
     return Assembled(files=files, error=error)
 
 
@@ -156,6 +157,14 @@ def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
 def _failed(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Return the error of each failed cell, by its id."""
     return {record.id: record.error or "" for record in cells if record.state is CellState.FAILED}
+
+
+def _error_of(cells: Sequence[CellRecord]) -> str | None:
+    """Return the error of a sweep without any completed cell; None for other sweeps."""
+    failed = _failed(cells)
+    if len(failed) < len(cells):
+        return None
+    return f"all {len(failed)} cells failed; the first one: {next(iter(failed.values()))}"
 
 
 def _next_rung(search: Search, cells: Sequence[CellRecord], reader: _Reader) -> list[Cell]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.store.protocol import Store
-from jobs.store.records import SweepRecord
-from jobs.store.transitions import SweepState
+from jobs.store.records import CellRecord, SweepRecord
+from jobs.store.transitions import CellState, SweepState
 
 COMPLETED_WITH_FAILURES = "completed_with_failures"
 SWEEP_FAILED = "sweep_failed"
@@ -29,11 +30,24 @@ class SweepError:
 
 def errors_of(sweep: SweepRecord, first_reason: str | None = None) -> list[SweepError]:
     """Return one error if a sweep failed or completed with failures, otherwise an empty list."""
+    if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
+        return []
+    return errors_at_end(sweep, error=sweep.error, first_reason=first_reason)
+
+
+def errors_at_end(sweep: SweepRecord, *, error: str | None, first_reason: str | None) -> list[SweepError]:
+    """Return the errors that a sweep has once it has ended, from the counts of its cells, which are all done.
+
+    Args:
+        sweep: The sweep.
+        error: Why the sweep failed; None if it completed.
+        first_reason: The error of its first failing cell (`first_reason_in`).
+    """
     counts = sweep.request_counts
     numbers = {"failed_cells": counts.failed, "failed_samples": sweep.failed_samples}
-    if sweep.state is SweepState.FAILED:
-        return [SweepError(code=SWEEP_FAILED, message=str(sweep.error), first_reason=first_reason, **numbers)]
-    if sweep.state is not SweepState.COMPLETED or not (counts.failed or sweep.failed_samples):
+    if error is not None:
+        return [SweepError(code=SWEEP_FAILED, message=error, first_reason=first_reason, **numbers)]
+    if not (counts.failed or sweep.failed_samples):
         return []
     failures = []
     if counts.failed:
@@ -45,9 +59,14 @@ def errors_of(sweep: SweepRecord, first_reason: str | None = None) -> list[Sweep
     return [SweepError(code=COMPLETED_WITH_FAILURES, message=message, first_reason=first_reason, **numbers)]
 
 
-def find_errors(store: Store, sweep: SweepRecord) -> list[SweepError]:
-    """Return the errors of a sweep; look up the first reason among its cells."""
-    if not errors_of(sweep):
-        return []
-    failing = store.list_cells(sweep.id, limit=1, only_failures=True).data
-    return errors_of(sweep, next((cell.error or cell.sample_error for cell in failing), None))
+def first_reason_in(cells: Iterable[CellRecord]) -> str | None:
+    """Return the error of the first cell that failed or has failed samples; None if there is none."""
+    failing = (cell for cell in cells if cell.state is CellState.FAILED or cell.failed_samples)
+    return next((cell.error or cell.sample_error for cell in failing), None)
+
+
+def find_errors(store: Store, sweeps: Sequence[SweepRecord]) -> list[list[SweepError]]:
+    """Return the errors of each sweep; look up all first reasons in one query, if there are errors."""
+    incomplete = [sweep.id for sweep in sweeps if errors_of(sweep)]
+    reasons = store.first_reasons(incomplete) if incomplete else {}
+    return [errors_of(sweep, reasons.get(sweep.id)) for sweep in sweeps]

@@ -89,6 +89,13 @@ class Store(Protocol):
         """
         ...
 
+    def first_reasons(self, sweep_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the error of each sweep's first cell, in the order of the plan, that failed or has failed samples.
+
+        Sweeps without such a cell and unknown ids are left out.
+        """
+        ...
+
     def lease_cells(
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:

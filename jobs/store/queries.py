@@ -12,11 +12,11 @@ from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.store.cell_state import CellStateMachine
 from jobs.store.fair_share import QueuedSweep
-from jobs.store.records import Lease, StoreStats, SweepRecord
+from jobs.store.records import CellFileState, Lease, StoreStats, SweepRecord
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, sweep_cells, sweeps
-from jobs.store.transaction import Transaction
+from jobs.store.transaction import Transaction, chunks
 from jobs.store.transitions import SWEEP_ACTIVE, CellState, SweepState
 
 # Statements that are run for every cell or sweep are built once: building one takes longer than running it.
@@ -35,6 +35,18 @@ PENDING_CELLS = (
     )
     .order_by(sweep_cells.c.position)
     .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+
+
+FAILING = sa.or_(cells.c.state == CellState.FAILED, cells.c.failed_samples > 0)
+"""Condition on a cell: it failed, or some of its samples did."""
+_FIRST_REASON = (
+    sa.select(sa.func.coalesce(cells.c.error, cells.c.sample_error))
+    .join(sweep_cells)
+    .where(sweep_cells.c.sweep_seq == sweeps.c.seq, FAILING)
+    .order_by(sweep_cells.c.position)
+    .limit(1)
+    .scalar_subquery()
 )
 
 
@@ -60,6 +72,22 @@ def sweep_of_key(db: sa.Connection, idempotency_key: str, spec: Mapping[str, Any
         message = f"idempotency key {idempotency_key!r} was used with another spec; use a new key for a new sweep"
         raise InvalidRequest(message, param="Idempotency-Key")
     return sweep_record(row)
+
+
+def first_reasons(db: sa.Connection, sweep_ids: Sequence[str]) -> dict[str, str]:
+    """Return the error of each sweep's first failing cell. One statement; it reads a sweep's cells up to that one."""
+    query = sa.select(sweeps.c.id, _FIRST_REASON).where(sweeps.c.id.in_(sweep_ids))
+    return {sweep_id: reason for sweep_id, reason in db.execute(query) if reason is not None}
+
+
+def cell_files(db: sa.Connection, cell_ids: Sequence[str]) -> dict[str, CellFileState]:
+    """Return the current files of cells by id; unknown ids are left out."""
+    states: dict[str, CellFileState] = {}
+    for chunk in chunks(cell_ids):
+        query = sa.select(cells.c.id, cells.c.file, cells.c.epoch, cells.c.state).where(cells.c.id.in_(chunk))
+        for cell_id, file, epoch, state in db.execute(query):
+            states[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
+    return states
 
 
 def link_cells(db: sa.Connection, seq: int, new_cells: Sequence[Cell], *, first: int) -> None:

@@ -21,8 +21,11 @@ from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
 from jobs.store.fair_share import allocate
 from jobs.store.queries import (
+    FAILING,
     PENDING_CELLS,
+    cell_files,
     collect_stats,
+    first_reasons,
     held_cells,
     link_cells,
     quarantined_cells,
@@ -285,7 +288,7 @@ class SqlStore:
             query = sa.select(cells).join(sweep_cells, sweep_cells.c.cell_id == cells.c.id).where(of_sweep)
             query = query.order_by(sweep_cells.c.position).limit(limit + 1)
             if only_failures:
-                query = query.where(sa.or_(cells.c.state == CellState.FAILED, cells.c.failed_samples > 0))
+                query = query.where(FAILING)
             if after is not None:
                 position_query = sa.select(sweep_cells.c.position).where(of_sweep, sweep_cells.c.cell_id == after)
                 position = db.execute(position_query).scalar()
@@ -295,15 +298,15 @@ class SqlStore:
             rows = db.execute(query).mappings().all()
         return Page(data=tuple(cell_state_of(row).record for row in rows[:limit]), has_more=len(rows) > limit)
 
+    def first_reasons(self, sweep_ids: Sequence[str]) -> Mapping[str, str]:
+        """See the protocol."""
+        with self._database.reading() as db:
+            return first_reasons(db, sweep_ids)
+
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         """See the protocol."""
-        states: dict[str, CellFileState] = {}
         with self._database.reading() as db:
-            for chunk in chunks(cell_ids):
-                query = sa.select(cells.c.id, cells.c.file, cells.c.epoch, cells.c.state).where(cells.c.id.in_(chunk))
-                for cell_id, file, epoch, state in db.execute(query):
-                    states[cell_id] = CellFileState(file=file, epoch=epoch, leased=state == CellState.LEASED)
-        return states
+            return cell_files(db, cell_ids)
 
     def lease_cells(
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,22 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.telemetry.context import Telemetry
+from jobs.planning.catalog import Catalog
 from worker import memory
+from worker.engine_session import WorkerConfig
 from worker.engines import EngineSpec
-from worker.memory import EngineMemory, page_cache, require_memory
+from worker.gpus import Gpu
+from worker.memory import (
+    EngineMemory,
+    available_memory,
+    page_cache,
+    require_capacity,
+    require_memory,
+    total_memory,
+)
+from worker.ray_pool import RayPool
 
 GIB = 1024**3
 BFLOAT16_FILE = 64 * 1024 * 2 + 3 * 4
@@ -65,6 +79,79 @@ def test_what_does_not_fit_is_refused_with_its_parts_and_the_remedy(folder: Path
     with pytest.raises(InvalidRequest, match=r"load a smaller model or fewer engines") as refused:
         require_memory(half, available=0, gpu=False)
     assert "--dtype" not in refused.value.message
+
+
+@pytest.fixture
+def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> list[Gpu]:
+    """A machine with GPUs of these sizes in MiB, which a test may change."""
+    gpu_list = [Gpu(name="H200", driver="1", total=total, free=0) for total in (1, 4)]
+    monkeypatch.setattr(memory, "gpus", lambda: gpu_list)
+    return gpu_list
+
+
+def test_weights_that_fit_into_no_gpu_are_refused(gpu_machine: list[Gpu], tmp_path: Path) -> None:
+    weights = {"a": torch.zeros(1024, 1024, dtype=torch.bfloat16)}  # 2 MiB, and 4 in float32
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "intermediate_size": 8}))
+    save_file(weights, tmp_path / "model.safetensors")
+    spec = EngineSpec(model="m", folder=tmp_path, dtype="bfloat16")
+    assert require_memory([spec], available=0, gpu=True) == ()
+    assert require_memory([replace(spec, dtype="float32", tensor_parallel_size=2)], available=0, gpu=True) == ()
+    reason = r"not enough GPU memory: model m .* in float32.*--dtype bfloat16"
+    with pytest.raises(InvalidRequest, match=reason) as refused:
+        require_memory([replace(spec, dtype="float32")], available=0, gpu=True)
+    assert refused.value.param == "dtype"
+    gpu_machine.clear()
+    (warning,) = require_memory([replace(spec, dtype="float32")], available=0, gpu=True)
+    assert "not checked whether m fits into GPU memory" in warning
+
+
+def test_an_engine_in_a_cluster_is_compared_with_all_memory_of_its_machine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EngineSpec(model="m", folder=folder, kind="transformers", count=9)
+    needed = EngineMemory.of(replace(spec, count=1)).total
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)  # in use, which other processes may free
+    monkeypatch.setattr(memory, "total_memory", lambda: needed)
+    assert require_capacity(spec) == ()
+    monkeypatch.setattr(memory, "total_memory", lambda: needed - 1)
+    with pytest.raises(InvalidRequest, match=rf"not enough memory on {socket.gethostname()}: .*--dtype bfloat16"):
+        require_capacity(spec)
+
+
+def test_the_total_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    whole = total_memory()
+    assert whole >= available_memory() > 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert total_memory() == whole
+    (tmp_path / "memory.max").write_text("4096\n")
+    assert total_memory() == 4096
+
+
+@pytest.mark.anyio
+async def test_an_actor_refuses_what_its_machine_cannot_hold(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.ray_actor import RayEngineActor
+
+    monkeypatch.setattr(memory, "total_memory", lambda: 1024)
+    config = WorkerConfig(catalog=Catalog(), neurons=str(tmp_path / "neurons"), results=str(tmp_path / "results"))
+    actor = RayEngineActor(EngineSpec(model="m", folder=folder, kind="transformers"), config, Telemetry())
+    with pytest.raises(InvalidRequest, match="not enough memory on"):
+        await actor.open()
+
+
+def test_serve_says_what_it_does_not_check_in_a_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin(_pool: RayPool) -> None:
+        raise Unavailable("the cluster cannot be joined")
+
+    monkeypatch.setattr(RayPool, "_begin", begin)
+    arguments = ["serve", "--model", f"m={folder}", "--no-atlas", "--home", str(tmp_path / "home"), "--port", "0"]
+    result = CliRunner().invoke(app, [*arguments, "--engine", "fake", "--ray-address", "127.0.0.1:1"])
+    assert "warning: the engines load on the machines of the Ray cluster at 127.0.0.1:1" in result.stderr
+    assert result.exit_code != 0
 
 
 def test_files_that_a_container_has_read_are_no_memory_in_use() -> None:

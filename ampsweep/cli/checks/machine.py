@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from worker.engines import EngineSpec
-from worker.memory import HALF, EngineMemory, available_memory, remedy
+from worker.gpus import Gpu, gpus
+from worker.memory import EngineMemory, available_memory, gpu_shortage, remedy
 
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
@@ -22,34 +20,6 @@ MIN_OPEN_FILES = 4096
 """A lower limit of open files is too low for a busy server."""
 DRIVERS = {12: 525, 13: 580}
 """The oldest driver for each major version of CUDA, from NVIDIA's table of minor version compatibility."""
-_QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """A GPU as its driver reports it; memory in MiB."""
-
-    name: str
-    driver: str
-    total: int
-    free: int
-
-
-def gpus() -> list[Gpu]:
-    """Return the GPUs of this machine; an empty list without a driver."""
-    if shutil.which(_QUERY[0]) is None:
-        return []
-    try:
-        ended = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return []
-    return read_gpus(ended.stdout) if ended.returncode == 0 else []
-
-
-def read_gpus(text: str) -> list[Gpu]:
-    """Parse the output of nvidia-smi: per GPU a line with name, driver, memory and free memory. Skips other lines."""
-    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 4 and row[2].isdigit()]
-    return [Gpu(name=name, driver=driver, total=int(total), free=int(free or 0)) for name, driver, total, free in rows]
 
 
 def gpu(gpu_list: Sequence[Gpu], cuda: int | None) -> list[Finding]:
@@ -103,19 +73,10 @@ def memory(available: int, needed: Sequence[EngineMemory]) -> Finding:
 
 
 def gpu_memory(gpu_list: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Finding]:
-    """Compare the weights per device of each vllm model with 90 % of the smallest GPU's memory, which vLLM uses."""
-    findings = []
-    usable = int(min((gpu.total for gpu in gpu_list), default=0) * 1024**2 * 0.9)
-    for spec in specs if gpu_list else ():
-        weights = EngineMemory.of(replace(spec, kind="transformers", count=1)).weights if spec.kind == "vllm" else 0
-        share = weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)
-        if share > usable:
-            needs = f"model {spec.model} needs {share / GIB:.1f} GiB per GPU for its weights in {spec.dtype}"
-            detail = f"{needs}; {usable / GIB:.1f} GiB are usable"
-            other = "raise --tensor-parallel-size, or load a smaller model"
-            half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
-            findings.append(bad("GPU memory", detail, f"{half}{other}"))
-    return findings
+    """Compare the weights per GPU of each vllm model with the memory of the smallest GPU that vLLM uses."""
+    usable = min((gpu.usable for gpu in gpu_list), default=None)
+    shortages = [gpu_shortage(spec, usable) for spec in specs] if usable is not None else []
+    return [bad("GPU memory", shortage.detail, shortage.remedy) for shortage in shortages if shortage is not None]
 
 
 def shared_memory(size: int) -> Finding:

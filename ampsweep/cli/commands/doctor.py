@@ -50,9 +50,10 @@ def examine(server: str | None) -> Sequence[Finding]:
 
 def _local_server() -> list[Finding]:
     from ampsweep.cli.checks.installation import installation
-    from ampsweep.cli.checks.machine import gpus, machine
+    from ampsweep.cli.checks.machine import machine
     from ampsweep.cli.options.engine import served_engines
     from ampsweep.cli.server.settings import read_settings
+    from worker.gpus import gpus
 
     findings = [*software.plugins(), software.vllm(), software.compiler()]
     if mismatch := software.accelerator_fits(len(gpus())):

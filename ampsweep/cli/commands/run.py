@@ -100,7 +100,7 @@ def run(
         _write_neurons(runtime, sweep, out / "neurons.parquet")
         for name in files:
             (out / f"partial-{name}.parquet").unlink(missing_ok=True)
-        errors = find_errors(runtime.store, sweep)
+        (errors,) = find_errors(runtime.store, [sweep])
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
     text = "\n".join(f"{name}: {path}" for name, path in files.items())
@@ -232,7 +232,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         pipeline_parallel_size=settings.pipeline_parallel_size,
         batch_invariant=catalog.batch_invariant,
     )
-    require_memory([engine])
+    warn(require_memory([engine]))
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
     dispatcher = runtime.dispatcher(pool, changed.set, assemble_here)

@@ -19,7 +19,7 @@ from ampsweep.cli.options.engine import (
     quiet_libraries,
     served_engines,
 )
-from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.settings import Settings
     from ampsweep.telemetry.context import Telemetry
     from worker.pool import Pool
+
+
+_UNCHECKED = (
+    "whether they fit is checked there when each engine starts, by the machine's total memory; memory that several "
+    "engines or other programs on a machine share is not checked"
+)
 
 
 def serve(
@@ -123,8 +129,10 @@ def serve(
     )
     if not settings.served():
         raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
-    if settings.ray_address is None:  # else the engines load on other machines
-        require_memory(served_engines(settings))
+    if settings.ray_address is None:
+        warn(require_memory(served_engines(settings)))
+    else:
+        warn([f"the engines load on the machines of the Ray cluster at {settings.ray_address}: {_UNCHECKED}"])
     quiet_libraries()
     telemetry = Telemetry(
         logs=LogSettings(format=settings.log_format, level=settings.log_level), otlp_endpoint=settings.otlp_endpoint

@@ -12,7 +12,7 @@ from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.failures import FAILED, fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.clients import DEFAULT_URL
-from ampsweep.client.models import Cell, Sweep
+from ampsweep.client.models import COMPLETED_WITH_FAILURES, Cell, Sweep
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
 
@@ -55,10 +55,14 @@ def status(
     if failures and sweep is None:
         raise InvalidRequest("--failures needs the id of a sweep: ampsweep status ID --failures", param="sweep")
     with client_of(server) as client:
-        for record in client.sweeps() if sweep is None else [client.sweep(sweep)]:
-            warn(error.message for error in record.errors if sweep is not None)
-            show(record.model_dump(), line(record), as_json=as_json)
-        if sweep is not None and failures:
+        if sweep is None:
+            for record in client.sweeps():
+                show(record.model_dump(), _line_with_failures(record), as_json=as_json)
+            return
+        record = client.sweep(sweep)
+        warn(error.message for error in record.errors)
+        show(record.model_dump(), line(record), as_json=as_json)
+        if failures:
             for cell in client.cells(sweep, failures=True):
                 show(cell, _failure(cell), as_json=as_json)
 
@@ -114,6 +118,12 @@ def resume(sweep: SweepId, server: Server = DEFAULT_URL, as_json: AsJson = False
 
 def _show_status(sweep: Sweep, *, as_json: bool) -> None:
     show(sweep.model_dump(), f"{sweep.id} {sweep.status}", as_json=as_json)
+
+
+def _line_with_failures(sweep: Sweep) -> str:
+    """Return a sweep as one line that ends with what its results lack; `line` itself has the error of a failed one."""
+    failures = [" ".join(error.message.split()) for error in sweep.errors if error.code == COMPLETED_WITH_FAILURES]
+    return "  ".join([line(sweep), *failures])
 
 
 def _failure(cell: Cell) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
+from ampsweep.cli.terminal.output import warn
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 
@@ -71,7 +72,7 @@ async def opened(
 
     quiet_libraries()
     spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype, batch_invariant=batch_invariant)
-    require_memory([spec])
+    warn(require_memory([spec]))
     engine = await open_engine(spec)
     try:
         if neurons is not None:

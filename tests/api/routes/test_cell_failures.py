@@ -15,8 +15,11 @@ async def test_failed_samples_are_counted_with_the_first_reason(stack: ServerSta
     async with running_server(stack, max_model_len=55) as server:
         sweep_id = await server.done(tasks=TASKS)
         sweep = (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()
+        listed = (await server.http.get("/v1/sweeps")).json()["data"]
         cells = (await server.http.get(f"/v1/sweeps/{sweep_id}/cells")).json()["data"]
         failing = (await server.http.get(f"/v1/sweeps/{sweep_id}/cells?failures=true")).json()["data"]
+    assert listed == [sweep], "the list has the errors with their first reason too"
+    assert "55" in sweep["errors"][0]["first_reason"]
     assert sweep["request_counts"]["failed"] == 0
     assert 0 < sweep["failed_samples"] < sweep["samples"]
     assert sum(cell["failed_samples"] for cell in cells) == sweep["failed_samples"]

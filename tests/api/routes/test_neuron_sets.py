@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from jobs.neuron_sets.bucket import neuron_sets_at
+from jobs.neuron_sets.identifications import LEASE
 from tests.api.running_server import Server, running_server
+from tests.jobs.cluster import ManualClock
+from tests.object_store import give_credentials, object_store
 from tests.worker.server_stack import SPEC, ServerStack
 
 pytestmark = pytest.mark.anyio
@@ -150,6 +154,34 @@ async def test_a_server_that_stops_says_that_its_identification_ended(stack: Ser
         "failed",
         "the server was stopped during the identification; request it again",
     )
+
+
+async def test_servers_on_one_bucket_tell_of_a_killed_servers_identification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_credentials(monkeypatch)
+    clock = ManualClock()
+    with object_store() as bucket:
+        bucket.bucket("ampsweep")
+        first, second = (
+            ServerStack.build(tmp_path / name, clock=clock, published=bucket.address("ampsweep", "home"))
+            for name in ("first", "second")
+        )
+        async with running_server(first, working=False) as killed, running_server(second, working=False) as server:
+            service: Any = killed.app.state.services.neuron_set_service
+            service._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
+            neuron_set_id = (await killed.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
+            path = f"/v1/neuron-sets/{neuron_set_id}"
+            assert (await server.http.get(path)).json()["status"] == "in_progress"
+            clock.time += LEASE + 1  # a killed server sends no heartbeat
+            lost = (await server.http.get(path)).json()
+            assert lost["status"] == "failed"
+            assert "send the request again" in lost["error"]
+            assert (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["status"] == "in_progress"
+            assert (await identified(server, neuron_set_id))["status"] == "completed"
+        restarted = replace(first, neuron_sets=neuron_sets_at(first.neurons))
+        async with running_server(restarted, working=False) as server:
+            assert (await server.http.get(path)).json()["status"] == "completed"
 
 
 async def test_too_many_identifications_wait(stack: ServerStack) -> None:

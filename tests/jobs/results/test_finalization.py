@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.results.assembly import Assembled, assemble
+from jobs.results.failures import find_errors
 from jobs.results.finalization import finalize
 from jobs.results.schema import SUMMARY
 from jobs.results.summary import best_factors, summary_csv, summary_json
@@ -184,6 +186,30 @@ def test_a_sweep_with_failed_cells_is_completed_and_names_them(runner: SweepRunn
     assert len(failed) == ended.request_counts.failed
     assert set(failed.values()) == {"the engine died"}
     assert set(pq.read_table(file.open())["task"].to_pylist()) == {"lss"}
+
+
+def recorded_errors(runner: SweepRunner, sweep: SweepRecord) -> list[dict[str, Any]]:
+    """Return the errors in the metadata of a sweep's two files, which must be the same."""
+    files = (runner.results.samples_file(sweep), runner.results.summary_file(sweep))
+    samples, summary = (json.loads(pq.read_schema(file.open()).metadata[b"ampsweep.errors"]) for file in files)
+    assert samples == summary
+    errors: list[dict[str, Any]] = samples
+    return errors
+
+
+@pytest.mark.parametrize("failing", ["none", "xcopa", "all"])
+def test_both_files_record_the_errors_that_the_api_reports(runner: SweepRunner, failing: str) -> None:
+    sweep = runner.submit()
+    runner.compute(fails=lambda cell: failing in ("all", cell.task.name))
+    ended = runner.finalize(sweep.id)
+    errors = recorded_errors(runner, ended)
+    (reported,) = find_errors(runner.store, [ended])
+    assert errors == [asdict(error) for error in reported]
+    codes = {"none": [], "xcopa": ["completed_with_failures"], "all": ["sweep_failed"]}
+    assert [error["code"] for error in errors] == codes[failing]
+    if errors:
+        assert errors[0]["failed_cells"] == ended.request_counts.failed
+        assert errors[0]["first_reason"] == "the engine died"
 
 
 def test_a_sweep_whose_cells_all_failed_has_failed(runner: SweepRunner) -> None:

@@ -236,6 +236,11 @@ class ReferenceStore:
                 found = [cell for cell in found if cell.state is CellState.FAILED or cell.failed_samples]
             return page(found, after, limit)
 
+    def first_reasons(self, sweep_ids: Sequence[str]) -> Mapping[str, str]:
+        failing = {sweep.id: self.list_cells(sweep.id, only_failures=True).data for sweep in self._sweeps}
+        reasons = {sweep_id: cells[0].error or cells[0].sample_error for sweep_id, cells in failing.items() if cells}
+        return {sweep_id: reason for sweep_id, reason in reasons.items() if reason and sweep_id in sweep_ids}
+
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         with self._lock:
             known = {cell_id: self._cells[cell_id] for cell_id in cell_ids if cell_id in self._cells}
@@ -250,7 +255,7 @@ class ReferenceStore:
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
         with self._transaction() as now:
-            wanted = [entry for sweep in self._in_progress() for entry in sweep.cells]
+            wanted = [entry for sweep in self._sweeps if sweep.state is SweepState.IN_PROGRESS for entry in sweep.cells]
             free = [entry for entry in wanted if entry.state is CellState.PENDING and entry.cell.model in models]
             suspects = {entry.cell.id: entry for entry in free if entry.runs_alone}
             chosen = [suspects[cell_id] for cell_id in sorted(suspects)][: min(exclusive, limit)]
@@ -388,9 +393,6 @@ class ReferenceStore:
 
     def _that_follow(self, entry: ReferenceCell) -> list[ReferenceSweep]:
         return [sweep for sweep in self._that_need(entry) if not sweep.ended]
-
-    def _in_progress(self) -> list[ReferenceSweep]:
-        return [sweep for sweep in self._sweeps if sweep.state is SweepState.IN_PROGRESS]
 
     def _sweep(self, sweep_id: str) -> ReferenceSweep:
         for sweep in self._sweeps:

@@ -103,6 +103,20 @@ def test_the_cells_that_failed_or_have_failed_samples_can_be_listed_alone(store:
     assert (page.data, page.has_more) == (failing.data[1:2], True)
 
 
+def test_the_first_reason_is_that_of_the_first_failing_cell_in_the_plan(store: Store) -> None:
+    failing = send(store, 4)
+    complete(store)
+    store.report([ended(held, CellOutcome.REJECTED, f"died at {held.cell.seed}") for held in lease(store, 3)])
+    samples = send(store, 2, start=5)
+    complete(store)
+    complete(store, file=HALF_FAILED)
+    intact = send(store, 1, start=9)
+    complete(store)
+    ids = [intact.id, samples.id, failing.id, "sweep_unknown"]
+    assert store.first_reasons(ids) == {failing.id: "died at 1", samples.id: "too long"}
+    assert store.first_reasons([]) == {}
+
+
 def test_events_count_failed_samples(store: Store) -> None:
     sweep = send(store, 1)
     complete(store, file=HALF_FAILED)

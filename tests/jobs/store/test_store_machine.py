@@ -163,6 +163,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def state_is_consistent(self) -> None:
+        self.both("first_reasons", list(getattr(self, "sweeps", ())))
         for sweep_id in getattr(self, "sweeps", ()):
             for question in ("get_sweep", "list_cells", "events"):
                 self.both(question, sweep_id)

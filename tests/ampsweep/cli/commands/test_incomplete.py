@@ -44,6 +44,7 @@ def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> Non
         sent = call("submit", spec, "--watch", "--server", url)
         sweep = sent.stdout.split()[0]
         status = call("status", sweep, "--failures", "--server", url)
+        listed = call("status", "--server", url)
         told = [
             json.loads(line)
             for line in call("status", sweep, "--failures", "--json", "--server", url).stdout.splitlines()
@@ -57,6 +58,7 @@ def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> Non
     for result in (sent, results):
         assert result.exit_code == 1
         assert error["message"] in result.stderr
+    assert listed.stdout.splitlines() == [f"{status.stdout.splitlines()[0]}  {error['message']}"]
     assert (tmp_path / "samples.parquet").is_file()
     assert status.exit_code == 0
     assert sum(cell["failed_samples"] for cell in cells) == record["failed_samples"]

@@ -1,0 +1,61 @@
+"""The GPUs of this machine as their driver reports them, and how much of a model each must hold."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from ampsweep.errors import InvalidRequest
+from ampsweep.folders.weights import weight_bytes
+from worker.engines import EngineSpec
+
+USABLE_SHARE = 0.9
+"""Share of a GPU's memory that vLLM uses for weights, KV cache and activations."""
+_MIB = 1024**2
+_QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as its driver reports it; memory in MiB."""
+
+    name: str
+    driver: str
+    total: int
+    free: int
+
+    @property
+    def usable(self) -> int:
+        """The memory that vLLM uses, in bytes."""
+        return int(self.total * _MIB * USABLE_SHARE)
+
+
+def gpus() -> list[Gpu]:
+    """Return the GPUs of this machine; an empty list without a driver."""
+    if shutil.which(_QUERY[0]) is None:
+        return []
+    try:
+        ended = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return []
+    return read_gpus(ended.stdout) if ended.returncode == 0 else []
+
+
+def read_gpus(text: str) -> list[Gpu]:
+    """Parse the output of nvidia-smi: per GPU a line with name, driver, memory and free memory. Skips other lines."""
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 4 and row[2].isdigit()]
+    return [Gpu(name=name, driver=driver, total=int(total), free=int(free or 0)) for name, driver, total, free in rows]
+
+
+def weights_per_gpu(spec: EngineSpec) -> int:
+    """Return the bytes of an engine's weights that each of its GPUs holds.
+
+    The weights count as 0 if they cannot be read; the engine will report the error when it loads them.
+    """
+    try:
+        weights = weight_bytes(spec.folder, dtype=spec.dtype)
+    except (InvalidRequest, OSError):
+        return 0
+    return weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)
