@@ -1,24 +1,41 @@
-"""The main job as users do it, compared with the reference engine: REST, Ray, vLLM, Parquet, the bundled model."""
+"""The main job as users do it, compared with the reference engine: REST, Ray, vLLM, Parquet, the bundled model.
+
+The server offers a copy of the bundled model whose tokenizer has one token more than the embedding has rows.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli import app
-from tests.ampsweep.client.served import serving
+from tests.ampsweep.client.served import START_SECONDS, serving
+from tests.ampsweep.processes import descendants, living
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
+ADDED = "<added>"
+ROWS = 5120
+"""Rows of the bundled model's embedding."""
 LANGUAGES = ["en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr"]
 SPEC: dict[str, Any] = {
     "name": "end-to-end",
@@ -50,12 +67,58 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with (
-        serving("atlas", tmp_path_factory.mktemp("home"), "--data", str(data)) as server,
-        Client(server.url) as talking,
-    ):
+def arguments(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The arguments of the server: its data, and the model with one token too many."""
+    folder = tmp_path_factory.mktemp("models") / "atlas"
+    shutil.copytree(ATLAS_MODEL, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (known,) = tokenizer["added_tokens"]
+    added = {**known, "id": len(tokenizer["model"]["vocab"]), "content": ADDED, "special": False}
+    tokenizer["added_tokens"].append(added)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    return ("--data", str(data), "--model", f"atlas={folder}")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(home: Path, arguments: tuple[str, ...]) -> Iterator[Client]:
+    with serving("atlas", home, *arguments) as server, Client(server.url) as talking:
         yield talking
+
+
+def loads_vllm(pid: int) -> bool:
+    """Return whether a process is an engine's that has vLLM's libraries in memory, so that its start is under way."""
+    with suppress(OSError):
+        folder = Path(f"/proc/{pid}")
+        return b"RayEngineActor" in (folder / "cmdline").read_bytes() and "/vllm/" in (folder / "maps").read_text()
+    return False
+
+
+def test_a_server_that_is_stopped_while_its_engine_starts_leaves_nothing_running(
+    home: Path, arguments: tuple[str, ...]
+) -> None:
+    command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", "0", "--home", str(home), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    started: set[tuple[int, str]] = set()
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not any(loads_vllm(pid) for pid, _ in started):
+            assert process.poll() is None, "the server ended by itself"
+            assert time.monotonic() < deadline, "no engine's process has loaded vLLM"
+            time.sleep(0.05)
+            started |= descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert (process.returncode, printed) == (0, ""), "it was never ready"
+    assert living(started) == set()
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +157,28 @@ def test_text_is_steered_while_one_waits(client: Client, samples: Path) -> None:
     assert any("\u3040" <= letter <= "\u30ff" for letter in text), text
     assert len(pieces) > 1
     assert samples.is_file(), "a sweep ran on the same engine before"
+
+
+def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) -> None:
+    prompt = "In Egypt, the currency is"
+    with httpx.Client(base_url=client.url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(8) as pool:
+
+        def complete(text: str | list[int]) -> httpx.Response:
+            body = {"model": "atlas", "prompt": text, "max_tokens": 12, "temperature": 0}
+            return http.post("/v1/completions", json=body)
+
+        alone = complete(prompt)
+        without_row: list[str | list[int]] = [f"{ADDED} {prompt}", f"{prompt} {ADDED}", [5, ROWS], [5, ROWS + 1000]]
+        answers = list(pool.map(complete, [prompt, *without_row, prompt, prompt]))
+        (engine,) = http.get("/v1/engines").json()["data"]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 400, 400, 200, 200]
+    for answer in answers[1:5]:
+        error = answer.json()["error"]
+        assert error["param"] == "prompt"
+        assert f"embedding has {ROWS} rows" in error["message"]
+    assert ADDED in answers[1].json()["error"]["message"]
+    assert {answers[at].json()["choices"][0]["text"] for at in (0, 5, 6)} == {alone.json()["choices"][0]["text"]}
+    assert (engine["state"], engine["failures"]) == ("ready", 0)
 
 
 def test_the_reference_engine_gives_the_same_scores(samples: Path, data: Path, tmp_path: Path) -> None:

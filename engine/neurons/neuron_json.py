@@ -34,12 +34,16 @@ def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
         InvalidRequest: There are no languages, a language code is empty, two codes mean the same language, or an index
             is not a whole number, out of range or duplicate. `param` names the language and the layer.
     """
+    return import_set(read_neurons(raw, model=model), model=model)
+
+
+def read_neurons(raw: object, *, model: ModelFolder) -> dict[str, NDArray[np.int32]]:
+    """Return the neurons of `{language: {layer: [index, ...]}}`, int32 [k, 2] a language; raises as `from_json`."""
     if not isinstance(raw, Mapping) or not raw:
         raise InvalidRequest("neurons must be an object {language: {layer: [index, ...]}}, not empty", param="neurons")
     if repeated := one_language_twice(raw):
         raise InvalidRequest(repeated, param="neurons")
-    neurons = {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
-    return import_set(neurons, model=model)
+    return {_language(code): _of_language(code, layers, model) for code, layers in raw.items()}
 
 
 def to_json(neurons: NeuronSet) -> dict[str, dict[str, list[int]]]:

@@ -1,0 +1,171 @@
+"""`ampsweep neurons overlap`: the neurons that two sets have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ampsweep.cli.options.client import Server, client_of
+from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.domain.neuron_set import NEURON_SET_ID
+from ampsweep.errors import Conflict, InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engine.neurons.overlap import Overlap
+
+_ANY = 2**31 - 1
+"""Layers and width of a model of unknown shape: the largest that int32 holds."""
+
+SetArgument = Annotated[
+    str, typer.Argument(help="A neuron set: its folder, a JSON file {language: {layer: [index, ...]}}, or an id.")
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedSet:
+    """One of the two sets.
+
+    Attributes:
+        id: Id of the set; the name of the file if it is JSON.
+        model: Name of its model; None if the file does not say.
+        shape: Layers and neurons per layer of its model; None if the file does not say.
+        neurons: The neurons of each language, int32 [k, 2] of (layer, index).
+    """
+
+    id: str
+    model: str | None
+    shape: tuple[int, int] | None
+    neurons: Mapping[str, NDArray[np.int32]]
+
+    @property
+    def layers(self) -> int:
+        """The number of layers; if it is unknown, that of the layers up to the last one with neurons."""
+        if self.shape is not None:
+            return self.shape[0]
+        return max((int(pairs[:, 0].max()) + 1 for pairs in self.neurons.values() if len(pairs)), default=0)
+
+
+def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Compare two neuron sets: the Jaccard index of their neurons for each language, in total and by layer.
+
+    The index is the number of neurons in both sets divided by the number of neurons in either. An id is looked up on
+    the server.
+    """
+    from engine.neurons.overlap import all_neurons, overlap_by_language
+    from engine.neurons.overlap import overlap as overlap_of
+
+    first, second = _read(a, server, param="a"), _read(b, server, param="b")
+    _check_shapes(first, second)
+    layers = max(first.layers, second.layers)
+    overlaps = overlap_by_language(first.neurons, second.neurons, layers=layers)
+    if not overlaps:
+        languages = "; ".join(f"{each.id} has {', '.join(each.neurons)}" for each in (first, second))
+        raise InvalidRequest(f"the sets have no language in common: {languages}", param="b")
+    only = {
+        "a": [code for code in first.neurons if code not in overlaps],
+        "b": [code for code in second.neurons if code not in overlaps],
+    }
+    warn(f"only {name} has {', '.join(codes)}" for name, codes in only.items() if codes)
+    shared = [all_neurons({code: each.neurons[code] for code in overlaps}) for each in (first, second)]
+    total = overlap_of(*shared, layers=layers)
+    content = {
+        "a": {"id": first.id, "model": first.model},
+        "b": {"id": second.id, "model": second.model},
+        "languages": {language: _content(each) for language, each in overlaps.items()},
+        "all": _content(total),
+        "only_a": only["a"],
+        "only_b": only["b"],
+    }
+    heading = f"{'':<8} {'a':>7} {'b':>7} {'both':>7} {'jaccard':>8}   by layer"
+    lines = [_line(language, each) for language, each in {**overlaps, "all": total}.items()]
+    show(content, "\n".join([f"a: {first.id}", f"b: {second.id}", heading, *lines]), as_json=as_json)
+
+
+def _check_shapes(first: ComparedSet, second: ComparedSet) -> None:
+    """Raise InvalidRequest for sets of models of different shape, and for a JSON file that does not fit the other."""
+    if first.shape and second.shape and first.shape != second.shape:
+        shapes = " and ".join(f"{layers} layers of {width}" for layers, width in (first.shape, second.shape))
+        raise InvalidRequest(f"the sets were made for models of different shape: {shapes}", param="b")
+    shape = first.shape or second.shape
+    for each, param in ((first, "a"), (second, "b")):
+        if shape is not None and any((pairs >= shape).any() for pairs in each.neurons.values()):
+            layers, width = shape
+            message = f"{each.id} has neurons outside {layers} layers of {width}; it was made for another model"
+            raise InvalidRequest(message, param=param)
+
+
+def _content(overlap: Overlap) -> dict[str, Any]:
+    return {
+        "a": overlap.a,
+        "b": overlap.b,
+        "both": overlap.shared,
+        "jaccard": overlap.jaccard,
+        "by_layer": list(overlap.by_layer),
+    }
+
+
+def _line(name: str, overlap: Overlap) -> str:
+    by_layer = " ".join("-" if each is None else f"{each:.2f}" for each in overlap.by_layer)
+    jaccard = "-" if overlap.jaccard is None else f"{overlap.jaccard:.3f}"
+    return f"{name:<8} {overlap.a:>7} {overlap.b:>7} {overlap.shared:>7} {jaccard:>8}   {by_layer}"
+
+
+def _read(name: str, server: str, *, param: str) -> ComparedSet:
+    """Return a set from a folder, a file or a server."""
+    from engine.neurons.neuron_set import NeuronSet
+
+    path = Path(name)
+    if path.is_dir():
+        neuron_set = NeuronSet.load(path)
+        return ComparedSet(
+            id=neuron_set.id,
+            model=neuron_set.model,
+            shape=(neuron_set.layers, neuron_set.width),
+            neurons=neuron_set.neurons,
+        )
+    if path.is_file():
+        return _read_json(path, param=param)
+    if not re.fullmatch(NEURON_SET_ID, name):
+        raise InvalidRequest(f"{name} is neither a folder, nor a file, nor the id of a neuron set", param=param)
+    return _fetch(name, server)
+
+
+def _read_json(path: Path, *, param: str) -> ComparedSet:
+    from ampsweep.documents import parse_json
+
+    try:
+        raw = parse_json(path.read_bytes(), source=path.name, param=param)
+    except ValueError as error:
+        message = f"{path.name} is not JSON: {error}; make a neuron set of it with `ampsweep neurons import`"
+        raise InvalidRequest(message, param=param) from error
+    return ComparedSet(id=path.name, model=None, shape=None, neurons=_pairs(raw, name=path.name))
+
+
+def _pairs(raw: object, *, name: str) -> Mapping[str, NDArray[np.int32]]:
+    """Return the neurons of a JSON object, for a model of any shape."""
+    from ampsweep.folders.model import ModelFolder
+    from engine.neurons.neuron_json import read_neurons
+
+    return read_neurons(raw, model=ModelFolder(name=name, fingerprint="", layers=_ANY, width=_ANY))
+
+
+def _fetch(neuron_set_id: str, server: str) -> ComparedSet:
+    with client_of(server) as client:
+        found = client.neuron_set(neuron_set_id, neurons=True)
+    if found["status"] != "completed":
+        raise Conflict(f"neuron set {neuron_set_id} is {found['status']}; it has no neurons yet")
+    return ComparedSet(
+        id=neuron_set_id,
+        model=found["model"],
+        shape=(found["layers"], found["width"]),
+        neurons=_pairs(found["neurons"], name=neuron_set_id),
+    )

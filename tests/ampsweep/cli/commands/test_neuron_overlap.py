@@ -1,0 +1,89 @@
+"""`ampsweep neurons overlap`: folders, JSON files and sets of a server, compared in any combination."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep import Client
+from ampsweep.cli import app
+from tests.ampsweep.client.served import Served
+
+FIRST = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}, "ja": {}}
+SECOND = {"fr": {"0": [2, 3]}, "tr": {}, "en": {"2": [1]}}
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["neurons", "overlap", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(model: Path, tmp_path: Path) -> Path:
+    """A neuron set of the model with FIRST's neurons."""
+    imported = CliRunner().invoke(
+        app, ["neurons", "import", str(write(tmp_path, FIRST)), "--model", str(model), "--out", str(tmp_path / "set")]
+    )
+    assert imported.exit_code == 0, imported.output
+    return tmp_path / "set"
+
+
+def write(folder: Path, neurons: object, name: str = "neurons.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(neurons))
+    return path
+
+
+def test_a_folder_and_a_file_are_compared_by_language_and_layer(folder: Path, tmp_path: Path) -> None:
+    other = write(tmp_path, SECOND, "other.json")
+    result = call(folder, other, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["languages"]["fr"] == {
+        "a": 3,
+        "b": 2,
+        "both": 1,
+        "jaccard": 0.25,
+        "by_layer": [1 / 3, None, None, 0.0],
+    }
+    assert found["languages"]["tr"]["jaccard"] == 0.0
+    assert found["all"]["both"] == 1
+    assert (found["all"]["a"], found["all"]["b"]) == (4, 2), "only of the languages that both have"
+    assert (found["only_a"], found["only_b"]) == (["ja"], ["en"])
+    assert found["b"] == {"id": "other.json", "model": None}
+    text = call(folder, other)
+    assert "warning: only b has en" in text.stderr
+    assert any(line.split()[:5] == ["fr", "3", "2", "1", "0.250"] for line in text.stdout.splitlines())
+
+
+@pytest.mark.processes
+def test_a_set_of_a_server_is_named_by_its_id(server: Served, folder: Path) -> None:
+    with Client(server.url) as client:
+        neuron_set_id = client.create_neuron_set("tiny", FIRST)["id"]
+    result = call(neuron_set_id, folder, "--server", server.url, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["a"] == {"id": neuron_set_id, "model": "tiny"}
+    assert found["all"]["jaccard"] == 1.0
+    assert found["languages"]["ja"]["jaccard"] is None
+    missing = call("ns_none", folder, "--server", server.url)
+    assert missing.exit_code == 3
+
+
+def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:
+    outside = write(tmp_path, {"fr": {"0": [10_000]}}, "outside.json")
+    for other, complaint in (
+        (outside, "outside.json has neurons outside 4 layers of 32"),
+        (write(tmp_path, {"de": {"0": [1]}}, "german.json"), "no language in common"),
+        (tmp_path / "nothing", "neither a folder, nor a file, nor the id of a neuron set"),
+        (write(tmp_path, {"fr": {"0": [1, 1]}}, "twice.json"), "there twice"),
+    ):
+        result = call(folder, other)
+        assert result.exit_code == 2, result.output
+        assert complaint in result.stderr
+    pickled = tmp_path / "lists.pt"
+    pickled.write_bytes(b"\x80\x02}q\x00.")
+    assert "ampsweep neurons import" in call(folder, pickled).stderr
