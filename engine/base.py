@@ -19,6 +19,7 @@ from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet
 
@@ -200,7 +201,12 @@ class Engine(Protocol):
         ...
 
     async def record(
-        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+        self,
+        sentences: Iterable[Sentence],
+        *,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
         """Count activations over a corpus, all languages in one pass.
 
@@ -213,6 +219,7 @@ class Engine(Protocol):
             max_tokens: Maximum number of counted tokens of a language.
             checkpoint: Where progress is saved. A stopped recording of the same corpus continues from it, with the same
                 result.
+            sentence_means: Takes the mean activations of every sentence. It cannot be combined with a checkpoint.
 
         Raises:
             InvalidRequest: No sentence fits `max_tokens`.

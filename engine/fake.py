@@ -21,6 +21,7 @@ from engine.detokenizer import first_stop
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
@@ -150,16 +151,26 @@ class FakeEngine:
         )
 
     async def record(
-        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+        self,
+        sentences: Iterable[Sentence],
+        *,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
         """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         loop = asyncio.get_running_loop()
-        shape = {"layers": self._info.layers, "width": self._info.width}
+        make = partial(
+            Recorder,
+            layers=self._info.layers,
+            width=self._info.width,
+            max_tokens=max_tokens,
+            checkpoint=checkpoint,
+            sentence_means=sentence_means,
+        )
         try:
-            recorder = await loop.run_in_executor(
-                thread, partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint)
-            )
+            recorder = await loop.run_in_executor(thread, make)
             async for _ in in_batches(thread, sentences, self._recording_in(recorder)):
                 pass
             return await loop.run_in_executor(thread, recorder.finish)

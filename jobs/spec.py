@@ -47,7 +47,7 @@ class NeuronsById(StrictModel):
 class NeuronsByMethod(StrictModel):
     """A neuron set to identify by a method, unless the same set was identified before.
 
-    `k` is the number of neurons of each language, for `act_prob`; `seed` is for `random`.
+    `k` is the number of neurons of each language, for `act_prob` and `average_precision`; `seed` is for `random`.
     """
 
     method: SpecMethod

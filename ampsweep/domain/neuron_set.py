@@ -7,13 +7,14 @@ Identification methods, their parameters and their defaults are defined here. Th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from ampsweep.domain.published_neurons import default_neurons
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 
-SpecMethod = Literal["lape", "activated", "act_prob", "random"]
+SpecMethod = Literal["lape", "activated", "act_prob", "average_precision", "random"]
 """The methods that a sweep's spec may ask for."""
 Method = Literal[SpecMethod, "lape_paper"]
 """The methods of a neuron set. `lape_paper` takes the place of `lape` where the published code is reproduced."""
@@ -44,17 +45,20 @@ _LAPE: Mapping[str, float | int] = {
     "filter_rate": FILTER_RATE,
     "activation_bar": ACTIVATION_BAR,
 }
+BY_MODEL = 0
+"""Default number of neurons of `average_precision`, until `for_model` replaces it by that of a model."""
 METHOD_PARAMS: Mapping[Method, Mapping[str, float | int]] = {
     "lape": _LAPE,
     "lape_paper": _LAPE,  # with a chat template's tokens in the denominators, as the published code has them
     "activated": {},
     "act_prob": {"neurons": 897},
+    "average_precision": {"neurons": BY_MODEL},
     "random": {**_LAPE, "seed": 0},  # as many in each layer as LAPE finds with these parameters
 }
 """The parameters of each method and their defaults.
 
 LAPE's defaults are those of Tang et al. 2024. No number of neurons is published for `act_prob`: 897 is the number that
-the paper's code selects for gemma-2-9b by another method, average precision.
+the paper's code selects for gemma-2-9b by `average_precision`, whose default depends on the model.
 """
 
 
@@ -94,7 +98,8 @@ class IdentificationRequest:
         Args:
             method: The method.
             params: Parameters by name. `lape` has `top_rate`, `filter_rate` and `activation_bar` (above 0, at most 1),
-                `act_prob` has `neurons`, `random` has those of `lape` and `seed`, `activated` has none.
+                `act_prob` and `average_precision` have `neurons`, `random` has those of `lape` and `seed`, `activated`
+                has none.
             max_tokens: Maximum number of tokens recorded for each language.
 
         Raises:
@@ -109,10 +114,25 @@ class IdentificationRequest:
             raise InvalidRequest(
                 f"{method} has no parameters {sorted(unknown)}; it has {sorted(defaults)}", param="params"
             )
-        complete = {name: _param(name, values.get(name, default), default) for name, default in defaults.items()}
+        complete = {
+            name: _param(name, values[name], default) if name in values else default
+            for name, default in defaults.items()
+        }
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise InvalidRequest(f"max_tokens must be a whole number above 0; got {max_tokens!r}", param="max_tokens")
         return cls(method=checked, params=complete, max_tokens=max_tokens)
+
+    def for_model(self, *names: str | None, layers: int, width: int) -> IdentificationRequest:
+        """Return the request with the number of neurons of a model, if it depends on the model and was not given.
+
+        Args:
+            names: What the model is called, as in `default_neurons`.
+            layers: Number of layers of the model.
+            width: Number of neurons of a layer.
+        """
+        if self.params.get("neurons") != BY_MODEL:
+            return self
+        return replace(self, params={**self.params, "neurons": default_neurons(*names, layers=layers, width=width)})
 
     def neuron_set_id(self, *, fingerprint: str, corpus_hash: str, languages: Sequence[str]) -> str:
         """Return the id of the set that this request will identify. It is known before anything is recorded.
@@ -122,6 +142,7 @@ class IdentificationRequest:
             corpus_hash: The hash of the corpus in these languages.
             languages: The languages of the corpus, in any order.
         """
+        assert self.params.get("neurons") != BY_MODEL, "`for_model` comes first"
         content = {
             "fingerprint": fingerprint,
             "method": self.method,
@@ -143,7 +164,7 @@ class IdentificationRequest:
 
 def compares_languages(method: str) -> bool:
     """Return whether the neurons of a language depend on the other languages. `random` draws as many as LAPE finds."""
-    return method in ("lape", "lape_paper", "random")
+    return method in ("lape", "lape_paper", "average_precision", "random")
 
 
 def language_warnings(method: str, languages: Sequence[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from engine.hf.model import TransformersModel
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
@@ -129,11 +130,24 @@ class TransformersEngine:
         )
 
     async def record(
-        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+        self,
+        sentences: Iterable[Sentence],
+        *,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
         """Count activations, one sentence at a time; sentences are truncated to the context length."""
-        shape = {"layers": self.info.layers, "width": self.info.width}
-        recorder = await self._run(partial(Recorder, **shape, max_tokens=max_tokens, checkpoint=checkpoint))
+        recorder = await self._run(
+            partial(
+                Recorder,
+                layers=self.info.layers,
+                width=self.info.width,
+                max_tokens=max_tokens,
+                checkpoint=checkpoint,
+                sentence_means=sentence_means,
+            )
+        )
         async for _ in in_batches(self._thread, sentences, partial(self._record, recorder)):
             self._steps += 1
         return await self._run(recorder.finish)

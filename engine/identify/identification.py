@@ -13,10 +13,12 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from ampsweep.hashing import content_hash
 from engine.base import Engine, EngineInfo
+from engine.identify.average_precision import select_average_precision
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import select_lape
 from engine.identify.published import published_denominators, template_tokens
 from engine.identify.selections import select_act_prob, select_activated, select_random
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 
@@ -48,12 +50,27 @@ async def identify(
     Raises:
         InvalidRequest: No sentence of the corpus fits `max_tokens`.
         EngineFailed: The engine died.
+        Unavailable: The disk is full (`average_precision` only).
     """
+    if request.method == "average_precision":
+        return await _by_average_precision(engine, corpus, request, None if checkpoint is None else checkpoint.path)
     stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, checkpoint=checkpoint)
     if request.method == "lape_paper":
         tokens = await template_tokens(engine)
         stats = await asyncio.to_thread(published_denominators, stats, template_tokens=tokens)
     return await asyncio.to_thread(neuron_set_of, stats, request, corpus=corpus, info=engine.info)
+
+
+async def _by_average_precision(
+    engine: Engine, corpus: Corpus, request: IdentificationRequest, beside: Path | None
+) -> NeuronSet:
+    """Identify a set by the means of all sentences, which are in a file in the folder of `beside` meanwhile.
+
+    A checkpoint does not hold these means, so a recording that was stopped begins anew.
+    """
+    with SentenceMeans(None if beside is None else beside.parent) as means:
+        stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, sentence_means=means)
+        return await asyncio.to_thread(neuron_set_of, stats, request, corpus=corpus, info=engine.info)
 
 
 def neuron_set_of(
@@ -82,8 +99,14 @@ def select(request: IdentificationRequest, stats: ActivationStats) -> dict[str, 
         return select_activated(stats)
     if request.method == "act_prob":
         return select_act_prob(stats, neurons=params["neurons"])
+    _, layers, width = stats.counts.shape
+    if request.method == "average_precision":
+        assert stats.sentence_means is not None, "the means of all sentences were recorded"
+        count = params["neurons"]
+        return select_average_precision(
+            stats.sentence_means, stats.languages, neurons=count, layers=layers, width=width
+        )
     lape = select_lape(stats, **{name: value for name, value in params.items() if name != "seed"})
     if request.method != "random":
         return lape
-    _, layers, width = stats.counts.shape
     return select_random(lape, layers=layers, width=width, seed=params["seed"])

@@ -18,21 +18,25 @@ from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Arrays, Checkpoint
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdmittedSentence:
-    """A sentence to record: its position among those of its language, from 0, and its number of counted tokens."""
+    """A sentence to record.
+
+    Attributes:
+        language: Its language.
+        position: Its position among the sentences of its language, from 0.
+        tokens: Its number of counted tokens.
+        mean_wanted: Whether the statistics need its mean activations.
+    """
 
     language: str
     position: int
     tokens: int
-
-    @property
-    def mean_wanted(self) -> bool:
-        """Whether the statistics need the sentence's mean activations."""
-        return self.position < PATCH_SENTENCES
+    mean_wanted: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +125,15 @@ class _Language:
 class Recorder:
     """Accumulates the statistics of a model with `layers` layers of `width` neurons each."""
 
-    def __init__(self, *, layers: int, width: int, max_tokens: int, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        layers: int,
+        width: int,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
+    ) -> None:
         """Continue the recording that `checkpoint` holds, or start a new one.
 
         Args:
@@ -129,7 +141,11 @@ class Recorder:
             width: Number of neurons of a layer.
             max_tokens: Maximum number of counted tokens of a language, over all of its sentences.
             checkpoint: Where the sums are saved at intervals.
+            sentence_means: Takes the mean activations of every sentence. A checkpoint does not have them, so a
+                recording has only one of the two.
         """
+        assert checkpoint is None or sentence_means is None, "a checkpoint has no means of all sentences"
+        self._sentence_means = sentence_means
         self._shape = (layers, width)
         self._max_tokens = max_tokens
         self._checkpoint = checkpoint
@@ -164,7 +180,13 @@ class Recorder:
             return None
         sums.tokens += tokens
         sums.sentences += 1
-        admission = AdmittedSentence(language=language, position=sums.sentences - 1, tokens=tokens)
+        position = sums.sentences - 1
+        admission = AdmittedSentence(
+            language=language,
+            position=position,
+            tokens=tokens,
+            mean_wanted=position < PATCH_SENTENCES or self._sentence_means is not None,
+        )
         return None if admission.position in sums.done else admission
 
     def add(
@@ -180,8 +202,11 @@ class Recorder:
         sums = self._languages[admission.language]
         sums.counts += counts
         if admission.mean_wanted:
-            assert mean is not None, "one of the first sentences came without its mean"
-            sums.keep(admission.position, mean)
+            assert mean is not None, "a sentence came without its mean"
+            if admission.position < PATCH_SENTENCES:
+                sums.keep(admission.position, mean)
+            if self._sentence_means is not None:
+                self._sentence_means.append(admission.language, mean)
         sums.done.add(admission.position)
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
@@ -218,4 +243,5 @@ class Recorder:
             patch_mean=np.stack([patch.mean for patch in patches]),
             positive=np.stack([patch.positive for patch in patches]),
             patch_sentences=np.array([patch.sentences for patch in patches], dtype=np.int64),
+            sentence_means=self._sentence_means,
         )

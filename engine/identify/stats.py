@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.identify.sentence_means import SentenceMeans
+
 PATCH_SENTENCES = 100
 """Number of first sentences of a language that patch values and the method `activated` are computed from."""
 
@@ -28,6 +30,8 @@ class ActivationStats:
         patch_mean: Mean of the sentence means, float32 [G, L, F].
         positive: Number of patch sentences whose mean is above 0, int32 [G, L, F].
         patch_sentences: Number of patch sentences, int64 [G].
+        sentence_means: The mean activations of all sentences, if they were recorded; whoever had them recorded closes
+            them.
     """
 
     languages: tuple[str, ...]
@@ -39,3 +43,4 @@ class ActivationStats:
     patch_mean: NDArray[np.float32]
     positive: NDArray[np.int32]
     patch_sentences: NDArray[np.int64]
+    sentence_means: SentenceMeans | None = None

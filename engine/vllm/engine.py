@@ -25,6 +25,7 @@ from engine.checkpoint import check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
@@ -224,7 +225,12 @@ class VllmEngine:
         )
 
     async def record(
-        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+        self,
+        sentences: Iterable[Sentence],
+        *,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
         """Count activations over a corpus; see `Engine.record`."""
         recording = RecordingThread(
@@ -234,6 +240,7 @@ class VllmEngine:
             max_tokens=max_tokens,
             max_sentence_tokens=self._info.max_model_len - 1,
             checkpoint=checkpoint,
+            sentence_means=sentence_means,
         )
         room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
         try:

@@ -18,6 +18,7 @@ from ampsweep.folders.corpus import Sentence
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.tokenization import SentenceTokens, TextEncoder
 from engine.vllm.worker.recorded_part import RecordedPart, join_parts
@@ -36,6 +37,7 @@ class RecordingThread:
         max_tokens: Tokens recorded for each language.
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
         checkpoint: Where progress is saved and read back; None saves nothing.
+        sentence_means: Takes the mean activations of every sentence.
     """
 
     def __init__(
@@ -47,11 +49,19 @@ class RecordingThread:
         max_tokens: int,
         max_sentence_tokens: int,
         checkpoint: Checkpoint | None,
+        sentence_means: SentenceMeans | None = None,
     ) -> None:
         self._encoder = encoder
         self._shape = (layers, width)
         self._max_sentence_tokens = max_sentence_tokens
-        self._make = partial(Recorder, layers=layers, width=width, max_tokens=max_tokens, checkpoint=checkpoint)
+        self._make = partial(
+            Recorder,
+            layers=layers,
+            width=width,
+            max_tokens=max_tokens,
+            checkpoint=checkpoint,
+            sentence_means=sentence_means,
+        )
         self._recorder: Recorder | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
 

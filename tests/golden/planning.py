@@ -62,6 +62,7 @@ def neuron_sets() -> dict[str, str]:
         "activated": IdentificationRequest.of("activated"),
         "act_prob": IdentificationRequest.of("act_prob"),
         "act_prob, neurons": IdentificationRequest.of("act_prob", {"neurons": 5}),
+        "average_precision, neurons": IdentificationRequest.of("average_precision", {"neurons": 5}),
         "random": IdentificationRequest.of("random"),
         "random, seed": IdentificationRequest.of("random", {"seed": 3}),
     }

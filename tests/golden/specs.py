@@ -77,6 +77,7 @@ SPECS: dict[str, dict[str, Any]] = {
     ),
     "neurons: activated": _neurons("activated", "fr"),
     "neurons: act_prob": _neurons("act_prob", "fr", "tr", k=5),
+    "neurons: average_precision": _neurons("average_precision", "fr", "tr", k=5),
     "neurons: random": _neurons("random", "tr", "fr", "en", seed=3, top_rate=0.05),
     "mode: paper": {**_steered(op="scale", factors=[0.5, 2.7, -1.5]), "mode": "paper"},
     "mode: both": {**_steered(op="scale", factors=[2]), "mode": ["corrected", "paper"], "tasks": _LSS},

@@ -56,8 +56,10 @@ def identify(
 
     async def record() -> NeuronSet:
         async with opened(model, kind=engine, dtype=dtype) as loaded:
-            checkpoint = checkpoint_in(out.absolute().parent, loaded.info, texts, request)
-            neuron_set = await identify_neurons(loaded, texts, request, checkpoint=checkpoint)
+            info = loaded.info
+            complete = request.for_model(info.model, layers=info.layers, width=info.width)
+            checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete)
+            neuron_set = await identify_neurons(loaded, texts, complete, checkpoint=checkpoint)
             neuron_set.save(out)
             checkpoint.discard()
             return neuron_set

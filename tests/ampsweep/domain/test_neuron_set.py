@@ -30,7 +30,7 @@ def test_ids_stay_what_they_are(
     assert found == neuron_set_id
 
 
-@pytest.mark.parametrize("method", ["lape", "lape_paper", "random"])
+@pytest.mark.parametrize("method", ["lape", "lape_paper", "average_precision", "random"])
 def test_a_method_that_compares_languages_needs_two(method: str) -> None:
     request = IdentificationRequest.of(method)
     request.check_languages(["en", "fr"], param="languages")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
@@ -15,7 +16,7 @@ from ampsweep.folders.corpus import Corpus
 from benchmarks.tiny_models import FAMILIES, Family
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
-from engine.identify.identification import identify
+from engine.identify.identification import checkpoint_in, identify
 from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
 from tests.engine.identify.test_lape import direct_lape
@@ -35,7 +36,10 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
-    return asyncio.run(identify(FakeEngine(), corpus, IdentificationRequest.of(method, params)))
+    engine = FakeEngine()
+    request = IdentificationRequest.of(method, params)
+    complete = request.for_model(engine.info.model, layers=engine.info.layers, width=engine.info.width)
+    return asyncio.run(identify(engine, corpus, complete))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,6 +109,43 @@ def test_random_has_as_many_neurons_in_each_layer_as_lape(corpus: Corpus) -> Non
     assert any(lape.neurons[code].tolist() != random.neurons[code].tolist() for code in lape.languages)
 
 
+def test_average_precision_finds_the_neurons_of_recorded_means(
+    reference: Callable[[Family], TransformersEngine], model_folder: Callable[[Family], Path], corpus: Corpus
+) -> None:
+    engine = reference("qwen2")
+    request = IdentificationRequest.of("average_precision", {"neurons": 9})
+    found = asyncio.run(identify(engine, corpus, request))
+    hand, tokenizer = HandModel(model_folder("qwen2")), engine._model.tokenizer
+    means = [
+        (code, torch.stack(hand.activations(tokenizer.encode(text)), dim=1).mean(dim=0).flatten())
+        for code, lines in TEXTS.items()
+        for text in lines
+    ]
+    for code, pairs in found.neurons.items():
+        positive = [language == code for language, _ in means]
+        scores = np.array(
+            [average_precision_score(positive, column) for column in torch.stack([mean for _, mean in means]).T]
+        )
+        chosen = pairs[:, 0] * found.width + pairs[:, 1]
+        assert len(chosen) == 9
+        assert scores[chosen].min() >= np.delete(scores, chosen).max() - 1e-12
+    assert found.params == {"neurons": 9, "max_tokens": 100_000}
+    assert found.patch is not None
+
+
+def test_average_precision_takes_its_number_from_the_model_and_leaves_no_file(corpus: Corpus, tmp_path: Path) -> None:
+    info, request = FakeEngine().info, IdentificationRequest.of("average_precision")
+    complete = request.for_model("google/gemma-2-2b-it", layers=info.layers, width=info.width)
+    assert complete.params == {"neurons": 354}
+    assert request.for_model("fake", layers=info.layers, width=1000).params == {"neurons": 12}
+    given = IdentificationRequest.of("average_precision", {"neurons": 5})
+    assert given.for_model("google/gemma-2-2b-it", layers=info.layers, width=info.width) == given
+    checkpoint = checkpoint_in(tmp_path / "beside", info, corpus, given)
+    found = asyncio.run(identify(FakeEngine(), corpus, given, checkpoint=checkpoint))
+    assert [len(pairs) for pairs in found.neurons.values()] == [5, 5, 5]
+    assert list((tmp_path / "beside").iterdir()) == []
+
+
 def test_every_method_gives_every_language_an_entry(corpus: Corpus) -> None:
     assert {code: len(pairs) for code, pairs in _identify(corpus, "act_prob", neurons=7).neurons.items()} == {
         "en": 7,
@@ -127,6 +168,7 @@ def test_every_method_gives_every_language_an_entry(corpus: Corpus) -> None:
         ("lape", {"top_rate": True}, "params.top_rate"),
         ("act_prob", {"neurons": 0}, "params.neurons"),
         ("act_prob", {"neurons": 1.5}, "params.neurons"),
+        ("average_precision", {"neurons": 0}, "params.neurons"),
         ("random", {"seed": -1}, "params.seed"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ampsweep.errors import InvalidRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES
 
 LAYERS, WIDTH = 2, 3
@@ -61,6 +63,21 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
     recorder.add(admissions[-1], counts=counts, mean=None)
     with pytest.raises(AssertionError, match="without its mean"):
         recorder.add(admissions[0], counts=counts, mean=None)
+
+
+def test_all_means_are_kept_for_a_method_that_needs_them(tmp_path: Path) -> None:
+    with SentenceMeans(tmp_path) as means:
+        recorder = Recorder(layers=LAYERS, width=WIDTH, max_tokens=10_000, sentence_means=means)
+        for number in range(PATCH_SENTENCES + 5):
+            admission = recorder.admit("en", 1)
+            assert admission is not None
+            assert admission.mean_wanted
+            _add(recorder, admission, np.full((LAYERS, WIDTH), number, dtype=np.float32))
+        stats = recorder.finish()
+        assert stats.sentence_means is means
+        assert means.languages == ("en",) * (PATCH_SENTENCES + 5)
+        assert stats.patch_sentences.tolist() == [PATCH_SENTENCES]
+        assert stats.patch_max.max() == PATCH_SENTENCES - 1, "patch values are still those of the first sentences"
 
 
 def test_a_sentence_without_tokens_is_not_counted() -> None:

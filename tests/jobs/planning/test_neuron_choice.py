@@ -56,6 +56,8 @@ def test_a_set_of_another_model_is_refused(sets: NeuronSets, catalog: Catalog) -
         ({"method": "activated"}, {}),
         ({"method": "act_prob", "k": 5}, {"neurons": 5}),
         ({"method": "act_prob"}, {}),
+        ({"method": "average_precision", "k": 5}, {"neurons": 5}),
+        ({"method": "average_precision"}, {"neurons": 1}),
         ({"method": "random", "seed": 3}, {"seed": 3}),
     ],
 )

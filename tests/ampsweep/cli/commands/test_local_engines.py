@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Pat
     result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert len(NeuronSet.load(tmp_path / "out").neurons["fr"]) == 7
+
+
+def test_identify_by_average_precision(model: Path, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gemma-2-2b-it"  # a published model by its name
+    shutil.copytree(model, folder)
+    options = ("--method", "average_precision", "--engine", "fake")
+    result = call("identify", "--model", folder, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "average_precision compares languages" in result.stderr
+    found = NeuronSet.load(tmp_path / "out")
+    assert (found.method, found.params["neurons"]) == ("average_precision", 354)
+    assert {len(pairs) for pairs in found.neurons.values()} == {4 * 32}, "no more than the model has"
 
 
 @pytest.mark.parametrize("method", ["lape", "random"])
