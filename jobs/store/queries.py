@@ -42,7 +42,7 @@ FAILING = sa.or_(cells.c.state == CellState.FAILED, cells.c.failed_samples > 0)
 """Condition on a cell: it failed, or some of its samples did."""
 _FIRST_REASON = (
     sa.select(sa.func.coalesce(cells.c.error, cells.c.sample_error))
-    .join(sweep_cells)
+    .join_from(sweep_cells, cells)
     .where(sweep_cells.c.sweep_seq == sweeps.c.seq, FAILING)
     .order_by(sweep_cells.c.position)
     .limit(1)

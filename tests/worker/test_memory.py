@@ -29,7 +29,7 @@ from worker.memory import (
     require_memory,
     total_memory,
 )
-from worker.ray_pool import RayPool
+from worker.ray_actor import RayEngineActor
 
 GIB = 1024**3
 BFLOAT16_FILE = 64 * 1024 * 2 + 3 * 4
@@ -132,10 +132,10 @@ def test_the_total_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch
 async def test_an_actor_refuses_what_its_machine_cannot_hold(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.ray_actor import RayEngineActor
-
     monkeypatch.setattr(memory, "total_memory", lambda: 1024)
-    config = WorkerConfig(catalog=Catalog(), neurons=str(tmp_path / "neurons"), results=str(tmp_path / "results"))
+    config = WorkerConfig(
+        catalog=Catalog(models={}), neurons=str(tmp_path / "neurons"), results=str(tmp_path / "results")
+    )
     actor = RayEngineActor(EngineSpec(model="m", folder=folder, kind="transformers"), config, Telemetry())
     with pytest.raises(InvalidRequest, match="not enough memory on"):
         await actor.open()
@@ -144,14 +144,15 @@ async def test_an_actor_refuses_what_its_machine_cannot_hold(
 def test_serve_says_what_it_does_not_check_in_a_cluster(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def begin(_pool: RayPool) -> None:
-        raise Unavailable("the cluster cannot be joined")
+    def start(*_: object, **__: object) -> None:
+        raise Unavailable("the memory was checked before anything starts")
 
-    monkeypatch.setattr(RayPool, "_begin", begin)
+    monkeypatch.setattr(Telemetry, "start", start)
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
     arguments = ["serve", "--model", f"m={folder}", "--no-atlas", "--home", str(tmp_path / "home"), "--port", "0"]
-    result = CliRunner().invoke(app, [*arguments, "--engine", "fake", "--ray-address", "127.0.0.1:1"])
-    assert "warning: the engines load on the machines of the Ray cluster at 127.0.0.1:1" in result.stderr
-    assert result.exit_code != 0
+    result = CliRunner().invoke(app, [*arguments, "--engine", "transformers", "--ray-address", "10.0.0.1:6379"])
+    assert result.exit_code == 5, result.output
+    assert "warning: the engines load on the machines of the Ray cluster at 10.0.0.1:6379" in result.stderr
 
 
 def test_files_that_a_container_has_read_are_no_memory_in_use() -> None:
