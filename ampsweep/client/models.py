@@ -170,8 +170,9 @@ class _NeuronSet(TypedDict):
 class NeuronSet(_NeuronSet, total=False):
     """A neuron set. A set that is being identified has only `id`, `status`, `error` and `warnings`.
 
-    `languages` holds the number of neurons of each language, `by_layer` the numbers in each layer. `neurons`, if
-    requested, are the neurons: {language: {layer: [index, ...]}}.
+    `languages` holds the number of neurons of each language, `by_layer` the numbers in each of the model's
+    `layers`, which have `width` neurons each. `neurons`, if requested, are the neurons:
+    {language: {layer: [index, ...]}}.
     """
 
     error: str | None
@@ -179,6 +180,8 @@ class NeuronSet(_NeuronSet, total=False):
     model: str
     method: str
     corpus: str | None
+    layers: int
+    width: int
     languages: dict[str, int]
     by_layer: dict[str, list[int]]
     neurons: dict[str, dict[str, list[int]]]

@@ -60,5 +60,5 @@ def _average_precision(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         ranks: Number of sentences whose score is at least that of each positive sentence, [P, N].
     """
-    precision: NDArray[np.float64] = rankdata(ranks, method="max", axis=0) / ranks
-    return precision.mean(axis=0)
+    precision: NDArray[np.float64] = np.mean(rankdata(ranks, method="max", axis=0) / ranks, axis=0)
+    return precision

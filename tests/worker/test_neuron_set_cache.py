@@ -14,6 +14,7 @@ from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
+from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
@@ -29,11 +30,18 @@ class CountingEngine(FakeEngine):
         self.recordings = 0
 
     async def record(
-        self, sentences: Iterable[Sentence], *, max_tokens: int, checkpoint: Checkpoint | None = None
+        self,
+        sentences: Iterable[Sentence],
+        *,
+        max_tokens: int,
+        checkpoint: Checkpoint | None = None,
+        sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
         self.recordings += 1
         await asyncio.sleep(0)
-        return await super().record(sentences, max_tokens=max_tokens, checkpoint=checkpoint)
+        return await super().record(
+            sentences, max_tokens=max_tokens, checkpoint=checkpoint, sentence_means=sentence_means
+        )
 
 
 @pytest.fixture

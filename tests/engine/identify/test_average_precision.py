@@ -1,4 +1,4 @@
-"""Selection by average precision, compared with scikit-learn and with worked examples."""
+"""Selection by average precision, compared with its definition and with worked examples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from engine.identify import average_precision
 from engine.identify.average_precision import select_average_precision
 from engine.identify.sentence_means import SentenceMeans
+from tests.engine.identify.direct_average_precision import direct_average_precision
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def fill(means: SentenceMeans, languages: list[str], rows: NDArray[np.float32]) 
 
 @pytest.mark.parametrize("levels", [3, 1000])
 @pytest.mark.parametrize("block", [2**22, 100])
-def test_the_neurons_are_those_that_scikit_learn_ranks_first(
+def test_the_neurons_are_those_with_the_highest_average_precision(
     levels: int, block: int, means: SentenceMeans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(average_precision, "_BLOCK", block)
@@ -39,7 +39,7 @@ def test_the_neurons_are_those_that_scikit_learn_ranks_first(
     found = select_average_precision(means, ["en", "fr", "tr"], neurons=7, layers=4, width=6)
     for language, pairs in found.items():
         positive = np.array(languages) == language
-        scores = [average_precision_score(positive, column) for column in rows.reshape(60, 24).T]
+        scores = [direct_average_precision(positive.tolist(), column.tolist()) for column in rows.reshape(60, 24).T]
         expected = sorted(np.argsort(-np.round(scores, 12), kind="stable")[:7].tolist())
         assert (pairs[:, 0] * 6 + pairs[:, 1]).tolist() == expected
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
 
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
@@ -19,6 +18,7 @@ from engine.hf.engine import TransformersEngine
 from engine.identify.identification import checkpoint_in, identify
 from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
+from tests.engine.identify.direct_average_precision import direct_average_precision
 from tests.engine.identify.test_lape import direct_lape
 
 TEXTS = {
@@ -124,7 +124,10 @@ def test_average_precision_finds_the_neurons_of_recorded_means(
     for code, pairs in found.neurons.items():
         positive = [language == code for language, _ in means]
         scores = np.array(
-            [average_precision_score(positive, column) for column in torch.stack([mean for _, mean in means]).T]
+            [
+                direct_average_precision(positive, column.tolist())
+                for column in torch.stack([mean for _, mean in means]).T
+            ]
         )
         chosen = pairs[:, 0] * found.width + pairs[:, 1]
         assert len(chosen) == 9
