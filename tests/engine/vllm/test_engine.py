@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, UnknownName, UnsupportedModel
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine, _describe, _takes_statistics
 from engine.vllm.launch import VllmSettings
 from engine.vllm.loop import EngineLoop
@@ -56,6 +58,38 @@ def _refusal(raw: dict[str, Any], mode: Mode, *, takes_statistics: bool) -> Inva
     with pytest.raises(InvalidRequest) as refused:
         asyncio.run(asyncio.wait_for(ask(), timeout=5))
     return refused.value
+
+
+@pytest.mark.parametrize("step", ["_described", "self_test"])
+def test_a_start_that_fails_after_the_loop_has_begun_stops_the_loop(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    class Loop:
+        def __init__(self, *_: object) -> None: ...
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None:
+            stopped.append(self)
+
+    async def described(*_: object, **__: object) -> object:
+        if step == "_described":
+            raise UnsupportedModel("no")
+        return object()
+
+    async def failing_self_test(_engine: object) -> None:
+        raise UnsupportedModel("no")
+
+    monkeypatch.setattr(engine_module, "EngineLoop", Loop)
+    monkeypatch.setattr(engine_module, "read_model_folder", lambda *_, **__: None)
+    monkeypatch.setattr(engine_module, "check_checkpoint", lambda _folder: None)
+    monkeypatch.setattr(engine_module, "self_test", failing_self_test)
+    monkeypatch.setattr(VllmEngine, "_described", described)
+    with pytest.raises(UnsupportedModel):
+        asyncio.run(VllmEngine.open(tmp_path))
+    assert len(stopped) == 1
 
 
 def test_a_statistic_is_rejected_with_tensor_parallelism() -> None:
