@@ -21,6 +21,12 @@ def is_hub_name(name: str) -> bool:
     return _HUB_NAME.fullmatch(name) is not None
 
 
+def split_hub_name(name: str) -> tuple[str, str | None] | None:
+    """Return `organization/name` and the revision of a name on the Hub; None if it does not have that form."""
+    match = _HUB_NAME.fullmatch(name)
+    return None if match is None else (match["repo"], match["revision"])
+
+
 @lru_cache(maxsize=256)
 def fetch_model(name: str) -> Path:
     """Return the folder of a model in the local cache of the Hub; download the model if it is not there.

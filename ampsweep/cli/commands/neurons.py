@@ -1,4 +1,4 @@
-"""`ampsweep neurons`: import, show, compare and export neuron sets, and set the default of a model."""
+"""`ampsweep neurons`: import, show, compare, export and share neuron sets, and set the default of a model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ampsweep.cli.commands.neuron_hub import pull, push
 from ampsweep.cli.commands.neuron_overlap import overlap
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
@@ -18,9 +19,11 @@ from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
-app = typer.Typer(help="Import, show, compare and export neuron sets.", no_args_is_help=True)
+app = typer.Typer(help="Import, show, compare, export and share neuron sets.", no_args_is_help=True)
 
 app.command()(overlap)
+app.command()(pull)
+app.command()(push)
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a neuron set.")]
 
