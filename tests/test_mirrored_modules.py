@@ -89,6 +89,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/report/lines.py",
         "jobs/report/page.py",
         "jobs/report/questions.py",
+        "jobs/report/queries.py",
     ),
     "tests/jobs/results/test_writer.py": (
         "jobs/results/cell_table.py",

@@ -23,6 +23,7 @@ from jobs.report.comparisons import student_quantiles
 from jobs.report.resources import resource_classes
 from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
+from jobs.results.schema import SAMPLES, SUMMARY
 
 NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
 """`neurons.parquet`: one row for each language and neuron of the sweep's neuron set."""
@@ -90,8 +91,8 @@ class ReportData:
         paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
-        self._connection.register("samples", _with_method(_table(paths[0])))
-        self._connection.register("summary", _with_method(_table(paths[1])))
+        self._connection.register("samples", _with_all_columns(_table(paths[0]), SAMPLES))
+        self._connection.register("summary", _with_all_columns(_table(paths[1]), SUMMARY))
         self._connection.register("neurons", _table(neurons) if self.has_neurons else NEURONS.empty_table())
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
@@ -114,12 +115,15 @@ def _table(path: Path) -> pa.Table:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
 
 
-def _with_method(table: pa.Table) -> pa.Table:
-    """Append the column `method` to a table of an earlier version, all of whose interventions are on neurons."""
-    if "method" in table.column_names:
-        return table
-    method = pc.if_else(pc.is_valid(table["factor"]), "neurons", pa.scalar(None, pa.string()))
-    return table.append_column("method", method)
+def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Append the columns that files of earlier versions lack: null, but `method` as it follows from the factor."""
+    for field in schema:
+        if field.name not in table.column_names:
+            values = pa.nulls(table.num_rows, field.type)
+            if field.name == "method":  # every steered cell of these versions changed neurons
+                values = pc.if_else(pc.is_valid(table["factor"]), "neurons", values)
+            table = table.append_column(field, values)
+    return table
 
 
 def _provenance(paths: list[Path]) -> Provenance:

@@ -23,7 +23,12 @@ from jobs.report.drawing import (
 )
 
 _MARK = dict(zip(INK, MARKERS, strict=False))
-_CONTROL_NAMES = {"random": "random", "other": "other language"}
+_CONTROL_NAMES = {
+    "random": "random",
+    "other": "other language",
+    "zero": "own, set to 0",
+    "non_language": "non-language",
+}
 
 
 def control_dots(table: pa.Table) -> str:

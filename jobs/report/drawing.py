@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """The palette of Okabe and Ito, with a brown instead of the yellow, which is hard to see on white."""
 MARKERS = "osD^vP*X"
-WHOSE = ("own", "random", "other language")
+WHOSE = ("own", "random", "other language", "own, set to 0", "non-language")
 """Whose neurons were edited, in the order of the legend."""
-INK = {"own": "#0072B2", "random": "#7F7F7F", "other language": "#D55E00"}
-DASHES = {"own": "-", "random": ":", "other language": "--"}
+INK = dict(zip(WHOSE, ("#0072B2", "#7F7F7F", "#D55E00", "#009E73", "#CC79A7"), strict=True))
+DASHES: dict[str, Any] = dict(zip(WHOSE, ("-", ":", "--", "-.", (0, (1, 3))), strict=True))
 RC: dict[str, Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
@@ -25,7 +25,18 @@ RC: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
 }
+_THEMED = {
+    "stroke: #000000": "stroke: currentColor",
+    "fill: #000000": "fill: currentColor",
+    "#e6e6e6": "var(--faint, #e6e6e6)",
+    "#bfbfbf": "var(--rule, #bfbfbf)",
+}
+"""Colours of a figure that follow the page's colour scheme, light or dark."""
+MIN_WIDTH = "38rem"
 Row = dict[str, Any]
 
 
@@ -58,8 +69,16 @@ def reference_line(axes: Axes, rows: Iterable[Row]) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element; the same figure gives the same text."""
+    """Return a figure as an SVG element without a background; the same figure gives the same text.
+
+    Black and the greys of lines and bands follow the colour scheme of the page. On a narrow page the figure is not
+    reduced below a width at which it can be read; the page then scrolls it.
+    """
     sink = io.StringIO()
     figure.savefig(sink, format="svg", metadata={"Date": None})
     text = sink.getvalue()
-    return text[text.index("<svg") :]
+    for colour, themed in _THEMED.items():
+        text = text.replace(colour, themed)
+    width = figure.get_size_inches()[0] * 72
+    root = f'<svg fill="currentColor" style="min-width: min({MIN_WIDTH}, {width:.0f}pt)"'
+    return text[text.index("<svg") :].replace("<svg", root, 1)

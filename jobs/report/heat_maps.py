@@ -109,5 +109,5 @@ def _grid(
     for (y, x), value in np.ndenumerate(values):
         if not np.isnan(value):
             red, green, blue, _ = colours(image.norm(shades[y, x]))
-            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            ink = "#111111" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
             axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=ink)

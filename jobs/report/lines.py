@@ -63,7 +63,7 @@ def _plot(axes: Axes, rows: list[Row], kinds: list[str]) -> None:
             axes.plot(
                 x,
                 y,
-                DASHES[whose],
+                linestyle=DASHES[whose],
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=3 if is_own else 1.5,
                 linewidth=1.4 if is_own else 0.9,

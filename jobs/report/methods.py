@@ -32,7 +32,8 @@ _STATISTICS = (
     "are paired with the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests "
     f"({FLIPS} flips) for means, sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for "
     "BLEU and chrF++; LSS, itself a comparison, has an interval and no test; p-values are Holm-corrected over the "
-    "languages of an intervention."
+    "languages of an intervention; minimum detectable effects are those of a two-sided test at the level 0.05 with a "
+    "power of 80 %."
 )
 
 

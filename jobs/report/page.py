@@ -6,21 +6,16 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import get_args
 
 import jinja2
 import pyarrow as pa
 
-from ampsweep.domain.intervention import Selection
 from jobs.metrics.result import FEW
 from jobs.report.data import ReportData
 from jobs.report.methods import methods_paragraph
 from jobs.report.questions import QUESTIONS, Question
 from jobs.report.tables import formatted, to_csv, to_latex
 from jobs.report.views import VIEWS
-
-_MAX_ROWS = 40
-"""Rows of a table formatted on the page; CSV and LaTeX have all rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +47,8 @@ def answer_questions(data: ReportData) -> Iterator[Answer]:
             yield Answer(question=question, table=table, figure=figure)
 
 
+_EXPECTED_CONTROLS = ("random", "other")
+"""Controls without which an effect may not be due to the language's own neurons."""
 _FEW_ITEMS = """
 SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the interval rests on%' AND rung IS NULL
 """
@@ -77,7 +74,7 @@ def render(data: ReportData, answers: list[Answer]) -> str:
         counts=counts,
         few={**few, "below": FEW},
         has_neurons=data.has_neurons,
-        missing_controls=[name for name in get_args(Selection) if name not in controls],
+        missing_controls=[name for name in _EXPECTED_CONTROLS if name not in controls],
         views=[view.strip() for view in VIEWS],
         sections=[
             {
@@ -87,8 +84,8 @@ def render(data: ReportData, answers: list[Answer]) -> str:
                 "sql": answer.question.sql.strip(),
                 "figure": answer.figure,
                 "columns": answer.table.column_names,
-                "rows": formatted(answer.table.slice(0, _MAX_ROWS)),
-                "more": max(0, answer.table.num_rows - _MAX_ROWS),
+                "rows": formatted(answer.table.slice(0, answer.question.max_rows)),
+                "more": max(0, answer.table.num_rows - answer.question.max_rows),
                 "csv": _link(answer.csv),
                 "latex": _link(answer.latex),
             }

@@ -1,6 +1,6 @@
-"""The questions of a report, as SQL queries over the files of a sweep. The page shows each query with its figure.
+"""The questions of a report, each with its query and its figure. The page shows both.
 
-`jobs.report.data` defines the tables, `jobs.report.views` the views.
+`jobs.report.data` defines the tables, `jobs.report.views` the views, `jobs.report.queries` the queries.
 """
 
 from __future__ import annotations
@@ -11,131 +11,31 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from jobs.report.comparisons import with_mcnemar, with_permutation_test
+from jobs.report.control_plots import control_and_cost, method_dots
 from jobs.report.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
 from jobs.report.heat_maps import difference_maps, heat_map
 from jobs.report.lines import curves
+from jobs.report.queries import (
+    ABOVE_NOISE,
+    BEST,
+    CONTROL_COST,
+    CURVES,
+    DOES_IT_WORK,
+    EFFECTS,
+    GAIN_COST,
+    LAYERS,
+    MATRIX,
+    MODES,
+    OVERLAP,
+    OWN_OR_ANY,
+    PROFILE,
+    RESOURCE_GAP,
+    RESOURCES,
+    SEARCH,
+    SELF_CROSS,
+)
 
 Draw = Callable[[pa.Table], str]
-
-BEST = """
-WITH means AS (
-  SELECT target_language, intervention, layers, factor, whose, avg(value) AS lss, count(*) AS languages,
-         max(neurons) AS neurons
-  FROM steered WHERE metric = 'lss' GROUP BY ALL
-), ranked AS (
-  SELECT *, row_number() OVER (
-    PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS place
-  FROM means WHERE whose = 'own' AND neurons > 0
-)
-SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages, r.neurons,
-       any_value(c.lss) FILTER (c.whose = 'random') AS random,
-       any_value(c.lss) FILTER (c.whose = 'other language') AS other
-FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, factor)
-WHERE r.place = 1 GROUP BY ALL ORDER BY ALL
-"""
-MATRIX = """
-SELECT data_language AS row, target_language AS "column", value
-FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
-"""
-OWN_OR_ANY = """
-WITH best AS (
-  SELECT s.data_language, s.target_language, s.method, s.selection, s.factor, s.doc_id, s.score
-  FROM samples s LEFT JOIN chosen c
-    ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
-   AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
-  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND (s.method IS NULL OR c.factor IS NOT NULL)
-), shifted AS (
-  SELECT target_language, data_language, doc_id, s.selection, s.score > b.score AS yes
-  FROM best s JOIN best b USING (target_language, data_language, doc_id)
-  WHERE s.factor IS NOT NULL AND b.method IS NULL
-), counted AS (
-  SELECT target_language AS language, c.selection AS control, count(*) AS n, avg(o.yes::INT) AS own,
-         avg(c.yes::INT) AS controlled, count(*) FILTER (o.yes AND NOT c.yes) AS only_own,
-         count(*) FILTER (c.yes AND NOT o.yes) AS only_control
-  FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id)
-  WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
-)
-SELECT * FROM counted ORDER BY control, language
-"""
-CURVES = """
-WITH means AS (
-  SELECT panel, target_language AS target, intervention, whose, factor AS x, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n, any_value(reference) AS reference
-  FROM steered WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
-)
-SELECT * EXCLUDE (sd, t), t * sd / sqrt(n) AS half FROM means LEFT JOIN student USING (n) ORDER BY ALL
-"""
-EFFECTS = """
-SELECT panel, data_language AS row, target_language AS "column", y AS value, improvement
-FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
-"""
-SELF_CROSS = """
-WITH effects AS (
-  SELECT panel, target_language AS target, whose, intervention, factor,
-         avg(delta) FILTER (data_language = target_language) AS self,
-         avg(delta_ci_high - delta_ci_low) FILTER (data_language = target_language) / 2 AS self_half,
-         avg(effect) FILTER (data_language = target_language) AS effect,
-         avg(p_value) FILTER (data_language = target_language) AS p,
-         avg(p_holm) FILTER (data_language = target_language) AS p_holm,
-         avg(delta) FILTER (data_language <> target_language) AS "cross",
-         stddev_samp(delta) FILTER (data_language <> target_language) AS sd,
-         count(delta) FILTER (data_language <> target_language) AS n
-  FROM at_best WHERE delta IS NOT NULL GROUP BY ALL
-)
-SELECT * EXCLUDE (sd, t, n), t * sd / sqrt(n) AS cross_half FROM effects LEFT JOIN student USING (n)
-WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
-"""
-GAIN_COST = """
-WITH gains AS (
-  SELECT target_language, op, patch, statistic, layers, factor, avg(y) AS gain, 'mean LSS' AS gain_is
-  FROM steered WHERE metric = 'lss' AND whose = 'own' AND neurons > 0 GROUP BY ALL
-), costs AS (
-  SELECT panel, target_language, intervention, op, patch, statistic, layers, factor,
-         avg(improvement) FILTER (data_language = target_language) AS self,
-         avg(improvement) FILTER (data_language <> target_language) AS cost
-  FROM steered WHERE improvement IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
-)
-SELECT c.panel, c.target_language AS target, c.intervention, c.layers, c.factor, coalesce(g.gain, c.self) AS gain,
-       coalesce(g.gain_is, 'improvement in the language') AS gain_is, c.cost
-FROM costs c LEFT JOIN gains g
-  ON c.target_language = g.target_language AND c.op = g.op AND c.factor = g.factor AND c.layers = g.layers
- AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic
-WHERE cost IS NOT NULL AND coalesce(g.gain, c.self) IS NOT NULL AND c.layers NOT SIMILAR TO '[0-9]+'
-ORDER BY ALL
-"""
-RESOURCES = """
-SELECT * FROM by_class ORDER BY ALL
-"""
-RESOURCE_GAP = """
-SELECT panel, whose, count(*) FILTER (class = 'low') AS n_low, count(*) FILTER (class = 'high') AS n_high,
-       avg(y) FILTER (class = 'low') AS mean_low, avg(y) FILTER (class = 'high') AS mean_high,
-       list(y) FILTER (class = 'low') AS low, list(y) FILTER (class = 'high') AS high
-FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
-"""
-PROFILE = """
-SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
-       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS half, any_value(reference) AS reference
-FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
-"""
-LAYERS = """
-SELECT language AS row, layer AS "column", count(*) AS value FROM neurons GROUP BY ALL ORDER BY ALL
-"""
-OVERLAP = """
-WITH sizes AS (SELECT language, count(*) AS n FROM neurons GROUP BY ALL),
-shared AS (
-  SELECT a.language AS row, b.language AS "column", count(*) AS n
-  FROM neurons a JOIN neurons b USING (layer, neuron) GROUP BY ALL
-)
-SELECT x.language AS row, y.language AS "column", coalesce(s.n, 0) / (x.n + y.n - coalesce(s.n, 0)) AS value
-FROM sizes x CROSS JOIN sizes y LEFT JOIN shared s ON s.row = x.language AND s."column" = y.language
-ORDER BY ALL
-"""
-SEARCH = """
-SELECT target_language, concat_ws(' ', op, patch, statistic) AS intervention, layers, factor, rung,
-       metric, avg(value) AS value, sum(n) AS items
-FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL
-ORDER BY metric, target_language, intervention, rung, factor
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +49,7 @@ class Question:
         sql: The query.
         draw: Draws the table as SVG; None for a table only.
         add: Adds statistics to the table that SQL cannot compute.
+        max_rows: Rows of the table on the page; the CSV and LaTeX files have all rows.
     """
 
     key: str
@@ -157,21 +58,43 @@ class Question:
     sql: str
     draw: Draw | None = None
     add: Callable[[pa.Table], pa.Table] | None = None
+    max_rows: int = 40
 
 
-MODES = """
-SELECT c.task, c.metric, count(*) AS rows, avg(c.value) AS corrected, avg(p.value) AS paper,
-       avg(p.value - c.value) AS difference, max(abs(p.value - c.value)) AS largest,
-       avg(c.delta) AS corrected_effect, avg(p.delta) AS paper_effect
-FROM summary c JOIN summary p USING (task, metric, data_language)
-WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.value IS NOT NULL
-  AND c.target_language IS NOT DISTINCT FROM p.target_language AND c.selection IS NOT DISTINCT FROM p.selection
-  AND c.op IS NOT DISTINCT FROM p.op AND trunc(c.factor) IS NOT DISTINCT FROM p.factor
-  AND c.patch IS NOT DISTINCT FROM p.patch AND c.statistic IS NOT DISTINCT FROM p.statistic
-  AND c.layers IS NOT DISTINCT FROM p.layers
-GROUP BY ALL ORDER BY ALL
-"""
 QUESTIONS = (
+    Question(
+        key="does_it_work",
+        title="Does it work?",
+        about="Each way to steer to a target language, at its best intervention (the largest mean LSS; without LSS the "
+        "best language control). Control: the share of generated texts in the target language, a bar for the "
+        "unsteered model. Answers: what is known of their quality. Accuracy and nll: differences to the "
+        "unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit without "
+        "direction; a high LSS without control means that the text did not change its language. Means over data "
+        "languages (control and answers: other than the target) with pooled 95 % intervals.",
+        sql=DOES_IT_WORK,
+        draw=method_dots,
+        max_rows=200,
+    ),
+    Question(
+        key="control_cost",
+        title="What does language control cost?",
+        about="The share of generated texts in the target language against what is lost in another ability: the best "
+        "corner is the upper left. One plot for each target, and one for their mean, with 95 % intervals. The line "
+        "joins the methods that no other one surpasses in both (the Pareto front; on_front in the table).",
+        sql=CONTROL_COST,
+        draw=control_and_cost,
+        max_rows=200,
+    ),
+    Question(
+        key="above_noise",
+        title="Which effects are above the noise?",
+        about="Differences to the unsteered model at the best intervention of each target, in the language itself "
+        "(self) and in the others (cross). An effect is above the noise if its interval excludes zero and if it "
+        "is larger than the difference between the unsteered model and its repeat in other batches (control "
+        "repeat; without it the interval alone decides). mde is the minimum detectable effect at 80 % power: "
+        "smaller effects may exist that these items cannot show.",
+        sql=ABOVE_NOISE,
+    ),
     Question(
         key="best_factor",
         title="Which factor is best for each target language?",
@@ -224,7 +147,7 @@ QUESTIONS = (
         about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
         "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
         "the interval of that mean over languages (Student's t). p-values are of self, Holm-corrected over languages; "
-        "effect is Cohen's g of accuracies, d_z of means.",
+        "effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
         sql=SELF_CROSS,
         draw=self_and_cross,
     ),

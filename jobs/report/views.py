@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-STEERED = """
-CREATE VIEW steered AS
+COMPARED = """
+CREATE VIEW compared AS
 SELECT *, task || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
        concat_ws(' ', op, patch, statistic) AS intervention,
-       CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' ELSE 'own' END AS whose,
        coalesce(delta, value) AS y,
        CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
-       CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement
+       CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement,
+       CASE WHEN delta_ci_low IS NULL THEN NULL
+            WHEN delta_ci_low <= 0 AND delta_ci_high >= 0 OR abs(delta) <= noise THEN 'no effect above noise'
+            WHEN higher_is_better IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
+            ELSE CASE WHEN (delta > 0) = higher_is_better THEN 'better' ELSE 'worse' END END AS conclusion
 FROM summary
-WHERE factor IS NOT NULL AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
+WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
   AND NOT (task = 'language_confusion' AND contains(metric, ','))
 """
-"""Steered cells of the last rung; of the corrected mode if the sweep has both modes; rates over all sources only.
+"""Cells compared with the unsteered model; in the corrected mode if the sweep has both; rates over all sources only.
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
-an intervention without effect. `improvement` is the difference, positive if the intervention made the metric better; it
-is null for metrics of which neither direction is better.
+a cell without effect. `improvement` is the difference, positive if the metric became better; it is null for metrics of
+which neither direction is better. `conclusion` says whether the difference is above noise, that is, whether its
+interval excludes zero and it is larger than the noise floor, and in which direction.
 """
+
+STEERED = """
+CREATE VIEW steered AS
+SELECT *, CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' WHEN 'zero' THEN 'own, set to 0'
+                         WHEN 'non_language' THEN 'non-language' ELSE 'own' END AS whose
+FROM compared WHERE method = 'neurons'
+"""
+"""Cells with an intervention on neurons. `whose` says whose neurons were changed."""
 
 CHOSEN = """
 CREATE VIEW chosen AS
@@ -54,4 +66,72 @@ GROUP BY ALL
 """
 """The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
 
-VIEWS = (STEERED, CHOSEN, AT_BEST, BY_CLASS)
+MEASURES = """
+CREATE VIEW measures AS
+SELECT measure, metric, string_agg(DISTINCT panel, ', ' ORDER BY panel) AS panel
+FROM compared JOIN (VALUES
+  ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
+  ('answers', 'relevance', 1), ('answers', 'answer_perplexity', 2), ('answers', 'repetition', 3),
+  ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
+  ('nll', 'nll', 1), ('nll', 'perplexity', 2)
+) known(measure, metric, priority) USING (metric)
+GROUP BY measure, metric, priority QUALIFY priority = min(priority) OVER (PARTITION BY measure)
+"""
+"""The metrics of the sweep that show whether steering works: of each measure those with the smallest number.
+
+`control` is the share of generated texts in the target language, `answers` what is known of their quality, `accuracy`
+and `nll` (negative log-likelihood of text) are other abilities of the model.
+"""
+
+ARMS = """
+CREATE VIEW arms AS
+WITH named AS (
+  SELECT *, CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS basis
+  FROM compared LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+), scored AS (
+  SELECT target_language, basis, op, patch, statistic, layers, factor,
+         avg(value) FILTER (measure = 'lss') AS lss,
+         avg(value) FILTER (measure = 'control' AND data_language <> target_language) AS control,
+         avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
+  FROM named WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
+), best AS (
+  SELECT * FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY target_language, basis
+    ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers) = 1
+)
+SELECT n.*, CASE WHEN n.selection IS NULL THEN n.basis WHEN n.basis = 'neurons' THEN n.selection
+                 ELSE n.basis || ' ' || n.selection END AS arm
+FROM named n JOIN best b
+  ON n.target_language = b.target_language AND n.basis = b.basis AND n.op IS NOT DISTINCT FROM b.op
+ AND n.factor IS NOT DISTINCT FROM b.factor AND n.layers IS NOT DISTINCT FROM b.layers
+ AND n.patch IS NOT DISTINCT FROM b.patch AND n.statistic IS NOT DISTINCT FROM b.statistic
+WHERE n.measure IS NOT NULL
+"""
+"""The measures of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one.
+
+The best intervention is that of the largest mean LSS over base languages; without LSS of the best language control;
+without either of the largest mean relative gain in the language itself. The patch `difference` is an arm of its own.
+"""
+
+BY_ARM = """
+CREATE VIEW by_arm AS
+WITH pooled AS (
+  SELECT target_language AS target, arm, measure, any_value(factor) AS factor,
+         avg(value) AS value, sqrt(sum(pow((ci_high - ci_low) / 2, 2))) / count(*) AS value_half,
+         avg(baseline) AS baseline, avg(delta) AS delta, avg(noise) AS noise, bool_and(higher_is_better) AS rising,
+         sqrt(sum(pow((delta_ci_high - delta_ci_low) / 2, 2))) / count(*) AS delta_half
+  FROM arms WHERE measure NOT IN ('control', 'answers') OR data_language <> target_language GROUP BY ALL
+)
+SELECT * EXCLUDE (rising), CASE WHEN delta_half IS NULL THEN NULL
+    WHEN abs(delta) <= greatest(delta_half, coalesce(noise, 0)) THEN 'no effect above noise'
+    WHEN rising IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
+    WHEN (delta > 0) = rising THEN 'better' ELSE 'worse' END AS conclusion
+FROM pooled
+"""
+"""Means of each measure over data languages, with pooled 95 % intervals: value or difference ± half.
+
+The squared half widths of the languages' intervals are added, as for independent samples. Language control and the
+quality of answers are means over the data languages other than the target.
+"""
+
+VIEWS = (COMPARED, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)

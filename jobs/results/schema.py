@@ -100,6 +100,7 @@ SUMMARY = pa.schema(
         ("spanned_joins", pa.int64()),
         ("mde", pa.float64()),
         ("method", pa.string()),
+        ("noise", pa.float64()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
@@ -110,6 +111,8 @@ and data languages that the same intervention was tried on. `rung` is as in the 
 search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and
 chrF++. `higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts
 the items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`).
+`noise` is the noise floor of the task, data language and metric (`jobs.results.noise`); it is null without the control
+`repeat`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

@@ -25,6 +25,7 @@ from jobs.metrics.significance import holm
 from jobs.planning.search import DEFAULT_METRIC, Search
 from jobs.results.cell_table import CellTable
 from jobs.results.metadata_keys import PARTIAL, read_metadata
+from jobs.results.noise import NoiseFloor
 from jobs.results.schema import SUMMARY, cell_columns
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
@@ -52,17 +53,20 @@ class SummaryBuilder:
     def __init__(self, search: Search | None = None) -> None:
         self.qualities: dict[str, float] = {}
         self._search = search
-        self._rows: list[dict[str, Any]] = []
+        self._measured: list[tuple[dict[str, Any], TaskRef, Metric]] = []
+        self._noise = NoiseFloor()
         self._baselines: dict[TaskRef, pa.Table] = {}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the cells so far, with the columns of `jobs.results.schema.SUMMARY`.
 
-        `p_holm` is corrected over all of these rows.
+        `p_holm` is corrected over all of these rows. `noise` is null for a repeat, which is what the noise is.
         """
         families: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-        rows = [{**row, "p_holm": None} for row in self._rows]
+        rows = [
+            {**row, "p_holm": None, "noise": self._noise_of(row, task, metric)} for row, task, metric in self._measured
+        ]
         for row in rows:
             if row["p_value"] is not None:
                 families[tuple(row[name] for name in _FAMILY)].append(row)
@@ -80,12 +84,17 @@ class SummaryBuilder:
         if cell.method is None:
             self._baselines[cell.task] = samples
         steered, baseline = _paired(samples, self._baselines.get(cell.task, samples.slice(0, 0)))
+        if cell.method == "repeat":
+            self._noise.add(cell, repeat=steered, baseline=baseline)
         evaluated = len(samples) if cell.method is None else len(steered)
         for metric in _with_sources(metrics, samples):
+            if cell.method == "repeat" and "target_language" in metric.columns:
+                continue  # a repeat has no target language; its noise floor has one for each (`jobs.results.noise`)
             rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
-                self._rows.append(self._row(table, metric, result, failed=table.table.num_rows - evaluated))
+                row = self._row(table, metric, result, failed=table.table.num_rows - evaluated)
+                self._measured.append((row, cell.task, metric))
                 self._note_quality(cell, metric, result)
 
     def _note_quality(self, cell: Cell, metric: Metric, result: MetricResult) -> None:
@@ -93,6 +102,10 @@ class SummaryBuilder:
             return
         if cell.intervention is not None and result.value is not None:
             self.qualities[cell.id] = self._search.quality(metric, result.value)
+
+    def _noise_of(self, row: dict[str, Any], task: TaskRef, metric: Metric) -> float | None:
+        compared = row["delta"] is not None and row["method"] != "repeat"
+        return self._noise.floor(task, metric, row["target_language"]) if compared else None
 
     def _row(self, table: CellTable, metric: Metric, result: MetricResult, *, failed: int) -> dict[str, Any]:
         cell = table.cell

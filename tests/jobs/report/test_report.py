@@ -22,7 +22,7 @@ from ampsweep.hashing import canonical_json
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.page import answer_questions, render
-from jobs.report.questions import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
+from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.report.resources import resource_classes
 from jobs.results.schema import SAMPLES, SUMMARY
 
@@ -235,6 +235,8 @@ def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
 def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: ReportData) -> None:
     found = list(answer_questions(data))
     assert {each.question.key for each in found} == {
+        "does_it_work",
+        "above_noise",
         "best_factor",
         "lss_matrix",
         "own_or_any",

@@ -267,3 +267,26 @@ def test_the_smallest_effect_that_the_items_could_have_shown_stands_beside_the_d
     (_, few) = rows(table(cell, plain[:9]), table(a_cell(task="xcopa", factor=2.0), plain[:9]))
     assert few["mde"] is None
     assert few["note"] == "the interval rests on 9 items"
+
+
+def test_the_noise_floor_stands_beside_every_difference_of_the_task_whatever_the_order_of_adding() -> None:
+    cell = a_cell(task="xcopa")
+    baseline = table(cell, verdicts("1100000000"))
+    repeat = table(replace(cell, repeat=True), verdicts("1110000000"))
+    steered = table(a_cell(task="xcopa", factor=2.0), verdicts("1111100000"))
+    for order in ([baseline, repeat, steered], [baseline, steered, repeat]):
+        found = {row["method"]: row for row in rows(*order)}
+        assert found["neurons"]["noise"] == pytest.approx(0.1)
+        assert found["repeat"]["delta"] == pytest.approx(0.1)
+        assert found[None]["noise"] is None
+        assert found["repeat"]["noise"] is None
+    assert [row["noise"] for row in rows(baseline, steered)] == [None, None]
+
+
+def test_a_repeat_has_no_row_of_a_metric_that_needs_a_target_language() -> None:
+    answers = [a_sample(str(at), prediction="fr", completion="Bonjour", score=1.0) for at in range(20)]
+    cell = a_cell(task="generation")
+    found = rows(table(cell, answers), table(replace(cell, repeat=True), answers))
+    metrics = {row["metric"] for row in found if row["method"] == "repeat"}
+    assert "in_target_language" not in metrics
+    assert "in_data_language" in metrics

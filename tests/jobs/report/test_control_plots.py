@@ -1,0 +1,81 @@
+"""The figures of language control: what is drawn for all methods, for a few, and for eighteen languages."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+
+from ampsweep.domain.languages import FLORES_CODES
+from jobs.report.control_plots import control_and_cost, method_dots
+from jobs.report.data import ReportData
+from jobs.report.page import answer_questions, render
+from jobs.report.queries import CONTROL_COST, DOES_IT_WORK
+from tests.jobs.report.control_sweep import control_summary, write_sweep
+
+
+def tables(folder: Path, rows: list[dict[str, object]]) -> tuple[pa.Table, pa.Table]:
+    write_sweep(folder, rows)
+    with closing(ReportData(folder)) as data:
+        return data.query(DOES_IT_WORK), data.query(CONTROL_COST)
+
+
+def texts(figure: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(figure).iter() if element.tag.endswith("text")]
+
+
+def test_every_method_and_measure_of_the_sweep_is_drawn(tmp_path: Path) -> None:
+    works, costs = tables(tmp_path, control_summary(("fr", "ja", "ta")))
+    drawn = texts(method_dots(works))
+    assert {"neurons", "neurons, patch difference", "diffmean", "prompt in English", "random neurons"} <= set(drawn)
+    assert {"fr", "ja", "ta", "control", "LSS", "unsteered model"} <= set(drawn)
+    assert {"mean", "fr", "ja", "ta", "unsteered model", "cost: loss of accuracy (xcopa: accuracy)"} <= set(
+        texts(control_and_cost(costs))
+    )
+
+
+def test_what_the_sweep_does_not_have_is_not_drawn(tmp_path: Path) -> None:
+    rows = [
+        row
+        for row in control_summary(("fr",))
+        if row["method"] in ("neurons", "prompt_en") and row["selection"] is None and row["metric"] != "nll"
+    ]
+    rows = [row for row in rows if row["metric"] not in ("lss", "repetition")]
+    works, costs = tables(tmp_path, rows)
+    drawn = set(texts(method_dots(works)))
+    assert {"control", "prompt in English"} <= drawn
+    assert drawn.isdisjoint({"LSS", "answers", "diffmean", "random neurons"})
+    assert {row["panel"] for row in costs.to_pylist()} == {"loss of accuracy (xcopa: accuracy)"}
+
+
+def test_a_sweep_without_generated_text_still_shows_lss(tmp_path: Path) -> None:
+    works, costs = tables(tmp_path, [row for row in control_summary(("fr",)) if row["metric"] == "lss"])
+    assert "LSS" in texts(method_dots(works))
+    assert costs.num_rows == 0
+
+
+def test_eighteen_languages_have_a_row_and_a_plot_each(tmp_path: Path) -> None:
+    works, costs = tables(tmp_path, control_summary(tuple(FLORES_CODES)))
+    for figure in (method_dots(works), control_and_cost(costs)):
+        assert set(FLORES_CODES) <= set(texts(figure))
+
+
+@pytest.mark.parametrize("colour", ["stroke: #000000", "fill: #000000", "fill: #ffffff"])
+def test_figures_follow_the_colour_scheme_of_the_page(colour: str, tmp_path: Path) -> None:
+    works, _ = tables(tmp_path, control_summary(("fr",)))
+    figure = method_dots(works)
+    assert colour not in figure
+    assert "currentColor" in figure
+
+
+def test_the_page_begins_with_the_answer(tmp_path: Path) -> None:
+    write_sweep(tmp_path, control_summary(("fr", "ja")))
+    with closing(ReportData(tmp_path)) as data:
+        answers = list(answer_questions(data))
+        page = render(data, answers)
+    assert [answer.question.key for answer in answers][:3] == ["does_it_work", "control_cost", "above_noise"]
+    assert "no effect above noise" in page
+    assert "prefers-color-scheme: dark" in page

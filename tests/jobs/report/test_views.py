@@ -1,0 +1,154 @@
+"""What counts as an effect, and how the ways to steer are compared: the views on small summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.report.data import ReportData
+from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK
+from jobs.results.schema import SUMMARY
+from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
+
+
+def opened(folder: Path, rows: list[dict[str, Any]]) -> ReportData:
+    write_sweep(folder, rows)
+    return ReportData(folder)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[ReportData]:
+    with closing(opened(tmp_path, control_summary(("fr", "ja")))) as data:
+        yield data
+
+
+def conclusion(folder: Path, **row: Any) -> Any:
+    values = {"value": 0.5, "baseline": 0.4, "delta": 0.1, "delta_ci_low": 0.05, "delta_ci_high": 0.15, **row}
+    one = control_row("xcopa", "accuracy", "fr", "fr", method="neurons", op="set", factor=2.0, **values)
+    with closing(opened(folder, [one])) as data:
+        return data.query("SELECT conclusion FROM compared").to_pylist()[0]["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({}, "better"),
+        ({"noise": 0.02}, "better"),
+        ({"noise": 0.1}, "no effect above noise"),
+        ({"delta_ci_low": 0.0}, "no effect above noise"),
+        ({"delta": 0.0, "delta_ci_low": 0.0, "delta_ci_high": 0.0}, "no effect above noise"),
+        ({"delta": -0.1, "delta_ci_low": -0.2, "delta_ci_high": -0.05}, "worse"),
+        ({"higher_is_better": False}, "worse"),
+        ({"higher_is_better": None}, "higher"),
+        ({"delta_ci_low": None, "delta_ci_high": None}, None),
+    ],
+)
+def test_an_effect_is_above_the_noise_if_its_interval_excludes_zero_and_the_repeat_differs_less(
+    row: dict[str, Any], expected: str | None, tmp_path: Path
+) -> None:
+    assert conclusion(tmp_path, **row) == expected
+
+
+def test_effects_above_noise_are_counted_in_the_language_itself_and_in_the_others(tmp_path: Path) -> None:
+    bounds = {"delta_ci_low": 0.05, "delta_ci_high": 0.15, "value": 0.5, "baseline": 0.4, "mde": 0.07, "noise": 0.01}
+    steered = {
+        "method": "neurons",
+        "op": "set",
+        "factor": 2.0,
+        "layers": "all",
+        "neurons": 4,
+        "baseline": 0.4,
+        **bounds,
+    }
+    rows = [
+        control_row("xcopa", "accuracy", "fr", "fr", delta=0.1, **steered),
+        control_row("xcopa", "accuracy", "it", "fr", delta=0.1, **{**steered, "noise": 0.2}),
+        control_row("xcopa", "accuracy", "ja", "fr", delta=0.1, **steered),
+        control_row("xcopa", "accuracy", "fr", "fr", delta=0.1, **{**steered, "selection": "random"}),
+        control_row("xcopa", "accuracy", "fr", None, delta=0.3, **{**bounds, "method": "repeat"}),
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        counted = {row["side"]: row for row in data.query(ABOVE_NOISE).to_pylist()}
+    assert {side: (row["effects"], row["better"], row["no_effect_above_noise"]) for side, row in counted.items()} == {
+        "self": (1, 1, 0),
+        "cross": (2, 1, 1),
+    }
+    assert counted["self"]["median_mde"] == 0.07
+    assert counted["cross"]["largest_noise"] == 0.2
+
+
+def test_each_way_to_steer_is_shown_at_its_best_intervention(data: ReportData) -> None:
+    rows = {(row["target"], row["method"]): row for row in data.query(DOES_IT_WORK).to_pylist()}
+    assert {method for _, method in rows} == {
+        "neurons",
+        "difference",
+        "diffmean",
+        "prompt_en",
+        "prompt_native",
+        "random",
+    }
+    assert {target for target, _ in rows} == {"fr", "ja"}
+    assert rows["fr", "neurons"]["factor"] == rows["fr", "random"]["factor"] == 2.0, "whose LSS is larger"
+    assert rows["fr", "prompt_en"]["factor"] is None
+    assert rows["fr", "prompt_en"]["control_is"] == "generation: in_target_language"
+
+
+def test_means_over_data_languages_have_the_pooled_interval(tmp_path: Path) -> None:
+    steered = {"method": "prompt_en", "baseline": 0.1}
+    rows = [
+        control_row("generation", "in_target_language", "en", "fr", value=0.8, ci_low=0.7, ci_high=0.9, **steered),
+        control_row("generation", "in_target_language", "ja", "fr", value=0.4, ci_low=0.2, ci_high=0.6, **steered),
+        control_row("generation", "in_target_language", "fr", "fr", value=1.0, ci_low=1.0, ci_high=1.0, **steered),
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        (row,) = data.query(DOES_IT_WORK).to_pylist()
+    assert row["control"] == pytest.approx(0.6), "without French data, which needs no control"
+    assert row["control_half"] == pytest.approx((0.1**2 + 0.2**2) ** 0.5 / 2)
+    assert row["unsteered"] == pytest.approx(0.1)
+
+
+def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
+    points = {"prompt_en": (0.9, 0.02), "prompt_native": (0.8, 0.03), "diffmean": (0.95, 0.1)}
+    rows = []
+    for method, (control, cost) in points.items():
+        steered = {"method": method, **({"factor": 1.0, "op": "add", "layers": "all"} if method == "diffmean" else {})}
+        rows += [
+            control_row("generation", "in_target_language", "en", "fr", value=control, baseline=0.0, **steered),
+            control_row("xcopa", "accuracy", "it", "fr", value=0.5 - cost, baseline=0.5, delta=-cost, **steered),
+        ]
+    with closing(opened(tmp_path, rows)) as data:
+        plotted = data.query(CONTROL_COST).to_pylist()
+    assert {row["panel"] for row in plotted} == {"loss of accuracy (xcopa: accuracy)"}
+    french = {row["method"]: row for row in plotted if row["target"] == "fr"}
+    assert {method: row["on_front"] for method, row in french.items()} == {
+        "prompt_en": True,
+        "prompt_native": False,
+        "diffmean": True,
+        "unsteered": True,
+    }
+    assert (french["diffmean"]["control"], french["diffmean"]["cost"]) == pytest.approx((0.95, 0.1))
+    assert {row["method"] for row in plotted if row["target"] == "mean"} == {*points, "unsteered"}
+
+
+def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: Path) -> None:
+    rows = [row for row in control_summary(("fr", "ja")) if row["method"] == "neurons" or row["factor"] is None]
+    write_sweep(tmp_path, [row for row in rows if row["method"] in (None, "neurons")])
+    table = pq.read_table(tmp_path / "summary.parquet")
+    added = ["method", "mde", "noise"]
+    pq.write_table(table.drop_columns(added), tmp_path / "summary.parquet")
+    assert set(added) <= set(SUMMARY.names)
+    samples = pq.read_table(tmp_path / "results.parquet")
+    pq.write_table(samples.drop_columns(["method"]), tmp_path / "results.parquet")
+    with closing(ReportData(tmp_path)) as data:
+        methods = {row["method"] for row in data.query("SELECT DISTINCT method FROM summary").to_pylist()}
+        assert methods == {"neurons"}
+        assert {row["method"] for row in data.query(DOES_IT_WORK).to_pylist()} == {"neurons", "difference", "random"}
+        nulls = data.query("SELECT count(mde) + count(noise) AS n FROM summary").to_pylist()
+        assert nulls == [{"n": 0}]
+    assert isinstance(table, pa.Table)
