@@ -10,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from tests.docs.pages import ROOT
+from benchmarks.tiny_models import Family
+from tests.docs.pages import DOCS, ROOT
 from tests.docs.test_contributing import PACKAGES, replace_once
 
 RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a model family\n")[2]
@@ -77,3 +79,9 @@ def test_the_recipe_for_a_model_family_is_all_that_a_family_needs(extended: Path
 def test_the_command_of_the_recipe_compares_the_new_family_in_both_engines(extended: Path) -> None:
     output = run(extended, "-m", *COMMAND)
     assert re.search(r"\b1 passed\b", output), output
+
+
+def test_the_page_on_models_lists_the_tested_families() -> None:
+    table = (DOCS / "models.md").read_text(encoding="utf-8").partition("\n\n| `model_type` |")[2].partition("\n\n")[0]
+    listed = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted("gemma3_text" if family == "gemma3" else family for family in get_args(Family))
