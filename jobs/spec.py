@@ -122,6 +122,7 @@ class InterventionsSpec(StrictModel):
         controls: Repeat every intervention with as many neurons drawn at random (`random`), or with the neurons of
             another language (`other`); ask the unsteered model again in other batches (`repeat`).
         non_target: A second op for the neurons of all other languages.
+        source: A third op for the neurons of each cell's data language, where that is not the target.
         baselines: Ask the unsteered model with an instruction to answer in the target language, in English
             (`prompt_en`) or in the target language (`prompt_native`).
     """
@@ -135,6 +136,7 @@ class InterventionsSpec(StrictModel):
     scope: Scope = "all"
     controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
     non_target: NonTargetSpec | None = None
+    source: NonTargetSpec | None = None
     baselines: Annotated[tuple[PromptMethod, ...], Field(strict=False), AfterValidator(unique)] = ()
 
     @model_validator(mode="after")

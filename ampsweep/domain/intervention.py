@@ -8,7 +8,7 @@ here: `engine.steering.edits` finds them in a neuron set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
@@ -23,11 +23,14 @@ from ampsweep.hashing import content_hash
 
 Op = Literal["scale", "add", "set"]
 """The ops. `engine.steering.edits` holds the arithmetic of each."""
-Patch = Literal["max", "median", "mean"]
+RecordedPatch = Literal["max", "median", "mean"]
+Patch = Literal[RecordedPatch, "difference"]
 Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other"]
 
 OPS: tuple[Op, ...] = get_args(Op)
+RECORDED_PATCHES: tuple[RecordedPatch, ...] = get_args(RecordedPatch)
+"""The patch values that are recorded and stored. `difference` is computed from the means."""
 PATCHES: tuple[Patch, ...] = get_args(Patch)
 FACTOR_OPS: tuple[Op, ...] = ("scale",)
 """Ops whose magnitude is always the factor. The other ops may also take a patch value or a statistic."""
@@ -73,13 +76,15 @@ Layers = Annotated[
 ]
 
 
-def check_magnitude(op: Op, *, factor: object, patch: object, statistic: object, factor_key: str) -> None:
+def check_magnitude(
+    op: Op, *, factor: object, patch: Sequence[Patch] | None, statistic: object, factor_key: str
+) -> None:
     """Check that an op has a magnitude that goes with it.
 
     Args:
         op: The op.
         factor: The factor or factors, None if there is none.
-        patch: The patch or patches, None if there is none.
+        patch: The patches, None if there is none.
         statistic: The statistic or statistics, None if there is none.
         factor_key: What the field of the factor is called in the request.
 
@@ -95,6 +100,9 @@ def check_magnitude(op: Op, *, factor: object, patch: object, statistic: object,
         if value is not None and op in FACTOR_OPS:
             message = f"goes with op {one_of(VALUE_OPS)}, not with {op}"
             raise PydanticCustomError("factor_op", message, {"key": key})
+    if patch is not None and "difference" in patch and op != "add":
+        message = f"difference is a change of the activation and goes with op add, not with {op}"
+        raise PydanticCustomError("difference_op", message, {"key": "patch"})
 
 
 class NonTargetSpec(StrictModel):
@@ -102,6 +110,12 @@ class NonTargetSpec(StrictModel):
 
     op: Op
     factor: Factor
+
+
+class SourceSpec(NonTargetSpec):
+    """A third op, for the neurons of one other language, such as that of the data."""
+
+    language: Language
 
 
 class InterventionSpec(StrictModel):
@@ -118,10 +132,12 @@ class InterventionSpec(StrictModel):
     seed: Seed = 0
     non_target: NonTargetSpec | None = None
     other: Language | None = None
+    source: SourceSpec | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
-        check_magnitude(self.op, factor=self.factor, patch=self.patch, statistic=self.statistic, factor_key="factor")
+        patch = None if self.patch is None else (self.patch,)
+        check_magnitude(self.op, factor=self.factor, patch=patch, statistic=self.statistic, factor_key="factor")
         if (self.other is not None) != (self.selection == "other"):
             message = "names a language where selection is other, and only there"
             raise PydanticCustomError("other", message, {"key": "other"})
@@ -137,15 +153,26 @@ class NonTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source(NonTarget):
+    """A third op, for the neurons of one other language of the set, such as that of the data.
+
+    For a neuron that is in the target too, the target's op wins; for one that `non_target` also means, this one.
+    """
+
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intervention:
     """One change to the activations `a` of a set of neurons, before they are multiplied by `up_proj`.
 
     `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Here v is `factor`; or, with `patch`, the neuron's
-    recorded patch value times `factor`; or, with `statistic`, `factor` times that statistic of the token's activations
+    patch value times `factor`; or, with `statistic`, `factor` times that statistic of the token's activations
     in the neuron's layer before any intervention.
 
     Two interventions are equal exactly if they ask for the same: every constructor, `dataclasses.replace` included,
-    sorts the languages and layers, drops weights that are all 1, and sets `seed` to 0 unless neurons are drawn.
+    sorts the languages and layers, drops weights that are all 1 and a source that is a target, and sets `seed` to 0
+    unless neurons are drawn.
 
     Attributes:
         languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
@@ -154,7 +181,8 @@ class Intervention:
         weights: One a language, None if all are 1. A weight w takes a part of the op, or more than all of it:
             a' = a + w * (op(a) - a). A neuron of several of the languages gets the mean of their weights, and of
             their patch values weighted.
-        patch: Which recorded patch value of the neuron v is.
+        patch: Which patch value of the neuron v is: a recorded one, or for `add` the `difference` between its mean in
+            the language and the mean of its means in the other languages of the set.
         statistic: Which statistic of the token's activations v is.
         layers: Global indices of layers, sorted, each once; None for all layers.
         scope: Which tokens are edited: all, those of the prompt, or those generated. The tokens of a scored
@@ -164,6 +192,7 @@ class Intervention:
         seed: Seed of the random neurons.
         non_target: A second op for the neurons of the other languages of the set.
         other: Code of the language whose neurons are edited, with `selection` other.
+        source: A third op for the neurons of one language that is not a target.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -172,7 +201,7 @@ class Intervention:
         >>> Intervention.from_dict({"languages": {"fra_Latn": 0.5}, "op": "set", "patch": "max", "layers": [4, 2]})
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
-                     layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None)
+                     layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None)
     """
 
     languages: tuple[str, ...]
@@ -187,6 +216,7 @@ class Intervention:
     seed: int = 0
     non_target: NonTarget | None = None
     other: str | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -197,6 +227,8 @@ class Intervention:
         self._set("factor", float(self.factor))
         self._set("layers", None if self.layers is None else tuple(sorted(self.layers)))
         self._set("seed", self.seed if self.selection == "random" else 0)
+        if self.source is not None and self.source.language in self.languages:
+            self._set("source", None)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -229,7 +261,7 @@ class Intervention:
             ('p97.5', True)
         """
         languages, layers = raw["languages"], raw["layers"]
-        statistic, non_target = raw.get("statistic"), raw["non_target"]
+        statistic, non_target, source = raw.get("statistic"), raw["non_target"], raw.get("source")
         return cls(
             **{
                 **raw,
@@ -238,6 +270,7 @@ class Intervention:
                 "statistic": None if statistic is None else Statistic.parse(statistic),
                 "layers": None if layers == "all" else tuple(layers),
                 "non_target": None if non_target is None else NonTarget(**non_target),
+                "source": None if source is None else Source(**source),
             }
         )
 
@@ -251,7 +284,7 @@ class Intervention:
         return core_schema.no_info_after_validator_function(cls._of_spec, handler.generate_schema(InterventionSpec))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the public JSON form with every key, its values in canonical order.
+        """Return the public JSON form with every key, its values in canonical order; `source` only if there is one.
 
         The id of a cell is a hash of it, and the database, results and vLLM's workers hold it.
 
@@ -260,8 +293,8 @@ class Intervention:
             {'languages': ['fr'], 'op': 'scale', 'factor': 2.0, 'patch': None, 'statistic': None, 'layers': 'all',
              'scope': 'all', 'selection': None, 'seed': 0, 'non_target': None, 'other': None}
         """
-        codes, weights, non_target = self.languages, self.weights, self.non_target
-        return {
+        codes, weights, non_target, source = self.languages, self.weights, self.non_target, self.source
+        form: dict[str, Any] = {
             "languages": list(codes) if weights is None else dict(zip(codes, weights, strict=True)),
             "op": self.op,
             "factor": self.factor,
@@ -274,6 +307,9 @@ class Intervention:
             "non_target": None if non_target is None else {"op": non_target.op, "factor": non_target.factor},
             "other": self.other,
         }
+        if source is not None:  # a key added later: left out where it is not used, so that older ids stay valid
+            form["source"] = {"language": source.language, "op": source.op, "factor": source.factor}
+        return form
 
     @cached_property
     def hash(self) -> str:

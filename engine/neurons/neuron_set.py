@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ampsweep.domain.intervention import PATCHES, Patch
+from ampsweep.domain.intervention import RECORDED_PATCHES, Patch, RecordedPatch
 from ampsweep.domain.languages import with_short_codes
 from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
 from ampsweep.domain.neuron_set_metadata import FORMAT, NeuronSetMetadata
@@ -32,11 +33,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchValues:
-    """Typical activations of each neuron in each language, float32 [G, L, F] each; see `ActivationStats`."""
+    """Typical activations of each neuron in each of G languages, float32 [G, L, F] each; see `ActivationStats`."""
 
     max: NDArray[np.float32]
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
+
+    @cached_property
+    def difference(self) -> NDArray[np.float32]:
+        """The mean in each language minus the mean of the means in the others, float32 [G, L, F], with G at least 2."""
+        total = self.mean.sum(axis=0, dtype=np.float64)
+        others = (total - self.mean) / (len(self.mean) - 1)
+        difference: NDArray[np.float32] = (self.mean - others).astype(np.float32)
+        return difference
 
     def of(self, kind: Patch) -> NDArray[np.float32]:
         """Return the values of one kind, float32 [G, L, F]."""
@@ -131,8 +140,8 @@ class NeuronSet:
             sha256=sha256,
         )
 
-    def _patches(self) -> dict[Patch, NDArray[np.float32]]:
-        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in PATCHES}
+    def _patches(self) -> dict[RecordedPatch, NDArray[np.float32]]:
+        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in RECORDED_PATCHES}
 
     def validate_for(self, info: EngineInfo) -> None:
         """Raise InvalidRequest where the model of `info` has another number of layers or of neurons a layer."""

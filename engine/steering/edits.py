@@ -8,6 +8,7 @@ token's statistic.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import assert_never
@@ -15,7 +16,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.intervention import Intervention, Op, Patch
+from ampsweep.domain.intervention import Intervention, NonTarget, Op, Patch
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
@@ -52,11 +53,11 @@ class Edits:
 def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
     """Return which neurons the intervention changes, and how.
 
-    Several languages are taken together. For a neuron that belongs to a target language and to one of the others of
-    `non_target`, the target's op wins. As many random neurons are drawn in a layer as the languages have there
-    together; which ones depends only on the neuron set, the languages and the seed, so that all factors of a sweep have
-    the same control. The neurons of an `other` language are edited as if it were the target, with its own patch values
-    and the mean of the languages' weights.
+    Several languages are taken together. For a neuron that belongs to a target language and to that of `source` or one
+    of the others of `non_target`, the target's op wins, then that of `source`. As many random neurons are drawn in a
+    layer as the languages have there together; which ones depends only on the neuron set, the languages and the seed,
+    so that all factors of a sweep have the same control. The neurons of an `other` language are edited as if it were
+    the target, with its own patch values and the mean of the languages' weights.
 
     Args:
         intervention: A valid intervention.
@@ -76,6 +77,9 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         intervention = replace(
             intervention, languages=(intervention.other,), weights=weights, selection=None, other=None
         )
+    if intervention.source is not None and intervention.source.language not in neuron_set.neurons:
+        param = "intervention.source.language"
+        raise unknown_language("language", intervention.source.language, neuron_set.languages, param=param)
     if intervention.layers is not None and max(intervention.layers) >= neuron_set.layers:
         raise InvalidRequest(
             f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
@@ -86,11 +90,10 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
     mult, value = _affine(intervention.op, weight, magnitude)
     zeros = np.zeros_like(value)
     add, coef = (value, zeros) if intervention.statistic is None else (zeros, value)
-    if intervention.non_target is not None:
-        others = [code for code in neuron_set.languages if code not in intervention.languages]
-        rest = np.setdiff1d(_union(neuron_set, others), flat, assume_unique=True)
-        magnitude = np.full(len(rest), intervention.non_target.factor)
-        rest_mult, rest_add = _affine(intervention.non_target.op, np.ones_like(magnitude), magnitude)
+    for languages, further in _further_ops(intervention, neuron_set):
+        rest = np.setdiff1d(_union(neuron_set, languages), flat, assume_unique=True)
+        magnitude = np.full(len(rest), further.factor)
+        rest_mult, rest_add = _affine(further.op, np.ones_like(magnitude), magnitude)
         flat, mult, add = np.append(flat, rest), np.append(mult, rest_mult), np.append(add, rest_add)
         coef = np.append(coef, np.zeros_like(magnitude))
     if intervention.layers is not None:
@@ -111,7 +114,7 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
 def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
     """Check that the intervention changes a neuron of each of its languages in its layers.
 
-    With `non_target` a language may have none, because the neurons of the other languages are changed.
+    With `non_target` or `source` a language may have none, because the neurons of other languages are changed.
 
     Args:
         edits: The resolved intervention.
@@ -124,7 +127,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     param = "languages" if intervention.other is None else "other"
     owners = intervention.languages if intervention.other is None else (intervention.other,)
     empty = [code for code in owners if not _layers_with_neurons(neuron_set, code, intervention.layers)]
-    if len(edits.indices) and (not empty or intervention.non_target is not None):
+    changes_others = intervention.non_target is not None or intervention.source is not None
+    if len(edits.indices) and (not empty or changes_others):
         return
     elsewhere = {layer for code in empty for layer in _layers_with_neurons(neuron_set, code, None)}
     names = ", ".join(empty or owners)
@@ -135,6 +139,14 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))
     message = f"neuron set {neuron_set.id} has no neurons of {names}, so nothing would be steered"
     raise NoNeurons(f"{message}; languages with neurons: {counts or 'none'}", param=f"intervention.{param}")
+
+
+def _further_ops(intervention: Intervention, neuron_set: NeuronSet) -> Iterator[tuple[list[str], NonTarget]]:
+    """Yield the ops beside the target's, each with the languages whose neurons it edits; the first one wins."""
+    if intervention.source is not None:
+        yield [intervention.source.language], intervention.source
+    if intervention.non_target is not None:
+        yield [code for code in neuron_set.languages if code not in intervention.languages], intervention.non_target
 
 
 def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int, ...] | None) -> set[int]:
@@ -191,6 +203,12 @@ def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> ND
     if neuron_set.patch is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
+            param="intervention.patch",
+        )
+    if kind == "difference" and len(neuron_set.languages) < 2:
+        raise InvalidRequest(
+            f"neuron set {neuron_set.id} has only {neuron_set.languages[0]}: patch difference needs other languages to "
+            "compare with; use a set of several languages",
             param="intervention.patch",
         )
     rows = [neuron_set.languages.index(code) for code in intervention.languages]

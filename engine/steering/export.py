@@ -132,6 +132,7 @@ def _foldable_edits(intervention: Intervention, neurons: NeuronSet) -> Edits:
     for param, op in (
         ("intervention.op", intervention.op),
         ("intervention.non_target.op", None if intervention.non_target is None else intervention.non_target.op),
+        ("intervention.source.op", None if intervention.source is None else intervention.source.op),
     ):
         if op not in ("scale", None):
             message = f"op {op} cannot be folded into weights, only scale; export a scale,"

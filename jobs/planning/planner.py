@@ -15,7 +15,7 @@ from itertools import product
 from typing import overload
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Intervention, NonTarget
+from ampsweep.domain.intervention import Intervention, NonTarget, Source
 from ampsweep.errors import SweepTooLarge
 from jobs.cell import Cell, TaskRef
 from jobs.neuron_sets.registry import NeuronSets
@@ -137,6 +137,7 @@ def _interventions(
     interventions = spec.interventions
     weights = interventions.languages if isinstance(interventions.languages, dict) else None
     non_target = None if interventions.non_target is None else NonTarget(**interventions.non_target.model_dump())
+    source = interventions.source and Source(**interventions.source.model_dump(), language=ref.data_language)
     for target, patch, statistic, factor, layers in product(
         task.targets_of(ref), resolved.patches, resolved.statistics, resolved.factors[mode], resolved.layers
     ):
@@ -151,6 +152,7 @@ def _interventions(
                 layers=layers,
                 scope=interventions.scope,
                 non_target=non_target,
+                source=source,
             ),
             interventions.controls,
             data_language=ref.data_language,

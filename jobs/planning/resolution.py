@@ -93,6 +93,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
     neurons = resolve_neurons(spec.neurons, model, catalog, neuron_sets, modes=spec.mode)
     targets = _targets(interventions, neurons[spec.mode[0]])
     layers = _layers(interventions, model)
+    _check_source(spec, neurons[spec.mode[0]])
     tasks: dict[Mode, tuple[ResolvedTask, ...]] = dict.fromkeys(spec.mode, ())
     for index, task in enumerate(spec.tasks):
         for mode, resolved in _TaskResolver(index, task, catalog, targets).resolve(spec.mode).items():
@@ -232,10 +233,24 @@ def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[s
     if interventions.patch is not None and not neurons.has_patch:
         message = "this neuron set has no patch values; leave patch out and give factors alone"
         raise InvalidRequest(message, param="interventions.patch")
+    if "difference" in (interventions.patch or ()) and len(neurons.languages) < 2:
+        message = "the neuron set has no other language; difference compares languages, leave it out"
+        raise InvalidRequest(message, param="interventions.patch")
     if "other" in interventions.controls and len(neurons.languages) < 2:
         message = "the neuron set has no other language; leave the control other out"
         raise InvalidRequest(message, param="interventions.controls")
     return tuple(languages or neurons.languages)
+
+
+def _check_source(spec: SweepSpec, neurons: NeuronChoice) -> None:
+    """Check that the neuron set has every data language, whose neurons `source` edits."""
+    if spec.interventions.source is None:
+        return
+    for index, task in enumerate(spec.tasks):
+        for position, language in enumerate(task.languages):
+            if language not in neurons.languages:
+                what, param = "language of the neuron set, for source", f"tasks.{index}.languages.{position}"
+                raise unknown_language(what, language, neurons.languages, param=param)
 
 
 def _empty_target_warnings(
@@ -243,9 +258,10 @@ def _empty_target_warnings(
 ) -> list[str]:
     """Return a warning if some targets have no neurons; raise NoNeurons if none of them has any.
 
-    Nothing is known of a set that is not identified yet, and `non_target` edits other neurons than the targets'.
+    Nothing is known of a set that is not identified yet, and `non_target` and `source` edit other neurons than the
+    targets'.
     """
-    if neurons.counts is None or interventions.non_target is not None:
+    if neurons.counts is None or interventions.non_target is not None or interventions.source is not None:
         return []
     empty = [language for language in targets if not neurons.counts[language]]
     if not empty:

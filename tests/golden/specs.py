@@ -69,6 +69,15 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         tasks=[*_XCOPA, *_LSS],
     ),
+    "patch: difference, source": _spec(
+        interventions={
+            "languages": {"fr": -0.5, "tr": 1},
+            "op": "add",
+            "patch": "difference",
+            "source": {"op": "set", "factor": 0},
+        },
+        tasks=_LSS,
+    ),
     "non_target": _steered(op="set", patch="max", non_target={"op": "scale", "factor": 0}),
     "neurons: by id": _spec(neurons={"id": "ns_golden"}),
     "neurons: by id, imported": _spec(neurons={"id": "ns_imported"}),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_FOLDER, ATLAS_MODEL
+from ampsweep.cli.app import app
 from ampsweep.documents import read_spec
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -61,3 +66,30 @@ def test_the_papers_grid_has_every_target_patch_value_factor_and_control(catalog
 def spec_targets(spec: SweepSpec) -> tuple[str, ...]:
     raw = spec.to_dict()
     return tuple(raw["interventions"].get("languages") or raw["neurons"]["languages"])
+
+
+def test_language_arithmetic_is_one_spec_and_runs_with_its_baselines_and_controls(tmp_path: Path) -> None:
+    corpus = tmp_path / "few"
+    corpus.mkdir()
+    for language in ("en", "fr", "ru", "tr"):
+        with gzip.open(ATLAS_CORPUS / f"{language}.txt.gz", "rt", encoding="utf-8") as lines:
+            (corpus / f"{language}.txt").write_text("".join(islice(lines, 60)), encoding="utf-8")
+    spec = read_spec(EXAMPLES / "language-arithmetic.yaml")
+    spec["neurons"] |= {"corpus": "few", "languages": ["en", "fr", "ru", "tr"]}
+    spec["interventions"] |= {"languages": ["fr"], "factors": [2]}
+    spec["tasks"] = [{"name": "lss", "languages": ["en"], "limit": 4}]
+    path, out = tmp_path / "spec.json", tmp_path / "out"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    command = ["run", str(path), "--engine", "transformers", "--corpus", f"few={corpus}", "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    rows = {(row["method"], row["selection"]): row for row in pq.read_table(out / "summary.parquet").to_pylist()}
+    prompts = {("prompt_en", None), ("prompt_native", None)}
+    assert set(rows) == {("repeat", None), *prompts, ("neurons", None), ("neurons", "random")}
+    assert {key: row["target_language"] for key, row in rows.items()} == dict.fromkeys(rows, "fr")
+    assert all(row["n"] + row["left_out"] == 4 for row in rows.values())
+    assert rows["neurons", None]["neurons"] > 0
+    assert rows["neurons", None]["value"] == 1.0
+    samples = pq.read_table(out / "results.parquet").to_pylist()
+    scores = {method: [row["score"] for row in samples if row["method"] == method] for method in (None, "repeat")}
+    assert scores["repeat"] == pytest.approx(scores[None], abs=1e-4)

@@ -35,6 +35,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("interventions.factors", [1, 1.0], "interventions.factors"),
     ("interventions.patch", "max", "interventions.patch"),
     ("interventions.patch", ["largest"], "interventions.patch.0"),
+    ("interventions", {"op": "set", "patch": ["max", "difference"]}, "interventions.patch"),
+    ("interventions.source", {"op": "set"}, "interventions.source.factor"),
+    ("interventions.source", {"op": "set", "factor": 0, "language": "en"}, "interventions.source.language"),
+    ("interventions.baselines", ["prompt_fr"], "interventions.baselines.0"),
     ("interventions.statistic", "mean", "interventions.statistic"),
     ("interventions.statistic", ["mode"], "interventions.statistic.0"),
     ("interventions.statistic", ["p5", "p5.0"], "interventions.statistic"),
@@ -123,6 +127,8 @@ def test_the_error_of_an_unknown_key_lists_the_valid_keys() -> None:
         {"op": "add", "patch": ["max", "median"], "factors": [1, 2]},
         {"op": "scale", "factors": [0, -2], "layers": "each", "scope": "prompt", "controls": ["random"]},
         {"op": "scale", "factors": [2], "layers": [0, 1], "non_target": {"op": "set", "factor": 0}},
+        {"op": "add", "patch": "difference", "source": {"op": "set", "factor": 0}},
+        {"op": "scale", "factors": [2], "baselines": ["prompt_native"], "controls": ["repeat"]},
     ],
 )
 @pytest.mark.parametrize(

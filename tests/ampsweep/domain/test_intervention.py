@@ -70,6 +70,7 @@ def test_the_hash_is_the_same_in_another_process() -> None:
         {"selection": "other", "other": "tr"},
         {"selection": "other", "other": "it"},
         {"non_target": {"op": "scale", "factor": 0}},
+        {"source": {"language": "en", "op": "set", "factor": 0}},
     ],
 )
 def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
@@ -99,6 +100,8 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "selection": st.sampled_from([None, "random"]),
     "seed": st.integers(0, 2**63 - 1),
     "non_target": st.none() | st.fixed_dictionaries({"op": st.just("scale"), "factor": st.integers(0, 3)}),
+    "source": st.none()
+    | st.fixed_dictionaries({"language": CODES, "op": st.sampled_from(["set", "scale"]), "factor": st.integers(0, 3)}),
     "statistic": st.none() | st.sampled_from(["mean", "std", "median", "max", "iqr", "mad"]) | PERCENTILES,
 }
 LANGUAGES = st.lists(CODES, min_size=1, unique=True) | WEIGHTS
@@ -124,6 +127,24 @@ def test_the_public_form_survives_json_a_pickle_and_a_second_validation(raw: dic
     assert public["seed"] == (raw.get("seed", 0) if raw.get("selection") == "random" else 0)
     layers = raw.get("layers", "all")
     assert public["layers"] == (layers if layers == "all" else sorted(layers))
+
+
+def test_a_source_that_is_a_target_is_no_source() -> None:
+    source = {"op": "set", "factor": 0}
+    asked = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "fra_Latn"}})
+    assert asked == Intervention.from_dict(MINIMAL)
+    assert "source" not in asked.to_dict()
+    other = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "en"}})
+    assert other.to_dict()["source"] == {"language": "en", "op": "set", "factor": 0.0}
+
+
+@pytest.mark.parametrize("op", ["set", "scale"])
+def test_a_difference_is_only_added(op: str) -> None:
+    with pytest.raises(InvalidRequest, match="goes with op" if op == "scale" else "goes with op add") as refused:
+        Intervention.from_dict({**MINIMAL, "op": op, "patch": "difference"})
+    assert refused.value.param == "intervention.patch"
+    added = Intervention.from_dict({**MINIMAL, "op": "add", "patch": "difference", "languages": {"fr": -0.5}})
+    assert (added.patch, added.weights) == ("difference", (-0.5,))
 
 
 def test_the_form_of_another_languages_neurons_is_complete() -> None:

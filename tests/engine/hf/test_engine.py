@@ -35,6 +35,8 @@ INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "add", "patch": "median", "selection": "random", "seed": 3, "layers": [1]},
     {"languages": ["fr"], "op": "set", "factor": 2, "statistic": "p97.5"},
     {"languages": {"fr": 0.5, "en": -2}, "op": "add", "statistic": "std", "layers": [0, 1]},
+    {"languages": ["fr"], "op": "add", "patch": "difference", "source": {"language": "en", "op": "set", "factor": 0}},
+    {"languages": {"fr": -0.5}, "op": "add", "patch": "difference", "scope": "generation"},
 ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,14 @@ _raw = st.fixed_dictionaries(
         "layers": st.just("all") | st.lists(st.integers(0, LAYERS - 1), min_size=1, unique=True),
         "non_target": st.none()
         | st.fixed_dictionaries({"op": st.sampled_from(["scale", "add", "set"]), "factor": _factors}),
+        "source": st.none()
+        | st.fixed_dictionaries(
+            {
+                "language": st.sampled_from(LANGUAGES),
+                "op": st.sampled_from(["scale", "add", "set"]),
+                "factor": _factors,
+            }
+        ),
     }
 )
 
@@ -43,7 +52,12 @@ def _asked(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index
     value = raw["factor"]
     if raw.get("patch"):
         assert neurons.patch is not None
-        value *= float(neurons.patch.of(raw["patch"])[neurons.languages.index(code), layer, index])
+        row = neurons.languages.index(code)
+        if raw["patch"] == "difference":
+            means = [float(mean) for mean in neurons.patch.mean[:, layer, index]]
+            value *= means.pop(row) - sum(means) / len(means)
+        else:
+            value *= float(getattr(neurons.patch, raw["patch"])[row, layer, index])
     mult, add, coef = _affine(raw["op"], value)
     if raw.get("statistic"):
         add, coef = 0.0, value
@@ -68,6 +82,12 @@ def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Aff
                 shares = [_asked(raw, neurons, code, layer, index) for code in targets]
                 mult, add, coef = (sum(column) / len(targets) for column in zip(*shares, strict=True))
                 edits[layer, index] = (mult, add, coef)
+            elif (
+                raw["source"]
+                and raw["source"]["language"] in owners
+                and raw["source"]["language"] not in raw["languages"]
+            ):
+                edits[layer, index] = _affine(raw["source"]["op"], raw["source"]["factor"])
             elif raw["non_target"] and owners:
                 edits[layer, index] = _affine(raw["non_target"]["op"], raw["non_target"]["factor"])
     return edits
@@ -115,6 +135,13 @@ def test_edits_of_patch_values_equal_a_direct_computation(
     _check({**raw, "patch": patch, "op": op}, make_neuron_set(sets))
 
 
+@given(sets=_sets, raw=_raw)
+def test_differences_are_resolved_as_the_method_says(
+    sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]
+) -> None:
+    _check({**raw, "patch": "difference", "op": "add"}, make_neuron_set(sets))
+
+
 @given(sets=_sets, raw=_raw, statistic=st.sampled_from(["mean", "p97.5"]), op=st.sampled_from(["add", "set"]))
 def test_edits_of_statistics_equal_a_direct_computation(
     sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any], statistic: str, op: str
@@ -138,6 +165,44 @@ OVERLAPPING = {
     "fr": [(0, 1), (1, 2), (1, 4), (2, 7)],
     "tr": [(0, 0), (1, 2)],
 }
+
+
+def test_language_arithmetic_adds_the_difference_and_turns_the_source_off() -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    assert neurons.patch is not None
+    mean = np.zeros((3, LAYERS, WIDTH), dtype=np.float32)
+    mean[:, 0, 1], mean[:, 1, 2] = (1.0, 5.0, 3.0), (-2.0, 0.5, 0.0)
+    neurons = replace(neurons, patch=replace(neurons.patch, mean=mean))
+    raw = {
+        "languages": ["fr"],
+        "op": "add",
+        "patch": "difference",
+        "factor": 2,
+        "source": {"language": "en", "op": "set", "factor": 0},
+    }
+    found = _as_dict(resolve(Intervention.from_dict(raw), neurons))
+    assert found == {
+        (0, 1): (1, 2 * (5 - (1 + 3) / 2), 0),  # also English: the target's op wins
+        (1, 2): (1, 2 * (0.5 - (-2 + 0) / 2), 0),
+        (1, 4): (1, 0, 0),
+        (2, 7): (1, 0, 0),
+        (0, 5): (0, 0, 0),  # English alone: turned off
+        (2, 3): (0, 0, 0),
+    }
+
+
+def test_a_source_must_be_a_language_of_the_set() -> None:
+    raw = {"languages": ["fr"], "op": "add", "factor": 1, "source": {"language": "de", "op": "set", "factor": 0}}
+    with pytest.raises(UnknownName, match="en, fr, tr") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.source.language"
+
+
+def test_a_difference_needs_another_language() -> None:
+    raw = {"languages": ["fr"], "op": "add", "patch": "difference"}
+    with pytest.raises(InvalidRequest, match="has only fr: patch difference needs other languages") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1)]}))
+    assert caught.value.param == "intervention.patch"
 
 
 def _drawn(neurons: NeuronSet, **change: Any) -> set[tuple[int, int]]:

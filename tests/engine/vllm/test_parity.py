@@ -42,7 +42,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def interventions(both: Both) -> list[Steering | None]:
-    """Return twelve interventions over all ops, scopes, patches, layers, languages and controls, and none."""
+    """Return fourteen interventions over all ops, scopes, patches, layers, languages and controls, and none."""
     make = both.steering
     return [
         make(["fr"], "scale", 3.0),
@@ -57,6 +57,8 @@ def interventions(both: Both) -> list[Steering | None]:
         make(["fr"], "scale", 2.0, non_target={"op": "scale", "factor": 0.0}),
         make(["en"], "set", 1.0, non_target={"op": "set", "factor": 0.25}, scope="prompt"),
         make(["en", "fr", "tr"], "scale", -1.0),
+        make(["fr"], "add", 1.5, patch="difference", source={"language": "en", "op": "set", "factor": 0.0}),
+        make({"tr": -1.0}, "add", 1.0, patch="difference", scope="generation"),
         None,
     ]
 
@@ -92,7 +94,7 @@ def assert_equal(ours: Sequence[Chunk | Score], references: Sequence[Chunk | Sco
             assert (mine.text, mine.finish_reason) == (reference.text, reference.finish_reason)
 
 
-def test_a_mixed_batch_with_twelve_interventions(both: Both) -> None:
+def test_a_mixed_batch_with_fourteen_interventions(both: Both) -> None:
     requests: list[GenerateRequest | ScoreRequest] = []
     for index, steering in enumerate(interventions(both)):
         prompts = (PROMPTS[index % len(PROMPTS)], PROMPTS[(index + 1) % len(PROMPTS)])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.intervention import Source
 from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
 from engine.neurons.neuron_json import from_json
 from jobs.cell import Cell
@@ -79,6 +80,40 @@ def test_each_statistic_has_a_cell_and_each_target_its_weight(catalog: Catalog) 
         ("tr", None, "mean"),
         ("tr", None, "p97.5"),
     ]
+
+
+def test_the_source_is_each_cells_data_language_unless_that_is_the_target(catalog: Catalog) -> None:
+    interventions = {
+        "languages": ["fr", "tr"],
+        "op": "add",
+        "patch": "difference",
+        "source": {"op": "set", "factor": 0},
+    }
+    cells = planned(catalog, interventions=interventions, tasks=[{"name": "lss", "languages": ["en", "fr"]}])
+    sources = {
+        (cell.task.data_language, cell.intervention.languages[0]): cell.intervention.source
+        for cell in cells
+        if cell.intervention is not None
+    }
+    english, french = (Source(language=language, op="set", factor=0) for language in ("en", "fr"))
+    assert sources == {("en", "fr"): english, ("en", "tr"): english, ("fr", "tr"): french}
+    own = [{"name": "perplexity", "languages": ["fr"], "data": "flores200"}]
+    cells = planned(catalog, interventions=interventions, tasks=own)
+    assert [cell.intervention.source for cell in cells if cell.intervention] == [None, french]
+
+
+def test_a_source_needs_the_neurons_of_every_data_language(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2], "source": {"op": "set", "factor": 0}}
+    with pytest.raises(UnknownName, match="for source 'it'; known: en, fr, tr") as caught:
+        planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
+    assert caught.value.param == "tasks.0.languages.0"
+
+
+def test_a_difference_needs_another_language(catalog: Catalog) -> None:
+    neurons = {"method": "activated", "corpus": "small", "languages": ["fr"]}
+    with pytest.raises(InvalidRequest, match="no other language; difference compares") as caught:
+        planned(catalog, neurons=neurons, interventions={"languages": ["fr"], "op": "add", "patch": "difference"})
+    assert caught.value.param == "interventions.patch"
 
 
 def test_each_layer_and_each_patch_value_has_a_cell(catalog: Catalog) -> None:
