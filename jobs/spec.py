@@ -119,8 +119,10 @@ class InterventionsSpec(StrictModel):
         statistic: Statistics of the token's activations.
         layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
         scope: Which tokens are edited.
-        controls: Repeat every intervention with as many neurons drawn at random (`random`), or with the neurons of
-            another language (`other`); ask the unsteered model again in other batches (`repeat`).
+        controls: Repeat every intervention with as many neurons drawn at random (`random`), with the neurons of another
+            language (`other`) or with neurons of high entropy (`non_language`); set the neurons to 0 (`zero`); ask the
+            unsteered model again in other batches (`repeat`).
+        random_draws: How often the control `random` draws neurons, each time with another seed.
         non_target: A second op for the neurons of all other languages.
         source: A third op for the neurons of each cell's data language, where that is not the target.
         baselines: Ask the unsteered model with an instruction to answer in the target language, in English
@@ -135,6 +137,7 @@ class InterventionsSpec(StrictModel):
     layers: Layers = "all"
     scope: Scope = "all"
     controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
+    random_draws: Annotated[int, Field(ge=1, le=100)] = 1
     non_target: NonTargetSpec | None = None
     source: NonTargetSpec | None = None
     baselines: Annotated[tuple[PromptMethod, ...], Field(strict=False), AfterValidator(unique)] = ()
@@ -142,6 +145,9 @@ class InterventionsSpec(StrictModel):
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionsSpec:
         check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
+        if self.random_draws > 1 and "random" not in self.controls:
+            message = "goes with the control random; add it to controls, or leave random_draws out"
+            raise PydanticCustomError("random_draws", message, {"key": "random_draws"})
         return self
 
     @property

@@ -26,7 +26,7 @@ Op = Literal["scale", "add", "set"]
 RecordedPatch = Literal["max", "median", "mean"]
 Patch = Literal[RecordedPatch, "difference"]
 Scope = Literal["all", "prompt", "generation"]
-Selection = Literal["random", "other"]
+Selection = Literal["random", "other", "zero", "non_language"]
 
 OPS: tuple[Op, ...] = get_args(Op)
 RECORDED_PATCHES: tuple[RecordedPatch, ...] = get_args(RecordedPatch)
@@ -141,6 +141,9 @@ class InterventionSpec(StrictModel):
         if (self.other is not None) != (self.selection == "other"):
             message = "names a language where selection is other, and only there"
             raise PydanticCustomError("other", message, {"key": "other"})
+        if self.selection == "zero" and (self.op, self.factor, self.patch, self.statistic) != ("set", 0, None, None):
+            message = "zero sets the languages' own neurons to 0: give op set and factor 0, without patch and statistic"
+            raise PydanticCustomError("zero", message, {"key": "selection"})
         return self
 
 
@@ -188,7 +191,9 @@ class Intervention:
         scope: Which tokens are edited: all, those of the prompt, or those generated. The tokens of a scored
             continuation count as generated.
         selection: Whose neurons are edited. None: the languages' own. `random`: as many a layer as the languages have,
-            drawn with `seed`. `other`: those of the language `other`, in the way asked for the languages' own.
+            drawn with `seed`. `other`: those of the language `other`, in the way asked for the languages' own. `zero`:
+            the languages' own as a control, with op set and factor 0. `non_language`: as many a layer as the languages
+            have, those of the highest entropy that belong to no language of the set.
         seed: Seed of the random neurons.
         non_target: A second op for the neurons of the other languages of the set.
         other: Code of the language whose neurons are edited, with `selection` other.

@@ -29,6 +29,7 @@ class NeuronSetMetadata:
         languages: Number of neurons of each language.
         patch: The kinds of patch values that the set has.
         sha256: SHA-256 of the file with the arrays.
+        entropy: Whether the set has LAPE's entropy of each neuron; sets of earlier versions have none.
     """
 
     format: int = FORMAT
@@ -44,6 +45,7 @@ class NeuronSetMetadata:
     languages: Mapping[str, int]
     patch: tuple[str, ...]
     sha256: str
+    entropy: bool = False
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
@@ -55,12 +57,14 @@ class NeuronSetMetadata:
             TypeError: The text is not a JSON object, or `patch` is not a list.
         """
         raw = json.loads(text)
-        values = {field.name: raw[field.name] for field in fields(cls)}
-        return cls(**{**values, "patch": tuple(values["patch"])})
+        values = {field.name: raw[field.name] for field in fields(cls) if field.name != "entropy"}
+        return cls(**{**values, "patch": tuple(values["patch"]), "entropy": bool(raw.get("entropy"))})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metadata as a JSON object."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.entropy:  # a key added later: left out, so that the ids of imported sets stay valid
+            del values["entropy"]
         return {
             **values,
             "params": dict(self.params),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neuron_set import FILTER_RATE, IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from ampsweep.hashing import content_hash
 from engine.base import Engine, EngineInfo
 from engine.identify.average_precision import select_average_precision
 from engine.identify.checkpoint import Checkpoint
-from engine.identify.lape import select_lape
+from engine.identify.lape import candidate_entropy, select_lape
 from engine.identify.published import published_denominators, template_tokens
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from engine.identify.sentence_means import SentenceMeans
@@ -89,6 +89,7 @@ def neuron_set_of(
         corpus_hash=corpus.hash,
         neurons=select(request, stats),
         patch=PatchValues(max=stats.patch_max, median=stats.patch_median, mean=stats.patch_mean),
+        entropy=candidate_entropy(stats, filter_rate=request.params.get("filter_rate", FILTER_RATE)),
     )
 
 

@@ -48,6 +48,13 @@ def select_lape(
     return {code: np.argwhere(belongs[index]).astype(np.int32) for index, code in enumerate(stats.languages)}
 
 
+def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RATE) -> NDArray[np.float32]:
+    """Return the entropy H of each candidate (`select_lape`), float32 [L, F] in nats; NaN where it is no candidate."""
+    p = probabilities(stats)
+    candidate = (p > quantile(p, filter_rate)).any(axis=0)
+    return np.where(candidate, _entropy(p), np.nan).astype(np.float32)
+
+
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
     """Return p, float64 [G, L, F]: the share of a language's tokens with activation > 0; 0 if it has no tokens."""
     p: NDArray[np.float64] = stats.counts / np.maximum(stats.tokens, 1)[:, None, None]

@@ -70,6 +70,8 @@ class NeuronSet:
         corpus: Name of the corpus; empty for an imported set.
         corpus_hash: Hash of the corpus; empty for an imported set.
         patch: Patch values, whose axis G has the order of `neurons`; None for an imported set.
+        entropy: LAPE's entropy of each neuron over the languages, float32 [L, F] in nats; NaN where the neuron is no
+            candidate of LAPE. None for an imported set, and for sets of versions that did not store it.
 
     Raises:
         InvalidRequest: Neurons are out of range, duplicate or unsorted, or an array has a wrong shape.
@@ -92,6 +94,7 @@ class NeuronSet:
     corpus: str = ""
     corpus_hash: str = ""
     patch: PatchValues | None = None
+    entropy: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check the invariants, so that users of a set need not."""
@@ -103,6 +106,8 @@ class NeuronSet:
         for kind, values in self._patches().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise InvalidRequest(f"patch values must be float32 {shape}", param=f"patch.{kind}")
+        if self.entropy is not None and (self.entropy.shape != shape[1:] or self.entropy.dtype != np.float32):
+            raise InvalidRequest(f"entropies must be float32 {shape[1:]}", param="entropy")
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -117,6 +122,8 @@ class NeuronSet:
         content["neurons"] = {code: pairs.tolist() for code, pairs in self.neurons.items()}
         for kind, values in self._patches().items():
             content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+        if self.entropy is not None:
+            content["entropy"] = hashlib.sha256(np.ascontiguousarray(self.entropy).data).hexdigest()
         return replace(self, id=f"ns_{content_hash(content)}")
 
     def metadata(self, *, sha256: str) -> NeuronSetMetadata:
@@ -138,6 +145,7 @@ class NeuronSet:
             languages={code: len(pairs) for code, pairs in self.neurons.items()},
             patch=tuple(self._patches()),
             sha256=sha256,
+            entropy=self.entropy is not None,
         )
 
     def _patches(self) -> dict[RecordedPatch, NDArray[np.float32]]:
@@ -157,6 +165,8 @@ class NeuronSet:
         folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, NDArray[Any]] = {f"neurons.{code}": pairs for code, pairs in self.neurons.items()}
         arrays |= {f"patch.{kind}": values for kind, values in self._patches().items()}
+        if self.entropy is not None:
+            arrays["entropy"] = self.entropy
         with atomic_write(folder / TENSORS_FILE) as path:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
             digest = file_hash(path)
@@ -194,6 +204,7 @@ class NeuronSet:
                 corpus_hash=metadata.corpus_hash,
                 neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in metadata.languages}),
                 patch=PatchValues(**patch) if patch else None,
+                entropy=arrays["entropy"] if metadata.entropy else None,
             )
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
             raise DamagedFile(f"neuron set {folder} cannot be read: {error}") from error

@@ -169,13 +169,36 @@ def _union(neuron_set: NeuronSet, languages: list[str]) -> NDArray[np.int64]:
 def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int64]:
     """Return the neurons that the op is applied to, each once, as layer * width + index."""
     targets = _union(neuron_set, list(intervention.languages))
-    if intervention.selection is None:
+    if intervention.selection in (None, "zero"):
         return targets
     per_layer = np.bincount(targets // neuron_set.width, minlength=neuron_set.layers)
+    if intervention.selection == "non_language":
+        return _highest_entropy(neuron_set, per_layer)
     key = [neuron_set.id, list(intervention.languages), intervention.seed]
     drawn = draw_neurons(per_layer, width=neuron_set.width, key=key).astype(np.int64)
     flat: NDArray[np.int64] = drawn[:, 0] * neuron_set.width + drawn[:, 1]
     return flat
+
+
+def _highest_entropy(neuron_set: NeuronSet, per_layer: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the `per_layer[l]` candidates of each layer with the highest entropy that belong to no language.
+
+    Fewer where a layer has fewer. Ties go to the lower index.
+    """
+    if neuron_set.entropy is None:
+        raise InvalidRequest(
+            f"neuron set {neuron_set.id} has no entropies, which selection non_language needs: it was imported, or "
+            "identified by an earlier version; delete it and identify it again",
+            param="intervention.selection",
+        )
+    entropy = neuron_set.entropy.copy().ravel()
+    entropy[_union(neuron_set, list(neuron_set.languages))] = np.nan
+    chosen: list[NDArray[np.int64]] = []
+    for layer, count in enumerate(per_layer.tolist()):
+        values = entropy[layer * neuron_set.width : (layer + 1) * neuron_set.width]
+        highest = np.argsort(-values, kind="stable")[:count]  # NaN comes last
+        chosen.append(layer * neuron_set.width + np.sort(highest[np.isfinite(values[highest])]))
+    return np.concatenate(chosen)
 
 
 def _magnitude(
@@ -186,9 +209,9 @@ def _magnitude(
     The magnitude is the factor, or the patch value times the factor. A neuron of several languages has the means of
     both over its languages.
     """
-    if intervention.selection is None:
+    if intervention.selection in (None, "zero"):
         belongs = np.stack([np.isin(target, _flat(neuron_set, code)) for code in intervention.languages])
-    else:  # a random neuron belongs to none of the languages: it gets the mean over all of them
+    else:  # a control's neuron belongs to none of the languages: it gets the mean over all of them
         belongs = np.ones((len(intervention.languages), len(target)), dtype=bool)
     weights = belongs * np.array(intervention.weights or [1.0] * len(belongs))[:, None]
     magnitudes = weights * intervention.factor

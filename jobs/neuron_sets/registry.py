@@ -39,6 +39,7 @@ class NeuronSetInfo:
         layers: Number of layers of the model.
         width: Intermediate dimension of the model's MLPs.
         patch: Patch values that were recorded.
+        entropy: Whether the set has the entropy of each neuron, which the control `non_language` needs.
         created_at: Time of creation, in seconds since 1970.
     """
 
@@ -52,6 +53,7 @@ class NeuronSetInfo:
     layers: int
     width: int
     patch: tuple[str, ...]
+    entropy: bool
     created_at: float
 
 
@@ -190,6 +192,7 @@ def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo
             layers=metadata.layers,
             width=metadata.width,
             patch=metadata.patch,
+            entropy=metadata.entropy,
             created_at=modified,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

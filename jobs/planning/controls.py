@@ -1,4 +1,4 @@
-"""Control interventions: the same intervention on random neurons, or on the neurons of another language."""
+"""Control interventions: the same on random neurons, on another language's or on those of no language; or set to 0."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.hashing import content_hash
 from jobs.spec import Control
 
 
@@ -16,6 +17,7 @@ def with_controls(
     data_language: str,
     languages: Sequence[str],
     seed: int,
+    random_draws: int = 1,
 ) -> Iterator[Intervention]:
     """Yield an intervention, then its controls.
 
@@ -24,16 +26,34 @@ def with_controls(
         controls: The controls of the spec; `repeat`, which has no intervention, is skipped.
         data_language: The language of the data that the cell asks about.
         languages: The languages of the neuron set.
-        seed: Seed of the random neurons.
+        seed: Seed of the sweep, from which the seeds of the random neurons follow.
+        random_draws: Number of interventions on random neurons.
     """
     yield intervention
     (target,) = intervention.languages
     for control in controls:
         if control == "random":
-            yield replace(intervention, selection=control, seed=seed)
+            for draw in range(random_draws):
+                yield replace(intervention, selection=control, seed=draw_seed(seed, draw))
         elif control == "other":
             other = other_language(target, data_language, languages)
             yield replace(intervention, selection=control, other=other)
+        elif control == "non_language":
+            yield replace(intervention, selection=control)
+        elif control == "zero":
+            yield Intervention(
+                languages=intervention.languages,
+                op="set",
+                factor=0.0,
+                layers=intervention.layers,
+                scope=intervention.scope,
+                selection=control,
+            )
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """Return the seed of a draw of random neurons: that of the sweep for draw 0, one derived from it for each other."""
+    return seed if draw == 0 else int(content_hash([seed, draw], length=12), 16)
 
 
 def other_language(target: str, data_language: str, languages: Sequence[str]) -> str:

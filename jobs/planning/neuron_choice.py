@@ -26,6 +26,7 @@ class NeuronChoice:
         ref: The reference that cells hold.
         languages: Languages that the set has, or will have.
         has_patch: Whether the set has patch values.
+        has_entropy: Whether the set has the entropy of each neuron.
         counts: Neurons of each language; None if the set does not exist yet.
         warnings: Warnings about the set for the user.
     """
@@ -33,6 +34,7 @@ class NeuronChoice:
     ref: NeuronsRef
     languages: tuple[str, ...]
     has_patch: bool
+    has_entropy: bool
     counts: Mapping[str, int] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -75,6 +77,7 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
         ref=NeuronsRef(id=info.id, languages=tuple(sorted(info.languages))),
         languages=tuple(info.languages),
         has_patch=bool(info.patch),
+        has_entropy=info.entropy,
         counts=info.languages,
         warnings=_warnings(info.method, info.languages),
     )
@@ -97,12 +100,13 @@ def _by_method(neurons: NeuronsByMethod, model: ModelFolder, corpus: Corpus, mod
         params=request.params,
     )
     warnings = _warnings(request.method, corpus.languages)
-    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True, warnings=warnings)
+    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True, has_entropy=True, warnings=warnings)
 
 
 def _with_counts(choice: NeuronChoice, neuron_sets: NeuronSets) -> NeuronChoice:
     try:
-        return replace(choice, counts=neuron_sets.get(choice.ref.id).languages)
+        info = neuron_sets.get(choice.ref.id)
+        return replace(choice, counts=info.languages, has_entropy=info.entropy)
     except (NotFound, DamagedFile):
         return choice  # the set is identified, or identified again, when the sweep runs
 

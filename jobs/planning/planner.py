@@ -85,7 +85,8 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
     tasks = resolved.tasks[spec.mode[0]]
     per_factor = len(resolved.patches) * len(resolved.statistics) * len(resolved.layers)
     repeats = int("repeat" in spec.interventions.controls)
-    per_target = per_factor * (1 + len(spec.interventions.controls) - repeats)
+    draws = spec.interventions.random_draws - 1
+    per_target = per_factor * (1 + len(spec.interventions.controls) - repeats + draws)
     baselines = len(spec.interventions.baselines)
     factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
     in_full = sum(
@@ -158,4 +159,5 @@ def _interventions(
             data_language=ref.data_language,
             languages=resolved.neurons[mode].languages,
             seed=spec.seed,
+            random_draws=interventions.random_draws,
         )

@@ -239,6 +239,12 @@ def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[s
     if "other" in interventions.controls and len(neurons.languages) < 2:
         message = "the neuron set has no other language; leave the control other out"
         raise InvalidRequest(message, param="interventions.controls")
+    if "non_language" in interventions.controls and not neurons.has_entropy:
+        message = (
+            f"neuron set {neurons.ref.id} has no entropies, which the control non_language needs: it was imported, or "
+            "identified by an earlier version; delete it and identify it again, or leave the control out"
+        )
+        raise InvalidRequest(message, param="interventions.controls")
     return tuple(languages or neurons.languages)
 
 

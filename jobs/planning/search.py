@@ -188,6 +188,7 @@ class Search:
                     data_language=baseline.task.data_language,
                     languages=cell.neurons.languages,
                     seed=self.spec.seed,
+                    random_draws=self.spec.interventions.random_draws,
                 ):
                     yield replace(baseline, neurons=cell.neurons, intervention=intervention)
 

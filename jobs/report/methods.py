@@ -23,6 +23,8 @@ _FACTS = {
 _CONTROLS = {
     "random": "as many neurons of each layer drawn at random",
     "other": "another language's neurons",
+    "zero": "the same neurons set to 0",
+    "non_language": "as many neurons of each layer with the highest entropy that belong to no language",
     "repeat": "the unsteered model again in other batches",
 }
 _BASELINES = {"prompt_en": "in English", "prompt_native": "in the target language"}
@@ -104,9 +106,14 @@ def _change(interventions: dict[str, Any]) -> str:
     magnitudes = ", ".join(f"{factor:g}" for factor in interventions.get("factors") or (1.0,))
     values = interventions.get("patch") or interventions.get("statistic")
     of = f" times the {' and the '.join(values)}" if values else ""
-    controls = ", ".join(_CONTROLS[control] for control in interventions.get("controls", ())) or "none"
+    names = {**_CONTROLS, "random": f"{_CONTROLS['random']}{_draws(interventions.get('random_draws', 1))}"}
+    controls = ", ".join(names[control] for control in interventions.get("controls", ())) or "none"
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
+
+
+def _draws(number: int) -> str:
+    return "" if number == 1 else f" ({number} draws)"
 
 
 def _neurons(neurons: dict[str, Any], sources: dict[str, list[Any]]) -> str:

@@ -44,6 +44,7 @@ SAMPLES = pa.schema(
         ("method", pa.string()),
         ("answer", pa.int32()),
         ("input", pa.string()),
+        ("random_seed", pa.int64()),
     ]
 )
 """The samples of a sweep.
@@ -55,7 +56,8 @@ context. `neuron_set` is the id of the neuron set that steered; it is null where
 how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it is null in baselines. `answer` is the
 number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
-continues or translates, without the wording of a task around it.
+continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
+drawn with.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -101,23 +103,35 @@ SUMMARY = pa.schema(
         ("mde", pa.float64()),
         ("method", pa.string()),
         ("noise", pa.float64()),
+        ("random_seed", pa.int64()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
-`neurons` is the number of neurons that the intervention changed, 0 without one. `method` is as in the samples. `note`
-says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target
-and data languages that the same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a
-search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and
-chrF++. `higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts
-the items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`).
-`noise` is the noise floor of the task, data language and metric (`jobs.results.noise`); it is null without the control
-`repeat`.
+`neurons` is the number of neurons that the intervention changed, 0 without one. `method` and `random_seed` are as in
+the samples. `note` says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value`
+corrected over the target and data languages that the same intervention was tried on. `rung` is as in the samples: rows
+with a rung are steps of a search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that
+of sacrebleu, for BLEU and chrF++. `higher_is_better` and `no_effect` are those of the metric
+(`jobs.metrics.base.Metric`). `spanned_joins` counts the items with a `spanned_join`. `mde` is the minimum detectable
+effect of `delta` (`jobs.metrics.power`). `noise` is the noise floor of the task, data language and metric
+(`jobs.results.noise`); it is null without the control `repeat`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
-_STEERED_ONLY = ("selection", "op", "factor", "scope", "patch", "weights", "layers", "statistic", "control_language")
+_STEERED_ONLY = (
+    "selection",
+    "op",
+    "factor",
+    "scope",
+    "patch",
+    "weights",
+    "layers",
+    "statistic",
+    "control_language",
+    "random_seed",
+)
 """Columns that are null for a cell without an intervention."""
 
 
@@ -150,5 +164,6 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
             "layers": "all" if intervention.layers is None else ",".join(map(str, intervention.layers)),
             "statistic": None if intervention.statistic is None else intervention.statistic.word,
             "control_language": intervention.other,
+            "random_seed": intervention.seed if intervention.selection == "random" else None,
         }
     return columns

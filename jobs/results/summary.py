@@ -35,7 +35,7 @@ NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
 _TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
-_CONDITION = ("method", "selection", "op", "factor", "patch", "statistic", "weights", "layers")
+_CONDITION = ("method", "selection", "random_seed", "op", "factor", "patch", "statistic", "weights", "layers")
 _FAMILY = ("task", "mode", "metric", "rung", *_CONDITION)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
 

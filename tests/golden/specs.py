@@ -59,6 +59,11 @@ SPECS: dict[str, dict[str, Any]] = {
         interventions={"languages": ["en"], "op": "scale", "factors": [2], "controls": ["other"]},
         tasks=[{"name": "lss", "languages": ["fr"]}],
     ),
+    "controls: zero and non_language": _steered(op="add", factors=[2], controls=["zero", "non_language"]),
+    "controls: random, three draws": {
+        **_steered(op="scale", factors=[2], controls=["random"], random_draws=3),
+        "seed": 7,
+    },
     "controls: repeat": _steered(op="scale", factors=[2], controls=["repeat"]),
     "baselines: prompts": _spec(
         interventions={

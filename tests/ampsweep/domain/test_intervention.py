@@ -129,6 +129,15 @@ def test_the_public_form_survives_json_a_pickle_and_a_second_validation(raw: dic
     assert public["layers"] == (layers if layers == "all" else sorted(layers))
 
 
+@pytest.mark.parametrize("wrong", [{"op": "scale"}, {"factor": 1}, {"factor": None, "patch": "max"}])
+def test_the_control_zero_is_set_to_0(wrong: dict[str, Any]) -> None:
+    zero = {**MINIMAL, "op": "set", "factor": 0, "selection": "zero"}
+    assert Intervention.from_dict(zero).selection == "zero"
+    with pytest.raises(InvalidRequest, match="give op set and factor 0") as refused:
+        Intervention.from_dict({**zero, **wrong})
+    assert refused.value.param == "intervention.selection"
+
+
 def test_a_source_that_is_a_target_is_no_source() -> None:
     source = {"op": "set", "factor": 0}
     asked = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "fra_Latn"}})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.identify.lape import quantile, select_lape
+from engine.identify.lape import candidate_entropy, quantile, select_lape
 from engine.identify.stats import ActivationStats
 from tests.engine.identify.counts import make_stats
 
@@ -112,3 +112,12 @@ def test_a_neuron_that_is_never_active_is_no_candidate() -> None:
 def test_a_quantile_is_one_of_the_values(rate: float, expected: float) -> None:
     values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0)).reshape(4, 25)
     assert quantile(values, rate) == expected
+
+
+def test_entropies_of_candidates_are_those_of_the_definition() -> None:
+    counts = [[[10, 5, 0, 1], [0, 0, 10, 2]], [[0, 5, 0, 1], [10, 0, 10, 2]]]
+    entropy = candidate_entropy(make_stats(counts, [10, 10]), filter_rate=0.5)
+    # 16 probabilities: 0 x6, 0.1 x2, 0.2 x2, 0.5 x2, 1 x4; the 8th smallest is 0.1, which a candidate exceeds
+    expected = [[0.0, np.log(2), np.nan, np.nan], [0.0, np.nan, np.log(2), np.log(2)]]
+    assert entropy.dtype == np.float32
+    np.testing.assert_allclose(entropy, expected, rtol=1e-6)

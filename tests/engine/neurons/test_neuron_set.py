@@ -132,3 +132,19 @@ def test_a_set_without_languages_or_with_foreign_patch_values_is_refused() -> No
     with pytest.raises(InvalidRequest) as caught:
         replace(neurons, patch=short)
     assert caught.value.param == "patch.median"
+
+
+def test_entropies_are_stored_and_change_the_id_of_the_content(tmp_path: Path) -> None:
+    bare = make_neuron_set({"fr": [(0, 1)]})
+    entropy = np.arange(24, dtype=np.float32).reshape(3, 8)
+    entropy[0, 0] = np.nan
+    saved = replace(bare, entropy=entropy).with_content_id()
+    assert saved.id != bare.id
+    saved.save(tmp_path)
+    loaded = NeuronSet.load(tmp_path)
+    assert loaded.entropy is not None
+    np.testing.assert_array_equal(loaded.entropy, entropy)
+    bare.save(tmp_path / "bare")
+    assert NeuronSet.load(tmp_path / "bare").entropy is None
+    with pytest.raises(InvalidRequest, match=r"entropies must be float32 \(3, 8\)"):
+        replace(bare, entropy=entropy[:2])

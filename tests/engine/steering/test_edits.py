@@ -205,6 +205,39 @@ def test_a_difference_needs_another_language() -> None:
     assert caught.value.param == "intervention.patch"
 
 
+def test_neurons_of_no_language_are_those_of_the_highest_entropy_in_each_layer() -> None:
+    entropy = np.arange(LAYERS * WIDTH, dtype=np.float32).reshape(LAYERS, WIDTH)
+    entropy[1, 7] = np.nan  # no candidate
+    neurons = replace(make_neuron_set(OVERLAPPING), entropy=entropy)
+    raw = {"languages": ["fr"], "op": "scale", "factor": 3, "selection": "non_language"}
+    edits = resolve(Intervention.from_dict(raw), neurons)
+    # French has 1, 2 and 1 neurons; neuron 7 of layer 2 is French
+    assert _as_dict(edits) == dict.fromkeys([(0, 7), (1, 5), (1, 6), (2, 6)], (3, 0, 0))
+
+
+def test_of_too_few_candidates_all_are_taken() -> None:
+    entropy = np.full((LAYERS, WIDTH), np.nan, dtype=np.float32)
+    entropy[1, [2, 3]] = 1.0  # the first is French
+    neurons = replace(make_neuron_set(OVERLAPPING), entropy=entropy)
+    raw = {"languages": ["fr"], "op": "scale", "factor": 3, "selection": "non_language"}
+    assert _as_dict(resolve(Intervention.from_dict(raw), neurons)) == {(1, 3): (3, 0, 0)}
+
+
+def test_a_set_without_entropies_has_no_neurons_of_no_language() -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 3, "selection": "non_language"}
+    with pytest.raises(InvalidRequest, match="no entropies, which selection non_language needs") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set(OVERLAPPING))
+    assert caught.value.param == "intervention.selection"
+
+
+def test_zero_sets_the_languages_own_neurons_to_0() -> None:
+    neurons = make_neuron_set(OVERLAPPING)
+    own = {"languages": ["fr"], "op": "set", "factor": 0}
+    control = Intervention.from_dict({**own, "selection": "zero"})
+    assert _same(resolve(control, neurons), resolve(Intervention.from_dict(own), neurons))
+    assert control.hash != Intervention.from_dict(own).hash
+
+
 def _drawn(neurons: NeuronSet, **change: Any) -> set[tuple[int, int]]:
     raw = {"languages": ["en", "fr"], "op": "scale", "factor": 3, "selection": "random", **change}
     return set(_as_dict(resolve(Intervention.from_dict(raw), neurons)))

@@ -16,7 +16,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.results.schema import cell_columns
 from jobs.spec import parse_spec
-from tests.jobs.cluster import raw_spec, write_model
+from tests.jobs.cluster import raw_spec, write_jsonl, write_model
 
 
 def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> Plan:
@@ -97,8 +97,11 @@ def test_the_source_is_each_cells_data_language_unless_that_is_the_target(catalo
     }
     english, french = (Source(language=language, op="set", factor=0) for language in ("en", "fr"))
     assert sources == {("en", "fr"): english, ("en", "tr"): english, ("fr", "tr"): french}
-    own = [{"name": "perplexity", "languages": ["fr"], "data": "flores200"}]
-    cells = planned(catalog, interventions=interventions, tasks=own)
+    assert catalog.data is not None
+    (catalog.data / "own").mkdir()
+    write_jsonl(catalog.data / "own" / "fr.jsonl", [{"text": "Bonjour."}])
+    tasks = [{"name": "perplexity", "languages": ["fr"], "data": "own"}]
+    cells = planned(catalog, interventions=interventions, tasks=tasks)
     assert [cell.intervention.source for cell in cells if cell.intervention] == [None, french]
 
 
