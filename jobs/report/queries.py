@@ -86,10 +86,14 @@ OWN_OR_ANY = """
 WITH best AS (
   SELECT s.data_language, s.target_language, s.selection, s.method, s.doc_id, s.score
   FROM samples s LEFT JOIN chosen c
-    ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
-   AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
+    ON s.target_language = c.target_language AND s.layers = c.layers
+   AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
+        AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
   WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL
     AND (s.method IS NULL OR s.method = 'neurons' AND c.factor IS NOT NULL)
+    AND s.mode IS NOT DISTINCT FROM (SELECT min(mode) FROM samples)
+  QUALIFY s.selection IS DISTINCT FROM 'random'
+    OR dense_rank() OVER (PARTITION BY s.target_language, s.data_language, s.selection ORDER BY s.random_seed) = 1
 ), shifted AS (
   SELECT target_language, data_language, doc_id, s.selection, s.score > b.score AS yes
   FROM best s JOIN best b USING (target_language, data_language, doc_id)

@@ -117,9 +117,10 @@ QUESTIONS = (
         key="own_or_any",
         title="Is it the language's own neurons?",
         about="LSS at the best intervention, over all facts and base languages, compared with the same intervention "
-        "on as many random neurons and on the neurons of another language. Exact McNemar tests of the pairs of fact "
-        "and base language that shifted with one and not with the other, Holm-corrected over the languages. A fact "
-        "that is asked in several base languages counts several times, although these are not independent.",
+        "on as many random neurons (one of several draws) and on the neurons of another language, and with the own "
+        "neurons set to 0. Exact McNemar tests of the pairs of fact and base language that shifted with one and not "
+        "with the other, Holm-corrected over the languages. A fact that is asked in several base languages counts "
+        "several times, although these are not independent.",
         sql=OWN_OR_ANY,
         add=with_mcnemar,
         draw=control_dots,

@@ -52,10 +52,11 @@ QUALIFY row_number() OVER (
 AT_BEST = """
 CREATE VIEW at_best AS
 SELECT s.* FROM steered s JOIN chosen c
-  ON s.target_language = c.target_language AND s.op = c.op AND s.factor = c.factor AND s.layers = c.layers
- AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic
+  ON s.target_language = c.target_language AND s.layers = c.layers
+ AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
+      AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
 """
-"""The rows of these interventions and of their controls."""
+"""The rows of these interventions and of their controls. The control `zero` has an op and a factor of its own."""
 
 BY_CLASS = """
 CREATE VIEW by_class AS

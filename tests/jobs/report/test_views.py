@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK
-from jobs.results.schema import SUMMARY
+from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK, OWN_OR_ANY
+from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
 
 
@@ -134,6 +134,37 @@ def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
     }
     assert (french["diffmean"]["control"], french["diffmean"]["cost"]) == pytest.approx((0.95, 0.1))
     assert {row["method"] for row in plotted if row["target"] == "mean"} == {*points, "unsteered"}
+
+
+def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(tmp_path: Path) -> None:
+    steered = {"method": "neurons", "op": "add", "patch": "max", "factor": 2.0, "layers": "all"}
+    cells: dict[str, tuple[dict[str, Any], str]] = {
+        "cell_0": ({}, "000000"),
+        "cell_1": (steered, "111111"),
+        "cell_2": ({**steered, "selection": "random", "random_seed": 5}, "110000"),
+        "cell_3": ({**steered, "selection": "random", "random_seed": 9}, "111100"),
+        "cell_4": ({**steered, "selection": "zero", "op": "set", "patch": None, "factor": 0.0}, "100000"),
+    }
+    write_sweep(tmp_path, [control_row("lss", "lss", "en", "fr", value=1.0, **{**steered, "neurons": 4})])
+    facts = [
+        {
+            **dict.fromkeys(SAMPLES.names),
+            "cell_id": cell,
+            "task": "lss",
+            "data_language": "en",
+            "target_language": "fr",
+            "doc_id": str(fact),
+            **cell_columns,
+            "score": float(shifted),
+        }
+        for cell, (cell_columns, shifts) in cells.items()
+        for fact, shifted in enumerate(shifts)
+    ]
+    schema = pq.read_schema(tmp_path / "results.parquet")
+    pq.write_table(pa.Table.from_pylist(facts, schema=schema), tmp_path / "results.parquet")
+    with closing(ReportData(tmp_path)) as data:
+        compared = {row["control"]: (row["n"], row["controlled"]) for row in data.query(OWN_OR_ANY).to_pylist()}
+    assert compared == {"random": (6, pytest.approx(2 / 6)), "zero": (6, pytest.approx(1 / 6))}
 
 
 def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: Path) -> None:
