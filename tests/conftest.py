@@ -1,4 +1,4 @@
-"""What holds for all tests: how Triton runs where there is no GPU, and that Ctrl-C is heard."""
+"""Fixtures of all tests: Triton's interpreter without a GPU, and Ctrl-C."""
 
 from __future__ import annotations
 

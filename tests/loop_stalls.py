@@ -111,9 +111,9 @@ class LoopWatch:
         return self._late + max(0.0, time.monotonic() - self._woke - self._limit / 4)
 
     def _waited_since(self, began: float) -> float:
-        before = [waited for at, waited in list(self._waits) if at <= began]
-        known = before[-1] if before else self._waits[0][1]
-        return sum(waited - known.get(thread, 0.0) for thread, waited in _waited().items())
+        before = [waited for index, waited in list(self._waits) if index <= began]
+        last = before[-1] if before else self._waits[0][1]
+        return sum(waited - last.get(thread, 0.0) for thread, waited in _waited().items())
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
@@ -139,7 +139,7 @@ def _stack(frame: FrameType, depth: int = 12) -> str:
 def _waited() -> dict[str, float]:
     """Return the seconds for which each thread of this process was ready without a processor, since it began."""
     waited = {}
-    for told in Path("/proc/self/task").glob("*/schedstat"):
+    for statistics in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # a thread that has ended
-            waited[told.parent.name] = int(told.read_text(encoding="ascii").split()[1]) / 1e9
+            waited[statistics.parent.name] = int(statistics.read_text(encoding="ascii").split()[1]) / 1e9
     return waited

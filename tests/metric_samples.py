@@ -1,4 +1,4 @@
-"""Prometheus' text format as numbers."""
+"""Parses Prometheus' text format."""
 
 from __future__ import annotations
 

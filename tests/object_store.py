@@ -1,4 +1,4 @@
-"""An S3 server in this process: buckets to use, and faults to order."""
+"""An S3 server in this process, with faults on request."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def object_store() -> Iterator[ObjectStore]:
     moto = DomainDispatcherApplication(create_backend_app)
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
-        asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
-        store.requests.append(asked[:2])
-        if store.fails is not None and store.fails(*asked):
+        request = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
+        store.requests.append(request[:2])
+        if store.fails is not None and store.fails(*request):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("500 Internal Server Error", [("Content-Type", "application/xml")])
             return [_FAULT]

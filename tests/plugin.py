@@ -1,4 +1,4 @@
-"""Distributions with plug-ins for tests: the one that docs/bring-a-task.md shows, and made-up ones."""
+"""Distributions with plug-ins for tests: the one of docs/bring-a-task.md, and others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: made of the installed binaries, in a folder of its own, reached by a socket."""
+"""A PostgreSQL server for the tests, from the installed binaries, in its own folder, on a socket."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def empty_store(url: str, clock: Clock, new_id: Callable[[str], str] = random_id
 
 def _installed(name: str) -> str:
     """Return where a program of PostgreSQL is: on the PATH, or where Debian puts it."""
-    found = [shutil.which(name), *map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))]
-    for path in filter(None, found):
+    candidates = [shutil.which(name), *map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))]
+    for path in filter(None, candidates):
         return path
     pytest.skip(f"PostgreSQL's {name} is not here; apt-get install postgresql")
 

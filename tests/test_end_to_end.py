@@ -60,7 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     (folder / "xcopa").mkdir()
     names = ("premise", "choice1", "choice2", "question", "label")
-    rows = [{"idx": at, "lang": "it", **dict(zip(names, row, strict=True))} for at, row in enumerate(XCOPA)]
+    rows = [{"idx": index, "lang": "it", **dict(zip(names, row, strict=True))} for index, row in enumerate(XCOPA)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "xcopa" / "test.it.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -147,7 +147,7 @@ def test_the_languages_neurons_shift_the_atlas_and_random_ones_do_less(client: C
     assert means["random", best] <= means["lape", best] - 0.2
 
 
-def test_text_is_steered_while_one_waits(client: Client, samples: Path) -> None:
+def test_interactive_text_is_steered(client: Client, samples: Path) -> None:
     prompt = "In Egypt, the currency is"
     steered = {"languages": ["ja"], "op": "set", "factor": 3.0}
     plain = client.complete("atlas", prompt, max_tokens=12, temperature=0.0).text

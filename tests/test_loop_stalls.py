@@ -1,4 +1,4 @@
-"""The watch over event loops reports what blocks a loop, and nothing else."""
+"""The check of event loops reports blocking callbacks, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def blocked(seconds: float) -> None:
         pass
 
 
-def test_what_blocks_a_loop_is_named() -> None:
+def test_a_blocking_call_is_named() -> None:
     with watched_loops(limit=0.02) as watch:
         asyncio.run(blocked(0.3))  # long enough for the watch to look on a busy machine
     (stall,) = watch.stalls
@@ -28,7 +28,7 @@ def test_what_blocks_a_loop_is_named() -> None:
     assert "blocked" in stall.where
 
 
-def test_what_waits_blocks_nothing() -> None:
+def test_waiting_does_not_block_the_loop() -> None:
     async def waits() -> None:
         await asyncio.sleep(0.06)
         await asyncio.to_thread(time.sleep, 0.06)

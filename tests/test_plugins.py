@@ -1,4 +1,4 @@
-"""The distribution of docs/bring-a-task.md, installed by pip: every process finds it, from the spec to the report."""
+"""The plug-in of docs/bring-a-task.md, installed by pip: every process finds it, from the spec to the report."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_a_sweep_asks_a_task_and_reports_a_metric_of_a_plugin(folder: Path, site
 
 def test_the_report_names_the_plugin_and_does_not_need_it(folder: Path, site: Path) -> None:
     assert run(folder, site).returncode == 0
-    for at in (site, None):
-        made = ampsweep(folder, at, "report", "out", "--out", "report.html")
+    for index in (site, None):
+        made = ampsweep(folder, index, "report", "out", "--out", "report.html")
         assert made.returncode == 0, made.stderr
         assert f"yes_no of {RELEASE} in en" in (folder / "report.html").read_text(encoding="utf-8")
 
@@ -103,7 +103,7 @@ def test_a_new_version_of_a_plugin_makes_new_cells(folder: Path, site: Path, tmp
         if path.is_file():
             text = path.read_text().replace("Version: 1.0", "Version: 1.1")
             (newer / info.name.replace("1.0", "1.1") / path.name).write_text(text)
-    planned = [planned_cells(folder, at) for at in (site, newer)]
+    planned = [planned_cells(folder, index) for index in (site, newer)]
     assert planned[0]["yes_no"] != planned[1]["yes_no"]
     assert planned[0]["xcopa"] == planned[1]["xcopa"], "a built-in task's cells do not depend on plug-ins"
 

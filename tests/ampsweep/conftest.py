@@ -1,4 +1,4 @@
-"""What the tests of client and command line share: a model for the fake engine, a real server."""
+"""Fixtures of the client's and the command line's tests: a model for the fake engine, a real server."""
 
 from __future__ import annotations
 

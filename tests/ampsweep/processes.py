@@ -1,4 +1,4 @@
-"""Processes as the kernel knows them: who descends from whom, and who still lives."""
+"""Processes and their descendants, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def descendants(root: int) -> set[Process]:
     for folder in Path("/proc").glob("[0-9]*"):
         if stat := _stat(int(folder.name)):
             parents.setdefault(int(stat[1]), []).append(int(folder.name))
-    found, pending = set[Process](), [root]
+    processes, pending = set[Process](), [root]
     while pending:
         pid = pending.pop()
         pending += parents.get(pid, [])
         if stat := _stat(pid):
-            found.add((pid, stat[19]))
-    return found
+            processes.add((pid, stat[19]))
+    return processes
 
 
 def living(processes: set[Process]) -> set[Process]:

@@ -1,4 +1,4 @@
-"""The bundled files are what the bundled cells were computed with: their bytes are part of the cells' ids."""
+"""The bundled files are unchanged, because their bytes are part of the ids of cells."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from jobs.data.rows import read_rows
 
 
 @pytest.mark.parametrize("parse_text", [parse_json, parse_yaml])
-def test_a_key_that_stands_twice_is_refused_by_name(parse_text: Any) -> None:
+def test_a_duplicate_key_is_refused_by_name(parse_text: Any) -> None:
     assert parse_text('{"fr": {"0": [1]}, "tr": {"0": [1]}}') == {"fr": {"0": [1]}, "tr": {"0": [1]}}
     for text in ('{"fr": 1, "fr": 2}', '{"tr": [{"fr": 1, "fr": 2}]}'):
         with pytest.raises(InvalidRequest, match="the key 'fr' stands twice in one object") as caught:
@@ -37,7 +37,7 @@ def test_json_is_read_in_any_of_its_encodings(encoding: str) -> None:
     assert parse_json('{"a": "é"}'.encode(encoding)) == {"a": "é"}
 
 
-def test_nesting_without_end_is_no_json() -> None:
+def test_too_deep_nesting_is_rejected() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
 

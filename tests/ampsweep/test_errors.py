@@ -1,4 +1,4 @@
-"""The tree of exceptions: each has its own code, and survives the ways it travels."""
+"""The exceptions: each has its own code, and survives pickling and JSON."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     assert pickle.loads(pickle.dumps(error)).message == error.message
 
 
-def test_the_type_says_whose_fault_it_is() -> None:
+def test_the_openai_type_tells_client_errors_from_server_errors() -> None:
     ours = {kind.__name__ for kind in KINDS if from_code(kind.code, "message").type == "server_error"}
     engines = {"SteeringNotInstalled", "EngineFailed", "EngineLost", "DamagedFile"}
     assert ours == {"AmpsweepError", *engines, "Unavailable", "NoConnection", "ConnectionLost"}

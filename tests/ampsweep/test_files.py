@@ -1,4 +1,4 @@
-"""Publishing a file: whole or not at all, and readers never see a part."""
+"""Atomic writes: a file is published whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies of the environment: which requests go through them, and what is said when one is in the way."""
+"""Proxies of the environment: which requests use them, and how errors name them."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ MODELS = json.dumps({"object": "list", "data": [{"id": "tiny"}]}).encode()
 def test_a_loopback_address_never_goes_through_a_proxy(
     kind: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with answering(502, b"") as (proxy, seen), answering(200, MODELS) as (url, asked):
+    with answering(502, b"") as (proxy, seen), answering(200, MODELS) as (url, requests):
         monkeypatch.setenv(variable, proxy)
         with opened(kind, url, api_key="secret", retries=0) as client:
             assert [model["id"] for model in client.models()] == ["tiny"]
     assert seen == [], "the key never leaves this machine"
-    assert asked == ["/v1/models Bearer secret"]
+    assert requests == ["/v1/models Bearer secret"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +88,7 @@ def test_elsewhere_the_error_names_the_proxy(kind: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_of_a_proxy_is_called_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_a_proxy_is_reported_as_such(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(502, b"bad gateway") as (proxy, _):
         monkeypatch.setenv("HTTP_PROXY", proxy)
         with opened(kind, "http://sweeps.example", retries=0) as client, pytest.raises(AmpsweepError) as caught:
@@ -108,7 +108,7 @@ def test_a_proxy_that_cannot_be_used_is_an_error_that_says_so(
     assert caught.value.param == "ALL_PROXY"
 
 
-def test_the_doctor_tells_of_a_proxy_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
     findings = check_server("http://sweeps.example")
     assert [(each.subject, each.state) for each in findings] == [("proxy", "note"), ("server", "bad")]
@@ -128,7 +128,7 @@ def test_the_doctor_tells_of_a_proxy_on_the_way(monkeypatch: pytest.MonkeyPatch)
         *(({"ALL_PROXY": "http://p"}, f"http://{host}:8700", None) for host in ("localhost", "127.0.0.9", "[::1]")),
     ],
 )
-def test_which_proxy_a_server_is_asked_through(
+def test_the_proxy_for_a_server_is_found(
     environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():

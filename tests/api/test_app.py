@@ -27,13 +27,13 @@ HEAVY = (
 )
 
 
-def test_the_http_layer_brings_nothing_heavy_and_no_engine() -> None:
+def test_the_http_layer_imports_no_heavy_package_and_no_engine() -> None:
     script = f"import sys, api.app; print([name for name in {HEAVY} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.anyio
-async def test_the_document_lists_every_route(stack: ServerStack) -> None:
+async def test_the_openapi_document_lists_every_route(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         document = (await server.http.get("/v1/openapi.json")).json()
     assert {"/v1/sweeps", "/v1/sweeps/{sweep_id}/events", "/v1/completions", "/healthz", "/readyz"} <= set(
@@ -48,6 +48,6 @@ async def test_the_document_lists_every_route(stack: ServerStack) -> None:
     assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)
 
 
-def test_the_committed_document_is_that_of_the_code() -> None:
+def test_the_committed_openapi_document_is_up_to_date() -> None:
     committed = Path(__file__).parents[2] / "docs" / "openapi.json"
     assert json.loads(committed.read_text(encoding="utf-8")) == openapi_document(), "write it anew with: make openapi"

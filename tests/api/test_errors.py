@@ -73,7 +73,7 @@ async def test_no_body_makes_the_server_fail(stack: ServerStack, path: str) -> N
         ("GET", "/v1/models/nope", 404, "not_found"),
     ],
 )
-async def test_every_error_has_the_one_shape(
+async def test_every_error_has_the_same_format(
     stack: ServerStack, method: str, path: str, status: int, code: str
 ) -> None:
     async with running_server(stack, working=False) as server:
@@ -130,7 +130,7 @@ async def assert_too_large(server: Server, content: Any) -> None:
     assert answer.json()["error"]["code"] == "body_too_large"
 
 
-async def test_a_content_length_that_is_no_number_is_refused(stack: ServerStack) -> None:
+async def test_a_content_length_that_is_not_a_number_is_refused(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=b"{}", headers={"content-length": "-5"})
     assert answer.status_code == 400
@@ -145,7 +145,7 @@ async def test_a_content_length_that_is_no_number_is_refused(stack: ServerStack)
         b'{"model": "' + b"k" * 90_000 + b'"}',
     ],
 )
-async def test_an_error_repeats_no_more_than_one_reads(stack: ServerStack, body: bytes) -> None:
+async def test_errors_shorten_long_values(stack: ServerStack, body: bytes) -> None:
     async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=body)
     assert answer.status_code == 422

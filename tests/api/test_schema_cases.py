@@ -81,7 +81,7 @@ def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrat
 
 def run(served: Served, *, cases: int) -> Counter[int]:
     """Send `cases` requests, distributed over the operations, and count the statuses."""
-    operations = [found.ok() for found in served.schema.get_all_operations()]
+    operations = [result.ok() for result in served.schema.get_all_operations()]
     kinds = ((GenerationMode.POSITIVE, True), (GenerationMode.POSITIVE, False), (GenerationMode.NEGATIVE, False))
     each = max(1, cases // (len(operations) * len(kinds)))
     statuses: Counter[int] = Counter()

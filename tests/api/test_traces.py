@@ -34,7 +34,7 @@ def parent(span: ReadableSpan, among: tuple[ReadableSpan, ...]) -> str | None:
     return next((one.name for one in among if one.context and one.context.span_id == above.span_id), "elsewhere")
 
 
-async def test_a_request_goes_on_with_its_callers_trace(stack: ServerStack, spans: InMemorySpanExporter) -> None:
+async def test_a_request_continues_its_callers_trace(stack: ServerStack, spans: InMemorySpanExporter) -> None:
     async with running_server(stack, working=False) as server:
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
         await server.http.get("/v1/sweeps/sweep_xyzzy", headers=headers)
@@ -51,7 +51,7 @@ async def test_a_request_goes_on_with_its_callers_trace(stack: ServerStack, span
     assert "xyzzy" not in first.to_json()
 
 
-async def test_a_cells_span_reaches_from_its_lease_to_its_file(stack: ServerStack, spans: InMemorySpanExporter) -> None:
+async def test_a_cells_span_lasts_from_its_lease_to_its_file(stack: ServerStack, spans: InMemorySpanExporter) -> None:
     async with running_server(stack) as server:
         sweep_id = await server.done()
     span_list = spans.get_finished_spans()
@@ -67,7 +67,7 @@ async def test_a_cells_span_reaches_from_its_lease_to_its_file(stack: ServerStac
     assert all(span.end_time and span.start_time and span.end_time >= span.start_time for span in span_list)
 
 
-async def test_a_cell_that_fails_is_marked(stack: ServerStack, spans: InMemorySpanExporter) -> None:
+async def test_the_span_of_a_failed_cell_has_an_error(stack: ServerStack, spans: InMemorySpanExporter) -> None:
     async with running_server(stack, fail_on="e") as server:
         one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])

@@ -44,7 +44,7 @@ def test_every_goal_compares_two_variants_that_a_run_has() -> None:
         assert text.count(f"| {goal.what} | 1.000 |") == 1
 
 
-def test_tables_replace_what_stood_between_the_markers_and_nothing_else(tmp_path: Path) -> None:
+def test_tables_replace_only_the_text_between_the_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     for text in ("new", "newer"):

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.rounds import ratio, time_rounds
 
 
-def test_variants_take_turns_on_work_of_their_own_and_the_first_round_is_not_counted() -> None:
+def test_variants_alternate_on_new_work_and_the_warm_up_is_not_counted() -> None:
     numbers, ran = count(), list[tuple[str, int]]()
 
     async def quick(work: int) -> float:
@@ -24,7 +24,7 @@ def test_variants_take_turns_on_work_of_their_own_and_the_first_round_is_not_cou
     assert seconds == {"quick": [3.0, 4.0], "slow": [102.0, 105.0]}
 
 
-def test_a_variant_that_does_not_say_how_long_it_took_is_timed() -> None:
+def test_a_variant_that_does_not_report_its_time_is_timed() -> None:
     async def silent(_work: None) -> None:
         await asyncio.sleep(0.01)
 
@@ -43,7 +43,7 @@ def test_without_a_warm_up_the_first_round_counts() -> None:
 
 
 def test_a_ratio_is_of_the_fastest_rounds_and_of_each() -> None:
-    found = ratio([1.0, 2.0, 4.0], [2.0, 3.0, 1.5])
-    assert (found.fastest, found.median, found.least, found.largest) == (1.5, 1.5, 0.375, 2.0)
+    speed = ratio([1.0, 2.0, 4.0], [2.0, 3.0, 1.5])
+    assert (speed.fastest, speed.median, speed.least, speed.largest) == (1.5, 1.5, 0.375, 2.0)
     with pytest.raises(ValueError, match="longer"):
         ratio([1.0], [1.0, 2.0])

@@ -1,4 +1,4 @@
-"""The Dockerfile as its instructions, and a stage built without a container engine.
+"""Parses the Dockerfile, and builds a stage without a container engine.
 
 Building runs the stage's own RUN lines in an empty folder: `/opt/ampsweep` and `/src` stand for folders below it, and a
 new virtual environment for the image's Python. `apt-get` and users are the base's affair and are left out.
@@ -49,11 +49,11 @@ def read_stages() -> dict[str, Stage]:
 
 def lineage(stages: Mapping[str, Stage], name: str) -> list[Stage]:
     """Return a stage and those below it, the lowest first."""
-    found: list[Stage] = []
+    stages_used: list[Stage] = []
     while name in stages:
-        found.insert(0, stages[name])
+        stages_used.insert(0, stages[name])
         name = stages[name].base
-    return found
+    return stages_used
 
 
 def build(target: str, folder: Path, arguments: Mapping[str, str]) -> Path:

@@ -1,4 +1,4 @@
-"""The compose file: only what the specification knows, only commands that exist, and no secret in it."""
+"""The Compose file conforms to the specification, uses existing commands only, and contains no secret."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_key_is_one_of_the_specification() -> None:
             assert arguments["condition"] in {"service_started", "service_healthy"}
 
 
-def test_what_a_service_names_is_there() -> None:
+def test_names_in_a_service_exist() -> None:
     for name, service in SERVICES.items():
         assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys(), name
         assert set(service["networks"]) <= COMPOSE["networks"].keys(), name
@@ -100,7 +100,7 @@ def test_what_a_service_names_is_there() -> None:
     assert build["target"] in read_stages()
 
 
-def test_who_is_waited_for_can_say_that_it_is_healthy() -> None:
+def test_services_that_others_wait_for_have_a_health_check() -> None:
     images = {"server"}  # has the check of its image
     for service in SERVICES.values():
         for name, wanted in service.get("depends_on", {}).items():
@@ -120,12 +120,12 @@ def test_only_the_proxy_is_reached_from_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
 
 
-def test_no_secret_stands_in_the_file_and_each_is_made() -> None:
-    made = (DEPLOY / "make-secrets.sh").read_text(encoding="utf-8")
-    told = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+def test_the_file_contains_no_secret_and_each_is_generated() -> None:
+    script = (DEPLOY / "make-secrets.sh").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     for name, secret in COMPOSE["secrets"].items():
         assert secret == {"file": f"./secrets/{name}"}
-        assert f"keep {name} " in made or (name == KEY_OF_PROMETHEUS and f"> secrets/{name}" in told)
+        assert f"keep {name} " in script or (name == KEY_OF_PROMETHEUS and f"> secrets/{name}" in page)
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             assert "PASSWORD" not in name or str(value).startswith("/run/secrets/"), name
@@ -141,9 +141,9 @@ def test_every_command_of_ours_is_one_that_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "AMPSWEEP_IMAGE" in service["image"]])
 def test_every_setting_is_one_that_is_there(name: str) -> None:
-    given = {key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)}
-    given |= {secret.upper() for secret in SERVICES[name]["secrets"] if secret.upper().startswith(PREFIX)}
-    assert {key.removeprefix(PREFIX).lower() for key in given} <= Settings.model_fields.keys()
+    settings_used = {key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)}
+    settings_used |= {secret.upper() for secret in SERVICES[name]["secrets"] if secret.upper().startswith(PREFIX)}
+    assert {key.removeprefix(PREFIX).lower() for key in settings_used} <= Settings.model_fields.keys()
 
 
 def test_the_list_of_models_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

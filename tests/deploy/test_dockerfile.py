@@ -1,4 +1,4 @@
-"""The images, as far as they can be checked without a container engine; the client is built from its own lines."""
+"""The images, as far as they can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STAGES = read_stages()
 TARGETS = ("client", "cpu", "gpu")
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_reports_nothing() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     ended = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
+def test_images_run_without_root(target: str) -> None:
     users = [rest for stage in lineage(STAGES, target) for word, rest in stage.instructions if word == "USER"]
     assert users[-1] == "10001:10001"
 
@@ -39,9 +39,11 @@ def test_an_image_has_a_health_check_or_says_that_it_serves_nothing(target: str)
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_builds_stays_behind(target: str) -> None:
     """Nothing but the finished environment comes from the builders; the server keeps only the compiler it needs."""
-    own = [(word, rest) for stage in lineage(STAGES, target) for word, rest in stage.instructions]
-    assert [rest for word, rest in own if word == "COPY"] == [f"--from={target}-builder /opt/ampsweep /opt/ampsweep"]
-    installed = [rest for word, rest in own if word == "RUN" and "install" in rest]
+    instructions = [(word, rest) for stage in lineage(STAGES, target) for word, rest in stage.instructions]
+    assert [rest for word, rest in instructions if word == "COPY"] == [
+        f"--from={target}-builder /opt/ampsweep /opt/ampsweep"
+    ]
+    installed = [rest for word, rest in instructions if word == "RUN" and "install" in rest]
     assert all("pip" not in rest and "uv " not in rest for rest in installed)
     packages = (
         set(re.findall(r"--no-install-recommends ([^&]*)", " ".join(installed))[0].split()) if installed else set()
@@ -69,10 +71,10 @@ def test_the_lists_of_packages_have_what_the_project_asks_for(target: str) -> No
     locked = {Requirement(line).name: str(Requirement(line).specifier).removeprefix("==") for line in lines}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = list(project["dependencies"])
+    requirements = list(project["dependencies"])
     if target != "client":
-        asked += extras["server"] + extras["tasks"] + extras[target]
-    for requirement in map(Requirement, asked):
+        requirements += extras["server"] + extras["tasks"] + extras[target]
+    for requirement in map(Requirement, requirements):
         if requirement.name == "ampsweep":
             continue
         assert requirement.name in locked, f"{requirement.name} is missing; run deploy/locks/lock.sh"

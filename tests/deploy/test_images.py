@@ -1,4 +1,4 @@
-"""Servers as their images make them, without a container engine: installed by the Dockerfile's own lines, then run."""
+"""Servers installed by the lines of the Dockerfile and run without a container engine."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def resolves(host: str) -> bool:
 
 def image(target: str) -> dict[str, str]:
     """Return the last of each instruction of an image, and all of its ENV."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for stage in lineage(read_stages(), target):
         for word, rest in stage.instructions:
-            found[word] = f"{found[word]} {rest}" if word == "ENV" and word in found else rest
-    return found
+            values[word] = f"{values[word]} {rest}" if word == "ENV" and word in values else rest
+    return values
 
 
 def words(instruction: str) -> list[str]:
@@ -56,10 +56,10 @@ def test_the_cpu_server_installs_by_its_own_lines_and_answers(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     outside = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
-    own = dict(pair.split("=", 1) for pair in shlex.split(says["ENV"]))
+    variables = dict(pair.split("=", 1) for pair in shlex.split(says["ENV"]))
     environment = (
         outside
-        | own
+        | variables
         | {
             "PATH": f"{installed / 'bin'}:/usr/bin:/bin",
             "AMPSWEEP_HOME": str(tmp_path / "home"),

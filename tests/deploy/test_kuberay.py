@@ -104,9 +104,9 @@ def test_the_ray_cluster_has_only_fields_that_kuberay_knows() -> None:
         assert group.keys() <= WORKER_FIELDS
         assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     parameters = [spec["headGroupSpec"]["rayStartParams"], *(one["rayStartParams"] for one in spec["workerGroupSpecs"])]
-    for given in parameters:
-        assert all(isinstance(value, str) for value in given.values())
-        parse(["ray", "start", "--head", *(f"--{name}={value}" for name, value in given.items())])
+    for parameter_set in parameters:
+        assert all(isinstance(value, str) for value in parameter_set.values())
+        parse(["ray", "start", "--head", *(f"--{name}={value}" for name, value in parameter_set.items())])
 
 
 def test_the_ray_of_the_cluster_is_the_one_installed() -> None:
@@ -116,13 +116,13 @@ def test_the_ray_of_the_cluster_is_the_one_installed() -> None:
 
 
 def test_the_dashboard_is_on_the_loopback_interface_and_the_head_runs_nothing() -> None:
-    given = CLUSTER["spec"]["headGroupSpec"]["rayStartParams"]
-    assert given["dashboard-host"] == "127.0.0.1"
-    assert (given["num-cpus"], given["num-gpus"]) == ("0", "0")
+    start_params = CLUSTER["spec"]["headGroupSpec"]["rayStartParams"]
+    assert start_params["dashboard-host"] == "127.0.0.1"
+    assert (start_params["num-cpus"], start_params["num-gpus"]) == ("0", "0")
 
 
 @pytest.mark.parametrize("pod", PODS)
-def test_a_pod_runs_as_nobody_in_particular(pod: str) -> None:
+def test_pods_run_without_root(pod: str) -> None:
     spec = PODS[pod]["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["runAsUser"] == 10001
@@ -144,14 +144,14 @@ def test_commands_and_settings_are_those_that_are_there() -> None:
     container = PODS["server"]["spec"]["containers"][0]
     assert parse([*container["command"], *container["args"]]) == 2
     settings = next(one for one in MANIFESTS if one["metadata"]["name"] == "ampsweep-settings")["data"]
-    given = {*settings, *(one["name"] for one in container["env"])}
-    ours = {name.removeprefix(PREFIX).lower() for name in given if name.startswith(PREFIX)}
+    setting_names = {*settings, *(one["name"] for one in container["env"])}
+    ours = {name.removeprefix(PREFIX).lower() for name in setting_names if name.startswith(PREFIX)}
     assert ours <= Settings.model_fields.keys()
     assert f"--ray-address={CLUSTER['metadata']['name']}-head-svc:6379" in container["args"][0]
 
 
 def test_what_pods_mount_and_policies_select_is_there_or_told_in_the_docs() -> None:
-    told = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     names = {(one["kind"], one["metadata"]["name"]) for one in MANIFESTS}
     for pod in PODS.values():
         for volume in pod["spec"].get("volumes", ()):
@@ -160,9 +160,9 @@ def test_what_pods_mount_and_policies_select_is_there_or_told_in_the_docs() -> N
             if "persistentVolumeClaim" in volume:
                 assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in names
             if "secret" in volume:
-                assert f"secret generic {volume['secret']['secretName']}" in told
+                assert f"secret generic {volume['secret']['secretName']}" in page
     for secret in (CLUSTER["spec"]["authOptions"]["secretName"], "ampsweep-database", "ampsweep-storage"):
-        assert f"secret generic {secret}" in told
+        assert f"secret generic {secret}" in page
     labels = SERVER["spec"]["template"]["metadata"]["labels"]
     service = next(one for one in MANIFESTS if one["kind"] == "Service")
     assert service["spec"]["selector"] == SERVER["spec"]["selector"]["matchLabels"] == labels

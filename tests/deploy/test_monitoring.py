@@ -1,4 +1,4 @@
-"""What is watched: dashboard, alerts and docs speak of the names that a server tells, and leave none out."""
+"""The dashboard, the alerts and the docs use exactly the metrics that a server exports."""
 
 from __future__ import annotations
 
@@ -55,42 +55,48 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def told(page: str) -> dict[str, set[str]]:
+def labels_of_metrics(page: str) -> dict[str, set[str]]:
     """The names of a page's samples, each with its labels."""
-    found: dict[str, set[str]] = {}
+    labels_by_name: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         if family.type == "histogram":
-            found |= {f"{family.name}_{part}": {"method", "route", "le"} for part in ("bucket", "count", "sum")}
+            labels_by_name |= {
+                f"{family.name}_{part}": {"method", "route", "le"} for part in ("bucket", "count", "sum")
+            }
         for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
-        found.setdefault(f"{family.name}_total" if family.type == "counter" else family.name, set())
-    return found
+            labels_by_name.setdefault(sample.name, set()).update(sample.labels)
+        labels_by_name.setdefault(f"{family.name}_total" if family.type == "counter" else family.name, set())
+    return labels_by_name
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_asks_for_what_there_is(query: str, told: dict[str, set[str]]) -> None:
+def test_queries_use_existing_metrics_and_labels(query: str, labels_of_metrics: dict[str, set[str]]) -> None:
     names = NAME.findall(query)
     assert names or query.startswith(("up{", "min(up{"))
-    assert set(names) <= told.keys()
+    assert set(names) <= labels_of_metrics.keys()
     for name, selector in re.findall(r"\b((?:ampsweep|process)_[a-z_]+)\{([^}]*)\}", query):
-        asked = set(re.findall(r"(\w+)[!=]", selector))
-        assert asked - {"job"} <= told[name]
+        label_names = set(re.findall(r"(\w+)[!=]", selector))
+        assert label_names - {"job"} <= labels_of_metrics[name]
 
 
-def names_of(told: dict[str, set[str]]) -> set[str]:
+def names_of(labels_of_metrics: dict[str, set[str]]) -> set[str]:
     """Return the names of families: those of a histogram's parts are one."""
     parts = re.compile(r"(ampsweep_http_\w+_seconds)_(bucket|count|sum|created)$")
-    return {parts.sub(r"\1", name) for name in told if name.startswith("ampsweep_") and not name.endswith("_created")}
+    return {
+        parts.sub(r"\1", name)
+        for name in labels_of_metrics
+        if name.startswith("ampsweep_") and not name.endswith("_created")
+    }
 
 
-def test_the_docs_list_every_name_and_no_other(told: dict[str, set[str]]) -> None:
+def test_the_docs_list_every_name_and_no_other(labels_of_metrics: dict[str, set[str]]) -> None:
     listed = set(re.findall(r"^\| `(ampsweep_[a-z_]+)", PAGE, re.MULTILINE))
-    assert listed == names_of(told)
+    assert listed == names_of(labels_of_metrics)
 
 
-def test_the_dashboard_shows_every_name_but_the_version(told: dict[str, set[str]]) -> None:
+def test_the_dashboard_shows_every_name_but_the_version(labels_of_metrics: dict[str, set[str]]) -> None:
     shown = {re.sub(r"_bucket$", "", name) for query in QUERIES for name in NAME.findall(query)}
-    assert names_of(told) - shown == {"ampsweep_build_info"}
+    assert names_of(labels_of_metrics) - shown == {"ampsweep_build_info"}
 
 
 def test_every_alert_is_explained() -> None:
@@ -105,8 +111,12 @@ def test_panels_have_places_of_their_own_and_a_source_that_is_there() -> None:
     uids = {one["uid"] for one in source["datasources"]}
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
-        at = panel["gridPos"]
-        places = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        index = panel["gridPos"]
+        places = {
+            (x, y)
+            for x in range(index["x"], index["x"] + index["w"])
+            for y in range(index["y"], index["y"] + index["h"])
+        }
         assert max(x for x, _ in places) < 24
         assert not taken & places, panel["title"]
         taken |= places
@@ -155,10 +165,10 @@ def test_the_pod_monitor_asks_the_server_at_its_port_with_a_key_that_the_docs_ma
 
 @pytest.fixture
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
+    path = shutil.which("promtool")
+    if path is None:
         pytest.skip("promtool is not on the PATH (on Debian: apt install prometheus)")
-    return found
+    return path
 
 
 @pytest.fixture
@@ -177,14 +187,15 @@ def test_promtool_takes_configuration_and_alerts(promtool: str, configured: Path
     assert f"{len(ALERTS)} rules found" in done.stdout
 
 
-def test_promtool_has_nothing_to_say_about_the_page(promtool: str, page: str) -> None:
+def test_promtool_accepts_the_metrics_page(promtool: str, page: str) -> None:
     done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_every_query_is_promql(promtool: str, tmp_path: Path) -> None:
     rules = [
-        {"record": f"query:{at}", "expr": query.replace("$__rate_interval", "1m")} for at, query in enumerate(QUERIES)
+        {"record": f"query:{index}", "expr": query.replace("$__rate_interval", "1m")}
+        for index, query in enumerate(QUERIES)
     ]
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A real Prometheus, started as compose.yaml does, scrapes a real server and answers what dashboard and alerts ask."""
+"""A real Prometheus scrapes a real server and answers the queries of the dashboard and the alerts."""
 
 from __future__ import annotations
 

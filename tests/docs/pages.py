@@ -1,4 +1,4 @@
-"""The pages of the documentation as tests see them: their fenced blocks, headings and links."""
+"""Reads the pages of the documentation: fenced blocks, headings and links."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Block:
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return a page's blocks in the given languages, in order."""
-    found = _FENCE.finditer(page.read_text(encoding="utf-8"))
+    matches = _FENCE.finditer(page.read_text(encoding="utf-8"))
     every = [
         Block(language=match["language"], text=match["text"], title=match["title"], not_run=match["why"])
-        for match in found
+        for match in matches
     ]
     return [block for block in every if block.language in languages]
 

@@ -1,4 +1,4 @@
-"""Pages run as they stand: their blocks of shell, in order, in one shell and one folder."""
+"""Runs the shell blocks of a page in order, in one shell and one folder."""
 
 from __future__ import annotations
 

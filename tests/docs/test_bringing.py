@@ -1,4 +1,4 @@
-"""The pages on what users bring, run as they stand beside a copy of the bundled model."""
+"""The pages on bringing models, neurons and languages: every command works with a copy of the bundled model."""
 
 from __future__ import annotations
 

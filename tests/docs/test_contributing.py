@@ -1,4 +1,4 @@
-"""The recipe for an intervention op, followed word by word in a copy of the packages."""
+"""The recipe for an intervention op, followed in a copy of the packages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ print(json.dumps({
 
 
 @pytest.mark.processes
-def test_the_recipe_for_an_op_is_all_that_an_op_needs(tmp_path: Path) -> None:
+def test_the_recipe_for_an_op_is_complete(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     replace_once(tmp_path / "ampsweep" / "domain" / "intervention.py", r"^Op = .*\n", NAME)

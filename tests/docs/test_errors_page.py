@@ -1,4 +1,4 @@
-"""The page on errors has every one of them, with its status and class; its example runs."""
+"""The page on errors lists every error with its status and class; its example runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages show of specs, interventions and requests is what is taken."""
+"""The specs, interventions and requests on the pages are valid."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_the_task_page_shows_a_task_of_a_spec() -> None:
 
 
 def test_the_page_on_specs_shows_an_intervention() -> None:
-    found = [json.loads(block.text) for block in blocks(DOCS / "spec.md", "json")]
-    assert found
-    for raw in found:
+    examples = [json.loads(block.text) for block in blocks(DOCS / "spec.md", "json")]
+    assert examples
+    for raw in examples:
         Intervention.from_dict(raw)
 
 

@@ -1,4 +1,4 @@
-"""Links between the pages, and from them into the project: each leads to a file, and to a heading of it."""
+"""Links between the pages and into the project lead to existing files and headings."""
 
 from __future__ import annotations
 

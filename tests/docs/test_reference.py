@@ -1,4 +1,4 @@
-"""The reference pages have every command, every setting and every route."""
+"""The reference pages list every command, every setting and every route."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_every_setting_is_listed() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("module", [found.name for found in pkgutil.iter_modules(api.routes.__path__)])
+@pytest.mark.parametrize("module", [match.name for match in pkgutil.iter_modules(api.routes.__path__)])
 def test_every_route_is_named(module: str) -> None:
     text = _text("rest.md")
     for route in importlib.import_module(f"api.routes.{module}").router.routes:
         path = re.sub(
-            r"\{(\w+?)(?:_id)?(?::path)?\}", lambda found: "{model}" if found[1] == "model" else "{id}", route.path
+            r"\{(\w+?)(?:_id)?(?::path)?\}", lambda match: "{model}" if match[1] == "model" else "{id}", route.path
         )
         for method in route.methods if route.include_in_schema else ():
             assert f"`{method} {path}`" in text or f"`{method} {path}?" in text, f"{method} {route.path}"

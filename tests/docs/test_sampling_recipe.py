@@ -1,4 +1,4 @@
-"""The recipe for a sampling field, followed word by word in a copy of the packages."""
+"""The recipe for a sampling field, followed in a copy of the packages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ print(json.dumps({
 
 
 @pytest.mark.processes
-def test_the_recipe_for_a_sampling_field_is_all_that_a_field_needs(tmp_path: Path) -> None:
+def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     replace_once(

@@ -1,4 +1,4 @@
-"""The site is built without a warning, and needs nothing from anywhere else."""
+"""The site is built without a warning and loads nothing from other servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial, run as it stands: every command, in one folder, in the page's order."""
+"""The tutorial: every command works, in the order of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.golden [NAME ...]` writes the golden files anew, all or those named."""
+"""`python -m tests.golden [NAME ...]` writes all golden files, or the named ones, again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The golden files, what makes each of them, and how they are compared and written."""
+"""The golden files, how they are made, compared and written."""
 
 from __future__ import annotations
 

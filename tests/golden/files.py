@@ -1,4 +1,4 @@
-"""The Parquet files of a cell and of a sweep, written as the product writes them: columns and metadata keys."""
+"""The Parquet files of a cell and a sweep: columns and metadata keys."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ _FLORES = {
     "fra_Latn": "Bonjour.\nÇa va ?\n",
     "tur_Latn": "Günaydın.\nNasılsın?\n",
 }
-_LM_EVAL_ROWS = [{"question": f"What comes after {at}?", "choices": [str(at + 1), "in"], "label": 0} for at in range(4)]
+_LM_EVAL_ROWS = [
+    {"question": f"What comes after {index}?", "choices": [str(index + 1), "in"], "label": 0} for index in range(4)
+]
 _LM_EVAL_TASK = """task: {name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: rows.jsonl}}}}

@@ -1,4 +1,4 @@
-"""What other programs use of the product by name: commands, routes, errors, settings, metrics, events."""
+"""Names that other programs use: commands, routes, errors, settings, metrics, events."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def commands() -> dict[str, Any]:
 
 
 def _commands(name: str, command: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    yield name, dict(_parameter(place, param) for place, param in enumerate(command.params, 1))
+    yield name, dict(_parameter(index, param) for index, param in enumerate(command.params, 1))
     for word, further in getattr(command, "commands", {}).items():
         yield from _commands(f"{name} {word}", further)
 
 
-def _parameter(place: int, param: Any) -> tuple[str, str]:
+def _parameter(index: int, param: Any) -> tuple[str, str]:
     is_option = param.param_type_name == "option"
     words = ["flag" if getattr(param, "is_flag", False) else _type(param)]
     words += ["required"] if param.required else []
@@ -49,7 +49,7 @@ def _parameter(place: int, param: Any) -> tuple[str, str]:
     words += [f"envvar={param.envvar}"] if param.envvar else []
     words += [f"default={param.default}"] if param.default not in (None, False, ()) else []
     names = " / ".join(filter(None, (" ".join(param.opts), " ".join(param.secondary_opts))))
-    return names if is_option else f"argument {place}", " ".join(words)
+    return names if is_option else f"argument {index}", " ".join(words)
 
 
 def _type(param: Any) -> str:
@@ -100,18 +100,18 @@ def _keys(schema: Mapping[str, Any], document: Mapping[str, Any], prefix: str) -
     """Return the dotted paths of all keys that a body may have, with the constants each may take."""
     if reference := schema.get("$ref"):
         return _keys(document["components"]["schemas"][reference.rpartition("/")[2]], document, prefix)
-    found = set[str]()
+    names = set[str]()
     for part in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-        found |= _keys(part, document, prefix)
+        names |= _keys(part, document, prefix)
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), Mapping):
-            found |= _keys(schema[name], document, f"{prefix}[]" if name == "items" else f"{prefix}.*")
+            names |= _keys(schema[name], document, f"{prefix}[]" if name == "items" else f"{prefix}.*")
     constants = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
-    found |= {f"{prefix} = {constant}" for constant in constants}
+    names |= {f"{prefix} = {constant}" for constant in constants}
     for key, value in schema.get("properties", {}).items():
         name = f"{prefix}.{key}".removeprefix(".")
-        found |= {name + (" (required)" if key in schema.get("required", ()) else "")} | _keys(value, document, name)
-    return found
+        names |= {name + (" (required)" if key in schema.get("required", ()) else "")} | _keys(value, document, name)
+    return names
 
 
 def errors() -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _named_variables() -> set[str]:
 
 def metrics() -> dict[str, Any]:
     """Return the families of a server's `/metrics` page with their types and labels."""
-    found: dict[str, Any] = {}
+    families: dict[str, Any] = {}
     for family in text_string_to_metric_families(asyncio.run(_scraped())):
         if family.name.startswith("ampsweep_") and not family.name.endswith("_created"):  # the library's own
             labels = {label for sample in family.samples for label in sample.labels}
-            found[family.name] = f"{family.type} {' '.join(sorted(labels))}".strip()
-    return found
+            families[family.name] = f"{family.type} {' '.join(sorted(labels))}".strip()
+    return families
 
 
 async def _scraped() -> str:
@@ -222,9 +222,9 @@ def events() -> dict[str, list[str]]:
         second = send(store, 1, start=10).id
         store.cancel_sweep(second)
         third = send(store, 1, start=20).id
-        found: dict[str, set[str]] = {}
+        keys_by_type: dict[str, set[str]] = {}
         for sweep_id in (first, second, third):
             for event in store.events(sweep_id):
-                found.setdefault(event.type, set()).update(event.data)
+                keys_by_type.setdefault(event.type, set()).update(event.data)
         store.close()
-    return {name: sorted(keys) for name, keys in sorted(found.items())}
+    return {name: sorted(keys) for name, keys in sorted(keys_by_type.items())}

@@ -29,8 +29,8 @@ _PINNED = {"lm_eval": "1", "py3langid": "1"}
 
 def cells() -> dict[str, Any]:
     """Return the cells of every spec, and of one on an engine of another dtype."""
-    found = _planned(SPECS)
-    return {**found, "dtype: bfloat16": _planned({"": SPECS["op: add"]}, dtype="bfloat16")[""]}
+    planned = _planned(SPECS)
+    return {**planned, "dtype: bfloat16": _planned({"": SPECS["op: add"]}, dtype="bfloat16")[""]}
 
 
 def lm_eval_cells() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def cell_json() -> dict[str, Any]:
 
 def neuron_sets() -> dict[str, str]:
     """Return the ids of neuron sets: of requests to identify, by parameters; of imported ones, by content."""
-    known = {"fingerprint": "f" * 64, "corpus_hash": "c" * 64}
+    identity = {"fingerprint": "f" * 64, "corpus_hash": "c" * 64}
     requests = {
         "lape": IdentificationRequest.of(),
         "lape, parameters": IdentificationRequest.of("lape", {"top_rate": 0.02, "filter_rate": 1}),
@@ -67,10 +67,10 @@ def neuron_sets() -> dict[str, str]:
         "random, seed": IdentificationRequest.of("random", {"seed": 3}),
     }
     ids = {
-        f"identified: {name}": request.neuron_set_id(languages=("tr", "en", "fr"), **known)
+        f"identified: {name}": request.neuron_set_id(languages=("tr", "en", "fr"), **identity)
         for name, request in requests.items()
     }
-    ids["identified: lape, other languages"] = requests["lape"].neuron_set_id(languages=("en", "fr"), **known)
+    ids["identified: lape, other languages"] = requests["lape"].neuron_set_id(languages=("en", "fr"), **identity)
     with _world() as folder:
         catalog, _ = write_inputs(folder)
         model = catalog.model("tiny")
@@ -88,13 +88,13 @@ def neuron_sets() -> dict[str, str]:
 
 
 def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     with _world() as folder:
         catalog, neuron_sets = write_inputs(folder)
         for name, raw in specs.items():
             spec = parse_spec(raw)
             planned = [_pinned(cell) for cell in plan(spec, replace(catalog, dtype=dtype), neuron_sets)]
-            found[name] = [_line(cell) for cell in planned]
+            lines[name] = [_line(cell) for cell in planned]
             if (search := search_of(spec)) is None:
                 continue
             for step in range(2, len(search.rungs) + 1):
@@ -102,8 +102,8 @@ def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> 
                 qualities = {cell.id: cell.intervention.factor for cell in planned if cell.intervention}
                 further = [_pinned(cell) for cell in search.next(planned, qualities)]
                 planned += further
-                found[f"{name}, rung {step}"] = [_line(cell) for cell in further]
-    return found
+                lines[f"{name}, rung {step}"] = [_line(cell) for cell in further]
+    return lines
 
 
 def _pinned(cell: Cell) -> Cell:
@@ -112,13 +112,13 @@ def _pinned(cell: Cell) -> Cell:
 
 def _line(cell: Cell) -> str:
     """Return a cell's id, and what a reader needs to know the cell by."""
-    task, asked = cell.task, cell.intervention
+    task, intervention = cell.task, cell.intervention
     words = [cell.id, task.mode, task.name, task.data_language, task.target_language or "-"]
-    if asked is None:
+    if intervention is None:
         what = [cell.method or "baseline", *(() if cell.instruction is None else (cell.instruction.language,))]
         return " ".join([*words, *what])
     assert cell.neurons is not None
-    shown = {key: value for key, value in asked.to_dict().items() if value not in (None, "all", 0)}
+    shown = {key: value for key, value in intervention.to_dict().items() if value not in (None, "all", 0)}
     return " ".join([*words, cell.neurons.id, *(f"{key}={value}" for key, value in shown.items())])
 
 

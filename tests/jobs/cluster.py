@@ -166,7 +166,7 @@ def raw_spec(**changes: Any) -> dict[str, Any]:
 
 def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **intervention: Any) -> Cell:
     """A cell of its own; steered if it says how."""
-    asked = Intervention.from_dict({"languages": ["fr"], "op": "scale", **intervention}) if intervention else None
+    parsed = Intervention.from_dict({"languages": ["fr"], "op": "scale", **intervention}) if intervention else None
     return Cell(
         model=model,
         model_hash="m" * 64,
@@ -183,8 +183,8 @@ def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **interve
             data=None,
             data_hash="d" * 64,
         ),
-        neurons=NeuronsRef(id="ns_1") if asked else None,
-        intervention=asked,
+        neurons=NeuronsRef(id="ns_1") if parsed else None,
+        intervention=parsed,
         seed=number,
     )
 

@@ -46,8 +46,8 @@ def test_a_spec_in_long_codes_is_the_same_sweep(catalog: Catalog, tmp_path: Path
 
 
 def test_an_intervention_in_long_codes_is_the_same() -> None:
-    asked = {"languages": {"deu_Latn": 0.5, "zho_Hant": 1}, "selection": "other", "other": "zsm_Latn", **STEERED}
-    complete = Intervention.from_dict(asked).to_dict()
+    raw = {"languages": {"deu_Latn": 0.5, "zho_Hant": 1}, "selection": "other", "other": "zsm_Latn", **STEERED}
+    complete = Intervention.from_dict(raw).to_dict()
     assert complete["languages"] == {"de": 0.5, "zho_Hant": 1.0}
     assert complete["other"] == "ms"
 

@@ -1,4 +1,4 @@
-"""Published Parquet with a bit turned over, or cut off: none of it is served, and what it held is computed again."""
+"""Published Parquet files with flipped bits or truncated: they are never served, and computed again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
         sweep_id = await server.done()
         whole = await rows(server, sweep_id)
         assert whole
-        told = stack.store.events(sweep_id)[-1].id
+        last_event = stack.store.events(sweep_id)[-1].id
         for damage in damages:
             files = stack.store.get_sweep(sweep_id).files
             assert files is not None
@@ -67,8 +67,8 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
             quietly(chance.choice(sorted((published / "sweeps" / sweep_id).glob(current))), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
-            news = stack.store.events(sweep_id, after=told)
-            told = news[-1].id
+            news = stack.store.events(sweep_id, after=last_event)
+            last_event = news[-1].id
             assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
             assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
             assert await rows(server, sweep_id) == whole

@@ -1,4 +1,4 @@
-"""What `make demo ARGS=--chaos` does to a server, on the fake engine."""
+"""`make demo ARGS=--chaos` on the fake engine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_a_sweep_whose_engine_is_killed_comes_to_the_same_figures(
         ended = follow_and_kill(client, client.submit(spec(60)), server.process.pid)
         assert (ended.status, ended.request_counts.failed) == ("completed", 0)
         rows = client.summary(ended.id)["rows"]
-    told = capsys.readouterr().out
-    assert "killed the engine (SIGKILL to process " in told
-    assert "leased again" in told
+    output = capsys.readouterr().out
+    assert "killed the engine (SIGKILL to process " in output
+    assert "leased again" in output
     with served(model, tmp_path / "clean") as server, Client(server.url) as client:
         clean = client.summary(client.wait(client.submit(spec(60)).id).id)["rows"]
     compare(rows, clean)

@@ -1,4 +1,4 @@
-"""A disk that fills, a database that others lock, a folder that goes: work waits, and goes on by itself."""
+"""A full disk, a locked database, a removed folder: work waits and continues by itself."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def all_is_well(stack: ServerStack, sweep: SweepRecord) -> None:
     assert len(rows) == len(set(rows)) == record.samples
 
 
-async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+async def test_work_waits_for_a_full_disk(tmp_path: Path) -> None:
     """Database and results lie on it; no cell is blamed, and nothing must be started again."""
     with small_disk(tmp_path / "disk", "8m") as disk:
         store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock())
@@ -90,7 +90,7 @@ async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
         store.close()
 
 
-async def test_a_database_that_is_locked_for_ten_seconds_is_waited_for(tmp_path: Path) -> None:
+async def test_work_waits_for_a_locked_database(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
     sweep = stack.submit()

@@ -1,4 +1,4 @@
-"""A huge sweep runs: another user's small one starts at once all the same, and the huge one stops when told to."""
+"""A small sweep starts at once although another user's huge sweep runs, and the huge one can be cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that do not read, send too much, or send the same a hundred times at once; on a real socket."""
+"""Clients that do not read, send too much, or send the same request a hundred times at once, on a real socket."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Followed:
         async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: self.count == count)
 
-    async def _counted(self, *asked: Any) -> AsyncGenerator[ServerSentEvent]:
+    async def _counted(self, *arguments: Any) -> AsyncGenerator[ServerSentEvent]:
         await self._add(1)
         loop = asyncio.get_running_loop()
         last = loop.time()
         try:
-            async with aclosing(self._follow(*asked)) as news:
+            async with aclosing(self._follow(*arguments)) as news:
                 async for event in news:
                     last = loop.time()
                     yield event
@@ -110,11 +110,11 @@ def stalled(url: str, path: str) -> Iterator[None]:
 
 def sockets() -> int:
     """Count this process's sockets, the server's and the clients'."""
-    found = 0
+    count = 0
     for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            found += str(path.readlink()).startswith("socket:")
-    return found
+            count += str(path.readlink()).startswith("socket:")
+    return count
 
 
 def until_closed(count: int) -> None:
@@ -160,13 +160,13 @@ async def stall(stack: ServerStack, followed: Followed, *, clients: int, send_ti
     return after
 
 
-async def test_clients_that_do_not_read_are_let_go(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_that_do_not_read_are_disconnected(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "STALLED_SECONDS", 1)
     assert await stall(stack, Followed(monkeypatch), clients=3, send_timeout=1.0) < 10
 
 
 @pytest.mark.reliability
-async def test_a_hundred_clients_that_do_not_read_are_let_go_within_two_seconds(
+async def test_a_hundred_clients_that_do_not_read_are_disconnected_within_two_seconds(
     stack: ServerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "STALLED_SECONDS", 15)
@@ -182,10 +182,10 @@ async def test_a_hundred_clients_that_do_not_read_are_let_go_within_two_seconds(
 def peak_memory() -> Iterator[list[float]]:
     """Measure by how many MiB this process's memory grew at most while the block ran."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak from now on
-    found = [0.0]
+    peaks = [0.0]
     before = _status("VmRSS")
-    yield found
-    found[0] = _status("VmHWM") - before
+    yield peaks
+    peaks[0] = _status("VmHWM") - before
 
 
 def _status(name: str) -> float:

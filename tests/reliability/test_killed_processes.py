@@ -1,4 +1,4 @@
-"""Engines and whole servers killed in the midst of a sweep: nothing is lost, nothing comes twice."""
+"""Engines and servers killed during a sweep: nothing is lost and nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def spec(factors: int, *controls: str) -> dict[str, Any]:
 
 def engines(server: Served) -> list[int]:
     """Return the processes below a server in which Ray runs an engine."""
-    found = []
+    pids = []
     for pid, _ in descendants(server.process.pid):
         with suppress(OSError):
             if b"RayEngineActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def rows(table: pa.Table) -> list[str]:
@@ -70,9 +70,9 @@ def whole(client: Client, sweep: Sweep) -> None:
     assert ended.request_counts.completed == ended.request_counts.total == sweep.request_counts.total
     cells = list(client.cells(sweep.id))
     table = client.results(sweep.id)
-    found = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
-    assert len(found) == len(set(found)) == sum(cell["rows"] or 0 for cell in cells) == ended.samples
-    assert {cell_id for cell_id, _ in found} == {cell["id"] for cell in cells}
+    keys = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
+    assert len(keys) == len(set(keys)) == sum(cell["rows"] or 0 for cell in cells) == ended.samples
+    assert {cell_id for cell_id, _ in keys} == {cell["id"] for cell in cells}
 
 
 def until_completed(client: Client, sweep_id: str, count: int, *, seconds: float) -> float:
@@ -96,9 +96,9 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
         points = sorted(chance.sample(range(sweep.request_counts.total - 20), kills))
         for point in points:
             until_completed(client, sweep.id, point, seconds=LONGEST)
-            while not (found := engines(server)):
+            while not (running := engines(server)):
                 time.sleep(0.05)
-            for pid in found:
+            for pid in running:
                 os.kill(pid, signal.SIGKILL)
             done = client.sweep(sweep.id).request_counts.completed
             waits.append(until_completed(client, sweep.id, done + 1, seconds=LONGEST))
@@ -184,7 +184,7 @@ def test_a_server_told_to_end_gives_its_leases_back_and_ends_well(model: Path, t
         assert db.execute("SELECT max(attempts) FROM cells WHERE state = 'pending'").fetchone() == (0,)
 
 
-def test_an_engine_that_hangs_loses_its_cells_and_its_place(model: Path, tmp_path: Path) -> None:
+def test_a_hanging_engine_loses_its_cells_and_is_replaced(model: Path, tmp_path: Path) -> None:
     with served(model, tmp_path / "home") as server, Client(server.url) as client:
         sweep = client.submit(spec(400))
         until_completed(client, sweep.id, 5, seconds=LONGEST)

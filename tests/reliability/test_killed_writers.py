@@ -1,4 +1,4 @@
-"""A process killed, or stopped, at each step between a file's first byte and the store's word that it counts."""
+"""Processes killed or stopped at each step of publishing a cell's file."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ def writers() -> Iterator[Writers]:
         yield running
 
 
-def killed_at(writers: Writers, folder: Path, point: str, at: int) -> None:
+def killed_at(writers: Writers, folder: Path, point: str, index: int) -> None:
     store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
     sweep = store.create_sweep(name="n", spec={}, cells=[a_cell(number) for number in range(CELLS)])
     store.close()
     assert writers.stdin is not None
     assert writers.stdout is not None
-    print(folder, point, at, sep="\t", file=writers.stdin, flush=True)
+    print(folder, point, index, sep="\t", file=writers.stdin, flush=True)
     assert int(writers.stdout.readline()) == -signal.SIGKILL
     store = SqlStore(f"sqlite:///{folder}/store.db", ManualClock(), CountingIds())
     results = Results(LocalStorage(folder / "results"))
     clean_up(store, results, unfinished_after=0.0)
     records = store.list_cells(sweep.id).data
-    assert [record.state for record in records] == [CellState.COMPLETED] * at + [CellState.PENDING] * (CELLS - at)
+    assert [record.state for record in records] == [CellState.COMPLETED] * index + [CellState.PENDING] * (CELLS - index)
     assert sorted(path.name for path in (folder / "results").rglob("*") if path.is_file()) == sorted(
         record.file for record in records if record.file is not None
     )
@@ -109,13 +109,13 @@ def killed_at(writers: Writers, folder: Path, point: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_writer_killed_on_the_way_leaves_nothing_behind(writers: Writers, tmp_path: Path, point: str) -> None:
+def test_a_killed_writer_leaves_no_files(writers: Writers, tmp_path: Path, point: str) -> None:
     killed_at(writers, tmp_path, point, 2)
 
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("point", POINTS)
-def test_a_writer_killed_twenty_times_at_each_step_leaves_nothing_behind(
+def test_a_writer_killed_twenty_times_at_each_step_leaves_no_files(
     writers: Writers, tmp_path: Path, point: str
 ) -> None:
     for number in range(20):

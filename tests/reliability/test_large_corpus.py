@@ -1,4 +1,4 @@
-"""Identification on far more text than is recorded: the event loop turns, and memory does not grow with the corpus."""
+"""Identification on a large corpus: the event loop is not blocked, and memory does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def write_corpus(folder: Path) -> Corpus:
     return Corpus.open(folder)
 
 
-def test_a_large_corpus_holds_up_no_loop_and_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_corpus_blocks_no_event_loop_and_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     engine, loop, tokenizer = stub_engine(monkeypatch)
     tokenizer.encoded = 0
@@ -56,9 +58,9 @@ def test_a_large_corpus_holds_up_no_loop_and_costs_no_memory(tmp_path: Path, mon
 
     async def find() -> int:
         sampling = asyncio.create_task(sample_memory())
-        found = await identify(engine, corpus, request, checkpoint=checkpoint)
+        neuron_set = await identify(engine, corpus, request, checkpoint=checkpoint)
         sampling.cancel()
-        return len(found.languages)
+        return len(neuron_set.languages)
 
     before, since = resident(), time.monotonic()
     with watched_loops() as watch:

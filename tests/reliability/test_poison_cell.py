@@ -1,4 +1,4 @@
-"""A cell with which its engine dies each time, a real process: it alone fails, after three attempts of its own."""
+"""A cell that kills its engine each time: only this cell fails, after three attempts of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ten thousand cells: sent at once, or as a thousand sweeps; the dispatcher keeps up and nothing grows."""
+"""Ten thousand cells in one sweep or in a thousand: the dispatcher keeps up, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ async def test_the_dispatcher_keeps_up(tmp_path: Path, sweeps: int) -> None:
     ids = [
         store.create_sweep(
             name="n",
-            spec={"n": at},
-            cells=[a_cell(number) for number in range(at * each, (at + 1) * each)],
-            owner=f"{at % 7}",
+            spec={"n": index},
+            cells=[a_cell(number) for number in range(index * each, (index + 1) * each)],
+            owner=f"{index % 7}",
         ).id
-        for at in range(sweeps)
+        for index in range(sweeps)
     ]
     notifier = ChangeNotifier()
     dispatcher = Dispatcher(

@@ -1,4 +1,4 @@
-"""Two servers on one PostgreSQL: both work on a sweep, and one goes on where the other was killed."""
+"""Two servers on one PostgreSQL: both work on a sweep, and one continues after the other was killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def completed_by(server: Served) -> float:
     return samples(httpx.get(f"{server.url}/metrics").text)["ampsweep_dispatcher_cells_ended_total", ("completed",)]
 
 
-def test_one_goes_on_where_the_other_was_killed(model: Path, tmp_path: Path, database: str) -> None:
+def test_the_other_server_continues_after_a_kill(model: Path, tmp_path: Path, database: str) -> None:
     shared = ("--database-url", database, "--results", str(tmp_path / "published"))
     with (
         served(model, tmp_path / "one", *shared) as one,

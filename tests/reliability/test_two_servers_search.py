@@ -36,9 +36,9 @@ SECONDS = 600
 def store() -> Iterator[tuple[SqlStore, str]]:
     """The servers' database, looked at beside them."""
     with postgres_server() as url:
-        made = SqlStore(url, SystemClock())
-        yield made, url
-        made.close()
+        new_store = SqlStore(url, SystemClock())
+        yield new_store, url
+        new_store.close()
 
 
 def search() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the worker tests share: one event loop's kind, and a server's folders."""
+"""Fixtures of the worker's tests: the event loop, and a server's folders and store."""
 
 from __future__ import annotations
 

@@ -94,15 +94,15 @@ async def answers(case: Case, engine: Engine) -> dict[str, Any]:
 
 async def _samples(case: Case, engine: Engine, steering: Steering | None) -> list[dict[str, Any]]:
     task = task_of(case.ref, steered=steering is not None)
-    found = []
+    samples = []
     for item in (complete(item, case.ref) for item in task.items(case.data, case.ref, seed=0).items):
         calls = (_answer(call, engine=engine, steering=steering, seed=0) for call in item.calls)
-        found.append(_plain(task.sample(item, await asyncio.gather(*calls))))
-    return found
+        samples.append(_plain(task.sample(item, await asyncio.gather(*calls))))
+    return samples
 
 
 def _plain(sample: Sample) -> dict[str, Any]:
-    ends = [sum(sample.call_tokens[: at + 1]) for at in range(len(sample.call_tokens))]
+    ends = [sum(sample.call_tokens[: index + 1]) for index in range(len(sample.call_tokens))]
     sums = [sum(sample.logprobs[end - n : end]) for end, n in zip(ends, sample.call_tokens, strict=True)]
     return {
         "doc_id": sample.doc_id,

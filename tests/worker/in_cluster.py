@@ -30,7 +30,7 @@ async def main(address: str, folder: Path) -> None:
     await pool.start()
     dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
     dispatcher.start()
-    factors = [at / 10 for at in range(1, 41)]
+    factors = [index / 10 for index in range(1, 41)]
     sweep = stack.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
     while True:
         subscription = notifier.subscribe()

@@ -1,4 +1,4 @@
-"""Time that passes only where somebody waits for it."""
+"""A clock whose time passes only while somebody waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool without engines: each cell waits until the test says what becomes of it."""
+"""A pool without engines: each cell waits until the test sets its outcome."""
 
 from __future__ import annotations
 

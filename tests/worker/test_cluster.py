@@ -101,9 +101,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         address = f"127.0.0.1:{port}"
         head = ["--head", f"--port={port}", "--num-cpus=0", "--num-gpus=0", STORE, "--include-dashboard=false"]
         stack.enter_context(node(environment, *head, f"--temp-dir={short}"))
-        found = Cluster(address=address, environment=environment, folder=tmp_path, stack=stack)
-        wait_for(lambda: healthy(found), "the head")
-        yield found
+        new_cluster = Cluster(address=address, environment=environment, folder=tmp_path, stack=stack)
+        wait_for(lambda: healthy(new_cluster), "the head")
+        yield new_cluster
     shutil.rmtree(short, ignore_errors=True)
 
 
@@ -157,7 +157,7 @@ def ready(count: int) -> Callable[[dict[str, Any]], bool]:
     return lambda fact: fact.get("states", []).count("ready") == count
 
 
-def test_nodes_come_and_go_in_the_midst_of_a_sweep(cluster: Cluster) -> None:
+def test_nodes_join_and_leave_during_a_sweep(cluster: Cluster) -> None:
     first = cluster.join()
     with sweep(cluster) as running:
         running.until(lambda fact: fact.get("done", 0) > 0)

@@ -100,7 +100,7 @@ async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_las
     assert (record.state, record.attempts, record.error) == (CellState.FAILED, MAX_ATTEMPTS, "it died")
 
 
-async def test_a_cell_that_cannot_be_right_is_not_tried_again(dispatching: DispatcherSetup) -> None:
+async def test_a_cell_that_is_rejected_is_not_retried(dispatching: DispatcherSetup) -> None:
     sweep = dispatching.stack.submit()
     (cell_id, *_) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, InvalidRequest("no such language"))
@@ -108,7 +108,7 @@ async def test_a_cell_that_cannot_be_right_is_not_tried_again(dispatching: Dispa
     assert dispatching.cell(sweep.id, cell_id).attempts == 1
 
 
-async def test_a_cell_that_found_no_engine_is_given_back_untried(tmp_path: Path) -> None:
+async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
     sweep = dispatching.stack.submit()
     (cell_id,) = await dispatching.poll_once()
@@ -156,7 +156,7 @@ async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
     assert await dispatching.poll_once() == running
 
 
-async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) -> None:
+async def test_a_cell_that_no_sweep_needs_is_aborted(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
     sweep = dispatching.stack.submit()
     (cell_id,) = await dispatching.poll_once()
@@ -168,7 +168,7 @@ async def test_a_cell_that_no_sweep_wants_any_more_is_aborted(tmp_path: Path) ->
     assert dispatching.cell(sweep.id, cell_id).attempts == 0
 
 
-async def test_stop_gives_the_leases_back(tmp_path: Path) -> None:
+async def test_stop_releases_the_leases(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=2)
     sweep = dispatching.stack.submit()
     dispatching.dispatcher.start()
@@ -180,7 +180,7 @@ async def test_stop_gives_the_leases_back(tmp_path: Path) -> None:
     }
 
 
-async def test_a_sweep_sent_later_is_noticed_at_once(tmp_path: Path) -> None:
+async def test_a_new_sweep_is_noticed_at_once(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path)
     dispatching.dispatcher = Dispatcher(
         store=dispatching.store, pool=dispatching.pool, finalize=dispatching.finalize, owner="me", ttl=3600, poll=3600
@@ -214,7 +214,7 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
     assert "the disk is gone" in caplog.text
 
 
-async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path) -> None:
+async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path)
 
     def finalize(_lease: SweepLease) -> None:
@@ -232,9 +232,7 @@ async def test_results_that_cannot_be_put_together_fail_the_sweep(tmp_path: Path
     assert "no rows" in str(record.error)
 
 
-async def test_results_that_the_disk_refuses_are_tried_again_later(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dispatching = DispatcherSetup(tmp_path)
 
     def finalize(_lease: SweepLease) -> None:
@@ -256,7 +254,7 @@ async def test_results_that_the_disk_refuses_are_tried_again_later(
     assert caplog.text.count("cannot be written now") == 2
 
 
-async def test_cells_in_flight_at_a_crash_run_alone_afterwards_and_the_innocent_end_well(tmp_path: Path) -> None:
+async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=3)
     sweep = dispatching.stack.submit()
     crowd = await dispatching.poll_once()
@@ -289,7 +287,7 @@ async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
     assert [event.type for event in dispatching.store.events(sweep.id)][-2:] == ["cell.progress"] * 2
 
 
-async def test_a_cell_of_which_nothing_is_heard_loses_its_lease(tmp_path: Path) -> None:
+async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
     dispatching.stack.submit()
     await dispatching.poll_once()
@@ -300,7 +298,7 @@ async def test_a_cell_of_which_nothing_is_heard_loses_its_lease(tmp_path: Path) 
     assert dispatching.store.expire_leases() == 1
 
 
-async def test_a_store_that_is_out_of_reach_hears_of_the_cell_once_it_is_back(tmp_path: Path) -> None:
+async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
     dispatching.dispatcher = Dispatcher(
         store=dispatching.store,

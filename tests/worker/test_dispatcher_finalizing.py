@@ -1,4 +1,4 @@
-"""Two dispatchers on one store, and a sweep that is to be finalized: one does it."""
+"""Two dispatchers on one store finalize a sweep: only one does it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def ready_to_finalize(dispatching: DispatcherSetup) -> SweepRecord:
     return sweep
 
 
-async def test_of_two_servers_one_puts_a_sweep_together_and_keeps_its_lease(tmp_path: Path) -> None:
+async def test_only_one_of_two_servers_finalizes_a_sweep(tmp_path: Path) -> None:
     dispatching, finish, finalized = DispatcherSetup(tmp_path), Event(), list[SweepLease]()
 
     def finalize(lease: SweepLease) -> None:
@@ -57,7 +57,7 @@ async def test_of_two_servers_one_puts_a_sweep_together_and_keeps_its_lease(tmp_
     assert dispatching.store.get_sweep(sweep.id).state is SweepState.COMPLETED
 
 
-async def test_one_that_is_not_heard_of_is_followed_by_another_and_then_changes_nothing(tmp_path: Path) -> None:
+async def test_a_finalizer_with_an_expired_lease_is_replaced_and_changes_nothing(tmp_path: Path) -> None:
     dispatching, finish = DispatcherSetup(tmp_path), Event()
 
     def finalize(lease: SweepLease) -> None:

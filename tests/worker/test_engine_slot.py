@@ -19,7 +19,7 @@ def slot() -> EngineSlot:
     return EngineSlot(spec=EngineSpec(model="tiny", folder=Path(), kind="fake"), index=1)
 
 
-async def test_work_in_flight_is_counted_and_only_what_succeeds_is_finished(slot: EngineSlot) -> None:
+async def test_work_in_flight_is_counted_and_only_successes_count_as_finished(slot: EngineSlot) -> None:
     with slot.computing(), slot.streaming():
         assert (slot.cells, slot.streams, slot.load) == (1, 1, 2)
     with pytest.raises(EngineFailed), slot.computing():
@@ -49,7 +49,7 @@ async def test_an_exclusive_cell_waits_until_the_others_have_ended(slot: EngineS
     assert not slot.reserved
 
 
-async def test_a_cancelled_exclusive_cell_gives_the_reservation_back(slot: EngineSlot) -> None:
+async def test_a_cancelled_exclusive_cell_releases_its_reservation(slot: EngineSlot) -> None:
     async def exclusive() -> None:
         with slot.computing():
             async with slot.exclusive():

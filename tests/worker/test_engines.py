@@ -60,6 +60,6 @@ async def test_other_engines_are_not_batch_invariant(stack: ServerStack, kind: s
     assert caught.value.param == "batch_invariant"
 
 
-async def test_an_unknown_kind_is_told_with_those_known(stack: ServerStack) -> None:
+async def test_an_unknown_kind_is_rejected_with_the_valid_ones(stack: ServerStack) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         await open_engine(replace(stack.engine(), kind="nope"))

@@ -1,4 +1,4 @@
-"""Every task gives the same on vLLM as the reference engine gave: accuracies and text exactly, scores within 1e-3."""
+"""Every task on vLLM gives the results of the reference engine: accuracies and text exactly, scores within 1e-3."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ def test_vllm_gives_what_the_reference_engine_gave(case: Case, vllm: Running) ->
     if not case.data.is_dir():
         pytest.skip(f"the files of {case.task} are not here; AMPSWEEP_TEST_DATA names their folder")
     expected = json.loads(case.file.read_text(encoding="utf-8"))
-    found = vllm.runner.run(answers(case, vllm.engine))
-    assert found["model"] == expected["model"], "the golden files are of another model: python -m tests.worker.golden"
+    computed = vllm.runner.run(answers(case, vllm.engine))
+    assert computed["model"] == expected["model"], (
+        "the golden files are of another model: python -m tests.worker.golden"
+    )
     for which in ("unsteered", "steered"):
-        assert len(found[which]) == len(expected[which]) > 0
-        for own, golden in zip(found[which], expected[which], strict=True):
+        assert len(computed[which]) == len(expected[which]) > 0
+        for sample, golden in zip(computed[which], expected[which], strict=True):
             close = {"score": approximate(golden["score"]), "sums": approximate(golden["sums"])}
-            assert own == {**golden, **close}
+            assert sample == {**golden, **close}
 
 
 def approximate(value: Any) -> Any:

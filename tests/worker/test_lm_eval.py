@@ -1,4 +1,4 @@
-"""Tasks of lm-eval on our engines, held to lm-eval's own evaluation with its own model class."""
+"""Tasks of lm-eval on our engines, compared with lm-eval's own evaluation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def theirs(folder: Path) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    found: dict[str, Any] = simple_evaluate(
+    evaluated: dict[str, Any] = simple_evaluate(
         model="hf",
         model_args={"pretrained": str(ATLAS_MODEL), "dtype": "float32"},
         device="cpu",
@@ -48,7 +48,7 @@ def theirs(folder: Path) -> dict[str, Any]:
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
     )
-    return found
+    return evaluated
 
 
 def ours(name: str, folder: Path, *, model: Path = ATLAS_MODEL, chat: bool = False) -> tuple[TaskRef, list[Sample]]:

@@ -98,7 +98,7 @@ async def test_a_language_that_the_neuron_set_lacks_fails_the_cell(stack: Server
             await pool.run_cell(replace(cell, intervention=replace(cell.intervention, languages=("qu",))), 1)
 
 
-async def test_a_neuron_set_that_nobody_can_make_fails_the_cell(stack: ServerStack) -> None:
+async def test_a_neuron_set_that_cannot_be_identified_fails_the_cell(stack: ServerStack) -> None:
     cell = replace(steered(stack), neurons=NeuronsRef(id="ns_gone"))
     async with stack.pool() as pool:
         with pytest.raises(NotFound, match="ns_gone"):
@@ -117,7 +117,7 @@ async def test_completions_are_streamed_steered_and_unsteered(stack: ServerStack
     assert [chunk.text for chunk in plain] != [chunk.text for chunk in turned]
 
 
-async def test_a_completion_names_what_it_lacks(stack: ServerStack) -> None:
+async def test_a_completion_names_the_missing_model_or_neuron_set(stack: ServerStack) -> None:
     scale = Intervention(languages=("fr",), op="scale", factor=2.0)
     async with stack.pool() as pool:
         completions = PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets)
@@ -137,7 +137,7 @@ async def test_closing_a_stream_frees_its_engine(stack: ServerStack) -> None:
         assert pool._slots[0].load == 0
 
 
-async def test_two_engines_that_find_the_same_set_keep_one(stack: ServerStack) -> None:
+async def test_two_engines_that_identify_the_same_set_publish_one(stack: ServerStack) -> None:
     cells = [record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons]
     async with stack.pool(count=2, cells_per_engine=1) as pool:
         await asyncio.gather(*(pool.run_cell(cell, 1) for cell in cells[:2]))

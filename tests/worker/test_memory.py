@@ -1,4 +1,4 @@
-"""What engines will allocate, counted from their files' headers, and the refusal of what cannot fit."""
+"""The memory that engines will allocate, from their files' headers, and the rejection of what cannot fit."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_serve_says_what_it_does_not_check_in_a_cluster(
     assert "warning: the engines load on the machines of the Ray cluster at 10.0.0.1:6379" in result.stderr
 
 
-def test_files_that_a_container_has_read_are_no_memory_in_use() -> None:
+def test_a_containers_page_cache_is_not_memory_in_use() -> None:
     assert page_cache("anon 100\nfile 40\nactive_file 10\ninactive_file 25\nshmem 5\n") == 35
 
 

@@ -71,7 +71,7 @@ async def test_a_set_that_another_engine_has_finished_is_taken_from_the_disk(
     assert engine.recordings == 0
 
 
-async def test_of_two_engines_at_once_the_first_to_finish_is_kept(stack: ServerStack, ref: NeuronsRef) -> None:
+async def test_if_two_engines_identify_a_set_the_first_one_is_published(stack: ServerStack, ref: NeuronsRef) -> None:
     await asyncio.gather(*(neuron_set_cache(stack, CountingEngine(stack)).load(ref) for _ in range(2)))
     assert [path.name for path in stack.neuron_sets.folder.iterdir()] == [ref.id], "nothing is left beside it"
     NeuronSet.load(stack.neuron_sets.path(ref.id))
@@ -92,7 +92,7 @@ async def test_a_failure_to_publish_leaves_nothing_and_can_be_tried_again(
     assert await cache.load(ref) == ref.id
 
 
-async def test_a_set_that_is_not_there_and_cannot_be_made_is_not_found(stack: ServerStack) -> None:
+async def test_a_missing_set_that_cannot_be_identified_is_not_found(stack: ServerStack) -> None:
     with pytest.raises(NotFound, match="ns_gone"):
         await neuron_set_cache(stack, CountingEngine(stack)).load(NeuronsRef(id="ns_gone"))
     with pytest.raises(NotFound):
@@ -106,7 +106,7 @@ async def test_a_damaged_set_is_refused(stack: ServerStack, ref: NeuronsRef) -> 
         await neuron_set_cache(stack, CountingEngine(stack)).load(ref)
 
 
-async def test_a_corpus_that_changed_after_the_plan_makes_no_set_under_the_old_id(
+async def test_a_changed_corpus_is_not_identified_under_the_planned_id(
     stack: ServerStack, ref: NeuronsRef, tmp_path: Path
 ) -> None:
     changed = tmp_path / "changed"
@@ -149,7 +149,7 @@ async def test_the_longest_unused_sets_are_dropped_but_never_one_that_is_held(st
     assert await cache.load(refs[0]) == refs[0].id, "what was dropped is loaded again"
 
 
-async def test_nothing_is_kept_of_ids_that_are_not_there(stack: ServerStack) -> None:
+async def test_missing_ids_are_not_cached(stack: ServerStack) -> None:
     cache = neuron_set_cache(stack, CountingEngine(stack))
     for index in range(50):
         with pytest.raises(NotFound):

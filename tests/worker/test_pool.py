@@ -109,7 +109,7 @@ def cell(stack: ServerStack) -> Cell:
     return stack.store.list_cells(sweep.id).data[0].cell
 
 
-async def test_room_is_that_of_the_ready_engines() -> None:
+async def test_capacity_counts_ready_engines_only() -> None:
     pool = pool_of(2)
     assert pool.capacity() == {"tiny": 0}
     await pool.start()
@@ -158,7 +158,7 @@ async def test_an_engine_that_never_starts_is_given_up_with_its_error(cell: Cell
     await pool.stop()
 
 
-async def test_an_engine_that_cannot_even_be_made_is_given_up_with_its_error() -> None:
+async def test_an_engine_that_cannot_be_created_is_given_up_with_its_error() -> None:
     def nowhere() -> StubSession:
         raise OSError("no room for another process")
 
@@ -192,7 +192,7 @@ async def test_a_failed_engine_is_retried_and_works_again(cell: Cell) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_engine_that_answers_nonsense_costs_the_others_no_heartbeat() -> None:
+async def test_invalid_health_answers_of_one_engine_do_not_affect_others() -> None:
     class Confused(StubSession):
         async def progress(self) -> Mapping[tuple[str, int], int]:
             raise RuntimeError("the connection to its process is lost")
@@ -270,7 +270,7 @@ async def test_nothing_is_computed_while_the_engine_starts(cell: Cell) -> None:
     await pool.stop()
 
 
-async def test_an_unknown_model_is_told_with_those_known() -> None:
+async def test_an_unknown_model_is_rejected_with_the_valid_ones() -> None:
     pool = pool_of(1)
     call: Any = CompletionCall(model="nope", prompt="", intervention=None, neurons=None, sampling=SamplingParams())
     with pytest.raises(UnknownName, match="known: tiny"):

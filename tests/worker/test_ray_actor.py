@@ -67,7 +67,7 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
-async def test_an_engines_process_logs_and_traces_as_part_of_the_server(
+async def test_logs_and_traces_of_an_engines_process_belong_to_the_server(
     stack: ServerStack, collecting: Collector
 ) -> None:
     endpoint = f"http://127.0.0.1:{collecting.server_port}"

@@ -130,7 +130,7 @@ async def joins(address: str, environment: dict[str, str]) -> bool:
     return said.startswith(b"joined")
 
 
-async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> None:
+async def test_ray_requires_the_servers_token(tmp_path: Path) -> None:
     async with ray_pool(ServerStack.build(tmp_path), cells_per_engine=1):
         import ray
 
@@ -143,7 +143,7 @@ async def test_its_ray_is_closed_to_those_without_its_token(tmp_path: Path) -> N
         assert joined == [True, False, False, False]
 
 
-async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
+async def test_an_unreachable_cluster_is_reported_with_its_address(
     stack: ServerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
@@ -158,7 +158,7 @@ async def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(
     await pool.stop()
 
 
-async def test_a_start_that_is_given_up_still_ends_what_it_started(
+async def test_a_cancelled_start_stops_the_processes_it_started(
     stack: ServerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray is started in a thread, which nobody can stop; it must not be left behind."""

@@ -7,7 +7,7 @@ from ampsweep.errors import EngineFailed
 from worker.ray_session import _as_ampsweep_error, _reason
 
 
-def test_a_death_is_told_without_rays_ids_and_guesses() -> None:
+def test_a_death_is_reported_without_rays_ids_and_guesses() -> None:
     error = RayError(
         "The actor died unexpectedly before finishing this task.\n\tclass_name: RayEngineActor\n\tactor_id: c41ad9\n"
         "\tpid: 29979\n\tnamespace: 83a310d9-8af9\n\tip: 127.0.0.1\nThe actor is dead because its worker process has "

@@ -128,7 +128,7 @@ async def test_delays_double_up_to_a_limit_and_differ_by_chance() -> None:
     assert [policy.delay(failures, fraction=0.5) for failures in (1, 3, 9_999)] == [0.75, 3.0, 22.5]
 
 
-async def test_an_operator_brings_a_failed_engine_back() -> None:
+async def test_an_operator_can_restart_a_failed_engine() -> None:
     repaired = False
     async with SupervisorSetup(
         lambda _: ScriptedSession() if repaired else ScriptedSession(opening=OSError("no memory"))
@@ -169,7 +169,7 @@ async def test_an_engine_that_lacks_a_package_is_given_up_at_once() -> None:
         assert "No module named 'vllm'" in str(supervising.slot.error)
 
 
-async def test_healthy_uptime_forgets_the_failures_before_it() -> None:
+async def test_healthy_uptime_resets_the_failures() -> None:
     class Aged(ScriptedSession):
         async def ended(self) -> str:
             supervising.clock.now += RestartPolicy().healthy_seconds
@@ -186,7 +186,7 @@ async def test_healthy_uptime_forgets_the_failures_before_it() -> None:
         assert set(waits) == {0.5}, "each failed start is the first in a row"
 
 
-async def test_finished_work_is_healthy_too_and_the_next_start_is_at_once() -> None:
+async def test_finished_work_resets_the_failures_and_the_next_start_is_immediate() -> None:
     def make(start: int) -> ScriptedSession:
         def work() -> None:
             with supervising.slot.computing():
@@ -205,7 +205,7 @@ async def test_finished_work_is_healthy_too_and_the_next_start_is_at_once() -> N
         assert supervising.clock.now == 0.0
 
 
-async def test_an_engine_that_dies_of_what_it_was_given_is_not_given_up() -> None:
+async def test_an_engine_that_dies_of_its_cells_is_not_given_up() -> None:
     """Cells count their own attempts; an engine that came up and died at work is only started more slowly."""
 
     class Dies(ScriptedSession):

@@ -1,4 +1,4 @@
-"""The command line as a whole: it starts fast, and it fails in one line with the right exit code."""
+"""The command line as a whole: it starts fast, and errors are one line with the right exit code."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_wrong_arguments_are_one_line_and_code_2(arguments: list[str], complaint
 def test_with_json_an_error_is_an_object(arguments: list[str], code: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.stdout == ""
-    told = json.loads(result.stderr)["error"]
-    assert set(told) == {"message", "type", "param", "code"}
-    assert told["code"] == code
+    error = json.loads(result.stderr)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"] == code
 
 
 def test_a_word_after_two_dashes_is_no_option() -> None:
@@ -128,7 +128,7 @@ def test_every_command_that_prints_can_print_json() -> None:
         assert "--json" in help_text, words
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout.strip()) == (0, __version__)
 
@@ -141,7 +141,7 @@ def test_the_version_is_told() -> None:
         ("fish", ".config/fish/completions/ampsweep.fish"),
     ],
 )
-def test_shells_learn_to_complete(shell: str, file: str, tmp_path: Path) -> None:
+def test_completion_scripts_are_printed(shell: str, file: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from ampsweep.cli import app; app(prog_name='ampsweep')"]
     environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     subprocess.run([*command, "--install-completion", shell], env=environment, check=True, capture_output=True)
@@ -157,17 +157,17 @@ def test_commands_are_completed() -> None:
 
 def test_sweeps_and_models_are_completed_from_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = RequestCounts(total=1, completed=0, failed=0)
-    known = [Sweep(id=name, name="a", status="paused", request_counts=counts, created_at=0) for name in ("x1", "y1")]
-    monkeypatch.setattr(Client, "sweeps", lambda _self: iter(known))
+    sweeps = [Sweep(id=name, name="a", status="paused", request_counts=counts, created_at=0) for name in ("x1", "y1")]
+    monkeypatch.setattr(Client, "sweeps", lambda _self: iter(sweeps))
     monkeypatch.setattr(Client, "models", lambda _self: [{"id": "atlas"}, {"id": "big"}])
-    asked = SimpleNamespace(params={"server": "http://127.0.0.1:1"})
-    assert list(completion.sweeps(asked, "x")) == [("x1", "paused a")]
-    assert list(completion.models(asked, "b")) == ["big"]
+    context = SimpleNamespace(params={"server": "http://127.0.0.1:1"})
+    assert list(completion.sweeps(context, "x")) == [("x1", "paused a")]
+    assert list(completion.models(context, "b")) == ["big"]
 
 
 def test_without_a_server_nothing_is_completed() -> None:
-    asked = SimpleNamespace(params={"server": "http://127.0.0.1:1"})
-    assert list(completion.sweeps(asked, "")) == []
+    context = SimpleNamespace(params={"server": "http://127.0.0.1:1"})
+    assert list(completion.sweeps(context, "")) == []
     assert list(completion.models(SimpleNamespace(params={}), "")) == ["atlas"]
 
 

@@ -1,4 +1,4 @@
-"""The two clients under one face, so that each test of the one is a test of the other."""
+"""Both clients behind one interface, so that each test tests both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ampsweep serve` as a user starts it: a process of its own, ended with all that it started."""
+"""Runs `ampsweep serve` as a process, and stops it with everything that it started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a request is sent again: by what went wrong, what it was, and what the server asked for."""
+"""When a request is retried: by the error, the request, and the server's Retry-After."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def wait(error: AmpsweepError, *, attempt: int = 1, repeatable: bool = True, cha
     return RETRIES.wait(error, attempt=attempt, repeatable=repeatable, chance=chance)
 
 
-def test_each_wait_is_twice_as_long_and_up_to_half_of_it_is_chance() -> None:
+def test_each_wait_doubles_and_up_to_half_of_it_is_jitter() -> None:
     assert [wait(NoConnection("no"), attempt=attempt) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1.0, 2.0, 4.0, None]
     assert [wait(NoConnection("no"), attempt=4, chance=chance) for chance in (0.5, 1.0)] == [3.0, 2.0]
     assert Retries(times=99).wait(NoConnection("no"), attempt=99, repeatable=True, chance=0.0) == 30.0
 
 
-def test_nobody_comes_before_the_server_asked_them_to() -> None:
+def test_retries_wait_at_least_for_retry_after() -> None:
     assert wait(RateLimited("slowly").after(7)) == 7.5
     assert wait(RateLimited("slowly").after(7), chance=1.0) == 7.25
     assert wait(RateLimited("slowly").after(31)) is None
     assert wait(Unavailable("starting")) == 2.5, "its class says when"
 
 
-def test_what_may_have_been_done_is_done_again_only_where_that_does_no_harm() -> None:
+def test_requests_that_may_have_succeeded_are_retried_only_if_repeatable() -> None:
     assert wait(ConnectionLost("broke"), repeatable=True) == 0.5
     assert wait(ConnectionLost("broke"), repeatable=False) is None
     assert wait(NoConnection("no"), repeatable=False) == 0.5
 
 
 @pytest.mark.parametrize("error", [EngineFailed("died"), Conflict("it has ended"), AmpsweepError("a defect")])
-def test_what_would_fail_again_is_not_sent_again(error: AmpsweepError) -> None:
+def test_requests_that_would_fail_again_are_not_retried(error: AmpsweepError) -> None:
     assert wait(error) is None
 
 

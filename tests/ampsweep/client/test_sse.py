@@ -1,4 +1,4 @@
-"""Server-sent events, read by the letter of the standard."""
+"""Server-sent events are parsed as the standard says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ampsweep.client.sse import EventReader, ServerEvent
 def events(text: str, *, size: int = 10_000) -> list[ServerEvent]:
     """Read a stream that comes in blocks of so many bytes."""
     stream, reader = text.encode(), EventReader()
-    blocks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    blocks = [stream[index : index + size] for index in range(0, len(stream), size)]
     return [event for block in blocks for event in reader.feed(block)]
 
 
@@ -20,15 +20,15 @@ def test_an_event_has_id_type_and_data() -> None:
 
 
 def test_data_of_several_lines_is_joined_and_ids_stay() -> None:
-    found = events("id: 1\ndata: a\ndata:b\n\ndata: c\n\n")
-    assert [(event.id, event.type, event.data) for event in found] == [("1", "message", "a\nb"), ("1", "message", "c")]
+    parsed = events("id: 1\ndata: a\ndata:b\n\ndata: c\n\n")
+    assert [(event.id, event.type, event.data) for event in parsed] == [("1", "message", "a\nb"), ("1", "message", "c")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10_000])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_blocks_may_end_anywhere_and_lines_in_three_ways(end: str, size: int) -> None:
-    found = events(f"id: 1{end}data: エジプト{end}{end}id: 2{end}data: b{end}{end}", size=size)
-    assert [(event.id, event.data) for event in found] == [("1", "エジプト"), ("2", "b")]
+    parsed = events(f"id: 1{end}data: エジプト{end}{end}id: 2{end}data: b{end}{end}", size=size)
+    assert [(event.id, event.data) for event in parsed] == [("1", "エジプト"), ("2", "b")]
 
 
 def test_other_separators_are_text() -> None:

@@ -1,4 +1,4 @@
-"""Both clients on bad connections: a server of a few lines that breaks its streams on purpose."""
+"""Both clients on bad connections, with a small server that breaks its streams on purpose."""
 
 from __future__ import annotations
 
@@ -85,15 +85,15 @@ def _sweep(status: str) -> dict[str, object]:
     return {"id": "sweep_1", "status": status, "request_counts": counts, "created_at": 0.0}
 
 
-def test_a_broken_event_stream_is_taken_up_where_it_broke(serve: Callable[[Answer], Client]) -> None:
-    asked: list[str | None] = []
+def test_a_broken_event_stream_is_resumed(serve: Callable[[Answer], Client]) -> None:
+    last_event_ids: list[str | None] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         if not request.path.endswith("/events"):
-            _json(request, _sweep("completed" if len(asked) >= 3 else "in_progress"))
+            _json(request, _sweep("completed" if len(last_event_ids) >= 3 else "in_progress"))
             return
-        asked.append(request.headers["Last-Event-ID"])
-        first = int(asked[-1] or 0) + 1
+        last_event_ids.append(request.headers["Last-Event-ID"])
+        first = int(last_event_ids[-1] or 0) + 1
         _head(request, "text/event-stream", 10_000)  # more than is sent: the stream breaks off
         for number in range(first, min(first + 2, EVENTS + 1)):
             request.wfile.write(f'id: {number}\nevent: cell.completed\ndata: {{"n": {number}}}\n\n'.encode())
@@ -102,7 +102,7 @@ def test_a_broken_event_stream_is_taken_up_where_it_broke(serve: Callable[[Answe
     client = serve(answer)
     events = client.events("sweep_1")
     assert [next(events).id for _ in range(EVENTS)] == list(range(1, EVENTS + 1))
-    assert asked == [None, "2", "4"]
+    assert last_event_ids == [None, "2", "4"]
     events.close()
 
 
@@ -176,7 +176,7 @@ def test_an_answer_that_is_not_ours_is_still_an_error(serve: Callable[[Answer], 
         serve(answer).models()
 
 
-def test_another_server_is_told_from_ours(serve: Callable[[Answer], Client]) -> None:
+def test_another_kind_of_server_is_detected(serve: Callable[[Answer], Client]) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         _head(request, "text/html", 6)
         request.wfile.write(b"<html>")
@@ -215,27 +215,25 @@ def test_a_submission_that_got_no_answer_is_sent_again_under_the_same_key(serve:
 @pytest.mark.parametrize(
     ("status", "code"), [(429, "rate_limited"), (503, "unavailable"), (409, "idempotency_running")]
 )
-def test_what_the_server_refused_for_now_is_sent_again(
-    status: int, code: str, serve: Callable[[Answer], Client]
-) -> None:
-    asked: list[str] = []
+def test_temporarily_rejected_requests_are_retried(status: int, code: str, serve: Callable[[Answer], Client]) -> None:
+    requests: list[str] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        asked.append(request.path)
-        if len(asked) < 3:
+        requests.append(request.path)
+        if len(requests) < 3:
             _json(request, _error(code), status, {"Retry-After": "0"})
         else:
             _json(request, {"choices": [{"text": "Paris"}], "usage": USAGE})
 
     assert serve(answer).complete("atlas", "The capital of France is").text == "Paris"
-    assert asked == ["/v1/completions"] * 3
+    assert requests == ["/v1/completions"] * 3
 
 
-def test_a_completion_that_broke_off_is_not_drawn_twice(serve: Callable[[Answer], Client]) -> None:
-    asked: list[str] = []
+def test_an_interrupted_completion_is_not_retried(serve: Callable[[Answer], Client]) -> None:
+    requests: list[str] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        asked.append(request.path)
+        requests.append(request.path)
         _head(request, "application/json", 100)
 
     client = serve(answer)
@@ -243,19 +241,19 @@ def test_a_completion_that_broke_off_is_not_drawn_twice(serve: Callable[[Answer]
         client.complete("atlas", "The capital of France is")
     with pytest.raises(ConnectionLost):
         client.cancel("sweep_1")
-    assert asked == ["/v1/completions", "/v1/sweeps/sweep_1/cancel"]
+    assert requests == ["/v1/completions", "/v1/sweeps/sweep_1/cancel"]
 
 
-def test_nobody_waits_for_longer_than_makes_sense(serve: Callable[[Answer], Client]) -> None:
-    asked: list[str] = []
+def test_waits_have_an_upper_limit(serve: Callable[[Answer], Client]) -> None:
+    requests: list[str] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        asked.append(request.path)
+        requests.append(request.path)
         _json(request, _error("rate_limited"), 429, {"Retry-After": "3600"})
 
     with pytest.raises(RateLimited) as refused:
         serve(answer).models()
-    assert (len(asked), refused.value.retry_after) == (1, 3600)
+    assert (len(requests), refused.value.retry_after) == (1, 3600)
 
 
 def _error(code: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The tokens of a chunk, each with what stands beside it."""
+"""The tokens of a chunk, each with its text, offset and alternatives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def test_each_token_has_its_text_its_place_and_its_alternatives() -> None:
+def test_each_token_has_its_text_offset_and_alternatives() -> None:
     assert list(Chunk(**FIELDS).tokens()) == [
         SampledToken(TokenLogprob(3, -1.5, "b"), LIKELIEST, 4),
         SampledToken(TokenLogprob(1, -0.125, ""), (), 5),

@@ -1,4 +1,4 @@
-"""Which language a code means, and what YAML makes of some codes."""
+"""Which language a code means, and how YAML reads some codes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from ampsweep.domain.languages import (
     ],
 )
 def test_an_unknown_code_may_mean_a_known_one(code: str, meant: str | None) -> None:
-    known = {"zh", "ja", "id", "he", "fr", "ms", "de", "ar", "en"}
-    assert meant_code(code, known) == meant
+    valid_codes = {"zh", "ja", "id", "he", "fr", "ms", "de", "ar", "en"}
+    assert meant_code(code, valid_codes) == meant
 
 
 def test_the_known_code_may_be_the_long_one() -> None:

@@ -1,4 +1,4 @@
-"""Sampling parameters that are out of range are refused, and the bounds themselves are allowed."""
+"""Sampling parameters outside their ranges are rejected; the bounds are allowed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAN, INF = float("nan"), float("inf")
         ("top_logprobs", 21),
     ],
 )
-def test_sampling_that_cannot_be_is_refused_by_its_field(field: str, wrong: Any) -> None:
+def test_invalid_sampling_is_refused_by_field(field: str, wrong: Any) -> None:
     with pytest.raises(InvalidRequest, match=field) as caught:
         SamplingParams(**{field: wrong})
     assert caught.value.param == field
@@ -54,5 +54,5 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     }
     high: dict[str, Any] = {"n": 128, "temperature": 2, "top_p": 1, "min_p": 1, "seed": 2**63 - 1, "top_logprobs": 20}
     for values in ({**low, "frequency_penalty": -2.0}, {**high, "presence_penalty": 2.0}):
-        made = SamplingParams(**values)
-        assert {field: getattr(made, field) for field in values} == values
+        params = SamplingParams(**values)
+        assert {field: getattr(params, field) for field in values} == values

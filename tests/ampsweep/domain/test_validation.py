@@ -22,7 +22,7 @@ class Asked(StrictModel):
         ([10**4000], "the request must be an object of keys and values; got [1000"),
     ],
 )
-def test_an_error_shows_a_little_of_what_was_given(given: Any, said: str) -> None:
+def test_errors_show_shortened_values(given: Any, said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         validate(Asked, given)
     assert refused.value.message.startswith(said)
@@ -30,14 +30,14 @@ def test_an_error_shows_a_little_of_what_was_given(given: Any, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("languages", "said"),
     [
         (["fr", False], 'languages.1: a language must be a code; got false. YAML reads no as false; quote it: "no"'),
         ([True], 'languages.0: a language must be a code; got true. YAML reads yes as true; quote it: "yes"'),
         ([3], "languages.0: a language must be a code, such as fr; got the number 3"),
     ],
 )
-def test_a_language_that_yaml_reads_as_something_else_is_named(given: list[Any], said: str) -> None:
+def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[Any], said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validate(Asked, {"languages": given})
+        validate(Asked, {"languages": languages})
     assert refused.value.message == said

@@ -48,7 +48,7 @@ def test_the_hash_is_of_the_sentences_of_the_chosen_languages(folder: Path, tmp_
     assert Corpus.open(other, languages=["en", "fr"]).hash != both.hash
 
 
-def test_a_missing_language_is_answered_with_those_there(folder: Path) -> None:
+def test_a_missing_language_is_an_error_that_lists_the_languages(folder: Path) -> None:
     with pytest.raises(UnknownName, match="known: en, fr") as caught:
         Corpus.open(folder, languages=["en", "tr"])
     assert caught.value.param == "languages.1"
@@ -62,7 +62,7 @@ def test_no_language_and_one_language_twice_are_refused(folder: Path, codes: lis
         Corpus.open(folder, languages=codes)
 
 
-def test_a_folder_without_text_says_what_it_has(tmp_path: Path) -> None:
+def test_a_folder_without_text_is_an_error_that_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(InvalidRequest, match=r"it has: notes\.md"):
         Corpus.open(tmp_path)
@@ -91,7 +91,7 @@ def test_two_files_of_a_language_are_refused(folder: Path) -> None:
         ("tr.txt", b"\n \n", "has no sentences"),
     ],
 )
-def test_a_file_that_is_no_text_is_named(folder: Path, name: str, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_text_is_named(folder: Path, name: str, content: bytes, message: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(InvalidRequest, match=message):
         Corpus.open(folder)

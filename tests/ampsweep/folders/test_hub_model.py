@@ -1,4 +1,4 @@
-"""Models by their names on the Hub, out of a cache as the Hub's library leaves it, without a network."""
+"""Models by their names on the Hub, read from a local cache without a network."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("name", ["org/tiny", "org/tiny@v1", f"org/tiny@{COMMIT}"])
 def test_a_name_leads_to_the_folder_of_its_commit(name: str, cached: Path) -> None:
     assert fetch_model(name) == cached
-    found = read_model_folder(fetch_model(name), name="tiny")
-    assert (found.layers, found.width) == (3, 96)
-    assert found.source == f"org/tiny@{COMMIT}"
+    model = read_model_folder(fetch_model(name), name="tiny")
+    assert (model.layers, model.width) == (3, 96)
+    assert model.source == f"org/tiny@{COMMIT}"
 
 
 def test_a_revision_is_resolved_once(cached: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_revision_is_resolved_once(cached: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["org/other", "org/tiny@v2"])
-def test_what_cannot_be_fetched_says_what_to_do(name: str) -> None:
+def test_a_failed_download_is_an_error_with_a_remedy(name: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"the model {name} could not be fetched .* or give a folder"):
         fetch_model(name)
 

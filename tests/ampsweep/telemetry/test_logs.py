@@ -1,4 +1,4 @@
-"""What a line of the log has, and what it never has."""
+"""The content of log lines, and what they must never contain."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines(stream: StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_has_when_where_what_and_the_ids_that_are_bound() -> None:
+def test_a_line_has_time_logger_message_and_bound_ids() -> None:
     stream = StringIO()
     start_logs(LogSettings(format="json"), stream)
     with structlog.contextvars.bound_contextvars(sweep_ids=["sweep_1"], cell_id="c1"):
@@ -51,7 +51,7 @@ def test_a_line_has_when_where_what_and_the_ids_that_are_bound() -> None:
     assert "cell_id" not in second
 
 
-def test_other_packages_are_heard_from_warnings_on_and_ours_from_the_level_on() -> None:
+def test_other_packages_log_warnings_and_ours_from_the_level_on() -> None:
     stream = StringIO()
     start_logs(LogSettings(format="json", level="error"), stream)
     logging.getLogger("elsewhere").info("chatter")
@@ -65,7 +65,7 @@ def test_other_packages_are_heard_from_warnings_on_and_ours_from_the_level_on() 
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_keys_and_passwords_are_struck_out(form: Any) -> None:
+def test_keys_and_passwords_are_redacted(form: Any) -> None:
     stream = StringIO()
     start_logs(LogSettings(format=form), stream)
     key = "amp_0123456789ab_" + "A" * 43
@@ -77,7 +77,7 @@ def test_keys_and_passwords_are_struck_out(form: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_of_a_strange_exception_the_log_has_the_place_and_not_the_message(form: Any) -> None:
+def test_foreign_exceptions_are_logged_without_their_message(form: Any) -> None:
     stream = StringIO()
     start_logs(LogSettings(format=form), stream)
     prompt = "xyzzy"
@@ -95,17 +95,17 @@ def test_of_a_strange_exception_the_log_has_the_place_and_not_the_message(form: 
     assert "EngineFailed: the engine failed" in text
 
 
-def test_the_systems_own_messages_stay() -> None:
+def test_messages_of_the_operating_system_are_logged() -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011
         Path("/nowhere/at/all").read_bytes()
     assert "No such file or directory: /nowhere/at/all" in describe(caught.value)
 
 
-def test_a_group_of_exceptions_is_told_whole_and_a_circle_ends() -> None:
+def test_exception_groups_are_described_whole_and_cycles_end() -> None:
     inner = ValueError("xyzzy")
     group = ExceptionGroup("two", [inner, OSError(28, "No space left on device")])
     inner.__cause__ = group
-    told = describe(group)
-    assert "No space left on device" in told
-    assert "ValueError" in told
-    assert "xyzzy" not in told
+    description = describe(group)
+    assert "No space left on device" in description
+    assert "ValueError" in description
+    assert "xyzzy" not in description

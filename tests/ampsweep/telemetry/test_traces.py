@@ -1,4 +1,4 @@
-"""Spans as a collector gets them; and nothing at all where none is named."""
+"""Spans as a collector receives them; without a collector there are none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     stop_traces()
 
 
-def test_spans_stand_below_each_other_and_below_a_callers(spans: InMemorySpanExporter) -> None:
+def test_spans_are_nested_below_the_callers_span(spans: InMemorySpanExporter) -> None:
     with span("outer", {"a": 1}, parent=HEADERS, server=True) as note:
         with span("inner", {}):
             ids = current_ids()
@@ -52,13 +52,13 @@ def test_spans_stand_below_each_other_and_below_a_callers(spans: InMemorySpanExp
     assert outer.resource.attributes["service.name"] == "ampsweep"
 
 
-def test_what_fails_is_marked_by_its_kind_and_not_by_its_message(spans: InMemorySpanExporter) -> None:
+def test_failed_spans_have_the_error_type_but_not_the_message(spans: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="xyzzy"), span("a", {}):
         raise ValueError("xyzzy")
-    (made,) = spans.get_finished_spans()
-    assert not made.status.is_ok
-    assert "xyzzy" not in made.to_json()
-    assert "ValueError" in made.to_json()
+    (finished,) = spans.get_finished_spans()
+    assert not finished.status.is_ok
+    assert "xyzzy" not in finished.to_json()
+    assert "ValueError" in finished.to_json()
 
 
 def test_a_span_of_a_generator_leaves_the_current_one_alone(spans: InMemorySpanExporter) -> None:
@@ -69,11 +69,11 @@ def test_a_span_of_a_generator_leaves_the_current_one_alone(spans: InMemorySpanE
 
 
 @pytest.mark.parametrize("header", ["", "00-zz-1-01", "nonsense"])
-def test_a_callers_name_that_is_none_is_passed_over(spans: InMemorySpanExporter, header: str) -> None:
+def test_an_invalid_trace_parent_is_ignored(spans: InMemorySpanExporter, header: str) -> None:
     with span("a", {}, parent={"traceparent": header}):
         pass
-    (made,) = spans.get_finished_spans()
-    assert made.parent is None
+    (finished,) = spans.get_finished_spans()
+    assert finished.parent is None
 
 
 def test_without_a_collector_nothing_is_imported() -> None:
@@ -81,7 +81,7 @@ def test_without_a_collector_nothing_is_imported() -> None:
     assert said.stdout == "[] {} {}\n"
 
 
-def test_what_is_no_address_is_refused_by_its_name() -> None:
+def test_an_invalid_address_is_refused_by_field() -> None:
     with pytest.raises(InvalidRequest, match="http://collector:4318") as caught:
         collector("collector:4318", service="a", instance="b")
     assert caught.value.param == "otlp_endpoint"

@@ -20,7 +20,7 @@ def keys(tmp_path: Path) -> KeyFile:
     return KeyFile(tmp_path / "keys.json")
 
 
-def test_a_key_opens_until_it_is_revoked_and_another_reader_sees_both_at_once(keys: KeyFile) -> None:
+def test_a_key_is_valid_until_it_is_revoked_and_other_readers_see_changes_at_once(keys: KeyFile) -> None:
     server = KeyFile(keys.path)
     assert server.all() == []
     key, token = keys.create("ada", READ, now=5.0)
@@ -28,11 +28,11 @@ def test_a_key_opens_until_it_is_revoked_and_another_reader_sees_both_at_once(ke
     assert (key.name, key.scopes, key.created_at) == ("ada", READ, 5.0)
     assert keys.revoke(key.id, now=7.0).revoked_at == 7.0
     assert server.find(token) is None
-    assert [found.revoked_at for found in server.all()] == [7.0], "a revoked key is still known"
+    assert [stored.revoked_at for stored in server.all()] == [7.0], "a revoked key is still known"
     assert keys.revoke(key.id, now=9.0).revoked_at == 7.0
 
 
-def test_the_file_has_a_hash_and_is_for_its_owner_alone(keys: KeyFile) -> None:
+def test_the_file_stores_a_hash_and_only_its_owner_can_read_it(keys: KeyFile) -> None:
     _, token = keys.create("ada", READ, now=0.0)
     secret = token.split("_", 2)[2]
     assert len(secret) >= 43
@@ -42,7 +42,7 @@ def test_the_file_has_a_hash_and_is_for_its_owner_alone(keys: KeyFile) -> None:
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
 
 
-def test_what_is_almost_a_key_opens_nothing(keys: KeyFile) -> None:
+def test_similar_keys_are_rejected(keys: KeyFile) -> None:
     _, token = keys.create("ada", READ, now=0.0)
     _, other = keys.create("bob", READ, now=0.0)
     swapped = token[:17] + other[17:]
@@ -51,7 +51,7 @@ def test_what_is_almost_a_key_opens_nothing(keys: KeyFile) -> None:
         assert keys.find(wrong) is None
 
 
-def test_names_are_given_once_while_their_key_is_valid(keys: KeyFile) -> None:
+def test_the_name_of_a_valid_key_cannot_be_used_again(keys: KeyFile) -> None:
     key, _ = keys.create("ada", READ, now=0.0)
     with pytest.raises(Conflict):
         keys.create("ada", READ, now=0.0)
@@ -74,7 +74,7 @@ def test_a_key_without_scopes_and_an_unknown_id_are_refused(keys: KeyFile) -> No
         keys.revoke("nope", now=0.0)
 
 
-def test_keys_made_at_the_same_time_are_all_kept(keys: KeyFile) -> None:
+def test_keys_created_at_the_same_time_are_all_stored(keys: KeyFile) -> None:
     makers = [
         threading.Thread(target=lambda n=number: KeyFile(keys.path).create(f"key-{n}", READ, now=0.0))
         for number in range(16)
@@ -87,14 +87,14 @@ def test_keys_made_at_the_same_time_are_all_kept(keys: KeyFile) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '[{"id": "x"}]', "null"])
-def test_a_damaged_file_opens_nothing(keys: KeyFile, content: str) -> None:
+def test_with_a_damaged_file_no_key_is_valid(keys: KeyFile, content: str) -> None:
     _, token = keys.create("ada", READ, now=0.0)
     keys.path.write_text(content)
     with pytest.raises(DamagedFile):
         keys.find(token)
 
 
-def test_a_file_that_is_taken_away_opens_nothing(keys: KeyFile) -> None:
+def test_without_the_file_no_key_is_valid(keys: KeyFile) -> None:
     _, token = keys.create("ada", READ, now=0.0)
     assert keys.find(token)
     keys.path.unlink()

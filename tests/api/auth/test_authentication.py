@@ -49,7 +49,7 @@ async def request_routes(
     return answers
 
 
-async def test_the_list_of_routes_is_whole(stack: ServerStack) -> None:
+async def test_the_list_of_routes_is_complete(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         routed = set(routes(server.app))
         document = (await server.http.get("/v1/openapi.json")).json()
@@ -61,9 +61,7 @@ async def test_the_list_of_routes_is_whole(stack: ServerStack) -> None:
 
 
 @pytest.mark.parametrize("exposed", [False, True])
-async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_up(
-    stack: ServerStack, exposed: bool
-) -> None:
+async def test_every_route_rejects_missing_revoked_and_invalid_keys(stack: ServerStack, exposed: bool) -> None:
     async with running_server(stack, working=False, exposed=exposed) as server:
         key, revoked = server.key(KeyScope.ADMIN)
         server.keys.revoke(key.id, now=1.0)
@@ -89,13 +87,13 @@ async def test_no_route_opens_without_a_key_or_with_one_that_is_revoked_or_made_
                     assert token not in answer.text
 
 
-async def test_a_server_that_others_reach_is_closed_before_it_has_a_key(stack: ServerStack) -> None:
+async def test_an_exposed_server_without_keys_rejects_all_requests(stack: ServerStack) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
         for name, answer in (await request_routes(server, {})).items():
             assert answer.status_code == 401, name
 
 
-async def test_a_key_opens_what_its_scopes_say_and_nothing_else(stack: ServerStack) -> None:
+async def test_a_key_grants_exactly_its_scopes(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
@@ -119,20 +117,20 @@ async def test_a_key_opens_what_its_scopes_say_and_nothing_else(stack: ServerSta
 @pytest.mark.parametrize(
     "path", ["/nope", "/v1/nope", "/v1/sweeps/", "//v1/sweeps", "/v1/%2e%2e/healthz", "/healthz/x"]
 )
-async def test_what_is_not_there_is_closed_too(stack: ServerStack, path: str) -> None:
+async def test_unknown_paths_need_a_key_too(stack: ServerStack, path: str) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
         assert (await server.http.get(path)).status_code == 401
         assert (await server.http.post(path)).status_code == 401
 
 
-async def test_health_is_open_to_all(stack: ServerStack) -> None:
+async def test_health_needs_no_key(stack: ServerStack) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
         server.key(KeyScope.READ)
         for path in ALWAYS_OPEN:
             assert (await server.http.get(path)).status_code == 200
 
 
-async def test_the_first_key_closes_an_open_server_at_once_and_for_good(stack: ServerStack) -> None:
+async def test_once_a_key_exists_an_open_server_requires_one(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         assert (await server.http.get("/v1/sweeps")).status_code == 200
         key, headers = server.key(KeyScope.READ)
@@ -143,7 +141,7 @@ async def test_the_first_key_closes_an_open_server_at_once_and_for_good(stack: S
         assert (await server.http.get("/v1/sweeps")).status_code == 401
 
 
-async def test_keys_that_cannot_be_read_open_nothing(stack: ServerStack) -> None:
+async def test_an_unreadable_key_file_rejects_all_requests(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         _, headers = server.key(KeyScope.ADMIN)
         server.keys.path.write_text("{")
@@ -168,7 +166,7 @@ async def test_keys_that_cannot_be_read_open_nothing(stack: ServerStack) -> None
         ({"Host": "localhost:8700", "Origin": "null"}, False),
     ],
 )
-async def test_without_keys_no_web_page_speaks_through_a_browser(
+async def test_without_keys_requests_of_other_web_pages_are_rejected(
     stack: ServerStack, headers: dict[str, str], opens: bool
 ) -> None:
     async with running_server(stack, working=False) as server:
@@ -196,7 +194,7 @@ async def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: 
     assert is_loopback(host) is loopback
 
 
-async def test_too_many_requests_are_told_when_to_come_back(stack: ServerStack) -> None:
+async def test_too_many_requests_are_rejected_with_retry_after(stack: ServerStack) -> None:
     async with running_server(stack, working=False, limits=Limits(requests_a_minute=3)) as server:
         _, ada = server.key(KeyScope.READ)
         _, bob = server.key(KeyScope.READ)

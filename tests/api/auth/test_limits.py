@@ -36,7 +36,7 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
         (Limits(cells=9), "/v1/sweeps", SPEC, 422, "too_many_cells", "interventions", "the maximum is 9"),
     ],
 )
-async def test_what_is_over_a_limit_is_refused_with_its_code(
+async def test_a_request_over_a_limit_is_refused_with_its_code(
     stack: ServerStack, limits: Limits, path: str, body: dict[str, Any], status: int, code: str, param: str, says: str
 ) -> None:
     async with running_server(stack, working=False, limits=limits) as server:
@@ -47,13 +47,13 @@ async def test_what_is_over_a_limit_is_refused_with_its_code(
     assert says in error["message"]
 
 
-async def test_what_is_just_within_the_limits_is_answered(stack: ServerStack) -> None:
+async def test_a_request_at_the_limits_is_answered(stack: ServerStack) -> None:
     async with running_server(stack, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)) as server:
         assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
         assert (await server.http.post("/v1/sweeps", json=SPEC)).status_code == 201
 
 
-async def test_streams_are_counted_while_they_last(stack: ServerStack) -> None:
+async def test_open_streams_count_until_they_end(stack: ServerStack) -> None:
     async with running_server(stack, working=False, limits=Limits(streams=2)) as server:
         sweep = (await server.submit())["id"]
         limiter, begun = server.app.state.stream_limiter, asyncio.Semaphore(0)

@@ -14,7 +14,7 @@ class Seconds:
         return self.now
 
 
-def test_a_minutes_worth_at_once_then_one_at_a_time() -> None:
+def test_a_burst_of_one_minutes_requests_then_the_steady_rate() -> None:
     clock = Seconds()
     rate_limiter = RateLimiter(6, now=clock)
     for _ in range(6):
@@ -32,7 +32,7 @@ def test_a_minutes_worth_at_once_then_one_at_a_time() -> None:
         rate_limiter.acquire("ada")
 
 
-def test_each_caller_has_a_limit_of_their_own_and_rest_does_not_add_up() -> None:
+def test_each_caller_has_its_own_limit_and_unused_capacity_is_bounded() -> None:
     clock = Seconds()
     rate_limiter = RateLimiter(2, now=clock)
     clock.now += 10_000.0
@@ -43,7 +43,7 @@ def test_each_caller_has_a_limit_of_their_own_and_rest_does_not_add_up() -> None
             rate_limiter.acquire(who)
 
 
-def test_over_a_long_time_the_rate_is_kept() -> None:
+def test_the_rate_holds_over_a_long_time() -> None:
     clock = Seconds()
     rate_limiter = RateLimiter(60, now=clock)
     authenticate = 0
@@ -57,7 +57,7 @@ def test_over_a_long_time_the_rate_is_kept() -> None:
     assert 600 <= authenticate <= 661
 
 
-def test_none_is_no_limit() -> None:
+def test_none_means_unlimited() -> None:
     rate_limiter = RateLimiter(None)
     for _ in range(10_000):
         rate_limiter.acquire("ada")

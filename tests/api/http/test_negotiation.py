@@ -23,12 +23,12 @@ FORMS = ("a/one", "b/two", "b/three")
         ("a/one;q=often, b/two;q=0.1", "b/two"),
     ],
 )
-def test_the_best_liked_form_is_chosen(accept: str | None, form: str) -> None:
+def test_the_most_preferred_format_is_chosen(accept: str | None, form: str) -> None:
     assert best_media_type(accept, FORMS) == form
 
 
 @pytest.mark.parametrize("accept", ["c/four", "a/one;q=0", "a", ",,;;", "*/*;q=nan"])
-def test_no_liked_form_is_an_error(accept: str) -> None:
+def test_without_an_acceptable_format_the_request_is_rejected(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="a/one, b/two"):
         best_media_type(accept, FORMS)
 
@@ -45,5 +45,5 @@ def test_no_liked_form_is_an_error(accept: str) -> None:
         ("br", False),
     ],
 )
-def test_gzip_is_taken_where_it_is_said(header: str | None, takes: bool) -> None:
+def test_gzip_is_used_only_if_it_is_accepted(header: str | None, takes: bool) -> None:
     assert accepts_gzip(header) is takes

@@ -29,7 +29,7 @@ async def scrape(server: Server, **headers: str) -> Samples:
     return samples(answer.text)
 
 
-async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack: ServerStack) -> None:
+async def test_a_sweep_appears_in_the_metrics_of_queue_dispatcher_and_engine(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         before = await scrape(server)
         await server.done()
@@ -56,7 +56,7 @@ async def test_a_sweep_is_seen_in_the_queue_the_dispatcher_and_the_engine(stack:
     assert twice["ampsweep_dispatcher_leases_total", ()] == cells, "nothing was computed again"
 
 
-async def test_waiting_cells_and_their_age_are_seen(stack: ServerStack) -> None:
+async def test_waiting_cells_and_their_age_are_reported(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         await server.submit()
         stack.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
@@ -127,7 +127,7 @@ async def test_an_unhandled_exception_is_counted_as_status_500(stack: ServerStac
     assert metrics["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
 
 
-async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStack) -> None:
+async def test_without_the_database_the_other_metrics_are_reported(stack: ServerStack) -> None:
     def refuse() -> Any:
         raise Unavailable("the database is gone")
 
@@ -140,7 +140,7 @@ async def test_a_database_that_does_not_answer_leaves_the_rest(stack: ServerStac
     assert ("ampsweep_queue_cells", ("pending",)) not in metrics
 
 
-async def test_it_needs_a_key_that_may_read(stack: ServerStack) -> None:
+async def test_metrics_need_a_key_that_may_read(stack: ServerStack) -> None:
     async with running_server(stack, working=False, exposed=True) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)

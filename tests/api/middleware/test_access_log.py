@@ -97,7 +97,7 @@ async def test_an_unhandled_exception_with_a_prompt_is_logged_without_its_messag
     assert ", in raise_with_text" in text
 
 
-async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStack, log_stream: StringIO) -> None:
+async def test_a_failing_cell_is_logged_without_its_prompts(stack: ServerStack, log_stream: StringIO) -> None:
     prompts: list[str] = []
     async with running_server(stack, fail_on="e") as server:
         host: Any = server.pool._slots[0].session
@@ -116,7 +116,7 @@ async def test_a_failing_cell_is_written_without_what_it_asked(stack: ServerStac
 
 
 @pytest.mark.parametrize("log_stream", ["json"], indirect=True)
-async def test_every_line_has_the_ids_of_what_it_is_about(stack: ServerStack, log_stream: StringIO) -> None:
+async def test_every_line_has_the_ids_of_its_request_sweep_and_cell(stack: ServerStack, log_stream: StringIO) -> None:
     async with running_server(stack) as server:
         _, headers = server.key(KeyScope.ADMIN)
         sweep_id = (await server.http.post("/v1/sweeps", json=SPEC, headers=headers)).json()["id"]

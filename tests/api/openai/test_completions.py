@@ -33,7 +33,7 @@ def pieces(text: str) -> list[str]:
     return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
 
 
-async def test_a_completion_has_the_shape_of_openais(stack: ServerStack) -> None:
+async def test_a_completion_has_openais_format(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         body = await complete(server, logprobs=0, user="me", n=1, echo=False)
     assert body["object"] == "text_completion"
@@ -49,7 +49,7 @@ async def test_a_completion_has_the_shape_of_openais(stack: ServerStack) -> None
     assert usage["total_tokens"] == usage["prompt_tokens"] + 5
 
 
-async def test_a_stream_says_the_same_in_pieces(stack: ServerStack) -> None:
+async def test_a_stream_has_the_same_text_in_chunks(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         whole = await complete(server)
         answer = await server.http.post(
@@ -159,7 +159,7 @@ async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
         ("intervention.languages.fr", {**SCALE, "languages": {"fr": "2"}}),
     ],
 )
-async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(
+async def test_interventions_without_effect_or_meaning_are_refused_by_field(
     stack: ServerStack, field: str, value: Any
 ) -> None:
     async with running_server(stack) as server:
@@ -171,7 +171,7 @@ async def test_what_would_change_nothing_or_makes_no_sense_is_refused_by_name(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_only_the_engine_can_tell_is_told_by_the_status_too(stack: ServerStack, stream: bool) -> None:
+async def test_errors_found_by_the_engine_have_their_status_in_streams_too(stack: ServerStack, stream: bool) -> None:
     async with running_server(stack) as server:
         await server.done()
 
@@ -193,7 +193,7 @@ async def test_what_only_the_engine_can_tell_is_told_by_the_status_too(stack: Se
         assert (status, error["code"]) == (404, "not_found")
 
 
-async def test_an_engine_that_dies_is_the_servers_fault(stack: ServerStack) -> None:
+async def test_a_dead_engine_is_a_server_error(stack: ServerStack) -> None:
     async with running_server(stack, fail_on="crash") as server:
         answer = await server.http.post("/v1/completions", json={**ASKED, "prompt": "crash"})
     assert answer.status_code == 500
@@ -242,7 +242,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_goes_away_ends_its_generation(stack: ServerStack, stream: bool) -> None:
+async def test_generation_is_aborted_when_the_client_disconnects(stack: ServerStack, stream: bool) -> None:
     async with running_server(stack, seconds_per_step=0.001) as server:
         body = json.dumps({**ASKED, "max_tokens": 30_000, "stream": stream}).encode()
         scope = {

@@ -43,13 +43,13 @@ async def steerable(server: Server) -> None:
     await server.done()
 
 
-async def test_models_are_listed_and_got(stack: ServerStack) -> None:
+async def test_models_are_listed_and_retrieved(stack: ServerStack) -> None:
     async with client(stack) as (talking, _):
         assert [model.id async for model in talking.models.list()] == ["tiny"]
         assert (await talking.models.retrieve("tiny")).object == "model"
 
 
-async def test_a_completion_and_its_stream_say_the_same(stack: ServerStack) -> None:
+async def test_a_completion_and_its_stream_have_the_same_text(stack: ServerStack) -> None:
     params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
     async with client(stack) as (talking, _):
         whole = await talking.completions.create(**params)
@@ -90,7 +90,7 @@ async def test_a_completion_and_its_stream_say_the_same(stack: ServerStack) -> N
             assert choice.text[offset:].startswith(token)
 
 
-async def test_a_chat_and_its_stream_say_the_same(stack: ServerStack) -> None:
+async def test_a_chat_and_its_stream_have_the_same_text(stack: ServerStack) -> None:
     params: dict[str, Any] = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 4, "n": 2, "seed": 3}
     logprob_params: dict[str, Any] = {"logprobs": True, "top_logprobs": 3}
     async with client(stack) as (talking, _):
@@ -123,7 +123,7 @@ async def test_a_chat_and_its_stream_say_the_same(stack: ServerStack) -> None:
             assert token.top_logprobs[0].logprob == token.logprob
 
 
-async def test_an_intervention_comes_in_the_extra_body(stack: ServerStack) -> None:
+async def test_an_intervention_is_sent_in_the_extra_body(stack: ServerStack) -> None:
     async with client(stack) as (talking, server):
         await steerable(server)
         params: dict[str, Any] = {"model": "tiny", "temperature": 0}
@@ -150,7 +150,7 @@ async def test_a_stop_string_ends_an_answer(stack: ServerStack) -> None:
     assert (stopped.finish_reason, stopped.text) == ("stop", text[: text.index(word)])
 
 
-async def test_the_same_seed_draws_the_same(stack: ServerStack) -> None:
+async def test_the_same_seed_gives_the_same_text(stack: ServerStack) -> None:
     async with client(stack) as (talking, _):
         texts = [
             (await talking.completions.create(model="tiny", prompt=PROMPT, seed=seed)).choices[0].text
@@ -171,7 +171,7 @@ async def test_the_same_seed_draws_the_same(stack: ServerStack) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_error_is_the_exception_its_users_know(
+async def test_errors_are_raised_as_the_openai_clients_exceptions(
     stack: ServerStack,
     change: dict[str, Any],
     kind: type[openai.APIStatusError],
@@ -206,9 +206,7 @@ async def test_an_error_is_the_exception_its_users_know(
         ("prompt", "x"),
     ],
 )
-async def test_a_chat_that_cannot_be_answered_as_asked_is_refused_by_name(
-    stack: ServerStack, field: str, value: Any
-) -> None:
+async def test_an_unsupported_chat_is_refused_by_field(stack: ServerStack, field: str, value: Any) -> None:
     async with running_server(stack, working=False) as server:
         body = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 2, field.partition(".")[0]: value}
         answer = await server.http.post("/v1/chat/completions", json=body)
@@ -250,7 +248,7 @@ async def test_errors_are_the_exceptions_that_the_clients_users_expect(stack: Se
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_several_prompts_are_answered_in_their_order_as_each_alone(stack: ServerStack, stream: bool) -> None:
+async def test_several_prompts_are_answered_in_order_as_they_are_alone(stack: ServerStack, stream: bool) -> None:
     prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
     params: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
     alone, together = dict[int, str](), dict[int, str]()
@@ -278,7 +276,7 @@ async def test_several_prompts_are_answered_in_their_order_as_each_alone(stack: 
     assert usage.completion_tokens == sum(usage_of_prompt.completion_tokens for usage_of_prompt in totals)
 
 
-async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_others(stack: ServerStack) -> None:
+async def test_one_invalid_prompt_of_several_refuses_the_request(stack: ServerStack) -> None:
     async with client(stack, seconds_per_step=0.01) as (talking, server):
         engine = GenerationCounter(server)
         with pytest.raises(openai.BadRequestError) as caught:
@@ -291,13 +289,13 @@ async def test_one_wrong_prompt_of_several_refuses_the_request_and_ends_the_othe
     ("param", "prompt"),
     [("prompt", []), ("prompt.1.0", [[1], ["a"]]), ("prompt.1", ["a", 3]), ("prompt.0", [-1]), ("prompt.0", [[]])],
 )
-async def test_a_prompt_that_is_none_is_refused_by_name(stack: ServerStack, param: str, prompt: Any) -> None:
+async def test_an_invalid_prompt_is_refused_by_field(stack: ServerStack, param: str, prompt: Any) -> None:
     async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": prompt})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
-async def test_all_tokens_may_be_drawn_where_top_k_is_what_vllm_calls_off(stack: ServerStack) -> None:
+async def test_top_k_of_minus_one_and_zero_keep_all_tokens(stack: ServerStack) -> None:
     params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
     async with client(stack) as (talking, _):
         texts = [
@@ -309,9 +307,7 @@ async def test_all_tokens_may_be_drawn_where_top_k_is_what_vllm_calls_off(stack:
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_hangs_up_ends_its_generation_within_a_second(
-    stack: ServerStack, stream: bool, chat: bool
-) -> None:
+async def test_a_disconnect_aborts_generation_within_a_second(stack: ServerStack, stream: bool, chat: bool) -> None:
     path, more = ("/v1/chat/completions", {"messages": CHAT}) if chat else ("/v1/completions", {"prompt": PROMPT})
     body = {"model": "tiny", "max_tokens": 2000, "stream": stream, **more}
     async with running_server(stack, seconds_per_step=0.01) as server, server_on_socket(server) as url:

@@ -51,7 +51,7 @@ def test_a_parameter_that_is_missing_or_null_has_its_default(nothing: dict[str, 
     assert chat(**nothing) == SamplingParams(temperature=1.0, max_tokens=1024)
 
 
-def test_zero_is_not_taken_for_missing_and_minus_one_keeps_all_tokens() -> None:
+def test_zero_is_a_value_and_minus_one_keeps_all_tokens() -> None:
     assert completion(temperature=0, top_k=-1, max_tokens=16) == SamplingParams(max_tokens=16)
 
 

@@ -84,7 +84,7 @@ async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
         assert (await server.http.get("/v1/models/nobody/default-neuron-set")).status_code == 404
 
 
-async def test_only_an_admin_moves_it(stack: ServerStack) -> None:
+async def test_only_an_admin_can_change_the_default(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         neurons = await import_set(server, 1)
         _, submits = server.key(KeyScope.READ, KeyScope.SUBMIT)
@@ -95,7 +95,7 @@ async def test_only_an_admin_moves_it(stack: ServerStack) -> None:
         assert (await server.http.put(PATH, json={"neuron_set": neurons}, headers=admin)).status_code == 200
 
 
-async def test_the_log_says_which_set_steered(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_names_the_neuron_set_that_steered(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
     async with running_server(stack, working=False) as server:
         neurons = await import_set(server, 1)
         with caplog.at_level("INFO"):

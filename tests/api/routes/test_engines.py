@@ -39,7 +39,7 @@ async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack:
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["request_counts"]["failed"] == 0
 
 
-async def test_there_is_nothing_to_retry_of_a_ready_engine_or_an_unknown_model(stack: ServerStack) -> None:
+async def test_ready_engines_and_unknown_models_cannot_be_retried(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         ready = await server.http.post("/v1/engines/tiny/retry")
         assert (ready.status_code, ready.json()["error"]["code"]) == (409, "conflict")
@@ -47,7 +47,7 @@ async def test_there_is_nothing_to_retry_of_a_ready_engine_or_an_unknown_model(s
         assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "model")
 
 
-async def test_a_retry_is_for_admins(stack: ServerStack) -> None:
+async def test_only_an_admin_can_retry_engines(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         _, submitter = server.key(KeyScope.READ, KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)

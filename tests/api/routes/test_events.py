@@ -39,7 +39,7 @@ async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: Serv
     assert last["request_counts"]["completed"] == sweep["request_counts"]["total"]
 
 
-async def test_a_stream_goes_on_behind_the_last_event_id(stack: ServerStack) -> None:
+async def test_a_stream_resumes_after_the_last_event_id(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         sweep_id = await server.done()
         whole = await events(server, sweep_id)
@@ -48,7 +48,7 @@ async def test_a_stream_goes_on_behind_the_last_event_id(stack: ServerStack) -> 
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "99999999999999999999999999x"])
-async def test_a_last_event_id_that_is_no_number_is_refused(stack: ServerStack, bad: str) -> None:
+async def test_a_last_event_id_that_is_not_a_number_is_refused(stack: ServerStack, bad: str) -> None:
     async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": bad})
@@ -56,7 +56,7 @@ async def test_a_last_event_id_that_is_no_number_is_refused(stack: ServerStack, 
     assert answer.json()["error"]["param"] == "last-event-id"
 
 
-async def test_news_arrive_when_the_bell_rings_and_not_at_the_next_poll(stack: ServerStack) -> None:
+async def test_events_are_sent_on_notification_and_not_at_the_next_poll(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         sweep = await server.submit()
         services: Services = server.app.state.services

@@ -11,7 +11,7 @@ from tests.worker.server_stack import ServerStack
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_server_lives_and_its_engines_are_ready(stack: ServerStack) -> None:
+async def test_a_server_with_ready_engines_is_healthy_and_ready(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         assert (await server.http.get("/healthz")).json() == {"status": "ok"}
         ready = await server.http.get("/readyz")

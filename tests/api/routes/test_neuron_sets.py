@@ -32,7 +32,7 @@ async def identified(server: Server, neuron_set_id: str) -> dict[str, Any]:
     return body
 
 
-async def test_known_neurons_are_brought_in_and_read_back(stack: ServerStack) -> None:
+async def test_imported_neurons_can_be_read_back(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         created = await server.http.post("/v1/neuron-sets", json=KNOWN)
         again = await server.http.post("/v1/neuron-sets", json=KNOWN)
@@ -48,7 +48,7 @@ async def test_known_neurons_are_brought_in_and_read_back(stack: ServerStack) ->
     assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
 
 
-async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: ServerStack, tmp_path: Path) -> None:
+async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(stack: ServerStack, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
@@ -70,7 +70,7 @@ async def test_those_of_one_model_are_listed_by_what_they_were_made_for(stack: S
     assert (nobody.json()["error"]["code"], nobody.json()["error"]["param"]) == ("unknown_name", "model")
 
 
-async def test_what_was_brought_in_steers(stack: ServerStack) -> None:
+async def test_imported_neurons_steer(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
         body = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
@@ -102,7 +102,7 @@ async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> N
         assert len((await server.http.get("/v1/neuron-sets")).json()["data"]) == 1, "a sweep takes the same set"
 
 
-async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack: ServerStack) -> None:
+async def test_a_failed_identification_has_an_error_and_can_be_requested_again(stack: ServerStack) -> None:
     async with running_server(stack, fail_on="e") as server:
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         failed = await identified(server, neuron_set_id)
@@ -114,7 +114,7 @@ async def test_an_identification_that_fails_says_why_and_can_be_asked_anew(stack
         assert (await identified(server, neuron_set_id))["status"] == "completed"
 
 
-async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(stack: ServerStack) -> None:
+async def test_identifications_are_visible_on_a_second_server(stack: ServerStack) -> None:
     async with (
         running_server(stack, working=False, fail_on="e") as first,
         running_server(stack, working=False) as second,
@@ -143,7 +143,7 @@ async def test_a_second_server_knows_what_the_first_identifies_and_how_it_ended(
         assert stack.identifications.get(neuron_set_id) is None
 
 
-async def test_a_server_that_stops_says_that_its_identification_ended(stack: ServerStack) -> None:
+async def test_a_stopping_server_marks_its_identification_as_failed(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         service: Any = server.app.state.services.neuron_set_service
         service._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
@@ -184,7 +184,7 @@ async def test_servers_on_one_bucket_tell_of_a_killed_servers_identification(
             assert (await server.http.get(path)).json()["status"] == "completed"
 
 
-async def test_too_many_identifications_wait(stack: ServerStack) -> None:
+async def test_too_many_identifications_are_rejected_temporarily(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         service: Any = server.app.state.services.neuron_set_service
         waiting = asyncio.Event()
@@ -198,7 +198,7 @@ async def test_too_many_identifications_wait(stack: ServerStack) -> None:
     assert answers[-1].headers["retry-after"]
 
 
-async def test_lists_come_a_page_at_a_time(stack: ServerStack) -> None:
+async def test_lists_are_paginated(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         created = []
         for index in range(5):
@@ -235,7 +235,7 @@ async def test_lists_come_a_page_at_a_time(stack: ServerStack) -> None:
         ("wat", 1, "wat"),
     ],
 )
-async def test_wrong_neurons_are_refused_by_name(stack: ServerStack, path: str, value: Any, param: str) -> None:
+async def test_wrong_neurons_are_refused_by_field(stack: ServerStack, path: str, value: Any, param: str) -> None:
     body: Any = copy.deepcopy(KNOWN)
     *parents, last = path.split(".")
     inner = body
@@ -259,7 +259,7 @@ async def test_wrong_neurons_are_refused_by_name(stack: ServerStack, path: str, 
         ({"languages": ["en"], "method": "random"}, "neurons.languages"),
     ],
 )
-async def test_a_wrong_search_is_refused_before_it_begins(
+async def test_an_invalid_identification_is_refused_before_it_starts(
     stack: ServerStack, change: dict[str, Any], param: str
 ) -> None:
     async with running_server(stack, working=False) as server:

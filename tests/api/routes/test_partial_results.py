@@ -51,7 +51,7 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
     assert left_over(tmp_path) == []
 
 
-async def test_the_whole_results_are_not_partial(stack: ServerStack) -> None:
+async def test_complete_results_are_not_marked_partial(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         sweep_id = await server.done()
         whole, params = [

@@ -76,7 +76,7 @@ def test_duckdb_reads_both_by_url(remote: Remote) -> None:
             assert database.sql(f"SELECT count(*) FROM '{url}'").fetchall() == [(table.num_rows,)]
 
 
-def test_head_tells_of_a_file_what_get_does(remote: Remote) -> None:
+def test_head_has_the_same_headers_as_get(remote: Remote) -> None:
     for url in (remote.samples_url, remote.summary_url, remote.samples_url.removesuffix(".parquet")):
         whole, head = httpx.get(url), httpx.head(url, headers={"Range": "bytes=0-3"})
         assert (head.status_code, head.content) == (200, b"")

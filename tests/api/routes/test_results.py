@@ -57,7 +57,7 @@ async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> Non
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
+async def test_a_range_returns_exactly_its_bytes(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = (await server.http.get(path)).content
@@ -71,7 +71,7 @@ async def test_a_range_is_those_bytes(stack: ServerStack) -> None:
             assert int(part.headers["content-length"]) == len(part.content)
 
 
-async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> None:
+async def test_anything_but_a_single_range_returns_the_whole_file(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
@@ -81,7 +81,7 @@ async def test_what_is_no_single_range_is_answered_whole(stack: ServerStack) -> 
             assert "content-range" not in answer.headers
 
 
-async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack) -> None:
+async def test_unchanged_files_are_not_sent_again(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
@@ -95,7 +95,7 @@ async def test_what_the_client_has_already_is_not_sent_again(stack: ServerStack)
     assert other.status_code == 200
 
 
-async def test_the_summary_comes_in_three_forms(stack: ServerStack) -> None:
+async def test_the_summary_is_available_in_three_formats(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/summary"
         as_json = (await server.http.get(path)).json()
@@ -110,7 +110,7 @@ async def test_the_summary_comes_in_three_forms(stack: ServerStack) -> None:
     assert neither.json()["error"]["param"] == "format"
 
 
-async def test_the_samples_come_in_the_form_that_is_asked_for(stack: ServerStack) -> None:
+async def test_samples_are_sent_in_the_accepted_format(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         answers = {
@@ -137,7 +137,7 @@ async def test_the_samples_come_in_the_form_that_is_asked_for(stack: ServerStack
 
 @pytest.mark.parametrize("noun", ["results", "summary"])
 @pytest.mark.parametrize("form", [ARROW, CSV, JSON])
-async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: ServerStack, noun: str, form: str) -> None:
+async def test_other_formats_are_gzipped_and_sent_only_if_changed(stack: ServerStack, noun: str, form: str) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/{noun}"
         plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
@@ -156,7 +156,7 @@ async def test_other_forms_come_as_gzip_and_only_when_they_are_new(stack: Server
     assert "Accept-Encoding" in plain.headers["vary"]
 
 
-async def test_a_form_that_is_not_there_is_refused(stack: ServerStack) -> None:
+async def test_an_unavailable_format_is_refused(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         refused = await server.http.get(path, headers={"Accept": "application/xml"})
@@ -165,7 +165,7 @@ async def test_a_form_that_is_not_there_is_refused(stack: ServerStack) -> None:
     assert any_form.headers["content-type"] == PARQUET
 
 
-async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(stack: ServerStack) -> None:
+async def test_a_range_is_sent_only_if_the_file_is_unchanged(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
@@ -177,7 +177,7 @@ async def test_a_range_is_taken_only_from_the_file_it_was_asked_of(stack: Server
     assert unchanged.status_code == 304
 
 
-async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
+async def test_nan_and_infinity_are_null_in_json(tmp_path: Path) -> None:
     table = pa.table({"a": [1.5, math.inf, math.nan], "b": [[1.0], [math.nan], None]})
     pq.write_table(table, tmp_path / "t.parquet")
     file = StoredFile(storage=LocalStorage(tmp_path), name="t.parquet")
@@ -188,7 +188,7 @@ async def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
-async def test_damaged_results_are_never_served_but_put_together_again(tmp_path: Path, damage: str) -> None:
+async def test_damaged_results_are_assembled_again_and_never_served(tmp_path: Path, damage: str) -> None:
     stack = ServerStack.build(tmp_path)
     async with running_server(stack) as server:
         sweep_id = await server.done()

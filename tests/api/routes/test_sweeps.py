@@ -22,7 +22,7 @@ from tests.worker.server_stack import SPEC, ServerStack
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(stack: ServerStack) -> None:
+async def test_a_sweep_submitted_over_http_runs_to_its_end(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         sent = await server.submit()
         assert sent["object"] == "sweep"
@@ -35,7 +35,7 @@ async def test_a_sweep_goes_in_over_http_and_comes_to_its_end(stack: ServerStack
     assert got["ended_at"] >= got["created_at"]
 
 
-async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path: Path) -> None:
+async def test_a_sweep_has_the_warnings_of_its_plan(stack: ServerStack, tmp_path: Path) -> None:
     assert stack.catalog.atlas is not None
     folder = Path(shutil.copytree(stack.catalog.atlas, tmp_path / "atlas"))
     rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
@@ -50,7 +50,7 @@ async def test_a_sweep_says_what_its_plan_warns_of(stack: ServerStack, tmp_path:
     assert f"tasks.0: lss: {shared}" in got["warnings"]
 
 
-async def test_the_same_on_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_sweep_runs_to_its_end_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("server")
     store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock())
     async with running_server(ServerStack.build(data, store=store)) as server:
@@ -79,7 +79,7 @@ async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack)
         assert len((await server.http.get("/v1/sweeps")).json()["data"]) == 1
 
 
-async def test_the_first_answer_comes_again_whatever_has_happened_since(stack: ServerStack) -> None:
+async def test_a_repeated_key_returns_the_first_response(stack: ServerStack) -> None:
     async with running_server(stack) as server:
         for key, name in (("k1", "fresh"), ("k2", "all of it computed before")):
             body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
@@ -91,7 +91,7 @@ async def test_the_first_answer_comes_again_whatever_has_happened_since(stack: S
             assert now.json()["status"] == "completed"
 
 
-async def test_the_first_answer_comes_again_where_the_sweep_could_not_be_planned_any_more(stack: ServerStack) -> None:
+async def test_a_repeated_key_returns_the_first_response_even_if_planning_would_fail(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
@@ -104,7 +104,7 @@ async def test_the_first_answer_comes_again_where_the_sweep_could_not_be_planned
         assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
 
 
-async def test_a_key_whose_first_request_runs_is_a_conflict(stack: ServerStack) -> None:
+async def test_a_key_whose_first_request_is_running_is_a_conflict(stack: ServerStack) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
     create = stack.store.create_sweep
 
@@ -127,7 +127,7 @@ async def test_a_key_whose_first_request_runs_is_a_conflict(stack: ServerStack) 
     assert again.content == (await first).content
 
 
-async def test_a_key_is_its_callers_alone(stack: ServerStack) -> None:
+async def test_idempotency_keys_of_different_callers_are_independent(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         ids = []
         for _ in range(2):
@@ -137,7 +137,7 @@ async def test_a_key_is_its_callers_alone(stack: ServerStack) -> None:
     assert ids[0] != ids[1]
 
 
-async def test_a_sweep_is_its_owners_and_an_admins_to_decide_about(stack: ServerStack) -> None:
+async def test_only_the_owner_and_admins_can_change_a_sweep(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         key, owner = server.key(KeyScope.SUBMIT)
         _, other = server.key(KeyScope.SUBMIT, KeyScope.READ)
@@ -159,7 +159,7 @@ async def test_cells_computed_before_are_reused(stack: ServerStack) -> None:
         assert again["request_counts"]["reused"] == again["request_counts"]["total"]
 
 
-async def test_sweeps_are_listed_newest_first_a_page_at_a_time(stack: ServerStack) -> None:
+async def test_sweeps_are_listed_newest_first_in_pages(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         ids = [(await server.submit(seed=seed))["id"] for seed in range(3)]
         first = (await server.http.get("/v1/sweeps", params={"limit": 2})).json()
@@ -198,7 +198,7 @@ async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
     assert cells[1]["intervention"]["op"] == "scale"
 
 
-async def test_a_sweep_is_cancelled_and_only_once_it_has_not_ended(stack: ServerStack) -> None:
+async def test_a_sweep_can_be_cancelled_until_it_has_ended(stack: ServerStack) -> None:
     async with running_server(stack, seconds_per_step=60) as server:
         sweep = await server.submit()
         answer = await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
@@ -245,7 +245,7 @@ def _spec(path: str, value: Any) -> dict[str, Any]:
         ("seed", -1, "greater"),
     ],
 )
-async def test_a_bad_spec_is_told_by_its_field(stack: ServerStack, path: str, value: Any, says: str) -> None:
+async def test_an_invalid_spec_is_rejected_with_its_field(stack: ServerStack, path: str, value: Any, says: str) -> None:
     async with running_server(stack, working=False) as server:
         answer = await server.http.post("/v1/sweeps", json=_spec(path, value))
     error = answer.json()["error"]
@@ -255,7 +255,7 @@ async def test_a_bad_spec_is_told_by_its_field(stack: ServerStack, path: str, va
     assert error["type"] == "invalid_request_error"
 
 
-async def test_an_unknown_language_is_told_with_those_known(stack: ServerStack) -> None:
+async def test_an_unknown_language_is_rejected_with_the_valid_ones(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         for path in ("interventions.languages", "tasks.0.languages"):
             answer = await server.http.post("/v1/sweeps", json=_spec(path, ["en", "xx"]))
@@ -276,7 +276,7 @@ async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
 
 
-async def test_priority_and_sender_are_kept_with_the_sweep(stack: ServerStack) -> None:
+async def test_priority_and_submitter_are_stored_with_the_sweep(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         sent = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 7})
         assert sent.json()["priority"] == 7

@@ -27,7 +27,7 @@ LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
 
 
 @pytest.mark.anyio
-async def test_it_comes_in_parts_that_run_nothing_but_themselves(stack: ServerStack) -> None:
+async def test_the_page_loads_only_its_own_scripts(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         for path in PAGE_PATHS:
             answer = await server.http.get(path)
@@ -43,7 +43,7 @@ async def test_it_comes_in_parts_that_run_nothing_but_themselves(stack: ServerSt
         assert (await server.http.get("/page/nothing.js")).status_code == 404
 
 
-def test_it_names_no_part_that_is_not_there_and_no_other_server() -> None:
+def test_the_page_refers_only_to_existing_parts_of_this_server() -> None:
     parts = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert {path for path in PAGE_PATHS if path != "/"} == {f"/page/{name}" for name in parts}
     for name, text in parts.items():
@@ -53,7 +53,7 @@ def test_it_names_no_part_that_is_not_there_and_no_other_server() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_with_keys_shows_it_to_those_with_one(stack: ServerStack) -> None:
+async def test_with_keys_the_page_needs_a_key(stack: ServerStack) -> None:
     async with running_server(stack, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         assert (await server.http.get("/")).status_code == 401
@@ -61,7 +61,7 @@ async def test_a_server_with_keys_shows_it_to_those_with_one(stack: ServerStack)
 
 
 @pytest.mark.anyio
-async def test_it_can_be_open_to_anybody_and_nothing_else_is(stack: ServerStack) -> None:
+async def test_the_page_can_be_public_without_opening_anything_else(stack: ServerStack) -> None:
     async with running_server(stack, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
         server.key(KeyScope.READ)
         for path in PAGE_PATHS:
@@ -113,20 +113,20 @@ def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> N
         texts = tab.run(LANES)
         (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
         completion = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
-        for at, (language, text, note) in enumerate(texts):
+        for index, (language, text, note) in enumerate(texts):
             intervention = {
                 "languages": [language],
                 "op": "set",
                 "factor": 3,
-                "selection": [None, "random"][1 - at % 2],
+                "selection": [None, "random"][1 - index % 2],
             }
             steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
             assert text == complete(url, completion | steered).lstrip(), language
             assert note.startswith("40 tokens in ")
             assert note.endswith(f", steered by {neurons['id']}") is bool(language)
         steered_to = [language for language, _, _ in texts]
-        known = [code for code, count in neurons["languages"].items() if count and code != "en"]
-        assert steered_to == ["", *[code for code in known for _ in range(2)]]
+        with_neurons = [code for code, count in neurons["languages"].items() if count and code != "en"]
+        assert steered_to == ["", *[code for code in with_neurons for _ in range(2)]]
         sweep_object = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
         assert sweep_object["prompt"] == completion["prompt"]
         assert sweep_object["intervention"]["languages"] == steered_to[1:2]
@@ -179,9 +179,7 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
 
 
 @pytest.mark.processes
-def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_be_chosen(
-    stack: ServerStack, tab: Browser
-) -> None:
+def test_with_several_neuron_sets_the_default_is_selected_or_must_be_chosen(stack: ServerStack, tab: Browser) -> None:
     with server_in_thread(stack) as (url, _):
         first, second = (
             httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
@@ -202,7 +200,7 @@ def test_of_several_neuron_sets_the_default_is_shown_and_without_one_it_has_to_b
 
 
 @pytest.mark.processes
-def test_a_sweep_is_sent_watched_and_shown(stack: ServerStack, tab: Browser) -> None:
+def test_a_sweep_is_submitted_followed_and_shown(stack: ServerStack, tab: Browser) -> None:
     tab.errors.clear()
     with server_in_thread(stack) as (url, _):
         send(tab, url, name="<i>mine</i>")
@@ -245,7 +243,7 @@ def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browse
 
 
 @pytest.mark.processes
-def test_what_is_refused_is_said_in_the_servers_words(stack: ServerStack, tab: Browser) -> None:
+def test_the_page_shows_the_servers_error_messages(stack: ServerStack, tab: Browser) -> None:
     with server_in_thread(stack) as (url, _):
         send(tab, url, model="nobody")
         tab.until("document.querySelector('.new .error')")
@@ -253,7 +251,7 @@ def test_what_is_refused_is_said_in_the_servers_words(stack: ServerStack, tab: B
 
 
 @pytest.mark.processes
-def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> None:
+def test_the_page_works_with_a_key(stack: ServerStack, tab: Browser) -> None:
     with server_in_thread(stack, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         tab.open(f"{url}/#steer")
@@ -265,7 +263,7 @@ def test_a_key_opens_what_the_page_shows(stack: ServerStack, tab: Browser) -> No
 
 
 @pytest.mark.processes
-def test_failures_are_amber_and_named(stack: ServerStack, tab: Browser) -> None:
+def test_failures_are_amber_and_have_reasons(stack: ServerStack, tab: Browser) -> None:
     tab.errors.clear()
     with server_in_thread(stack, max_model_len=55) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]

@@ -84,7 +84,7 @@ def test_the_layout_of_bmlama_is_read_but_for_sentences_that_begin_with_the_answ
 
 
 @pytest.mark.parametrize("rows", [[{"id": 1}], []])
-def test_what_is_missing_is_named(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_a_missing_file_or_field_is_named(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     if rows:
         write_jsonl(tmp_path / "en.jsonl", rows)
         expected = r"en\.jsonl, line 1 must be an object with prompt"

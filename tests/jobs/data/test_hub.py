@@ -1,4 +1,4 @@
-"""Data sets of the Hub, read from clones of them: what `datasets` does with those of the Hub it does with these."""
+"""Data sets of the Hub, read from local clones by the library that would download them."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ def test_a_data_set_of_the_hub_feeds_its_task(
     clone(tmp_path / "mirror", name)
     catalog = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror"))
     folder = catalog.data_set(name)
-    known = task_for(task).languages(folder, split)
-    assert language in known
-    told = {"en", "fr"} if task == "lss" else set(SOURCES[name].configs) - ({"en"} if task == "flores" else set())
-    assert known == told
+    languages = task_for(task).languages(folder, split)
+    assert language in languages
+    expected = {"en", "fr"} if task == "lss" else set(SOURCES[name].configs) - ({"en"} if task == "flores" else set())
+    assert languages == expected
     if task != "lss":
         assert len(items(task_for(task), folder, language, split=split).items) == 2
     described = json.loads((folder / "source.json").read_text())
@@ -125,7 +125,7 @@ def test_a_table_of_all_languages_is_divided(tmp_path: Path) -> None:
     assert [item.doc_id for item in items(task, found, "ja").items] == ["0", "1"]
 
 
-def test_what_was_fetched_is_not_fetched_again_and_is_the_same_bytes(tmp_path: Path) -> None:
+def test_a_downloaded_data_set_is_not_downloaded_again_and_is_byte_identical(tmp_path: Path) -> None:
     clone(tmp_path / "mirror", "flores200")
     first = HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror").folder("flores200")
     assert HubData(cache=tmp_path / "hub", mirror=tmp_path / "gone").folder("flores200") == first
@@ -154,9 +154,7 @@ def test_a_clone_at_another_commit_than_the_pinned_one_is_refused(tmp_path: Path
     assert json.loads((folder / "source.json").read_text())["revision"] == pinned
 
 
-def test_a_clone_of_what_is_not_pinned_is_recorded_as_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unpinned_clone_is_recorded_with_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clone(tmp_path / "mirror", "xcopa")
     sources = cast("dict[str, HubSource]", SOURCES)
     monkeypatch.setitem(sources, "xcopa", replace(sources["xcopa"], revision=None))
@@ -168,7 +166,7 @@ def test_a_clone_of_what_is_not_pinned_is_recorded_as_what_it_is(
     assert json.loads((folder / "source.json").read_text())["revision"] == "e" * 40
 
 
-def test_a_copy_that_the_hubs_tool_made_says_its_commit(tmp_path: Path) -> None:
+def test_the_commit_of_a_copy_made_by_hf_download_is_read(tmp_path: Path) -> None:
     records = tmp_path / ".cache" / "huggingface" / "download"
     records.mkdir(parents=True)
     assert commit_of(tmp_path) is None
@@ -178,7 +176,7 @@ def test_a_copy_that_the_hubs_tool_made_says_its_commit(tmp_path: Path) -> None:
     assert commit_of(tmp_path) is None, "files of two commits"
 
 
-def test_a_data_set_out_of_reach_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unreachable_data_set_is_an_error_and_leaves_no_files(tmp_path: Path) -> None:
     catalog = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path))
     with pytest.raises(
         InvalidRequest, match=r"cambridgeltl/xcopa could not be read .* folder xcopa in the folder of --data"
@@ -200,7 +198,7 @@ def test_files_of_the_server_come_before_the_hub_and_without_the_hub_it_is_not_a
 
 
 @pytest.mark.parametrize("name", ["xcopa", "include_lite"])
-def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_without_a_network_the_error_names_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InvalidRequest, match="could not be read from the Hub"):
@@ -216,23 +214,21 @@ def test_the_newest_commit_is_taken_once(tmp_path: Path, monkeypatch: pytest.Mon
         folder.mkdir(parents=True)
     (repo / "refs" / "main").write_text(commit)
     (repo / "snapshots" / commit / "README.md").write_text("")
-    asked = []
+    revisions = []
 
     def load(path: str, config: str, *, split: str, revision: str) -> list[dict[str, Any]]:
-        asked.append((path, config, split, revision))
+        revisions.append((path, config, split, revision))
         return [ROWS["include"]]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     folder = HubData(cache=tmp_path / "hub").folder("include_lite")
     assert folder.name == f"include_lite-{commit[:12]}"
-    assert {revision for *_, revision in asked} == {commit}
+    assert {revision for *_, revision in revisions} == {commit}
     (repo / "refs" / "main").write_text("f" * 40)
     assert HubData(cache=tmp_path / "hub").folder("include_lite") == folder
 
 
-def test_parallel_facts_that_do_not_stand_in_the_same_rows_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parallel_facts_in_different_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     greece = ROWS["mlama_dod"]
     china = {**greece, "sub_en": "CN-en", "obj_en": "Beijing", "sub_fr": "CN-fr", "obj_fr": "Pékin"}
 

@@ -36,7 +36,7 @@ def test_a_split_is_part_of_the_name(tmp_path: Path) -> None:
     assert language_files(tmp_path) == {"it": tmp_path / "it.jsonl"}
 
 
-def test_what_is_there_is_said_where_nothing_fits(tmp_path: Path) -> None:
+def test_if_no_file_fits_the_error_lists_the_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InvalidRequest, match=r"no <language>\.jsonl.*it has: notes\.txt"):
         language_files(tmp_path)

@@ -1,4 +1,4 @@
-"""Rows whose fields are wrong are named; ids that repeat are told apart; what is written oddly is read all the same."""
+"""Rows with wrong fields are named, repeated ids are made unique, and unusual formats are read."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_a_broken_fact_is_named(tmp_path: Path, field: str, value: object) -> No
 
 
 @pytest.mark.parametrize(("read", "good"), READERS)
-def test_a_decimal_label_is_the_whole_number_it_stands_for(tmp_path: Path, read: Read, good: dict[str, Any]) -> None:
+def test_a_decimal_label_is_read_as_a_whole_number(tmp_path: Path, read: Read, good: dict[str, Any]) -> None:
     write_jsonl(tmp_path / "fr.jsonl", [{**good, "label": 1.0}, good])
-    found = read(tmp_path / "fr.jsonl")
-    assert [repr(item.label) for item in found.items] == ["1", "1"]
-    assert found.repairs["decimal_labels"] == 1
+    reading = read(tmp_path / "fr.jsonl")
+    assert [repr(item.label) for item in reading.items] == ["1", "1"]
+    assert reading.repairs["decimal_labels"] == 1
 
 
 @pytest.mark.parametrize(("read", "good"), READERS)
@@ -89,12 +89,12 @@ def test_items_with_the_same_id_are_told_apart_by_their_position(
 ) -> None:
     key = "idx" if "idx" in good else "id"
     write_jsonl(tmp_path / "fr.jsonl", [{**good, key: name} for name in ("a", "b", "a", "a")])
-    found = read(tmp_path / "fr.jsonl")
-    assert [item.id for item in found.items] == ["a", "b", "a#2", "a#3"]
-    assert found.repairs == {"repeated_ids": 2}
+    reading = read(tmp_path / "fr.jsonl")
+    assert [item.id for item in reading.items] == ["a", "b", "a#2", "a#3"]
+    assert reading.repairs == {"repeated_ids": 2}
 
 
-def test_a_made_id_is_no_other_items_own() -> None:
+def test_a_generated_id_never_equals_the_id_of_another_item() -> None:
     assert distinct(["a", "a#2", "a", "a"]) == (["a", "a#2", "a#3", "a#4"], 2)
     assert distinct(["a", "b"]) == (["a", "b"], 0)
 
@@ -115,18 +115,18 @@ def test_repeated_facts_of_a_file_a_language_are_kept_and_aligned_by_position(tm
     assert book.repeated_ids == 2
 
 
-def test_a_byte_order_mark_loses_no_row(tmp_path: Path) -> None:
+def test_a_byte_order_mark_does_not_affect_the_first_row(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "fr.jsonl", [INCLUDE, INCLUDE])
     (tmp_path / "fr.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "fr.jsonl").read_bytes())
     assert [one.values for one in read_rows(tmp_path / "fr.jsonl")] == [INCLUDE, INCLUDE]
 
 
-def test_half_a_character_can_be_shown() -> None:
+def test_a_lone_surrogate_is_escaped_in_errors() -> None:
     with pytest.raises(InvalidRequest, match=r"line 7: label must be 0 or 1; got '\\ud83d'"):
         row(label="\ud83d").number_below("label", 2)
 
 
-def test_a_key_that_stands_twice_in_a_row_is_named(tmp_path: Path) -> None:
+def test_a_duplicate_key_in_a_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr.jsonl").write_text('{"question": "a", "question": "b"}\n')
     with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 1.* 'question' stands twice"):
         read_rows(tmp_path / "fr.jsonl")

@@ -29,13 +29,13 @@ def write(path: Path, column: str) -> Path:
 
 @pytest.mark.parametrize("name", ["fr.txt", "fra_Latn.txt.gz", "fr.jsonl", "fr.parquet"])
 @pytest.mark.parametrize("column", ["text", "sentence", "prompt"])
-def test_a_text_is_the_same_in_every_form(tmp_path: Path, name: str, column: str) -> None:
+def test_a_text_is_the_same_in_every_format(tmp_path: Path, name: str, column: str) -> None:
     (tmp_path / "dev").mkdir()
     path = write(tmp_path / "dev" / name, column)
     assert text_files(tmp_path, "dev", default="devtest") == {"fr": path}
-    found = read_texts(path)
-    assert [(text.index, text.text) for text in found.items] == list(enumerate(TEXTS))
-    assert found.repairs == {}
+    reading = read_texts(path)
+    assert [(text.index, text.text) for text in reading.items] == list(enumerate(TEXTS))
+    assert reading.repairs == {}
 
 
 def test_data_without_splits_is_its_default_split_alone(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_data_without_splits_is_its_default_split_alone(tmp_path: Path) -> None:
         text_files(tmp_path, "dev", default="devtest")
 
 
-def test_a_missing_split_lists_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_split_is_an_error_that_lists_the_splits(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     with pytest.raises(InvalidRequest, match="no split 'devtest'; splits there: dev"):
         text_files(tmp_path, "devtest", default="devtest")
@@ -80,10 +80,10 @@ FORMS = ["txt", "jsonl", "parquet"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_text_keeps_the_number_of_its_line_behind_a_blank_one(tmp_path: Path, form: str) -> None:
-    found = read_texts(write_texts(tmp_path / f"fr.{form}", ["un", "", "  ", "quatre", "", ""]))
-    assert [(text.index, text.text) for text in found.items] == [(0, "un"), (3, "quatre")]
-    assert found.repairs == {"blank_lines": 2}  # those behind the last text shift nothing
+def test_blank_lines_do_not_change_the_line_numbers_of_texts(tmp_path: Path, form: str) -> None:
+    reading = read_texts(write_texts(tmp_path / f"fr.{form}", ["un", "", "  ", "quatre", "", ""]))
+    assert [(text.index, text.text) for text in reading.items] == [(0, "un"), (3, "quatre")]
+    assert reading.repairs == {"blank_lines": 2}  # those behind the last text shift nothing
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -106,7 +106,7 @@ def test_a_line_that_one_language_lacks_is_refused_by_its_number(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_line_that_is_blank_in_both_is_no_pair(tmp_path: Path, form: str) -> None:
+def test_a_line_that_is_blank_in_both_files_is_skipped(tmp_path: Path, form: str) -> None:
     english = write_texts(tmp_path / f"en.{form}", ["one", "", "three"])
     french = write_texts(tmp_path / "fr.txt", ["un", " ", "trois", ""])
     pairs = [(source.index, source.text, target.text) for source, target in read_aligned(english, french)]
@@ -114,7 +114,7 @@ def test_a_line_that_is_blank_in_both_is_no_pair(tmp_path: Path, form: str) -> N
 
 
 @pytest.mark.parametrize("name", ["fr.txt", "fr.jsonl"])
-def test_a_byte_order_mark_is_no_part_of_the_first_text(tmp_path: Path, name: str) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_text(tmp_path: Path, name: str) -> None:
     path = write_texts(tmp_path / name, ["Bonjour.", "Salut."])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert [text.text for text in read_texts(path).items] == ["Bonjour.", "Salut."]

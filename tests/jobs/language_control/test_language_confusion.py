@@ -1,4 +1,4 @@
-"""Pass rates on worked examples, and on the published completions against the rule written a second time."""
+"""Pass rates on worked examples, and on the published completions against a second implementation of the rule."""
 
 from __future__ import annotations
 

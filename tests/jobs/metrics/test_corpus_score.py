@@ -32,7 +32,7 @@ def samples(lines: list[str]) -> pa.Table:
 @pytest.mark.parametrize(
     ("metric", "theirs"), [(BLEU_13A, BLEU(force=True)), (CHRF_PLUS, CHRF(word_order=2))], ids=["bleu", "chrf"]
 )
-def test_everything_is_what_sacrebleu_says(metric: CorpusScore, theirs: Any) -> None:
+def test_values_intervals_and_p_values_are_those_of_sacrebleu(metric: CorpusScore, theirs: Any) -> None:
     verdict = metric.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
     assert verdict.value == pytest.approx(theirs.corpus_score(STEERED, [GOLD]).score)
     assert verdict.baseline == pytest.approx(theirs.corpus_score(PLAIN, [GOLD]).score)
@@ -80,7 +80,7 @@ class Unreachable:
     "error",
     [OSError("no route to host"), IncompleteRead(b"no route to host"), RuntimeError("no route to host"), SystemExit(1)],
 )
-def test_a_tokenizer_that_cannot_be_had_leaves_a_note_and_no_value(error: BaseException) -> None:
+def test_an_unavailable_tokenizer_gives_a_note_instead_of_a_value(error: BaseException) -> None:
     metric = CorpusScore("bleu_far", Unreachable(error, failures=2))
     for verdict in (metric.evaluate(samples(PLAIN), RNG), metric.compare(samples(STEERED), samples(PLAIN), RNG)):
         assert (verdict.n, verdict.value, verdict.delta) == (40, None, None)
@@ -118,7 +118,7 @@ def test_the_score_of_added_counts_is_sacrebleus(metric: CorpusMetric, theirs: A
     corpora = [(STEERED, GOLD), (GOLD, GOLD), (ODD, list(reversed(ODD))), ([""], ["a"]), (["b c"], ["a"])]
     for _ in range(20):
         drawn = rng.choice(len(ODD), size=(2, 5))
-        corpora.append(([ODD[at] for at in drawn[0]], [ODD[at] for at in drawn[1]]))
+        corpora.append(([ODD[index] for index in drawn[0]], [ODD[index] for index in drawn[1]]))
     for written, gold in corpora:
         counts = counts_of(metric, written, gold)
         assert metric.score(counts.sum(axis=0)) == pytest.approx(theirs.corpus_score(written, [gold]).score)

@@ -51,7 +51,7 @@ def test_the_share_in_the_target_language_is_beside_that_of_the_same_unsteered_t
     assert IN_TARGET.compare(plain, plain, RNG) is None, "a repeated baseline has no target language"
 
 
-def test_of_several_languages_that_are_steered_to_any_will_do() -> None:
+def test_any_of_several_target_languages_counts() -> None:
     steered = identified(["it", "fr", "en"], "fr+it")
     result = IN_TARGET.compare(steered, steered, RNG)
     assert result is not None

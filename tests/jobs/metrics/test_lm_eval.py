@@ -30,7 +30,7 @@ def test_a_mean_is_compared_as_other_means_are() -> None:
     ("name", "higher_is_better"),
     [("acc", True), ("exact_match,strict-match", True), ("word_perplexity", False), ("a_metric_of_ones_own", None)],
 )
-def test_which_direction_is_better_is_what_lm_eval_says(name: str, higher_is_better: bool | None) -> None:
+def test_the_direction_is_the_one_in_lm_evals_registry(name: str, higher_is_better: bool | None) -> None:
     assert LmEvalMetric(name=name, aggregation="mean").higher_is_better is higher_is_better
 
 
@@ -48,7 +48,7 @@ def test_other_aggregations_are_those_of_lm_eval_with_intervals_and_no_test() ->
     assert metric.evaluate(samples(metric.name, pairs), RNG(0)).value == verdict.value
 
 
-def test_documents_without_a_verdict_do_not_count() -> None:
+def test_documents_without_a_value_do_not_count() -> None:
     metric = LmEvalMetric(name="acc", aggregation="mean")
     assert metric.evaluate(samples("acc", [1.0, None, 0.0]), RNG(0)).n == 2
     assert metric.compare(samples("acc", [1.0, None, 0.0]), samples("acc", [1.0, 1.0, None]), RNG(0)).n == 1
@@ -59,7 +59,7 @@ def test_documents_without_a_verdict_do_not_count() -> None:
     ("aggregation", "values", "note"),
     [("", [1.0], "by a function of its own"), ("weighted_perplexity", [(-1.0, 0)], "is undefined for these items")],
 )
-def test_what_cannot_be_aggregated_has_a_note_instead(aggregation: str, values: list[Any], note: str) -> None:
+def test_values_that_cannot_be_aggregated_give_a_note(aggregation: str, values: list[Any], note: str) -> None:
     metric = LmEvalMetric(name="odd", aggregation=aggregation)
     for verdict in (
         metric.evaluate(samples("odd", values), RNG(0)),

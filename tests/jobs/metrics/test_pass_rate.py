@@ -81,7 +81,7 @@ def test_both_sides_have_the_rate_of_their_own_answers() -> None:
     assert (data.value, data.baseline) == (0.25, 0.75)
 
 
-def test_any_of_several_targets_will_do() -> None:
+def test_any_of_several_target_languages_counts() -> None:
     result = TARGET_LPR.compare(samples(FRENCH, ENGLISH, target="fr+en"), samples(ENGLISH, ENGLISH), rng())
     assert result is not None
     assert result.value == 1.0

@@ -10,7 +10,7 @@ def scores(*values: float) -> pa.Table:
     return pa.table({"score": pa.array(values, pa.float64())})
 
 
-def test_lss_is_the_share_of_facts_that_shifted_and_a_tie_is_no_shift() -> None:
+def test_lss_is_the_share_of_facts_that_shifted_and_ties_do_not_count() -> None:
     rng = np.random.default_rng(0)
     verdict = Shift().compare(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
     assert (verdict.n, verdict.value) == (4, 0.5)

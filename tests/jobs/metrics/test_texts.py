@@ -55,11 +55,11 @@ def test_the_mean_length_of_several_answers_is_over_items() -> None:
 def test_published_bleu_is_the_mean_of_batches() -> None:
     words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
     gold = [" ".join(RNG.choice(words, 9)) for _ in range(2 * BATCH + 3)]
-    written = [line if at % 3 else " ".join(reversed(line.split())) for at, line in enumerate(gold)]
+    written = [line if index % 3 else " ".join(reversed(line.split())) for index, line in enumerate(gold)]
     table = pa.table({"completion": written, "gold": gold})
     batches = [
-        sacrebleu.corpus_bleu(written[at : at + BATCH], [gold[at : at + BATCH]]).score
-        for at in range(0, len(gold), BATCH)
+        sacrebleu.corpus_bleu(written[index : index + BATCH], [gold[index : index + BATCH]]).score
+        for index in range(0, len(gold), BATCH)
     ]
     verdict = BATCH_BLEU.compare(table, pa.table({"completion": gold, "gold": gold}), RNG)
     assert verdict.value == pytest.approx(np.mean(batches))

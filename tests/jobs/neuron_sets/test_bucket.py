@@ -1,4 +1,4 @@
-"""Neuron sets in a folder and in a bucket: the same promises, also while engines publish the same set at once."""
+"""Neuron sets in a folder and in a bucket have the same guarantees, also if engines publish one set concurrently."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def pair(sets: NeuronSets, neuron_set_id: str) -> tuple[str, bytes]:
     return json.loads((folder / "metadata.json").read_text())["sha256"], (folder / ARRAYS).read_bytes()
 
 
-def test_a_published_set_is_there_for_everybody(address: str) -> None:
+def test_a_published_set_is_visible_to_all_readers(address: str) -> None:
     neuron_sets_at(address).publish("ns_1", writer(b"one"))
     other = neuron_sets_at(address)
     assert [info.id for info in other.infos()] == ["ns_1"]
@@ -140,7 +140,7 @@ def test_what_cannot_be_an_id_is_never_asked_for(bucket: str, server: ObjectStor
     assert server.requests == []
 
 
-def test_damaged_metadata_is_said_to_be(bucket: str) -> None:
+def test_damaged_metadata_is_an_error(bucket: str) -> None:
     with open_storage(bucket).writing("ns_1/metadata.json") as path:
         path.write_text("{}")
     with pytest.raises(DamagedFile, match="ns_1"):
@@ -149,7 +149,7 @@ def test_damaged_metadata_is_said_to_be(bucket: str) -> None:
         neuron_sets_at(bucket).fetch("ns_1")
 
 
-def test_one_damaged_set_leaves_the_others_usable_and_can_be_mended(address: str) -> None:
+def test_a_damaged_set_can_be_repaired_and_does_not_affect_the_others(address: str) -> None:
     sets, writing = neuron_sets_at(address), open_storage(address)
     sets.publish("ns_1", writer(b"one"))
     sets.publish("ns_2", writer(b"two"))

@@ -1,4 +1,4 @@
-"""Which neuron set a request means that names none: it depends on what an operator said, never on what is newest."""
+"""The neuron set of requests that name none: an operator sets it, and it never changes by itself."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def address(
 
 
 def publish(sets: NeuronSets, catalog: Catalog, *, neuron: int, model: str = "tiny") -> str:
-    made = from_json({"fr": {"0": [neuron]}}, model=catalog.model(model))
-    sets.publish(made.id, made.save)
-    return made.id
+    neuron_set = from_json({"fr": {"0": [neuron]}}, model=catalog.model(model))
+    sets.publish(neuron_set.id, neuron_set.save)
+    return neuron_set.id
 
 
-def test_the_only_set_is_taken_and_a_second_one_makes_it_ambiguous(address: str, catalog: Catalog) -> None:
+def test_the_only_set_is_used_and_a_second_one_makes_it_ambiguous(address: str, catalog: Catalog) -> None:
     sets, mark = neuron_sets_at(address), catalog.model("tiny").fingerprint
     with pytest.raises(InvalidRequest, match="has no neuron set yet"):
         chosen_neuron_set(mark, sets, model="tiny")
@@ -92,7 +92,7 @@ def test_only_a_set_of_the_model_can_be_its_default(catalog: Catalog, tmp_path: 
     assert default_neuron_set(mark, sets).neuron_set is None
 
 
-def test_a_default_that_is_lost_or_damaged_is_told_not_replaced(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_lost_or_damaged_default_is_reported_not_replaced(catalog: Catalog, tmp_path: Path) -> None:
     sets, mark = NeuronSets(tmp_path / "neurons"), catalog.model("tiny").fingerprint
     first, second = (publish(sets, catalog, neuron=index) for index in (1, 2))
     set_default_neuron_set(mark, second, sets, model="tiny")

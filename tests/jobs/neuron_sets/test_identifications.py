@@ -1,4 +1,4 @@
-"""How a search for a neuron set stands, as two servers on one storage see it."""
+"""The status of an identification, as two servers on one storage see it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.storage.local import LocalStorage
 from tests.jobs.cluster import ManualClock
 
 
-def test_a_search_is_known_to_every_server_until_its_set_is_there(tmp_path: Path) -> None:
+def test_an_identification_is_visible_to_every_server_until_it_ends(tmp_path: Path) -> None:
     clock = ManualClock()
     first, second = (Identifications(LocalStorage(tmp_path), clock) for _ in range(2))
     assert second.get("ns_1") is None
@@ -21,7 +21,7 @@ def test_a_search_is_known_to_every_server_until_its_set_is_there(tmp_path: Path
     assert second.get("ns_1") is None
 
 
-def test_a_failure_is_kept_as_what_it_was(tmp_path: Path) -> None:
+def test_a_failure_is_stored_with_its_code_and_message(tmp_path: Path) -> None:
     first, second = (Identifications(LocalStorage(tmp_path), ManualClock()) for _ in range(2))
     first.fail("ns_1", InvalidRequest("the corpus has no sentence", param="corpus"))
     standing = second.get("ns_1")
@@ -32,7 +32,7 @@ def test_a_failure_is_kept_as_what_it_was(tmp_path: Path) -> None:
     assert second.get("ns_1") == IdentificationStatus(error=None), "it is tried again"
 
 
-def test_a_search_whose_server_was_killed_is_not_under_way_for_ever(tmp_path: Path) -> None:
+def test_an_identification_whose_server_was_killed_fails(tmp_path: Path) -> None:
     clock = ManualClock()
     first, second = (Identifications(LocalStorage(tmp_path), clock) for _ in range(2))
     first.beat("ns_1")
@@ -46,7 +46,7 @@ def test_a_search_whose_server_was_killed_is_not_under_way_for_ever(tmp_path: Pa
     assert "has ended; send the request again" in standing.error.message
 
 
-def test_a_damaged_note_is_none(tmp_path: Path) -> None:
+def test_a_damaged_status_file_counts_as_none(tmp_path: Path) -> None:
     for damage in ("", "[]", '{"at": 1}', '{"at": 1, "error": {}}'):
         (tmp_path / "ns_1.json").write_text(damage)
         assert Identifications(LocalStorage(tmp_path), ManualClock()).get("ns_1") is None

@@ -57,7 +57,7 @@ def test_an_unknown_id_is_not_found(sets: NeuronSets) -> None:
         sets.get("ns_9")
 
 
-def test_damaged_metadata_is_said_to_be(sets: NeuronSets, catalog: Catalog) -> None:
+def test_damaged_metadata_is_an_error(sets: NeuronSets, catalog: Catalog) -> None:
     save_set(sets, catalog)
     (sets.path("ns_1") / "metadata.json").write_text("{}")
     with pytest.raises(DamagedFile, match="ns_1"):

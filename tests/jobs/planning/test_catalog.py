@@ -18,7 +18,7 @@ from jobs.planning.catalog import Catalog
         (lambda c: c.data_set("big", param="tasks.0.data"), "tasks.0.data", "atlas, xcopa"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_known_ones(
+def test_an_unknown_name_is_rejected_with_the_valid_ones(
     catalog: Catalog, look_up: Any, param: str, names: str
 ) -> None:
     with pytest.raises(UnknownName, match=f"known: {names}") as caught:

@@ -112,7 +112,7 @@ def test_published_perplexity_is_the_mean_log_probability(flores: Catalog) -> No
     assert values["corrected"] == {"perplexity": pytest.approx((np.e + np.e**2) / 2), "nll": 1.5}
 
 
-def test_the_published_baseline_alone_is_told_the_language(flores: Catalog) -> None:
+def test_only_the_published_baseline_has_the_language_in_its_prompt(flores: Catalog) -> None:
     tasks = [{"name": "flores_untargeted", "languages": ["fr"]}]
     for mode in BOTH:
         baseline, steered = cells(flores, mode=mode, tasks=tasks)[:2]

@@ -35,7 +35,7 @@ def test_a_set_is_chosen_by_its_id(sets: NeuronSets, catalog: Catalog) -> None:
     assert (choice.ref.id, choice.ref.method, choice.languages, choice.has_patch) == ("ns_1", None, ("en", "fr"), False)
 
 
-def test_an_unknown_set_is_answered_with_the_known_ones(sets: NeuronSets, catalog: Catalog) -> None:
+def test_an_unknown_set_is_rejected_with_the_valid_ones(sets: NeuronSets, catalog: Catalog) -> None:
     save_set(sets, catalog)
     with pytest.raises(UnknownName, match="known: ns_1") as caught:
         choose(sets, catalog, {"id": "ns_2"})

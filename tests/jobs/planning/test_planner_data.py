@@ -69,7 +69,7 @@ def test_the_languages_that_share_facts_are_part_of_a_cells_identity(catalog: Ca
     assert wide.id != narrow.id
 
 
-def test_facts_are_for_tasks_that_ask_some(catalog: Catalog) -> None:
+def test_facts_is_rejected_for_tasks_without_facts(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest, match="task xcopa asks no facts") as caught:
         planned(catalog, tasks=[{"name": "xcopa", "languages": ["it"], "facts": "any"}])
     assert caught.value.param == "tasks.0.facts"

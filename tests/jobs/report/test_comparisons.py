@@ -25,7 +25,8 @@ def test_a_permutation_tries_every_way_to_exchange_languages() -> None:
     seen = abs(np.mean(LOW) - np.mean(HIGH))
     ways = [set(chosen) for chosen in combinations(range(7), 3)]
     gaps = [
-        together[list(chosen)].mean() - together[[at for at in range(7) if at not in chosen]].mean() for chosen in ways
+        together[list(chosen)].mean() - together[[index for index in range(7) if index not in chosen]].mean()
+        for chosen in ways
     ]
     smaller, larger = (np.mean([sign * gap >= seen - 1e-12 for gap in gaps]) for sign in (-1, 1))
     assert permutation(LOW, HIGH) == pytest.approx(min(1.0, 2 * min(smaller or 1.0, larger)))
@@ -38,15 +39,15 @@ def test_hedges_g_is_cohens_d_less_its_bias() -> None:
     assert hedges_g(HIGH, LOW) == pytest.approx(-d * (1 - 3 / (4 * 7 - 9)))
 
 
-def test_one_language_tells_nothing_of_its_class_and_without_spread_there_is_no_g() -> None:
+def test_hedges_g_is_undefined_for_one_language_and_without_spread() -> None:
     assert hedges_g([0.4], HIGH) is None
     assert permutation([0.4], HIGH) is None
     assert hedges_g([0.4, 0.4], [0.1, 0.1]) is None
 
 
-def test_lists_are_replaced_by_what_tells_them_apart() -> None:
-    found = with_permutation_test(pa.table({"panel": ["lss: lss"], "low": [LOW], "high": [HIGH]}))
-    assert found.column_names == ["panel", "difference", "g", "p"]
-    (row,) = found.to_pylist()
+def test_a_permutation_test_replaces_the_lists_of_values() -> None:
+    compared = with_permutation_test(pa.table({"panel": ["lss: lss"], "low": [LOW], "high": [HIGH]}))
+    assert compared.column_names == ["panel", "difference", "g", "p"]
+    (row,) = compared.to_pylist()
     assert row["difference"] == pytest.approx(0.6 - 0.1875)
     assert (row["g"], row["p"]) == (hedges_g(LOW, HIGH), permutation(LOW, HIGH))

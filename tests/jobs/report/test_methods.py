@@ -33,7 +33,7 @@ def paragraph(*, version: str = "0.1.0", signatures: tuple[str, ...] = (), faile
         spec={**SPEC, **changed},
         version=version,
         versions=[COMPUTED],
-        failed_cells={f"cell_{at}": "out of memory" for at in range(failed)},
+        failed_cells={f"cell_{index}": "out of memory" for index in range(failed)},
         sources=SOURCES,
         files={},
     )
@@ -79,7 +79,7 @@ def test_it_says_how_activations_were_changed(asked: dict[str, Any], sentence: s
     assert sentence in paragraph(**interventions(**asked))
 
 
-def test_what_was_not_asked_is_not_mentioned() -> None:
+def test_unused_options_are_not_mentioned() -> None:
     text = paragraph()
     for word in ("Target languages", "other languages:", "halving", "signatures", "template", "steered to", "split"):
         assert word not in text
@@ -101,7 +101,7 @@ def test_what_was_not_asked_is_not_mentioned() -> None:
         ({"name": "include", "chat": True}, "include in en, fr, asked through the model's chat template."),
     ],
 )
-def test_it_says_what_was_asked_in_each_task(asked: dict[str, Any], sentence: str) -> None:
+def test_it_describes_each_task(asked: dict[str, Any], sentence: str) -> None:
     assert sentence in paragraph(**task(**asked))
 
 
@@ -127,7 +127,7 @@ def test_it_says_how_factors_were_searched() -> None:
     assert sentence in paragraph(search=halving)
 
 
-def test_it_says_the_mode_the_seed_and_how_much_there_is() -> None:
+def test_it_gives_the_mode_the_seed_and_the_numbers_of_cells_and_samples() -> None:
     assert "Mode: corrected. Seed 4; 120 samples; 0 cells failed." in paragraph()
     assert "Mode: corrected and paper. Seed 0; 120 samples; 2 cells failed." in paragraph(
         mode=["corrected", "paper"], seed=0, failed=2

@@ -1,4 +1,4 @@
-"""Sweeps put together in a process of their own: the same files, and what becomes of it when the process dies."""
+"""Assembly of sweeps in a separate process: the same files, and what happens if the process dies."""
 
 from __future__ import annotations
 

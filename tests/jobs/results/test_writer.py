@@ -78,10 +78,15 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
         a_sample("b", prediction="0", gold="1", correct=False, score=2.0, completion="x"),
         Sample(doc_id="c", error="too long"),
     ]
-    found = results.read_cell(record(STEERED, write(results, STEERED, samples, left_out=7)))
-    assert (found.cell, found.left_out, found.neurons, found.versions) == (STEERED, 7, 3, {"engine": "1"})
-    assert found.table.schema.remove_metadata() == CELL
-    first, second, third = found.table.to_pylist()
+    cell_table = results.read_cell(record(STEERED, write(results, STEERED, samples, left_out=7)))
+    assert (cell_table.cell, cell_table.left_out, cell_table.neurons, cell_table.versions) == (
+        STEERED,
+        7,
+        3,
+        {"engine": "1"},
+    )
+    assert cell_table.table.schema.remove_metadata() == CELL
+    first, second, third = cell_table.table.to_pylist()
     assert (first["doc_id"], first["prediction"], first["score"], first["correct"]) == ("a", "fr", -1.5, None)
     assert (first["logprobs"], first["call_tokens"]) == ([-1.0, -0.5], [1, 1])
     assert (second["gold"], second["correct"], second["completion"]) == ("1", False, "x")
@@ -104,7 +109,7 @@ def test_a_cell_without_samples_is_a_file_too(results: Results) -> None:
 
 
 @pytest.mark.parametrize("damage", ["lost", "bytes", "cut", "rows", "other cell", "no parquet"])
-def test_what_is_not_what_was_published_is_damaged(results: Results, tmp_path: Path, damage: str) -> None:
+def test_a_file_that_is_not_the_published_one_is_damaged(results: Results, tmp_path: Path, damage: str) -> None:
     file = write(results, STEERED, [a_sample("a")])
     path = tmp_path / "results" / "cells" / file.name
     content = path.read_bytes()
@@ -183,11 +188,11 @@ def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: py
     monkeypatch.setattr("jobs.results.writer._ROW_GROUP", 4)
     cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
     file = results.write_sweep(SWEEP, (cell for _ in range(5)), epoch=3, search=None, failed={}, sources={}).file
-    assert [pq.ParquetFile(file.open()).metadata.row_group(at).num_rows for at in range(3)] == [6, 6, 3]
+    assert [pq.ParquetFile(file.open()).metadata.row_group(index).num_rows for index in range(3)] == [6, 6, 3]
 
 
 @pytest.mark.parametrize("files", [None, SweepFiles(samples="1", summary="2", epoch=4)])
-def test_what_has_not_ended_has_no_results(results: Results, files: SweepFiles | None) -> None:
+def test_a_sweep_that_has_not_ended_has_no_results(results: Results, files: SweepFiles | None) -> None:
     sweep = replace(published(results), files=files)
     with pytest.raises(NotFound):
         results.samples_file(sweep)
@@ -206,7 +211,7 @@ def test_files_from_before_sweeps_were_leased_are_found_under_their_old_names(re
     assert results.read_summary(old).num_rows == 0
 
 
-def test_a_full_disk_is_told_as_what_may_pass(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_temporary_error(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -251,7 +256,7 @@ def test_a_sweeps_damaged_file_is_found_also_after_it_was_whole(
         results.check_sweep(sweep)
 
 
-def test_no_flipped_bit_and_no_cut_is_ever_taken_for_good(results: Results, tmp_path: Path) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(results: Results, tmp_path: Path) -> None:
     """200 bits and 20 lengths, of a cell's file and of a sweep's."""
     chance = random.Random(7)
     sweep, cell = published(results), record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")]))

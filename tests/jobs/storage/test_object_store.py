@@ -1,4 +1,4 @@
-"""What only an object store has: uploads that break, a service out of reach, addresses that are wrong."""
+"""Behaviour of object stores only: interrupted uploads, an unreachable service, wrong addresses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_local_file_that_cannot_be_read_publishes_nothing(server: ObjectStore)
     assert hasty(server).names() == []
 
 
-def test_a_passing_fault_is_waited_out(server: ObjectStore) -> None:
+def test_a_temporary_failure_is_retried(server: ObjectStore) -> None:
     server.bucket("ampsweep")
     storage = open_storage(server.address("ampsweep"))
     faults = iter([True])
@@ -73,7 +73,7 @@ def test_a_small_file_is_one_upload(server: ObjectStore) -> None:
     assert [method for method, _ in server.requests] == ["PUT"]
 
 
-def test_out_of_reach_is_unavailable_and_not_lost(server: ObjectStore) -> None:
+def test_an_unreachable_store_is_unavailable_and_not_a_missing_file(server: ObjectStore) -> None:
     server.bucket("ampsweep")
     storage = hasty(server)
     with storage.writing("a") as path:
@@ -84,7 +84,7 @@ def test_out_of_reach_is_unavailable_and_not_lost(server: ObjectStore) -> None:
             look("a")
 
 
-def test_a_bucket_that_is_not_there_is_said_at_the_start(server: ObjectStore) -> None:
+def test_a_missing_bucket_is_reported_at_startup(server: ObjectStore) -> None:
     with pytest.raises(InvalidRequest, match="the bucket must exist") as caught:
         open_storage(server.address("nobody")).check()
     assert caught.value.param == "results"
@@ -92,7 +92,7 @@ def test_a_bucket_that_is_not_there_is_said_at_the_start(server: ObjectStore) ->
     assert "bucket does not exist" in caught.value.message
 
 
-def test_a_service_that_does_not_answer_is_said_at_the_start(server: ObjectStore) -> None:
+def test_an_unreachable_service_is_reported_at_startup(server: ObjectStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(InvalidRequest, match="cannot write below s3://ampsweep/"):
@@ -120,7 +120,7 @@ def test_the_environment_names_the_service_and_the_region(server: ObjectStore, m
         ("s3://bucket//a", "is not a valid prefix"),
     ],
 )
-def test_a_wrong_address_is_told_with_its_remedy(address: str, complaint: str) -> None:
+def test_a_wrong_address_is_an_error_with_a_remedy(address: str, complaint: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         open_storage(address)
     assert complaint in caught.value.message

@@ -1,4 +1,4 @@
-"""What every storage promises, on a folder and on an object store."""
+"""The contract of every storage, on a folder and on an object store."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_what_is_written_is_read_whole_in_part_and_by_its_size(storage: Storage)
     assert storage.read("cells/a.1.parquet") == b"0123456789"
     with storage.open("cells/a.1.parquet") as file:
         assert (file.size(), file.read_at(3, 4), file.read_at(9, 8)) == (10, b"456", b"89")
-    found = storage.stat("cells/a.1.parquet")
-    assert (found.size, len(found.etag) > 8) == (10, True)
-    assert '"' not in found.etag
-    assert found.modified > 1e9
+    info = storage.stat("cells/a.1.parquet")
+    assert (info.size, len(info.etag) > 8) == (10, True)
+    assert '"' not in info.etag
+    assert info.modified > 1e9
 
 
 def test_another_content_has_another_etag_and_the_same_name(storage: Storage) -> None:
@@ -110,14 +110,14 @@ def test_a_deleted_file_is_gone_and_deleting_it_again_does_nothing(storage: Stor
             look("cells/a")
 
 
-def test_a_folder_is_no_file(storage: Storage) -> None:
+def test_a_folder_is_not_a_file(storage: Storage) -> None:
     put(storage, "cells/a", b"1")
     with pytest.raises(NotFound):
         storage.stat("cells")
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", ".hidden", "a b", "a?x=1"])
-def test_what_is_no_name_never_leaves_the_root(storage: Storage, name: str) -> None:
+def test_invalid_names_never_leave_the_root(storage: Storage, name: str) -> None:
     for look in (storage.read, storage.stat, storage.open, storage.delete):
         with pytest.raises(NotFound):
             look(name)
@@ -126,7 +126,7 @@ def test_what_is_no_name_never_leaves_the_root(storage: Storage, name: str) -> N
 
 
 def test_writers_of_the_same_name_at_the_same_time_leave_one_of_them_whole(storage: Storage) -> None:
-    contents = [bytes([at]) * 100_000 for at in range(8)]
+    contents = [bytes([index]) * 100_000 for index in range(8)]
     threads = [threading.Thread(target=put, args=(storage, "same", content)) for content in contents]
     for thread in threads:
         thread.start()

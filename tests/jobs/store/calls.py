@@ -1,4 +1,4 @@
-"""Calls of a store as its contract makes them, and what is looked at afterwards."""
+"""Helpers that call a store and read back its state."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def finish(store: Store, sweep_id: str, *, files: SweepFiles | None = None, erro
 
 
 def counts(store: Store, sweep_id: str) -> tuple[int, int, int, int]:
-    found: RequestCounts = store.get_sweep(sweep_id).request_counts
-    return found.total, found.completed, found.failed, found.reused
+    request_counts: RequestCounts = store.get_sweep(sweep_id).request_counts
+    return request_counts.total, request_counts.completed, request_counts.failed, request_counts.reused
 
 
 def kinds(store: Store, sweep_id: str) -> list[str]:

@@ -14,10 +14,10 @@ from tests.postgres import empty_store
 @pytest.fixture(params=["sqlite", "postgresql", "reference"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
     """The product's store on both databases, and the tests' reference: all keep the same promises."""
-    made: Store = ReferenceStore(clock, CountingIds())
+    new_store: Store = ReferenceStore(clock, CountingIds())
     if request.param == "sqlite":
-        made = quick_sql_store(tmp_path, clock)
+        new_store = quick_sql_store(tmp_path, clock)
     elif request.param == "postgresql":
-        made = empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
-    yield made
-    made.close()
+        new_store = empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
+    yield new_store
+    new_store.close()

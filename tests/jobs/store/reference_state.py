@@ -1,4 +1,4 @@
-"""Cells and sweeps of the reference store, and whose turn it is; see `reference_store`."""
+"""Cells, sweeps and fair share of the reference store; see `reference_store`."""
 
 from __future__ import annotations
 
@@ -169,14 +169,14 @@ def take_turns(
     turns: list[tuple[ReferenceSweep, ReferenceCell]] = []
 
     def in_flight(some: Iterable[ReferenceSweep]) -> int:
-        own = list(some)
-        now = sum(sweep in own for sweep, _ in turns)
-        return sum(sweep.number(CellState.LEASED) for sweep in own) + now
+        running = list(some)
+        now = sum(sweep in running for sweep, _ in turns)
+        return sum(sweep.number(CellState.LEASED) for sweep in running) + now
 
     def served(some: Iterable[ReferenceSweep]) -> tuple[int, float]:
-        own = list(some)
-        now = [at for at, (sweep, _) in enumerate(turns, start=1) if sweep in own]
-        return max(now, default=0), max(sweep.served_at for sweep in own)
+        running = list(some)
+        now = [index for index, (sweep, _) in enumerate(turns, start=1) if sweep in running]
+        return max(now, default=0), max(sweep.served_at for sweep in running)
 
     while len(turns) < limit:
         taken = [entry for _, entry in turns]

@@ -66,7 +66,7 @@ class ReferenceStore:
         with self._transaction() as now:
             if idempotency_key is not None and (earlier := self.sweep_of_key(idempotency_key, spec)):
                 return earlier
-            own = self._wanted(cells)
+            entries = self._wanted(cells)
             sweep = ReferenceSweep(
                 id=self._new_id("sweep"),
                 name=name,
@@ -76,8 +76,8 @@ class ReferenceStore:
                 priority=priority,
                 warnings=tuple(warnings),
                 created_at=now,
-                cells=own,
-                reused=sum(cell.state is CellState.COMPLETED for cell in own),
+                cells=entries,
+                reused=sum(cell.state is CellState.COMPLETED for cell in entries),
                 model=cells[0].model,
             )
             self._sweeps.append(sweep)
@@ -85,15 +85,15 @@ class ReferenceStore:
         return sweep.record()
 
     def _wanted(self, cells: Sequence[Cell]) -> list[ReferenceCell]:
-        known = [self._cells.setdefault(cell.id, ReferenceCell(cell=cell)) for cell in cells]
-        for entry in known:
+        entries = [self._cells.setdefault(cell.id, ReferenceCell(cell=cell)) for cell in cells]
+        for entry in entries:
             unanswered = entry.file is not None and 0 < entry.file.rows == entry.file.failed_samples
             if entry.state is CellState.FAILED or unanswered:
                 self._forget(entry, None)
-        for entry, cell in zip(known, cells, strict=True):
+        for entry, cell in zip(entries, cells, strict=True):
             if entry.state is CellState.PENDING:
                 entry.cell = cell  # the model may have another name today
-        return known
+        return entries
 
     def sweep_of_key(self, idempotency_key: str, spec: Mapping[str, Any]) -> SweepRecord | None:
         with self._lock:
@@ -206,9 +206,9 @@ class ReferenceStore:
             pruned = 0
             for sweep in self._sweeps:
                 if sweep.ended_at is not None and sweep.ended_at < before:
-                    kept = [event for event in sweep.events if not event.type.startswith("cell.")]
-                    pruned += len(sweep.events) - len(kept)
-                    sweep.events = kept
+                    remaining = [event for event in sweep.events if not event.type.startswith("cell.")]
+                    pruned += len(sweep.events) - len(remaining)
+                    sweep.events = remaining
             return pruned
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
@@ -231,10 +231,10 @@ class ReferenceStore:
         self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
     ) -> Page[CellRecord]:
         with self._lock:
-            found = [entry.record() for entry in self._sweep(sweep_id).cells]
+            records = [entry.record() for entry in self._sweep(sweep_id).cells]
             if only_failures:
-                found = [cell for cell in found if cell.state is CellState.FAILED or cell.failed_samples]
-            return page(found, after, limit)
+                records = [cell for cell in records if cell.state is CellState.FAILED or cell.failed_samples]
+            return page(records, after, limit)
 
     def first_reasons(self, sweep_ids: Sequence[str]) -> Mapping[str, str]:
         failing = {sweep.id: self.list_cells(sweep.id, only_failures=True).data for sweep in self._sweeps}
@@ -243,12 +243,12 @@ class ReferenceStore:
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:
         with self._lock:
-            known = {cell_id: self._cells[cell_id] for cell_id in cell_ids if cell_id in self._cells}
+            entries = {cell_id: self._cells[cell_id] for cell_id in cell_ids if cell_id in self._cells}
             return {
                 cell_id: CellFileState(
                     file=entry.record().file, epoch=entry.epoch, leased=entry.state is CellState.LEASED
                 )
-                for cell_id, entry in known.items()
+                for cell_id, entry in entries.items()
             }
 
     def lease_cells(

@@ -1,4 +1,4 @@
-"""What every store promises of cells that fail, and of those whose engine died."""
+"""Contract of every store: failed cells, and cells whose engine died."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_failure_that_would_repeat_is_not_tried_again(store: Store) -> None:
     assert states(store, sweep.id) == [CellState.FAILED]
 
 
-def test_a_crash_in_company_is_nobodys_attempt_but_makes_suspects_that_run_alone(store: Store) -> None:
+def test_a_shared_crash_counts_as_no_attempt_and_makes_exclusive_suspects(store: Store) -> None:
     sweep = send(store, 3)
     one, two = lease(store, 2)
     store.report([ended(held, CellOutcome.SUSPECT, "it died") for held in (one, two)])
@@ -49,11 +49,11 @@ def test_a_poison_cell_fails_alone_and_its_neighbours_do_not(store: Store) -> No
     store.report([ended(held, CellOutcome.SUSPECT, "it died") for held in lease(store, 4)])
     poison = a_cell(2).id
     for _ in range(100):
-        found = store.lease_cells("w", models=["tiny"], limit=1, ttl=30, exclusive=1)
-        if not found:
+        leases = store.lease_cells("w", models=["tiny"], limit=1, ttl=30, exclusive=1)
+        if not leases:
             break
-        died = ended(found[0], CellOutcome.SUSPECT, "it died")
-        store.report([died if found[0].cell.id == poison else completed(found[0], FILE)])
+        died = ended(leases[0], CellOutcome.SUSPECT, "it died")
+        store.report([died if leases[0].cell.id == poison else completed(leases[0], FILE)])
     cells = {cell.id: cell for cell in store.list_cells(sweep.id).data}
     assert (cells[poison].state, cells[poison].attempts) == (CellState.FAILED, MAX_ATTEMPTS)
     assert counts(store, sweep.id) == (4, 3, 1, 0)

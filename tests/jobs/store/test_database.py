@@ -1,4 +1,4 @@
-"""The database below the store: one owner of an SQLite file, migrations, durability."""
+"""The database of the store: one owner of an SQLite file, migrations, durability."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: Manua
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db", "nonsense"])
-def test_only_an_sqlite_file_or_postgresql_will_do(url: str, clock: ManualClock) -> None:
+def test_only_sqlite_files_and_postgresql_are_supported(url: str, clock: ManualClock) -> None:
     with pytest.raises(InvalidRequest, match="sqlite:///PATH"):
         SqlStore(url, clock, CountingIds())
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, clock: ManualClock) -> None:
+def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "notes.txt").write_text("These are notes, and no database at all. " * 30)
     for _ in range(2):  # the second time shows that the first one let go of the file
         with pytest.raises(DamagedFile, match="cannot be opened as a database"):

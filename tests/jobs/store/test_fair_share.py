@@ -1,4 +1,4 @@
-"""What every store promises of whose turn it is."""
+"""Contract of every store: fair share between users and sweeps."""
 
 from __future__ import annotations
 

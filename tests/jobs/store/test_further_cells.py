@@ -1,4 +1,4 @@
-"""What every store promises of a sweep that gets further cells when those it began with have ended."""
+"""Contract of every store: sweeps that are extended by further cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store promises of leases: one holder, an end, an epoch that every write names."""
+"""Contract of every store: a lease has one owner, an expiry, and an epoch that every write carries."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_heartbeat_keeps_a_lease(store: Store, clock: ManualClock) -> None:
     assert store.expire_leases() == 1
 
 
-def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store, clock: ManualClock) -> None:
+def test_an_expired_lease_counts_as_no_attempt_up_to_a_limit(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
     for expire in range(1, MAX_EXPIRATIONS + 1):
         assert len(lease(store)) == 1
@@ -67,7 +67,7 @@ def test_a_lease_that_runs_out_is_its_owners_fault_but_not_for_ever(store: Store
     assert "ran out" in str(record.error)
 
 
-def test_a_cell_given_back_untried_does_not_count(store: Store) -> None:
+def test_a_released_cell_has_no_attempt(store: Store) -> None:
     sweep = send(store, 1)
     for _ in range(MAX_ATTEMPTS + 1):
         (held,) = lease(store)

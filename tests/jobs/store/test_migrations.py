@@ -1,4 +1,4 @@
-"""From every released revision to the newest, with what was in it, on both databases; and no drift afterwards."""
+"""Migrations from every released revision to the newest, with data, on both databases."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ _LEASED: dict[str, object] = {
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_what_was_there_is_still_there_and_the_work_goes_on(url: str, revision: str, clock: ManualClock) -> None:
+def test_migrated_databases_keep_their_data_and_continue_their_work(
+    url: str, revision: str, clock: ManualClock
+) -> None:
     write_as_of(url, revision)
     store = SqlStore(url, clock, CountingIds())
     store.expire_leases()

@@ -1,4 +1,4 @@
-"""What only a database of several processes must show: no cell twice, no event out of order, no stalled writer."""
+"""PostgreSQL with several processes: no cell twice, no event out of order, no stalled writer."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def store(postgres_url: str) -> Iterator[SqlStore]:
-    made = empty_store(postgres_url, SystemClock())
-    yield made
-    made.close()
+    new_store = empty_store(postgres_url, SystemClock())
+    yield new_store
+    new_store.close()
 
 
 def test_several_processes_lease_and_complete_each_cell_once_while_others_read(
     store: SqlStore, postgres_url: str
 ) -> None:
     sweeps = [
-        store.create_sweep(name="n", spec={}, cells=[a_cell(at) for at in range(start, start + 60)])
+        store.create_sweep(name="n", spec={}, cells=[a_cell(index) for index in range(start, start + 60)])
         for start in (0, 30)
     ]
     with process(WORKER, postgres_url, "a") as one, process(WORKER, postgres_url, "b") as two:

@@ -1,4 +1,4 @@
-"""What every store promises of the files of sweeps and cells: remembered, doubted, expired."""
+"""Contract of every store: the files of sweeps and cells are recorded, reset and expired."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.jobs.cluster import ManualClock, a_cell, completed
 from tests.jobs.store.calls import FILE, FILES, complete, counts, finish, lease, send
 
 
-def test_a_damaged_cell_takes_its_finalizing_sweep_back_to_work(store: Store) -> None:
+def test_a_damaged_cell_puts_its_finalizing_sweep_back_in_progress(store: Store) -> None:
     sweep = send(store, 1)
     complete(store)
     store.reset_cell(a_cell(0).id, "its file is lost")
@@ -40,7 +40,7 @@ def test_a_sweep_remembers_its_files(store: Store) -> None:
     assert store.get_sweep(sweep.id).files == FILES
 
 
-def test_an_ended_sweep_whose_files_are_damaged_is_put_together_again(store: Store) -> None:
+def test_an_ended_sweep_with_damaged_files_is_finalized_again(store: Store) -> None:
     sweep = send(store, 2)
     complete(store, 2)
     finish(store, sweep.id, files=FILES)
@@ -55,14 +55,14 @@ def test_an_ended_sweep_whose_files_are_damaged_is_put_together_again(store: Sto
     assert ids == list(range(1, len(ids) + 1))
 
 
-def test_a_cancelled_sweep_has_nothing_to_put_together(store: Store) -> None:
+def test_a_cancelled_sweep_is_not_finalized(store: Store) -> None:
     sweep = send(store, 1)
     store.cancel_sweep(sweep.id)
     with pytest.raises(Conflict):
         store.reopen_sweep(sweep.id, "lost")
 
 
-def test_results_expire_but_not_what_a_living_sweep_needs(store: Store, clock: ManualClock) -> None:
+def test_results_expire_except_for_cells_that_other_sweeps_need(store: Store, clock: ManualClock) -> None:
     old = send(store, 3)
     for held in lease(store, 3):
         name = f"{held.cell.seed}.parquet"
@@ -72,8 +72,8 @@ def test_results_expire_but_not_what_a_living_sweep_needs(store: Store, clock: M
     young = store.create_sweep(name="n", spec={}, cells=[a_cell(1), a_cell(7)])
     assert store.expire_results(clock.time - 100) == []
     assert store.expire_results(clock.time - 50) == [old.id]
-    known = store.sweep_files([old.id, young.id, "none"])
-    assert {sweep_id: state.files for sweep_id, state in known.items()} == {old.id: None, young.id: None}
+    files = store.sweep_files([old.id, young.id, "none"])
+    assert {sweep_id: state.files for sweep_id, state in files.items()} == {old.id: None, young.id: None}
     ids = [a_cell(number).id for number in range(3)]
     assert [store.cell_files(ids)[cell_id].file for cell_id in ids] == [None, "1.parquet", None]
     record = store.get_sweep(old.id)
@@ -125,8 +125,8 @@ def test_the_files_of_cells_are_known_by_epoch(store: Store) -> None:
     send(store, 2)
     one, two = lease(store, 2)
     store.report([completed(one, FILE)])
-    known = store.cell_files([one.cell.id, two.cell.id, "cell_none"])
-    assert {cell_id: (at.file, at.epoch, at.leased) for cell_id, at in known.items()} == {
+    files = store.cell_files([one.cell.id, two.cell.id, "cell_none"])
+    assert {cell_id: (index.file, index.epoch, index.leased) for cell_id, index in files.items()} == {
         one.cell.id: (FILE.name, 1, False),
         two.cell.id: (None, 1, True),
     }

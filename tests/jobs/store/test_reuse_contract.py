@@ -1,4 +1,4 @@
-"""What every store promises of cells that several sweeps need."""
+"""Contract of every store: cells that several sweeps share."""
 
 from __future__ import annotations
 

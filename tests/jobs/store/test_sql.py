@@ -99,7 +99,7 @@ def test_a_store_that_cannot_take_leases_back_lets_go_of_its_file(
     SqlStore(url, clock, CountingIds()).close()
 
 
-def test_thousands_of_cells_are_stored_in_no_time(url: str, clock: ManualClock) -> None:
+def test_thousands_of_cells_are_stored_quickly(url: str, clock: ManualClock) -> None:
     store = SqlStore(url, clock, CountingIds())
     cells = [a_cell(number) for number in range(2_500)]
     assert len({cell.id for cell in cells}) == 2_500
@@ -111,7 +111,7 @@ def test_thousands_of_cells_are_stored_in_no_time(url: str, clock: ManualClock) 
     store.close()
 
 
-def test_a_long_plan_is_not_looked_through_from_its_start_for_every_lease(tmp_path: Path, clock: ManualClock) -> None:
+def test_leasing_does_not_scan_a_long_plan_from_its_start(tmp_path: Path, clock: ManualClock) -> None:
     store = quick_sql_store(tmp_path, clock)
     sweep = send(store, 10)
     first, *_ = lease(store, 6)

@@ -1,4 +1,4 @@
-"""What every store counts of sweeps, cells and leases, for those who watch it."""
+"""Contract of every store: statistics of sweeps, cells and leases."""
 
 from __future__ import annotations
 

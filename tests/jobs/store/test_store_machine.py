@@ -1,4 +1,4 @@
-"""Leases and epochs under any order of events: the store never differs from the reference, no cell is done twice."""
+"""Random sequences of events: the store never differs from the reference, and no cell completes twice."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ class StoreMachine(RuleBasedStateMachine):
         priority=st.integers(0, 1),
     )
     def send(self, chosen: list[int], owner: str, priority: int) -> None:
-        cells = [CELLS[at] for at in chosen]
+        cells = [CELLS[index] for index in chosen]
         self.both("create_sweep", name="n", spec={}, cells=cells, owner=owner, priority=priority)
         self.sweeps = [sweep.id for sweep in self.stores[1].list_sweeps(limit=100).data]
 
     @rule(owner=st.sampled_from("ab"), limit=st.integers(1, 3), exclusive=st.integers(0, 1))
     def lease(self, owner: str, limit: int, exclusive: int) -> None:
-        found = self.both("lease_cells", owner, models=["tiny"], limit=limit, ttl=10.0, exclusive=exclusive)
-        assert isinstance(found, list)
-        assert sum(lease.exclusive for lease in found) <= exclusive
-        self.leases += found
+        leases = self.both("lease_cells", owner, models=["tiny"], limit=limit, ttl=10.0, exclusive=exclusive)
+        assert isinstance(leases, list)
+        assert sum(lease.exclusive for lease in leases) <= exclusive
+        self.leases += leases
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), endings=st.lists(st.sampled_from(CellOutcome), min_size=1, max_size=3))
@@ -130,11 +130,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sweep_leases)
     @rule(data=st.data(), at=st.sampled_from(range(len(CELLS))))
-    def extend_sweep(self, data: st.DataObject, at: int) -> None:
+    def extend_sweep(self, data: st.DataObject, index: int) -> None:
         lease = data.draw(st.sampled_from(self.sweep_leases))
-        known = [record.id for record in self.stores[1].list_cells(lease.sweep_id).data]
-        if CELLS[at].id not in known:
-            self.both("extend_sweep", lease, [CELLS[at]])
+        cell_ids = [record.id for record in self.stores[1].list_cells(lease.sweep_id).data]
+        if CELLS[index].id not in cell_ids:
+            self.both("extend_sweep", lease, [CELLS[index]])
 
     @precondition(lambda self: self.sweep_leases)
     @rule(data=st.data(), ttl=st.sampled_from([0.0, 10.0]))
@@ -158,8 +158,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sweeps)
     @rule(at=st.sampled_from(range(len(CELLS))))
-    def damage(self, at: int) -> None:
-        self.both("reset_cell", CELLS[at].id, "lost")
+    def damage(self, index: int) -> None:
+        self.both("reset_cell", CELLS[index].id, "lost")
 
     @invariant()
     def state_is_consistent(self) -> None:

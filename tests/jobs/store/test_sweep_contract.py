@@ -1,4 +1,4 @@
-"""What every store promises of sweeps: stored, listed, moved, ended."""
+"""Contract of every store: sweeps are stored, listed, changed and ended."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
 
 
 @pytest.mark.parametrize("ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "pause_sweep", "resume_sweep"])
-def test_what_is_not_there_is_not_found(store: Store, ask: str) -> None:
+def test_unknown_sweeps_and_cells_are_not_found(store: Store, ask: str) -> None:
     with pytest.raises(NotFound):
         getattr(store, ask)("sweep_none")
     with pytest.raises(NotFound):
         finish(store, "sweep_none")
 
 
-def test_an_unknown_place_in_a_list_is_not_found(store: Store) -> None:
+def test_an_unknown_cursor_is_not_found(store: Store) -> None:
     sweep = send(store)
     with pytest.raises(NotFound):
         store.list_sweeps(after="sweep_none")

@@ -1,4 +1,4 @@
-"""What every store promises of the lease on a finalizing sweep: one holder, an end, an epoch that every write names."""
+"""Contract of every store: the lease on a finalizing sweep has one owner, an expiry and an epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def files(epoch: int) -> SweepFiles:
     return SweepFiles(samples=f"{epoch}", summary=f"{epoch}", epoch=epoch)
 
 
-def test_one_at_a_time_has_a_finalizing_sweep(store: Store) -> None:
+def test_a_finalizing_sweep_is_leased_to_one_owner(store: Store) -> None:
     sweep = send(store, 1)
     assert store.lease_sweep(sweep.id, "early", ttl=30) is None
     complete(store)
@@ -31,7 +31,7 @@ def test_one_at_a_time_has_a_finalizing_sweep(store: Store) -> None:
         store.lease_sweep("sweep_none", "one", ttl=30)
 
 
-def test_who_is_not_heard_of_loses_it_and_what_he_writes_changes_nothing(store: Store, clock: ManualClock) -> None:
+def test_without_heartbeats_the_lease_is_lost_and_late_writes_change_nothing(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
     complete(store)
     old = store.lease_sweep(sweep.id, "killed", ttl=30)
@@ -55,7 +55,7 @@ def test_who_is_not_heard_of_loses_it_and_what_he_writes_changes_nothing(store: 
     assert store.finish_sweep(new, files=files(new.epoch)).files == files(new.epoch)
 
 
-def test_it_is_kept_by_those_who_are_heard_of(store: Store, clock: ManualClock) -> None:
+def test_heartbeats_keep_the_lease(store: Store, clock: ManualClock) -> None:
     sweep = send(store, 1)
     complete(store)
     held = store.lease_sweep(sweep.id, "w", ttl=30)

@@ -1,4 +1,4 @@
-"""What every store promises of sweeps that somebody cancels or pauses."""
+"""Contract of every store: cancelled and paused sweeps."""
 
 from __future__ import annotations
 

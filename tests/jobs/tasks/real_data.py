@@ -1,4 +1,4 @@
-"""Where the published data lies, for tests that want the real thing; they are skipped where it is not there."""
+"""The folders with published data; tests that need them are skipped if they do not exist."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ def prompt(task: Flores, folder: Path) -> str:
     return call.prompt
 
 
-def test_the_prompt_names_the_language_or_leaves_it_to_the_steering(folder: Path) -> None:
+def test_the_prompt_names_the_language_or_leaves_it_to_the_intervention(folder: Path) -> None:
     assert prompt(TASK, folder) == "Translate from English to French.\n\nEnglish: Good morning.\nFrench:"
     assert "French" not in prompt(UNTARGETED, folder)
     assert (TASK.name, UNTARGETED.name) == ("flores", "flores_untargeted")
 
 
-def test_what_was_written_stands_beside_the_translation_there_is(folder: Path) -> None:
+def test_a_sample_has_the_completion_and_the_reference_translation(folder: Path) -> None:
     item = items(TASK, folder, "fr", split="devtest").items[1]
     sample = TASK.sample(item, [Answer(text=" Comment ça va ? ", token_ids=(1, 2), logprobs=(-1.0, -2.0))])
     assert (sample.completion, sample.gold, sample.completion_tokens) == ("Comment ça va ?", "Ça va ?", 2)
@@ -60,8 +60,8 @@ def test_files_that_are_not_aligned_are_refused(folder: Path) -> None:
 def test_a_sentence_keeps_the_number_of_its_line(folder: Path) -> None:
     for name, lines in (("eng_Latn", "Good morning.\n\nHow are you?\n"), ("fra_Latn", "Bonjour.\n\nÇa va ?\n")):
         (folder / "devtest" / f"{name}.txt").write_text(lines, encoding="utf-8")
-    found = items(TASK, folder, "fr", split="devtest").items
-    assert [(item.doc_id, item.meta["gold"]) for item in found] == [("0", "Bonjour."), ("2", "Ça va ?")]
+    task_items = items(TASK, folder, "fr", split="devtest").items
+    assert [(item.doc_id, item.meta["gold"]) for item in task_items] == [("0", "Bonjour."), ("2", "Ça va ?")]
 
 
 @needs("flores200")

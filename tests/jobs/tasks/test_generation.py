@@ -24,9 +24,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_each_text_is_gone_on_from(folder: Path) -> None:
-    found = items(TASK, folder, "fr", split="devtest", limit=1).items
-    assert [item.calls for item in found] == [(GenerateCall(prompt="Il était une fois", max_tokens=NEW_TOKENS),)]
+def test_each_text_is_continued(folder: Path) -> None:
+    task_items = items(TASK, folder, "fr", split="devtest", limit=1).items
+    assert [item.calls for item in task_items] == [(GenerateCall(prompt="Il était une fois", max_tokens=NEW_TOKENS),)]
     assert TASK.languages(folder, "devtest") == {"fr"}
 
 
@@ -39,7 +39,7 @@ def test_each_text_is_gone_on_from(folder: Path) -> None:
         ("Вчера вечером в городе открылась новая библиотека, в которой можно читать до полуночи.", "ru"),
     ],
 )
-def test_a_sample_says_which_language_came(text: str, language: str) -> None:
+def test_a_sample_has_the_identified_language(text: str, language: str) -> None:
     sample = TASK.sample(ITEM, [Answer(text=f" {text}", token_ids=(1,), logprobs=(-1.0,))])
     assert (sample.prediction, sample.completion) == (language, f" {text}")
     assert sample.score is not None
@@ -51,7 +51,7 @@ def test_white_space_is_in_no_language() -> None:
     assert (sample.prediction, sample.score, sample.error) == (None, None, None)
 
 
-def test_another_identifier_makes_other_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_identifier_gives_other_cells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name))
     assert before == TASK.resolve(folder, reference(TASK, "fr", split="devtest", data=folder.name))
     monkeypatch.setattr(metadata, "version", lambda _: "99")
@@ -65,13 +65,13 @@ def test_without_the_identifier_it_says_what_to_install(folder: Path, monkeypatc
 
 
 @needs("flores200")
-def test_languages_of_real_sentences_are_told_apart() -> None:
+def test_languages_of_real_sentences_are_identified() -> None:
     files = text_files(DATA / "flores200", "dev", default="devtest")
     right = {}
     for language, path in files.items():
         answers = [Answer(text=one.text, token_ids=(1,), logprobs=(-1.0,)) for one in read_texts(path).items[:200]]
-        found = [TASK.sample(ITEM, [answer]).prediction == language for answer in answers]
-        right[language] = sum(found) / len(found)
+        correct = [TASK.sample(ITEM, [answer]).prediction == language for answer in answers]
+        right[language] = sum(correct) / len(correct)
     hard = {language: right.pop(language) for language in ("ms", "id", "zh")}
     assert min(right.values()) >= 0.99
     assert {language: round(share, 2) for language, share in hard.items()} == {"ms": 0.83, "id": 0.93, "zh": 0.94}

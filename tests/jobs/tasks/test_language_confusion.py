@@ -34,9 +34,9 @@ def call_of(item: Item) -> GenerateCall:
 
 
 def test_prompts_of_all_sources_in_turn(folder: Path) -> None:
-    found = items(TASK, folder, "fr", split="monolingual").items
-    assert [item.doc_id for item in found] == ["aya/0", "okapi/0", "okapi/1", "okapi/2"]
-    assert [call_of(item).prompt for item in found] == ["Quatre ?", "Un ?", "Deux ?", "Trois ?"]
+    task_items = items(TASK, folder, "fr", split="monolingual").items
+    assert [item.doc_id for item in task_items] == ["aya/0", "okapi/0", "okapi/1", "okapi/2"]
+    assert [call_of(item).prompt for item in task_items] == ["Quatre ?", "Un ?", "Deux ?", "Trois ?"]
     assert len(items(TASK, folder, "fr", split="monolingual", limit=2).items) == 2
     assert TASK.languages(folder, "monolingual") == {"fr", "tr"}
 
@@ -65,7 +65,7 @@ def test_files_without_a_source(tmp_path: Path) -> None:
     assert [item.doc_id for item in items(TASK, tmp_path, "fr", split="mine").items] == ["mine/0", "mine/1"]
 
 
-def test_a_sample_says_which_language_came() -> None:
+def test_a_sample_has_the_identified_language() -> None:
     item = Item(doc_id="0", calls=())
     text = "Le chat est assis sur la chaise."
     sample = TASK.sample(item, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))])
@@ -74,7 +74,7 @@ def test_a_sample_says_which_language_came() -> None:
     assert TASK.sample(item, [Answer(error="too long")]).error == "too long"
 
 
-def test_a_setting_that_is_not_there(folder: Path) -> None:
+def test_an_unknown_setting_is_an_error(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="has no folder 'crosslingual'; folders there: monolingual"):
         TASK.languages(folder, "crosslingual")
 

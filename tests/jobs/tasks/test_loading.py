@@ -24,9 +24,9 @@ def cell(catalog: Catalog) -> Cell:
 
 
 def test_a_planned_cell_finds_its_items(cell: Cell, catalog: Catalog) -> None:
-    found = load_items(cell, catalog)
-    assert len(found.items) + found.left_out == 5
-    assert load_items(cell, catalog) == found
+    item_set = load_items(cell, catalog)
+    assert len(item_set.items) + item_set.left_out == 5
+    assert load_items(cell, catalog) == item_set
 
 
 def test_data_that_changed_since_planning_is_refused(cell: Cell, catalog: Catalog) -> None:
@@ -64,7 +64,7 @@ LIGHTS = {"question": "Quelle couleur ?", "choices": ["Orange", "Rouge", "Jaune"
         ("flores", "fr.jsonl", [{"text": "un"}, {"text": f"visage {HALF}"}, {"text": "trois"}]),
     ],
 )
-def test_half_a_character_fails_its_own_item_alone(
+def test_a_lone_surrogate_fails_only_its_own_item(
     catalog: Catalog, task: str, name: str, rows: list[dict[str, object]]
 ) -> None:
     assert catalog.data is not None
@@ -75,9 +75,9 @@ def test_half_a_character_fails_its_own_item_alone(
         write_jsonl(folder / "en.jsonl", [{"text": str(number)} for number in range(3)])
     tasks = [{"name": task, "languages": ["fr"], "data": "own"}]
     cell = plan(parse_spec(raw_spec(tasks=tasks)), catalog, NeuronSets(Path("nowhere")))[0]
-    found = load_items(cell, catalog).items
-    assert [(item.error is None, bool(item.calls)) for item in found] == [(True, True), (False, False), (True, True)]
-    sample = task_of_cell(cell).sample(found[1], [])
+    loaded = load_items(cell, catalog).items
+    assert [(item.error is None, bool(item.calls)) for item in loaded] == [(True, True), (False, False), (True, True)]
+    sample = task_of_cell(cell).sample(loaded[1], [])
     assert sample.error is not None
     assert "half a character (a lone surrogate)" in sample.error
     assert sample.error.count(r"\ud83d") == 1

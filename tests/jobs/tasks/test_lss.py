@@ -53,10 +53,10 @@ def call(context: str, continuation: str) -> ScoreCall:
 
 
 def test_the_object_of_the_target_is_asked_first_then_that_of_the_premises_language(folder: Path) -> None:
-    found = items(folder, "en", "fr").items[0]
+    item = items(folder, "en", "fr").items[0]
     premise = "What is the capital of GB-en? It is"
-    assert found.doc_id == "capital-GB"
-    assert found.calls == (call(premise, " Londres"), call(premise, " London"))
+    assert item.doc_id == "capital-GB"
+    assert item.calls == (call(premise, " Londres"), call(premise, " London"))
 
 
 def test_no_space_stands_before_an_object_in_a_language_without_spaces(folder: Path) -> None:
@@ -73,9 +73,9 @@ def test_without_a_held_out_template_the_first_is_taken(folder: Path) -> None:
 
 
 def test_facts_with_the_same_two_objects_are_left_out_and_counted(folder: Path) -> None:
-    found = items(folder, "en", "fr")
-    assert [item.doc_id for item in found.items] == ["capital-GB", "capital-PL", "capital-GR", "capital-CN"]
-    assert found.left_out == 2
+    item_set = items(folder, "en", "fr")
+    assert [item.doc_id for item in item_set.items] == ["capital-GB", "capital-PL", "capital-GR", "capital-CN"]
+    assert item_set.left_out == 2
     assert items(folder, "en", "zh").left_out == 0
 
 
@@ -88,11 +88,13 @@ def test_facts_that_a_language_lacks_are_left_out_and_counted(folder: Path) -> N
 
 
 def test_published_code_keeps_facts_with_the_same_two_objects_as_not_shifted(folder: Path) -> None:
-    found = items(folder, "en", "fr", task=PUBLISHED)
-    assert [item.doc_id for item in found.items] == [f"capital-{code}" for code in ("FR", "GB", "PL", "GR", "TR", "CN")]
-    assert found.left_out == 0
+    item_set = items(folder, "en", "fr", task=PUBLISHED)
+    assert [item.doc_id for item in item_set.items] == [
+        f"capital-{code}" for code in ("FR", "GB", "PL", "GR", "TR", "CN")
+    ]
+    assert item_set.left_out == 0
     noisy = [Answer(logprobs=(-1.0,)), Answer(logprobs=(-1.0 - 1e-6,))]  # the same question in two batches
-    same, different = (PUBLISHED.sample(item, noisy) for item in found.items[:2])
+    same, different = (PUBLISHED.sample(item, noisy) for item in item_set.items[:2])
     assert (same.score, same.prediction) == (0.0, "en")
     assert different.score == pytest.approx(1e-6)
 
@@ -138,14 +140,16 @@ def test_with_sparse_facts_a_limit_takes_the_same_ones_in_every_pair_of_language
     without(folder, fr="GB PL", zh="GR")
     pairs = [("en", "zh"), ("en", "fr"), ("zh", "en"), ("zh", "fr")]
     for seed in range(6):
-        found = [
+        item_sets = [
             LSS.items(folder, replace(reference(*pair, limit=2), shared_by=SHARED), seed=seed).items for pair in pairs
         ]
-        drawn = [{item.doc_id for item in own} for own in found]
+        drawn = [{item.doc_id for item in item_set} for item_set in item_sets]
         assert drawn[0] == drawn[2]
         assert len(drawn[0]) == 2
         assert drawn[0] <= {"capital-FR", "capital-TR", "capital-CN"}
-        assert all(drawn[0] - own <= {"capital-FR", "capital-TR"} for own in drawn)  # Paris and Ankara are equal in fr
+        assert all(
+            drawn[0] - item_set <= {"capital-FR", "capital-TR"} for item_set in drawn
+        )  # Paris and Ankara are equal in fr
 
 
 def test_a_reference_keeps_the_languages_only_where_a_fact_is_not_in_all_of_them(folder: Path) -> None:
@@ -159,7 +163,7 @@ def test_a_reference_keeps_the_languages_only_where_a_fact_is_not_in_all_of_them
     assert LSS.resolve(folder, settled) == settled
 
 
-def test_a_target_needs_an_object_alone(folder: Path) -> None:
+def test_a_target_language_needs_only_objects(folder: Path) -> None:
     def change(rows: list[dict[str, Any]]) -> None:
         del rows[0]["subject"]["fr"]
 
@@ -180,10 +184,10 @@ def test_languages_that_share_no_fact_are_refused(folder: Path) -> None:
 
 def test_a_limit_takes_the_same_facts_in_every_language(folder: Path) -> None:
     chosen = {pair: items(folder, *pair, limit=3, seed=5) for pair in (("en", "zh"), ("zh", "fr"), ("tr", "zh"))}
-    ids = {tuple(item.doc_id for item in found.items) for found in chosen.values()}
+    ids = {tuple(item.doc_id for item in item_set.items) for item_set in chosen.values()}
     assert len(ids) == 1
     assert len(next(iter(ids))) == 3
-    assert all(found.left_out == 0 for found in chosen.values())
+    assert all(item_set.left_out == 0 for item_set in chosen.values())
     limited = items(folder, "en", "fr", limit=3, seed=5)
     assert len(limited.items) + limited.left_out == 3
 
@@ -229,7 +233,7 @@ def test_the_languages_are_those_with_a_template_and_facts(folder: Path) -> None
     assert LSS.languages(folder, None) == {"en", "fr", "tr", "zh"}
 
 
-def test_a_folder_without_facts_says_what_it_has(tmp_path: Path) -> None:
+def test_a_folder_without_facts_is_an_error_that_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InvalidRequest, match=r"facts need facts\.jsonl and templates\.jsonl .* has: notes\.txt"):
         LSS.languages(tmp_path, None)

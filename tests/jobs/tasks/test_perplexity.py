@@ -20,8 +20,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_sentence_is_scored_from_its_first_token_on(folder: Path) -> None:
-    found = items(TASK, folder, "fr", split="dev").items
-    assert [item.calls for item in found] == [
+    task_items = items(TASK, folder, "fr", split="dev").items
+    assert [item.calls for item in task_items] == [
         (ScoreCall(context="", continuation="Bonjour."),),
         (ScoreCall(context="", continuation="Ça va ?"),),
     ]
@@ -39,7 +39,7 @@ def test_the_score_is_the_mean_over_a_sentences_tokens(folder: Path) -> None:
     assert TASK.sample(item, [Answer(error="too long")]).error == "too long"
 
 
-def test_a_missing_split_lists_those_that_are_there(folder: Path) -> None:
+def test_a_missing_split_is_an_error_that_lists_the_splits(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"no split 'devtest'; splits there: dev"):
         TASK.languages(folder, "devtest")
 

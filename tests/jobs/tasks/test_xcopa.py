@@ -67,7 +67,7 @@ def test_the_option_with_the_larger_sum_is_predicted(
     assert sample.call_tokens == (len(first), len(second))
 
 
-def test_a_failed_answer_is_neither_right_nor_wrong() -> None:
+def test_a_failed_answer_is_neither_correct_nor_wrong() -> None:
     item = Item(doc_id="7", calls=(), meta={"label": 0})
     sample = XCOPA.sample(item, [Answer(error="too long"), Answer(logprobs=(-1.0,))])
     assert (sample.error, sample.correct, sample.prediction) == ("too long", None, None)
@@ -81,12 +81,12 @@ def test_parquet_is_read_as_json_lines_are(folder: Path) -> None:
     assert items(folder, "it") == before
 
 
-def test_a_missing_split_lists_those_that_are_there(folder: Path) -> None:
+def test_a_missing_split_is_an_error_that_lists_the_splits(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"no split 'val' .* splits there: test"):
         XCOPA.languages(folder, "val")
 
 
-def test_a_file_without_connectors_is_no_language(folder: Path) -> None:
+def test_a_language_without_connectors_is_not_offered(folder: Path) -> None:
     (folder / "test.xx.jsonl").write_text("")
     assert XCOPA.languages(folder, "test") == {"it", "zh"}
 
@@ -100,7 +100,7 @@ def test_a_broken_item_is_named(folder: Path, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "premise", "kept", "published"),
+    ("language", "premise", "corrected", "published"),
     [
         ("it", "Ha piovuto.", "Ha piovuto", "Ha piovuto"),
         ("it", "Ha piovuto!", "Ha piovuto", "Ha piovuto"),
@@ -112,11 +112,11 @@ def test_a_broken_item_is_named(folder: Path, key: str, value: Any) -> None:
     ],
 )
 def test_a_premise_loses_its_full_stop_and_no_letter(
-    tmp_path: Path, language: str, premise: str, kept: str, published: str
+    tmp_path: Path, language: str, premise: str, corrected: str, published: str
 ) -> None:
     write_jsonl(tmp_path / f"test.{language}.jsonl", [{"idx": 0, **XCOPA_ROWS[0], "premise": premise}])
     connector = CONNECTORS[language]["cause"]
-    for task, expected in ((XCOPA, kept), (PUBLISHED, published)):
+    for task, expected in ((XCOPA, corrected), (PUBLISHED, published)):
         (item,) = items(tmp_path, language, task=task).items
         assert {context for context, _ in asked(item)} == {f"{expected} {connector}"}
 
@@ -167,11 +167,11 @@ def ref_of(task: Xcopa, folder: Path, language: str) -> TaskRef:
 
 def questions(folder: Path, language: str, task: Xcopa = XCOPA) -> str:
     causes = CONNECTORS[language]["cause"]
-    found = items(folder, language, task=task).items
-    return "".join("c" if asked(item)[0][0].endswith(causes) else "e" for item in found)
+    task_items = items(folder, language, task=task).items
+    return "".join("c" if asked(item)[0][0].endswith(causes) else "e" for item in task_items)
 
 
-def test_a_question_that_most_languages_contradict_is_theirs(tmp_path: Path) -> None:
+def test_a_question_is_corrected_to_that_of_most_languages(tmp_path: Path) -> None:
     folder = write_questions(tmp_path, th="eeee", it="ceec", zh="ceec", vi="ceec", tr="ceee")
     assert {language: questions(folder, language) for language in ("th", "it", "tr")} == dict.fromkeys(
         ("th", "it", "tr"), "ceec"
@@ -179,7 +179,7 @@ def test_a_question_that_most_languages_contradict_is_theirs(tmp_path: Path) -> 
     assert questions(folder, "th", PUBLISHED) == "eeee"
 
 
-def test_what_was_put_right_is_part_of_the_cells_identity_and_told(tmp_path: Path) -> None:
+def test_corrections_are_part_of_the_cells_id_and_in_the_warnings(tmp_path: Path) -> None:
     folder = write_questions(tmp_path, th="eeee", it="ceec", zh="ceec", vi="ceec")
     thai, italian = ref_of(XCOPA, folder, "th"), ref_of(XCOPA, folder, "it")
     assert (dict(thai.repairs), dict(italian.repairs)) == ({"questions": 2}, {})
@@ -205,13 +205,13 @@ def test_the_published_files_give_all_their_items() -> None:
     assert languages == XCOPA.languages(DATA / "xcopa", "val") == {"et", "ht", "id", "it", "qu", "ta", "tr", "vi", "zh"}
     for language in languages:
         assert len(items(DATA / "xcopa", language, split="val").items) == 100
-        found = items(DATA / "xcopa", language).items
+        task_items = items(DATA / "xcopa", language).items
         rows = [
             json.loads(line) for line in (DATA / "xcopa" / f"test.{language}.jsonl").read_text("utf-8").splitlines()
         ]
-        assert [item.doc_id for item in found] == [str(row["idx"]) for row in rows]
-        assert len(found) == 500
-        for item, row in zip(found, rows, strict=True):
+        assert [item.doc_id for item in task_items] == [str(row["idx"]) for row in rows]
+        assert len(task_items) == 500
+        for item, row in zip(task_items, rows, strict=True):
             connector = CONNECTORS[language][row["question"]]
             premise = row["premise"].strip()
             premise = premise[:-1] if premise[-1] in ".。" else premise
@@ -232,5 +232,5 @@ def test_the_wrong_questions_of_the_source_are_found_by_those_of_most_languages(
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         write_jsonl(tmp_path / path.name, [{**row, "question": row["question_source"]} for row in rows])
     files = xcopa_files(tmp_path, "test")
-    found = {language: len(majority_questions(files, language)) for language in files}
-    assert {language: count for language, count in found.items() if count} == {"id": 4, "it": 4, "tr": 51}
+    counts = {language: len(majority_questions(files, language)) for language in files}
+    assert {language: count for language, count in counts.items() if count} == {"id": 4, "it": 4, "tr": 51}

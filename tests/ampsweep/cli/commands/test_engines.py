@@ -1,4 +1,4 @@
-"""`ampsweep engines` and its `retry`, and a server that goes on without an engine until an operator retries it."""
+"""`ampsweep engines` and `engines retry`, and a server that keeps running without an engine until it is retried."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ async def test_a_server_goes_on_without_its_engine_until_that_is_retried(
     pool = pool_of(1, lambda: StubSession(OSError("the GPU is taken") if broken else None))
     server = await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False))
     assert not server.should_exit
-    told = capsys.readouterr()
-    assert "tiny has no engine: the engine did not start: the GPU is taken" in told.err
-    assert "ampsweep engines retry tiny" in told.err
-    assert json.loads(told.out)["models"] == []
+    output = capsys.readouterr()
+    assert "tiny has no engine: the engine did not start: the GPU is taken" in output.err
+    assert "ampsweep engines retry tiny" in output.err
+    assert json.loads(output.out)["models"] == []
     broken = False
     pool.retry("tiny")
     await pool.ready()

@@ -1,4 +1,4 @@
-"""`ampsweep export`, and what the exported model answers without any patch."""
+"""`ampsweep export`, and the answers of the exported model without a patch."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def batch(folder: Path, model: Path, line: dict[str, Any], *options: object) -> 
     result = call("batch", "--model", model, source, target, *options)
     assert result.exit_code == 0, result.output
     (row,) = pq.read_table(target).to_pylist()
-    found: list[float] = row["logprobs"]
-    return found
+    logprobs: list[float] = row["logprobs"]
+    return logprobs
 
 
 def export(model: Path, neurons: object, out: Path, intervention: str) -> Any:
@@ -56,8 +56,8 @@ def test_an_exported_model_answers_as_the_steered_one(engine: str, model: Path, 
     assert result.exit_code == 0, result.output
     assert "6 neurons scaled in 3 layers" in result.stdout
     assert fingerprint(tmp_path / "out") in result.stdout
-    found = from_json(NEURONS, model=read_model_folder(model))
-    found.save(tmp_path / "set")
+    neuron_set = from_json(NEURONS, model=read_model_folder(model))
+    neuron_set.save(tmp_path / "set")
     reference = ("--engine", "transformers")
     steered = batch(tmp_path, model, {**LINE, "intervention": SCALE}, "--neurons", tmp_path / "set", *reference)
     plain = batch(tmp_path, model, LINE, *reference)
@@ -69,10 +69,10 @@ def test_an_exported_model_answers_as_the_steered_one(engine: str, model: Path, 
 def test_a_set_in_the_servers_home_is_found_by_its_id(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = from_json(NEURONS, model=read_model_folder(model))
-    found.save(tmp_path / "home" / "neurons" / found.id)
+    neuron_set = from_json(NEURONS, model=read_model_folder(model))
+    neuron_set.save(tmp_path / "home" / "neurons" / neuron_set.id)
     monkeypatch.setenv("AMPSWEEP_HOME", str(tmp_path / "home"))
-    assert export(model, found.id, tmp_path / "out", json.dumps(SCALE)).exit_code == 0
+    assert export(model, neuron_set.id, tmp_path / "out", json.dumps(SCALE)).exit_code == 0
     assert export(model, "ns_other", tmp_path / "two", json.dumps(SCALE)).exit_code != 0
 
 
@@ -85,7 +85,7 @@ def test_a_set_in_the_servers_home_is_found_by_its_id(
         ("[]", "intervention: must be an object"),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_written(
+def test_errors_name_the_cause_and_nothing_is_written(
     intervention: str, complaint: str, model: Path, neurons: Path, tmp_path: Path
 ) -> None:
     result = export(model, neurons, tmp_path / "out", intervention)

@@ -1,4 +1,4 @@
-"""Files that a command cannot use: one line with the path and the remedy, and nothing computed for nothing."""
+"""Unusable files: one line with the path and the remedy, before anything is computed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(
     )
 
 
-def test_a_folder_that_is_not_there_yet_is_judged_by_the_nearest_that_is(in_the_way: Path, tmp_path: Path) -> None:
+def test_a_missing_folder_is_checked_by_its_nearest_existing_parent(in_the_way: Path, tmp_path: Path) -> None:
     check_folder(tmp_path / "a" / "b" / "c", param="out")
     assert not (tmp_path / "a").exists()
     with pytest.raises(InvalidRequest, match="cannot write to") as caught:
@@ -62,7 +62,7 @@ def refused(kind: type[OSError], number: int, path: Path) -> Any:
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.ENOSPC, 5)])
-def test_what_the_system_refuses_is_one_line_with_path_and_remedy(
+def test_system_errors_are_one_line_with_path_and_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "set")
@@ -77,7 +77,7 @@ def test_what_the_system_refuses_is_one_line_with_path_and_remedy(
     assert error["code"] == ("invalid_request" if code == 2 else "unavailable")
 
 
-def test_keys_in_a_place_that_is_no_folder_are_refused_in_one_line(in_the_way: Path) -> None:
+def test_a_key_file_outside_of_a_folder_is_refused_in_one_line(in_the_way: Path) -> None:
     result = call("keys", "create", "--name", "me", "--home", in_the_way)
     assert result.exit_code == 2
     assert str(in_the_way) in result.stderr

@@ -1,4 +1,4 @@
-"""Commands say what a sweep's results lack, and end with 1; no command replaces the results of another sweep."""
+"""Incomplete results are reported with exit code 1, and no command replaces the results of another sweep."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> Non
         sweep = sent.stdout.split()[0]
         status = call("status", sweep, "--failures", "--server", url)
         listed = call("status", "--server", url)
-        told = [
+        lines = [
             json.loads(line)
             for line in call("status", sweep, "--failures", "--json", "--server", url).stdout.splitlines()
         ]
         results = call("results", sweep, "--out", tmp_path / "samples.parquet", "--server", url)
-    record, *cells = told
+    record, *cells = lines
     (error,) = record["errors"]
     assert error["code"] == "completed_with_failures"
     assert (error["failed_cells"], error["failed_samples"]) == (0, record["failed_samples"])
@@ -80,10 +80,10 @@ def test_a_run_with_failed_samples_says_so_and_tries_them_again(
     arguments = ("run", local, "--out", tmp_path / "out", "--data", data.parent, "--engine", "fake", "--json")
     result = call(*arguments)
     assert result.exit_code == 1
-    told = json.loads(result.stdout)
-    assert told["failed_samples"] > 0
-    assert told["errors"][0]["code"] == "completed_with_failures"
-    assert told["errors"][0]["message"] in result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["failed_samples"] > 0
+    assert summary["errors"][0]["code"] == "completed_with_failures"
+    assert summary["errors"][0]["message"] in result.stderr
 
 
 def test_cells_all_of_whose_samples_failed_are_computed_anew_by_the_same_run(

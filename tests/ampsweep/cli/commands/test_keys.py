@@ -1,4 +1,4 @@
-"""`ampsweep keys`, and a server that asks for what it made."""
+"""`ampsweep keys`, and a server that requires the created keys."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
 
 
 def test_keys_as_json(tmp_path: Path) -> None:
-    made = json.loads(keys(tmp_path, "create", "--name", "ada", "--json").stdout)
-    assert made.pop("key").startswith(f"amp_{made['id']}_")
-    assert (made["name"], made["scopes"], made["revoked_at"]) == ("ada", ["read", "submit"], None)
-    assert json.loads(keys(tmp_path, "list", "--json").stdout) == made
-    assert json.loads(keys(tmp_path, "revoke", made["id"], "--json").stdout)["revoked_at"] > made["created_at"]
+    created = json.loads(keys(tmp_path, "create", "--name", "ada", "--json").stdout)
+    assert created.pop("key").startswith(f"amp_{created['id']}_")
+    assert (created["name"], created["scopes"], created["revoked_at"]) == ("ada", ["read", "submit"], None)
+    assert json.loads(keys(tmp_path, "list", "--json").stdout) == created
+    assert json.loads(keys(tmp_path, "revoke", created["id"], "--json").stdout)["revoked_at"] > created["created_at"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_keys_as_json(tmp_path: Path) -> None:
         (["revoke", "nope"], "keys list", 3),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, arguments: list[str], says: str, code: int) -> None:
+def test_errors_are_one_line(tmp_path: Path, arguments: list[str], says: str, code: int) -> None:
     done = keys(tmp_path, *arguments)
     assert done.exit_code == code
     assert says in done.stderr
@@ -88,7 +88,7 @@ def test_a_running_server_follows_the_command_line(
             assert last.status == "completed"
 
 
-def test_a_server_that_would_stand_open_does_not_start(tmp_path: Path) -> None:
+def test_an_exposed_server_without_protection_does_not_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
     command = [

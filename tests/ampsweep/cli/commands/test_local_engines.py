@@ -41,10 +41,10 @@ def neurons(model: Path, corpus: Path, tmp_path: Path) -> Path:
 
 
 def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None:
-    found = NeuronSet.load(neurons)
-    assert found.languages == ("en", "fr")
-    assert found.method == "lape"
-    assert found.patch is not None
+    neuron_set = NeuronSet.load(neurons)
+    assert neuron_set.languages == ("en", "fr")
+    assert neuron_set.method == "lape"
+    assert neuron_set.patch is not None
 
 
 def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Path, tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_identify_warns_where_few_languages_are_compared(model: Path, corpus: Pa
 def test_identify_names_what_is_wrong(
     change: tuple[str, str], complaint: str, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    given = {"--model": model, "--corpus": corpus, "--out": tmp_path / "out", "--engine": "fake"} | dict([change])
-    result = call("identify", *(part for pair in given.items() for part in pair))
+    options = {"--model": model, "--corpus": corpus, "--out": tmp_path / "out", "--engine": "fake"} | dict([change])
+    result = call("identify", *(part for pair in options.items() for part in pair))
     assert result.exit_code == 2
     (error,) = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
     assert complaint in error
@@ -258,19 +258,19 @@ def test_an_empty_batch_is_an_empty_table(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.parquet").exists()
 
 
-def test_what_comes_of_local_commands_as_json(model: Path, corpus: Path, tmp_path: Path) -> None:
+def test_the_output_of_local_commands_as_json(model: Path, corpus: Path, tmp_path: Path) -> None:
     local, out = ("--model", model, "--engine", "fake", "--json"), tmp_path / "neurons"
-    found = json.loads(call("identify", "--corpus", corpus, "--out", out, *local).stdout)
-    assert (found["folder"], set(found["languages"])) == (str(out), {"en", "fr"})
+    identified = json.loads(call("identify", "--corpus", corpus, "--out", out, *local).stdout)
+    assert (identified["folder"], set(identified["languages"])) == (str(out), {"en", "fr"})
     shown = json.loads(call("neurons", "show", out, "--json").stdout)
-    assert (shown["id"], shown["languages"], shown["patch"]) == (found["id"], found["languages"], True)
-    assert {language: sum(counts) for language, counts in shown["by_layer"].items()} == found["languages"]
+    assert (shown["id"], shown["languages"], shown["patch"]) == (identified["id"], identified["languages"], True)
+    assert {language: sum(counts) for language, counts in shown["by_layer"].items()} == identified["languages"]
     written = json.loads(call("neurons", "export", out, "--out", tmp_path / "neurons.json", "--json").stdout)
-    assert written == {"id": found["id"], "file": str(tmp_path / "neurons.json")}
+    assert written == {"id": identified["id"], "file": str(tmp_path / "neurons.json")}
     taken = call("neurons", "import", written["file"], "--model", model, "--out", tmp_path / "taken", "--json")
-    assert json.loads(taken.stdout)["languages"] == found["languages"]
-    told = json.loads(call("generate", "Hello", "--max-tokens", 3, *local).stdout)
-    assert (len(told["text"].split()), told["finish_reason"], told["neuron_set"]) == (3, "length", None)
+    assert json.loads(taken.stdout)["languages"] == identified["languages"]
+    generated = json.loads(call("generate", "Hello", "--max-tokens", 3, *local).stdout)
+    assert (len(generated["text"].split()), generated["finish_reason"], generated["neuron_set"]) == (3, "length", None)
     (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "kind": "generate", "prompt": "Hello"}\nno json\n')
     done = json.loads(call("batch", tmp_path / "in.jsonl", tmp_path / "out.parquet", *local).stdout)
     assert done == {"rows": 2, "failed": 1, "file": str(tmp_path / "out.parquet")}
@@ -304,8 +304,8 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
     ],
 )
 def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, model: Path, neurons: Path) -> None:
-    given = [neurons if option == "NEURONS" else option for option in options]
-    result = call("generate", "Hello", "--model", model, "--engine", "fake", *given)
+    arguments = [neurons if option == "NEURONS" else option for option in options]
+    result = call("generate", "Hello", "--model", model, "--engine", "fake", *arguments)
     assert result.exit_code == 2
     assert complaint in result.stderr
 
@@ -314,24 +314,26 @@ def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: 
     (tmp_path / "neurons.json").write_text('{"fr": {"1": [3]}, "ht": {}}')
     neurons = tmp_path / "imported"
     assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
-    asked = {"languages": ["ht"], "op": "scale", "factor": 2}
-    told = call(
+    intervention = {"languages": ["ht"], "op": "scale", "factor": 2}
+    result = call(
         *("generate", "Hello", "--model", model, "--engine", "fake", "--neurons", neurons),
-        *("--intervention", json.dumps(asked), "--json"),
+        *("--intervention", json.dumps(intervention), "--json"),
     )
-    assert told.exit_code == 2
-    error = json.loads(told.stderr)["error"]
+    assert result.exit_code == 2
+    error = json.loads(result.stderr)["error"]
     assert (error["code"], error["param"]) == ("no_neurons", "intervention.languages")
     assert "languages with neurons: fr (1)" in error["message"]
     line = {"custom_id": "a", "kind": "score", "context": "a", "continuation": "b"}
-    elsewhere = {**asked, "languages": ["fr"], "layers": [0]}
+    elsewhere = {**intervention, "languages": ["fr"], "layers": [0]}
     _, rows = _batch(
-        model, tmp_path, [{**line, "intervention": each} for each in (asked, elsewhere)], "--neurons", neurons
+        model, tmp_path, [{**line, "intervention": each} for each in (intervention, elsewhere)], "--neurons", neurons
     )
     assert [row["logprobs"] for row in rows] == [None, None]
     assert "no neurons of ht" in rows[0]["error"]
     assert "no neurons of fr in layers 0, only in 1" in rows[1]["error"]
     out = tmp_path / "out"
-    told = call("export", "--model", model, "--neurons", neurons, "--intervention", json.dumps(asked), "--out", out)
-    assert (told.exit_code, out.exists()) == (2, False)
-    assert "no neurons of ht" in told.stderr
+    result = call(
+        "export", "--model", model, "--neurons", neurons, "--intervention", json.dumps(intervention), "--out", out
+    )
+    assert (result.exit_code, out.exists()) == (2, False)
+    assert "no neurons of ht" in result.stderr

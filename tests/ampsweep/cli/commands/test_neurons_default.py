@@ -1,4 +1,4 @@
-"""`ampsweep neurons default`: which neuron set steers where a request names none, and what steered is told."""
+"""`ampsweep neurons default`: the set for requests that name none, and how responses name it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_a_default_is_shown_set_and_cleared_and_steers(own_server: Served) -> No
             0,
             "tiny  no default: requests that steer must name a neuron set\n",
         )
-        made = json.loads(call("neurons", "default", "tiny", first, *where, "--json").stdout)
-        assert (made["neuron_set"], made["source"]) == (first, "operator")
-        assert client.default_neuron_set("tiny") == made
+        default = json.loads(call("neurons", "default", "tiny", first, *where, "--json").stdout)
+        assert (default["neuron_set"], default["source"]) == (first, "operator")
+        assert client.default_neuron_set("tiny") == default
         answer = client.complete("tiny", "Hello", intervention=STEERED, max_tokens=3)
         pieces = list(client.stream("tiny", "Hello", intervention=STEERED, max_tokens=3))
         assert {answer.neuron_set, *(piece.neuron_set for piece in pieces)} == {first}
@@ -55,9 +55,9 @@ def test_a_default_is_shown_set_and_cleared_and_steers(own_server: Served) -> No
         assert chat.neuron_set == second
         assert client.complete("tiny", "Hello", max_tokens=3).neuron_set is None
     steer = ("generate", "Hello", "--model", "tiny", "--languages", "fr", "--factor", 2, "--max-tokens", 3, *where)
-    told = call(*steer)
-    assert told.exit_code == 0, told.output
-    assert told.stderr == f"steered by neuron set {first}\n"
+    result = call(*steer)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"steered by neuron set {first}\n"
     assert json.loads(call(*steer, "--json").stdout)["neuron_set"] == first
     assert "not both" in call("neurons", "default", "tiny", first, "--clear", *where).stderr
     assert "no default" in call("neurons", "default", "tiny", "--clear", *where).stdout

@@ -1,4 +1,4 @@
-"""The server as a process: it ends in order, leaves nothing behind, and refuses a bad start by name."""
+"""`ampsweep serve` as a process: clean shutdown, no files or processes left, and errors for invalid settings."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_port_in_use_is_named(model: Path, tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in ended.stderr
 
 
-def test_nothing_to_offer_is_an_error(tmp_path: Path) -> None:
+def test_a_server_without_models_is_an_error(tmp_path: Path) -> None:
     ended = _attempt(tmp_path, "--no-atlas")
     assert ended.returncode == 2
     assert "--model NAME=FOLDER" in ended.stderr

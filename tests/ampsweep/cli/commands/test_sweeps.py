@@ -106,16 +106,16 @@ def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
 def test_a_run_after_the_models_template_was_changed_reuses_no_cell(
     spec: dict[str, Any], model: Path, tmp_path: Path
 ) -> None:
-    own = shutil.copytree(model, tmp_path / "own")
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(own)}))
+    copy = shutil.copytree(model, tmp_path / "own")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**spec, "model": str(copy)}))
     arguments = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--engine", "fake", "--json")
     assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
     assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == CELLS
-    (own / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    (copy / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     assert json.loads(call(*arguments).stdout)["request_counts"]["reused"] == 0
 
 
-def test_a_run_that_was_stopped_goes_on(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_can_be_continued(local: Path, spec: dict[str, Any], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     factors = {"factors": list(range(36))}  # so many cells that the run is in their midst when it is told to stop
     many = {**spec, "model": str(model), "interventions": {**spec["interventions"], **factors}}
@@ -172,7 +172,7 @@ def sweeps_in(out: Path) -> list[str]:
         return [state for (state,) in store.execute("SELECT state FROM sweeps ORDER BY seq")]
 
 
-def test_a_run_that_was_killed_while_finalizing_has_only_that_to_do(local: Path, tmp_path: Path) -> None:
+def test_a_run_killed_while_finalizing_only_has_to_finalize(local: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     killed_while_finalizing(local, out)
     result = call("run", local, "--out", out, "--engine", "fake")
@@ -241,8 +241,8 @@ def test_a_sweep_from_a_script(server: Served, remote: Path, tmp_path: Path) -> 
     )
     assert (sent["id"], ended["status"]) == (ended["id"], "completed")
     file = tmp_path / "samples.parquet"
-    told = json.loads(call("results", sent["id"], "--out", file, "--json", "--server", server.url).stdout)
-    assert (told["id"], told["samples"], len(told["summary"]["rows"])) == (sent["id"], str(file), 4)
+    output = json.loads(call("results", sent["id"], "--out", file, "--json", "--server", server.url).stdout)
+    assert (output["id"], output["samples"], len(output["summary"]["rows"])) == (sent["id"], str(file), 4)
     for name in ("pause", "resume", "cancel"):
         refused = call(name, sent["id"], "--json", "--server", server.url)
         assert (refused.exit_code, json.loads(refused.stderr)["error"]["code"]) == (3, "conflict")

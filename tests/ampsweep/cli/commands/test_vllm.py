@@ -1,4 +1,4 @@
-"""The product's engine behind the command line gives what the reference engine gives."""
+"""The commands on vLLM give the results of the reference engine."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_a_batch_on_vllm_is_the_batch_of_the_reference(tmp_path: Path) -> None:
     options = ("--param", "top_rate=0.2", "--engine", "transformers")
     call("identify", "--model", model, "--corpus", corpus, "--out", neurons, *options)
     source.write_text("".join(json.dumps(line) + "\n" for line in LINES))
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows_by_engine: dict[str, list[dict[str, Any]]] = {}
     for kind in ("transformers", "vllm"):
         target = tmp_path / f"{kind}.parquet"
         call("batch", "--model", model, "--neurons", neurons, "--engine", kind, source, target)
-        found[kind] = pq.read_table(target).to_pylist()
-    for expected, row in zip(found["transformers"], found["vllm"], strict=True):
+        rows_by_engine[kind] = pq.read_table(target).to_pylist()
+    for expected, row in zip(rows_by_engine["transformers"], rows_by_engine["vllm"], strict=True):
         logprobs, expected_logprobs = row.pop("logprobs"), expected.pop("logprobs")
         assert row == expected
         assert logprobs == (None if expected_logprobs is None else pytest.approx(expected_logprobs, abs=1e-4))
-    steered, plain = found["vllm"][2], found["vllm"][1]
+    steered, plain = rows_by_engine["vllm"][2], rows_by_engine["vllm"][1]
     assert steered["token_ids"] == plain["token_ids"]

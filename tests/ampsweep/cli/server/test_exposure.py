@@ -1,4 +1,4 @@
-"""A server that would stand open is not started; the refusal says what to give."""
+"""An exposed server without protection is not started; the error says what is missing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_beyond_the_loopback_interface_keys_need_tls(tmp_path: Path, key: str, h
 
 @pytest.mark.parametrize("revoked", [False, True])
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_who_is_reached_from_outside_needs_a_key(tmp_path: Path, host: str, revoked: bool) -> None:
+def test_an_exposed_server_needs_a_key(tmp_path: Path, host: str, revoked: bool) -> None:
     if revoked:
         keys = KeyFile(tmp_path / "keys.json")
         keys.revoke(keys.create("ada", frozenset({KeyScope.READ}), now=0.0)[0].id, now=1.0)
@@ -48,7 +48,7 @@ def test_who_is_reached_from_outside_needs_a_key(tmp_path: Path, host: str, revo
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_with_key_and_proxy_it_opens_to_the_key_alone(tmp_path: Path, key: str, host: str) -> None:
+def test_with_a_key_behind_a_proxy_only_the_key_is_accepted(tmp_path: Path, key: str, host: str) -> None:
     policy = auth_policy(read_settings(home=tmp_path, host=host, behind_tls_proxy=True))
     with pytest.raises(Unauthenticated):
         policy.authenticate("GET", "/v1/sweeps", HERE)
@@ -57,7 +57,7 @@ def test_with_key_and_proxy_it_opens_to_the_key_alone(tmp_path: Path, key: str, 
     assert caller.name == "ada"
 
 
-def test_with_key_and_certificate_it_opens(tmp_path: Path, key: str, pem: Path) -> None:
+def test_with_a_key_and_a_certificate_it_starts(tmp_path: Path, key: str, pem: Path) -> None:
     policy = auth_policy(read_settings(home=tmp_path, host="0.0.0.0", tls_cert=pem, tls_key=pem))
     assert policy.authenticate("GET", "/v1/sweeps", {"authorization": f"Bearer {key}"})
 
@@ -67,7 +67,7 @@ def test_half_a_certificate_is_refused(tmp_path: Path, pem: Path) -> None:
         auth_policy(read_settings(home=tmp_path, tls_cert=pem))
 
 
-def test_on_this_machine_it_is_open_until_it_has_a_key(tmp_path: Path) -> None:
+def test_on_the_loopback_interface_it_is_open_until_it_has_a_key(tmp_path: Path) -> None:
     policy = auth_policy(read_settings(home=tmp_path))
     assert policy.authenticate("POST", "/v1/sweeps", HERE) is LOCAL
     KeyFile(tmp_path / "keys.json").create("ada", frozenset({KeyScope.READ}), now=0.0)
@@ -84,7 +84,7 @@ def test_the_keys_may_be_in_another_file(tmp_path: Path) -> None:
 
 
 def test_every_limit_is_a_setting(tmp_path: Path) -> None:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_body_bytes": 2048,
         "max_prompt_chars": 1,
         "max_tokens": 2,
@@ -92,7 +92,7 @@ def test_every_limit_is_a_setting(tmp_path: Path) -> None:
         "max_streams": 4,
         "max_requests_a_minute": 5,
     }
-    assert limits_of(read_settings(**given)) == Limits(
+    assert limits_of(read_settings(**settings)) == Limits(
         body_bytes=2048, prompt_chars=1, max_tokens=2, cells=3, streams=4, requests_a_minute=5
     )
     assert limits_of(read_settings(max_requests_a_minute=0)) == Limits(requests_a_minute=None)

@@ -1,4 +1,4 @@
-"""What is opened on a folder is closed again where a later step of the start fails."""
+"""Resources that were opened are closed again if a later step of the start fails."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def open_and_close(home: Path) -> None:
     Runtime.open(home, catalog_of(read_settings())).close()
 
 
-def test_a_folder_that_cannot_be_tidied_is_free_for_the_next_attempt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_cleaned_up_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **_options: object) -> int:
         raise Unavailable("the database is temporarily unavailable: disk I/O error")
 
@@ -32,7 +30,7 @@ def test_a_folder_that_cannot_be_tidied_is_free_for_the_next_attempt(
     open_and_close(tmp_path)
 
 
-def test_a_server_that_cannot_use_its_certificate_lets_go_of_its_folder(tmp_path: Path) -> None:
+def test_a_server_with_an_invalid_certificate_releases_its_folder(tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.pem"
     certificate.write_text("no certificate")
     home = tmp_path / "home"

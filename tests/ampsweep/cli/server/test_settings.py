@@ -1,4 +1,4 @@
-"""The settings of a server: where they come from, which wins, and what is refused."""
+"""The settings of a server: their sources, which one takes precedence, and invalid values."""
 
 from __future__ import annotations
 

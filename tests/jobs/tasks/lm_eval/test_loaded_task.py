@@ -98,13 +98,11 @@ def test_a_chat_is_written_by_the_engine(catalog: Catalog, folder: Path) -> None
         ("gen_prefix: 'So:'", "could not build the requests .* leave chat out"),
     ],
 )
-def test_what_no_sweep_does_is_refused_at_the_tasks_name(
-    catalog: Catalog, folder: Path, change: str, message: str
-) -> None:
+def test_unsupported_tasks_are_refused(catalog: Catalog, folder: Path, change: str, message: str) -> None:
     lines = (folder / "tiny_until.yaml").read_text().replace("task: tiny_until", "task: odd")
     keys = {line.split(":")[0] for line in change.splitlines()}
-    kept = [line for line in lines.splitlines() if line.split(":")[0] not in keys]
-    (folder / "odd.yaml").write_text("\n".join([*kept, change, ""]))
+    unchanged = [line for line in lines.splitlines() if line.split(":")[0] not in keys]
+    (folder / "odd.yaml").write_text("\n".join([*unchanged, change, ""]))
     tasks: list[dict[str, Any]] = [
         {"name": "lm_eval:odd", "languages": ["en"], "limit": 1, "chat": "gen_prefix" in keys}
     ]

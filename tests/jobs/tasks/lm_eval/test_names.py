@@ -36,7 +36,7 @@ def test_tasks_that_come_with_lm_eval_are_found_beside_them(folder: Path) -> Non
 @pytest.mark.parametrize(
     "name", ["chess", "tiny_choice.yaml", "../tasks/tiny_choice", "/etc/passwd", "mmlu", "no_{language}"]
 )
-def test_what_is_no_task_is_answered_with_those_of_the_server(folder: Path, name: str) -> None:
+def test_an_unknown_task_is_rejected_with_the_servers_tasks(folder: Path, name: str) -> None:
     with pytest.raises(UnknownName, match="tiny_choice"):
         languages_of(name, folder)
 
@@ -68,7 +68,7 @@ def test_a_placeholder_is_the_data_language_as_the_task_spells_it(
     assert yaml_of(expected, folder).is_file()
 
 
-def test_a_name_has_one_place_for_a_language(folder: Path) -> None:
+def test_a_name_has_one_placeholder_for_a_language(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="more than one placeholder"):
         languages_of("flores_{flores}-{language}_prompt_1", folder)
 
@@ -76,7 +76,7 @@ def test_a_name_has_one_place_for_a_language(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["belebele_{flores}", "belebele_{language}", "xwinograd_{language}", "arc_{language}", "xnli_{language}"]
 )
-def test_what_is_written_as_no_language_is_none(folder: Path, name: str) -> None:
+def test_other_words_in_the_placeholder_are_not_languages(folder: Path, name: str) -> None:
     languages = languages_of(name, folder)
     assert "fr" in languages
     assert not {"jp", "fra_prompt_1", "challenge", "easy", "es_spanish_bench", "eu_native"} & languages

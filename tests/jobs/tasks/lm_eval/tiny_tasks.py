@@ -1,4 +1,4 @@
-"""A folder of lm-eval tasks, one of each kind, over made-up data: what an operator would put there."""
+"""A folder of small lm-eval tasks, one of each kind, as an operator would write them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.jobs.cluster import write_jsonl
 
 ROWS: list[dict[str, Any]] = [
     {
-        "question": f"In which country is the city of {('Ankara', 'Paris')[at % 2]}, and what comes after {at}?",
-        "choices": [str(at + 1), "the thing", "in"][: 2 + at % 2],
-        "label": at % 2,
-        "text": f"There are {at} things in the garden, and the rest is on the hill.",
+        "question": f"In which country is the city of {('Ankara', 'Paris')[index % 2]}, and what comes after {index}?",
+        "choices": [str(index + 1), "the thing", "in"][: 2 + index % 2],
+        "label": index % 2,
+        "text": f"There are {index} things in the garden, and the rest is on the hill.",
     }
-    for at in range(10)
+    for index in range(10)
 ]
 _HEAD = """task: {name}
 dataset_path: json
