@@ -19,7 +19,7 @@ from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
 from api.services import Services
 from jobs.store.transitions import SWEEP_ENDED
-from tests.worker.server_stack import SPEC, ServerStack, until
+from tests.worker.installation import SPEC, Installation, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
 from worker.local_pool import LocalPool
@@ -34,7 +34,7 @@ class Server:
 
     app: FastAPI
     http: httpx.AsyncClient
-    stack: ServerStack
+    installation: Installation
     notifier: ChangeNotifier
     pool: LocalPool
     dispatcher: Dispatcher
@@ -53,7 +53,7 @@ class Server:
         return body
 
     async def ended(self, sweep_id: str) -> None:
-        await until(self.notifier, lambda: self.stack.store.get_sweep(sweep_id).state in SWEEP_ENDED)
+        await until(self.notifier, lambda: self.installation.store.get_sweep(sweep_id).state in SWEEP_ENDED)
 
     async def done(self, **changes: Any) -> str:
         sweep_id: str = (await self.submit(**changes))["id"]
@@ -63,7 +63,7 @@ class Server:
 
 @asynccontextmanager
 async def running_server(
-    stack: ServerStack,
+    installation: Installation,
     *,
     working: bool = True,
     limits: Limits = LIMITS,
@@ -73,21 +73,21 @@ async def running_server(
 ) -> AsyncIterator[Server]:
     """Run a server; without `working` its dispatcher does not start, so that sweeps stay as they were submitted."""
     notifier = ChangeNotifier()
-    keys = KeyFile(stack.data / "keys.json")
-    async with stack.pool(**engine) as pool:
-        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+    keys = KeyFile(installation.data / "keys.json")
+    async with installation.pool(**engine) as pool:
+        dispatcher = installation.dispatcher(pool, on_change=notifier.notify, poll=0.2)
         finder = PoolNeuronSetService(
             pool,
-            catalog=stack.catalog,
-            neuron_sets=stack.neuron_sets,
-            identifications=stack.identifications,
+            catalog=installation.catalog,
+            neuron_sets=installation.neuron_sets,
+            identifications=installation.identifications,
         )
         services = Services(
-            store=stack.store,
-            results=stack.results,
-            catalog=stack.catalog,
-            neuron_sets=stack.neuron_sets,
-            completions=PoolCompletions(pool, catalog=stack.catalog, neuron_sets=stack.neuron_sets),
+            store=installation.store,
+            results=installation.results,
+            catalog=installation.catalog,
+            neuron_sets=installation.neuron_sets,
+            completions=PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets),
             neuron_set_service=finder,
             engine_monitor=pool,
             notifier=notifier,
@@ -105,7 +105,13 @@ async def running_server(
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 yield Server(
-                    app=app, http=http, stack=stack, notifier=notifier, pool=pool, dispatcher=dispatcher, keys=keys
+                    app=app,
+                    http=http,
+                    installation=installation,
+                    notifier=notifier,
+                    pool=pool,
+                    dispatcher=dispatcher,
+                    keys=keys,
                 )
         finally:
             await finder.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from api.app import openapi_document
 from tests.api.running_server import running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 HEAVY = (
     "torch",
@@ -33,8 +33,8 @@ def test_the_http_layer_imports_no_heavy_package_and_no_engine() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_openapi_document_lists_every_route(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_openapi_document_lists_every_route(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         document = (await server.http.get("/v1/openapi.json")).json()
     assert {"/v1/sweeps", "/v1/sweeps/{sweep_id}/events", "/v1/completions", "/healthz", "/readyz"} <= set(
         document["paths"]

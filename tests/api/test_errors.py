@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -48,8 +48,8 @@ def assert_shape(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/sweeps", "/v1/neuron-sets", "/v1/completions", "/v1/chat/completions"])
-async def test_no_body_makes_the_server_fail(stack: ServerStack, path: str) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_no_body_makes_the_server_fail(installation: Installation, path: str) -> None:
+    async with running_server(installation, working=False) as server:
         for name, body in HARMFUL.items():
             answer = await server.http.post(path, content=body, headers={"content-type": "application/json"})
             assert 400 <= answer.status_code < 500, (name, answer.text)
@@ -74,9 +74,9 @@ async def test_no_body_makes_the_server_fail(stack: ServerStack, path: str) -> N
     ],
 )
 async def test_every_error_has_the_same_format(
-    stack: ServerStack, method: str, path: str, status: int, code: str
+    installation: Installation, method: str, path: str, status: int, code: str
 ) -> None:
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.request(method, path)
     assert answer.status_code == status
     assert_shape(answer.json())
@@ -84,14 +84,14 @@ async def test_every_error_has_the_same_format(
 
 
 async def test_an_unhandled_exception_is_answered_by_500_without_details(
-    stack: ServerStack, caplog: pytest.LogCaptureFixture
+    installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
 
         def broken(*_args: object, **_more: object) -> None:
             raise ZeroDivisionError("a secret")
 
-        server.stack.store.list_sweeps = broken  # type: ignore[assignment, method-assign]
+        server.installation.store.list_sweeps = broken  # type: ignore[assignment, method-assign]
         answer = await server.http.get("/v1/sweeps")
     assert answer.status_code == 500
     assert_shape(answer.json())
@@ -104,12 +104,12 @@ def big() -> bytes:
     return b'{"name": "' + b"x" * 200_000 + b'"}'
 
 
-async def test_a_body_over_the_limit_is_refused_by_its_length(stack: ServerStack, big: bytes) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_body_over_the_limit_is_refused_by_its_length(installation: Installation, big: bytes) -> None:
+    async with running_server(installation, working=False) as server:
         await assert_too_large(server, big)
 
 
-async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes_in(stack: ServerStack, big: bytes) -> None:
+async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes_in(installation: Installation, big: bytes) -> None:
     taken = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -118,7 +118,7 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes_in(stack: Se
             taken += 1
             yield big[start : start + 10_000]
 
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         await assert_too_large(server, chunks())
     assert taken < 15, "the rest is not read"
 
@@ -130,8 +130,8 @@ async def assert_too_large(server: Server, content: Any) -> None:
     assert answer.json()["error"]["code"] == "body_too_large"
 
 
-async def test_a_content_length_that_is_not_a_number_is_refused(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_content_length_that_is_not_a_number_is_refused(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=b"{}", headers={"content-length": "-5"})
     assert answer.status_code == 400
 
@@ -145,8 +145,8 @@ async def test_a_content_length_that_is_not_a_number_is_refused(stack: ServerSta
         b'{"model": "' + b"k" * 90_000 + b'"}',
     ],
 )
-async def test_errors_shorten_long_values(stack: ServerStack, body: bytes) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_errors_shorten_long_values(installation: Installation, body: bytes) -> None:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.post("/v1/sweeps", content=body)
     assert answer.status_code == 422
     assert len(answer.content) < 6_000
@@ -161,8 +161,8 @@ async def test_errors_shorten_long_values(stack: ServerStack, body: bytes) -> No
     ],
     ids=["a long key above many values", "many keys, the last twice", "one neuron very often"],
 )
-async def test_no_small_body_takes_long(stack: ServerStack, body: bytes) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_no_small_body_takes_long(installation: Installation, body: bytes) -> None:
+    async with running_server(installation, working=False) as server:
         begun = time.process_time()
         answer = await server.http.post("/v1/neuron-sets", content=body)
         assert time.process_time() - begun < 5.0, "what is quadratic in the body takes minutes"

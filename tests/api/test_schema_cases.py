@@ -22,7 +22,7 @@ from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
 from tests.api.threaded_server import server_in_thread
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.processes
 
@@ -43,9 +43,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("stack")
-    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock()))
-    with server_in_thread(stack) as (url, server):
+    folder = tmp_path_factory.mktemp("installation")
+    installation = Installation.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock()))
+    with server_in_thread(installation) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         with httpx.Client(base_url=url, headers=headers) as client:
             sweep = client.post("/v1/sweeps", json=SPEC).json()
@@ -53,7 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             (neurons,) = client.get("/v1/neuron-sets").json()["data"]
         schema = schemathesis.openapi.from_url(f"{url}/v1/openapi.json", headers=headers)
         yield Served(schema=schema, headers=headers, sweep_id=sweep["id"], neurons=neurons["id"])
-    stack.store.close()
+    installation.store.close()
 
 
 def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:

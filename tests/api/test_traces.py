@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from ampsweep.telemetry.traces import start_traces, stop_traces
 from tests.api.running_server import running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,8 @@ def parent(span: ReadableSpan, among: tuple[ReadableSpan, ...]) -> str | None:
     return next((one.name for one in among if one.context and one.context.span_id == above.span_id), "elsewhere")
 
 
-async def test_a_request_continues_its_callers_trace(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_request_continues_its_callers_trace(installation: Installation, spans: InMemorySpanExporter) -> None:
+    async with running_server(installation, working=False) as server:
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
         await server.http.get("/v1/sweeps/sweep_xyzzy", headers=headers)
         await server.http.get("/healthz")
@@ -51,13 +51,15 @@ async def test_a_request_continues_its_callers_trace(stack: ServerStack, spans: 
     assert "xyzzy" not in first.to_json()
 
 
-async def test_a_cells_span_lasts_from_its_lease_to_its_file(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with running_server(stack) as server:
+async def test_a_cells_span_lasts_from_its_lease_to_its_file(
+    installation: Installation, spans: InMemorySpanExporter
+) -> None:
+    async with running_server(installation) as server:
         sweep_id = await server.done()
     span_list = spans.get_finished_spans()
     cells = [span for span in span_list if span.name == "cell"]
     assert {dict(span.attributes or {})["cell.id"] for span in cells} == {
-        cell.id for cell in stack.store.list_cells(sweep_id).data
+        cell.id for cell in installation.store.list_cells(sweep_id).data
     }
     assert all(dict(span.attributes or {})["sweep.ids"] == (sweep_id,) for span in cells)
     assert {parent(span, span_list) for span in span_list if span.name == "cell.run"} == {"cell"}
@@ -67,8 +69,8 @@ async def test_a_cells_span_lasts_from_its_lease_to_its_file(stack: ServerStack,
     assert all(span.end_time and span.start_time and span.end_time >= span.start_time for span in span_list)
 
 
-async def test_the_span_of_a_failed_cell_has_an_error(stack: ServerStack, spans: InMemorySpanExporter) -> None:
-    async with running_server(stack, fail_on="e") as server:
+async def test_the_span_of_a_failed_cell_has_an_error(installation: Installation, spans: InMemorySpanExporter) -> None:
+    async with running_server(installation, fail_on="e") as server:
         one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
     failed = [span for span in spans.get_finished_spans() if span.name == "cell" and not span.status.is_ok]

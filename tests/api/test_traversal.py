@@ -16,7 +16,7 @@ from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
 from tests.api.running_server import running_server
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -85,10 +85,10 @@ async def test_no_name_leads_out_of_the_home_folder(
     home = tmp_path / "home"
     home.mkdir()
     store = SqlStore(f"sqlite:///{home / 'ampsweep.db'}", SystemClock())
-    stack = ServerStack.build(home, store=store)
+    installation = Installation.build(home, store=store)
     names = payloads()
     assert len(set(names)) == 300
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         server.http.headers.update(server.key(KeyScope.ADMIN)[1])
         before = everything(outside)
         opened.clear()

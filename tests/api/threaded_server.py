@@ -11,17 +11,17 @@ from typing import Any
 
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 
 @contextmanager
-def server_in_thread(stack: ServerStack, **options: Any) -> Iterator[tuple[str, Server]]:
+def server_in_thread(installation: Installation, **options: Any) -> Iterator[tuple[str, Server]]:
     """Run a server; yield its URL and the server, whose parts belong to the event loop of the other thread."""
     started: SimpleQueue[tuple[str, Server, asyncio.AbstractEventLoop, asyncio.Event] | BaseException] = SimpleQueue()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with running_server(stack, **options) as server, server_on_socket(server) as url:
+        async with running_server(installation, **options) as server, server_on_socket(server) as url:
             started.put((url, server, asyncio.get_running_loop(), stop))
             await stop.wait()
 

@@ -20,7 +20,7 @@ from ampsweep import Client
 from api.auth.api_keys import KeyFile, KeyScope
 from tests.deploy.compose_site import Site, free_port
 from tests.deploy.test_compose import SERVICES
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
 
@@ -40,7 +40,7 @@ def end_ray(temporary: Path) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, postgres_url: str) -> Site:
-    model = ServerStack.build(tmp_path / "stack").catalog.models["tiny"]
+    model = Installation.build(tmp_path / "stack").catalog.models["tiny"]
     token = tmp_path / "ray_token"
     token.write_text(secrets.token_hex(32))
     ports = {name: free_port() for name in ("ray", "server")}

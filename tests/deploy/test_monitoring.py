@@ -19,7 +19,7 @@ from tests.api.threaded_server import server_in_thread
 from tests.deploy.dockerfile import ROOT
 from tests.deploy.test_compose import SERVICES
 from tests.deploy.test_kuberay import SERVER
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "ampsweep.json").read_text("utf-8"))
@@ -39,8 +39,8 @@ MONITOR: dict[str, Any] = yaml.safe_load((DEPLOY / "kuberay-monitoring" / "podmo
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a server that has done a sweep answers a Prometheus which asks as the one in compose.yaml does."""
-    stack = ServerStack.build(tmp_path_factory.mktemp("stack"))
-    with server_in_thread(stack) as (url, server), httpx.Client(base_url=url) as client:
+    installation = Installation.build(tmp_path_factory.mktemp("installation"))
+    with server_in_thread(installation) as (url, server), httpx.Client(base_url=url) as client:
         _, submits = server.key(KeyScope.SUBMIT)
         sweep = client.post("/v1/sweeps", json=SPEC, headers=submits).json()
         _, reads = server.key(KeyScope.READ)

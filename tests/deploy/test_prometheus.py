@@ -16,7 +16,7 @@ from tests.api.threaded_server import server_in_thread
 from tests.deploy.compose_site import Site, free_port
 from tests.deploy.test_compose import DEPLOY
 from tests.deploy.test_monitoring import ALERTS, QUERIES
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.reliability
 
@@ -39,7 +39,7 @@ def set_up_prometheus(site: Site, key: str) -> None:
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on the PATH (on Debian: apt install it)")
 def test_prometheus_gets_what_dashboard_and_alerts_ask_for(tmp_path: Path) -> None:
-    with server_in_thread(ServerStack.build(tmp_path / "stack"), exposed=True) as (url, server):
+    with server_in_thread(Installation.build(tmp_path / "installation"), exposed=True) as (url, server):
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC, headers=submits).json()

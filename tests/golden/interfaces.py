@@ -24,7 +24,7 @@ from jobs.store.records import CellOutcome, Heartbeat
 from tests.api.running_server import running_server
 from tests.jobs.cluster import ManualClock, completed, ended, quick_sql_store
 from tests.jobs.store.calls import FILE, FILES, finish, lease, send
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 _PACKAGES = ("ampsweep", "api", "engine", "jobs", "worker")
 _VARIABLE = re.compile(r"AMPSWEEP_[A-Z0-9_]+")
@@ -167,10 +167,10 @@ def metrics() -> dict[str, Any]:
 
 async def _scraped() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        stack = ServerStack.build(Path(folder))
-        async with running_server(stack, working=False) as server:
+        installation = Installation.build(Path(folder))
+        async with running_server(installation, working=False) as server:
             await server.submit()
-            stack.store.lease_cells("w", models=["tiny"], limit=1, ttl=30.0)
+            installation.store.lease_cells("w", models=["tiny"], limit=1, ttl=30.0)
             await server.http.get("/v1/sweeps/sweep_none")
             return (await server.http.get("/metrics")).text
 
@@ -182,8 +182,8 @@ def http_errors() -> dict[str, Any]:
 
 async def _refused() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        stack = ServerStack.build(Path(folder))
-        async with running_server(stack, working=False) as server:
+        installation = Installation.build(Path(folder))
+        async with running_server(installation, working=False) as server:
             answers = {
                 "unknown path": await server.http.get("/v1/nothing"),
                 "method": await server.http.put("/v1/sweeps"),

@@ -14,7 +14,7 @@ import pytest
 from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -49,30 +49,30 @@ async def rows(server: Server, sweep_id: str) -> list[dict[str, object]] | None:
 async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
     """Damage a cell's file and one of its sweep's, again and again; look at what is served before and after."""
     chance = random.Random(3)
-    stack = ServerStack.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock()))
-    published = Path(stack.published)
+    installation = Installation.build(folder, store=SqlStore(f"sqlite:///{folder}/store.db", SystemClock()))
+    published = Path(installation.published)
     damages = ["flip"] * flips + ["cut"] * cuts
     chance.shuffle(damages)
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         sweep_id = await server.done()
         whole = await rows(server, sweep_id)
         assert whole
-        last_event = stack.store.events(sweep_id)[-1].id
+        last_event = installation.store.events(sweep_id)[-1].id
         for damage in damages:
-            files = stack.store.get_sweep(sweep_id).files
+            files = installation.store.get_sweep(sweep_id).files
             assert files is not None
             current = f"*.{files.epoch}.parquet"
-            cell = chance.choice([cell for cell in stack.store.list_cells(sweep_id).data if cell.file])
+            cell = chance.choice([cell for cell in installation.store.list_cells(sweep_id).data if cell.file])
             quietly(published / "cells" / str(cell.file), chance, damage)
             quietly(chance.choice(sorted((published / "sweeps" / sweep_id).glob(current))), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
-            news = stack.store.events(sweep_id, after=last_event)
+            news = installation.store.events(sweep_id, after=last_event)
             last_event = news[-1].id
             assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
             assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
             assert await rows(server, sweep_id) == whole
-    stack.store.close()
+    installation.store.close()
 
 
 async def test_damaged_files_are_not_served_and_computed_again(tmp_path: Path) -> None:

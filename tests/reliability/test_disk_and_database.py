@@ -20,17 +20,19 @@ from jobs.clock import SystemClock
 from jobs.store.records import SweepRecord
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, SweepState
-from tests.worker.server_stack import ServerStack, until
+from tests.worker.installation import Installation, until
 from worker.dispatcher import Dispatcher
 
 pytestmark = [pytest.mark.anyio, pytest.mark.reliability]
 
 
 @asynccontextmanager
-async def working(stack: ServerStack, notifier: ChangeNotifier, **engine: Any) -> AsyncIterator[Dispatcher]:
+async def working(installation: Installation, notifier: ChangeNotifier, **engine: Any) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher as a server does."""
-    async with stack.pool(cells_per_engine=2, **engine) as pool:
-        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, probe=stack.results.probe, poll=0.1)
+    async with installation.pool(cells_per_engine=2, **engine) as pool:
+        dispatcher = installation.dispatcher(
+            pool, on_change=notifier.notify, probe=installation.results.probe, poll=0.1
+        )
         dispatcher.start()
         try:
             yield dispatcher
@@ -62,13 +64,13 @@ def fill(folder: Path) -> Path:
             return ballast
 
 
-def all_is_well(stack: ServerStack, sweep: SweepRecord) -> None:
-    record = stack.store.get_sweep(sweep.id)
+def all_is_well(installation: Installation, sweep: SweepRecord) -> None:
+    record = installation.store.get_sweep(sweep.id)
     assert record.state is SweepState.COMPLETED
     assert (record.request_counts.completed, record.request_counts.failed) == (record.request_counts.total, 0)
-    assert {cell.attempts for cell in stack.store.list_cells(sweep.id, limit=1000).data} == {1}
-    stack.results.check_sweep(record)
-    table = pq.read_table(stack.results.samples_file(stack.store.get_sweep(sweep.id)).open())
+    assert {cell.attempts for cell in installation.store.list_cells(sweep.id, limit=1000).data} == {1}
+    installation.results.check_sweep(record)
+    table = pq.read_table(installation.results.samples_file(installation.store.get_sweep(sweep.id)).open())
     rows = list(zip(table["cell_id"].to_pylist(), table["doc_id"].to_pylist(), strict=True))
     assert len(rows) == len(set(rows)) == record.samples
 
@@ -77,24 +79,24 @@ async def test_work_waits_for_a_full_disk(tmp_path: Path) -> None:
     """Database and results lie on it; no cell is blamed, and nothing must be started again."""
     with small_disk(tmp_path / "disk", "8m") as disk:
         store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock())
-        stack, notifier = ServerStack.build(disk / "stack", store=store), ChangeNotifier()
-        sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
+        installation, notifier = Installation.build(disk / "installation", store=store), ChangeNotifier()
+        sweep = installation.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 3}])
         ballast = fill(disk)
-        async with working(stack, notifier):
+        async with working(installation, notifier):
             await asyncio.sleep(5)  # long enough for every cell to end, were there room
             assert store.get_sweep(sweep.id).request_counts.completed < sweep.request_counts.total
             assert store.get_sweep(sweep.id).request_counts.failed == 0
             ballast.unlink()
             await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
-        all_is_well(stack, sweep)
+        all_is_well(installation, sweep)
         store.close()
 
 
 async def test_work_waits_for_a_locked_database(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
-    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
-    sweep = stack.submit()
-    async with working(stack, notifier, seconds_per_step=0.05):
+    installation, notifier = Installation.build(tmp_path / "installation", store=store), ChangeNotifier()
+    sweep = installation.submit()
+    async with working(installation, notifier, seconds_per_step=0.05):
         await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
         other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
         other.execute("PRAGMA busy_timeout=5000")
@@ -107,18 +109,18 @@ async def test_work_waits_for_a_locked_database(tmp_path: Path) -> None:
         other.close()
         await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
         assert time.monotonic() - locked < 25
-    all_is_well(stack, sweep)
+    all_is_well(installation, sweep)
     store.close()
 
 
 async def test_results_whose_folder_goes_are_computed_again(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
-    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
-    sweep = stack.submit()
-    async with working(stack, notifier, seconds_per_step=0.05):
+    installation, notifier = Installation.build(tmp_path / "installation", store=store), ChangeNotifier()
+    sweep = installation.submit()
+    async with working(installation, notifier, seconds_per_step=0.05):
         await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 2)
-        shutil.rmtree(stack.published)
+        shutil.rmtree(installation.published)
         await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
-    all_is_well(stack, sweep)
+    all_is_well(installation, sweep)
     assert "cell.reset" in {event.type for event in store.events(sweep.id)}
     store.close()

@@ -25,7 +25,7 @@ from jobs.store.sql import SqlStore
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
 from tests.jobs.cluster import a_cell, completed
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = [pytest.mark.anyio]
 
@@ -33,9 +33,9 @@ FILE = CellFile(name="f", rows=1, sha256="s")
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[ServerStack]:
+def installation(tmp_path: Path) -> Iterator[Installation]:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
-    yield ServerStack.build(tmp_path, store=store)
+    yield Installation.build(tmp_path, store=store)
     store.close()
 
 
@@ -89,11 +89,11 @@ def ends(server: Server) -> asyncio.Semaphore:
     return ended
 
 
-def a_long_story(stack: ServerStack, cells: int) -> str:
+def a_long_story(installation: Installation, cells: int) -> str:
     """Make a sweep with more events than the buffers on the way to a client take; it goes on."""
-    sweep = stack.store.create_sweep(name="n", spec={}, cells=[a_cell(number) for number in range(cells)])
-    leases = stack.store.lease_cells("w", models=["tiny"], limit=cells - 1, ttl=600)
-    stack.store.report([completed(lease, FILE) for lease in leases])
+    sweep = installation.store.create_sweep(name="n", spec={}, cells=[a_cell(number) for number in range(cells)])
+    leases = installation.store.lease_cells("w", models=["tiny"], limit=cells - 1, ttl=600)
+    installation.store.report([completed(lease, FILE) for lease in leases])
     return sweep.id
 
 
@@ -132,13 +132,13 @@ async def ids(url: str, path: str) -> list[int]:
         return [int(line.removeprefix("id: ")) async for line in answer.aiter_lines() if line.startswith("id: ")]
 
 
-async def stall(stack: ServerStack, followed: Followed, *, clients: int, send_timeout: float) -> float:
+async def stall(installation: Installation, followed: Followed, *, clients: int, send_timeout: float) -> float:
     """Let clients stall; return how long after the time-out the last of their streams had ended."""
     async with AsyncExitStack() as exits:
-        server = await exits.enter_async_context(running_server(stack, working=False))
+        server = await exits.enter_async_context(running_server(installation, working=False))
         server.app.state.services = replace(server.app.state.services, send_timeout=send_timeout)
         ended = ends(server)
-        sweep_id = a_long_story(stack, 600)
+        sweep_id = a_long_story(installation, 600)
         path = f"/v1/sweeps/{sweep_id}/events"
         url = await exits.enter_async_context(server_on_socket(server, send_buffer=8192))
         healthy = [asyncio.create_task(ids(url, path)) for _ in range(3)]
@@ -155,22 +155,24 @@ async def stall(stack: ServerStack, followed: Followed, *, clients: int, send_ti
                 await asyncio.wait_for(ended.acquire(), 10)
             await asyncio.to_thread(until_closed, before + clients)
         await server.http.post(f"/v1/sweeps/{sweep_id}/cancel")
-        expected = [event.id for event in stack.store.events(sweep_id, limit=10_000)]
+        expected = [event.id for event in installation.store.events(sweep_id, limit=10_000)]
         assert [await each for each in healthy] == [expected] * len(healthy)
     return after
 
 
-async def test_clients_that_do_not_read_are_disconnected(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_that_do_not_read_are_disconnected(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http_server, "STALLED_SECONDS", 1)
-    assert await stall(stack, Followed(monkeypatch), clients=3, send_timeout=1.0) < 10
+    assert await stall(installation, Followed(monkeypatch), clients=3, send_timeout=1.0) < 10
 
 
 @pytest.mark.reliability
 async def test_a_hundred_clients_that_do_not_read_are_disconnected_within_two_seconds(
-    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "STALLED_SECONDS", 15)
-    after = await stall(stack, Followed(monkeypatch), clients=100, send_timeout=10.0)
+    after = await stall(installation, Followed(monkeypatch), clients=100, send_timeout=10.0)
     print(f"100 stalled clients: the last stream ended {after:.2f} s after its time-out")
     assert after < 2
 
@@ -209,8 +211,8 @@ async def too_large(url: str, mib: int, *, chunked: bool) -> int:
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
-async def test_bodies_over_the_limit_are_not_taken_into_memory(stack: ServerStack, chunked: bool) -> None:
-    async with running_server(stack, working=False) as server, server_on_socket(server) as url:
+async def test_bodies_over_the_limit_are_not_taken_into_memory(installation: Installation, chunked: bool) -> None:
+    async with running_server(installation, working=False) as server, server_on_socket(server) as url:
         assert await too_large(url, 1, chunked=chunked) == 413
         with peak_memory() as grown:
             statuses = await asyncio.gather(*(too_large(url, 256, chunked=chunked) for _ in range(20)))
@@ -240,14 +242,14 @@ async def equal_posts(server: Server, url: str, count: int) -> Counter[int]:
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
         await asyncio.gather(*(post(client) for _ in range(count)))
     assert len(answers) == 1, "every answer is that of the first"
-    sweeps: list[Any] = list(server.stack.store.list_sweeps().data)
+    sweeps: list[Any] = list(server.installation.store.list_sweeps().data)
     assert len(sweeps) == 1
     return statuses
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.reliability)])
-async def test_equal_requests_at_once_make_one_sweep(stack: ServerStack, count: int) -> None:
-    async with running_server(stack) as server, server_on_socket(server) as url:
+async def test_equal_requests_at_once_make_one_sweep(installation: Installation, count: int) -> None:
+    async with running_server(installation) as server, server_on_socket(server) as url:
         statuses = await equal_posts(server, url, count)
     print(f"{count} equal requests at once: {dict(statuses)}, 1 sweep")
     assert (statuses[201], set(statuses) <= {201, 409}) == (count, True)

@@ -17,7 +17,7 @@ from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, CellState, SweepState
 from tests.ampsweep.processes import descendants
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 from worker.engine_session import EngineSession
 from worker.ray_pool import RayPool
 from worker.supervisor import Supervisor
@@ -55,16 +55,16 @@ class PoisonedPool(RayPool):
 
 async def test_a_cell_that_kills_its_engine_each_time_fails_alone(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
-    stack, notifier = ServerStack.build(tmp_path / "stack", store=store), ChangeNotifier()
-    sweep = stack.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
+    installation, notifier = Installation.build(tmp_path / "installation", store=store), ChangeNotifier()
+    sweep = installation.submit(tasks=[{"name": "lss", "languages": ["en", "fr", "tr"], "limit": 4}])
     poison = store.list_cells(sweep.id).data[5].id
-    pool = PoisonedPool([stack.engine(seconds_per_step=0.5)], stack.worker_config, cells_per_engine=4)
+    pool = PoisonedPool([installation.engine(seconds_per_step=0.5)], installation.worker_config, cells_per_engine=4)
     pool.poison = poison
     pool.watch(notifier.notify)
     await pool.start()
     try:
         await pool.ready()
-        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+        dispatcher = installation.dispatcher(pool, on_change=notifier.notify, poll=0.2)
         dispatcher.start()
         async with asyncio.timeout(500):
             while store.get_sweep(sweep.id).state not in SWEEP_ENDED:

@@ -18,7 +18,7 @@ from jobs.store.records import CellFile, SweepFiles
 from jobs.store.sql import SqlStore
 from jobs.store.transitions import SWEEP_ENDED
 from tests.jobs.cluster import a_cell
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 from tests.worker.stub_pool import StubPool
 from worker.dispatcher import Dispatcher
 
@@ -46,7 +46,7 @@ def descriptors() -> int:
 
 def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
-    stack = ServerStack.build(tmp_path / "stack", store=store)
+    installation = Installation.build(tmp_path / "installation", store=store)
     asked = {
         "op": "scale",
         "languages": ["fr", "tr"],
@@ -57,7 +57,7 @@ def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_
     wanted = {**SPEC, "interventions": asked}
     begun, busy = time.perf_counter(), time.process_time()
     spec = parse_spec(wanted)
-    cells = plan(spec, stack.catalog, stack.neuron_sets)
+    cells = plan(spec, installation.catalog, installation.neuron_sets)
     sweep = store.create_sweep(name=spec.name, spec=spec.to_dict(), cells=cells)
     took, busy = time.perf_counter() - begun, time.process_time() - busy
     print(f"{len(cells)} cells planned and stored in {took:.2f} s, {busy:.2f} s of CPU")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 
 @pytest.fixture(autouse=True)
@@ -20,5 +20,5 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> ServerStack:
-    return ServerStack.build(tmp_path)
+def installation(tmp_path: Path) -> Installation:
+    return Installation.build(tmp_path)

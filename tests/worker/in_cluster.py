@@ -15,33 +15,33 @@ from pathlib import Path
 
 from api.http.change_notifier import ChangeNotifier
 from jobs.store.transitions import SWEEP_ENDED
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 from worker.ray_pool import RayPool
 
 ENGINES = 2
 
 
 async def main(address: str, folder: Path) -> None:
-    stack = ServerStack.build(folder)
-    engine = replace(stack.engine(count=ENGINES, seconds_per_step=1.0), cpus=1.0)
-    pool = RayPool([engine], stack.worker_config, address=address, cells_per_engine=2)
+    installation = Installation.build(folder)
+    engine = replace(installation.engine(count=ENGINES, seconds_per_step=1.0), cpus=1.0)
+    pool = RayPool([engine], installation.worker_config, address=address, cells_per_engine=2)
     notifier = ChangeNotifier()
     pool.watch(notifier.notify)
     await pool.start()
-    dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+    dispatcher = installation.dispatcher(pool, on_change=notifier.notify, poll=0.2)
     dispatcher.start()
     factors = [index / 10 for index in range(1, 41)]
-    sweep = stack.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
+    sweep = installation.submit(interventions={"languages": ["fr", "tr"], "op": "scale", "factors": factors})
     while True:
         subscription = notifier.subscribe()
-        now = stack.store.get_sweep(sweep.id)
+        now = installation.store.get_sweep(sweep.id)
         states = [engine["state"] for engine in pool.engines()]
         say(states=states, done=now.request_counts.completed, total=now.request_counts.total)
         if now.state in SWEEP_ENDED:
             break
         await subscription.wait()
-    tries = Counter(record.attempts for record in stack.store.list_cells(sweep.id, limit=1000).data)
-    rows = stack.results.samples_file(stack.store.get_sweep(sweep.id)).stat().size
+    tries = Counter(record.attempts for record in installation.store.list_cells(sweep.id, limit=1000).data)
+    rows = installation.results.samples_file(installation.store.get_sweep(sweep.id)).stat().size
     await dispatcher.stop()
     await pool.stop()
     say(ended=now.state.value, failed=now.request_counts.failed, tries=dict(tries), bytes=rows)

@@ -12,7 +12,7 @@ from jobs.store.cell_state import MAX_ATTEMPTS
 from jobs.store.records import CellFile, Lease, SweepLease
 from jobs.store.transitions import CellState, SweepState
 from tests.jobs.cluster import completed
-from tests.worker.server_stack import ServerStack, until
+from tests.worker.installation import Installation, until
 from tests.worker.stub_pool import StubPool
 from worker.dispatcher import FINALIZE_RETRY_SECONDS, Dispatcher
 
@@ -32,8 +32,8 @@ class DispatcherSetup:
 
     def __init__(self, data: Path, *, room: int = 100) -> None:
         self.clock = StoppedClock()
-        self.stack = ServerStack.build(data, clock=self.clock)
-        self.store = self.stack.store
+        self.installation = Installation.build(data, clock=self.clock)
+        self.store = self.installation.store
         self.pool = StubPool(room)
         self.finalized: list[str] = []
         self.changes = 0
@@ -63,7 +63,7 @@ def dispatching(tmp_path: Path) -> DispatcherSetup:
 
 
 async def test_a_sweep_runs_to_its_end_and_is_finalized(dispatching: DispatcherSetup) -> None:
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     running = await dispatching.poll_once()
     assert len(running) == sweep.request_counts.total
     for cell_id in running:
@@ -79,7 +79,7 @@ async def test_a_sweep_runs_to_its_end_and_is_finalized(dispatching: DispatcherS
 
 async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=3)
-    dispatching.stack.submit()
+    dispatching.installation.submit()
     first = await dispatching.poll_once()
     assert len(first) == 3
     assert await dispatching.poll_once() == first
@@ -91,7 +91,7 @@ async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> N
 
 async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_last_attempt(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     for _ in range(MAX_ATTEMPTS):
         (cell_id,) = await dispatching.poll_once()
         dispatching.pool.fail(cell_id, EngineFailed("it died"))
@@ -101,7 +101,7 @@ async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_las
 
 
 async def test_a_cell_that_is_rejected_is_not_retried(dispatching: DispatcherSetup) -> None:
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id, *_) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, InvalidRequest("no such language"))
     await until(dispatching.pool.notifier, lambda: dispatching.cell(sweep.id, cell_id).state is CellState.FAILED)
@@ -110,7 +110,7 @@ async def test_a_cell_that_is_rejected_is_not_retried(dispatching: DispatcherSet
 
 async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, Unavailable("still starting"))
     await dispatching.dispatcher.idle()
@@ -120,7 +120,7 @@ async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path:
 
 async def test_a_bug_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, ZeroDivisionError("oh"))
     await dispatching.dispatcher.idle()
@@ -130,7 +130,7 @@ async def test_a_bug_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> No
 
 async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     late = dispatching.pool.outcomes[cell_id]
     dispatching.clock.time += 31
@@ -148,7 +148,7 @@ async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogC
 
 async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    dispatching.stack.submit()
+    dispatching.installation.submit()
     running = await dispatching.poll_once()
     for _ in range(5):
         dispatching.clock.time += 20
@@ -158,7 +158,7 @@ async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
 
 async def test_a_cell_that_no_sweep_needs_is_aborted(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.store.cancel_sweep(sweep.id)
     await dispatching.dispatcher.heartbeat()
@@ -170,7 +170,7 @@ async def test_a_cell_that_no_sweep_needs_is_aborted(tmp_path: Path) -> None:
 
 async def test_stop_releases_the_leases(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=2)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     dispatching.dispatcher.start()
     await until(dispatching.pool.notifier, lambda: len(dispatching.pool.outcomes) == 2)
     await dispatching.dispatcher.stop()
@@ -187,7 +187,7 @@ async def test_a_new_sweep_is_noticed_at_once(tmp_path: Path) -> None:
     )
     dispatching.dispatcher.start()
     await asyncio.sleep(0)
-    dispatching.stack.submit()
+    dispatching.installation.submit()
     dispatching.dispatcher.wake()
     await until(dispatching.pool.notifier, lambda: bool(dispatching.pool.outcomes))
     await dispatching.dispatcher.stop()
@@ -204,7 +204,7 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
         raise OSError("the disk is gone")
 
     dispatching.store.lease_cells = broken  # type: ignore[method-assign]
-    dispatching.stack.submit()
+    dispatching.installation.submit()
     dispatching.dispatcher.start()
     await asyncio.wait_for(failed.wait(), 5)
     dispatching.store.lease_cells = working  # type: ignore[method-assign]
@@ -221,7 +221,7 @@ async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -
         raise ZeroDivisionError("no rows")
 
     dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     for cell_id in await dispatching.poll_once():
         dispatching.pool.succeed(cell_id)
     await dispatching.dispatcher.idle()
@@ -239,7 +239,7 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
         raise OSError("no space left")
 
     dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     for cell_id in await dispatching.poll_once():
         dispatching.pool.succeed(cell_id)
     await dispatching.dispatcher.idle()
@@ -256,7 +256,7 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
 
 async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=3)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     crowd = await dispatching.poll_once()
     for cell_id in crowd:
         dispatching.pool.fail(cell_id, EngineLost("the engine died with 3 cells in flight"))
@@ -279,7 +279,7 @@ async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tm
 
 async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=2)
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     await dispatching.poll_once()
     dispatching.pool.samples = 3
     await dispatching.dispatcher.heartbeat()
@@ -289,7 +289,7 @@ async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
 
 async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, room=1)
-    dispatching.stack.submit()
+    dispatching.installation.submit()
     await dispatching.poll_once()
     dispatching.pool.running.clear()
     dispatching.clock.time += 20
@@ -308,7 +308,7 @@ async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path:
         on_change=dispatching.changed,
         poll=0.01,
     )
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     working, refused = dispatching.store.report, 0
 
@@ -345,7 +345,7 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
         on_change=dispatching.changed,
         probe=probe,
     )
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, Unavailable("no space left on device"))
     await dispatching.dispatcher.idle()

@@ -29,7 +29,7 @@ def two_servers(
 
 
 async def ready_to_finalize(dispatching: DispatcherSetup) -> SweepRecord:
-    sweep = dispatching.stack.submit()
+    sweep = dispatching.installation.submit()
     for cell_id in await dispatching.poll_once():
         dispatching.pool.succeed(cell_id)
     await dispatching.dispatcher.idle()

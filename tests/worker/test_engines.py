@@ -8,39 +8,41 @@ import pytest
 from ampsweep.errors import InvalidRequest, UnknownName
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 from worker.engines import open_engine
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_engine_is_opened_by_its_kind(stack: ServerStack) -> None:
-    info = (await open_engine(stack.engine(max_model_len=99))).info
+async def test_an_engine_is_opened_by_its_kind(installation: Installation) -> None:
+    info = (await open_engine(installation.engine(max_model_len=99))).info
     assert (info.kind, info.model, info.max_model_len) == ("fake", "tiny", 99)
-    assert info.fingerprint == stack.catalog.model("tiny").fingerprint
+    assert info.fingerprint == installation.catalog.model("tiny").fingerprint
 
 
-async def test_a_vllm_engine_is_spread_as_the_spec_says(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_vllm_engine_is_spread_as_the_spec_says(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[VllmSettings] = []
 
     async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
         opened.append(settings)
 
     monkeypatch.setattr(VllmEngine, "open", open_vllm)
-    await open_engine(replace(stack.engine(), kind="vllm", tensor_parallel_size=4, pipeline_parallel_size=2))
+    await open_engine(replace(installation.engine(), kind="vllm", tensor_parallel_size=4, pipeline_parallel_size=2))
     assert [(each.tensor_parallel_size, each.pipeline_parallel_size, each.workers) for each in opened] == [(4, 2, 8)]
 
 
 @pytest.mark.parametrize("param", ["tensor_parallel_size", "pipeline_parallel_size"])
-async def test_other_engines_are_not_spread(stack: ServerStack, param: str) -> None:
+async def test_other_engines_are_not_spread(installation: Installation, param: str) -> None:
     changes: dict[str, Any] = {param: 2}
     with pytest.raises(InvalidRequest, match="requires the vllm engine, not fake") as caught:
-        await open_engine(replace(stack.engine(), **changes))
+        await open_engine(replace(installation.engine(), **changes))
     assert caught.value.param == param
 
 
 async def test_a_vllm_engine_is_batch_invariant_if_the_spec_says_so(
-    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[VllmSettings] = []
 
@@ -49,17 +51,17 @@ async def test_a_vllm_engine_is_batch_invariant_if_the_spec_says_so(
 
     monkeypatch.setattr(VllmEngine, "open", open_vllm)
     for batch_invariant in (False, True):
-        await open_engine(replace(stack.engine(), kind="vllm", batch_invariant=batch_invariant))
+        await open_engine(replace(installation.engine(), kind="vllm", batch_invariant=batch_invariant))
     assert [settings.batch_invariant for settings in opened] == [False, True]
 
 
 @pytest.mark.parametrize("kind", ["fake", "transformers"])
-async def test_other_engines_are_not_batch_invariant(stack: ServerStack, kind: str) -> None:
+async def test_other_engines_are_not_batch_invariant(installation: Installation, kind: str) -> None:
     with pytest.raises(InvalidRequest, match=f"requires the vllm engine, not {kind}; leave out") as caught:
-        await open_engine(replace(stack.engine(), kind=kind, batch_invariant=True))
+        await open_engine(replace(installation.engine(), kind=kind, batch_invariant=True))
     assert caught.value.param == "batch_invariant"
 
 
-async def test_an_unknown_kind_is_rejected_with_the_valid_ones(stack: ServerStack) -> None:
+async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Installation) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
-        await open_engine(replace(stack.engine(), kind="nope"))
+        await open_engine(replace(installation.engine(), kind="nope"))

@@ -12,29 +12,33 @@ import pytest
 from jobs.report.data import ReportData
 from jobs.report.queries import MODES
 from jobs.store.transitions import SweepState
-from tests.worker.server_stack import ServerStack, drain
+from tests.worker.installation import Installation, drain
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_both_modes_are_computed_and_compared(stack: ServerStack, tmp_path: Path) -> None:
+async def test_both_modes_are_computed_and_compared(installation: Installation, tmp_path: Path) -> None:
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2.5]}
     tasks = [{"name": "lss", "languages": ["zh"], "limit": 4}, {"name": "generation", "languages": ["en"], "limit": 2}]
     tasks[1] |= {"data": "atlas", "split": "corpus"}
-    sweep = stack.submit(mode=["corrected", "paper"], interventions=interventions, tasks=tasks)
-    async with stack.pool() as pool:
-        dispatcher = stack.dispatcher(pool)
-        await drain(stack, dispatcher, until=lambda: stack.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
-    assert stack.store.get_sweep(sweep.id).request_counts.failed == 0
-    assert len(stack.neuron_sets.infos()) == 2, "LAPE by both rules"
-    summary = pq.read_table(stack.results.summary_file(stack.store.get_sweep(sweep.id)).open()).to_pylist()
+    sweep = installation.submit(mode=["corrected", "paper"], interventions=interventions, tasks=tasks)
+    async with installation.pool() as pool:
+        dispatcher = installation.dispatcher(pool)
+        await drain(
+            installation, dispatcher, until=lambda: installation.store.get_sweep(sweep.id).state is SweepState.COMPLETED
+        )
+    assert installation.store.get_sweep(sweep.id).request_counts.failed == 0
+    assert len(installation.neuron_sets.infos()) == 2, "LAPE by both rules"
+    summary = pq.read_table(
+        installation.results.summary_file(installation.store.get_sweep(sweep.id)).open()
+    ).to_pylist()
     factors = {(row["mode"], row["factor"]) for row in summary if row["factor"] is not None}
     assert factors == {("corrected", 2.5), ("paper", 2.0)}
     folder = tmp_path / "files"
     folder.mkdir()
     for name, file in (
-        ("results.parquet", stack.results.samples_file(stack.store.get_sweep(sweep.id))),
-        ("summary.parquet", stack.results.summary_file(stack.store.get_sweep(sweep.id))),
+        ("results.parquet", installation.results.samples_file(installation.store.get_sweep(sweep.id))),
+        ("summary.parquet", installation.results.summary_file(installation.store.get_sweep(sweep.id))),
     ):
         with file.open() as source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target)

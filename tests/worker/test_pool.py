@@ -15,7 +15,7 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
-from tests.worker.server_stack import ServerStack, until
+from tests.worker.installation import Installation, until
 from tests.worker.stub_clock import StubClock
 from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
@@ -104,9 +104,9 @@ def pool_of(count: int, make: Callable[[], StubSession] = StubSession) -> StubSe
 
 
 @pytest.fixture
-def cell(stack: ServerStack) -> Cell:
-    sweep = stack.submit()
-    return stack.store.list_cells(sweep.id).data[0].cell
+def cell(installation: Installation) -> Cell:
+    sweep = installation.submit()
+    return installation.store.list_cells(sweep.id).data[0].cell
 
 
 async def test_capacity_counts_ready_engines_only() -> None:

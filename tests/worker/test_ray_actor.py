@@ -21,7 +21,7 @@ from ampsweep.telemetry.logs import LogSettings
 from ampsweep.telemetry.traces import collector, stop_traces
 from jobs.execution import CompletionCall
 from jobs.store.transitions import SWEEP_ENDED
-from tests.worker.server_stack import ServerStack, drain
+from tests.worker.installation import Installation, drain
 from worker.ray_pool import RayPool
 
 pytestmark = [
@@ -68,18 +68,18 @@ def collecting() -> Iterator[Collector]:
 
 
 async def test_logs_and_traces_of_an_engines_process_belong_to_the_server(
-    stack: ServerStack, collecting: Collector
+    installation: Installation, collecting: Collector
 ) -> None:
     endpoint = f"http://127.0.0.1:{collecting.server_port}"
     telemetry = Telemetry(logs=LogSettings(format="json", level="debug"), otlp_endpoint=endpoint)
     collector(endpoint, service="ampsweep", instance="here")
-    pool = RayPool([stack.engine()], stack.worker_config, telemetry=telemetry)
+    pool = RayPool([installation.engine()], installation.worker_config, telemetry=telemetry)
     await pool.start()
     try:
         await pool.ready()
-        sweep = stack.submit()
-        dispatcher = stack.dispatcher(pool)
-        await drain(stack, dispatcher, until=lambda: stack.store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        sweep = installation.submit()
+        dispatcher = installation.dispatcher(pool)
+        await drain(installation, dispatcher, until=lambda: installation.store.get_sweep(sweep.id).state in SWEEP_ENDED)
         with structlog.contextvars.bound_contextvars(request_id="mine"):
             async for _ in pool.stream(call(SECRET)):
                 pass
@@ -98,7 +98,7 @@ async def test_logs_and_traces_of_an_engines_process_belong_to_the_server(
     text = written(logs)
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     published = [line for line in lines if line["event"] == "the cell is published"]
-    cells = {record.id for record in stack.store.list_cells(sweep.id).data}
+    cells = {record.id for record in installation.store.list_cells(sweep.id).data}
     assert {line["cell_id"] for line in published} == cells
     assert all(line["sweep_ids"] == [sweep.id] and line["trace_id"] for line in published)
     assert SECRET not in text

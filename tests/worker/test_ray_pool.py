@@ -24,7 +24,7 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.execution import CompletionCall
 from jobs.store.records import RequestCounts
 from jobs.store.transitions import SweepState
-from tests.worker.server_stack import ServerStack, until
+from tests.worker.installation import Installation, until
 from worker.ray_pool import RayPool
 
 pytestmark = [
@@ -44,8 +44,8 @@ CALL = CompletionCall(
 
 
 @asynccontextmanager
-async def ray_pool(stack: ServerStack, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
-    pool = RayPool([stack.engine(**engine)], stack.worker_config, cells_per_engine=cells_per_engine)
+async def ray_pool(installation: Installation, *, cells_per_engine: int, **engine: Any) -> AsyncIterator[RayPool]:
+    pool = RayPool([installation.engine(**engine)], installation.worker_config, cells_per_engine=cells_per_engine)
     await pool.start()
     try:
         await pool.ready()
@@ -72,9 +72,9 @@ def engine_processes() -> list[int]:
 
 
 async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) -> None:
-    stack = ServerStack.build(tmp_path)
+    installation = Installation.build(tmp_path)
     others = set(engine_processes())  # a server that other tests share may be up
-    async with ray_pool(stack, count=2, cells_per_engine=2, seconds_per_step=0.35) as pool:
+    async with ray_pool(installation, count=2, cells_per_engine=2, seconds_per_step=0.35) as pool:
         notifier = ChangeNotifier()
         pool.watch(notifier.notify)
         states: list[tuple[str, ...]] = []
@@ -90,27 +90,27 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         with pytest.raises(UnknownName):
             await anext(pool.stream(replace(CALL, model="nope")))
 
-        sweep = stack.submit()
-        dispatcher = stack.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+        sweep = installation.submit()
+        dispatcher = installation.dispatcher(pool, on_change=notifier.notify, poll=0.2)
         dispatcher.start()
 
         def counts() -> RequestCounts:
-            return stack.store.get_sweep(sweep.id).request_counts
+            return installation.store.get_sweep(sweep.id).request_counts
 
         await until(notifier, lambda: counts().completed > 0)
         victims = sorted(set(engine_processes()) - others)
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
-        await until(notifier, lambda: stack.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
+        await until(notifier, lambda: installation.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
         assert (counts().completed, counts().failed) == (counts().total, 0)
         await until(notifier, lambda: states[-1] == ("ready", "ready"))
         assert any("starting" in state for state in states), "the death was noticed"
-        records = stack.store.list_cells(sweep.id).data
+        records = installation.store.list_cells(sweep.id).data
         assert {record.attempts for record in records} == {1}, "who died in company is not to blame"
-        assert "cell.retrying" in {event.type for event in stack.store.events(sweep.id)}
+        assert "cell.retrying" in {event.type for event in installation.store.events(sweep.id)}
         await dispatcher.stop()
 
-        running = asyncio.create_task(pool.run_cell(stack.store.list_cells(sweep.id).data[0].cell, 99))
+        running = asyncio.create_task(pool.run_cell(installation.store.list_cells(sweep.id).data[0].cell, 99))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -131,7 +131,7 @@ async def joins(address: str, environment: dict[str, str]) -> bool:
 
 
 async def test_ray_requires_the_servers_token(tmp_path: Path) -> None:
-    async with ray_pool(ServerStack.build(tmp_path), cells_per_engine=1):
+    async with ray_pool(Installation.build(tmp_path), cells_per_engine=1):
         import ray
 
         address = ray.get_runtime_context().gcs_address
@@ -144,7 +144,7 @@ async def test_ray_requires_the_servers_token(tmp_path: Path) -> None:
 
 
 async def test_an_unreachable_cluster_is_reported_with_its_address(
-    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -152,14 +152,14 @@ async def test_an_unreachable_cluster_is_reported_with_its_address(
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(ray, "init", refused)
-    pool = RayPool([stack.engine()], stack.worker_config, address="10.0.0.1:6379")
+    pool = RayPool([installation.engine()], installation.worker_config, address="10.0.0.1:6379")
     with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
         await pool.start()
     await pool.stop()
 
 
 async def test_a_cancelled_start_stops_the_processes_it_started(
-    stack: ServerStack, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray is started in a thread, which nobody can stop; it must not be left behind."""
     begun, goes_on, ended = asyncio.Event(), threading.Event(), list[str]()
@@ -171,7 +171,7 @@ async def test_a_cancelled_start_stops_the_processes_it_started(
         return SimpleNamespace(shutdown=lambda: ended.append("Ray"))
 
     monkeypatch.setattr(RayPool, "_connect", connect)
-    pool = RayPool([stack.engine()], stack.worker_config)
+    pool = RayPool([installation.engine()], installation.worker_config)
     starting = asyncio.create_task(pool.start())
     await begun.wait()
     starting.cancel()
@@ -187,13 +187,13 @@ async def test_a_cancelled_start_stops_the_processes_it_started(
 async def test_an_engine_does_not_start_among_packages_that_shadow_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack = ServerStack.build(tmp_path)
+    installation = Installation.build(tmp_path)
     shadow = tmp_path / "elsewhere" / "worker.py"
     shadow.parent.mkdir()
     shadow.write_text("")
     root = Path(own_packages.__file__).parents[1]
     monkeypatch.setenv("PYTHONPATH", f"{shadow.parent}{os.pathsep}{root}")  # of the processes that Ray starts
-    pool = RayPool([stack.engine()], stack.worker_config)
+    pool = RayPool([installation.engine()], installation.worker_config)
     reports: asyncio.Queue[None] = asyncio.Queue()
     pool.watch(lambda: reports.put_nowait(None))
     await pool.start()

@@ -22,7 +22,7 @@ from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import task_of_cell
 from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 from tests.loop_stalls import watched_loops
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache
 from worker.run_cell import Count, _answer, in_window, run_cell
 
@@ -86,20 +86,24 @@ class BatchingEngine(FakeEngine):
         return await super().score(request)
 
 
-async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(stack: ServerStack) -> None:
-    plain = [record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None]
+async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(installation: Installation) -> None:
+    plain = [
+        record.cell
+        for record in installation.store.list_cells(installation.submit().id).data
+        if record.cell.neurons is None
+    ]
     assert len(plain) == 2
     engine = BatchingEngine(expected=10)
     requests = asyncio.Semaphore(10)
-    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     done = Count()
 
     async def run(cell: Cell) -> CellFile:
         return await run_cell(
             cell,
             engine=engine,
-            catalog=stack.catalog,
-            results=stack.results,
+            catalog=installation.catalog,
+            results=installation.results,
             neuron_set_cache=neuron_set_cache,
             requests=requests,
             epoch=1,
@@ -112,7 +116,9 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
     assert done.value == sum(file.rows for file in files) > 0
 
 
-async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_in_theirs(stack: ServerStack) -> None:
+async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_in_theirs(
+    installation: Installation,
+) -> None:
     asked: list[object] = []
 
     class RecordingEngine(FakeEngine):
@@ -122,7 +128,9 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
 
     engine = RecordingEngine(FAKE_INFO)
     baseline = next(
-        record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None
+        record.cell
+        for record in installation.store.list_cells(installation.submit().id).data
+        if record.cell.neurons is None
     )
     calls, tables = [], []
     for cell in (baseline, replace(baseline, repeat=True)):
@@ -130,9 +138,9 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
         file = await run_cell(
             cell,
             engine=engine,
-            catalog=stack.catalog,
-            results=stack.results,
-            neuron_set_cache=NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog),
+            catalog=installation.catalog,
+            results=installation.results,
+            neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
             requests=asyncio.Semaphore(1),
             epoch=1,
             done=Count(),
@@ -147,7 +155,7 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
             rows=file.rows,
             sha256=file.sha256,
         )
-        tables.append(stack.results.read_cell(record))
+        tables.append(installation.results.read_cell(record))
     plain, repeated = calls
     assert plain != repeated
     assert sorted(map(str, plain)) == sorted(map(str, repeated))
@@ -156,7 +164,9 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
     assert [table.table["method"].unique().to_pylist() for table in tables] == [[None], ["repeat"]]
 
 
-async def test_scoring_that_takes_long_holds_up_no_loop(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scoring_that_takes_long_holds_up_no_loop(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Slow:
         def __init__(self, task: Task) -> None:
             self.task = task
@@ -165,16 +175,20 @@ async def test_scoring_that_takes_long_holds_up_no_loop(stack: ServerStack, monk
             time.sleep(0.1)
             return self.task.sample(item, answers)
 
-    cell = next(record.cell for record in stack.store.list_cells(stack.submit().id).data if record.cell.neurons is None)
+    cell = next(
+        record.cell
+        for record in installation.store.list_cells(installation.submit().id).data
+        if record.cell.neurons is None
+    )
     monkeypatch.setattr("worker.run_cell.task_of_cell", lambda cell: Slow(task_of_cell(cell)))
     engine = FakeEngine(FAKE_INFO)
     with watched_loops() as watch:
         file = await run_cell(
             cell,
             engine=engine,
-            catalog=stack.catalog,
-            results=stack.results,
-            neuron_set_cache=NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog),
+            catalog=installation.catalog,
+            results=installation.results,
+            neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
             requests=asyncio.Semaphore(4),
             epoch=1,
             done=Count(),
@@ -218,14 +232,14 @@ async def test_an_error_ends_the_others_and_leaves_the_window_as_it_was(fails: i
     assert window._value == 5
 
 
-async def test_a_cell_says_how_many_neurons_its_intervention_changed(stack: ServerStack) -> None:
-    cells = [record.cell for record in stack.store.list_cells(stack.submit().id).data]
-    engine = FakeEngine(stack.engine_info)
-    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+async def test_a_cell_says_how_many_neurons_its_intervention_changed(installation: Installation) -> None:
+    cells = [record.cell for record in installation.store.list_cells(installation.submit().id).data]
+    engine = FakeEngine(installation.engine_info)
+    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     shared = {
         "engine": engine,
-        "catalog": stack.catalog,
-        "results": stack.results,
+        "catalog": installation.catalog,
+        "results": installation.results,
         "neuron_set_cache": neuron_set_cache,
     }
     changed = []
@@ -240,35 +254,35 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(stack: Serv
             rows=file.rows,
             sha256=file.sha256,
         )
-        changed.append((cell, stack.results.read_cell(record).neurons))
+        changed.append((cell, installation.results.read_cell(record).neurons))
     for cell, neurons in changed:
         if cell.intervention is None or cell.neurons is None:
             assert neurons == 0
         else:
-            counts = stack.neuron_sets.get(cell.neurons.id).languages
+            counts = installation.neuron_sets.get(cell.neurons.id).languages
             assert neurons == sum(counts[code] for code in cell.intervention.languages)
     assert any(neurons for _, neurons in changed)
 
 
-async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(stack: ServerStack) -> None:
-    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=stack.catalog.model("tiny"))
-    stack.neuron_sets.publish(made.id, made.save)
+async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installation: Installation) -> None:
+    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
+    installation.neuron_sets.publish(made.id, made.save)
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
-    sweep = stack.submit(neurons={"id": made.id}, interventions=interventions)
+    sweep = installation.submit(neurons={"id": made.id}, interventions=interventions)
     engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
-    neuron_set_cache = NeuronSetCache(stack.neuron_sets, engine=engine, catalog=stack.catalog)
+    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     shared = {
         "engine": engine,
-        "catalog": stack.catalog,
-        "results": stack.results,
+        "catalog": installation.catalog,
+        "results": installation.results,
         "neuron_set_cache": neuron_set_cache,
     }
     summary = SummaryBuilder()
     answers: dict[tuple[str | None, bool], object] = {}
-    for record in stack.store.list_cells(sweep.id).data:
+    for record in installation.store.list_cells(sweep.id).data:
         file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
         done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
-        found = stack.results.read_cell(done)
+        found = installation.results.read_cell(done)
         summary.add(found)
         steered = record.cell.intervention is not None
         answers[record.cell.task.target_language, steered] = found.table["logprobs"].to_pylist()

@@ -12,7 +12,7 @@ import pytest
 
 from ampsweep.errors import EngineFailed, UnsupportedModel
 from api.http.change_notifier import ChangeNotifier
-from tests.worker.server_stack import until
+from tests.worker.installation import until
 from tests.worker.stub_clock import StubClock
 from worker.engine_slot import EngineSlot
 from worker.engines import EngineSpec

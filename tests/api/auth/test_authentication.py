@@ -16,7 +16,7 @@ from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN
 from api.auth.limits import Limits
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -49,8 +49,8 @@ async def request_routes(
     return answers
 
 
-async def test_the_list_of_routes_is_complete(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_list_of_routes_is_complete(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         routed = set(routes(server.app))
         document = (await server.http.get("/v1/openapi.json")).json()
     described = {
@@ -61,8 +61,8 @@ async def test_the_list_of_routes_is_complete(stack: ServerStack) -> None:
 
 
 @pytest.mark.parametrize("exposed", [False, True])
-async def test_every_route_rejects_missing_revoked_and_invalid_keys(stack: ServerStack, exposed: bool) -> None:
-    async with running_server(stack, working=False, exposed=exposed) as server:
+async def test_every_route_rejects_missing_revoked_and_invalid_keys(installation: Installation, exposed: bool) -> None:
+    async with running_server(installation, working=False, exposed=exposed) as server:
         key, revoked = server.key(KeyScope.ADMIN)
         server.keys.revoke(key.id, now=1.0)
         token = revoked["Authorization"].removeprefix("Bearer ")
@@ -87,14 +87,14 @@ async def test_every_route_rejects_missing_revoked_and_invalid_keys(stack: Serve
                     assert token not in answer.text
 
 
-async def test_an_exposed_server_without_keys_rejects_all_requests(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, exposed=True) as server:
+async def test_an_exposed_server_without_keys_rejects_all_requests(installation: Installation) -> None:
+    async with running_server(installation, working=False, exposed=True) as server:
         for name, answer in (await request_routes(server, {})).items():
             assert answer.status_code == 401, name
 
 
-async def test_a_key_grants_exactly_its_scopes(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_key_grants_exactly_its_scopes(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
@@ -117,21 +117,21 @@ async def test_a_key_grants_exactly_its_scopes(stack: ServerStack) -> None:
 @pytest.mark.parametrize(
     "path", ["/nope", "/v1/nope", "/v1/sweeps/", "//v1/sweeps", "/v1/%2e%2e/healthz", "/healthz/x"]
 )
-async def test_unknown_paths_need_a_key_too(stack: ServerStack, path: str) -> None:
-    async with running_server(stack, working=False, exposed=True) as server:
+async def test_unknown_paths_need_a_key_too(installation: Installation, path: str) -> None:
+    async with running_server(installation, working=False, exposed=True) as server:
         assert (await server.http.get(path)).status_code == 401
         assert (await server.http.post(path)).status_code == 401
 
 
-async def test_health_needs_no_key(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, exposed=True) as server:
+async def test_health_needs_no_key(installation: Installation) -> None:
+    async with running_server(installation, working=False, exposed=True) as server:
         server.key(KeyScope.READ)
         for path in ALWAYS_OPEN:
             assert (await server.http.get(path)).status_code == 200
 
 
-async def test_once_a_key_exists_an_open_server_requires_one(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_once_a_key_exists_an_open_server_requires_one(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         assert (await server.http.get("/v1/sweeps")).status_code == 200
         key, headers = server.key(KeyScope.READ)
         assert (await server.http.get("/v1/sweeps")).status_code == 401
@@ -141,8 +141,8 @@ async def test_once_a_key_exists_an_open_server_requires_one(stack: ServerStack)
         assert (await server.http.get("/v1/sweeps")).status_code == 401
 
 
-async def test_an_unreadable_key_file_rejects_all_requests(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_unreadable_key_file_rejects_all_requests(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         _, headers = server.key(KeyScope.ADMIN)
         server.keys.path.write_text("{")
         answer = await server.http.get("/v1/sweeps", headers=headers)
@@ -167,9 +167,9 @@ async def test_an_unreadable_key_file_rejects_all_requests(stack: ServerStack) -
     ],
 )
 async def test_without_keys_requests_of_other_web_pages_are_rejected(
-    stack: ServerStack, headers: dict[str, str], opens: bool
+    installation: Installation, headers: dict[str, str], opens: bool
 ) -> None:
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.get("/v1/sweeps", headers=headers)
     assert answer.status_code == (200 if opens else 403)
 
@@ -194,8 +194,8 @@ async def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: 
     assert is_loopback(host) is loopback
 
 
-async def test_too_many_requests_are_rejected_with_retry_after(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, limits=Limits(requests_a_minute=3)) as server:
+async def test_too_many_requests_are_rejected_with_retry_after(installation: Installation) -> None:
+    async with running_server(installation, working=False, limits=Limits(requests_a_minute=3)) as server:
         _, ada = server.key(KeyScope.READ)
         _, bob = server.key(KeyScope.READ)
         for _ in range(3):
@@ -207,10 +207,12 @@ async def test_too_many_requests_are_rejected_with_retry_after(stack: ServerStac
     assert refused.headers["retry-after"] == "20"
 
 
-async def test_neither_keys_nor_prompts_are_logged(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_neither_keys_nor_prompts_are_logged(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     body = {"model": "tiny", "prompt": "xyzzy is secret", "max_tokens": 2}
-    async with running_server(stack, fail_on="plugh") as server:
+    async with running_server(installation, fail_on="plugh") as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
         for change in (

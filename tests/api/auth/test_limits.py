@@ -9,7 +9,7 @@ import pytest
 
 from api.auth.limits import Limits
 from tests.api.running_server import running_server
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +37,16 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
     ],
 )
 async def test_a_request_over_a_limit_is_refused_with_its_code(
-    stack: ServerStack, limits: Limits, path: str, body: dict[str, Any], status: int, code: str, param: str, says: str
+    installation: Installation,
+    limits: Limits,
+    path: str,
+    body: dict[str, Any],
+    status: int,
+    code: str,
+    param: str,
+    says: str,
 ) -> None:
-    async with running_server(stack, working=False, limits=limits) as server:
+    async with running_server(installation, working=False, limits=limits) as server:
         refused = await server.http.post(path, json=body)
     assert refused.status_code == status
     error = refused.json()["error"]
@@ -47,14 +54,16 @@ async def test_a_request_over_a_limit_is_refused_with_its_code(
     assert says in error["message"]
 
 
-async def test_a_request_at_the_limits_is_answered(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)) as server:
+async def test_a_request_at_the_limits_is_answered(installation: Installation) -> None:
+    async with running_server(
+        installation, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)
+    ) as server:
         assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
         assert (await server.http.post("/v1/sweeps", json=SPEC)).status_code == 201
 
 
-async def test_open_streams_count_until_they_end(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, limits=Limits(streams=2)) as server:
+async def test_open_streams_count_until_they_end(installation: Installation) -> None:
+    async with running_server(installation, working=False, limits=Limits(streams=2)) as server:
         sweep = (await server.submit())["id"]
         limiter, begun = server.app.state.stream_limiter, asyncio.Semaphore(0)
         acquire = limiter.acquire

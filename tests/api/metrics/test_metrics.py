@@ -15,7 +15,7 @@ from engine.base import EngineStats
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
 from tests.metric_samples import Samples, samples
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +29,8 @@ async def scrape(server: Server, **headers: str) -> Samples:
     return samples(answer.text)
 
 
-async def test_a_sweep_appears_in_the_metrics_of_queue_dispatcher_and_engine(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_sweep_appears_in_the_metrics_of_queue_dispatcher_and_engine(installation: Installation) -> None:
+    async with running_server(installation) as server:
         before = await scrape(server)
         await server.done()
         once = await scrape(server)
@@ -56,10 +56,10 @@ async def test_a_sweep_appears_in_the_metrics_of_queue_dispatcher_and_engine(sta
     assert twice["ampsweep_dispatcher_leases_total", ()] == cells, "nothing was computed again"
 
 
-async def test_waiting_cells_and_their_age_are_reported(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_waiting_cells_and_their_age_are_reported(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         await server.submit()
-        stack.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
+        installation.store.lease_cells("another", models=["tiny"], limit=2, ttl=30)
         metrics = await scrape(server)
     assert metrics["ampsweep_queue_leases", ("another",)] == 2
     assert metrics["ampsweep_queue_cells", ("leased",)] == 2
@@ -69,17 +69,17 @@ async def test_waiting_cells_and_their_age_are_reported(stack: ServerStack) -> N
     )
 
 
-async def test_a_cell_that_is_tried_again_is_a_retry(stack: ServerStack) -> None:
+async def test_a_cell_that_is_tried_again_is_a_retry(installation: Installation) -> None:
     one = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
-    async with running_server(stack, fail_on="e") as server:
+    async with running_server(installation, fail_on="e") as server:
         await server.done(interventions=one, tasks=[{"name": "lss", "languages": ["en"], "limit": 2}])
         metrics = await scrape(server)
     assert metrics["ampsweep_dispatcher_retries_total", ()] > 0
     assert metrics["ampsweep_queue_cells", ("failed",)] > 0
 
 
-async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_requests_are_counted_by_route_and_never_by_path(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         _, headers = server.key(KeyScope.READ)
         for path in ("/v1/sweeps/sweep_xyzzy", "/v1/sweeps/sweep_other", "/plugh", "/v1/sweeps?after=sweep_xyzzy"):
             await server.http.get(path, headers=headers)
@@ -99,8 +99,8 @@ async def test_requests_are_counted_by_route_and_never_by_path(stack: ServerStac
     assert "BREW" not in labels_text
 
 
-async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack: ServerStack) -> None:
-    async with running_server(stack, seconds_per_step=0.01) as server, server_on_socket(server) as url:
+async def test_streams_under_way_are_counted_and_left_out_of_the_durations(installation: Installation) -> None:
+    async with running_server(installation, seconds_per_step=0.01) as server, server_on_socket(server) as url:
         body = {"model": "tiny", "prompt": "a", "max_tokens": 50, "stream": True}
         async with (
             httpx.AsyncClient(base_url=url) as client,
@@ -119,29 +119,29 @@ async def test_streams_under_way_are_counted_and_left_out_of_the_durations(stack
     assert after["ampsweep_engine_generated_tokens_total", ENGINE] >= 50
 
 
-async def test_an_unhandled_exception_is_counted_as_status_500(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
-        stack.store.list_sweeps = None  # type: ignore[assignment, method-assign]
+async def test_an_unhandled_exception_is_counted_as_status_500(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
+        installation.store.list_sweeps = None  # type: ignore[assignment, method-assign]
         assert (await server.http.get("/v1/sweeps")).status_code == 500
         metrics = await scrape(server)
     assert metrics["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
 
 
-async def test_without_the_database_the_other_metrics_are_reported(stack: ServerStack) -> None:
+async def test_without_the_database_the_other_metrics_are_reported(installation: Installation) -> None:
     def refuse() -> Any:
         raise Unavailable("the database is gone")
 
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         assert (await scrape(server))["ampsweep_store_up", ()] == 1
-        stack.store.stats = refuse  # type: ignore[method-assign]
+        installation.store.stats = refuse  # type: ignore[method-assign]
         metrics = await scrape(server)
     assert metrics["ampsweep_store_up", ()] == 0
     assert ("ampsweep_engine_starts_total", ENGINE) in metrics
     assert ("ampsweep_queue_cells", ("pending",)) not in metrics
 
 
-async def test_metrics_need_a_key_that_may_read(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, exposed=True) as server:
+async def test_metrics_need_a_key_that_may_read(installation: Installation) -> None:
+    async with running_server(installation, working=False, exposed=True) as server:
         _, reads = server.key(KeyScope.READ)
         _, submits = server.key(KeyScope.SUBMIT)
         answers = [await server.http.get("/metrics", headers=headers) for headers in ({}, submits, reads)]

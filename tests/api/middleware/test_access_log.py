@@ -15,7 +15,7 @@ from ampsweep.telemetry.logs import LogSettings, start_logs
 from api.auth.api_keys import KeyScope
 from tests.api.auth.test_authentication import routes
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -61,8 +61,8 @@ async def request_every_route(server: Server, headers: dict[str, str]) -> None:
         await server.http.request(method, f"{path}/{SECRET}", headers={"Authorization": f"Bearer {SECRET}"})
 
 
-async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, log_stream: StringIO) -> None:
-    async with running_server(stack) as server:
+async def test_neither_keys_nor_prompts_are_written(installation: Installation, log_stream: StringIO) -> None:
+    async with running_server(installation) as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
         await request_every_route(server, headers)
@@ -75,7 +75,7 @@ async def test_neither_keys_nor_prompts_are_written(stack: ServerStack, log_stre
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
 @pytest.mark.parametrize("log_stream", ["json"], indirect=True)
 async def test_an_unhandled_exception_with_a_prompt_is_logged_without_its_message(
-    stack: ServerStack, log_stream: StringIO, kind: type[Exception]
+    installation: Installation, log_stream: StringIO, kind: type[Exception]
 ) -> None:
     prompts: list[str] = []
 
@@ -83,7 +83,7 @@ async def test_an_unhandled_exception_with_a_prompt_is_logged_without_its_messag
         prompts.append(text)
         raise kind(text)
 
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         host: Any = server.pool._slots[0].session
         host._engine._check = raise_with_text
         body = {"model": "tiny", "prompt": SECRET, "max_tokens": 2}
@@ -97,9 +97,9 @@ async def test_an_unhandled_exception_with_a_prompt_is_logged_without_its_messag
     assert ", in raise_with_text" in text
 
 
-async def test_a_failing_cell_is_logged_without_its_prompts(stack: ServerStack, log_stream: StringIO) -> None:
+async def test_a_failing_cell_is_logged_without_its_prompts(installation: Installation, log_stream: StringIO) -> None:
     prompts: list[str] = []
-    async with running_server(stack, fail_on="e") as server:
+    async with running_server(installation, fail_on="e") as server:
         host: Any = server.pool._slots[0].session
         check = host._engine._check
 
@@ -116,15 +116,17 @@ async def test_a_failing_cell_is_logged_without_its_prompts(stack: ServerStack, 
 
 
 @pytest.mark.parametrize("log_stream", ["json"], indirect=True)
-async def test_every_line_has_the_ids_of_its_request_sweep_and_cell(stack: ServerStack, log_stream: StringIO) -> None:
-    async with running_server(stack) as server:
+async def test_every_line_has_the_ids_of_its_request_sweep_and_cell(
+    installation: Installation, log_stream: StringIO
+) -> None:
+    async with running_server(installation) as server:
         _, headers = server.key(KeyScope.ADMIN)
         sweep_id = (await server.http.post("/v1/sweeps", json=SPEC, headers=headers)).json()["id"]
         await server.ended(sweep_id)
         await server.http.get(f"/v1/sweeps/{sweep_id}", headers={**headers, "X-Request-ID": "mine"})
         await server.http.get("/v1/models", headers={**headers, "X-Request-ID": "another"})
     records = lines(log_stream)
-    cells = {cell.id for cell in stack.store.list_cells(sweep_id).data}
+    cells = {cell.id for cell in installation.store.list_cells(sweep_id).data}
     ends = [line for line in records if line["event"] == "the cell ended"]
     assert {line["cell_id"] for line in ends} == cells
     assert all(line["sweep_ids"] == [sweep_id] and line["ending"] == "completed" for line in ends)

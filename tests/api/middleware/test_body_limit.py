@@ -14,13 +14,13 @@ from api.auth.limits import Limits
 from api.openai.responses import CompletionFormatter
 from tests.api.running_server import running_server
 from tests.loop_stalls import watched_loops
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_body_of_megabytes(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, limits=Limits()) as server:
+async def test_a_body_of_megabytes(installation: Installation) -> None:
+    async with running_server(installation, working=False, limits=Limits()) as server:
         indices = ",".join(map(str, range(300_000))).encode()
         body = b'{"model": "tiny", "neurons": {"fr": {"0": [' + indices + b"]}}}"
         assert len(body) > 1_900_000
@@ -30,8 +30,8 @@ async def test_a_body_of_megabytes(stack: ServerStack) -> None:
     assert watch.stalls == []
 
 
-async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_server(stack) as server:
+async def test_a_neuron_set_of_a_million_neurons(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_server(installation) as server:
         await server.done()
         (neuron_set,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
         neurons = {"fr": {"0": list(range(1_000_000))}}
@@ -45,7 +45,7 @@ async def test_a_neuron_set_of_a_million_neurons(stack: ServerStack, monkeypatch
     assert neuron_set_json["by_layer"]["fr"][0] == 1_000_000
 
 
-async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_completion_with_very_many_tokens(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     response = CompletionFormatter.response
 
     def slow(self: CompletionFormatter, chunks: Sequence[Chunk]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def test_a_completion_with_very_many_tokens(stack: ServerStack, monkeypatc
         return response(self, chunks)
 
     monkeypatch.setattr(CompletionFormatter, "response", slow)
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         with watched_loops() as watch:
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 2})
     assert answer.status_code == 200

@@ -13,7 +13,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from jobs.execution import CompletionCall
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 from worker.completions import PoolCompletions
 
 pytestmark = pytest.mark.anyio
@@ -33,8 +33,8 @@ def pieces(text: str) -> list[str]:
     return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
 
 
-async def test_a_completion_has_openais_format(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_completion_has_openais_format(installation: Installation) -> None:
+    async with running_server(installation) as server:
         body = await complete(server, logprobs=0, user="me", n=1, echo=False)
     assert body["object"] == "text_completion"
     assert body["id"].startswith("cmpl-")
@@ -49,8 +49,8 @@ async def test_a_completion_has_openais_format(stack: ServerStack) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + 5
 
 
-async def test_a_stream_has_the_same_text_in_chunks(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_stream_has_the_same_text_in_chunks(installation: Installation) -> None:
+    async with running_server(installation) as server:
         whole = await complete(server)
         answer = await server.http.post(
             "/v1/completions", json={**ASKED, "stream": True, "stream_options": {"include_usage": True}}
@@ -68,9 +68,9 @@ async def test_a_stream_has_the_same_text_in_chunks(stack: ServerStack) -> None:
 
 
 async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_and_says_which(
-    stack: ServerStack,
+    installation: Installation,
 ) -> None:
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         await server.done()
         (neurons,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
         plain = await complete(server)
@@ -81,8 +81,8 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
     assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
 
 
-async def test_steering_that_would_change_nothing_is_refused(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_steering_that_would_change_nothing_is_refused(installation: Installation) -> None:
+    async with running_server(installation) as server:
         neurons = {"fr": {"0": [1, 2]}, "ht": {}}
         created = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
 
@@ -102,22 +102,22 @@ async def test_steering_that_would_change_nothing_is_refused(stack: ServerStack)
         assert (error["code"], error["param"]) == ("invalid_request", "neurons")
 
 
-async def test_statistics_and_weights_tell_interventions_apart(stack: ServerStack) -> None:
+async def test_statistics_and_weights_tell_interventions_apart(installation: Installation) -> None:
     forms = [
         {"languages": ["fr"], "op": "set", "statistic": "p97.5"},
         {"languages": ["fr"], "op": "set", "statistic": "p97"},
         {"languages": {"fr": 0.5}, "op": "set", "statistic": "p97.5"},
         {"languages": {"fr": 1}, "op": "set", "statistic": "p97.50", "factor": 1},
     ]
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         await server.done()
         texts = [(await complete(server, intervention=form))["choices"][0]["text"] for form in forms]
     assert len(set(texts)) == 3
     assert texts[0] == texts[3]
 
 
-async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_stop_string_ends_a_completion(installation: Installation) -> None:
+    async with running_server(installation) as server:
         text = (await complete(server))["choices"][0]["text"]
         word = text.split()[2]
         stopped = await complete(server, stop=word)
@@ -160,9 +160,9 @@ async def test_a_stop_string_ends_a_completion(stack: ServerStack) -> None:
     ],
 )
 async def test_interventions_without_effect_or_meaning_are_refused_by_field(
-    stack: ServerStack, field: str, value: Any
+    installation: Installation, field: str, value: Any
 ) -> None:
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         for stream in (False, True):
             body = {**ASKED, "stream": stream, field.partition(".")[0]: value}
             answer = await server.http.post("/v1/completions", json=body)
@@ -171,8 +171,10 @@ async def test_interventions_without_effect_or_meaning_are_refused_by_field(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_errors_found_by_the_engine_have_their_status_in_streams_too(stack: ServerStack, stream: bool) -> None:
-    async with running_server(stack) as server:
+async def test_errors_found_by_the_engine_have_their_status_in_streams_too(
+    installation: Installation, stream: bool
+) -> None:
+    async with running_server(installation) as server:
         await server.done()
 
         async def refused(**changes: Any) -> tuple[int, dict[str, Any]]:
@@ -193,8 +195,8 @@ async def test_errors_found_by_the_engine_have_their_status_in_streams_too(stack
         assert (status, error["code"]) == (404, "not_found")
 
 
-async def test_a_dead_engine_is_a_server_error(stack: ServerStack) -> None:
-    async with running_server(stack, fail_on="crash") as server:
+async def test_a_dead_engine_is_a_server_error(installation: Installation) -> None:
+    async with running_server(installation, fail_on="crash") as server:
         answer = await server.http.post("/v1/completions", json={**ASKED, "prompt": "crash"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
@@ -220,8 +222,8 @@ class Dying:
         raise EngineFailed("it died")
 
 
-async def test_an_engine_that_dies_in_a_stream_ends_it_with_the_error(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_an_engine_that_dies_in_a_stream_ends_it_with_the_error(installation: Installation) -> None:
+    async with running_server(installation) as server:
         server.app.state.services = replace(server.app.state.services, completions=Dying())
         answer = await server.http.post("/v1/completions", json={**ASKED, "stream": True})
     first, last = pieces(answer.text)
@@ -242,8 +244,8 @@ class Watched:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_generation_is_aborted_when_the_client_disconnects(stack: ServerStack, stream: bool) -> None:
-    async with running_server(stack, seconds_per_step=0.001) as server:
+async def test_generation_is_aborted_when_the_client_disconnects(installation: Installation, stream: bool) -> None:
+    async with running_server(installation, seconds_per_step=0.001) as server:
         body = json.dumps({**ASKED, "max_tokens": 30_000, "stream": stream}).encode()
         scope = {
             "type": "http",

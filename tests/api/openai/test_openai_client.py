@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from api.auth.api_keys import KeyScope
 from tests.api.running_server import LIMITS, Server, running_server
 from tests.api.socket_server import GenerationCounter, server_on_socket
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = [pytest.mark.processes, pytest.mark.anyio]
 
@@ -29,8 +29,8 @@ SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
 
 
 @asynccontextmanager
-async def client(stack: ServerStack, **engine: Any) -> AsyncIterator[tuple[AsyncOpenAI, Server]]:
-    async with running_server(stack, **engine) as server, server_on_socket(server) as url:
+async def client(installation: Installation, **engine: Any) -> AsyncIterator[tuple[AsyncOpenAI, Server]]:
+    async with running_server(installation, **engine) as server, server_on_socket(server) as url:
         token = server.key(KeyScope.READ, KeyScope.SUBMIT)[1]["Authorization"].removeprefix("Bearer ")
         async with AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as talking:
             yield talking, server
@@ -43,15 +43,15 @@ async def steerable(server: Server) -> None:
     await server.done()
 
 
-async def test_models_are_listed_and_retrieved(stack: ServerStack) -> None:
-    async with client(stack) as (talking, _):
+async def test_models_are_listed_and_retrieved(installation: Installation) -> None:
+    async with client(installation) as (talking, _):
         assert [model.id async for model in talking.models.list()] == ["tiny"]
         assert (await talking.models.retrieve("tiny")).object == "model"
 
 
-async def test_a_completion_and_its_stream_have_the_same_text(stack: ServerStack) -> None:
+async def test_a_completion_and_its_stream_have_the_same_text(installation: Installation) -> None:
     params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
-    async with client(stack) as (talking, _):
+    async with client(installation) as (talking, _):
         whole = await talking.completions.create(**params)
         stream = await talking.completions.create(**params, stream=True, stream_options={"include_usage": True})
         pieces = [piece async for piece in stream]
@@ -90,10 +90,10 @@ async def test_a_completion_and_its_stream_have_the_same_text(stack: ServerStack
             assert choice.text[offset:].startswith(token)
 
 
-async def test_a_chat_and_its_stream_have_the_same_text(stack: ServerStack) -> None:
+async def test_a_chat_and_its_stream_have_the_same_text(installation: Installation) -> None:
     params: dict[str, Any] = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 4, "n": 2, "seed": 3}
     logprob_params: dict[str, Any] = {"logprobs": True, "top_logprobs": 3}
-    async with client(stack) as (talking, _):
+    async with client(installation) as (talking, _):
         whole = await talking.chat.completions.create(**params, **logprob_params)
         stream = await talking.chat.completions.create(
             **params, **logprob_params, stream=True, stream_options={"include_usage": True}
@@ -123,11 +123,11 @@ async def test_a_chat_and_its_stream_have_the_same_text(stack: ServerStack) -> N
             assert token.top_logprobs[0].logprob == token.logprob
 
 
-async def test_an_intervention_is_sent_in_the_extra_body(stack: ServerStack) -> None:
-    async with client(stack) as (talking, server):
+async def test_an_intervention_is_sent_in_the_extra_body(installation: Installation) -> None:
+    async with client(installation) as (talking, server):
         await steerable(server)
         params: dict[str, Any] = {"model": "tiny", "temperature": 0}
-        steered = {"intervention": SCALE, "neurons": stack.neuron_sets.infos()[0].id}
+        steered = {"intervention": SCALE, "neurons": installation.neuron_sets.infos()[0].id}
         plain = await talking.completions.create(**params, prompt=PROMPT)
         other = await talking.completions.create(**params, prompt=PROMPT, extra_body=steered)
         again = await talking.completions.create(**params, prompt=PROMPT, extra_body={"intervention": SCALE})
@@ -141,8 +141,8 @@ async def test_an_intervention_is_sent_in_the_extra_body(stack: ServerStack) -> 
     assert steered_chat != chat.choices[0].message.content
 
 
-async def test_a_stop_string_ends_an_answer(stack: ServerStack) -> None:
-    async with client(stack) as (talking, _):
+async def test_a_stop_string_ends_an_answer(installation: Installation) -> None:
+    async with client(installation) as (talking, _):
         params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
         text = (await talking.completions.create(**params)).choices[0].text
         word = text.split()[3]
@@ -150,8 +150,8 @@ async def test_a_stop_string_ends_an_answer(stack: ServerStack) -> None:
     assert (stopped.finish_reason, stopped.text) == ("stop", text[: text.index(word)])
 
 
-async def test_the_same_seed_gives_the_same_text(stack: ServerStack) -> None:
-    async with client(stack) as (talking, _):
+async def test_the_same_seed_gives_the_same_text(installation: Installation) -> None:
+    async with client(installation) as (talking, _):
         texts = [
             (await talking.completions.create(model="tiny", prompt=PROMPT, seed=seed)).choices[0].text
             for seed in (1, 1, 2)
@@ -172,14 +172,14 @@ async def test_the_same_seed_gives_the_same_text(stack: ServerStack) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_errors_are_raised_as_the_openai_clients_exceptions(
-    stack: ServerStack,
+    installation: Installation,
     change: dict[str, Any],
     kind: type[openai.APIStatusError],
     code: str,
     param: str | None,
     stream: bool,
 ) -> None:
-    async with client(stack, fail_on="crash") as (talking, _):
+    async with client(installation, fail_on="crash") as (talking, _):
         with pytest.raises(kind) as failed:
             await talking.completions.create(**{"model": "tiny", "prompt": PROMPT, "stream": stream, **change})
     assert (failed.value.code, failed.value.param) == (code, param)
@@ -206,17 +206,17 @@ async def test_errors_are_raised_as_the_openai_clients_exceptions(
         ("prompt", "x"),
     ],
 )
-async def test_an_unsupported_chat_is_refused_by_field(stack: ServerStack, field: str, value: Any) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_unsupported_chat_is_refused_by_field(installation: Installation, field: str, value: Any) -> None:
+    async with running_server(installation, working=False) as server:
         body = {"model": "tiny", "messages": CHAT, "max_completion_tokens": 2, field.partition(".")[0]: value}
         answer = await server.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith(field)
 
 
-async def test_an_answers_message_can_be_sent_back(stack: ServerStack) -> None:
+async def test_an_answers_message_can_be_sent_back(installation: Installation) -> None:
     params: dict[str, Any] = {"model": "tiny", "max_completion_tokens": 3, "temperature": 0}
-    async with client(stack) as (talking, _):
+    async with client(installation) as (talking, _):
         first = (await talking.chat.completions.create(messages=CHAT, **params)).choices[0].message
         assert first.content is not None
         texts = set()
@@ -233,8 +233,8 @@ async def test_an_answers_message_can_be_sent_back(stack: ServerStack) -> None:
     assert texts == {wanted}
 
 
-async def test_errors_are_the_exceptions_that_the_clients_users_expect(stack: ServerStack) -> None:
-    async with client(stack) as (talking, _):
+async def test_errors_are_the_exceptions_that_the_clients_users_expect(installation: Installation) -> None:
+    async with client(installation) as (talking, _):
         with pytest.raises(openai.NotFoundError):
             await talking.completions.create(model="nope", prompt=PROMPT)
         with pytest.raises(openai.NotFoundError):
@@ -248,11 +248,13 @@ async def test_errors_are_the_exceptions_that_the_clients_users_expect(stack: Se
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_several_prompts_are_answered_in_order_as_they_are_alone(stack: ServerStack, stream: bool) -> None:
+async def test_several_prompts_are_answered_in_order_as_they_are_alone(
+    installation: Installation, stream: bool
+) -> None:
     prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
     params: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
     alone, together = dict[int, str](), dict[int, str]()
-    async with client(stack) as (talking, _):
+    async with client(installation) as (talking, _):
         single = [await talking.completions.create(prompt=prompt, **params) for prompt in prompts]
         for position, answer in enumerate(single):
             alone |= {2 * position + choice.index: choice.text for choice in answer.choices}
@@ -276,8 +278,8 @@ async def test_several_prompts_are_answered_in_order_as_they_are_alone(stack: Se
     assert usage.completion_tokens == sum(usage_of_prompt.completion_tokens for usage_of_prompt in totals)
 
 
-async def test_one_invalid_prompt_of_several_refuses_the_request(stack: ServerStack) -> None:
-    async with client(stack, seconds_per_step=0.01) as (talking, server):
+async def test_one_invalid_prompt_of_several_refuses_the_request(installation: Installation) -> None:
+    async with client(installation, seconds_per_step=0.01) as (talking, server):
         engine = GenerationCounter(server)
         with pytest.raises(openai.BadRequestError) as caught:
             await talking.completions.create(model="tiny", prompt=[PROMPT, "x" * 3000], max_tokens=2000)
@@ -289,15 +291,15 @@ async def test_one_invalid_prompt_of_several_refuses_the_request(stack: ServerSt
     ("param", "prompt"),
     [("prompt", []), ("prompt.1.0", [[1], ["a"]]), ("prompt.1", ["a", 3]), ("prompt.0", [-1]), ("prompt.0", [[]])],
 )
-async def test_an_invalid_prompt_is_refused_by_field(stack: ServerStack, param: str, prompt: Any) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_invalid_prompt_is_refused_by_field(installation: Installation, param: str, prompt: Any) -> None:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": prompt})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
-async def test_top_k_of_minus_one_and_zero_keep_all_tokens(stack: ServerStack) -> None:
+async def test_top_k_of_minus_one_and_zero_keep_all_tokens(installation: Installation) -> None:
     params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "seed": 3}
-    async with client(stack) as (talking, _):
+    async with client(installation) as (talking, _):
         texts = [
             (await talking.completions.create(**params, extra_body={"top_k": top_k})).choices[0].text
             for top_k in (-1, 0)
@@ -307,10 +309,12 @@ async def test_top_k_of_minus_one_and_zero_keep_all_tokens(stack: ServerStack) -
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_disconnect_aborts_generation_within_a_second(stack: ServerStack, stream: bool, chat: bool) -> None:
+async def test_a_disconnect_aborts_generation_within_a_second(
+    installation: Installation, stream: bool, chat: bool
+) -> None:
     path, more = ("/v1/chat/completions", {"messages": CHAT}) if chat else ("/v1/completions", {"prompt": PROMPT})
     body = {"model": "tiny", "max_tokens": 2000, "stream": stream, **more}
-    async with running_server(stack, seconds_per_step=0.01) as server, server_on_socket(server) as url:
+    async with running_server(installation, seconds_per_step=0.01) as server, server_on_socket(server) as url:
         engine = GenerationCounter(server)
         clients = [asyncio.ensure_future(_post(url + path, body, read=not stream)) for _ in range(20)]
         await asyncio.wait_for(engine.until(begun=20), 20)
@@ -328,8 +332,8 @@ async def _post(url: str, body: dict[str, Any], *, read: bool) -> None:
             pass
 
 
-async def test_the_tokens_of_all_answers_count_against_the_limit(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, limits=LIMITS) as server:
+async def test_the_tokens_of_all_answers_count_against_the_limit(installation: Installation) -> None:
+    async with running_server(installation, working=False, limits=LIMITS) as server:
         body = {"model": "tiny", "prompt": PROMPT, "max_tokens": LIMITS.max_tokens // 4, "n": 8}
         answer = await server.http.post("/v1/completions", json=body)
     assert answer.json()["error"]["code"] == "max_tokens_too_large"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.api.running_server import running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 TASKS = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
 
 
-async def test_failed_samples_are_counted_with_the_first_reason(stack: ServerStack) -> None:
-    async with running_server(stack, max_model_len=55) as server:
+async def test_failed_samples_are_counted_with_the_first_reason(installation: Installation) -> None:
+    async with running_server(installation, max_model_len=55) as server:
         sweep_id = await server.done(tasks=TASKS)
         sweep = (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()
         listed = (await server.http.get("/v1/sweeps")).json()["data"]
@@ -30,12 +30,12 @@ async def test_failed_samples_are_counted_with_the_first_reason(stack: ServerSta
     )
 
 
-async def test_cells_without_any_answer_are_computed_anew_once_their_cause_is_gone(stack: ServerStack) -> None:
-    async with running_server(stack, max_model_len=5) as server:
+async def test_cells_without_any_answer_are_computed_anew_once_their_cause_is_gone(installation: Installation) -> None:
+    async with running_server(installation, max_model_len=5) as server:
         sweep_id = await server.done(tasks=TASKS)
         sweep = (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()
     assert sweep["failed_samples"] == sweep["samples"] > 0
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         again_id = await server.done(tasks=TASKS)
         again = (await server.http.get(f"/v1/sweeps/{again_id}")).json()
     assert (again["request_counts"]["reused"], again["failed_samples"]) == (0, 0)

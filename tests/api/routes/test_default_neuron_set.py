@@ -10,7 +10,7 @@ import pytest
 from ampsweep.telemetry.logs import FIELDS
 from api.auth.api_keys import KeyScope
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -32,8 +32,10 @@ async def import_set(server: Server, neuron: int) -> str:
 
 
 @pytest.mark.parametrize(("path", "body"), [COMPLETION, CHAT])
-async def test_the_same_request_never_changes_its_meaning(stack: ServerStack, path: str, body: dict[str, Any]) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_same_request_never_changes_its_meaning(
+    installation: Installation, path: str, body: dict[str, Any]
+) -> None:
+    async with running_server(installation, working=False) as server:
         first = await import_set(server, 1)
         before = (await server.http.post(path, json=body)).json()
         second = await import_set(server, 2)
@@ -50,8 +52,10 @@ async def test_the_same_request_never_changes_its_meaning(stack: ServerStack, pa
 
 
 @pytest.mark.parametrize(("path", "body"), [COMPLETION, CHAT])
-async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: str, body: dict[str, Any]) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_every_event_of_a_stream_names_the_set(
+    installation: Installation, path: str, body: dict[str, Any]
+) -> None:
+    async with running_server(installation, working=False) as server:
         neurons = await import_set(server, 1)
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         unsteered = {name: value for name, value in streamed.items() if name != "intervention"}
@@ -62,8 +66,8 @@ async def test_every_event_of_a_stream_names_the_set(stack: ServerStack, path: s
             assert {json.loads(event)["neuron_set"] for event in events} == {wanted}
 
 
-async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_default_is_shown_set_and_cleared(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
 
         async def default() -> tuple[str | None, str | None]:
             body = (await server.http.get(PATH)).json()
@@ -84,8 +88,8 @@ async def test_a_default_is_shown_set_and_cleared(stack: ServerStack) -> None:
         assert (await server.http.get("/v1/models/nobody/default-neuron-set")).status_code == 404
 
 
-async def test_only_an_admin_can_change_the_default(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_only_an_admin_can_change_the_default(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         neurons = await import_set(server, 1)
         _, submits = server.key(KeyScope.READ, KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
@@ -95,8 +99,10 @@ async def test_only_an_admin_can_change_the_default(stack: ServerStack) -> None:
         assert (await server.http.put(PATH, json={"neuron_set": neurons}, headers=admin)).status_code == 200
 
 
-async def test_the_log_names_the_neuron_set_that_steered(stack: ServerStack, caplog: pytest.LogCaptureFixture) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_log_names_the_neuron_set_that_steered(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_server(installation, working=False) as server:
         neurons = await import_set(server, 1)
         with caplog.at_level("INFO"):
             await server.http.post(COMPLETION[0], json=COMPLETION[1])

@@ -9,15 +9,15 @@ import pytest
 from api.auth.api_keys import KeyScope
 from api.http.change_notifier import ChangeNotifier
 from tests.api.running_server import running_server
-from tests.worker.server_stack import ServerStack, until
+from tests.worker.installation import Installation, until
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack: ServerStack) -> None:
-    model = stack.catalog.models["tiny"] / "config.json"
+async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(installation: Installation) -> None:
+    model = installation.catalog.models["tiny"] / "config.json"
     whole = model.read_bytes()
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         notifier = ChangeNotifier()
         server.pool.watch(notifier.notify)
         host = server.pool._slots[0].session
@@ -39,16 +39,16 @@ async def test_a_failed_engine_is_retried_without_a_restart_of_the_server(stack:
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["request_counts"]["failed"] == 0
 
 
-async def test_ready_engines_and_unknown_models_cannot_be_retried(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_ready_engines_and_unknown_models_cannot_be_retried(installation: Installation) -> None:
+    async with running_server(installation) as server:
         ready = await server.http.post("/v1/engines/tiny/retry")
         assert (ready.status_code, ready.json()["error"]["code"]) == (409, "conflict")
         unknown = await server.http.post("/v1/engines/org/nope/retry")
         assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "model")
 
 
-async def test_only_an_admin_can_retry_engines(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_only_an_admin_can_retry_engines(installation: Installation) -> None:
+    async with running_server(installation) as server:
         _, submitter = server.key(KeyScope.READ, KeyScope.SUBMIT)
         _, admin = server.key(KeyScope.ADMIN)
         refused = await server.http.post("/v1/engines/tiny/retry", headers=submitter)
@@ -58,9 +58,9 @@ async def test_only_an_admin_can_retry_engines(stack: ServerStack) -> None:
 
 
 async def test_a_completion_while_the_engine_starts_is_one_line_in_the_log(
-    stack: ServerStack, caplog: pytest.LogCaptureFixture
+    installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running_server(stack) as server:
+    async with running_server(installation) as server:
         server.pool._slots[0].session = None
         with caplog.at_level(logging.INFO, logger="api"):
             answer = await server.http.post("/v1/completions", json={"model": "tiny", "prompt": "Hello"})

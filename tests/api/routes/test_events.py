@@ -9,7 +9,7 @@ import pytest
 from api.routes.events import _follow
 from api.services import Services
 from tests.api.running_server import Server, running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +26,8 @@ async def events(server: Server, sweep_id: str, **headers: str) -> list[dict[str
     return read(answer.text)
 
 
-async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(installation: Installation) -> None:
+    async with running_server(installation) as server:
         sweep = await server.submit()
         received = await events(server, sweep["id"])
     assert [int(event["id"]) for event in received] == list(range(1, len(received) + 1))
@@ -39,8 +39,8 @@ async def test_a_stream_has_every_event_once_and_ends_with_the_sweep(stack: Serv
     assert last["request_counts"]["completed"] == sweep["request_counts"]["total"]
 
 
-async def test_a_stream_resumes_after_the_last_event_id(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_stream_resumes_after_the_last_event_id(installation: Installation) -> None:
+    async with running_server(installation) as server:
         sweep_id = await server.done()
         whole = await events(server, sweep_id)
         assert await events(server, sweep_id, **{"Last-Event-ID": "3"}) == whole[3:]
@@ -48,16 +48,16 @@ async def test_a_stream_resumes_after_the_last_event_id(stack: ServerStack) -> N
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "99999999999999999999999999x"])
-async def test_a_last_event_id_that_is_not_a_number_is_refused(stack: ServerStack, bad: str) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_last_event_id_that_is_not_a_number_is_refused(installation: Installation, bad: str) -> None:
+    async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": bad})
     assert answer.status_code == 422
     assert answer.json()["error"]["param"] == "last-event-id"
 
 
-async def test_events_are_sent_on_notification_and_not_at_the_next_poll(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_events_are_sent_on_notification_and_not_at_the_next_poll(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         services: Services = server.app.state.services
         stream = _follow(services, sweep["id"], 0)

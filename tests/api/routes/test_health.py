@@ -6,13 +6,13 @@ import pytest
 
 from ampsweep.errors import UnsupportedModel
 from tests.api.running_server import running_server
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_server_with_ready_engines_is_healthy_and_ready(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_server_with_ready_engines_is_healthy_and_ready(installation: Installation) -> None:
+    async with running_server(installation) as server:
         assert (await server.http.get("/healthz")).json() == {"status": "ok"}
         ready = await server.http.get("/readyz")
     assert ready.status_code == 200
@@ -30,8 +30,8 @@ async def test_a_server_with_ready_engines_is_healthy_and_ready(stack: ServerSta
     ]
 
 
-async def test_a_model_without_an_engine_makes_the_server_unready(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_model_without_an_engine_makes_the_server_unready(installation: Installation) -> None:
+    async with running_server(installation) as server:
         seat = server.pool._slots[0]
         seat.state, seat.error = "failed", UnsupportedModel("no MLP that can be steered")
         ready = await server.http.get("/readyz")
@@ -40,8 +40,8 @@ async def test_a_model_without_an_engine_makes_the_server_unready(stack: ServerS
     assert ready.json()["engines"][0]["error"] == "no MLP that can be steered"
 
 
-async def test_an_engine_without_a_supervisor_makes_the_server_unready(stack: ServerStack) -> None:
-    async with running_server(stack, count=2) as server:
+async def test_an_engine_without_a_supervisor_makes_the_server_unready(installation: Installation) -> None:
+    async with running_server(installation, count=2) as server:
         (task, _) = [supervisor._task for supervisor in server.pool._supervisors]
         assert task is not None
         task.cancel()
@@ -55,8 +55,8 @@ async def test_an_engine_without_a_supervisor_makes_the_server_unready(stack: Se
         assert (await server.http.get("/readyz")).status_code == 200
 
 
-async def test_models_and_neuron_sets_are_listed(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_models_and_neuron_sets_are_listed(installation: Installation) -> None:
+    async with running_server(installation) as server:
         models = (await server.http.get("/v1/models")).json()
         assert [(model["id"], model["object"]) for model in models["data"]] == [("tiny", "model")]
         assert (await server.http.get("/v1/models/tiny")).json() == models["data"][0]

@@ -16,7 +16,7 @@ from jobs.neuron_sets.identifications import LEASE
 from tests.api.running_server import Server, running_server
 from tests.jobs.cluster import ManualClock
 from tests.object_store import give_credentials, object_store
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -32,8 +32,8 @@ async def identified(server: Server, neuron_set_id: str) -> dict[str, Any]:
     return body
 
 
-async def test_imported_neurons_can_be_read_back(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_imported_neurons_can_be_read_back(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         created = await server.http.post("/v1/neuron-sets", json=KNOWN)
         again = await server.http.post("/v1/neuron-sets", json=KNOWN)
         path = f"/v1/neuron-sets/{created.json()['id']}"
@@ -48,14 +48,16 @@ async def test_imported_neurons_can_be_read_back(stack: ServerStack) -> None:
     assert full["neurons"] == {"fr": {"0": [1, 3], "3": [31]}, "tr": {}}
 
 
-async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(stack: ServerStack, tmp_path: Path) -> None:
+async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(
+    installation: Installation, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"num_hidden_layers": 4, "intermediate_size": 32}))
     (other / "model.safetensors").write_bytes(b"other weights")
-    offered = {**stack.catalog.models, "other": other, "same": stack.catalog.models["tiny"]}
-    stack = replace(stack, catalog=replace(stack.catalog, models=offered))
-    async with running_server(stack, working=False) as server:
+    offered = {**installation.catalog.models, "other": other, "same": installation.catalog.models["tiny"]}
+    installation = replace(installation, catalog=replace(installation.catalog, models=offered))
+    async with running_server(installation, working=False) as server:
         ids = {}
         for model in ("tiny", "other"):
             answer = await server.http.post("/v1/neuron-sets", json={**KNOWN, "model": model})
@@ -70,8 +72,8 @@ async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(stack: Ser
     assert (nobody.json()["error"]["code"], nobody.json()["error"]["param"]) == ("unknown_name", "model")
 
 
-async def test_imported_neurons_steer(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_imported_neurons_steer(installation: Installation) -> None:
+    async with running_server(installation) as server:
         neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
         body = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
         steering = {"languages": ["fr"], "op": "scale", "factor": 2}
@@ -84,8 +86,8 @@ async def test_imported_neurons_steer(stack: ServerStack) -> None:
     assert nobody.status_code == 400, "it has no patch values"
 
 
-async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_neurons_are_identified_in_the_background(installation: Installation) -> None:
+    async with running_server(installation) as server:
         response = await server.http.post("/v1/neuron-sets", json=METHOD)
         assert response.status_code == 202
         assert response.json()["status"] == "in_progress"
@@ -102,8 +104,8 @@ async def test_neurons_are_identified_in_the_background(stack: ServerStack) -> N
         assert len((await server.http.get("/v1/neuron-sets")).json()["data"]) == 1, "a sweep takes the same set"
 
 
-async def test_a_failed_identification_has_an_error_and_can_be_requested_again(stack: ServerStack) -> None:
-    async with running_server(stack, fail_on="e") as server:
+async def test_a_failed_identification_has_an_error_and_can_be_requested_again(installation: Installation) -> None:
+    async with running_server(installation, fail_on="e") as server:
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         failed = await identified(server, neuron_set_id)
         assert failed["status"] == "failed"
@@ -114,10 +116,10 @@ async def test_a_failed_identification_has_an_error_and_can_be_requested_again(s
         assert (await identified(server, neuron_set_id))["status"] == "completed"
 
 
-async def test_identifications_are_visible_on_a_second_server(stack: ServerStack) -> None:
+async def test_identifications_are_visible_on_a_second_server(installation: Installation) -> None:
     async with (
-        running_server(stack, working=False, fail_on="e") as first,
-        running_server(stack, working=False) as second,
+        running_server(installation, working=False, fail_on="e") as first,
+        running_server(installation, working=False) as second,
     ):
         service: Any = first.app.state.services.neuron_set_service
         find, waiting = service._pool.find_neurons, asyncio.Event()
@@ -140,15 +142,15 @@ async def test_identifications_are_visible_on_a_second_server(stack: ServerStack
         await second.http.post("/v1/neuron-sets", json=METHOD)
         assert (await identified(second, neuron_set_id))["status"] == "completed"
         assert (await first.http.get(path)).json()["status"] == "completed"
-        assert stack.identifications.get(neuron_set_id) is None
+        assert installation.identifications.get(neuron_set_id) is None
 
 
-async def test_a_stopping_server_marks_its_identification_as_failed(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_stopping_server_marks_its_identification_as_failed(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         service: Any = server.app.state.services.neuron_set_service
         service._pool.find_neurons = lambda _model, _ref: asyncio.Event().wait()
         neuron_set_id = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         after = (await server.http.get(f"/v1/neuron-sets/{neuron_set_id}")).json()
     assert (after["status"], after["error"]) == (
         "failed",
@@ -164,7 +166,7 @@ async def test_servers_on_one_bucket_tell_of_a_killed_servers_identification(
     with object_store() as bucket:
         bucket.bucket("ampsweep")
         first, second = (
-            ServerStack.build(tmp_path / name, clock=clock, published=bucket.address("ampsweep", "home"))
+            Installation.build(tmp_path / name, clock=clock, published=bucket.address("ampsweep", "home"))
             for name in ("first", "second")
         )
         async with running_server(first, working=False) as killed, running_server(second, working=False) as server:
@@ -184,8 +186,8 @@ async def test_servers_on_one_bucket_tell_of_a_killed_servers_identification(
             assert (await server.http.get(path)).json()["status"] == "completed"
 
 
-async def test_too_many_identifications_are_rejected_temporarily(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_too_many_identifications_are_rejected_temporarily(installation: Installation) -> None:
+    async with running_server(installation) as server:
         service: Any = server.app.state.services.neuron_set_service
         waiting = asyncio.Event()
         service._pool.find_neurons = lambda _model, _ref: waiting.wait()
@@ -198,8 +200,8 @@ async def test_too_many_identifications_are_rejected_temporarily(stack: ServerSt
     assert answers[-1].headers["retry-after"]
 
 
-async def test_lists_are_paginated(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_lists_are_paginated(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         created = []
         for index in range(5):
             body = {"model": "tiny", "neurons": {"fr": {"0": [index]}}}
@@ -235,14 +237,16 @@ async def test_lists_are_paginated(stack: ServerStack) -> None:
         ("wat", 1, "wat"),
     ],
 )
-async def test_wrong_neurons_are_refused_by_field(stack: ServerStack, path: str, value: Any, param: str) -> None:
+async def test_wrong_neurons_are_refused_by_field(
+    installation: Installation, path: str, value: Any, param: str
+) -> None:
     body: Any = copy.deepcopy(KNOWN)
     *parents, last = path.split(".")
     inner = body
     for step in parents:
         inner = inner[step]
     inner[last] = value
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         refused = await server.http.post("/v1/neuron-sets", json=body)
         listed = (await server.http.get("/v1/neuron-sets")).json()["data"]
     assert refused.status_code == 422, refused.text
@@ -260,9 +264,9 @@ async def test_wrong_neurons_are_refused_by_field(stack: ServerStack, path: str,
     ],
 )
 async def test_an_invalid_identification_is_refused_before_it_starts(
-    stack: ServerStack, change: dict[str, Any], param: str
+    installation: Installation, change: dict[str, Any], param: str
 ) -> None:
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         body = {**METHOD, "neurons": {**METHOD["neurons"], **change}}
         refused = await server.http.post("/v1/neuron-sets", json=body)
     assert refused.status_code == 422

@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.running_server import running_server
 from tests.jobs.cluster import completed
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -22,17 +22,17 @@ def left_over(folder: Path) -> list[Path]:
 
 
 async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
-    stack: ServerStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with running_server(stack, working=False) as server:
+    async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         path = f"/v1/sweeps/{sweep['id']}"
         total = sweep["request_counts"]["total"]
         assert (await server.http.get(f"{path}/results?partial=true")).headers["Ampsweep-Partial"] == f"0/{total}"
-        for lease in stack.store.lease_cells("test", models=["tiny"], limit=3, ttl=60):
+        for lease in installation.store.lease_cells("test", models=["tiny"], limit=3, ttl=60):
             file = await server.pool.run_cell(lease.cell, lease.epoch)
-            stack.store.report([completed(lease, file)])
+            installation.store.report([completed(lease, file)])
         await server.http.post(f"{path}/pause")
         refused = await server.http.get(f"{path}/results")
         assert (refused.status_code, "partial=true" in refused.text) == (409, True)
@@ -51,8 +51,8 @@ async def test_completed_cells_of_a_paused_and_a_cancelled_sweep_can_be_read(
     assert left_over(tmp_path) == []
 
 
-async def test_complete_results_are_not_marked_partial(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_complete_results_are_not_marked_partial(installation: Installation) -> None:
+    async with running_server(installation) as server:
         sweep_id = await server.done()
         whole, params = [
             await server.http.get(f"/v1/sweeps/{sweep_id}/results{query}") for query in ("", "?partial=true")

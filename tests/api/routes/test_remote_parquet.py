@@ -18,7 +18,7 @@ import pytest
 from ampsweep import Client
 from api.auth.api_keys import KeyScope
 from tests.api.threaded_server import server_in_thread
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.processes
 
@@ -35,7 +35,7 @@ class Remote:
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    with server_in_thread(ServerStack.build(tmp_path_factory.mktemp("home"))) as (url, _), Client(url) as client:
+    with server_in_thread(Installation.build(tmp_path_factory.mktemp("home"))) as (url, _), Client(url) as client:
         sweep = client.wait(client.submit(SPEC).id)
         yield Remote(
             samples_url=f"{url}/v1/sweeps/{sweep.id}/results.parquet",
@@ -97,7 +97,7 @@ def test_query_parameters_of_head_and_of_the_files_are_checked(remote: Remote) -
 
 
 def test_pandas_and_fsspec_read_with_a_key(tmp_path: Path) -> None:
-    with server_in_thread(ServerStack.build(tmp_path)) as (url, server):
+    with server_in_thread(Installation.build(tmp_path)) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         with Client(url, api_key=headers["Authorization"].removeprefix("Bearer ")) as client:
             sweep = client.wait(client.submit(SPEC).id)
@@ -110,7 +110,7 @@ def test_pandas_and_fsspec_read_with_a_key(tmp_path: Path) -> None:
 
 
 def test_partial_results_are_never_sent_in_ranges(tmp_path: Path) -> None:
-    with server_in_thread(ServerStack.build(tmp_path), working=False) as (url, _), Client(url) as client:
+    with server_in_thread(Installation.build(tmp_path), working=False) as (url, _), Client(url) as client:
         sweep = client.submit(SPEC)
         for name in ("results", "results.parquet", "summary.parquet"):
             file = f"{url}/v1/sweeps/{sweep.id}/{name}?partial=true"

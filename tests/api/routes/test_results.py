@@ -17,13 +17,13 @@ from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
 from tests.api.running_server import running_server
 from tests.object_store import give_credentials, object_store
-from tests.worker.server_stack import ServerStack
+from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_results_and_summary_are_a_conflict_before_the_end(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_results_and_summary_are_a_conflict_before_the_end(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         for noun in ("results", "summary", "summary?format=csv"):
             answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/{noun}")
@@ -33,19 +33,21 @@ async def test_results_and_summary_are_a_conflict_before_the_end(stack: ServerSt
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerStack]:
+def installation(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Installation]:
     """A server with its results in a folder or in an object store."""
     if request.param == "folder":
-        yield ServerStack.build(tmp_path)
+        yield Installation.build(tmp_path)
         return
     give_credentials(monkeypatch)
     with object_store() as store:
         store.bucket("ampsweep")
-        yield ServerStack.build(tmp_path, published=store.address("ampsweep", "tests"))
+        yield Installation.build(tmp_path, published=store.address("ampsweep", "tests"))
 
 
-async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_results_are_parquet_whole_or_in_ranges(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
         part = await server.http.get(path, headers={"Range": "bytes=0-3"})
@@ -57,8 +59,8 @@ async def test_results_are_parquet_whole_or_in_ranges(stack: ServerStack) -> Non
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-async def test_a_range_returns_exactly_its_bytes(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_range_returns_exactly_its_bytes(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = (await server.http.get(path)).content
         ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
@@ -71,8 +73,8 @@ async def test_a_range_returns_exactly_its_bytes(stack: ServerStack) -> None:
             assert int(part.headers["content-length"]) == len(part.content)
 
 
-async def test_anything_but_a_single_range_returns_the_whole_file(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_anything_but_a_single_range_returns_the_whole_file(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         whole = await server.http.get(path)
         for range_header in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
@@ -81,8 +83,8 @@ async def test_anything_but_a_single_range_returns_the_whole_file(stack: ServerS
             assert "content-range" not in answer.headers
 
 
-async def test_unchanged_files_are_not_sent_again(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_unchanged_files_are_not_sent_again(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
         unchanged = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
@@ -95,8 +97,8 @@ async def test_unchanged_files_are_not_sent_again(stack: ServerStack) -> None:
     assert other.status_code == 200
 
 
-async def test_the_summary_is_available_in_three_formats(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_the_summary_is_available_in_three_formats(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/summary"
         as_json = (await server.http.get(path)).json()
         as_csv = await server.http.get(path, params={"format": "csv"})
@@ -110,8 +112,8 @@ async def test_the_summary_is_available_in_three_formats(stack: ServerStack) -> 
     assert neither.json()["error"]["param"] == "format"
 
 
-async def test_samples_are_sent_in_the_accepted_format(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_samples_are_sent_in_the_accepted_format(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         answers = {
             form: await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
@@ -137,8 +139,10 @@ async def test_samples_are_sent_in_the_accepted_format(stack: ServerStack) -> No
 
 @pytest.mark.parametrize("noun", ["results", "summary"])
 @pytest.mark.parametrize("form", [ARROW, CSV, JSON])
-async def test_other_formats_are_gzipped_and_sent_only_if_changed(stack: ServerStack, noun: str, form: str) -> None:
-    async with running_server(stack) as server:
+async def test_other_formats_are_gzipped_and_sent_only_if_changed(
+    installation: Installation, noun: str, form: str
+) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/{noun}"
         plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
         packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
@@ -156,8 +160,8 @@ async def test_other_formats_are_gzipped_and_sent_only_if_changed(stack: ServerS
     assert "Accept-Encoding" in plain.headers["vary"]
 
 
-async def test_an_unavailable_format_is_refused(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_an_unavailable_format_is_refused(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         refused = await server.http.get(path, headers={"Accept": "application/xml"})
         any_form = await server.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
@@ -165,8 +169,8 @@ async def test_an_unavailable_format_is_refused(stack: ServerStack) -> None:
     assert any_form.headers["content-type"] == PARQUET
 
 
-async def test_a_range_is_sent_only_if_the_file_is_unchanged(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_range_is_sent_only_if_the_file_is_unchanged(installation: Installation) -> None:
+    async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/results"
         etag = (await server.http.get(path)).headers["etag"]
         same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
@@ -189,8 +193,8 @@ async def test_nan_and_infinity_are_null_in_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
 async def test_damaged_results_are_assembled_again_and_never_served(tmp_path: Path, damage: str) -> None:
-    stack = ServerStack.build(tmp_path)
-    async with running_server(stack) as server:
+    installation = Installation.build(tmp_path)
+    async with running_server(installation) as server:
         sweep_id = await server.done()
         url = f"/v1/sweeps/{sweep_id}/results"
         whole = (await server.http.get(url)).content
@@ -211,12 +215,12 @@ async def test_damaged_results_are_assembled_again_and_never_served(tmp_path: Pa
 
 
 async def test_expired_results_are_not_found(tmp_path: Path) -> None:
-    stack = ServerStack.build(tmp_path)
-    async with running_server(stack) as server:
+    installation = Installation.build(tmp_path)
+    async with running_server(installation) as server:
         sweep_id = await server.done()
-        ended = stack.store.get_sweep(sweep_id).ended_at
+        ended = installation.store.get_sweep(sweep_id).ended_at
         assert ended is not None
-        assert clean_up(stack.store, stack.results, unfinished_after=60, ended_before=ended + 1) > 0
+        assert clean_up(installation.store, installation.results, unfinished_after=60, ended_before=ended + 1) > 0
         gone = await server.http.get(f"/v1/sweeps/{sweep_id}/results")
         assert gone.status_code == 404
         assert "expired" in gone.json()["error"]["message"]

@@ -17,13 +17,13 @@ from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
 from tests.api.running_server import running_server
 from tests.jobs.cluster import write_jsonl
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_sweep_submitted_over_http_runs_to_its_end(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_sweep_submitted_over_http_runs_to_its_end(installation: Installation) -> None:
+    async with running_server(installation) as server:
         sent = await server.submit()
         assert sent["object"] == "sweep"
         assert sent["status"] == "in_progress"
@@ -35,14 +35,14 @@ async def test_a_sweep_submitted_over_http_runs_to_its_end(stack: ServerStack) -
     assert got["ended_at"] >= got["created_at"]
 
 
-async def test_a_sweep_has_the_warnings_of_its_plan(stack: ServerStack, tmp_path: Path) -> None:
-    assert stack.catalog.atlas is not None
-    folder = Path(shutil.copytree(stack.catalog.atlas, tmp_path / "atlas"))
+async def test_a_sweep_has_the_warnings_of_its_plan(installation: Installation, tmp_path: Path) -> None:
+    assert installation.catalog.atlas is not None
+    folder = Path(shutil.copytree(installation.catalog.atlas, tmp_path / "atlas"))
     rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
     del rows[0]["object"]["fr"]
     write_jsonl(folder / "facts.jsonl", rows)
-    stack = replace(stack, catalog=replace(stack.catalog, atlas=folder))
-    async with running_server(stack, working=False) as server:
+    installation = replace(installation, catalog=replace(installation.catalog, atlas=folder))
+    async with running_server(installation, working=False) as server:
         sent = await server.submit()
         got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
     assert got["warnings"] == sent["warnings"]
@@ -53,21 +53,21 @@ async def test_a_sweep_has_the_warnings_of_its_plan(stack: ServerStack, tmp_path
 async def test_a_sweep_runs_to_its_end_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("server")
     store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock())
-    async with running_server(ServerStack.build(data, store=store)) as server:
+    async with running_server(Installation.build(data, store=store)) as server:
         sweep_id = await server.done()
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["status"] == "completed"
     store.close()
 
 
-async def test_submission_does_not_wait_for_the_work(stack: ServerStack) -> None:
-    async with running_server(stack, seconds_per_step=60) as server:
+async def test_submission_does_not_wait_for_the_work(installation: Installation) -> None:
+    async with running_server(installation, seconds_per_step=60) as server:
         begun = time.perf_counter()
         await server.submit()
         assert time.perf_counter() - begun < 5
 
 
-async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_same_idempotency_key_gives_the_same_sweep(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
         again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
@@ -79,8 +79,8 @@ async def test_the_same_idempotency_key_gives_the_same_sweep(stack: ServerStack)
         assert len((await server.http.get("/v1/sweeps")).json()["data"]) == 1
 
 
-async def test_a_repeated_key_returns_the_first_response(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_a_repeated_key_returns_the_first_response(installation: Installation) -> None:
+    async with running_server(installation) as server:
         for key, name in (("k1", "fresh"), ("k2", "all of it computed before")):
             body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
             first = await server.http.post("/v1/sweeps", json=body, headers=headers)
@@ -91,11 +91,13 @@ async def test_a_repeated_key_returns_the_first_response(stack: ServerStack) -> 
             assert now.json()["status"] == "completed"
 
 
-async def test_a_repeated_key_returns_the_first_response_even_if_planning_would_fail(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_repeated_key_returns_the_first_response_even_if_planning_would_fail(
+    installation: Installation,
+) -> None:
+    async with running_server(installation, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
-        (stack.catalog.models["tiny"] / "config.json").unlink()
+        (installation.catalog.models["tiny"] / "config.json").unlink()
         new = await server.http.post("/v1/sweeps", json=SPEC)
         assert new.status_code >= 400, "the model's folder is damaged"
         again = await server.http.post("/v1/sweeps", json=SPEC, headers=headers)
@@ -104,17 +106,17 @@ async def test_a_repeated_key_returns_the_first_response_even_if_planning_would_
         assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
 
 
-async def test_a_key_whose_first_request_is_running_is_a_conflict(stack: ServerStack) -> None:
+async def test_a_key_whose_first_request_is_running_is_a_conflict(installation: Installation) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
-    create = stack.store.create_sweep
+    create = installation.store.create_sweep
 
     def slow(**arguments: Any) -> Any:
         begun.set()
         assert may_go_on.wait(10)
         return create(**arguments)
 
-    stack.store.create_sweep = slow  # type: ignore[method-assign]
-    async with running_server(stack, working=False) as server:
+    installation.store.create_sweep = slow  # type: ignore[method-assign]
+    async with running_server(installation, working=False) as server:
         headers = {"Idempotency-Key": "k1"}
         first = asyncio.ensure_future(server.http.post("/v1/sweeps", json=SPEC, headers=headers))
         await asyncio.to_thread(begun.wait, 10)
@@ -127,8 +129,8 @@ async def test_a_key_whose_first_request_is_running_is_a_conflict(stack: ServerS
     assert again.content == (await first).content
 
 
-async def test_idempotency_keys_of_different_callers_are_independent(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_idempotency_keys_of_different_callers_are_independent(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         ids = []
         for _ in range(2):
             _, headers = server.key(KeyScope.SUBMIT)
@@ -137,8 +139,8 @@ async def test_idempotency_keys_of_different_callers_are_independent(stack: Serv
     assert ids[0] != ids[1]
 
 
-async def test_only_the_owner_and_admins_can_change_a_sweep(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_only_the_owner_and_admins_can_change_a_sweep(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         key, owner = server.key(KeyScope.SUBMIT)
         _, other = server.key(KeyScope.SUBMIT, KeyScope.READ)
         _, admin = server.key(KeyScope.ADMIN)
@@ -152,15 +154,15 @@ async def test_only_the_owner_and_admins_can_change_a_sweep(stack: ServerStack) 
             assert (await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=headers)).status_code == 200
 
 
-async def test_cells_computed_before_are_reused(stack: ServerStack) -> None:
-    async with running_server(stack) as server:
+async def test_cells_computed_before_are_reused(installation: Installation) -> None:
+    async with running_server(installation) as server:
         await server.done()
         again = await server.submit(name="again")
         assert again["request_counts"]["reused"] == again["request_counts"]["total"]
 
 
-async def test_sweeps_are_listed_newest_first_in_pages(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_sweeps_are_listed_newest_first_in_pages(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         ids = [(await server.submit(seed=seed))["id"] for seed in range(3)]
         first = (await server.http.get("/v1/sweeps", params={"limit": 2})).json()
         assert [sweep["id"] for sweep in first["data"]] == [ids[2], ids[1]]
@@ -176,14 +178,14 @@ async def test_sweeps_are_listed_newest_first_in_pages(stack: ServerStack) -> No
         assert (await server.http.get("/v1/sweeps", params={"after": "sweep_nope"})).status_code == 404
 
 
-async def test_an_empty_list_has_no_ids(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_empty_list_has_no_ids(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         listed = (await server.http.get("/v1/sweeps")).json()
     assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 
 
-async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_cells_are_listed_in_the_plans_order(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         path = f"/v1/sweeps/{sweep['id']}/cells"
         cells: list[dict[str, Any]] = []
@@ -198,8 +200,8 @@ async def test_cells_are_listed_in_the_plans_order(stack: ServerStack) -> None:
     assert cells[1]["intervention"]["op"] == "scale"
 
 
-async def test_a_sweep_can_be_cancelled_until_it_has_ended(stack: ServerStack) -> None:
-    async with running_server(stack, seconds_per_step=60) as server:
+async def test_a_sweep_can_be_cancelled_until_it_has_ended(installation: Installation) -> None:
+    async with running_server(installation, seconds_per_step=60) as server:
         sweep = await server.submit()
         answer = await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
         assert answer.status_code == 200
@@ -212,8 +214,8 @@ async def test_a_sweep_can_be_cancelled_until_it_has_ended(stack: ServerStack) -
 
 
 @pytest.mark.parametrize("path", ["", "/cells", "/events", "/results", "/summary"])
-async def test_an_unknown_sweep_is_not_found(stack: ServerStack, path: str) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_unknown_sweep_is_not_found(installation: Installation, path: str) -> None:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.get(f"/v1/sweeps/sweep_nope{path}")
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "not_found"
@@ -245,8 +247,10 @@ def _spec(path: str, value: Any) -> dict[str, Any]:
         ("seed", -1, "greater"),
     ],
 )
-async def test_an_invalid_spec_is_rejected_with_its_field(stack: ServerStack, path: str, value: Any, says: str) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_invalid_spec_is_rejected_with_its_field(
+    installation: Installation, path: str, value: Any, says: str
+) -> None:
+    async with running_server(installation, working=False) as server:
         answer = await server.http.post("/v1/sweeps", json=_spec(path, value))
     error = answer.json()["error"]
     assert answer.status_code == 422, answer.text
@@ -255,8 +259,8 @@ async def test_an_invalid_spec_is_rejected_with_its_field(stack: ServerStack, pa
     assert error["type"] == "invalid_request_error"
 
 
-async def test_an_unknown_language_is_rejected_with_the_valid_ones(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_an_unknown_language_is_rejected_with_the_valid_ones(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         for path in ("interventions.languages", "tasks.0.languages"):
             answer = await server.http.post("/v1/sweeps", json=_spec(path, ["en", "xx"]))
             error = answer.json()["error"]
@@ -265,8 +269,8 @@ async def test_an_unknown_language_is_rejected_with_the_valid_ones(stack: Server
             assert "fr" in error["message"].partition("known: ")[2]
 
 
-async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_a_sweep_is_paused_and_resumed(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         path = f"/v1/sweeps/{(await server.submit())['id']}"
         assert (await server.http.post(f"{path}/pause")).json()["status"] == "paused"
         assert (await server.http.get(path)).json()["status"] == "paused"
@@ -276,10 +280,10 @@ async def test_a_sweep_is_paused_and_resumed(stack: ServerStack) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
 
 
-async def test_priority_and_submitter_are_stored_with_the_sweep(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_priority_and_submitter_are_stored_with_the_sweep(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         sent = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 7})
         assert sent.json()["priority"] == 7
-        assert stack.store.get_sweep(sent.json()["id"]).owner == "local"
+        assert installation.store.get_sweep(sent.json()["id"]).owner == "local"
         refused = await server.http.post("/v1/sweeps", json=SPEC, params={"priority": 1000})
         assert (refused.status_code, refused.json()["error"]["param"]) == (422, "priority")

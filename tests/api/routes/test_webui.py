@@ -18,7 +18,7 @@ from jobs.results.schema import SUMMARY
 from tests.api.browser import Browser, browser
 from tests.api.running_server import running_server
 from tests.api.threaded_server import server_in_thread
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 FOLDER = Path("api/webui")
 
@@ -27,8 +27,8 @@ LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
 
 
 @pytest.mark.anyio
-async def test_the_page_loads_only_its_own_scripts(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_the_page_loads_only_its_own_scripts(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         for path in PAGE_PATHS:
             answer = await server.http.get(path)
             assert answer.status_code == 200, path
@@ -53,16 +53,16 @@ def test_the_page_refers_only_to_existing_parts_of_this_server() -> None:
 
 
 @pytest.mark.anyio
-async def test_with_keys_the_page_needs_a_key(stack: ServerStack) -> None:
-    async with running_server(stack, working=False) as server:
+async def test_with_keys_the_page_needs_a_key(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
         _, reads = server.key(KeyScope.READ)
         assert (await server.http.get("/")).status_code == 401
         assert (await server.http.get("/", headers=reads)).status_code == 200
 
 
 @pytest.mark.anyio
-async def test_the_page_can_be_public_without_opening_anything_else(stack: ServerStack) -> None:
-    async with running_server(stack, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
+async def test_the_page_can_be_public_without_opening_anything_else(installation: Installation) -> None:
+    async with running_server(installation, working=False, open_paths=ALWAYS_OPEN | PAGE_PATHS) as server:
         server.key(KeyScope.READ)
         for path in PAGE_PATHS:
             assert (await server.http.get(path)).status_code == 200, path
@@ -98,9 +98,9 @@ def complete(url: str, body: dict[str, Any]) -> str:
 
 
 @pytest.mark.processes
-def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> None:
+def test_a_prompt_is_steered_side_by_side(installation: Installation, tab: Browser) -> None:
     tab.errors.clear()
-    with server_in_thread(stack) as (url, _):
+    with server_in_thread(installation) as (url, _):
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('.languages input[name=corpus]')")
         tab.fill(".languages input[name=codes]", "en, fr, tr")
@@ -145,7 +145,7 @@ def test_a_prompt_is_steered_side_by_side(stack: ServerStack, tab: Browser) -> N
     ],
 )
 def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
-    stack: ServerStack, tab: Browser, metric: str, higher_is_better: bool | None, delta: float, colour: str
+    installation: Installation, tab: Browser, metric: str, higher_is_better: bool | None, delta: float, colour: str
 ) -> None:
     row = {
         **dict.fromkeys(SUMMARY.names),
@@ -165,7 +165,7 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
         "delta_ci_high": delta + 0.05,
         "higher_is_better": higher_is_better,
     }
-    with server_in_thread(stack) as (url, _):
+    with server_in_thread(installation) as (url, _):
         tab.open(url)
         cell = tab.run(
             "import('/page/heat_maps.js').then(({heatMaps}) => {"
@@ -179,8 +179,10 @@ def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
 
 
 @pytest.mark.processes
-def test_with_several_neuron_sets_the_default_is_selected_or_must_be_chosen(stack: ServerStack, tab: Browser) -> None:
-    with server_in_thread(stack) as (url, _):
+def test_with_several_neuron_sets_the_default_is_selected_or_must_be_chosen(
+    installation: Installation, tab: Browser
+) -> None:
+    with server_in_thread(installation) as (url, _):
         first, second = (
             httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
             for index in (1, 2)
@@ -200,9 +202,9 @@ def test_with_several_neuron_sets_the_default_is_selected_or_must_be_chosen(stac
 
 
 @pytest.mark.processes
-def test_a_sweep_is_submitted_followed_and_shown(stack: ServerStack, tab: Browser) -> None:
+def test_a_sweep_is_submitted_followed_and_shown(installation: Installation, tab: Browser) -> None:
     tab.errors.clear()
-    with server_in_thread(stack) as (url, _):
+    with server_in_thread(installation) as (url, _):
         send(tab, url, name="<i>mine</i>")
         tab.until("document.querySelector('.map td')")
         sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
@@ -230,8 +232,8 @@ def test_a_sweep_is_submitted_followed_and_shown(stack: ServerStack, tab: Browse
 
 
 @pytest.mark.processes
-def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browser) -> None:
-    with server_in_thread(stack, working=False) as (url, _):
+def test_a_sweep_is_paused_resumed_and_cancelled(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation, working=False) as (url, _):
         sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")
         for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
@@ -243,16 +245,16 @@ def test_a_sweep_is_paused_resumed_and_cancelled(stack: ServerStack, tab: Browse
 
 
 @pytest.mark.processes
-def test_the_page_shows_the_servers_error_messages(stack: ServerStack, tab: Browser) -> None:
-    with server_in_thread(stack) as (url, _):
+def test_the_page_shows_the_servers_error_messages(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
         send(tab, url, model="nobody")
         tab.until("document.querySelector('.new .error')")
         assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
 
 
 @pytest.mark.processes
-def test_the_page_works_with_a_key(stack: ServerStack, tab: Browser) -> None:
-    with server_in_thread(stack, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
+def test_the_page_works_with_a_key(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
         _, headers = server.key(KeyScope.ADMIN)
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('.error')")
@@ -263,9 +265,9 @@ def test_the_page_works_with_a_key(stack: ServerStack, tab: Browser) -> None:
 
 
 @pytest.mark.processes
-def test_failures_are_amber_and_have_reasons(stack: ServerStack, tab: Browser) -> None:
+def test_failures_are_amber_and_have_reasons(installation: Installation, tab: Browser) -> None:
     tab.errors.clear()
-    with server_in_thread(stack, max_model_len=55) as (url, _):
+    with server_in_thread(installation, max_model_len=55) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
         sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")

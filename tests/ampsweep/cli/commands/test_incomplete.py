@@ -15,7 +15,7 @@ from ampsweep.cli import app
 from ampsweep.errors import InvalidRequest
 from engine.fake import FakeEngine
 from tests.api.threaded_server import server_in_thread
-from tests.worker.server_stack import SPEC, ServerStack
+from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.processes
 
@@ -40,7 +40,7 @@ def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
 
 def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "spec.yaml", {**SPEC, "tasks": TASKS})
-    with server_in_thread(ServerStack.build(tmp_path / "home"), max_model_len=55) as (url, _):
+    with server_in_thread(Installation.build(tmp_path / "home"), max_model_len=55) as (url, _):
         sent = call("submit", spec, "--watch", "--server", url)
         sweep = sent.stdout.split()[0]
         status = call("status", sweep, "--failures", "--server", url)
@@ -140,7 +140,7 @@ def test_a_run_does_not_replace_files_that_no_run_wrote(local: Path, tmp_path: P
 def test_a_report_of_neither_a_folder_nor_a_sweep_names_both(tmp_path: Path) -> None:
     typo = tmp_path / "studi"
     alone = call("report", typo, "--out", tmp_path / "page.html", "--server", "http://127.0.0.1:9")
-    with server_in_thread(ServerStack.build(tmp_path / "home")) as (url, _):
+    with server_in_thread(Installation.build(tmp_path / "home")) as (url, _):
         beside = call("report", "studi", "--out", tmp_path / "page.html", "--server", url)
     assert (alone.exit_code, beside.exit_code) == (5, 3)
     for result in (alone, beside):

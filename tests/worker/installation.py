@@ -1,4 +1,4 @@
-"""A whole server without HTTP and without a model: fake engines, the bundled facts, everything in one folder."""
+"""An installation without HTTP and without a model: fake engines, the bundled facts, everything in one folder."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ SPEC: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerStack:
-    """The folders and the store of one server."""
+class Installation:
+    """The folders and the store of a server."""
 
     data: Path
     store: Store
@@ -86,10 +86,10 @@ class ServerStack:
     @classmethod
     def build(
         cls, data: Path, *, clock: Clock | None = None, store: Store | None = None, published: str | None = None
-    ) -> ServerStack:
-        """Make a stack in a folder; its results and neuron sets are stored there, or in the storage `published`.
+    ) -> Installation:
+        """Make an installation in a folder. Results and neuron sets are stored there, or in the storage `published`.
 
-        A store that is not given is made, and closed with the stack.
+        A store that is not given is made, and closed with the installation.
         """
         model = data / "models" / "tiny"
         model.mkdir(parents=True)
@@ -100,7 +100,7 @@ class ServerStack:
         own_store = None
         if store is None:
             store = own_store = quick_sql_store(data, clock or SystemClock(), random_id)
-        stack = cls(
+        installation = cls(
             data=data,
             store=store,
             catalog=Catalog(models={"tiny": model}, corpora={"atlas": corpus()}, atlas=ATLAS, engine="fake"),
@@ -111,8 +111,8 @@ class ServerStack:
             results=Results(open_storage(results)),
         )
         if own_store is not None:
-            weakref.finalize(stack, own_store.close)
-        return stack
+            weakref.finalize(installation, own_store.close)
+        return installation
 
     @property
     def worker_config(self) -> WorkerConfig:
@@ -166,7 +166,7 @@ async def until(notifier: ChangeNotifier, condition: Callable[[], bool]) -> None
             await subscription.wait()
 
 
-async def drain(stack: ServerStack, dispatcher: Dispatcher, *, until: Callable[[], bool]) -> None:
+async def drain(installation: Installation, dispatcher: Dispatcher, *, until: Callable[[], bool]) -> None:
     """Turn by hand until something is so; no clock, no waiting for what is not under way."""
     for _ in range(200):
         if until():
