@@ -129,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.both("finish_sweep", data.draw(st.sampled_from(self.sweep_leases)), files=FILES, error=error)
 
     @precondition(lambda self: self.sweep_leases)
-    @rule(data=st.data(), at=st.sampled_from(range(len(CELLS))))
+    @rule(data=st.data(), index=st.sampled_from(range(len(CELLS))))
     def extend_sweep(self, data: st.DataObject, index: int) -> None:
         lease = data.draw(st.sampled_from(self.sweep_leases))
         cell_ids = [record.id for record in self.stores[1].list_cells(lease.sweep_id).data]
@@ -157,7 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.pruned |= bool(self.both("prune_events", self.clock.time - age))
 
     @precondition(lambda self: self.sweeps)
-    @rule(at=st.sampled_from(range(len(CELLS))))
+    @rule(index=st.sampled_from(range(len(CELLS))))
     def damage(self, index: int) -> None:
         self.both("reset_cell", CELLS[index].id, "lost")
 
