@@ -39,11 +39,16 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["en", "fr"], "op": "add", "factor": 1.5, "scope": "prompt"},
     {"languages": ["tr"], "op": "set", "patch": "max", "layers": [1]},
     {"languages": {"en": 1, "fr": 0.5}, "op": "set", "statistic": "p90", "factor": 1.5},
+    {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8.0},
+    {"languages": ["tr"], "op": "add", "vector": "diffmean_raw", "factor": -1.0, "layers": [1], "scope": "generation"},
 )
 
 
 def random_neurons(info: EngineInfo) -> NeuronSet:
-    """Return a set in which each language has a random quarter of each layer, with patch values; languages overlap."""
+    """Return a set in which each language has a random quarter of each layer; languages overlap.
+
+    Patch values and mean residuals are random too.
+    """
     rng = np.random.default_rng(7)
     shape = (len(LANGUAGES), info.layers, info.width)
     return NeuronSet(
@@ -55,6 +60,7 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
         method="test",
         neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
         patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
+        residual_mean=rng.normal(size=(*shape[:2], info.hidden_size)).astype(np.float32),
     )
 
 
@@ -63,7 +69,8 @@ async def run_load(engine: Engine) -> dict[str, Any]:
 
     Returns:
         `generated` token ids and `scored` natural log-probabilities, one list for each intervention; `counts` of
-        positive activations and `means` of activations, [languages, layers, neurons].
+        positive activations and `means` of activations, [languages, layers, neurons]; mean `residuals`, [languages,
+        layers, H].
     """
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
@@ -95,13 +102,14 @@ async def run_load(engine: Engine) -> dict[str, Any]:
         "scored": results[len(steerings) :],
         "counts": stats.counts.tolist(),
         "means": stats.patch_mean.tolist(),
+        "residuals": stats.residual_mean.tolist(),
     }
 
 
 def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
     """Assert that an engine's results are those of the reference implementation.
 
-    Token ids and counts must be equal, log-probabilities equal to 1e-4 and mean activations to 1e-5.
+    Token ids and counts must be equal, log-probabilities and mean residuals equal to 1e-4, mean activations to 1e-5.
     """
     assert results["generated"] == expected["generated"]
     assert len({str(tokens) for tokens in results["generated"]}) > 1
@@ -109,3 +117,4 @@ def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
         np.testing.assert_allclose(logprobs, reference, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(results["counts"], expected["counts"])
     np.testing.assert_allclose(results["means"], expected["means"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(results["residuals"], expected["residuals"], rtol=0, atol=1e-4)

@@ -26,11 +26,15 @@ class Goal:
 GOALS = (
     *(
         Goal(
-            what=f"generation, {distinct} distinct in 256 requests, over unsteered",
-            suite="generation",
-            ours=f"{distinct} interventions",
-            other="0 interventions",
+            what=f"generation, {distinct} distinct {what}in 256 requests, over unsteered",
+            suite=suite,
+            ours=f"{distinct} {kind}",
+            other=f"0 {kind}",
             least=0.97,
+        )
+        for suite, kind, what in (
+            ("generation", "interventions", ""),
+            ("generation, residual stream", "vectors", "vectors in the residual stream "),
         )
         for distinct in (1, 8, 64, 256)
     ),

@@ -68,17 +68,21 @@ class Suites:
         self._runs, self._stock, self._hooks, self._rounds = runs, stock, hooks, rounds
         self._texts = Texts()
 
-    async def generation(self) -> Seconds:
-        """Generate with different numbers of distinct interventions in a batch."""
+    async def generation(self, *, vector: bool = False) -> Seconds:
+        """Generate with different numbers of distinct interventions in a batch, on neurons or the residual stream."""
+        kind = "vectors" if vector else "interventions"
 
         async def run(prompts: list[str], distinct: int) -> None:
             numbers = in_turn(distinct, len(prompts))
             pairs = zip(prompts, numbers, strict=True)
             await self._runs.generate(
-                [GeneratedItem(prompt=prompt, new_tokens=NEW_TOKENS, intervention=number) for prompt, number in pairs]
+                [
+                    GeneratedItem(prompt=prompt, new_tokens=NEW_TOKENS, intervention=number, vector=vector)
+                    for prompt, number in pairs
+                ]
             )
 
-        variants = {f"{distinct} interventions": partial(run, distinct=distinct) for distinct in DISTINCT}
+        variants = {f"{distinct} {kind}": partial(run, distinct=distinct) for distinct in DISTINCT}
         return await time_rounds(partial(self._texts.texts, REQUESTS, PROMPT), variants, rounds=self._rounds)
 
     async def idle(self) -> Seconds:
@@ -179,6 +183,7 @@ async def run(folder: Path, *, rounds: int, only: Sequence[str]) -> dict[str, An
     suites = Suites(VllmRuns(engine), stock, hooks, rounds=rounds)
     by_name: dict[str, Callable[[], Awaitable[Seconds]]] = {
         "generation": suites.generation,
+        "generation, residual stream": partial(suites.generation, vector=True),
         "idle": suites.idle,
         "scoring": partial(suites.scoring, 1),
         "scoring, 4 options to a context": partial(suites.scoring, 4),

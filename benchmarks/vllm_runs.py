@@ -30,7 +30,8 @@ class VllmRuns:
 
         async def send(item: GeneratedItem) -> None:
             sampling = SamplingParams(max_tokens=item.new_tokens, ignore_eos=True)
-            request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steering(item.intervention))
+            steer = steering(item.intervention, vector=item.vector)
+            request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steer)
             async for _ in self.engine.generate(request):
                 pass
 

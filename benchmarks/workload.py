@@ -21,11 +21,15 @@ _SET = "ns_benchmark"
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedItem:
-    """A prompt to continue by `new_tokens` tokens, steered by the intervention with this number, or by none."""
+    """A prompt to continue by `new_tokens` tokens, steered by the intervention with this number, or by none.
+
+    With `vector` the intervention adds a vector to the residual stream instead of scaling neurons.
+    """
 
     prompt: str
     new_tokens: int
     intervention: int | None
+    vector: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,8 @@ def neurons_of(width: int, layers: int, number: int) -> list[NDArray[np.int64]]:
 
 
 def neuron_set(info: EngineInfo, count: int) -> NeuronSet:
-    """Return a neuron set with one language for each of the first `count` interventions."""
+    """Return a neuron set with one language for each of the first `count` interventions, and random mean residuals."""
+    residual_mean = np.random.default_rng(SEED).normal(size=(count, info.layers, info.hidden_size))
     return NeuronSet(
         id=_SET,
         model=info.model,
@@ -100,6 +105,7 @@ def neuron_set(info: EngineInfo, count: int) -> NeuronSet:
             )
             for number in range(count)
         },
+        residual_mean=residual_mean.astype(np.float32),
     )
 
 
@@ -108,11 +114,13 @@ def in_turn(distinct: int, count: int) -> list[int | None]:
     return [index % distinct if distinct else None for index in range(count)]
 
 
-def steering(number: int | None) -> Steering | None:
-    """Return the steering by intervention `number`; None for None."""
+def steering(number: int | None, *, vector: bool = False) -> Steering | None:
+    """Return the steering by intervention `number`, with `vector` of the residual stream; None for None."""
     if number is None:
         return None
     raw = {"languages": [_language(number)], "op": "scale", "factor": FACTOR}
+    if vector:
+        raw |= {"op": "add", "vector": "diffmean"}
     return Steering(intervention=Intervention.from_dict(raw), neurons=_SET)
 
 

@@ -34,6 +34,7 @@ class EngineInfo:
     model_class: str
     layers: int
     width: int  # neurons a layer
+    hidden_size: int  # of the residual stream
     dtype: str
     max_model_len: int
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -208,7 +209,7 @@ class Engine(Protocol):
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
-        """Count activations over a corpus, all languages in one pass.
+        """Record activations and residuals over a corpus, all languages in one pass.
 
         A language takes its sentences in order, until their tokens together would exceed `max_tokens`. The special
         tokens in front of a sentence (BOS) are fed to the model but not counted. Memory use does not grow with the

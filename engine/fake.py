@@ -33,6 +33,7 @@ FAKE_INFO = EngineInfo(
     model_class="FakeForCausalLM",
     layers=4,
     width=32,
+    hidden_size=16,
     dtype="float32",
     max_model_len=2048,
     versions={"fake": "1"},
@@ -165,6 +166,7 @@ class FakeEngine:
             Recorder,
             layers=self._info.layers,
             width=self._info.width,
+            hidden_size=self._info.hidden_size,
             max_tokens=max_tokens,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
@@ -186,6 +188,12 @@ class FakeEngine:
             shape = (self._info.layers, self._info.width)
             return np.where(random.random(shape) < _LANGUAGE_SHARE, 0.9, 0.1 * random.random(shape))
 
+        @cache
+        def residual_of(language: str) -> NDArray[np.float64]:
+            """Return the residual of each token of a language, [L, H]."""
+            own = np.random.default_rng(_hash(["residual", language]))
+            return own.normal(size=(self._info.layers, self._info.hidden_size))
+
         def record(sentence: Sentence) -> None:
             if recorder.is_full(sentence.language):
                 return
@@ -197,7 +205,12 @@ class FakeEngine:
             random = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
             noise = random.random(share.shape)
             counts = (admission.tokens * share + noise).astype(np.int64)
-            recorder.add(admission, counts=counts, mean=(share + 0.4 * noise - 0.7).astype(np.float32))
+            recorder.add(
+                admission,
+                counts=counts,
+                mean=(share + 0.4 * noise - 0.7).astype(np.float32),
+                residual=admission.tokens * residual_of(sentence.language),
+            )
 
         return record
 

@@ -11,13 +11,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.intervention import Intervention, Vector
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.hashing import content_hash
 from jobs.instruction import Instruction, PromptMethod
 
-CellMethod = Literal["neurons", PromptMethod, "repeat"]
-"""How a cell differs from the unsteered baseline: an intervention on neurons, an instruction, or only its batches."""
+CellMethod = Literal["neurons", Vector, PromptMethod, "repeat"]
+"""How a cell differs from the unsteered baseline.
+
+By an intervention on neurons, by a vector in the residual stream, by an instruction, or only by its batches.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ class Cell:
     def method(self) -> CellMethod | None:
         """How the cell differs from the unsteered baseline; None for the baseline itself."""
         if self.intervention is not None:
-            return "neurons"
+            return self.intervention.vector or "neurons"
         if self.instruction is not None:
             return self.instruction.method
         return "repeat" if self.repeat else None

@@ -22,6 +22,7 @@ from ampsweep.domain.intervention import (
     Seed,
     Selection,
     StatisticWord,
+    Vector,
     WeightedLanguages,
     check_magnitude,
     word_or_list,
@@ -108,6 +109,30 @@ def _one_or_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+class VectorBaseline(StrictModel):
+    """A baseline that adds a vector to the residual stream, for every target language and every factor.
+
+    Attributes:
+        method: The vector (`ampsweep.domain.intervention.Intervention`).
+        factors: What the vector is multiplied by.
+        layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
+    """
+
+    method: Vector
+    factors: Unique[Factor]
+    layers: Layers = "all"
+
+
+def _baseline_kind(value: object) -> str:
+    return "a vector" if isinstance(value, dict | VectorBaseline) else "a prompt"
+
+
+Baseline = Annotated[
+    Annotated[PromptMethod, Tag("a prompt")] | Annotated[VectorBaseline, Tag("a vector")],
+    Discriminator(_baseline_kind),
+]
+
+
 class InterventionsSpec(StrictModel):
     """The interventions of a sweep: every target language with every magnitude, layer choice and control.
 
@@ -126,7 +151,8 @@ class InterventionsSpec(StrictModel):
         non_target: A second op for the neurons of all other languages.
         source: A third op for the neurons of each cell's data language, where that is not the target.
         baselines: Ask the unsteered model with an instruction to answer in the target language, in English
-            (`prompt_en`) or in the target language (`prompt_native`).
+            (`prompt_en`) or in the target language (`prompt_native`), or add a vector to the residual stream
+            (`VectorBaseline`).
     """
 
     languages: WeightedLanguages | None = None
@@ -140,7 +166,7 @@ class InterventionsSpec(StrictModel):
     random_draws: Annotated[int, Field(ge=1, le=100)] = 1
     non_target: NonTargetSpec | None = None
     source: NonTargetSpec | None = None
-    baselines: Annotated[tuple[PromptMethod, ...], Field(strict=False), AfterValidator(unique)] = ()
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False), AfterValidator(unique)] = ()
 
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionsSpec:
@@ -149,6 +175,16 @@ class InterventionsSpec(StrictModel):
             message = "goes with the control random; add it to controls, or leave random_draws out"
             raise PydanticCustomError("random_draws", message, {"key": "random_draws"})
         return self
+
+    @property
+    def prompt_baselines(self) -> tuple[PromptMethod, ...]:
+        """The baselines that instruct the model."""
+        return tuple(baseline for baseline in self.baselines if not isinstance(baseline, VectorBaseline))
+
+    @property
+    def vector_baselines(self) -> tuple[VectorBaseline, ...]:
+        """The baselines that add a vector to the residual stream."""
+        return tuple(baseline for baseline in self.baselines if isinstance(baseline, VectorBaseline))
 
     @property
     def all_factors(self) -> tuple[float, ...]:

@@ -127,6 +127,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "engine/vllm/backends/activation.py",
         "engine/vllm/backends/base.py",
         "engine/vllm/backends/cpu.py",
+        "engine/vllm/backends/device_residual.py",
         "engine/vllm/backends/fused_activation.py",
         "engine/vllm/worker/base.py",
         "engine/vllm/worker/runner_v1.py",

@@ -80,7 +80,7 @@ async def run_cell(
     """
     steering = await _steering(cell, neuron_set_cache)
     neurons = 0 if steering is None else await asyncio.to_thread(neuron_set_cache.count, steering)
-    if not neurons:
+    if not neurons and cell.method == "neurons":
         steering = None
     loaded = await asyncio.to_thread(load_items, cell, catalog)
     order = _order(cell, len(loaded.items))

@@ -27,11 +27,14 @@ RecordedPatch = Literal["max", "median", "mean"]
 Patch = Literal[RecordedPatch, "difference"]
 Scope = Literal["all", "prompt", "generation"]
 Selection = Literal["random", "other", "zero", "non_language"]
+Vector = Literal["diffmean", "diffmean_raw"]
+"""Vectors that are added to the residual stream. `engine.steering.vectors` computes them."""
 
 OPS: tuple[Op, ...] = get_args(Op)
 RECORDED_PATCHES: tuple[RecordedPatch, ...] = get_args(RecordedPatch)
 """The patch values that are recorded and stored. `difference` is computed from the means."""
 PATCHES: tuple[Patch, ...] = get_args(Patch)
+VECTORS: tuple[Vector, ...] = get_args(Vector)
 FACTOR_OPS: tuple[Op, ...] = ("scale",)
 """Ops whose magnitude is always the factor. The other ops may also take a patch value or a statistic."""
 VALUE_OPS: tuple[Op, ...] = tuple(op for op in OPS if op not in FACTOR_OPS)
@@ -105,6 +108,23 @@ def check_magnitude(
         raise PydanticCustomError("difference_op", message, {"key": "patch"})
 
 
+def check_vector(spec: InterventionSpec) -> None:
+    """Check that nothing but a factor, layers, a scope and the control `random` goes with a vector.
+
+    Raises:
+        PydanticCustomError: With the wrong field as `key` in its context.
+    """
+    if spec.op != "add":
+        raise PydanticCustomError("vector_op", "must be add with a vector; got {op}", {"key": "op", "op": spec.op})
+    for key in ("patch", "statistic", "non_target", "source"):
+        if getattr(spec, key) is not None:
+            message = "is for neurons and does not go with a vector; leave it out, or leave out vector"
+            raise PydanticCustomError("vector_field", message, {"key": key})
+    if spec.selection not in (None, "random"):
+        message = "must be random or null with a vector; got {selection}"
+        raise PydanticCustomError("vector_selection", message, {"key": "selection", "selection": spec.selection})
+
+
 class NonTargetSpec(StrictModel):
     """A second op, for the neurons of all other languages of the set."""
 
@@ -133,6 +153,7 @@ class InterventionSpec(StrictModel):
     non_target: NonTargetSpec | None = None
     other: Language | None = None
     source: SourceSpec | None = None
+    vector: Vector | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
@@ -144,6 +165,8 @@ class InterventionSpec(StrictModel):
         if self.selection == "zero" and (self.op, self.factor, self.patch, self.statistic) != ("set", 0, None, None):
             message = "zero sets the languages' own neurons to 0: give op set and factor 0, without patch and statistic"
             raise PydanticCustomError("zero", message, {"key": "selection"})
+        if self.vector is not None:
+            check_vector(self)
         return self
 
 
@@ -168,6 +191,8 @@ class Source(NonTarget):
 @dataclass(frozen=True, kw_only=True)
 class Intervention:
     """One change to the activations `a` of a set of neurons, before they are multiplied by `up_proj`.
+
+    Or, with `vector`, one change to the residual stream: residual' = residual + factor * v at the output of the layers.
 
     `scale`: a' = factor * a. `add`: a' = a + v. `set`: a' = v. Here v is `factor`; or, with `patch`, the neuron's
     patch value times `factor`; or, with `statistic`, `factor` times that statistic of the token's activations
@@ -198,6 +223,10 @@ class Intervention:
         non_target: A second op for the neurons of the other languages of the set.
         other: Code of the language whose neurons are edited, with `selection` other.
         source: A third op for the neurons of one language that is not a target.
+        vector: What is added to the residual stream in place of an edit of neurons, with op `add`. `diffmean`: the mean
+            residual of the languages minus that of the other languages of the set, of unit length in each layer.
+            `diffmean_raw`: the same with the length that it has. With `selection` random a random direction of the
+            same length, drawn with `seed`.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -206,7 +235,8 @@ class Intervention:
         >>> Intervention.from_dict({"languages": {"fra_Latn": 0.5}, "op": "set", "patch": "max", "layers": [4, 2]})
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
-                     layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None)
+                     layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None,
+                     vector=None)
     """
 
     languages: tuple[str, ...]
@@ -222,6 +252,7 @@ class Intervention:
     non_target: NonTarget | None = None
     other: str | None = None
     source: Source | None = None
+    vector: Vector | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -289,7 +320,7 @@ class Intervention:
         return core_schema.no_info_after_validator_function(cls._of_spec, handler.generate_schema(InterventionSpec))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the public JSON form with every key, its values in canonical order; `source` only if there is one.
+        """Return the public JSON form with every key, its values in canonical order; `source` and `vector` only if set.
 
         The id of a cell is a hash of it, and the database, results and vLLM's workers hold it.
 
@@ -312,8 +343,11 @@ class Intervention:
             "non_target": None if non_target is None else {"op": non_target.op, "factor": non_target.factor},
             "other": self.other,
         }
-        if source is not None:  # a key added later: left out where it is not used, so that older ids stay valid
+        # Keys added later are left out where they are not used, so that older ids stay valid.
+        if source is not None:
             form["source"] = {"language": source.language, "op": source.op, "factor": source.factor}
+        if self.vector is not None:
+            form["vector"] = self.vector
         return form
 
     @cached_property

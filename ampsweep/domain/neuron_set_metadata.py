@@ -30,6 +30,8 @@ class NeuronSetMetadata:
         patch: The kinds of patch values that the set has.
         sha256: SHA-256 of the file with the arrays.
         entropy: Whether the set has LAPE's entropy of each neuron; sets of earlier versions have none.
+        residual: `mean` if the set has mean residuals, else empty. The JSON has it only where it is not empty, so that
+            ids that are hashes of the content stay valid.
     """
 
     format: int = FORMAT
@@ -46,6 +48,7 @@ class NeuronSetMetadata:
     patch: tuple[str, ...]
     sha256: str
     entropy: bool = False
+    residual: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
@@ -57,16 +60,25 @@ class NeuronSetMetadata:
             TypeError: The text is not a JSON object, or `patch` is not a list.
         """
         raw = json.loads(text)
-        values = {field.name: raw[field.name] for field in fields(cls) if field.name != "entropy"}
-        return cls(**{**values, "patch": tuple(values["patch"]), "entropy": bool(raw.get("entropy"))})
+        values = {field.name: raw[field.name] for field in fields(cls) if field.name not in ("entropy", "residual")}
+        return cls(
+            **{
+                **values,
+                "patch": tuple(values["patch"]),
+                "entropy": bool(raw.get("entropy")),
+                "residual": tuple(raw.get("residual", ())),
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metadata as a JSON object."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if not self.entropy:  # a key added later: left out, so that the ids of imported sets stay valid
             del values["entropy"]
+        residual = list(values.pop("residual"))
         return {
             **values,
+            **({"residual": residual} if residual else {}),
             "params": dict(self.params),
             "languages": dict(self.languages),
             "patch": list(self.patch),

@@ -137,12 +137,13 @@ class TransformersEngine:
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
-        """Count activations, one sentence at a time; sentences are truncated to the context length."""
+        """Record activations and residuals, one sentence at a time; sentences are truncated to the context length."""
         recorder = await self._run(
             partial(
                 Recorder,
                 layers=self.info.layers,
                 width=self.info.width,
+                hidden_size=self.info.hidden_size,
                 max_tokens=max_tokens,
                 checkpoint=checkpoint,
                 sentence_means=sentence_means,
@@ -182,10 +183,15 @@ class TransformersEngine:
         admission = recorder.admit(sentence.language, tokens.counted)
         if admission is None:
             return None
-        activations = [layer[tokens.special :].float() for layer in self._model.activations(tokens.ids)]
-        counts = torch.stack([(layer > 0).sum(dim=0) for layer in activations])
-        mean = torch.stack([layer.mean(dim=0) for layer in activations])
-        recorder.add(admission, counts=counts.cpu().numpy(), mean=mean.cpu().numpy())
+        activations, residuals = (
+            torch.stack(layers)[:, tokens.special :].float() for layers in self._model.observe(tokens.ids)
+        )
+        recorder.add(
+            admission,
+            counts=(activations > 0).sum(dim=1).cpu().numpy(),
+            mean=activations.mean(dim=1).cpu().numpy(),
+            residual=residuals.sum(dim=1, dtype=torch.float64).cpu().numpy(),
+        )
         return admission
 
     def _edits(self, steering: Steering | None) -> tuple[Edits | None, Scope]:

@@ -1,14 +1,19 @@
-"""Hooks that change or observe the activations of a Hugging Face model. Written to be simple, not fast.
+"""Hooks that change or observe the activations and the residual stream of a Hugging Face model.
+
+Written to be simple, not fast.
 
 Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
 `engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
-Outside `steer` and `watch` blocks the model is unchanged.
+The residual stream is what a layer returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer`
+and `watch` blocks the model is unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +25,12 @@ from ampsweep.errors import UnsupportedModel
 from engine.steering.edits import Edits
 from engine.steering.mlp_sites import find_layers, find_site
 
+_Change = Callable[[int, Tensor], Tensor]
+"""Maps a layer's index and its activations [1, T, F], or its residual [1, T, H], to what takes their place."""
+
 
 class Hooks:
-    """The hooks in the MLPs of one model: `layers` of them, with `width` neurons each."""
+    """The hooks in the `layers` layers of one model, whose MLPs have `width` neurons each."""
 
     def __init__(self, model: nn.Module) -> None:
         """Install the hooks; raise UnsupportedModel for an MLP of unknown form (for example a mixture of experts)."""
@@ -34,9 +42,11 @@ class Hooks:
             raise UnsupportedModel(f"{name} cannot be steered: its layers have {sorted(widths)} neurons", param="model")
         for index, site in enumerate(sites):
             site.replace(_HookedActivation(site.activation, index, self))
+            layers[index].register_forward_hook(partial(self._after_layer, index))
         self.layers = len(sites)
         self.width = widths.pop()
-        self._on_activation: Callable[[int, Tensor], Tensor] | None = None
+        self._on_activation: _Change | None = None
+        self._on_residual: _Change | None = None
 
     @contextmanager
     def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
@@ -64,31 +74,60 @@ class Hooks:
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
 
-        with self._within(None if edits is None else apply):
+        def shift(layer: int, residual: Tensor) -> Tensor:
+            assert edits is not None
+            assert edits.vectors is not None
+            vector = torch.from_numpy(edits.vectors[layer]).to(residual.device)
+            shifted = residual.clone()
+            if vector.any():
+                shifted[0, rows] = (residual[0, rows].float() + vector).to(residual.dtype)
+            return shifted
+
+        on_activation = apply if edits is not None and edits.vectors is None else None
+        on_residual = shift if edits is not None and edits.vectors is not None else None
+        with self._within(on_activation, on_residual):
             yield
 
     @contextmanager
-    def watch(self, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-        """Within the block, call `see` with each layer's index and activations [T, F]."""
+    def watch(
+        self, see: Callable[[int, Tensor], None], see_residual: Callable[[int, Tensor], None] | None = None
+    ) -> Iterator[None]:
+        """Within the block, call `see` with each layer's index and activations [T, F].
+
+        `see_residual` is called with its index and the residual stream at its output, [T, H].
+        """
 
         def show(layer: int, activation: Tensor) -> Tensor:
             see(layer, activation[0])
             return activation
 
-        with self._within(show):
+        def show_residual(layer: int, residual: Tensor) -> Tensor:
+            if see_residual is not None:
+                see_residual(layer, residual[0])
+            return residual
+
+        with self._within(show, show_residual):
             yield
 
     def after_activation(self, layer: int, activation: Tensor) -> Tensor:
         """Return the activations [1, T, F] that a layer continues with; called by the model."""
         return activation if self._on_activation is None else self._on_activation(layer, activation)
 
+    def _after_layer(self, layer: int, _module: nn.Module, _inputs: object, output: Any) -> Any:
+        """Return what a layer returns, a tensor [1, T, H] or a tuple that begins with one; None leaves it as it is."""
+        if self._on_residual is None:
+            return None
+        if isinstance(output, tuple):
+            return (self._on_residual(layer, output[0]), *output[1:])
+        return self._on_residual(layer, output)
+
     @contextmanager
-    def _within(self, on_activation: Callable[[int, Tensor], Tensor] | None) -> Iterator[None]:
-        self._on_activation = on_activation
+    def _within(self, on_activation: _Change | None, on_residual: _Change | None) -> Iterator[None]:
+        self._on_activation, self._on_residual = on_activation, on_residual
         try:
             yield
         finally:
-            self._on_activation = None
+            self._on_activation = self._on_residual = None
 
 
 def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor) -> float:

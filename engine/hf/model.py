@@ -54,6 +54,7 @@ class TransformersModel:
             model_class=type(self.model).__name__,
             layers=self.hooks.layers,
             width=self.hooks.width,
+            hidden_size=self.model.config.hidden_size,
             dtype=dtype,
             max_model_len=max_model_len or self._context_length(),
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
@@ -101,23 +102,38 @@ class TransformersModel:
             output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
         return output.logits[0].float(), output.past_key_values
 
-    def activations(self, ids: Sequence[int]) -> list[Tensor]:
-        """Run a sequence without steering and return each layer's activations, [T, F]."""
-        seen: dict[int, Tensor] = {}
-        with torch.inference_mode(), self.hooks.watch(seen.__setitem__):
+    def observe(self, ids: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Run a sequence without steering.
+
+        Returns:
+            Each layer's activations, [T, F], and the residual stream at its output, [T, H].
+        """
+        activations: dict[int, Tensor] = {}
+        residuals: dict[int, Tensor] = {}
+        with torch.inference_mode(), self.hooks.watch(activations.__setitem__, residuals.__setitem__):
             self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
-        return [seen[layer] for layer in range(self.hooks.layers)]
+        layers = range(self.hooks.layers)
+        return [activations[layer] for layer in layers], [residuals[layer] for layer in layers]
 
     def _context_length(self) -> int:
         """Return the context length of the config; BLOOM has no position table and was trained with 2048 tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
     def _check_hooks(self) -> None:
-        calls: list[tuple[int, tuple[int, ...]]] = []
-        with torch.inference_mode(), self.hooks.watch(lambda layer, seen: calls.append((layer, tuple(seen.shape)))):
+        passed: list[tuple[int, tuple[int, ...]]] = []
+        returned: list[tuple[int, tuple[int, ...]]] = []
+        with (
+            torch.inference_mode(),
+            self.hooks.watch(
+                lambda layer, activations: passed.append((layer, tuple(activations.shape))),
+                lambda layer, residual: returned.append((layer, tuple(residual.shape))),
+            ),
+        ):
             self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
-        if calls != [(layer, (1, self.hooks.width)) for layer in range(self.hooks.layers)]:
-            raise UnsupportedModel(
-                f"{self.info.model_class} cannot be steered: not every layer calls its activation function once",
-                param="model",
-            )
+        for seen, size, what in (
+            (passed, self.info.width, "calls its activation function once"),
+            (returned, self.info.hidden_size, "runs once and returns the residual stream"),
+        ):
+            if seen != [(layer, (1, size)) for layer in range(self.info.layers)]:
+                message = f"{self.info.model_class} cannot be steered: not every layer {what}"
+                raise UnsupportedModel(message, param="model")

@@ -28,7 +28,13 @@ def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: Ident
     neuron_set_id = request.neuron_set_id(
         fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages
     )
-    depends_on = {"id": neuron_set_id, "kind": info.kind, "dtype": info.dtype, "versions": dict(info.versions)}
+    depends_on = {
+        "id": neuron_set_id,
+        "kind": info.kind,
+        "dtype": info.dtype,
+        "versions": dict(info.versions),
+        "sums": ["activations", "residual"],  # a checkpoint from before the residual was recorded is ignored
+    }
     return Checkpoint(folder / f".{neuron_set_id}.recording", identity=content_hash(depends_on))
 
 
@@ -44,8 +50,8 @@ async def identify(
         checkpoint: Where the recording is saved at intervals and continued from. The caller discards it.
 
     Returns:
-        The neuron set, with patch values and the id of the request. Its `params` are those of the method and
-        `max_tokens`.
+        The neuron set, with patch values, mean residuals and the id of the request. Its `params` are those of the
+        method and `max_tokens`.
 
     Raises:
         InvalidRequest: No sentence of the corpus fits `max_tokens`.
@@ -90,6 +96,7 @@ def neuron_set_of(
         neurons=select(request, stats),
         patch=PatchValues(max=stats.patch_max, median=stats.patch_median, mean=stats.patch_mean),
         entropy=candidate_entropy(stats, filter_rate=request.params.get("filter_rate", FILTER_RATE)),
+        residual_mean=stats.residual_mean,
     )
 
 

@@ -49,11 +49,12 @@ class _Patch:
 
 
 class _Language:
-    """The sums of one language."""
+    """The sums of one language, over `shape` (layers, neurons) and a residual stream of `hidden_size` numbers."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], hidden_size: int) -> None:
         self.shape = shape
         self.counts = np.zeros(shape, dtype=np.int64)
+        self.residual = np.zeros((shape[0], hidden_size), dtype=np.float64)
         self.tokens = 0
         self.sentences = 0
         self.full = False
@@ -62,10 +63,11 @@ class _Language:
         self.patch: _Patch | None = None
 
     @classmethod
-    def restored(cls, shape: tuple[int, int], saved: Arrays) -> _Language:
+    def restored(cls, shape: tuple[int, int], hidden_size: int, saved: Arrays) -> _Language:
         """Restore the sums from `saved`; none of the sentences counts as admitted."""
-        sums = cls(shape)
+        sums = cls(shape, hidden_size)
         sums.counts = saved["counts"]
+        sums.residual = saved["residual"]
         sums.done = set(saved["done"].tolist())
         sums.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
         if "patch_sentences" in saved:
@@ -84,6 +86,7 @@ class _Language:
         means = [self.means[position] for position in positions] or np.empty((0, *self.shape), dtype=np.float32)
         arrays: dict[str, NDArray[Any]] = {
             "counts": self.counts,
+            "residual": self.residual,
             "done": np.array(sorted(self.done), dtype=np.int64),
             "places": np.array(positions, dtype=np.int64),
             "means": np.asarray(means),
@@ -123,13 +126,14 @@ class _Language:
 
 
 class Recorder:
-    """Accumulates the statistics of a model with `layers` layers of `width` neurons each."""
+    """Accumulates the statistics of one model."""
 
     def __init__(
         self,
         *,
         layers: int,
         width: int,
+        hidden_size: int,
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
@@ -139,6 +143,7 @@ class Recorder:
         Args:
             layers: Number of layers.
             width: Number of neurons of a layer.
+            hidden_size: Size of the residual stream.
             max_tokens: Maximum number of counted tokens of a language, over all of its sentences.
             checkpoint: Where the sums are saved at intervals.
             sentence_means: Takes the mean activations of every sentence. A checkpoint does not have them, so a
@@ -147,6 +152,7 @@ class Recorder:
         assert checkpoint is None or sentence_means is None, "a checkpoint has no means of all sentences"
         self._sentence_means = sentence_means
         self._shape = (layers, width)
+        self._hidden_size = hidden_size
         self._max_tokens = max_tokens
         self._checkpoint = checkpoint
         self._languages: dict[str, _Language] = {}
@@ -155,7 +161,7 @@ class Recorder:
             for index, language in enumerate(saved["languages"].tolist()):
                 prefix = f"{index}."
                 arrays = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
-                self._languages[language] = _Language.restored(self._shape, arrays)
+                self._languages[language] = _Language.restored(self._shape, hidden_size, arrays)
 
     def is_full(self, language: str) -> bool:
         """Whether a language takes no more sentences, so that the rest need not be tokenized."""
@@ -172,7 +178,7 @@ class Recorder:
             The admitted sentence; None if it has no tokens, if the language is full, or if the checkpoint already has
             its measurements.
         """
-        sums = self._languages.setdefault(language, _Language(self._shape))
+        sums = self._languages.setdefault(language, _Language(self._shape, self._hidden_size))
         if sums.full or tokens == 0:
             return None
         if sums.tokens + tokens > self._max_tokens:
@@ -190,7 +196,12 @@ class Recorder:
         return None if admission.position in sums.done else admission
 
     def add(
-        self, admission: AdmittedSentence, *, counts: NDArray[np.integer], mean: NDArray[np.float32] | None
+        self,
+        admission: AdmittedSentence,
+        *,
+        counts: NDArray[np.integer],
+        mean: NDArray[np.float32] | None,
+        residual: NDArray[np.floating],
     ) -> None:
         """Add the measurements of an admitted sentence. Call it once for each.
 
@@ -198,9 +209,11 @@ class Recorder:
             admission: The admitted sentence.
             counts: Number of tokens with activation > 0, integers [L, F].
             mean: Mean activation over the tokens, float32 [L, F]; may be None unless `admission.mean_wanted`.
+            residual: Sum over the tokens of the residual at each layer's output, [L, H].
         """
         sums = self._languages[admission.language]
         sums.counts += counts
+        sums.residual += residual
         if admission.mean_wanted:
             assert mean is not None, "a sentence came without its mean"
             if admission.position < PATCH_SENTENCES:
@@ -243,5 +256,6 @@ class Recorder:
             patch_mean=np.stack([patch.mean for patch in patches]),
             positive=np.stack([patch.positive for patch in patches]),
             patch_sentences=np.array([patch.sentences for patch in patches], dtype=np.int64),
+            residual_mean=np.stack([each.residual / max(each.tokens, 1) for each in languages]).astype(np.float32),
             sentence_means=self._sentence_means,
         )

@@ -1,4 +1,4 @@
-"""Activation statistics of a corpus: everything that the selections need, in memory independent of its length."""
+"""Activation statistics of a corpus: everything that a neuron set needs, in memory independent of its length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATCH_SENTENCES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationStats:
-    """Activation statistics of G languages over L layers of F neurons.
+    """Activation statistics of G languages over L layers of F neurons, with a residual stream of H numbers.
 
     Patch statistics are over the first PATCH_SENTENCES sentences of a language, of each sentence's mean activation over
     its tokens.
@@ -30,6 +30,8 @@ class ActivationStats:
         patch_mean: Mean of the sentence means, float32 [G, L, F].
         positive: Number of patch sentences whose mean is above 0, int32 [G, L, F].
         patch_sentences: Number of patch sentences, int64 [G].
+        residual_mean: Mean over the tokens of the residual at each layer's output, float32 [G, L, H]; 0 for a language
+            without tokens.
         sentence_means: The mean activations of all sentences, if they were recorded; whoever had them recorded closes
             them.
     """
@@ -43,4 +45,5 @@ class ActivationStats:
     patch_mean: NDArray[np.float32]
     positive: NDArray[np.int32]
     patch_sentences: NDArray[np.int64]
+    residual_mean: NDArray[np.float32]
     sentence_means: SentenceMeans | None = None

@@ -39,6 +39,7 @@ class SlotEntries:
         coef: Coefficient of the statistic in each entry, float32.
         takes: With a statistic, whether each layer has entries on any of the devices that share its neurons, bool [L].
             All of them must provide their part of the statistic in these layers.
+        vectors: What is added to the residual stream at the output of each layer, float32 [L, H]; None for nothing.
     """
 
     offsets: NDArray[np.int64]
@@ -48,6 +49,7 @@ class SlotEntries:
     statistic: Statistic | None = None
     coef: NDArray[np.float32] | None = None
     takes: NDArray[np.bool_] | None = None
+    vectors: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +65,19 @@ class StatisticBuffers:
     coef: torch.Tensor
     plan: torch.Tensor
     weights: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorBuffers:
+    """What the slots add to the residual stream at the output of each layer.
+
+    Attributes:
+        adds: Whether a slot adds anything at a layer, 0 or 1, int32 [S + 1, L].
+        values: float32 [S + 1, L, H]; meaningless where `adds` is 0.
+    """
+
+    adds: torch.Tensor
+    values: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +105,7 @@ class TableBuffers:
 
 
 class DeviceTable:
-    """Slots 1 to `slots`, over one pool of entries.
+    """Slots 1 to `slots`, over one pool of entries, and with a vector a layer each.
 
     Args:
         slots: Slots, besides slot 0.
@@ -100,6 +115,7 @@ class DeviceTable:
         device: Where the buffers are.
         block: Neurons that one program of the kernel handles, a power of two.
         statistics: Whether rows may have a statistic; without it no memory is allocated for them.
+        hidden_size: Size of the residual stream; with 0 rows may have no vectors, and no memory is allocated for them.
     """
 
     def __init__(
@@ -112,6 +128,7 @@ class DeviceTable:
         device: torch.device,
         block: int = 1024,
         statistics: bool = False,
+        hidden_size: int = 0,
     ) -> None:
         assert block & (block - 1) == 0
         assert capacity < 2**31
@@ -135,6 +152,10 @@ class DeviceTable:
             )
             if statistics
             else None,
+        )
+        self.vectors = VectorBuffers(
+            adds=zeros(slots + 1, layers, dtype=torch.int32),
+            values=zeros(slots + 1, layers, hidden_size, dtype=torch.float32),
         )
         self._capacity = capacity
         self._extents: dict[int, tuple[int, int]] = {}  # slot: first entry, number of entries; never of length 0
@@ -163,6 +184,10 @@ class DeviceTable:
             coef = np.zeros(size, dtype=np.float32) if row.coef is None else row.coef
             _send(buffers.statistics.coef[entries], coef)
             self._send_plan(slot, row.statistic, buffers.statistics)
+        if row.vectors is not None:
+            assert row.vectors.shape == self.vectors.values.shape[1:]
+            _send(self.vectors.values[slot], row.vectors)
+        self._send_adds(slot, row.vectors)
         _send(buffers.offsets[slot], start + block_starts)
         self._extents.pop(slot, None)
         if size:
@@ -171,6 +196,7 @@ class DeviceTable:
     def clear(self, slot: int) -> None:
         """Remove a slot's entries, from the next step on, and release them."""
         self.buffers.offsets[slot].zero_()
+        self._send_adds(slot, None)
         self._extents.pop(slot, None)
 
     def _block_starts(self, slot: int, row: SlotEntries) -> NDArray[np.int64]:
@@ -194,6 +220,12 @@ class DeviceTable:
             flat, np.arange(buffers.layers * buffers.blocks + 1) * buffers.block
         )
         return starts
+
+    def _send_adds(self, slot: int, vectors: NDArray[np.float32] | None) -> None:
+        adds = np.zeros(self.buffers.layers, dtype=np.int32)
+        if vectors is not None:
+            adds[:] = vectors.any(axis=1)
+        _send(self.vectors.adds[slot], adds)
 
     def _send_plan(self, slot: int, statistic: Statistic | None, buffers: StatisticBuffers) -> None:
         if statistic is None:

@@ -30,6 +30,8 @@ from ampsweep.hashing import content_hash, file_hash
 if TYPE_CHECKING:
     from engine.base import EngineInfo
 
+_RESIDUAL = "residual.mean"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchValues:
@@ -72,6 +74,8 @@ class NeuronSet:
         patch: Patch values, whose axis G has the order of `neurons`; None for an imported set.
         entropy: LAPE's entropy of each neuron over the languages, float32 [L, F] in nats; NaN where the neuron is no
             candidate of LAPE. None for an imported set, and for sets of versions that did not store it.
+        residual_mean: Mean residual at each layer's output in each language, float32 [G, layers, H], whose axis G has
+            the order of `neurons`; None for an imported set, and for one that was identified before it was recorded.
 
     Raises:
         InvalidRequest: Neurons are out of range, duplicate or unsorted, or an array has a wrong shape.
@@ -95,6 +99,7 @@ class NeuronSet:
     corpus_hash: str = ""
     patch: PatchValues | None = None
     entropy: NDArray[np.float32] | None = None
+    residual_mean: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check the invariants, so that users of a set need not."""
@@ -108,6 +113,11 @@ class NeuronSet:
                 raise InvalidRequest(f"patch values must be float32 {shape}", param=f"patch.{kind}")
         if self.entropy is not None and (self.entropy.shape != shape[1:] or self.entropy.dtype != np.float32):
             raise InvalidRequest(f"entropies must be float32 {shape[1:]}", param="entropy")
+        if (residual := self.residual_mean) is not None and (
+            residual.ndim != 3 or residual.shape[:2] != shape[:2] or residual.dtype != np.float32
+        ):
+            message = f"mean residuals must be float32 [{shape[0]}, {shape[1]}, H]"
+            raise InvalidRequest(f"{message}; got {residual.dtype} {list(residual.shape)}", param="residual_mean")
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -124,6 +134,9 @@ class NeuronSet:
             content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
         if self.entropy is not None:
             content["entropy"] = hashlib.sha256(np.ascontiguousarray(self.entropy).data).hexdigest()
+            content[f"patch.{kind}"] = _digest(values)
+        if self.residual_mean is not None:
+            content[_RESIDUAL] = _digest(self.residual_mean)
         return replace(self, id=f"ns_{content_hash(content)}")
 
     def metadata(self, *, sha256: str) -> NeuronSetMetadata:
@@ -144,6 +157,7 @@ class NeuronSet:
             corpus_hash=self.corpus_hash,
             languages={code: len(pairs) for code, pairs in self.neurons.items()},
             patch=tuple(self._patches()),
+            residual=() if self.residual_mean is None else ("mean",),
             sha256=sha256,
             entropy=self.entropy is not None,
         )
@@ -167,6 +181,8 @@ class NeuronSet:
         arrays |= {f"patch.{kind}": values for kind, values in self._patches().items()}
         if self.entropy is not None:
             arrays["entropy"] = self.entropy
+        if self.residual_mean is not None:
+            arrays[_RESIDUAL] = self.residual_mean
         with atomic_write(folder / TENSORS_FILE) as path:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
             digest = file_hash(path)
@@ -205,9 +221,14 @@ class NeuronSet:
                 neurons=with_short_codes({code: arrays[f"neurons.{code}"] for code in metadata.languages}),
                 patch=PatchValues(**patch) if patch else None,
                 entropy=arrays["entropy"] if metadata.entropy else None,
+                residual_mean=arrays[_RESIDUAL] if metadata.residual else None,
             )
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
             raise DamagedFile(f"neuron set {folder} cannot be read: {error}") from error
+
+
+def _digest(values: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _check_neurons(language: str, pairs: NDArray[np.int32], layers: int, width: int) -> None:

@@ -22,6 +22,7 @@ from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.neurons.random_selection import draw_neurons
+from engine.steering.vectors import resolve_vectors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,9 @@ class Edits:
     With `whole_pass` s is the statistic of all tokens that are computed in one forward pass, together, as in the
     published code (tauimbz/lang-task-neuron, `intervention_tasks.py`); its `mad` is the median distance of the changed
     neurons' activations to the median of all.
+
+    `vectors`, float32 [L, H], are added to the residual stream at the output of each layer. An intervention that has
+    them changes no neurons.
     """
 
     offsets: NDArray[np.int64]
@@ -44,6 +48,7 @@ class Edits:
     statistic: Statistic | None = None
     coef: NDArray[np.float32] | None = None
     whole_pass: bool = False
+    vectors: NDArray[np.float32] | None = None
 
     def entries(self, layer: int) -> slice:
         """Return the slice of one layer's entries."""
@@ -85,6 +90,8 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
             f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
             param="intervention.layers",
         )
+    if intervention.vector is not None:
+        return _without_neurons(neuron_set.layers, resolve_vectors(intervention, neuron_set))
     flat = _target(intervention, neuron_set)
     weight, magnitude = _magnitude(intervention, neuron_set, flat)
     mult, value = _affine(intervention.op, weight, magnitude)
@@ -114,7 +121,8 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
 def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:
     """Check that the intervention changes a neuron of each of its languages in its layers.
 
-    With `non_target` or `source` a language may have none, because the neurons of other languages are changed.
+    One with a vector needs none. With `non_target` or `source` a language may have none, because the neurons of other
+    languages are changed.
 
     Args:
         edits: The resolved intervention.
@@ -124,6 +132,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     Raises:
         NoNeurons: The intervention would change nothing; `param` names the field to change.
     """
+    if edits.vectors is not None:
+        return
     param = "languages" if intervention.other is None else "other"
     owners = intervention.languages if intervention.other is None else (intervention.other,)
     empty = [code for code in owners if not _layers_with_neurons(neuron_set, code, intervention.layers)]
@@ -147,6 +157,18 @@ def _further_ops(intervention: Intervention, neuron_set: NeuronSet) -> Iterator[
         yield [intervention.source.language], intervention.source
     if intervention.non_target is not None:
         yield [code for code in neuron_set.languages if code not in intervention.languages], intervention.non_target
+
+
+def _without_neurons(layers: int, vectors: NDArray[np.float32]) -> Edits:
+    """Return edits that add vectors to the residual stream and change no neuron."""
+    none = np.empty(0, dtype=np.float32)
+    return Edits(
+        offsets=np.zeros(layers + 1, dtype=np.int64),
+        indices=none.astype(np.int32),
+        mult=none,
+        add=none,
+        vectors=vectors,
+    )
 
 
 def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int, ...] | None) -> set[int]:

@@ -123,7 +123,7 @@ class VllmEngine:
         cls, loop: EngineLoop, shape: ModelFolder, *, dtype: str, settings: VllmSettings
     ) -> VllmEngine:
         """Return the engine over a started loop, described by what vLLM reports about the model."""
-        tokenizer, model_class, max_model_len, embedding_rows = await loop.call(_describe)
+        tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(_describe)
         await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
         info = EngineInfo(
             kind="vllm",
@@ -132,6 +132,7 @@ class VllmEngine:
             model_class=model_class,
             layers=shape.layers,
             width=shape.width,
+            hidden_size=hidden_size,
             dtype=dtype,
             max_model_len=max_model_len,
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
@@ -232,11 +233,12 @@ class VllmEngine:
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
     ) -> ActivationStats:
-        """Count activations over a corpus; see `Engine.record`."""
+        """Record activations and residuals over a corpus; see `Engine.record`."""
         recording = RecordingThread(
             self._encoder,
             layers=self._info.layers,
             width=self._info.width,
+            hidden_size=self._info.hidden_size,
             max_tokens=max_tokens,
             max_sentence_tokens=self._info.max_model_len - 1,
             checkpoint=checkpoint,
@@ -347,9 +349,10 @@ class VllmEngine:
         return self._admission.hold(key, size=entries[key], priority=priority)
 
 
-def _describe(engine: LLMEngine) -> tuple[Any, str, int, int]:
+def _describe(engine: LLMEngine) -> tuple[Any, str, int, int, int]:
     config = engine.model_config
-    return engine.get_tokenizer(), config.architectures[0], config.max_model_len, config.get_vocab_size()
+    sizes = config.max_model_len, config.get_vocab_size(), config.get_hidden_size()
+    return engine.get_tokenizer(), config.architectures[0], *sizes
 
 
 def _takes_statistics(engine: LLMEngine) -> bool:

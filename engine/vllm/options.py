@@ -23,7 +23,7 @@ class SteeringOptions:
 
     slots: int
     backend: BackendName
-    patch: int = 2
+    patch: int = 3
 
 
 def table_entries(layers: int, width: int, *, slots: int) -> int:

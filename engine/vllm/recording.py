@@ -34,6 +34,7 @@ class RecordingThread:
         encoder: Tokenizes the sentences.
         layers: Layers of the model.
         width: Neurons of a layer.
+        hidden_size: Size of the residual stream.
         max_tokens: Tokens recorded for each language.
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
         checkpoint: Where progress is saved and read back; None saves nothing.
@@ -46,6 +47,7 @@ class RecordingThread:
         *,
         layers: int,
         width: int,
+        hidden_size: int,
         max_tokens: int,
         max_sentence_tokens: int,
         checkpoint: Checkpoint | None,
@@ -58,6 +60,7 @@ class RecordingThread:
             Recorder,
             layers=layers,
             width=width,
+            hidden_size=hidden_size,
             max_tokens=max_tokens,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
@@ -97,8 +100,9 @@ class RecordingThread:
 
     def _add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
         layers, width = self._shape
-        counts, sums = join_parts(parts, layers=layers, width=width)
-        self._opened.add(admission, counts=counts, mean=None if sums is None else sums / np.float32(admission.tokens))
+        counts, sums, residual = join_parts(parts, layers=layers, width=width)
+        mean = None if sums is None else sums / np.float32(admission.tokens)
+        self._opened.add(admission, counts=counts, mean=mean, residual=residual)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -40,6 +40,7 @@ class NeuronSetInfo:
         width: Intermediate dimension of the model's MLPs.
         patch: Patch values that were recorded.
         entropy: Whether the set has the entropy of each neuron, which the control `non_language` needs.
+        residual: Statistics of the residual stream that were recorded: `mean`, or none.
         created_at: Time of creation, in seconds since 1970.
     """
 
@@ -54,6 +55,7 @@ class NeuronSetInfo:
     width: int
     patch: tuple[str, ...]
     entropy: bool
+    residual: tuple[str, ...]
     created_at: float
 
 
@@ -193,6 +195,7 @@ def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo
             width=metadata.width,
             patch=metadata.patch,
             entropy=metadata.entropy,
+            residual=metadata.residual,
             created_at=modified,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,6 +27,7 @@ class NeuronChoice:
         languages: Languages that the set has, or will have.
         has_patch: Whether the set has patch values.
         has_entropy: Whether the set has the entropy of each neuron.
+        has_residual: Whether the set has mean residuals, which vectors are made of.
         counts: Neurons of each language; None if the set does not exist yet.
         warnings: Warnings about the set for the user.
     """
@@ -35,6 +36,7 @@ class NeuronChoice:
     languages: tuple[str, ...]
     has_patch: bool
     has_entropy: bool
+    has_residual: bool
     counts: Mapping[str, int] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -78,6 +80,7 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
         languages=tuple(info.languages),
         has_patch=bool(info.patch),
         has_entropy=info.entropy,
+        has_residual=bool(info.residual),
         counts=info.languages,
         warnings=_warnings(info.method, info.languages),
     )
@@ -100,15 +103,22 @@ def _by_method(neurons: NeuronsByMethod, model: ModelFolder, corpus: Corpus, mod
         params=request.params,
     )
     warnings = _warnings(request.method, corpus.languages)
-    return NeuronChoice(ref=ref, languages=neurons.languages, has_patch=True, has_entropy=True, warnings=warnings)
+    return NeuronChoice(
+        ref=ref,
+        languages=neurons.languages,
+        has_patch=True,
+        has_entropy=True,
+        has_residual=True,
+        warnings=warnings,
+    )
 
 
 def _with_counts(choice: NeuronChoice, neuron_sets: NeuronSets) -> NeuronChoice:
     try:
         info = neuron_sets.get(choice.ref.id)
-        return replace(choice, counts=info.languages, has_entropy=info.entropy)
     except (NotFound, DamagedFile):
         return choice  # the set is identified, or identified again, when the sweep runs
+    return replace(choice, counts=info.languages, has_entropy=info.entropy, has_residual=bool(info.residual))
 
 
 def _warnings(method: str, languages: Iterable[str]) -> tuple[str, ...]:

@@ -87,7 +87,8 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
     repeats = int("repeat" in spec.interventions.controls)
     draws = spec.interventions.random_draws - 1
     per_target = per_factor * (1 + len(spec.interventions.controls) - repeats + draws)
-    baselines = len(spec.interventions.baselines)
+    vector_controls = spec.interventions.random_draws if "random" in spec.interventions.controls else 0
+    baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * (1 + vector_controls)
     factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
     in_full = sum(
         1 + repeats + (baselines + per_target * factors) * len(task.targets_of(ref))
@@ -127,8 +128,33 @@ def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterato
                 for target in task.targets_of(ref):
                     for instruction in resolved.instructions[target]:
                         yield replace(baseline, instruction=instruction)
-                for intervention in _interventions(spec, resolved, mode, task, ref):
+                for intervention in (
+                    *_vector_baselines(spec, resolved, mode, task, ref),
+                    *_interventions(spec, resolved, mode, task, ref),
+                ):
                     yield replace(baseline, neurons=resolved.neurons[mode].ref, intervention=intervention)
+
+
+def _vector_baselines(
+    spec: SweepSpec, resolved: ResolvedSweep, mode: Mode, task: ResolvedTask, ref: TaskRef
+) -> Iterator[Intervention]:
+    """Yield the vectors of a task reference, each followed by its control, a random direction, if there is one."""
+    for target, vector in product(task.targets_of(ref), resolved.vectors):
+        yield from with_controls(
+            Intervention(
+                languages=(target,),
+                op="add",
+                factor=vector.factor,
+                layers=vector.layers,
+                scope=spec.interventions.scope,
+                vector=vector.vector,
+            ),
+            [control for control in spec.interventions.controls if control == "random"],
+            data_language=ref.data_language,
+            languages=resolved.neurons[mode].languages,
+            seed=spec.seed,
+            random_draws=spec.interventions.random_draws,
+        )
 
 
 def _interventions(

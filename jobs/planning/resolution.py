@@ -7,12 +7,12 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Patch
+from ampsweep.domain.intervention import Patch, Vector
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
@@ -22,7 +22,7 @@ from jobs.instruction import Instruction, instruction_for
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
-from jobs.spec import InterventionsSpec, SweepSpec, TaskSpec
+from jobs.spec import InterventionsSpec, Layers, SweepSpec, TaskSpec, VectorBaseline
 from jobs.tasks.base import Task
 from jobs.tasks.registry import releases_of, task_for
 from jobs.tasks.sampled_task import SampledTask
@@ -51,6 +51,15 @@ class ResolvedTask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorChoice:
+    """A vector of a baseline with one factor, in some layers; None for all layers."""
+
+    vector: Vector
+    factor: float
+    layers: LayerChoice
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedSweep:
     """The axes of a sweep.
 
@@ -63,6 +72,7 @@ class ResolvedSweep:
         statistics: Activation statistics that the factors multiply; None where the op takes none.
         layers: Layer choices.
         instructions: The instructions of the prompt baselines, by target language.
+        vectors: The vector baselines: one entry for each factor and layer choice.
         warnings: Warnings for the user, each once.
     """
 
@@ -74,6 +84,7 @@ class ResolvedSweep:
     statistics: tuple[Statistic | None, ...]
     layers: tuple[LayerChoice, ...]
     instructions: Mapping[str, tuple[Instruction, ...]]
+    vectors: tuple[VectorChoice, ...]
     warnings: tuple[str, ...]
 
 
@@ -92,7 +103,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
     model = catalog.model(spec.model)
     neurons = resolve_neurons(spec.neurons, model, catalog, neuron_sets, modes=spec.mode)
     targets = _targets(interventions, neurons[spec.mode[0]])
-    layers = _layers(interventions, model)
+    layers = _layers(interventions.layers, model, param="interventions.layers")
     _check_source(spec, neurons[spec.mode[0]])
     tasks: dict[Mode, tuple[ResolvedTask, ...]] = dict.fromkeys(spec.mode, ())
     for index, task in enumerate(spec.tasks):
@@ -112,6 +123,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         statistics=tuple(map(Statistic.parse, interventions.statistic or ())) or (None,),
         layers=layers,
         instructions={target: _instructions(interventions, target) for target in targets},
+        vectors=_vectors(interventions, model, [neurons[mode] for mode in spec.mode]),
         warnings=tuple(warnings),
     )
 
@@ -282,11 +294,32 @@ def _empty_target_warnings(
 
 def _instructions(interventions: InterventionsSpec, target: str) -> tuple[Instruction, ...]:
     param = "interventions.baselines"
-    return tuple(instruction_for(target, method, param=param) for method in interventions.baselines)
+    return tuple(instruction_for(target, method, param=param) for method in interventions.prompt_baselines)
 
 
-def _layers(interventions: InterventionsSpec, model: ModelFolder) -> tuple[LayerChoice, ...]:
-    layers = interventions.layers
+def _vectors(
+    interventions: InterventionsSpec, model: ModelFolder, neurons: Sequence[NeuronChoice]
+) -> tuple[VectorChoice, ...]:
+    """Return the vectors of the baselines; raise InvalidRequest if a neuron set cannot provide them."""
+    if not interventions.vector_baselines:
+        return ()
+    for choice in neurons:
+        if not choice.has_residual:
+            message = f"neuron set {choice.ref.id} has no residual vectors; delete its folder and identify it again"
+            raise InvalidRequest(f"{message}, or leave diffmean out", param="interventions.baselines")
+        if len(choice.languages) < 2:
+            message = "a difference in means needs another language in the neuron set; identify a set with more"
+            raise InvalidRequest(f"{message}, or leave diffmean out", param="interventions.baselines")
+    return tuple(
+        VectorChoice(vector=baseline.method, factor=factor, layers=layers)
+        for index, baseline in enumerate(interventions.baselines)
+        if isinstance(baseline, VectorBaseline)
+        for layers in _layers(baseline.layers, model, param=f"interventions.baselines.{index}.layers")
+        for factor in baseline.factors
+    )
+
+
+def _layers(layers: Layers, model: ModelFolder, *, param: str) -> tuple[LayerChoice, ...]:
     if layers == "all":
         return (None,)
     if layers == "each":
@@ -295,7 +328,7 @@ def _layers(interventions: InterventionsSpec, model: ModelFolder) -> tuple[Layer
         if layer >= model.layers:
             raise InvalidRequest(
                 f"layer {layer} does not exist; the model has layers 0 to {model.layers - 1}",
-                param=f"interventions.layers.{index}",
+                param=f"{param}.{index}",
             )
     return (tuple(sorted(layer for layer in layers if isinstance(layer, int))),)
 

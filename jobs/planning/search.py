@@ -130,19 +130,18 @@ class Search:
 
     def rung_of(self, cells: Iterable[Cell]) -> int | None:
         """Return the number of the latest rung that has cells, from 1; None if that is the last rung of all."""
-        rungs = [self.rung(cell.task) for cell in cells if cell.intervention is not None]
+        rungs = [self.rung(cell.task) for cell in cells if cell.method == "neurons"]
         return None if None in rungs else max((rung for rung in rungs if rung is not None), default=None)
 
     def first(self, grid: Sequence[Cell]) -> list[Cell]:
-        """Return the cells to begin with: all cells of the whole grid without an intervention, and the first rung."""
+        """Return the cells to begin with: all cells of the whole grid that edit no neurons, and the first rung."""
         items = self.rungs[0].items
         first_rung = [
             replace(cell, task=replace(cell.task, limit=items))
             for cell in grid
-            if self.tries(cell.task)
-            and (cell.method is None or (cell.intervention is not None and cell.intervention.selection is None))
+            if self.tries(cell.task) and (cell.method is None or (cell.method == "neurons" and not _is_control(cell)))
         ]
-        return [*(cell for cell in grid if cell.intervention is None), *first_rung]
+        return [*(cell for cell in grid if cell.method != "neurons"), *first_rung]
 
     def next(self, cells: Iterable[Cell], qualities: Mapping[str, float]) -> list[Cell]:
         """Return the cells of the rung after the latest one among `cells`; an empty list after the last rung.
@@ -156,7 +155,7 @@ class Search:
         number = self.rung_of(previous)
         if number is None:
             return []
-        latest = [cell for cell in previous if cell.intervention is not None and self.rung(cell.task) == number]
+        latest = [cell for cell in previous if cell.method == "neurons" and self.rung(cell.task) == number]
         rung = self.rungs[number]
         best = _best_factors(latest, qualities, rung.factors)
         following = self._in_full(previous, best) if rung.items is None else _with_limit(best, rung.items)
@@ -191,6 +190,10 @@ class Search:
                     random_draws=self.spec.interventions.random_draws,
                 ):
                     yield replace(baseline, neurons=cell.neurons, intervention=intervention)
+
+
+def _is_control(cell: Cell) -> bool:
+    return cell.intervention is not None and cell.intervention.selection is not None
 
 
 def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:

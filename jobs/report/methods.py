@@ -88,11 +88,23 @@ def _edit(edit: dict[str, Any]) -> str:
     return f"{edit['op']} with {edit['factor']:g}"
 
 
-def _baselines(methods: Sequence[str]) -> str:
-    if not methods:
-        return ""
-    languages = " and ".join(_BASELINES[method] for method in methods)
-    return f"The unsteered model was also instructed, {languages}, to answer in each target language."
+def _baselines(baselines: Sequence[str | dict[str, Any]]) -> str:
+    sentences = []
+    if languages := " and ".join(_BASELINES[method] for method in baselines if isinstance(method, str)):
+        sentences.append(f"The unsteered model was also instructed, {languages}, to answer in each target language.")
+    for vector in baselines:
+        if isinstance(vector, dict):
+            factors = ", ".join(f"{factor:g}" for factor in vector["factors"])
+            sentences.append(
+                "Without editing neurons, a vector was also added to the residual stream at the output of layers "
+                f"{_listed(vector.get('layers', 'all'))}: the mean residual of the target language minus that of the "
+                f"other languages of the neuron set ({vector['method']}), times {factors}."
+            )
+    return " ".join(sentences)
+
+
+def _listed(layers: str | Sequence[int]) -> str:
+    return layers if isinstance(layers, str) else ", ".join(map(str, layers))
 
 
 def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:

@@ -109,7 +109,7 @@ class SummaryBuilder:
 
     def _row(self, table: CellTable, metric: Metric, result: MetricResult, *, failed: int) -> dict[str, Any]:
         cell = table.cell
-        unchanged = NOTHING_CHANGED if cell.intervention is not None and not table.neurons else None
+        unchanged = NOTHING_CHANGED if cell.method == "neurons" and not table.neurons else None
         few = too_few(result.n) if result.ci_low is not None and result.note is None else None
         mde = minimum_detectable_effect(result)
         notes = [note for note in (unchanged, result.note, few) if note is not None]

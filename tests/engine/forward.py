@@ -30,8 +30,11 @@ class HandModel:
         self.weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
         self.gemma = self.config["model_type"] == "gemma2"
 
-    def logprobs(self, ids: Sequence[int], edit: Edit = unchanged) -> Tensor:
-        """Return log-probabilities [T, vocabulary]; `edit` returns the edited activations [T, F] of a layer."""
+    def logprobs(self, ids: Sequence[int], edit: Edit = unchanged, shift: Edit = unchanged) -> Tensor:
+        """Return log-probabilities [T, vocabulary].
+
+        `edit` returns the edited activations [T, F] of a layer, and `shift` the residual stream [T, H] at its output.
+        """
         x = self.weights["model.embed_tokens.weight"][list(ids)]
         if self.gemma:
             x = x * self.config["hidden_size"] ** 0.5
@@ -44,7 +47,7 @@ class HandModel:
             changed = self._mlp(layer, self._norm(x, f"layers.{layer}.{before}"), edit)
             if self.gemma:
                 changed = self._norm(changed, f"layers.{layer}.post_feedforward_layernorm")
-            x = x + changed
+            x = shift(layer, x + changed)
         head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
         logits = self._norm(x, "norm") @ head.T
         if self.gemma:
@@ -60,6 +63,17 @@ class HandModel:
             return activation
 
         self.logprobs(ids, store)
+        return stored
+
+    def residuals(self, ids: Sequence[int]) -> list[Tensor]:
+        """Return the residual stream at the output of each layer, [T, H]."""
+        stored: list[Tensor] = []
+
+        def store(_layer: int, residual: Tensor) -> Tensor:
+            stored.append(residual)
+            return residual
+
+        self.logprobs(ids, shift=store)
         return stored
 
     def _mlp(self, layer: int, x: Tensor, edit: Edit) -> Tensor:

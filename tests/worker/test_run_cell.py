@@ -264,6 +264,40 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(installatio
     assert any(neurons for _, neurons in changed)
 
 
+async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline(installation: Installation) -> None:
+    interventions = {
+        "languages": ["fr"],
+        "op": "scale",
+        "factors": [2],
+        "baselines": [{"method": "diffmean", "factors": [4]}],
+    }
+    sweep = installation.submit(interventions=interventions)
+    engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
+    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
+    summary = SummaryBuilder()
+    answers: dict[str | None, object] = {}
+    for record in installation.store.list_cells(sweep.id).data:
+        file = await run_cell(
+            record.cell,
+            engine=engine,
+            catalog=installation.catalog,
+            results=installation.results,
+            neuron_set_cache=neuron_set_cache,
+            requests=asyncio.Semaphore(4),
+            epoch=1,
+            done=Count(),
+        )
+        done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
+        table = installation.results.read_cell(done)
+        summary.add(table)
+        answers[record.cell.method] = table.table["logprobs"].to_pylist()
+    assert answers["diffmean"] != answers[None]
+    (row,) = [row for row in summary.rows if row["method"] == "diffmean" and row["metric"] == "lss"]
+    assert (row["op"], row["factor"], row["target_language"]) == ("add", 4.0, "fr")
+    assert row["value"] is not None
+    assert "changed no neuron" not in (row["note"] or "")
+
+
 async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installation: Installation) -> None:
     made = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
     installation.neuron_sets.publish(made.id, made.save)

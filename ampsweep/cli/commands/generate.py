@@ -14,7 +14,7 @@ from ampsweep.cli.options.engine import BatchInvariant, Dtype, Kind, comma_separ
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
-from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, Intervention
+from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, VECTORS, Intervention
 from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
 from ampsweep.errors import InvalidRequest
 
@@ -34,12 +34,16 @@ def generate(
     languages: Annotated[
         str | None, typer.Option(help="Steer with the neurons of these languages (codes, separated by commas).")
     ] = None,
-    op: Annotated[str | None, typer.Option(help=f"{one_of(OPS)}. [default: scale]")] = None,
+    op: Annotated[str | None, typer.Option(help=f"{one_of(OPS)}. [default: scale; add with --vector]")] = None,
     factor: Annotated[
         float | None, typer.Option(help="The factor of the op; with --patch it multiplies the patch value.")
     ] = None,
     patch: Annotated[
         str | None, typer.Option(help=f"The recorded value that {one_of(VALUE_OPS)} uses: {one_of(PATCHES)}.")
+    ] = None,
+    vector: Annotated[
+        str | None,
+        typer.Option(help=f"Add a vector to the residual stream instead of editing neurons: {one_of(VECTORS)}."),
     ] = None,
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="The whole intervention as JSON, instead of the options above.")
@@ -57,9 +61,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
-    steering = _intervention(
-        intervention, {"languages": languages, "op": op, "factor": factor, "patch": patch}, neurons=neurons
-    )
+    parts = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
+    steering = _intervention(intervention, parts, neurons=neurons)
     if server is not None:
         if batch_invariant:
             raise InvalidRequest("the server decides; leave out --batch-invariant", param="batch_invariant")
@@ -136,4 +139,6 @@ def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | 
             raise InvalidRequest(message, param="languages")
         return None
     codes = comma_separated(parts["languages"])
-    return {**parts, "languages": codes, "op": parts["op"] or "scale"}
+    default = "scale" if parts["vector"] is None else "add"
+    given = {name: value for name, value in parts.items() if value is not None}
+    return {"op": default, **given, "languages": codes}

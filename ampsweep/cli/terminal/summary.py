@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from ampsweep.domain.intervention import VECTORS
+
 Row = Mapping[str, Any]
 
 _SERIES = ("task", "mode", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
@@ -35,7 +37,8 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
             *named, selection = series
             chosen = best.get(tuple(name for index, name in enumerate(named) if _SERIES[index] != "metric"))
             mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
-            if not any(row["neurons"] for row in series_rows):
+            on_neurons = series_rows[0].get("method") in (None, "neurons")  # older servers have none
+            if on_neurons and not any(row["neurons"] for row in series_rows):
                 mark = "   no neurons: nothing was changed"
             mark += _few(series_rows)
             typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
@@ -67,8 +70,15 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["factor"] is not None:
-            groups[(*(row[name] for name in _SERIES), row["selection"])].append(row)
+            groups[(*(_series_value(row, name) for name in _SERIES), row["selection"])].append(row)
     return groups
+
+
+def _series_value(row: Row, name: str) -> Any:
+    """Return a column of a row. For a vector, the op is its name, which tells it from an op `add` on neurons."""
+    if name == "op" and row.get("method") in VECTORS:
+        return row["method"]
+    return row[name]
 
 
 def _label(series: tuple[Any, ...]) -> str:

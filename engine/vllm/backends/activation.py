@@ -14,10 +14,14 @@ from torch import nn
 
 
 class LayerStep(Protocol):
-    """What a step does with one layer's activations."""
+    """What a step does with one layer's activations, and with the residual stream at its output."""
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
         """Steer `out` [T, F] in place and record; `x` [T, 2F or F] is the input that it was computed from."""
+        ...
+
+    def apply_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Record `hidden` [T, H], plus `residual` if there is one, and steer `hidden` in place."""
         ...
 
 
@@ -31,6 +35,11 @@ _current = _Current()
 def set_step(step: LayerStep | None) -> None:
     """Set the step that this thread's next forward passes belong to."""
     _current.step = step
+
+
+def current_step() -> LayerStep | None:
+    """Return the step that this thread's forward pass belongs to."""
+    return _current.step
 
 
 def _steer(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:

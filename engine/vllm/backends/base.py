@@ -52,7 +52,7 @@ class SteeringBackend(Protocol):
 
     @property
     def recording(self) -> Recording:
-        """Counts and sums of the sentences being recorded."""
+        """What is recorded of the sentences being recorded."""
         ...
 
     def fits(self, row: SlotEntries) -> bool:
@@ -69,6 +69,13 @@ class SteeringBackend(Protocol):
 
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:
         """Return a module that replaces `inner`, the activation of the worker's layer number `layer`, and steers."""
+        ...
+
+    def residual(self, layer: int) -> nn.Module:
+        """Return a module that records and steers the residual stream at the output of the worker's layer `layer`.
+
+        It is called with the layer's output, see `engine.vllm.worker.blocks`.
+        """
         ...
 
     def begin_step(self, layout: StepLayout) -> None:

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engine.kernels import record_numba, steer_numba, steer_torch
+from engine.kernels import record_numba, residual_cpu, steer_numba, steer_torch
 from engine.kernels.activation import ActivationName, MlpForm, activate
 from engine.kernels.device_table import SlotEntries
 from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
+from engine.vllm.backends.residual import SteeredResidual
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import CpuTable, TableRows
 
@@ -47,6 +48,14 @@ class _Recorded:
         for span in self.spans:
             if span.sums:
                 sums[span.row] += activate(activation, gate[span.first : span.end]).float().sum(0)
+
+    def add_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one."""
+        sums = self.recording.residual[layer]
+        for span in self.spans:
+            for part in (hidden, residual):
+                if part is not None:
+                    sums[span.row] += part[span.first : span.end].float().sum(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +89,13 @@ class _CpuStep:
             steer_torch.steer_gated(up, out, entries)
         else:
             steer_torch.steer_plain(out, entries)
+
+    def apply_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """See `LayerStep.apply_residual`."""
+        if self.recorded is not None:
+            self.recorded.add_residual(layer, hidden, residual)
+        if self.slots is not None and self.rows.vectors is not None:
+            residual_cpu.add_vectors(hidden, self.slots, self.rows.adds, self.rows.vectors, layer)
 
     def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
         """Return each token's statistic over the whole layer, float32 [T]; 0 where its slot uses none."""
@@ -139,6 +155,10 @@ class CpuBackend:
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:
         """See `SteeringBackend.activation`."""
         return SteeredActivation(inner, layer)
+
+    def residual(self, layer: int) -> nn.Module:
+        """See `SteeringBackend.residual`."""
+        return SteeredResidual(layer)
 
     def begin_step(self, layout: StepLayout) -> None:
         """See `SteeringBackend.begin_step`."""

@@ -16,6 +16,7 @@ from engine.kernels.device_table import DeviceTable, SlotEntries
 from engine.kernels.steer_triton import LONG_BATCH
 from engine.kernels.token_slots import TokenSlots
 from engine.vllm.backends.base import StepLayout
+from engine.vllm.backends.device_residual import DeviceResidual
 from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
 from engine.vllm.worker.recording import Recording
 
@@ -28,6 +29,7 @@ class CudaBackend:
         forms: Sequence[MlpForm],
         *,
         width: int,
+        hidden_size: int,
         slots: int,
         entries: int,
         tokens: int,
@@ -40,6 +42,7 @@ class CudaBackend:
         Args:
             forms: What the MLP of each of the worker's layers computes.
             width: Neurons of a layer on this worker.
+            hidden_size: Size of the residual stream.
             slots: Slots of the table, besides slot 0.
             entries: Entries of the table, over all slots.
             tokens: Most tokens in a step, padding included.
@@ -49,7 +52,13 @@ class CudaBackend:
         """
         self._forms = forms
         self._table = DeviceTable(
-            slots=slots, layers=len(forms), width=width, capacity=entries, device=device, statistics=statistics
+            slots=slots,
+            layers=len(forms),
+            width=width,
+            capacity=entries,
+            device=device,
+            statistics=statistics,
+            hidden_size=hidden_size,
         )
         self._slots = TokenSlots(capacity=tokens, device=device)
         self._spans = torch.zeros(recording.rows, 2, dtype=torch.int32, device=device)
@@ -85,6 +94,16 @@ class CudaBackend:
         """See `SteeringBackend.activation`."""
         return FusedActivation(self._buffers, layer, self._forms[layer])
 
+    def residual(self, layer: int) -> nn.Module:
+        """See `SteeringBackend.residual`."""
+        return DeviceResidual(
+            layer,
+            slots=self._slots.buffer,
+            vectors=self._table.vectors,
+            spans=self._spans,
+            sums=self._recording.residual,
+        )
+
     def begin_step(self, layout: StepLayout) -> None:
         """See `SteeringBackend.begin_step`."""
         self._slots.write(layout.slots)
@@ -103,3 +122,6 @@ class CudaBackend:
             columns = self._table.buffers.width * (2 if form.gated else 1)
             for tokens in {1, min(LONG_BATCH, self._tokens)}:
                 module(torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device))
+        hidden = torch.zeros(1, self._recording.residual.shape[-1], dtype=dtype, device=self._spans.device)
+        for residual in (None, hidden.clone()):
+            self.residual(0)(hidden, residual)

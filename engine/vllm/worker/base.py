@@ -19,7 +19,7 @@ from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import mlps
+from engine.vllm.worker import blocks, mlps
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring
@@ -49,9 +49,10 @@ class SteeringWorkerMixin:
             total, width = read_shape(model_config.hf_text_config.to_dict())
         except ValueError as error:
             raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
+        layers = range(*model_config.get_layers_start_end_indices(parallel_config))
         model_mlps = mlps.find(
             model,
-            layers=range(*model_config.get_layers_start_end_indices(parallel_config)),
+            layers=layers,
             width=width,
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),
@@ -59,6 +60,7 @@ class SteeringWorkerMixin:
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         backend = self._make_backend(model_mlps, options, layers=total, width=width)
         model_mlps.replace(backend.activation)
+        blocks.attach(model, layers=layers, make=backend.residual)
         self._steering = WorkerSteering(model_mlps.shard, backend, Scoring(model.compute_logits), slots=options.slots)
         if self.vllm_config.use_v2_model_runner:
             from engine.vllm.worker.runner_v2 import attach
@@ -71,7 +73,10 @@ class SteeringWorkerMixin:
     ) -> SteeringBackend:
         """Make the backend that the options name, for a model of `layers` layers of `width` neurons."""
         shard = model_mlps.shard
-        new_recording = partial(Recording, shard, rows=recording_rows(layers, width), device=self.device)
+        hidden_size = self.vllm_config.model_config.get_hidden_size()
+        new_recording = partial(
+            Recording, shard, rows=recording_rows(layers, width), hidden_size=hidden_size, device=self.device
+        )
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
@@ -85,6 +90,7 @@ class SteeringWorkerMixin:
         backend = CudaBackend(
             model_mlps.forms,
             width=shard.width,
+            hidden_size=hidden_size,
             slots=options.slots,
             entries=table_entries(layers, width, slots=options.slots),
             tokens=_most_tokens(self.vllm_config),
@@ -112,7 +118,7 @@ class SteeringWorkerMixin:
         self._steering.drop_score(key)
 
     def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
-        """Return the counts and sums of recorded sentences on this worker; see `Recording.take`."""
+        """Return what was recorded of sentences on this worker; see `Recording.take`."""
         return list(map(self._steering.take_recording, keys))
 
     def steering_drop_recording(self, key: str) -> None:

@@ -13,39 +13,44 @@ from engine.vllm.worker.table import Shard
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedPart:
-    """Counts and sums of the neurons of one shard.
+    """Counts and sums of the layers and neurons of one shard.
 
     Attributes:
         shard: The worker's part of the model.
         counts: How often each neuron was above 0, int32 [layers of the shard, neurons of the shard].
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
+        residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H].
+            Tensor-parallel workers all have the same.
     """
 
     shard: Shard
     counts: NDArray[np.int32]
     sums: NDArray[np.float32] | None
+    residual: NDArray[np.float32]
 
 
 def join_parts(
     parts: Sequence[RecordedPart], *, layers: int, width: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
-    """Return counts and sums of the whole model, [layers, width]; the parts may be in any order.
+) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, NDArray[np.float32]]:
+    """Return the counts, sums and residual of the whole model; the parts may be in any order.
 
-    Sums are None if they were not requested.
+    Counts and sums are [layers, width], the residual is [layers, H]. Sums are None if they were not requested.
     """
     if len(parts) == 1:
         (part,) = parts
         assert part.counts.shape == (layers, width), "a single worker must hold the whole model"
-        return part.counts, part.sums
+        return part.counts, part.sums, part.residual
     counts = np.zeros((layers, width), dtype=np.int32)
     sums = np.zeros((layers, width), dtype=np.float32)
+    residual = np.zeros((layers, parts[0].residual.shape[1]), dtype=np.float32)
     held = np.zeros((layers, width), dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
         neurons = np.ix_(part.shard.layers, range(part.shard.first, part.shard.first + part.shard.width))
         counts[neurons] = part.counts
+        residual[list(part.shard.layers)] = part.residual
         if part.sums is not None:
             sums[neurons] = part.sums
         held[neurons] += 1
     assert (held == 1).all(), "the workers' parts must cover the model, each neuron once"
-    return counts, sums if summed else None
+    return counts, sums if summed else None, residual

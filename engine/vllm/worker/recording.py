@@ -1,8 +1,8 @@
-"""Counts and activation sums of the sentences being recorded, one row a sentence, on the worker's device.
+"""Counts, activation sums and residual sums of the sentences being recorded, one row a sentence, on the device.
 
 A row is opened when its request starts, and zeroed whenever the request starts over (a preempted request is computed
-again). It is taken or dropped once, when the request has ended. Memory: rows x layers x neurons x 8 bytes, independent
-of the corpus.
+again). It is taken or dropped once, when the request has ended. Memory: rows x layers x (8 bytes a neuron and 4 bytes a
+number of the residual stream), independent of the corpus.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 
 RECORDING_BYTES = 256 * 1024**2
-"""Device memory for the sentences being recorded."""
+"""Device memory for the counts and activation sums of the sentences being recorded."""
 
 
 def recording_rows(layers: int, width: int) -> int:
@@ -28,14 +28,16 @@ class Recording:
     Attributes:
         counts: How often each neuron was above 0, int32 [L, rows, F], at a fixed address.
         sums: Sums of activations, float32 [L, rows, F], at a fixed address.
+        residual: Sums of the residual stream at the layers' outputs, float32 [L, rows, H], at a fixed address.
         rows: Number of rows.
     """
 
-    def __init__(self, shard: Shard, *, rows: int, device: torch.device) -> None:
+    def __init__(self, shard: Shard, *, rows: int, hidden_size: int, device: torch.device) -> None:
         self._shard = shard
         shape = (len(shard.layers), rows, shard.width)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.residual = torch.zeros(*shape[:2], hidden_size, dtype=torch.float32, device=device)
         self.rows = rows
         self._free = list(range(rows))
         self._open: dict[str, tuple[int, bool]] = {}
@@ -50,14 +52,16 @@ class Recording:
         """Forget what a row holds: its sentence starts (again)."""
         self.counts[:, row] = 0
         self.sums[:, row] = 0
+        self.residual[:, row] = 0
 
     def take(self, key: str) -> RecordedPart:
-        """Return the counts and sums of a sentence and free its row."""
+        """Return what was recorded of a sentence and free its row."""
         row, summed = self._open[key]
         self.drop(key)
         counts = self.counts[:, row].cpu().numpy().copy()
         sums = self.sums[:, row].cpu().numpy().copy() if summed else None
-        return RecordedPart(shard=self._shard, counts=counts, sums=sums)
+        residual = self.residual[:, row].cpu().numpy().copy()
+        return RecordedPart(shard=self._shard, counts=counts, sums=sums, residual=residual)
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""

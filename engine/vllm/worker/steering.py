@@ -194,7 +194,7 @@ class WorkerSteering:
         self._scoring.drop(key)
 
     def take_recording(self, key: str) -> RecordedPart:
-        """Return the counts and sums of a recorded sentence; see `Recording.take`."""
+        """Return what was recorded of a sentence; see `Recording.take`."""
         return self._backend.recording.take(key)
 
     def drop_recording(self, key: str) -> None:

@@ -39,6 +39,7 @@ class Shard:
             takes=None
             if edits.coef is None
             else np.array([edits.coef[layer].any() for layer in layers], dtype=np.bool_),
+            vectors=None if edits.vectors is None else edits.vectors[list(self.layers)],
         )
 
 
@@ -50,6 +51,9 @@ class TableRows:
 
     Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
     [S, L] says so. `plan` int32 [S, 3] (kind and ranks) and `weights` float32 [S, 2] say which, see `StatisticPlan`.
+
+    Slot s adds `vectors` float32 [S, L, H] to the residual stream at the output of the l-th layer where `adds` bool
+    [S, L] says so. `vectors` is None as long as no slot has had any.
     """
 
     starts: NDArray[np.int64]
@@ -60,6 +64,12 @@ class TableRows:
     takes: NDArray[np.bool_]
     plan: NDArray[np.int32]
     weights: NDArray[np.float32]
+    adds: NDArray[np.bool_]
+    vectors: NDArray[np.float32] | None
+
+
+_BY_SLOT = ("starts", "takes", "plan", "weights", "adds")
+"""The arrays of `TableRows` that have a line for each slot; they are copied where a snapshot shares them."""
 
 
 class CpuTable:
@@ -91,20 +101,33 @@ class CpuTable:
         if row.statistic is not None and row.takes is not None:
             how = row.statistic.plan(self._width)
             rows.takes[slot], rows.plan[slot], rows.weights[slot] = row.takes, (how.kind, *how.ranks), how.weights
+        if row.vectors is not None:
+            self._write_vectors(slot, row.vectors)
         self._end = entries.stop
         self._filled.add(slot)
 
     def clear(self, slot: int) -> None:
         """Remove a slot's entries."""
         self._prepare_write(0)
-        for by_slot in (self._rows.starts, self._rows.takes, self._rows.plan, self._rows.weights):
-            by_slot[slot] = 0
+        for name in _BY_SLOT:
+            getattr(self._rows, name)[slot] = 0
         self._filled.remove(slot)
 
     def rows(self) -> TableRows:
-        """Return a snapshot of all slots' entries; later changes do not affect it."""
+        """Return a snapshot of all slots' entries; later changes do not affect it.
+
+        The vectors are not copied: they change only in slots that no request uses, so in none that a step reads.
+        """
         self._shared = True
         return self._rows
+
+    def _write_vectors(self, slot: int, vectors: NDArray[np.float32]) -> None:
+        if self._rows.vectors is None:  # the system provides the memory of a slot when it is first written to
+            slots, layers = self._rows.adds.shape
+            self._rows = replace(self._rows, vectors=np.zeros((slots, layers, vectors.shape[1]), dtype=np.float32))
+        assert self._rows.vectors is not None
+        self._rows.vectors[slot] = vectors
+        self._rows.adds[slot] = vectors.any(axis=1)
 
     def _prepare_write(self, more: int) -> None:
         """Copy the per-slot arrays if a snapshot shares them, and make room for `more` entries after the last."""
@@ -112,8 +135,7 @@ class CpuTable:
         if self._end + more > len(rows.indices):
             self._rows = self._compacted(more)
         elif self._shared:
-            by_slot = {name: getattr(rows, name).copy() for name in ("starts", "takes", "plan", "weights")}
-            self._rows = replace(rows, **by_slot)
+            self._rows = replace(rows, **{name: getattr(rows, name).copy() for name in _BY_SLOT})
         self._shared = False
 
     def _compacted(self, more: int) -> TableRows:
@@ -128,7 +150,8 @@ class CpuTable:
             new.starts[slot] = old.starts[slot] - old.starts[slot, 0] + total
             total += length
         self._end = total
-        return replace(new, takes=old.takes.copy(), plan=old.plan.copy(), weights=old.weights.copy())
+        by_slot = {name: getattr(old, name).copy() for name in _BY_SLOT if name != "starts"}
+        return replace(new, **by_slot, vectors=old.vectors)
 
 
 def _empty_rows(*, entries: int, slots: int, layers: int) -> TableRows:
@@ -141,4 +164,6 @@ def _empty_rows(*, entries: int, slots: int, layers: int) -> TableRows:
         takes=np.zeros((slots, layers), dtype=np.bool_),
         plan=np.zeros((slots, 3), dtype=np.int32),
         weights=np.zeros((slots, 2), dtype=np.float32),
+        adds=np.zeros((slots, layers), dtype=np.bool_),
+        vectors=None,
     )

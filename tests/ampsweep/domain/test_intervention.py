@@ -256,6 +256,13 @@ def test_a_request_has_an_intervention_as_a_field() -> None:
         ({"op": "set", "statistic": "mean", "patch": "max"}, "intervention.statistic"),
         ({"non_target": {"op": "scale"}}, "intervention.non_target.factor"),
         ({"non_target": {"op": "scale", "factor": 1, "patch": "max"}}, "intervention.non_target.patch"),
+        ({"op": "add", "vector": "mean"}, "intervention.vector"),
+        ({"op": "scale", "vector": "diffmean"}, "intervention.op"),
+        ({"op": "add", "vector": "diffmean", "factor": None}, "intervention.factor"),
+        ({"op": "add", "vector": "diffmean", "patch": "max"}, "intervention.patch"),
+        ({"op": "add", "vector": "diffmean", "statistic": "mean"}, "intervention.statistic"),
+        ({"op": "add", "vector": "diffmean", "non_target": {"op": "set", "factor": 0}}, "intervention.non_target"),
+        ({"op": "add", "vector": "diffmean", "selection": "other", "other": "tr"}, "intervention.selection"),
         ({"strength": 1}, "intervention.strength"),
     ],
 )
@@ -263,6 +270,17 @@ def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Intervention.from_dict({**MINIMAL, **change})
     assert caught.value.param == param
+
+
+def test_a_vector_is_part_of_the_form_and_of_the_hash_only_where_there_is_one() -> None:
+    add = {"languages": ["fr"], "op": "add", "factor": 4, "layers": [7, 6], "selection": "random", "seed": 3}
+    plain = Intervention.from_dict(add)
+    raw, unit = (Intervention.from_dict({**add, "vector": vector}) for vector in ("diffmean_raw", "diffmean"))
+    assert "vector" not in plain.to_dict()
+    assert Intervention.from_dict({**add, "vector": None}) == plain
+    assert unit.to_dict() == {**plain.to_dict(), "vector": "diffmean"}
+    assert len({each.hash for each in (plain, raw, unit)}) == 3
+    assert Intervention.restore(json.loads(json.dumps(unit.to_dict()))) == unit
 
 
 def test_a_patch_value_alone_is_a_magnitude() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.engine.forward import Edit, HandModel
 from tests.engine.kernels.rows import taken
 
 LONG = "The end of the thing in the north, and then another one: " * 2
+HIDDEN = 64
 MODES: tuple[Mode, ...] = ("paper", "corrected")
 INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "scale", "factor": 5},
@@ -37,6 +39,12 @@ INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": {"fr": 0.5, "en": -2}, "op": "add", "statistic": "std", "layers": [0, 1]},
     {"languages": ["fr"], "op": "add", "patch": "difference", "source": {"language": "en", "op": "set", "factor": 0}},
     {"languages": {"fr": -0.5}, "op": "add", "patch": "difference", "scope": "generation"},
+]
+VECTORS: list[dict[str, Any]] = [
+    {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8},
+    {"languages": ["fr"], "op": "add", "vector": "diffmean_raw", "factor": -2, "layers": [1], "scope": "prompt"},
+    {"languages": {"en": 0.5}, "op": "add", "vector": "diffmean", "factor": 9, "layers": [0, 2], "scope": "generation"},
+    {"languages": ["en"], "op": "add", "vector": "diffmean_raw", "factor": 1, "selection": "random", "seed": 4},
 ]
 
 
@@ -58,6 +66,7 @@ def _neurons(family: Family) -> NeuronSet:
         method="imported",
         neurons={"en": some(), "fr": some()},
         patch=PatchValues(max=values[0], median=values[1], mean=values[2]),
+        residual_mean=random.normal(size=(2, LAYERS, HIDDEN)).astype(np.float32),
     )
 
 
@@ -107,6 +116,34 @@ def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
         return changed
 
     return edit
+
+
+def _shift(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
+    """Return the shift of the residual stream, computed from the set's means by the definition, for two languages."""
+    means = _neurons(family).residual_mean
+    assert means is not None
+    ((language, weight),) = dict.fromkeys(raw["languages"], 1.0).items()
+    weight = raw["languages"][language] if isinstance(raw["languages"], dict) else weight
+    own = ("en", "fr").index(language)
+    if raw.get("selection"):
+        vectors = resolve(Intervention.from_dict(raw), _neurons(family)).vectors
+        assert vectors is not None
+    else:
+        vectors = means[own] - means[1 - own]
+        if raw["vector"] == "diffmean":
+            vectors = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        vectors = raw["factor"] * weight * vectors
+    scope = raw.get("scope", "all")
+
+    def shift(layer: int, residual: Tensor) -> Tensor:
+        shifted = residual.clone()
+        for position in range(len(residual)):
+            inside = scope == "all" or (scope == "prompt") == (position < prompt_tokens)
+            if inside and layer in raw.get("layers", range(LAYERS)):
+                shifted[position] += torch.from_numpy(vectors[layer])
+        return shifted
+
+    return shift
 
 
 def _generate(
@@ -171,6 +208,33 @@ def test_greedy_answers_equal_the_hand_written_forward_pass(
     assert [chunk.finish_reason for chunk in chunks] == [None] * 7 + ["length"]
 
 
+@pytest.mark.parametrize("raw", VECTORS)
+def test_a_vector_is_added_to_the_residual_stream_of_the_forward_pass(
+    engine: TransformersEngine, hand: HandModel, family: Family, raw: dict[str, Any]
+) -> None:
+    score = _score(engine, "The end is", " in the north", raw)
+    ids = engine._model.tokenizer.encode("The end is") + list(score.token_ids)
+    shift = _shift(raw, family, score.context_tokens)
+    predicted = hand.logprobs(ids, shift=shift)[score.context_tokens - 1 : -1]
+    np.testing.assert_allclose(score.logprobs, predicted[range(len(predicted)), score.token_ids], atol=1e-4)
+    assert np.abs(np.subtract(score.logprobs, _score(engine, "The end is", " in the north").logprobs)).max() > 0.01
+    tokens = _tokens(_generate(engine, "In the end", raw, max_tokens=8, ignore_eos=True))
+    prompt = engine._model.tokenizer.encode("In the end")
+    predicted = hand.logprobs([*prompt, *tokens], shift=_shift(raw, family, len(prompt)))[len(prompt) - 1 : -1]
+    assert tokens == tuple(predicted.argmax(dim=-1).tolist())
+
+
+def test_a_set_without_mean_residuals_has_no_vectors(qwen: TransformersEngine) -> None:
+    qwen.add_neurons(replace(_neurons("qwen2"), id="ns_old", residual_mean=None))
+    intervention = Intervention.from_dict(VECTORS[0])
+    request = ScoreRequest(
+        context="x", continuation="y", steering=Steering(intervention=intervention, neurons="ns_old")
+    )
+    with pytest.raises(InvalidRequest, match=r"ns_old has no residual vectors.*identify it again") as caught:
+        asyncio.run(qwen.score(request))
+    assert caught.value.param == "intervention.vector"
+
+
 def test_a_scope_leaves_other_tokens_unsteered(qwen: TransformersEngine) -> None:
     raw: dict[str, Any] = {"languages": ["fr"], "op": "scale", "factor": 9}
     plain = _score(qwen, "The end is", " in the north").logprobs
@@ -184,8 +248,12 @@ def test_a_scope_leaves_other_tokens_unsteered(qwen: TransformersEngine) -> None
 
 
 def test_a_neutral_intervention_changes_no_bit(qwen: TransformersEngine) -> None:
-    for raw in ({"op": "scale", "factor": 1}, {"op": "add", "factor": 0}):
-        steered = _score(qwen, "The end is", " in the north", {"languages": ["fr", "en"], **raw})
+    for raw in (
+        {"op": "scale", "factor": 1, "languages": ["fr", "en"]},
+        {"op": "add", "factor": 0, "languages": ["fr", "en"]},
+        {"op": "add", "factor": 0, "languages": ["fr"], "vector": "diffmean"},
+    ):
+        steered = _score(qwen, "The end is", " in the north", raw)
         assert steered == _score(qwen, "The end is", " in the north")
 
 
@@ -283,11 +351,12 @@ def test_a_recording_equals_the_statistics_of_stored_activations(engine: Transfo
     tokenizer = engine._model.tokenizer
     assert stats.languages == ("en", "ja")
     for index, lines in enumerate(texts.values()):
-        stored = []  # [T, L, F] a sentence, without its BOS token
+        stored, residuals = [], []  # [T, L, F] and [T, L, H] a sentence, without its BOS token
         for text in lines:
             ids = tokenizer.encode(text)
             special = len(ids) - len(tokenizer.encode(text, add_special_tokens=False))
             stored.append(torch.stack(hand.activations(ids), dim=1)[special:])
+            residuals.append(torch.stack(hand.residuals(ids), dim=1)[special:])
         means = torch.stack([activations.mean(dim=0) for activations in stored])
         counted = sum(((activations > 0).sum(dim=0) for activations in stored), torch.zeros(1, dtype=torch.long))
         np.testing.assert_array_equal(stats.counts[index], counted)
@@ -299,6 +368,7 @@ def test_a_recording_equals_the_statistics_of_stored_activations(engine: Transfo
             stats.patch_median[index], means.sort(dim=0).values[(len(lines) - 1) // 2], atol=1e-4
         )
         np.testing.assert_array_equal(stats.positive[index], (means > 0).sum(dim=0))
+        np.testing.assert_allclose(stats.residual_mean[index], torch.cat(residuals).mean(dim=0), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

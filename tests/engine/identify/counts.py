@@ -24,4 +24,5 @@ def make_stats(counts: Any, tokens: Any, *, positive: Any = None, patch_sentence
         patch_mean=zeros,
         positive=zeros.astype(np.int32) if positive is None else np.asarray(positive, dtype=np.int32),
         patch_sentences=sentences,
+        residual_mean=zeros,
     )

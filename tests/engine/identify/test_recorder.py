@@ -14,15 +14,33 @@ from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES
 
-LAYERS, WIDTH = 2, 3
+LAYERS, WIDTH, HIDDEN = 2, 3, 4
+RESIDUAL = np.zeros((LAYERS, HIDDEN), dtype=np.float32)
 
 
 def _recorder(max_tokens: int = 10_000) -> Recorder:
-    return Recorder(layers=LAYERS, width=WIDTH, max_tokens=max_tokens)
+    return Recorder(layers=LAYERS, width=WIDTH, hidden_size=HIDDEN, max_tokens=max_tokens)
 
 
 def _add(recorder: Recorder, admission: AdmittedSentence, mean: NDArray[np.float32], counts: int = 1) -> None:
-    recorder.add(admission, counts=np.full((LAYERS, WIDTH), counts), mean=mean)
+    recorder.add(admission, counts=np.full((LAYERS, WIDTH), counts), mean=mean, residual=RESIDUAL)
+
+
+def test_the_mean_residual_is_over_all_tokens_of_a_language() -> None:
+    recorder = _recorder()
+    tokens = {"en": [3, 1], "fr": [2]}
+    rng = np.random.default_rng(0)
+    residuals = {code: [rng.normal(size=(count, LAYERS, HIDDEN)) for count in own] for code, own in tokens.items()}
+    counts, mean = np.zeros((LAYERS, WIDTH), dtype=np.int32), np.zeros((LAYERS, WIDTH), dtype=np.float32)
+    for code, sentences in residuals.items():
+        for sentence in sentences:
+            admission = recorder.admit(code, len(sentence))
+            assert admission is not None
+            recorder.add(admission, counts=counts, mean=mean, residual=sentence.sum(axis=0))
+    found = recorder.finish().residual_mean
+    expected = np.stack([np.concatenate(sentences).mean(axis=0) for sentences in residuals.values()])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())
@@ -60,14 +78,14 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
     admissions = [admission for _ in range(PATCH_SENTENCES + 1) if (admission := recorder.admit("en", 1)) is not None]
     assert [admission.mean_wanted for admission in admissions] == [True] * PATCH_SENTENCES + [False]
     counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
-    recorder.add(admissions[-1], counts=counts, mean=None)
+    recorder.add(admissions[-1], counts=counts, mean=None, residual=RESIDUAL)
     with pytest.raises(AssertionError, match="without its mean"):
-        recorder.add(admissions[0], counts=counts, mean=None)
+        recorder.add(admissions[0], counts=counts, mean=None, residual=RESIDUAL)
 
 
 def test_all_means_are_kept_for_a_method_that_needs_them(tmp_path: Path) -> None:
     with SentenceMeans(tmp_path) as means:
-        recorder = Recorder(layers=LAYERS, width=WIDTH, max_tokens=10_000, sentence_means=means)
+        recorder = Recorder(layers=LAYERS, width=WIDTH, hidden_size=HIDDEN, max_tokens=10_000, sentence_means=means)
         for number in range(PATCH_SENTENCES + 5):
             admission = recorder.admit("en", 1)
             assert admission is not None

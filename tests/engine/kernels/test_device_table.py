@@ -148,6 +148,22 @@ def test_the_plan_of_a_statistic_is_written_and_removed_with_its_row() -> None:
     assert table.buffers.statistics.plan[1, 0] == NONE
 
 
+def test_vectors_come_and_go_with_their_row() -> None:
+    table = DeviceTable(slots=SLOTS, layers=LAYERS, width=WIDTH, capacity=60, block=BLOCK, hidden_size=3, device=CPU)
+    vectors = np.array([[0, 0, 0], [1, 2, 3]], dtype=np.float32)
+    row = replace(a_row(1), vectors=vectors)
+    table.write(2, row)
+    assert table.vectors.adds.tolist() == [[0, 0], [0, 0], [0, 1], [0, 0], [0, 0]]
+    np.testing.assert_array_equal(table.vectors.values[2, 1], vectors[1])
+    table.write(2, a_row(1))
+    assert not table.vectors.adds.any()
+    table.write(2, row)
+    table.clear(2)
+    assert not table.vectors.adds.any()
+    with pytest.raises(AssertionError):
+        new_table().write(1, row)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

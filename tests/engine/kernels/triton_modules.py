@@ -28,3 +28,4 @@ with pytest.MonkeyPatch.context() as _patch:
     steer_triton = importlib.import_module("engine.kernels.steer_triton")
     statistic_triton = importlib.import_module("engine.kernels.statistic_triton")
     record_triton = importlib.import_module("engine.kernels.record_triton")
+    residual_triton = importlib.import_module("engine.kernels.residual_triton")

@@ -31,6 +31,28 @@ def test_a_saved_set_can_be_loaded(tmp_path: Path, patch: bool) -> None:
             np.testing.assert_array_equal(one, two)
 
 
+def test_mean_residuals_are_stored_and_name_the_set_where_there_are_some(tmp_path: Path) -> None:
+    plain = make_neuron_set(PAIRS)
+    residual = np.random.default_rng(0).normal(size=(3, 3, 5)).astype(np.float32)
+    saved = replace(plain, residual_mean=residual).with_content_id()
+    assert saved.id != plain.id
+    assert "residual" not in plain.metadata(sha256="").to_dict()
+    saved.save(tmp_path)
+    assert json.loads((tmp_path / "metadata.json").read_text())["residual"] == ["mean"]
+    loaded = NeuronSet.load(tmp_path)
+    assert loaded.residual_mean is not None
+    np.testing.assert_array_equal(loaded.residual_mean, residual)
+    plain.save(tmp_path)
+    assert NeuronSet.load(tmp_path).residual_mean is None
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5), (2, 3, 5), (3, 3)])
+def test_mean_residuals_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidRequest, match=r"must be float32 \[3, 3, H\]") as caught:
+        replace(make_neuron_set(PAIRS), residual_mean=np.zeros(shape, dtype=np.float32))
+    assert caught.value.param == "residual_mean"
+
+
 def test_a_set_that_was_saved_under_long_codes_is_loaded_under_short_ones(tmp_path: Path) -> None:
     saved = make_neuron_set({"eng_Latn": [(0, 1)], "fra_Latn": [], "zho_Hant": [(1, 0)]}, patch=True)
     saved.save(tmp_path)

@@ -23,6 +23,7 @@ INFO = EngineInfo(
     model_class="none",
     layers=3,
     width=8,
+    hidden_size=4,
     dtype="float32",
     max_model_len=64,
 )

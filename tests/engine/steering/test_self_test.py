@@ -25,7 +25,11 @@ class Answering(FakeEngine):
 
 
 def strong(request: ScoreRequest) -> bool:
-    return request.steering is not None and request.steering.intervention.op == "set"
+    """Whether a request asks for a strong intervention, on neurons or on the residual stream."""
+    if request.steering is None:
+        return False
+    intervention = request.steering.intervention
+    return intervention.op == "set" or (intervention.vector is not None and intervention.factor != 0)
 
 
 def test_an_engine_that_steers_every_layer_passes() -> None:
@@ -46,6 +50,15 @@ def test_an_engine_that_misses_one_layer_is_refused() -> None:
         asyncio.run(self_test(Answering(answer)))
 
 
+def test_an_engine_is_rejected_if_it_steers_neurons_alone() -> None:
+    def answer(request: ScoreRequest) -> float:
+        on_neurons = request.steering is not None and request.steering.intervention.vector is None
+        return -5.0 if strong(request) and on_neurons else -1.0
+
+    with pytest.raises(SteeringNotInstalled, match=r"on the residual stream had no effect in layers \[0, 1"):
+        asyncio.run(self_test(Answering(answer)))
+
+
 def test_an_engine_is_rejected_if_a_neutral_intervention_changes_one_bit() -> None:
-    with pytest.raises(SteeringNotInstalled, match="a neutral intervention changed"):
+    with pytest.raises(SteeringNotInstalled, match="a neutral intervention on neurons changed"):
         asyncio.run(self_test(Answering(lambda request: -1.0 if request.steering is None else -1.0000000000000002)))

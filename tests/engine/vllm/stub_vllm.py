@@ -75,7 +75,8 @@ class StubLoop:
             counts = np.full(shape, len(prompt["prompt_token_ids"]), dtype=np.int32)
             sums = counts.astype(np.float32) if params.record.sums else None
             shard = Shard(layers=tuple(range(self.info.layers)), first=0, width=self.info.width)
-            result.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums))
+            residual = np.ones((self.info.layers, self.info.hidden_size), dtype=np.float32)
+            result.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums, residual=residual))
         sink(SimpleNamespace(finished=True, num_cached_tokens=0))
 
     def abort(self, request_id: str) -> None: ...

@@ -35,6 +35,7 @@ def _engine(*, takes_statistics: bool) -> VllmEngine:
         model_class="",
         layers=NEURONS.layers,
         width=NEURONS.width,
+        hidden_size=4,
         dtype="float32",
         max_model_len=64,
     )
@@ -148,7 +149,7 @@ def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.Monke
     )
 
     async def call(function: object) -> Any:
-        return (tokenizer, "LlamaForCausalLM", 64, 256) if function is _describe else True
+        return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is _describe else True
 
     async def describe() -> VllmEngine:
         return await VllmEngine._described(loop, shape, dtype="float32", settings=VllmSettings())

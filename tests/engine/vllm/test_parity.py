@@ -42,7 +42,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def interventions(both: Both) -> list[Steering | None]:
-    """Return fourteen interventions over all ops, scopes, patches, layers, languages and controls, and none."""
+    """Return interventions over all ops, scopes, patches, layers, languages, controls and vectors, and none."""
     make = both.steering
     return [
         make(["fr"], "scale", 3.0),
@@ -59,6 +59,10 @@ def interventions(both: Both) -> list[Steering | None]:
         make(["en", "fr", "tr"], "scale", -1.0),
         make(["fr"], "add", 1.5, patch="difference", source={"language": "en", "op": "set", "factor": 0.0}),
         make({"tr": -1.0}, "add", 1.0, patch="difference", scope="generation"),
+        make(["fr"], "add", 6.0, vector="diffmean"),
+        make(["tr"], "add", -1.0, vector="diffmean_raw", layers=[0, 2], scope="prompt"),
+        make({"en": 0.5, "fr": 2.0}, "add", 4.0, vector="diffmean", scope="generation"),
+        make(["fr"], "add", 1.0, vector="diffmean_raw", selection="random", seed=3),
         None,
     ]
 
@@ -94,7 +98,7 @@ def assert_equal(ours: Sequence[Chunk | Score], references: Sequence[Chunk | Sco
             assert (mine.text, mine.finish_reason) == (reference.text, reference.finish_reason)
 
 
-def test_a_mixed_batch_with_fourteen_interventions(both: Both) -> None:
+def test_a_mixed_batch_with_many_interventions(both: Both) -> None:
     requests: list[GenerateRequest | ScoreRequest] = []
     for index, steering in enumerate(interventions(both)):
         prompts = (PROMPTS[index % len(PROMPTS)], PROMPTS[(index + 1) % len(PROMPTS)])
@@ -105,6 +109,30 @@ def test_a_mixed_batch_with_fourteen_interventions(both: Both) -> None:
     assert_equal(ours, both.run(answers(both.reference, requests)))
     changed = {str(mine.logprobs) for mine in ours[2 :: 3 * len(PROMPTS)]}
     assert len(changed) > 1, "the interventions must change something"
+
+
+def test_equal_prompts_share_no_prefix_under_different_vectors(both: Both) -> None:
+    make = both.steering
+    vectors = [
+        make(["fr"], "add", 6.0, vector="diffmean"),
+        make(["fr"], "add", 6.0, vector="diffmean_raw"),
+        make(["fr"], "add", 3.0, vector="diffmean"),
+        make(["fr"], "add", 6.0, vector="diffmean", layers=[2]),
+        make(["fr"], "add", 6.0),
+        None,
+    ]
+    requests = [
+        ScoreRequest(context=PROMPTS[2], continuation=" in the rain", steering=steering) for steering in vectors * 2
+    ]
+
+    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
+        return [await answer(engine, request) for request in requests]
+
+    hits = both.vllm.stats().cached_tokens
+    ours = both.run(one_by_one(both.vllm))
+    assert_equal(ours, both.run(one_by_one(both.reference)))
+    assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
+    assert len({str(np.round(score.logprobs, 3)) for score in ours}) == len(vectors)
 
 
 def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
@@ -206,6 +234,7 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
     np.testing.assert_array_equal(ours.positive, reference.positive)
     for kind in ("patch_max", "patch_median", "patch_mean"):
         np.testing.assert_allclose(getattr(ours, kind), getattr(reference, kind), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.residual_mean, reference.residual_mean, rtol=0, atol=1e-4)
 
 
 def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:

@@ -114,6 +114,21 @@ def test_repeats_and_prompt_baselines_are_asked_once_on_all_items(catalog: Catal
     }
 
 
+def test_vector_baselines_take_no_part_in_the_search_and_are_run_on_all_items(catalog: Catalog) -> None:
+    vector = {"method": "diffmean", "factors": [2, 4]}
+    interventions = {**CHANGES["interventions"], "controls": ["random"], "baselines": [vector]}
+    changes = {**CHANGES, "interventions": interventions}
+    cells = list(planned(catalog, **changes))
+    search = halving(**changes)
+    while further := search.next(cells, qualities(cells, {"fr": 5.0, "tr": 5.0})):
+        assert all(cell.method in (None, "neurons") for cell in further)
+        cells += further
+    vectors = [cell for cell in cells if cell.method == "diffmean"]
+    assert {cell.task.limit for cell in vectors if cell.task.name == "lss"} == {5}
+    assert Counter(cell.task.name for cell in vectors) == {"lss": 4 * 2 * 2, "xcopa": 2 * 2 * 2}
+    assert {cell.intervention.factor for cell in cells if cell.method == "neurons" and cell.intervention} >= {1, 5}
+
+
 def test_each_target_continues_with_its_better_half_and_ends_with_everything(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
     best = {"fr": 4.0, "tr": 1.0}

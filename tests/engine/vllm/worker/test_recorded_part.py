@@ -14,6 +14,7 @@ from engine.vllm.worker.recorded_part import RecordedPart, join_parts
 from engine.vllm.worker.table import Shard
 
 LAYERS, WIDTH = 5, 12
+RESIDUAL = np.arange(LAYERS * 3, dtype=np.float32).reshape(LAYERS, 3)
 
 
 def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -> list[RecordedPart]:
@@ -24,6 +25,7 @@ def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -
             shard=Shard(layers=tuple(map(int, layers)), first=rank * width, width=width),
             counts=counts[layers, rank * width : (rank + 1) * width],
             sums=sums[layers, rank * width : (rank + 1) * width],
+            residual=RESIDUAL[layers],
         )
         for layers in np.array_split(np.arange(LAYERS), stages)
         for rank in range(ranks)
@@ -40,6 +42,7 @@ def test_parts_in_any_order_are_joined_to_the_whole(stages: int, ranks: int, ord
     joined = join_parts(parts, layers=LAYERS, width=WIDTH)
     np.testing.assert_array_equal(joined[0], counts)
     np.testing.assert_array_equal(joined[1], sums)
+    np.testing.assert_array_equal(joined[2], RESIDUAL)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

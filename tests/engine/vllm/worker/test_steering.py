@@ -24,7 +24,7 @@ from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 from engine.vllm.worker.table import Shard
 
-WIDTH = 4
+WIDTH, HIDDEN = 4, 3
 FORMS = [MlpForm(activation="silu", gated=True)]
 NEURONS = NeuronSet(
     id="ns_test",
@@ -33,8 +33,10 @@ NEURONS = NeuronSet(
     layers=1,
     width=WIDTH,
     method="test",
-    neurons={"fr": np.array([[0, 1], [0, 3]], dtype=np.int32)},
+    neurons={"fr": np.array([[0, 1], [0, 3]], dtype=np.int32), "tr": np.empty((0, 2), dtype=np.int32)},
+    residual_mean=np.array([[[1.0, 2.0, 3.0]], [[0.0, 0.0, -1.0]]], dtype=np.float32),
 )
+DIFFERENCE = torch.tensor([1.0, 2.0, 4.0])  # fr minus tr
 
 
 HEAD = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
@@ -52,10 +54,11 @@ class SiluAndMul(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A worker with one layer, and the activation of that layer."""
+    """A worker with one layer, the activation of that layer, and the module that steers its output."""
 
     steering: WorkerSteering
     layer: nn.Module
+    residual: nn.Module
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -72,7 +75,7 @@ def worker(backend_name: str) -> Worker:
 
 def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
     shard, cpu = Shard(layers=(0,), first=0, width=WIDTH), torch.device("cpu")
-    new_recording = partial(Recording, shard, rows=2, device=cpu)
+    new_recording = partial(Recording, shard, rows=2, hidden_size=HIDDEN, device=cpu)
     backend: SteeringBackend
     if backend_name == "cpu":
         backend = CpuBackend(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
@@ -81,6 +84,7 @@ def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Wo
         backend = cuda.CudaBackend(
             forms,
             width=WIDTH,
+            hidden_size=HIDDEN,
             slots=2,
             entries=8,
             tokens=16,
@@ -90,7 +94,7 @@ def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Wo
         )
     steering = WorkerSteering(shard, backend, Scoring(head), slots=2)
     steering.add_neurons(NEURONS)
-    return Worker(steering=steering, layer=backend.activation(0, inner))
+    return Worker(steering=steering, layer=backend.activation(0, inner), residual=backend.residual(0))
 
 
 def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
@@ -164,10 +168,10 @@ def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
             return torch.cat([functional.silu(half[tokens]) for half in halves], dim=1)
 
         shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
-        new_recording = partial(Recording, shard, rows=1, device=cpu)
+        new_recording = partial(Recording, shard, rows=1, hidden_size=HIDDEN, device=cpu)
         backend = CpuBackend(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
         steering = WorkerSteering(shard, backend, Scoring(head), slots=2)
-        steering.add_neurons(replace(NEURONS, neurons={"fr": np.array([[0, 1]], dtype=np.int32)}))
+        steering.add_neurons(replace(NEURONS, neurons={**NEURONS.neurons, "fr": np.array([[0, 1]], dtype=np.int32)}))
         steering.start("other", steer(1), [0])
         steering.start("mean", steer(3, factor=3.0, statistic="mean"), [0, 1])
         steering.begin_step(["other", "mean"], [1, 2], [0, 0])
@@ -177,6 +181,48 @@ def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
     expected = functional.silu(gate)
     expected[:, 1] = torch.stack([torch.tensor(9.0), *(3 * expected[1:].mean(dim=1))])
     torch.testing.assert_close(torch.cat(outs, dim=1), expected)
+
+
+VECTOR = {"op": "add", "vector": "diffmean_raw"}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vectors_neurons_and_recordings_share_a_batch(worker: Worker, fused: bool, dtype: torch.dtype) -> None:
+    record = RequestExtras(record=RecordingArgs(key="s", skip=1, sums=False)).extra_args()
+    worker.steering.start("vector", steer(1, **VECTOR, factor=2.0, scope="generation"), [0])
+    worker.steering.start("neurons", steer(1), [0])
+    worker.steering.start("recorded", record, [0])
+    worker.steering.begin_step(["recorded", "vector", "neurons"], [3, 2, 1], [0, 0, 0])
+    hidden = torch.randn(1, 7, HIDDEN, generator=torch.Generator().manual_seed(0)).to(dtype)  # the last is padding
+    residual = torch.ones_like(hidden) if fused else None
+    expected = hidden.clone()
+    expected[0, 4] = (hidden[0, 4].float() + 2 * DIFFERENCE).to(dtype)  # its generated token
+    total = (hidden.float() + (1.0 if fused else 0.0))[0, 1:3].sum(dim=0)
+    worker.residual(hidden, residual)
+    torch.testing.assert_close(hidden, expected)  # Triton's interpreter rounds to bfloat16 in its own way
+    unsteered = [0, 1, 2, 3, 5, 6]
+    assert torch.equal(hidden[0, unsteered], expected[0, unsteered])
+    np.testing.assert_allclose(worker.steering.take_recording("s").residual[0], total, rtol=1e-6)
+
+
+def test_a_slot_that_had_a_vector_has_none_when_it_is_used_again(worker: Worker) -> None:
+    for request, intervention in enumerate((VECTOR, VECTOR, {"op": "set"}, {"op": "scale"})):
+        worker.steering.start(str(request), steer(1, **intervention, factor=1.0 + request), [0])
+        worker.steering.begin_step([str(request)], [1], [0])
+        hidden = torch.zeros(1, HIDDEN)
+        worker.residual(hidden, None)
+        assert torch.equal(hidden[0], (1.0 + request) * DIFFERENCE if request < 2 else torch.zeros(HIDDEN))
+        worker.steering.finish(str(request))
+
+
+def test_a_dummy_run_adds_no_vector(worker: Worker) -> None:
+    worker.steering.start("a", steer(1, **VECTOR), [0])
+    worker.steering.begin_step(["a"], [1], [0])
+    worker.steering.begin_dummy_step()
+    hidden = torch.zeros(4, HIDDEN)
+    worker.residual(hidden, None)
+    assert not hidden.any()
 
 
 def test_scope_follows_positions_over_chunks(worker: Worker) -> None:

@@ -91,6 +91,30 @@ def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> Non
     np.testing.assert_array_equal(cut.coef, coef[inside])
 
 
+def test_a_cut_keeps_the_vectors_of_its_layers_whatever_its_neurons() -> None:
+    vectors = np.arange(LAYERS * 3, dtype=np.float32).reshape(LAYERS, 3)
+    cut = Shard(layers=(0, 2), first=4, width=3).cut(replace(edits(1), vectors=vectors))
+    np.testing.assert_array_equal(cut.vectors, vectors[[0, 2]])
+
+
+def test_vectors_outlive_a_compaction_and_end_with_their_slot() -> None:
+    table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
+    vectors = np.zeros((LAYERS, 3), dtype=np.float32)
+    vectors[1] = 5.0
+    table.write(1, WHOLE.cut(replace(edits(1), vectors=vectors)))
+    before = table.rows()
+    for number in range(20):
+        table.write(2, WHOLE.cut(edits(number)))
+        rows = table.rows()
+        assert rows.vectors is not None
+        assert np.argwhere(rows.adds).tolist() == [[1, 1]]
+        np.testing.assert_array_equal(rows.vectors[1], vectors)
+        table.clear(2)
+    table.clear(1)
+    assert not table.rows().adds.any()
+    assert before.adds[1, 1], "a step did not keep what it saw"
+
+
 def test_all_shards_of_a_layer_know_that_its_statistic_is_taken() -> None:
     whole = edits(1)
     coef = np.zeros(len(whole.indices), dtype=np.float32)

@@ -1,0 +1,54 @@
+"""Adds vectors to the residual stream: compiled by Numba for float32 on CPUs, in torch for other dtypes and devices.
+
+Both gather each token's vector by its slot. So their cost does not depend on how many distinct vectors a batch has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def add_vectors(
+    hidden: torch.Tensor, slots: NDArray[np.int32], adds: NDArray[np.bool_], vectors: NDArray[np.float32], layer: int
+) -> None:
+    """Add to each token the vector of its slot, in place: hidden' = hidden + vector, in float32 and rounded once.
+
+    Args:
+        hidden: [at least T, H]; changed in place.
+        slots: Each token's slot, int32 [T]. Slot 0 adds nothing.
+        adds: Whether a slot adds anything at a layer, bool [S, L].
+        vectors: float32 [S, L, H]; read only where `adds` says so.
+        layer: The layer.
+    """
+    if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
+        _add_vectors(hidden.numpy(), slots, adds, vectors, layer)
+        return
+    tokens = np.flatnonzero(adds[slots, layer])
+    if len(tokens):
+        on = torch.from_numpy(tokens).to(hidden.device)
+        added = torch.from_numpy(vectors[slots[tokens], layer]).to(hidden.device)
+        hidden[on] = (hidden[on].float() + added).to(hidden.dtype)
+
+
+def _add_in_place(
+    hidden: NDArray[np.float32],
+    slots: NDArray[np.int32],
+    adds: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    layer: int,
+) -> None:
+    for token in range(slots.shape[0]):
+        slot = slots[token]
+        if adds[slot, layer]:
+            for column in range(hidden.shape[1]):
+                hidden[token, column] += vectors[slot, layer, column]
+
+
+_add_vectors: Any = numba.njit(
+    "(float32[:, :], int32[::1], boolean[:, ::1], float32[:, :, ::1], int64)", nogil=True, cache=True
+)(_add_in_place)

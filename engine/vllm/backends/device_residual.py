@@ -1,0 +1,72 @@
+"""The module that records and steers the residual stream with the CUDA backend, and its custom operator.
+
+The operator reads tensors at fixed addresses, so that torch.compile can trace it and a CUDA graph can contain it. As in
+`engine.vllm.backends.fused_activation`, its schema does not declare that it adds to the recorded sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.kernels import residual_triton
+from engine.kernels.device_table import VectorBuffers
+from engine.vllm.backends.residual import rows_of
+
+
+def _record_and_steer(
+    hidden: torch.Tensor,
+    residual: torch.Tensor | None,
+    slots: torch.Tensor,
+    adds: torch.Tensor,
+    values: torch.Tensor,
+    spans: torch.Tensor,
+    sums: torch.Tensor,
+    layer: int,
+) -> None:
+    rows = rows_of(hidden)
+    residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
+    residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
+
+
+def _nothing(*_arguments: Any) -> None:
+    """Do nothing: tracing needs only shapes."""
+
+
+_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(
+    "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor adds, Tensor values, "
+    "Tensor spans, Tensor sums, int layer) -> ()"
+)
+_library.impl("record_and_steer_residual_", _record_and_steer, "CPU")
+_library.impl("record_and_steer_residual_", _record_and_steer, "CUDA")
+_library.impl("record_and_steer_residual_", _nothing, "Meta")
+
+
+class DeviceResidual(nn.Module):
+    """Records and steers what a layer returns.
+
+    Args:
+        layer: Index of the layer among the worker's layers.
+        slots: Each token's slot, int32 [at least T].
+        vectors: The slots' vectors.
+        spans: The tokens of each recorded sentence, int32 [R, 2].
+        sums: Sums of the residual stream, float32 [L, R, H].
+    """
+
+    def __init__(
+        self, layer: int, *, slots: torch.Tensor, vectors: VectorBuffers, spans: torch.Tensor, sums: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        buffers = {"slots": slots, "adds": vectors.adds, "values": vectors.values, "spans": spans, "sums": sums}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Change `hidden` [..., H] in place; the layer's output is `hidden`, or the sum of both."""
+        torch.ops.ampsweep.record_and_steer_residual_(
+            hidden, residual, self.slots, self.adds, self.values, self.spans, self.sums, self.layer
+        )

@@ -1,0 +1,50 @@
+"""The module that records and steers the residual stream with the CPU backend, and its custom operator.
+
+The operator reads the current step of its thread; without one it changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.vllm.backends.activation import current_step
+
+
+def rows_of(hidden: torch.Tensor) -> torch.Tensor:
+    """Return a view [T, H] of [..., H]; vLLM's Transformers backend has a batch dimension of 1."""
+    return hidden.view(-1, hidden.shape[-1])
+
+
+def _steer(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+    if (step := current_step()) is not None:
+        step.apply_residual(layer, rows_of(hidden), None if residual is None else rows_of(residual))
+
+
+def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+    """Do nothing: tracing needs only shapes."""
+
+
+_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("steer_residual_(Tensor(a!) hidden, Tensor? residual, int layer) -> ()")
+_library.impl("steer_residual_", _steer, "CPU")
+_library.impl("steer_residual_", _steer, "CUDA")
+_library.impl("steer_residual_", _steer_fake, "Meta")
+
+
+class SteeredResidual(nn.Module):
+    """Records and steers what a layer returns.
+
+    Args:
+        layer: Index of the layer among the worker's layers.
+    """
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Change `hidden` [..., H] in place; the layer's output is `hidden`, or the sum of both."""
+        torch.ops.ampsweep.steer_residual_(hidden, residual, self.layer)
