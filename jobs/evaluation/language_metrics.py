@@ -44,7 +44,7 @@ class LanguageConfusion:
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lpr`, `wpr`, `lcpr`; `counted`, the answers behind `lpr`; and the tokenizers of the languages."""
         counted = defined(scores["lpr"])
-        lines, words = (mean_with_interval(name, scores[name], rng) for name in ("lpr", "wpr"))
+        lines, words = (mean_with_interval(name, texts, scores[name], rng) for name in ("lpr", "wpr"))
         lpr, wpr = lines["lpr"], words["wpr"]
         return {
             "counted": counted,
@@ -86,7 +86,7 @@ class LanguageForcing:
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lfs`."""
-        values = mean_with_interval("lfs", scores["lfs"], rng)
+        values = mean_with_interval("lfs", texts, scores["lfs"], rng)
         return {**values, "identifier": self.identity, "note": note_on(len(texts))}
 
 
@@ -108,8 +108,8 @@ class Script:
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `script`."""
-        del texts
-        return {**mean_with_interval("script", scores["script"], rng), "note": note_on(defined(scores["script"]))}
+        column = scores["script"]
+        return {**mean_with_interval("script", texts, column, rng), "note": note_on(defined(column))}
 
 
 LANGUAGE_METRICS: Mapping[str, Callable[[LanguageIdentifier, frozenset[str] | None], TextMetric]] = {

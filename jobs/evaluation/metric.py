@@ -10,6 +10,7 @@ import numpy as np
 
 from jobs.evaluation.texts import StoredText
 from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.item_sums import evaluate_answers
 from jobs.metrics.result import FEW
 
 Values = dict[str, Any]
@@ -46,7 +47,7 @@ class TextMetric(Protocol):
         ...         return {"words": [TextScore(len(text.text.split())) for text in texts]}
         ...
         ...     def summarize(self, texts, scores, rng):
-        ...         return mean_with_interval("words", scores["words"], rng)
+        ...         return mean_with_interval("words", texts, scores["words"], rng)
     """
 
     @property
@@ -79,12 +80,21 @@ class TextMetric(Protocol):
         ...
 
 
-def mean_with_interval(name: str, scores: Sequence[TextScore], rng: np.random.Generator) -> Values:
-    """Return the mean of the scores that are defined under `name`, and its 95 % interval under `<name>_ci`."""
-    values = np.array([score.value for score in scores if score.value is not None], dtype=np.float64)
-    if not len(values):
+def mean_with_interval(
+    name: str, texts: Sequence[StoredText], scores: Sequence[TextScore], rng: np.random.Generator
+) -> Values:
+    """Return the mean of the scores that are defined under `name`, and its 95 % interval under `<name>_ci`.
+
+    The interval resamples texts; where texts are several answers to one prompt, it resamples prompts.
+    """
+    pairs = [(text, score.value) for text, score in zip(texts, scores, strict=True) if score.value is not None]
+    if not pairs:
         return {name: None, f"{name}_ci": None}
-    return {name: float(values.mean()), f"{name}_ci": list(bootstrap_mean(values, rng))}
+    values = np.array([value for _, value in pairs], dtype=np.float64)
+    if all(text.key.get("answer") is None for text, _ in pairs):
+        return {name: float(values.mean()), f"{name}_ci": list(bootstrap_mean(values, rng))}
+    result = evaluate_answers(values, [text.item for text, _ in pairs], rng)
+    return {name: result.value, f"{name}_ci": [result.ci_low, result.ci_high]}
 
 
 def defined(scores: Sequence[TextScore]) -> int:

@@ -77,10 +77,9 @@ class Relevance:
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `relevance`, and how many answers have no score: `relevance_unparsed`, `relevance_too_long`."""
-        del texts
         column = scores["relevance"]
         return {
-            **mean_with_interval("relevance", column, rng),
+            **mean_with_interval("relevance", texts, column, rng),
             "relevance_unparsed": _count(column, UNPARSED),
             "relevance_too_long": _count(column, TOO_LONG),
             "judge": self.identity,

@@ -45,6 +45,13 @@ class StoredText:
     reference: str | None = None
     key: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def item(self) -> tuple[Any, ...]:
+        """What the several answers to one prompt in a sweep's results share; of other texts, the place in the file."""
+        if self.key.get("answer") is None:
+            return (self.key.get("file"), self.key.get("row"))
+        return (self.key.get("file"), self.key.get("cell_id"), self.key.get("doc_id"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:

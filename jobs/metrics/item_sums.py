@@ -7,7 +7,7 @@ two of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -27,12 +27,12 @@ def has_several_answers(samples: pa.Table) -> bool:
     return len(set(samples["doc_id"].to_pylist())) < len(samples)
 
 
-def sums_by_item(doc_ids: Iterable[str], numbers: Floats) -> Floats:
+def sums_by_item(doc_ids: Iterable[Hashable], numbers: Floats) -> Floats:
     """Return the sums of each item's answers, [items, k], of the numbers of all answers, [n, k].
 
     Items are in the order in which their first answers come.
     """
-    index: dict[str, int] = {}
+    index: dict[Hashable, int] = {}
     rows = [index.setdefault(doc_id, len(index)) for doc_id in doc_ids]
     sums = np.zeros((len(index), numbers.shape[1]))
     np.add.at(sums, rows, numbers)
@@ -82,20 +82,20 @@ def mean_of(totals: Floats) -> Floats:
     return quotient
 
 
-def evaluate_answers(values: Floats | Truths, doc_ids: Iterable[str], rng: np.random.Generator) -> MetricResult:
+def evaluate_answers(values: Floats | Truths, doc_ids: Iterable[Hashable], rng: np.random.Generator) -> MetricResult:
     """Return the mean over answers of `values` [n]; its interval resamples the items that `doc_ids` names."""
     return evaluate_sums(_values_and_counts(values, doc_ids), mean_of, rng)
 
 
 def compare_answers(
-    values: Floats | Truths, plain: Floats | Truths, doc_ids: Iterable[str], rng: np.random.Generator
+    values: Floats | Truths, plain: Floats | Truths, doc_ids: Iterable[Hashable], rng: np.random.Generator
 ) -> MetricResult:
     """Return the mean over answers of `values` [n], and its difference from that of `plain` [n], the same answers'."""
     ids = list(doc_ids)
     return compare_sums(_values_and_counts(values, ids), _values_and_counts(plain, ids), mean_of, rng)
 
 
-def _values_and_counts(values: Floats | Truths, doc_ids: Iterable[str]) -> Floats:
+def _values_and_counts(values: Floats | Truths, doc_ids: Iterable[Hashable]) -> Floats:
     return sums_by_item(doc_ids, np.stack([values.astype(np.float64), np.ones(len(values))], axis=1))
 
 

@@ -55,8 +55,7 @@ class Comet:
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `comet`, the mean over the texts."""
-        del texts
-        return mean_by_model(self.name, scores, self.identity, rng)
+        return mean_by_model(self.name, texts, scores, self.identity, rng)
 
     def _predict(self, texts: Sequence[StoredText]) -> list[float]:
         with_reference = "reference" in self.needs

@@ -51,8 +51,7 @@ class MetricX:
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return the mean over the texts."""
-        del texts
-        return mean_by_model(self.name, scores, self.identity, rng)
+        return mean_by_model(self.name, texts, scores, self.identity, rng)
 
     def _predict(self, text: StoredText) -> float:
         """Return the model's prediction for one text, whose input is put together as in the package's `predict`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import cached_hash
 from jobs.evaluation.metric import Scores, TextScore, Values, defined, mean_with_interval, note_on
+from jobs.evaluation.texts import StoredText
 
 
 def require_package(module: str, *, metric: str, command: str) -> None:
@@ -28,7 +30,9 @@ def scores_of(name: str, values: list[float]) -> Scores:
     return {name: [TextScore(float(value)) for value in values]}
 
 
-def mean_by_model(name: str, scores: Scores, identity: str, rng: np.random.Generator) -> Values:
+def mean_by_model(
+    name: str, texts: Sequence[StoredText], scores: Scores, identity: str, rng: np.random.Generator
+) -> Values:
     """Return the mean of a metric with its interval, and the identity of its model under `<name>_model`."""
     column = scores[name]
-    return {**mean_with_interval(name, column, rng), f"{name}_model": identity, "note": note_on(defined(column))}
+    return {**mean_with_interval(name, texts, column, rng), f"{name}_model": identity, "note": note_on(defined(column))}

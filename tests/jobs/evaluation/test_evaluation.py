@@ -27,7 +27,7 @@ class Listed:
         return {self.name: [TextScore(value) for value in self.values]}
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
-        return {**mean_with_interval(self.name, scores[self.name], rng), "note": self.note}
+        return {**mean_with_interval(self.name, texts, scores[self.name], rng), "note": self.note}
 
 
 def groups(*metrics: Listed, names: str) -> Any:
@@ -39,6 +39,19 @@ def test_each_group_has_the_scores_of_its_own_texts() -> None:
     values = groups(Listed("lfs", (1.0, 0.0, 0.0, None)), names="abab")
     assert list(values) == [("a",), ("b",)]
     assert [(group["n"], group["lfs"]) for group in values.values()] == [(2, 0.5), (2, 0.0)]
+
+
+def test_several_answers_to_a_prompt_are_one_unit_of_the_interval() -> None:
+    keys = [
+        {"file": "a", "row": row, "cell_id": "c", "doc_id": str(row // 10), "answer": row % 10} for row in range(20)
+    ]
+    texts = [StoredText(text="x", language="fr", group=(), key=key) for key in keys]
+    metric = Listed("m", (1.0,) * 10 + (0.0,) * 10)
+    values = asyncio.run(evaluate_texts(texts, [metric])).groups[()]
+    assert (values["m"], values["m_ci"]) == (0.5, [0.0, 1.0])
+    alone = [StoredText(text="x", language="fr", group=(), key={"file": "a", "row": row}) for row in range(20)]
+    low, high = asyncio.run(evaluate_texts(alone, [metric])).groups[()]["m_ci"]
+    assert 0.2 < low < high < 0.8
 
 
 def test_the_steering_score_is_the_harmonic_mean_of_the_groups_values() -> None:
