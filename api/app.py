@@ -27,6 +27,7 @@ from api.routes import (
     completions,
     default_neuron_set,
     engines,
+    evaluations,
     events,
     health,
     metrics,
@@ -37,7 +38,22 @@ from api.routes import (
     webui,
 )
 from api.services import Services
+from jobs.evaluation.request import EvaluationRequest
 from jobs.spec import SweepSpec
+
+_V1 = (
+    sweeps,
+    cells,
+    events,
+    results,
+    evaluations,
+    default_neuron_set,
+    models,
+    engines,
+    neuron_sets,
+    completions,
+)
+"""The modules of the routes below `/v1`, in the order of the OpenAPI document."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -80,7 +96,7 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
         redoc_url=None,
         dependencies=[bind_sweep_of_path, Depends(_reject_unknown_query)],
     )
-    for module in (sweeps, cells, events, results, default_neuron_set, models, engines, neuron_sets, completions):
+    for module in _V1:
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -88,6 +104,7 @@ def _routes(lifespan: Lifespan | None) -> FastAPI:
     describe(
         app,
         SweepSpec,
+        EvaluationRequest,
         neuron_sets.NeuronSetRequest,
         default_neuron_set.DefaultNeuronSetRequest,
         CompletionRequest,

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import Clock, SystemClock
-from jobs.execution import Completions, DispatcherStats, EngineMonitor, NeuronSetService
+from jobs.execution import Completions, DispatcherStats, EngineMonitor, EvaluationService, NeuronSetService
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -33,6 +33,7 @@ class Services:
         neuron_sets: The neuron sets in the storage.
         completions: Generates interactive completions.
         neuron_set_service: Imports and identifies neuron sets.
+        evaluations: Evaluates the texts of sweeps in the background.
         engine_monitor: The state of the engines.
         notifier: Notified in the event loop whenever a sweep may have a new event.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
@@ -50,6 +51,7 @@ class Services:
     neuron_sets: NeuronSets
     completions: Completions
     neuron_set_service: NeuronSetService
+    evaluations: EvaluationService
     engine_monitor: EngineMonitor
     notifier: ChangeNotifier
     wake: Callable[[], None] = _do_nothing

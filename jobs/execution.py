@@ -13,7 +13,10 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
-from jobs.store.records import CellOutcome
+from jobs.evaluation.records import EvaluationRecord, EvaluationRecords
+from jobs.evaluation.request import EvaluationRequest
+from jobs.storage.protocol import StoredFile
+from jobs.store.records import CellOutcome, SweepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,25 @@ class NeuronSetService(Protocol):
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
         """Return the status of an identification; None if it was not requested, or has succeeded."""
+        ...
+
+
+class EvaluationService(Protocol):
+    """Evaluates the texts of sweeps in the background."""
+
+    @property
+    def records(self) -> EvaluationRecords:
+        """The evaluations of all servers on the storage."""
+        ...
+
+    async def start(self, sweep: SweepRecord, samples: StoredFile, request: EvaluationRequest) -> EvaluationRecord:
+        """Start an evaluation unless it is in progress or completed, and return it.
+
+        Raises:
+            UnknownName: if the judge is no model of the server.
+            InvalidRequest: if a package that a metric needs is not installed.
+            Unavailable: if too many evaluations are in progress.
+        """
         ...
 
 

@@ -48,6 +48,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/worker/test_memory.py": ("ampsweep/folders/weights.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
+    "tests/api/routes/test_evaluations.py": ("worker/evaluation/service.py",),
     "tests/api/routes/test_results.py": (
         "api/http/range_response.py",
         "api/http/table_stream.py",

@@ -1,7 +1,7 @@
 """The methods of both clients, as coroutines: builds requests to the REST API and parses the responses.
 
 Does not know whether an event loop runs it (see `ampsweep.client.transport`), nor when a request is retried. The
-methods for sweeps and for completions are in modules of their own.
+methods for sweeps, evaluations and completions are in modules of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from ampsweep.client.completions import CompletionMethods
+from ampsweep.client.evaluations import EvaluationMethods
 from ampsweep.client.models import DefaultNeuronSet, Engine, Model, NeuronSet
 from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.sweeps import SweepMethods
@@ -18,7 +19,7 @@ from ampsweep.client.transport import Request
 from ampsweep.errors import AmpsweepError, EngineFailed
 
 
-class Api(SweepMethods, CompletionMethods):
+class Api(SweepMethods, EvaluationMethods, CompletionMethods):
     """The REST API of a server. Errors of the server are raised as the exceptions of `ampsweep.errors`."""
 
     def __init__(self, session: Session) -> None:

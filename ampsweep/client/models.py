@@ -195,6 +195,24 @@ class DefaultNeuronSet(TypedDict):
     source: Literal["operator", "only_set"] | None
 
 
+class Evaluation(TypedDict):
+    """An evaluation of a sweep's texts. Times are in seconds since the epoch.
+
+    `status` is `in_progress`, `completed` or `failed`. `groups` has the values of each group once it is completed,
+    `left_out` the number of rows that lack a text, a language or another value that is needed.
+    """
+
+    id: str
+    sweep_id: str
+    status: Literal["in_progress", "completed", "failed"]
+    request: dict[str, Any]
+    groups: list[dict[str, Any]] | None
+    left_out: int | None
+    error: str | None
+    created_at: float
+    ended_at: float | None
+
+
 class Summary(TypedDict):
     """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language.
 

@@ -159,10 +159,10 @@ def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
         sweep = services.store.get_sweep(sweep_id)
         if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
             return partial_results(services, sweep_id)
-    return SweepFiles(sweep=_checked_sweep(services, sweep_id), results=services.results)
+    return SweepFiles(sweep=checked_sweep(services, sweep_id), results=services.results)
 
 
-def _checked_sweep(services: Services, sweep_id: str) -> SweepRecord:
+def checked_sweep(services: Services, sweep_id: str) -> SweepRecord:
     """Return a sweep whose result files are intact.
 
     Raises:

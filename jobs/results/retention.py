@@ -26,9 +26,9 @@ def clean_up(
 ) -> int:
     """Delete the files that no sweep needs.
 
-    Deletes expired results with the cells that only they used, files that were never reported to the store or only
-    under an outdated epoch, and unfinished files. A file that the holder of a valid lease may be about to report is
-    kept. It is safe to call this at any time, also from several processes.
+    Deletes expired results with their evaluations and the cells that only they used, files that were never reported to
+    the store or only under an outdated epoch, and unfinished files. A file that the holder of a valid lease may be
+    about to report is kept. It is safe to call this at any time, also from several processes.
 
     Args:
         store: The store.
@@ -46,6 +46,7 @@ def clean_up(
     if events_before is not None and (pruned := store.prune_events(events_before)):
         log.info("%d events of cells of ended sweeps were deleted", pruned)
     deleted += _delete_sweep_files(store, results)
+    deleted += _delete_evaluations(store, results)
     deleted += _delete_orphans(store, results)
     if deleted:
         log.info("%d files that no sweep needs were deleted", deleted)
@@ -62,6 +63,19 @@ def _delete_sweep_files(store: Store, results: Results) -> int:
         if state is None or epoch > state.epoch or (state.leased and epoch == state.epoch):
             continue
         if state.files is None or state.files.epoch != file.epoch:
+            results.delete_sweep_file(file)
+            deleted += 1
+    return deleted
+
+
+def _delete_evaluations(store: Store, results: Results) -> int:
+    """Delete the evaluations of sweeps whose results are deleted."""
+    files = results.evaluation_files()
+    states = store.sweep_files(sorted({file.sweep_id for file in files}))
+    deleted = 0
+    for file in files:
+        state = states.get(file.sweep_id)
+        if state is not None and state.files is None and not state.leased:
             results.delete_sweep_file(file)
             deleted += 1
     return deleted

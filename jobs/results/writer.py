@@ -36,6 +36,7 @@ from jobs.store.records import CellFile, CellRecord, SweepRecord
 RESULTS = "results"
 SUMMARY_FILE = "summary"
 _SWEEP_FILE = re.compile(rf"sweeps/([^/]+)/(?:{RESULTS}|{SUMMARY_FILE})(?:\.(\d+))?\.parquet")
+_EVALUATION_FILE = re.compile(r"sweeps/([^/]+)/evaluations/[^/]+")
 _ROW_GROUP = 65_536
 _TAIL = 8
 """A Parquet file ends with the length of its footer, in 4 bytes (little-endian), and `PAR1`."""
@@ -260,6 +261,14 @@ class Results:
             SweepFileName(name=name, sweep_id=match[1], epoch=None if match[2] is None else int(match[2]))
             for name in self._storage.names("sweeps")
             if (match := _SWEEP_FILE.fullmatch(name))
+        ]
+
+    def evaluation_files(self) -> list[SweepFileName]:
+        """Return the names of the files of the evaluations of all sweeps."""
+        return [
+            SweepFileName(name=name, sweep_id=match[1], epoch=None)
+            for name in self._storage.names("sweeps")
+            if (match := _EVALUATION_FILE.fullmatch(name))
         ]
 
     def delete_sweep_file(self, file: SweepFileName) -> None:

@@ -18,10 +18,14 @@ from api.auth.limits import Limits
 from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
 from api.services import Services
+from jobs.clock import SystemClock
+from jobs.evaluation.records import EvaluationRecords
+from jobs.storage.factory import open_storage
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import SPEC, Installation, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
+from worker.evaluation.service import BackgroundEvaluationService
 from worker.local_pool import LocalPool
 from worker.neuron_set_service import PoolNeuronSetService
 
@@ -82,13 +86,21 @@ async def running_server(
             neuron_sets=installation.neuron_sets,
             identifications=installation.identifications,
         )
+        completions = PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets)
+        evaluations = BackgroundEvaluationService(
+            completions,
+            catalog=installation.catalog,
+            records=EvaluationRecords(open_storage(installation.published), SystemClock()),
+            ratings=installation.data / "ratings.db",
+        )
         services = Services(
             store=installation.store,
             results=installation.results,
             catalog=installation.catalog,
             neuron_sets=installation.neuron_sets,
-            completions=PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets),
+            completions=completions,
             neuron_set_service=finder,
+            evaluations=evaluations,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
@@ -114,5 +126,6 @@ async def running_server(
                     keys=keys,
                 )
         finally:
+            await evaluations.stop()
             await finder.stop()
             await dispatcher.stop()

@@ -19,6 +19,7 @@ from ampsweep.cli.options.engine import (
     quiet_libraries,
     served_engines,
 )
+from ampsweep.cli.options.evaluation import RATINGS
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import InvalidRequest
 
@@ -157,6 +158,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from jobs.results.assembly_process import AssemblyProcesses
     from worker.completions import PoolCompletions
     from worker.dispatcher import MAX_FINALIZING
+    from worker.evaluation.service import BackgroundEvaluationService
     from worker.neuron_set_service import PoolNeuronSetService
     from worker.ray_pool import RayPool
 
@@ -184,6 +186,10 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         finder = PoolNeuronSetService(
             pool, catalog=catalog, neuron_sets=runtime.neuron_sets, identifications=runtime.identifications
         )
+        completions = PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets)
+        evaluations = BackgroundEvaluationService(
+            completions, catalog=catalog, records=runtime.evaluations, ratings=settings.home / RATINGS
+        )
         assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
         dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
         services = Services(
@@ -191,8 +197,9 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             results=runtime.results,
             catalog=catalog,
             neuron_sets=runtime.neuron_sets,
-            completions=PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets),
+            completions=completions,
             neuron_set_service=finder,
+            evaluations=evaluations,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
@@ -206,6 +213,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         opened.push_async_callback(_take_down, engines, pool)
         opened.push_async_callback(dispatcher.stop)
         opened.push_async_callback(finder.stop)
+        opened.push_async_callback(evaluations.stop)
         await server.serve([listening])
     if not engines.cancelled() and (error := engines.exception()):
         raise error

@@ -14,6 +14,7 @@ from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
 from jobs.clock import SystemClock
 from jobs.data.hub import HubData
+from jobs.evaluation.records import EvaluationRecords
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
@@ -57,6 +58,7 @@ class Runtime:
     results: Results
     neuron_sets: NeuronSets
     identifications: Identifications
+    evaluations: EvaluationRecords
     worker_config: WorkerConfig
     keep_days: float | None = None
     keep_events_days: float | None = None
@@ -104,6 +106,7 @@ class Runtime:
                 store=opened.enter_context(closing(SqlStore(database_url, SystemClock()))),
                 results=Results(storage),
                 neuron_sets=neuron_sets_at(neurons),
+                evaluations=EvaluationRecords(storage, SystemClock()),
                 identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
                 worker_config=worker_config,
                 keep_days=keep_days,

@@ -18,7 +18,7 @@ from ampsweep import AsyncClient, Client
 from ampsweep.client.models import Choice, Sweep
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage
-from ampsweep.errors import Conflict, InvalidRequest, NoConnection, NotFound, UnknownName
+from ampsweep.errors import Conflict, EngineFailed, InvalidRequest, NoConnection, NotFound, UnknownName
 from tests.ampsweep.client.both_clients import KINDS, opened
 from tests.ampsweep.client.served import Served
 from tests.ampsweep.conftest import CELLS
@@ -89,6 +89,19 @@ def test_samples_and_summary_come_as_the_table_that_is_asked_for(client: Client,
     assert client.summary(done.id, as_="polars").height == metrics.num_rows
     with pytest.raises(InvalidRequest, match="known: arrow, pandas, polars"):
         client.results(done.id, as_="excel")  # type: ignore[call-overload]
+
+
+def test_an_evaluation_is_started_followed_and_listed(client: Client, done: Sweep, tmp_path: Path) -> None:
+    evaluation = client.evaluate(done.id, "lfs", identifier="lid.176.ftz")
+    with pytest.raises(EngineFailed, match="the sweep has no text to evaluate"):  # lss scores, and writes nothing
+        client.wait_for_evaluation(done.id, evaluation["id"], interval=0.05)
+    assert client.evaluation(done.id, evaluation["id"])["status"] == "failed"
+    assert evaluation["id"] in [each["id"] for each in client.evaluations(done.id)]
+    with pytest.raises(Conflict, match="is failed and has no scores"):
+        client.download_scores(done.id, evaluation["id"], tmp_path / "scores.parquet")
+    with pytest.raises(InvalidRequest) as refused:
+        client.evaluate(done.id, "relevance", judge="nobody")
+    assert refused.value.param == "model"
 
 
 def test_the_same_key_sends_nothing_new(client: Client, spec: dict[str, Any]) -> None:

@@ -123,6 +123,20 @@ def test_expired_results_are_deleted_with_the_cells_that_only_they_used(
     assert fixture.clean_up(ended_before=clock.time - 50) == 0
 
 
+def test_evaluations_are_deleted_with_the_results_of_their_sweep(fixture: ResultsFixture, clock: ManualClock) -> None:
+    sweep_id = fixture.submit(1)
+    fixture.write(fixture.lease(), reported=True)
+    fixture.finish(sweep_id)
+    folder = fixture.folder / "sweeps" / sweep_id / "evaluations"
+    folder.mkdir()
+    for name in ("evaluation_1.json", "evaluation_1.parquet"):
+        (folder / name).write_bytes(b"")
+    assert fixture.clean_up() == 0
+    clock.time += 100
+    assert fixture.clean_up(ended_before=clock.time - 50) == 5  # with results, summary and cell
+    assert list(folder.iterdir()) == []
+
+
 def test_files_of_a_finalizer_whose_lease_had_expired_are_deleted(fixture: ResultsFixture) -> None:
     sweep_id = fixture.submit(1)
     fixture.write(fixture.lease(), reported=True)
