@@ -1,8 +1,7 @@
 """A reference implementation of the store for tests, written from the protocol alone; `reference_state` is part of it.
 
-It shares the records and the names of the states with the product, and none of its rules: no transition table, no
-attempt accounting, no fair share. Nothing is counted as it changes; every count is taken from the cells when it is
-asked for. Slow and small; the SQL store has to agree with it.
+It shares records and names of states with the product, but none of its rules: no transition table, no attempt
+accounting, no fair share. Counts are computed from the cells when they are read. It is slow and small.
 """
 
 from __future__ import annotations
