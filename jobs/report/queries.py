@@ -64,7 +64,7 @@ GROUP BY ALL ORDER BY panel, side DESC
 """
 BEST = """
 WITH means AS (
-  SELECT target_language, intervention, layers, factor, whose, avg(value) AS lss, count(*) AS languages,
+  SELECT target_language, intervention, layers, factor, whose, random_seed, avg(value) AS lss, count(*) AS languages,
          max(neurons) AS neurons
   FROM steered WHERE metric = 'lss' GROUP BY ALL
 ), ranked AS (
@@ -73,7 +73,9 @@ WITH means AS (
   FROM means WHERE whose = 'own' AND neurons > 0
 )
 SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages, r.neurons,
-       any_value(c.lss) FILTER (c.whose = 'random') AS random,
+       avg(c.lss) FILTER (c.whose = 'random') AS random,
+       min(c.lss) FILTER (c.whose = 'random') AS random_min,
+       max(c.lss) FILTER (c.whose = 'random') AS random_max,
        any_value(c.lss) FILTER (c.whose = 'other language') AS other
 FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, factor)
 WHERE r.place = 1 GROUP BY ALL ORDER BY ALL

@@ -99,8 +99,8 @@ QUESTIONS = (
         key="best_factor",
         title="Which factor is best for each target language?",
         about="The factor with the largest mean LSS over base languages; ties go to the smaller factor. Controls do "
-        "not count; their LSS at the same factor is shown for comparison. The following sections use each target's "
-        "best intervention.",
+        "not count; their LSS at the same factor is shown for comparison, that of random neurons with its smallest and "
+        "largest value over several draws. The following sections use each target's best intervention.",
         sql=BEST,
     ),
     Question(

@@ -64,7 +64,16 @@ def samples() -> list[Any]:
             for method in ("repeat", "prompt_en")
         ]
         for selection, shifts in SHIFTS.items():
-            steered = {"method": "neurons", "selection": selection, "op": "set", "factor": 2.0, "layers": "all"}
+            steered: dict[str, Any] = {
+                "method": "neurons",
+                "selection": selection,
+                "op": "set",
+                "factor": 2.0,
+                "layers": "all",
+            }
+            if selection == "random":
+                steered["random_seed"] = 0
+                rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "random_seed": 1, "score": 1.0})
             score = 1.0 if shifts[at] == "1" else -1.0
             rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "score": score})
     return rows
@@ -85,7 +94,8 @@ def summary() -> list[Any]:
     for factor, value in ((0.5, 0.7), (2.0, 0.9)):
         for data, target in (("en", "fr"), ("en", "ht"), ("fr", "ht")):
             rows.append(row("lss", "lss", data, target, factor, value))
-            rows.append(row("lss", "lss", data, target, factor, 0.4, selection="random"))
+            for seed, drawn in enumerate((0.4, 0.6)):
+                rows.append(row("lss", "lss", data, target, factor, drawn, selection="random", random_seed=seed))
             rows.append(row("lss", "lss", data, target, factor, 1.0, rung=1))
     for target, data, delta in (("fr", "fr", 0.2), ("fr", "ht", -0.1), ("ht", "ht", 0.3), ("ht", "fr", -0.2)):
         bounds = {"delta": delta, "delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05, "baseline": 0.5}
@@ -125,6 +135,8 @@ def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(d
         ("fr", 2.0, 1),
         ("ht", 2.0, 2),
     ]
+    for best in found:
+        assert [best[name] for name in ("random_min", "random", "random_max")] == pytest.approx([0.4, 0.5, 0.6])
     matrix = data.query(MATRIX).to_pylist()
     assert [(cell["row"], cell["column"], cell["value"]) for cell in matrix] == [
         ("en", "fr", 0.9),
@@ -141,7 +153,7 @@ def test_files_of_versions_without_methods_have_those_that_follow_from_their_fac
     pq.write_table(old, path)
     with closing(ReportData(folder)) as data:
         counts = data.query("SELECT method, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL").to_pylist()
-        assert counts == [{"method": "neurons", "n": 30}, {"method": None, "n": 10}]
+        assert counts == [{"method": "neurons", "n": 40}, {"method": None, "n": 10}]
         assert data.query(OWN_OR_ANY).num_rows == 2
 
 
@@ -323,7 +335,7 @@ def test_tables_are_the_answers(data: ReportData) -> None:
     best = next(each for each in answer_questions(data) if each.question.key == "best_factor")
     rows = list(csv.DictReader(io.StringIO(best.csv)))
     assert [(line["target_language"], float(line["factor"])) for line in rows] == [("fr", 2.0), ("ht", 2.0)]
-    assert r"fr & set & all & 2.000 & 0.900 & 1 & 3 & 0.400 &  \\" in best.latex
+    assert r"fr & set & all & 2.000 & 0.900 & 1 & 3 & 0.500 & 0.400 & 0.600 &  \\" in best.latex
     assert r"target language & intervention" in best.latex
 
 
