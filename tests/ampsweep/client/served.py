@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 90
+START_SECONDS = 90 * float(os.environ.get("AMPSWEEP_STALL_FACTOR", "1"))
+"""How long a server may take to start its engine; AMPSWEEP_STALL_FACTOR multiplies it on a shared machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
