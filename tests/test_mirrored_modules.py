@@ -96,7 +96,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/results/cell_table.py",
         "jobs/results/schema.py",
     ),
-    "tests/jobs/results/test_finalization.py": ("jobs/results/assembly.py",),
+    "tests/jobs/results/test_finalization.py": ("jobs/results/assembly.py", "jobs/results/failures.py"),
     "tests/api/routes/test_partial_results.py": ("jobs/results/partial.py",),
     "tests/jobs/storage/test_protocol.py": ("jobs/storage/local.py",),
     "tests/jobs/storage/test_object_store.py": ("jobs/storage/endpoint.py",),

@@ -164,7 +164,9 @@ def _interventions(
     interventions = spec.interventions
     weights = interventions.languages if isinstance(interventions.languages, dict) else None
     non_target = None if interventions.non_target is None else NonTarget(**interventions.non_target.model_dump())
-    source = interventions.source and Source(**interventions.source.model_dump(), language=ref.data_language)
+    source = None
+    if interventions.source is not None:
+        source = Source(**interventions.source.model_dump(), language=ref.data_language)
     for target, patch, statistic, factor, layers in product(
         task.targets_of(ref), resolved.patches, resolved.statistics, resolved.factors[mode], resolved.layers
     ):
