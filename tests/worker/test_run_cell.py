@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ampsweep.domain.chunk import Chunk
@@ -265,13 +266,17 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(installatio
 
 
 async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline(installation: Installation) -> None:
+    imported = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
+    residual_mean = np.random.default_rng(0).normal(size=(2, 4, FAKE_INFO.hidden_size)).astype(np.float32)
+    made = replace(imported, residual_mean=residual_mean).with_content_id()
+    installation.neuron_sets.publish(made.id, made.save)
     interventions = {
         "languages": ["fr"],
         "op": "scale",
         "factors": [2],
         "baselines": [{"method": "diffmean", "factors": [4]}],
     }
-    sweep = installation.submit(interventions=interventions)
+    sweep = installation.submit(neurons={"id": made.id}, interventions=interventions)
     engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     summary = SummaryBuilder()
