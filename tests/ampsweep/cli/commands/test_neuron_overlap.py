@@ -79,7 +79,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> Non
         (outside, "outside.json has neurons outside 4 layers of 32"),
         (write(tmp_path, {"de": {"0": [1]}}, "german.json"), "no language in common"),
         (tmp_path / "nothing", "neither a folder, nor a file, nor the id of a neuron set"),
-        (write(tmp_path, {"fr": {"0": [1, 1]}}, "twice.json"), "there twice"),
+        (write(tmp_path, {"fr": {"0": [1, 1]}}, "twice.json"), "is listed twice"),
     ):
         result = call(folder, other)
         assert result.exit_code == 2, result.output
