@@ -17,7 +17,18 @@ RESULTS = "results.parquet"
 
 SWEEP_GROUP = ("task", "data_language", "method", "selection", "op", "factor")
 """The columns besides the language that results of a sweep are grouped by, of those that the file has."""
-SWEEP_AXES = ("patch", "statistic", "layers", "scope", "weights", "control_language", "neuron_set", "mode", "rung")
+SWEEP_AXES = (
+    "patch",
+    "statistic",
+    "layers",
+    "scope",
+    "weights",
+    "control_language",
+    "random_seed",
+    "neuron_set",
+    "mode",
+    "rung",
+)
 """Further columns that they are grouped by where a sweep tried several values."""
 INPUTS = ("input", "question", "prompt", "source")
 """Names of the column with what a text answers or translates; the first that a file has is taken."""
