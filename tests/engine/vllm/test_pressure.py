@@ -277,7 +277,7 @@ def test_a_dropped_neuron_set_steers_again_after_reloading(both: Both, tmp_path:
     names = [f"ns_{index}" for index in range(4)]
     for index, name in enumerate(names):
         pairs = np.argwhere(np.arange(np.prod(shape)).reshape(shape) % 4 == index).astype(np.int32)
-        neurons = replace(both.neurons, id=name, neurons={"fr": pairs}, patch=None)
+        neurons = replace(both.neurons, id=name, neurons={"fr": pairs}, patch=None, residual_mean=None)
         sets.publish(name, neurons.save)
         both.reference.add_neurons(neurons)
     catalog: Any = None  # nothing is identified

@@ -24,6 +24,7 @@ from engine.vllm.engine import VllmEngine
 pytest.importorskip("triton")
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.timeout(900),  # the interpreter is slow
     pytest.mark.skipif(torch.cuda.is_available(), reason="benchmarks/gpu_check.py does this on a GPU"),
 ]
 
@@ -55,7 +56,7 @@ def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
     )
     assert run.returncode == 0, run.stderr[-4000:]
     answered = json.loads(run.stdout.splitlines()[-1])
