@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
     """Replace generated names by known ones, so that requests pass the look-up of names."""
     names = {"sweep_id": sweep_id, "neuron_set_id": neurons, "model": "tiny"}
-    case.path_parameters = {name: names[name] for name in case.path_parameters or {}}
+    case.path_parameters = {name: names.get(name, value) for name, value in (case.path_parameters or {}).items()}
     if isinstance(case.query, dict):
         case.query.pop("after", None)
     if not isinstance(case.body, dict):

@@ -76,9 +76,7 @@ print(json.dumps({
 def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    replace_once(
-        tmp_path / "ampsweep" / "domain" / "sampling.py", r"(?=^    seed: Annotated)", textwrap.indent(FIELD, "    ")
-    )
+    replace_once(tmp_path / "ampsweep" / "domain" / "sampling.py", r"(?=^    seed: )", textwrap.indent(FIELD, "    "))
     replace_once(
         tmp_path / "engine" / "hf" / "generation.py",
         r"(?=^        token = self\._sampler\.next)",

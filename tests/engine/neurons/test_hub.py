@@ -78,7 +78,7 @@ def test_files_that_do_not_match_are_refused(hub: FakeHub, folder: Path, tmp_pat
     hub.repos["org/damaged"]["neurons.safetensors"] += b"x"
     damaged = call(hub, tmp_path, "pull", "org/damaged", "--out", tmp_path / "out")
     assert damaged.returncode != 0
-    assert "does not hold what metadata.json says" in damaged.stderr
+    assert "does not have the hash that metadata.json gives" in damaged.stderr
     hub.repos["org/model"] = {"config.json": b"{}"}
     other = call(hub, tmp_path, "pull", "org/model", "--out", tmp_path / "out")
     assert other.returncode == 3
