@@ -67,8 +67,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def arguments(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The arguments of the server: its data, and the model with one token too many."""
+def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bundled model with one token too many."""
     folder = tmp_path_factory.mktemp("models") / "atlas"
     shutil.copytree(ATLAS_MODEL, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -76,7 +76,13 @@ def arguments(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     added = {**known, "id": len(tokenizer["model"]["vocab"]), "content": ADDED, "special": False}
     tokenizer["added_tokens"].append(added)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
-    return ("--data", str(data), "--model", f"atlas={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(data: Path, model_copy: Path) -> tuple[str, ...]:
+    """The arguments of the server: its data and its model."""
+    return ("--data", str(data), "--model", f"atlas={model_copy}")
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +187,11 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
     assert (engine["state"], engine["failures"]) == ("ready", 0)
 
 
-def test_the_reference_engine_gives_the_same_scores(samples: Path, data: Path, tmp_path: Path) -> None:
+def test_the_reference_engine_gives_the_same_scores(
+    samples: Path, data: Path, model_copy: Path, tmp_path: Path
+) -> None:
     spec = tmp_path / "spec.yaml"
-    spec.write_text(json.dumps(SPEC), encoding="utf-8")
+    spec.write_text(json.dumps({**SPEC, "model": str(model_copy)}), encoding="utf-8")
     arguments = ["run", str(spec), "--out", str(tmp_path / "out"), "--data", str(data), "--engine", "transformers"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
