@@ -131,10 +131,9 @@ class NeuronSet:
             content.pop(name)
         content["neurons"] = {code: pairs.tolist() for code, pairs in self.neurons.items()}
         for kind, values in self._patches().items():
-            content[f"patch.{kind}"] = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-        if self.entropy is not None:
-            content["entropy"] = hashlib.sha256(np.ascontiguousarray(self.entropy).data).hexdigest()
             content[f"patch.{kind}"] = _digest(values)
+        if self.entropy is not None:
+            content["entropy"] = _digest(self.entropy)
         if self.residual_mean is not None:
             content[_RESIDUAL] = _digest(self.residual_mean)
         return replace(self, id=f"ns_{content_hash(content)}")

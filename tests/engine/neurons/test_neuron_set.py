@@ -162,6 +162,8 @@ def test_entropies_are_stored_and_change_the_id_of_the_content(tmp_path: Path) -
     entropy[0, 0] = np.nan
     saved = replace(bare, entropy=entropy).with_content_id()
     assert saved.id != bare.id
+    unpatched = replace(bare, patch=None)
+    assert replace(unpatched, entropy=entropy).with_content_id().id != unpatched.with_content_id().id
     saved.save(tmp_path)
     loaded = NeuronSet.load(tmp_path)
     assert loaded.entropy is not None
