@@ -123,6 +123,11 @@ class Cell:
         del content["model"], content["model_source"]
         return "cell_" + content_hash(content)
 
+    @property
+    def resampling_seed(self) -> int:
+        """Seed of the resamples and permutations of the cell's metrics: its id as a number."""
+        return int(self.id.removeprefix("cell_"), 16)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `from_dict` reads."""
         return {

@@ -19,18 +19,24 @@ from jobs.language_control.words import tokenizer_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageConfusion:
-    """LPR, WPR and their harmonic mean LCPR; see `jobs.language_control.language_confusion`."""
+class _ByIdentifier:
+    """What metrics that identify languages share."""
 
     identifier: LanguageIdentifier
-    english_words: frozenset[str] | None
-    name: ClassVar[str] = "language_confusion"
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def identity(self) -> str:
         """The language identifier."""
         return self.identifier.identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfusion(_ByIdentifier):
+    """LPR, WPR and their harmonic mean LCPR; see `jobs.language_control.language_confusion`."""
+
+    english_words: frozenset[str] | None
+    name: ClassVar[str] = "language_confusion"
 
     async def score(self, texts: Sequence[StoredText]) -> Scores:
         """Return `lpr` and `wpr`: 1 for an answer that passes, 0 for one that does not; undefined if not counted."""
@@ -61,17 +67,10 @@ class LanguageConfusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageForcing:
+class LanguageForcing(_ByIdentifier):
     """LFS of CLaS-Bench: the share of texts whose language, identified over the whole text, is the wanted one."""
 
-    identifier: LanguageIdentifier
     name: ClassVar[str] = "lfs"
-    needs: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    def identity(self) -> str:
-        """The language identifier."""
-        return self.identifier.identity
 
     async def score(self, texts: Sequence[StoredText]) -> Scores:
         """Return `lfs`, 1 or 0, with the identified language. A text without letters is in no language."""

@@ -24,7 +24,7 @@ class NoiseFloor:
             repeat: Its samples.
             baseline: The samples of the baseline for the same items, in the same order.
         """
-        self._repeats[cell.task] = repeat, baseline, int(cell.id.removeprefix("cell_"), 16)
+        self._repeats[cell.task] = repeat, baseline, cell.resampling_seed
 
     def floor(self, task: TaskRef, metric: Metric, target_language: str | None) -> float | None:
         """Return the absolute difference of the repeat from the baseline; None without a repeat or a difference.

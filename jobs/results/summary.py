@@ -90,7 +90,7 @@ class SummaryBuilder:
         for metric in _with_sources(metrics, samples):
             if cell.method == "repeat" and "target_language" in metric.columns:
                 continue  # a repeat has no target language; its noise floor has one for each (`jobs.results.noise`)
-            rng = np.random.default_rng(int(cell.id.removeprefix("cell_"), 16))
+            rng = np.random.default_rng(cell.resampling_seed)
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
                 row = self._row(table, metric, result, failed=table.table.num_rows - evaluated)
