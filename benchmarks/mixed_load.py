@@ -31,7 +31,7 @@ SETTINGS = VllmSettings(
 )
 LANGUAGES = ("en", "fr", "tr")
 PROMPT = "in the beginning there was the sea and the wind"
-NEW_TOKENS = 28
+NEW_TOKENS = 48
 INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["fr"], "op": "scale", "factor": 3.0},
     None,

@@ -100,6 +100,9 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         await until(notifier, lambda: counts().completed > 0)
         victims = sorted(set(engine_processes()) - others)
         assert len(victims) == 2
+        async with asyncio.timeout(60):  # a cell alone on its engine would be to blame for its death
+            while [engine.cells for engine in await pool.metrics()] != [2, 2]:
+                await asyncio.sleep(0.01)
         os.kill(victims[0], signal.SIGKILL)
         await until(notifier, lambda: installation.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
         assert (counts().completed, counts().failed) == (counts().total, 0)
