@@ -1,12 +1,13 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability bench check docs openapi lock setup
+.PHONY: demo serve test reliability bench check docs openapi lock setup setup-demo
 BIN := .venv/bin
 ARGS ?=
+RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet
 
-demo: setup  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up, --chaos kills the engine
+demo: setup-demo  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up, --chaos kills the engine
 	@$(BIN)/python -m examples.demo $(ARGS)
 
-serve: setup  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
+serve: setup-demo  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
 
 test: setup  ## the fast tier, then the one that starts servers and Ray, then the one that starts vLLM
@@ -34,15 +35,17 @@ docs: setup  ## the documentation as a site that opens offline: out/site/index.h
 openapi: setup  ## write docs/openapi.json anew, which a test compares with the routes
 	@$(BIN)/python -m api >docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
-setup: .venv/installed
+setup: .venv/installed-cpu  ## everything, for tests and documentation
 
-.venv/installed: requirements/cpu.lock requirements/install.sh pyproject.toml
-	@PYTHON="$(PYTHON)" requirements/install.sh
+setup-demo: .venv/installed-demo  ## what a server needs
 
-lock:  ## resolve requirements/cpu.lock anew; needs uv
+.venv/installed-%: requirements/%.lock requirements/install.sh pyproject.toml
+	@PYTHON="$(PYTHON)" requirements/install.sh $*
+
+lock:  ## resolve requirements/*.lock anew; needs uv
 	@command -v uv >/dev/null || { echo "lock: uv is needed (pip install uv)" >&2; exit 1; }
-	uv pip compile pyproject.toml --extra cpu --extra tasks --extra dev --universal --python-version 3.11 \
-	  --no-annotate --no-header --quiet --output-file requirements/cpu.lock
+	$(RESOLVE) --extra cpu --extra tasks --extra dev --output-file requirements/cpu.lock
+	$(RESOLVE) --extra cpu --extra tasks --constraint requirements/cpu.lock --output-file requirements/demo.lock
 	@sed -i -e "s/ and platform_machine == 'x86_64' and platform_python_implementation == 'CPython' and sys_platform == 'linux'//" \
 	  -e "s/python_full_version < '3\.15' and //; s/ ; python_full_version < '3\.15'$$//; s/ and python_full_version < '3\.15'//" \
-	  requirements/cpu.lock
+	  requirements/cpu.lock requirements/demo.lock

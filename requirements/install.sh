@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes or completes the environment in .venv from requirements/cpu.lock. `make setup` calls it when lock or pyproject
-# have changed; it may be run again at any time. PYTHON names another interpreter than the first fitting one.
+# Makes or completes the environment in .venv from a lock: `requirements/install.sh demo` installs what a server needs,
+# `requirements/install.sh cpu` also what tests, checks and documentation need. `make` calls it when a lock or pyproject
+# has changed; it may be run again at any time. PYTHON names another interpreter than the first fitting one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+lock=requirements/${1:-cpu}.lock
 
 fits() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
@@ -11,6 +13,51 @@ fits() {
 fail() {
   echo "setup: $*" >&2
   exit 1
+}
+
+# timed STEP COMMAND...: run a command, and say what it does and how long it took.
+timed() {
+  local step=$1 start=$SECONDS
+  shift
+  echo "setup: $step ..."
+  "$@" || return
+  echo "setup: $step took $((SECONDS - start)) s"
+}
+
+# configured OPTION: print the value of an option of pip, from the environment or from pip's files.
+configured() {
+  local variable
+  variable=PIP_$(tr 'a-z-' 'A-Z_' <<<"$1")
+  if [ -n "${!variable:-}" ]; then
+    echo "${!variable}"
+  else
+    $python -m pip config get "install.$1" 2>/dev/null || $python -m pip config get "global.$1" 2>/dev/null || true
+  fi
+}
+
+# bring_uv: install uv, which installs several times as fast as pip, and hand pip's sources and certificates on to it.
+bring_uv() {
+  [ -x .venv/bin/uv ] || $python -m pip install -qq --disable-pip-version-check uv 2>/dev/null || return
+  local value
+  sources=(--index-strategy unsafe-best-match) # a package may come from any index, as with pip
+  value=$(configured index-url)
+  [ -z "$value" ] || sources+=(--default-index "$value")
+  for value in $(configured extra-index-url); do sources+=(--index "$value"); done
+  for value in $(configured find-links); do sources+=(--find-links "$value"); done
+  value=$(configured cert)
+  [ -z "$value" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$value}"
+}
+
+# install ARGUMENTS: install exactly these packages; by pip where uv cannot be had or does not succeed.
+install() {
+  [ "$uv" = yes ] && .venv/bin/uv pip install --python $python --no-deps ${quiet:+-q} "${sources[@]}" "$@" ||
+    $python -m pip install -qq --disable-pip-version-check --no-deps "$@"
+}
+
+# install_torch: install torch's CPU build. A plain index has torch as a CUDA build; the CPU build is taken from the
+# configured indexes where they have it.
+install_torch() {
+  install "torch==$torch+cpu" 2>/dev/null || install --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
 }
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] ||
@@ -31,17 +78,16 @@ command -v "${CC:-cc}" >/dev/null || fail "a C compiler is needed (on Debian and
 header=$($python -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")')
 [ -f "$header" ] || fail "Python's C headers are needed, there is no $header (on Debian and Ubuntu: apt install python3-dev)"
 
-install() {
-  $python -m pip install -qq --disable-pip-version-check --no-deps "$@"
-}
+uv=yes
+bring_uv || uv=no
+quiet=yes
+[ ! -t 2 ] || quiet= # on a terminal, uv draws its bars
 
-torch=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' requirements/cpu.lock)
+torch=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' "$lock")
 if [ "$($python -m pip show torch 2>/dev/null | sed -n 's/^Version: //p')" != "$torch+cpu" ]; then
-  echo "setup: installing $(wc -l <requirements/cpu.lock) packages into .venv; this takes some minutes and 3 GB"
-  # A plain index has torch as a CUDA build. The CPU build is taken from the configured indexes where they have it.
-  install "torch==$torch+cpu" 2>/dev/null ||
-    install --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
+  echo "setup: installing into .venv, 3 GB: 2 to 4 minutes with uv, up to 10 with pip; uv is used: $uv"
+  timed "installing torch" install_torch
 fi
-install -r requirements/cpu.lock
-install --no-build-isolation -e .
-touch .venv/installed
+timed "installing the $(wc -l <"$lock") packages of $lock" install -r "$lock"
+timed "installing ampsweep" install --no-build-isolation -e .
+touch ".venv/installed-${1:-cpu}"
