@@ -24,21 +24,20 @@ timed() {
   echo "setup: $step took $((SECONDS - start)) s"
 }
 
-# configured OPTION: print the value of an option of pip, from the environment or from pip's files.
+# configured OPTION: print the value that an option of pip has by the environment or by pip's files.
 configured() {
-  local variable
-  variable=PIP_$(tr 'a-z-' 'A-Z_' <<<"$1")
-  if [ -n "${!variable:-}" ]; then
-    echo "${!variable}"
-  else
-    $python -m pip config get "install.$1" 2>/dev/null || $python -m pip config get "global.$1" 2>/dev/null || true
-  fi
+  local scope
+  for scope in :env: install global; do
+    sed -n "s/^$scope\.$1='\(.*\)'$/\1/p" <<<"$pip_settings" | grep . && return
+  done
+  true
 }
 
 # bring_uv: install uv, which installs several times as fast as pip, and hand pip's sources and certificates on to it.
 bring_uv() {
   [ -x .venv/bin/uv ] || $python -m pip install -qq --disable-pip-version-check uv 2>/dev/null || return
-  local value
+  local value pip_settings
+  pip_settings=$($python -m pip config list)
   sources=(--index-strategy unsafe-best-match) # a package may come from any index, as with pip
   value=$(configured index-url)
   [ -z "$value" ] || sources+=(--default-index "$value")
@@ -84,7 +83,7 @@ quiet=yes
 [ ! -t 2 ] || quiet= # on a terminal, uv draws its bars
 
 torch=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' "$lock")
-if [ "$($python -m pip show torch 2>/dev/null | sed -n 's/^Version: //p')" != "$torch+cpu" ]; then
+if [ ! -d "$(echo .venv/lib/python3*/site-packages)/torch-$torch+cpu.dist-info" ]; then
   echo "setup: installing into .venv, 3 GB: 2 to 4 minutes with uv, up to 10 with pip; uv is used: $uv"
   timed "installing torch" install_torch
 fi
