@@ -35,6 +35,9 @@ Family = Literal[
     "stablelm",
     "exaone4",
     "smollm3",
+    "apertus",
+    "nemotron",
+    "nanochat",
 ]
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -82,8 +85,11 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "smollm3": {"num_key_value_heads": 1, "no_rope_layers": [1, 0, 1]},
     "starcoder2": {"num_key_value_heads": 1},
     "stablelm": {"num_key_value_heads": 1},
+    "apertus": {"num_key_value_heads": 1},
+    "nemotron": {"num_key_value_heads": 1},
+    "nanochat": {"num_key_value_heads": 1},
 }
-_ONE_PLUS = ("gemma", "gemma2", "gemma3")  # their norms multiply by 1 + weight
+_ONE_PLUS = ("gemma", "gemma2", "gemma3", "nemotron")  # their norms multiply by 1 + weight
 
 _MERGED = (
     "th",
@@ -141,6 +147,8 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
                 tied = shape["tie_word_embeddings"] and weights is model.get_input_embeddings().weight
                 # a larger scale would make every answer repeat the last token of its prompt
                 weights.normal_(0.0, 0.1 if tied else 0.2, generator=generator)
+            if name.endswith(("alpha_p", "alpha_n")):
+                weights.copy_(weights.bfloat16())  # vLLM stores them so
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
     return path

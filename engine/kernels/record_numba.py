@@ -1,7 +1,7 @@
 """The float32 CPU kernel that counts, for each sentence, how often each neuron of a layer is above 0.
 
-It makes one pass over the gates at memory speed, on one thread. For every supported activation function the activation
-is above 0 exactly where its gate is, so no activation is computed.
+It makes one pass at memory speed, on one thread, over the activations, or in a gated MLP over the gates: there an
+activation is above 0 exactly where its gate is, so none is computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDA
     """Count the tokens in which each neuron is above 0.
 
     Args:
-        x: Gates in the first F columns, [T, F or 2F].
+        x: Activations, [T, F], or gates in the first F columns, [T, 2F].
         spans: For each sentence its row of `counts` and its tokens [first, end), [n, 3].
         counts: Where the counts are added, int32 [R, F].
     """

@@ -7,12 +7,14 @@ batch. For a row without tokens a program only reads two numbers. The grid depen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate
+from engine.kernels.activation_triton import activate, kernel_constants
 
 _BLOCK = 256
 
@@ -25,6 +27,7 @@ def record(
     layer: int,
     *,
     activation: ActivationName,
+    constants: Sequence[float] = (),
 ) -> None:
     """Add the counts and sums of one layer.
 
@@ -35,6 +38,7 @@ def record(
         spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
         layer: The layer to record.
         activation: The activation function.
+        constants: Constants of the activation function, see `MlpForm`.
     """
     _, rows, width = counts.shape
     assert sums.shape == counts.shape
@@ -48,6 +52,7 @@ def record(
         x,
         spans,
         layer,
+        *kernel_constants(constants),
         rows=rows,
         width=width,
         stride=x.shape[1],
@@ -64,6 +69,9 @@ def _record(
     x: tl.tensor,
     spans: tl.tensor,
     layer: tl.tensor,
+    alpha_p: tl.tensor,
+    alpha_n: tl.tensor,
+    beta: tl.tensor,
     rows: tl.constexpr,
     width: tl.constexpr,
     stride: tl.constexpr,
@@ -82,7 +90,8 @@ def _record(
         positive = tl.zeros([block], tl.int32)
         gates = x + first.to(tl.int64) * stride + column
         for _ in range(first, end):
-            active = activate(tl.load(gates, mask=inside, other=0.0).to(tl.float32), activation)
+            gate = tl.load(gates, mask=inside, other=0.0).to(tl.float32)
+            active = activate(gate, activation, alpha_p, alpha_n, beta)
             total += active
             positive += (active > 0).to(tl.int32)
             gates += stride

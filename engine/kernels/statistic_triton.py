@@ -7,13 +7,15 @@ candidate, without sorting and without reading anything back to the host.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 
 from ampsweep.domain import statistic as kinds
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate
+from engine.kernels.activation_triton import activate, kernel_constants
 from engine.kernels.device_table import TableBuffers
 
 _STD = tl.constexpr(kinds.STD)
@@ -32,6 +34,7 @@ def take(
     *,
     activation: ActivationName,
     gated: bool,
+    constants: Sequence[float] = (),
 ) -> None:
     """Write each token's statistic in `layer` to `out`, float32 [at least T], for tokens whose slot uses one.
 
@@ -56,6 +59,7 @@ def take(
         statistics.plan,
         statistics.weights,
         layer,
+        *kernel_constants(constants),
         width=table.width,
         stride=x.shape[1],
         blocks=table.blocks,
@@ -107,6 +111,9 @@ def _take(
     plan: tl.tensor,
     weights: tl.tensor,
     layer: tl.tensor,
+    alpha_p: tl.tensor,
+    alpha_n: tl.tensor,
+    beta: tl.tensor,
     width: tl.constexpr,
     stride: tl.constexpr,
     blocks: tl.constexpr,
@@ -124,7 +131,7 @@ def _take(
         column = tl.arange(0, padded)
         inside = column < width
         gate = tl.load(x + token.to(tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
-        active = activate(gate, activation)
+        active = activate(gate, activation, alpha_p, alpha_n, beta)
         mean = tl.sum(tl.where(inside, active, 0.0)) / width
         value = mean
         if kind == _STD:

@@ -11,12 +11,14 @@ neutral entry changes no bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate
+from engine.kernels.activation_triton import activate, kernel_constants
 from engine.kernels.device_table import TableBuffers
 
 _WARPS = 4
@@ -34,6 +36,7 @@ def steer(
     *,
     activation: ActivationName,
     gated: bool,
+    constants: Sequence[float] = (),
     statistic: torch.Tensor | None = None,
 ) -> None:
     """Compute `out` from `x`, steered by each token's slot.
@@ -49,6 +52,7 @@ def steer(
         layer: The layer to steer.
         activation: The activation function.
         gated: Whether the MLP has a gate.
+        constants: Constants of the activation function, see `MlpForm`.
         statistic: Each token's statistic, float32 [at least T], from `statistic_triton.take` with the same arguments;
             without it no coef is read.
     """
@@ -79,6 +83,7 @@ def steer(
         statistic if with_statistic else table.mult,
         tokens,
         layer,
+        *kernel_constants(constants),
         width=width,
         blocks=table.blocks,
         line=table.layers * table.blocks + 1,
@@ -105,6 +110,9 @@ def _steer(
     statistic: tl.tensor,
     tokens: tl.tensor,
     layer: tl.tensor,
+    alpha_p: tl.tensor,
+    alpha_n: tl.tensor,
+    beta: tl.tensor,
     width: tl.constexpr,
     blocks: tl.constexpr,
     line: tl.constexpr,
@@ -132,7 +140,7 @@ def _steer(
     if gated:
         up = tl.load(x_rows + width + column[None, :], mask=inside, other=0.0).to(tl.float32)
     slot = tl.load(slots + token, mask=exists, other=0)
-    value = activate(gate, activation)
+    value = activate(gate, activation, alpha_p, alpha_n, beta)
     if gated:
         value = value * up
     tl.store(out_rows + column[None, :], value.to(out.dtype.element_ty), mask=inside)
@@ -158,7 +166,7 @@ def _steer(
                 taken = tl.load(statistic + token, mask=steered, other=0.0)
                 shift = tl.where(share != 0.0, shift + share * taken[:, None], shift)
             touched = tl.load(x_rows + neuron, mask=mine, other=0.0).to(tl.float32)
-            changed = factor * activate(touched, activation) + shift
+            changed = factor * activate(touched, activation, alpha_p, alpha_n, beta) + shift
             if gated:
                 changed = changed * tl.load(x_rows + width + neuron, mask=mine, other=0.0).to(tl.float32)
             tl.store(out_rows + neuron, changed.to(out.dtype.element_ty), mask=mine)

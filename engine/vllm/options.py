@@ -23,7 +23,7 @@ class SteeringOptions:
 
     slots: int
     backend: BackendName
-    patch: int = 3
+    patch: int = 4
 
 
 def table_entries(layers: int, width: int, *, slots: int) -> int:

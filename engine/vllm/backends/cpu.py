@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.kernels import record_numba, residual_cpu, steer_numba, steer_torch
-from engine.kernels.activation import ActivationName, MlpForm, activate
+from engine.kernels.activation import MlpForm, activate
 from engine.kernels.device_table import SlotEntries
 from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
@@ -35,19 +35,25 @@ class _Recorded:
     recording: Recording
     spans: Sequence[RecordedSpan]
 
-    def add(self, layer: int, activation: ActivationName, x: torch.Tensor) -> None:
-        """Add the counts and sums of one layer; the first F columns of `x` [T, F or 2F] are the gates."""
+    def add(self, layer: int, form: MlpForm, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the counts and sums of one layer, from `x` [T, 2F or F] and `out` [T, F] before any intervention.
+
+        Without a gate, `out` holds the activations. With one they are above 0 exactly where the gates are, see
+        `MlpForm`, and are computed only to be summed.
+        """
         counts, sums = self.recording.counts[layer], self.recording.sums[layer]
-        gate = x[:, : counts.shape[-1]]
-        if x.device.type == "cpu" and x.dtype == torch.float32:
+        signs = x if form.gated else out
+        if signs.device.type == "cpu" and signs.dtype == torch.float32:
             spans = np.array([span[:3] for span in self.spans], dtype=np.int64)
-            record_numba.count_positive(x.numpy(), spans, counts.numpy())
+            record_numba.count_positive(signs.numpy(), spans, counts.numpy())
         else:
             for span in self.spans:
-                counts[span.row] += (gate[span.first : span.end] > 0).sum(0, dtype=torch.int32)
+                counts[span.row] += (signs[span.first : span.end, : counts.shape[-1]] > 0).sum(0, dtype=torch.int32)
         for span in self.spans:
             if span.sums:
-                sums[span.row] += activate(activation, gate[span.first : span.end]).float().sum(0)
+                rows = slice(span.first, span.end)
+                summed = activate(form.activation, x[rows, : counts.shape[-1]]) if form.gated else out[rows]
+                sums[span.row] += summed.float().sum(0)
 
     def add_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one."""
@@ -72,7 +78,7 @@ class _CpuStep:
         """Record one layer of the step, then steer it: `x` [T, 2F or F], `out` [T, F], padding tokens at the end."""
         width, form = out.shape[-1], self.forms[layer]
         if (recorded := self.recorded) is not None:
-            recorded.add(layer, form.activation, x)
+            recorded.add(layer, form, x, out)
         if self.slots is None:
             return
         rows, up = self.rows, x[:, width:]
@@ -104,7 +110,8 @@ class _CpuStep:
         tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
         if len(tokens):
             on, slots = torch.from_numpy(tokens).to(gate.device), self.slots[tokens]
-            activations = self.gather(activate(self.forms[layer].activation, gate[on]))
+            form = self.forms[layer]
+            activations = self.gather(activate(form.activation, gate[on], form.constants))
             statistic[on] = take_statistics(activations, self.rows.plan[slots], self.rows.weights[slots])
         return statistic
 

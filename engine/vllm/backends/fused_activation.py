@@ -50,6 +50,7 @@ def _activate_and_multiply(
     layers: int,
     block: int,
     activation: ActivationName,
+    constants: list[float],
     gated: bool,
 ) -> torch.Tensor:
     spans, counts, sums = recording
@@ -66,12 +67,14 @@ def _activate_and_multiply(
     )
     x = x.contiguous()
     out = x.new_empty(len(x), width)
-    record_triton.record(counts, sums, x, spans, layer, activation=activation)
+    record_triton.record(counts, sums, x, spans, layer, activation=activation, constants=constants)
     taken = None
     if table.statistics is not None:
         taken = torch.empty(len(x), dtype=torch.float32, device=x.device)
-        statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated)
-    steer_triton.steer(out, x, slots, table, layer, activation=activation, gated=gated, statistic=taken)
+        statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated, constants=constants)
+    steer_triton.steer(
+        out, x, slots, table, layer, activation=activation, gated=gated, constants=constants, statistic=taken
+    )
     return out
 
 
@@ -84,7 +87,8 @@ def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
-    "Tensor[] statistic, Tensor[] recording, int layer, int layers, int block, str activation, bool gated) -> Tensor"
+    "Tensor[] statistic, Tensor[] recording, int layer, int layers, int block, str activation, "
+    "float[] constants, bool gated) -> Tensor"
 )
 _library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
 _library.impl("activate_and_multiply", _activate_and_multiply, "CUDA")
@@ -132,6 +136,7 @@ class FusedActivation(nn.Module):
             self._layers,
             self._block,
             self._form.activation,
+            list(self._form.constants),
             self._form.gated,
         )
         return out.view(*x.shape[:-1], out.shape[-1])

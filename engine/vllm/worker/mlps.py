@@ -15,6 +15,7 @@ from vllm.model_executor.layers import activation as vllm
 
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
+from engine.kernels.xielu import Xielu
 from engine.steering.mlp_sites import MlpSite, find_layers, find_site
 from engine.vllm.worker.table import Shard
 
@@ -23,19 +24,26 @@ _FUNCTIONS: dict[type[nn.Module], ActivationName] = {
     vllm.GELUTanh: "gelu_tanh",
     vllm.NewGELU: "gelu_tanh",
     vllm.FastGELU: "gelu_tanh",
+    vllm.QuickGELU: "quick_gelu",
+    vllm.ReLUSquaredActivation: "relu2",
     nn.ReLU: "relu",
     nn.SiLU: "silu",
-    # vLLM's Transformers backend runs the model code of Hugging Face (GPT-NeoX, Phi, StarCoder2), which uses these.
+    # vLLM's Transformers backend runs the model code of Hugging Face (GPT-NeoX, Phi, nanochat), which uses these.
     hugging_face.GELUActivation: "gelu",
     hugging_face.GELUTanh: "gelu_tanh",
     hugging_face.NewGELUActivation: "gelu_tanh",
     hugging_face.FastGELUActivation: "gelu_tanh",
+    hugging_face.QuickGELUActivation: "quick_gelu",
+    hugging_face.ReLUSquaredActivation: "relu2",
     hugging_face.SiLUActivation: "silu",
 }
 """Activation functions without a gate, by class."""
 
 _OVERRIDES: dict[str, nn.Module] = {"BloomForCausalLM": nn.GELU(approximate="tanh")}
-"""Replacements for activations that vLLM has wrong: BLOOM was trained with the tanh form of GELU."""
+"""Replacements for activations that vLLM has wrong, by model: BLOOM was trained with the tanh form of GELU."""
+
+_XIELU = (vllm.XIELU, hugging_face.XIELUActivation)
+"""xIELU, which vLLM computes with constants rounded to bfloat16, whatever the model's dtype is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +81,7 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     name = type(model).__name__
     layers_by_index = find_layers(model)
     sites = tuple(find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers)
-    activations = tuple(_OVERRIDES.get(name, site.activation) for site in sites)
+    activations = tuple(_corrected(site.activation, name) for site in sites)
     forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
     if width % ranks:
         raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
@@ -90,8 +98,17 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     return Mlps(shard=shard, sites=sites, activations=activations, forms=forms)
 
 
+def _corrected(activation: nn.Module, model: str) -> nn.Module:
+    """Return the activation that the model was trained with, which is not always the one that vLLM computes."""
+    if isinstance(activation, _XIELU):
+        return Xielu.of(activation)
+    return _OVERRIDES.get(model, activation)
+
+
 def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
     """Return what the activation module of a layer computes; raise UnsupportedModel for an unknown one."""
+    if isinstance(activation, Xielu):
+        return MlpForm(activation="xielu", gated=False, constants=activation.constants)
     if isinstance(activation, vllm.SiluAndMul):
         return MlpForm(activation="silu", gated=True)
     if isinstance(activation, vllm.GeluAndMul):

@@ -10,7 +10,16 @@ import torch
 from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic
+from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import SlotEntries
+
+XIELU = (0.7, 1.3, 0.4)
+"""alpha_p, alpha_n and beta of xIELU in these tests."""
+
+
+def constants_of(name: ActivationName) -> tuple[float, ...]:
+    """Return the constants that an activation function has in these tests."""
+    return XIELU if name == "xielu" else ()
 
 
 def draw_row(
@@ -36,17 +45,30 @@ def neutral(row: SlotEntries) -> SlotEntries:
     return replace(row, mult=np.ones_like(row.mult), add=np.zeros_like(row.add), coef=coef)
 
 
-def activation_in_float64(x: torch.Tensor, name: str) -> torch.Tensor:
+def activation_in_float64(x: torch.Tensor, name: ActivationName) -> torch.Tensor:
     """Return the activation of `x`, computed by torch in float64."""
-    if name == "silu":
-        return functional.silu(x.double())
-    if name == "relu":
-        return functional.relu(x.double())
-    return functional.gelu(x.double(), approximate="tanh" if name == "gelu_tanh" else "none")
+    values = x.double()
+    match name:
+        case "silu":
+            return functional.silu(values)
+        case "gelu":
+            return functional.gelu(values)
+        case "gelu_tanh":
+            return functional.gelu(values, approximate="tanh")
+        case "quick_gelu":
+            return functional.silu(1.702 * values) / 1.702
+        case "relu":
+            return functional.relu(values)
+        case "relu2":
+            return torch.where(values > 0, values**2, 0.0)
+        case "xielu":
+            alpha_p, alpha_n, beta = XIELU
+            below = torch.expm1(values.clamp(max=0)) * alpha_n - (alpha_n - beta) * values
+            return torch.where(values > 0, (alpha_p * values + beta) * values, below)
 
 
 def steered(
-    x: torch.Tensor, slots: list[int], rows: dict[int, SlotEntries], layer: int, *, name: str, gated: bool
+    x: torch.Tensor, slots: list[int], rows: dict[int, SlotEntries], layer: int, *, name: ActivationName, gated: bool
 ) -> torch.Tensor:
     """Return activation, interventions and product of `x` [T, 2F] or [T, F], float64 [T, F]."""
     width = x.shape[1] // (2 if gated else 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from engine.kernels.activation import activate
+from engine.kernels.activation import ActivationName
+from tests.engine.kernels.rows import activation_in_float64, constants_of
 from tests.engine.kernels.triton_modules import DEVICE, record_triton, use_interpreter
 
 LAYERS, ROWS, WIDTH, TOKENS = 2, 3, 300, 7  # two blocks of neurons, the second one part full
@@ -19,15 +22,18 @@ def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_hold_the_counts_and_sums_of_their_tokens(gated: bool, dtype: torch.dtype) -> None:
-    x = torch.randn(TOKENS, WIDTH * (2 if gated else 1), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("activation", get_args(ActivationName))
+def test_rows_hold_the_counts_and_sums_of_their_tokens(
+    activation: ActivationName, gated: bool, dtype: torch.dtype
+) -> None:
+    x = 2 * torch.randn(TOKENS, WIDTH * (2 if gated else 1), generator=torch.Generator().manual_seed(0))
     x = x.to(dtype).to(DEVICE)
     spans = torch.tensor([[4, 7], [0, 0], [1, 3]], dtype=torch.int32, device=DEVICE)
     counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
     sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
     for _ in range(2):  # two chunks of the same sentences
-        record_triton.record(counts, sums, x, spans, 1, activation="silu")
-    active = activate("silu", x[:, :WIDTH].double()).cpu()
+        record_triton.record(counts, sums, x, spans, 1, activation=activation, constants=constants_of(activation))
+    active = activation_in_float64(x[:, :WIDTH].cpu(), activation)
     for row, (first, end) in enumerate(spans.tolist()):
         np.testing.assert_array_equal(counts[1, row].cpu(), 2 * (active[first:end] > 0).sum(dim=0))
         np.testing.assert_allclose(sums[1, row].cpu(), 2 * active[first:end].sum(dim=0), rtol=1e-5, atol=1e-6)

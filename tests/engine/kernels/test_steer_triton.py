@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ampsweep.domain.statistic import Statistic, StatisticName
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries
-from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+from tests.engine.kernels.rows import activation_in_float64, constants_of, draw_row, neutral, steered, taken
 from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
 
 # numpy warns of the overflow in exp(-x) that the kernel relies on
@@ -108,7 +108,8 @@ class Batch:
         out = torch.full((len(self.slots), self.case.width), float("nan"), dtype=self.case.dtype, device=DEVICE)
         slots = torch.tensor([*self.slots, 1, 1], dtype=torch.int32, device=DEVICE)  # longer than the batch
         arguments = (self.x.to(DEVICE), slots, self.table.buffers, self.case.layer)
-        options = {"activation": self.case.activation, "gated": self.case.gated}
+        activation = self.case.activation
+        options = {"activation": activation, "gated": self.case.gated, "constants": constants_of(activation)}
         if self.table.buffers.statistics is None:
             steer_triton.steer(out, *arguments, **options)
         else:

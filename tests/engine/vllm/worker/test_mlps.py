@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from transformers import activations as hugging_face
 
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
@@ -58,6 +59,8 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     ("activation", "name"),
     [
         (nn.ReLU(), "relu"),
+        (hugging_face.ReLUSquaredActivation(), "relu2"),
+        (hugging_face.QuickGELUActivation(), "quick_gelu"),
         (nn.SiLU(), "silu"),
         (nn.GELU(), "gelu"),
         (nn.GELU(approximate="tanh"), "gelu_tanh"),
@@ -73,6 +76,18 @@ def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
     assert model_mlps.forms == (MlpForm(activation="gelu_tanh", gated=False),)
     x = torch.linspace(-3, 3, 13)
     torch.testing.assert_close(model_mlps.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
+
+
+def test_each_layer_has_its_own_xielu() -> None:
+    activations = [hugging_face.XIELUActivation(alpha_p_init=alpha_p) for alpha_p in (0.5, 1.5)]  # in bfloat16
+    model = _Model(*(_Mlp(activation) for activation in activations))
+    model_mlps = mlps.find(model, layers=range(2), width=WIDTH, rank=0, ranks=1)
+    x = torch.linspace(-3, 3, 13)
+    for form, activation, function in zip(model_mlps.forms, activations, model_mlps.activations, strict=True):
+        assert (form.activation, form.constants) == ("xielu", function.constants)
+        torch.testing.assert_close(function(x), activation.float()(x), rtol=0, atol=3e-6)
+    assert model_mlps.forms[0].constants[0] == pytest.approx(0.5, rel=1e-2)
+    assert model_mlps.forms[1].constants[0] == pytest.approx(1.5, rel=1e-2)
 
 
 @pytest.mark.parametrize(

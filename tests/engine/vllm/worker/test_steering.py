@@ -15,6 +15,7 @@ from torch.nn import functional
 from ampsweep.domain.intervention import Intervention
 from engine.base import Steering
 from engine.kernels.activation import MlpForm
+from engine.kernels.xielu import Xielu, XieluConstants
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
@@ -138,6 +139,26 @@ def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(backend_name:
     np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
     assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
+
+
+def test_the_constants_of_an_activation_are_used_in_steering_recording_and_statistics(backend_name: str) -> None:
+    function = Xielu(XieluConstants(alpha_p=0.7, alpha_n=1.3, beta=0.4))
+    form = MlpForm(activation="xielu", gated=False, constants=function.constants)
+    worker = make_worker(backend_name, [form], function)
+    record = RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args()
+    worker.steering.start("a", steer(1, factor=2.0, statistic="max"), [0])
+    worker.steering.start("b", record, [0])
+    worker.steering.begin_step(["a", "b"], [1, 2], [0, 0])
+    x = torch.tensor([[-5.0, -0.1, 0.0, 3.0], [-5.0, -0.1, 0.0, 3.0], [-4.0, 2.0, -1.0, -9.0]])
+    expected = function(x)
+    np.testing.assert_array_equal(expected[1] > 0, [True, False, False, True])  # xIELU is positive far below 0 too
+    counts, sums = (expected[1:] > 0).sum(dim=0), expected[1:].sum(dim=0)
+    expected[0, [1, 3]] = 2 * expected[0].max()
+    torch.testing.assert_close(worker.layer(x), expected)
+    recorded = worker.steering.take_recording("s")
+    np.testing.assert_array_equal(recorded.counts[0], counts)
+    assert recorded.sums is not None
+    np.testing.assert_allclose(recorded.sums[0], sums, rtol=1e-6)
 
 
 def test_each_token_has_its_own_statistic(worker: Worker) -> None:
