@@ -101,7 +101,7 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         victims = sorted(set(engine_processes()) - others)
         assert len(victims) == 2
         async with asyncio.timeout(60):  # a cell alone on its engine would be to blame for its death
-            while [engine.cells for engine in await pool.metrics()] != [2, 2]:
+            while [engine.cells for engine in await pool.metrics()] != [2, 2]:  # noqa: ASYNC110  # nothing tells when
                 await asyncio.sleep(0.01)
         os.kill(victims[0], signal.SIGKILL)
         await until(notifier, lambda: installation.store.get_sweep(sweep.id).state is SweepState.COMPLETED)
