@@ -11,8 +11,8 @@ serve: setup-demo  ## a server with the bundled model; ARGS takes the options of
 	@$(BIN)/ampsweep serve $(ARGS)
 
 test: setup  ## the fast tier, then the one that starts servers and Ray, then the one that starts vLLM
-	@$(BIN)/pytest -q -n auto -m "not processes and not engine and not reliability" $(ARGS)
-	@$(BIN)/pytest -q -n auto -m "processes and not reliability" $(ARGS)
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "not processes and not engine and not reliability" $(ARGS)
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "processes and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
 
 reliability: setup  ## the tests that kill processes and fill disks, many times

@@ -5,6 +5,7 @@ The server offers a copy of the bundled model whose tokenizer has one token more
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client
-from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.bundled import ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.cli import app
 from tests.ampsweep.client.served import START_SECONDS, serving
 from tests.ampsweep.processes import descendants, living
@@ -40,13 +42,15 @@ LANGUAGES = ["en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "
 SPEC: dict[str, Any] = {
     "name": "end-to-end",
     "model": "atlas",
-    "neurons": {"method": "lape", "corpus": "atlas", "languages": LANGUAGES, "top_rate": 0.05},
+    "neurons": {"method": "lape", "corpus": "few", "languages": LANGUAGES, "top_rate": 0.05},
     "interventions": {"languages": ["ja", "tr"], "op": "set", "factors": [1, 3], "controls": ["random"]},
     "tasks": [
         {"name": "lss", "languages": ["en", "fr", "ru"], "limit": 12},
         {"name": "xcopa", "languages": ["it"]},
     ],
 }
+SENTENCES = 120
+"""Sentences of each language on which the neurons are identified: enough for the atlas, in an eighth of the time."""
 KEY = ["task", "data_language", "target_language", "selection", "factor", "doc_id"]
 XCOPA = [
     ("L'uomo aprì il rubinetto.", "Il gabinetto si riempì d'acqua.", "Dell'acqua fluì dal beccuccio.", "effect", 1),
@@ -67,6 +71,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first sentences of the bundled corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for language in LANGUAGES:
+        with gzip.open(ATLAS_CORPUS / f"{language}.txt.gz", "rt", encoding="utf-8") as lines:
+            (folder / f"{language}.txt").write_text("".join(islice(lines, SENTENCES)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the bundled model with one token too many."""
     folder = tmp_path_factory.mktemp("models") / "atlas"
@@ -80,9 +94,9 @@ def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def arguments(data: Path, model_copy: Path) -> tuple[str, ...]:
-    """The arguments of the server: its data and its model."""
-    return ("--data", str(data), "--model", f"atlas={model_copy}")
+def arguments(data: Path, corpus: Path, model_copy: Path) -> tuple[str, ...]:
+    """The arguments of the server: its data, its corpus and its model."""
+    return ("--data", str(data), "--corpus", f"few={corpus}", "--model", f"atlas={model_copy}")
 
 
 @pytest.fixture(scope="module")
@@ -188,12 +202,13 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
 
 
 def test_the_reference_engine_gives_the_same_scores(
-    samples: Path, data: Path, model_copy: Path, tmp_path: Path
+    samples: Path, data: Path, corpus: Path, model_copy: Path, tmp_path: Path
 ) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(json.dumps({**SPEC, "model": str(model_copy)}), encoding="utf-8")
-    arguments = ["run", str(spec), "--out", str(tmp_path / "out"), "--data", str(data), "--engine", "transformers"]
-    done = CliRunner().invoke(app, arguments)
+    folders = ["--data", str(data), "--corpus", f"few={corpus}"]
+    command = ["run", str(spec), "--out", str(tmp_path / "out"), *folders, "--engine", "transformers"]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     ours, reference = (
         pd.read_parquet(path).set_index(KEY).sort_index() for path in (samples, tmp_path / "out" / "results.parquet")

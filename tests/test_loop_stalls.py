@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.loop_stalls import watched_loops
 
 
@@ -58,6 +60,7 @@ def test_a_loop_that_sleeps_is_reported() -> None:
     assert len(watch.stalls) == 1
 
 
+@pytest.mark.processes
 def test_a_process_that_is_stopped_blocks_nothing() -> None:
     script = """
 import asyncio, sys, time

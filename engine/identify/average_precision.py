@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from engine.identify.sentence_means import SentenceMeans
 
@@ -34,6 +33,8 @@ def select_average_precision(
     Returns:
         The neurons of each language, int32 [k, 2] of (layer, index), sorted.
     """
+    from scipy.stats import rankdata
+
     sentence_languages = np.array(means.languages)
     precisions = np.zeros((len(languages), layers * width))
     for first, block in means.blocks(max(1, _BLOCK // max(1, len(sentence_languages)))):
@@ -60,5 +61,7 @@ def _average_precision(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         ranks: Number of sentences whose score is at least that of each positive sentence, [P, N].
     """
+    from scipy.stats import rankdata
+
     precision: NDArray[np.float64] = np.mean(rankdata(ranks, method="max", axis=0) / ranks, axis=0)
     return precision

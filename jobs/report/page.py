@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 
 import jinja2
@@ -20,11 +21,15 @@ from jobs.report.views import VIEWS
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer to a question: its table and its figure as SVG, None if the question has a table only."""
+    """The answer to a question: its table, and its figure, which is drawn when it is first needed."""
 
     question: Question
     table: pa.Table
-    figure: str | None
+
+    @cached_property
+    def figure(self) -> str | None:
+        """The figure as SVG; None if the question has a table only."""
+        return None if self.question.draw is None else self.question.draw(self.table)
 
     @property
     def csv(self) -> str:
@@ -43,8 +48,7 @@ def answer_questions(data: ReportData) -> Iterator[Answer]:
         table = data.query(question.sql)
         if table.num_rows:
             table = table if question.add is None else question.add(table)
-            figure = None if question.draw is None else question.draw(table)
-            yield Answer(question=question, table=table, figure=figure)
+            yield Answer(question=question, table=table)
 
 
 _EXPECTED_CONTROLS = ("random", "other")

@@ -55,6 +55,7 @@ def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:
         pytest.fail("the block must not run")
 
 
+@pytest.mark.processes
 def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
     target = tmp_path / "result.bin"
     target.write_bytes(b"old")

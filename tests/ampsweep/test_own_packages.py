@@ -59,6 +59,7 @@ def test_the_packages_of_this_process_are_our_own() -> None:
     require_own_packages()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", GENERIC_NAMES)
 def test_a_module_in_the_current_folder(name: str, tmp_path: Path) -> None:
     shadowing = module(tmp_path, name)
@@ -66,6 +67,7 @@ def test_a_module_in_the_current_folder(name: str, tmp_path: Path) -> None:
     assert_refused(ended, name, shadowing, ROOT / name)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", GENERIC_NAMES)
 def test_a_package_on_pythonpath(name: str, tmp_path: Path) -> None:
     shadowing = package(tmp_path / "mine", name)
@@ -73,6 +75,7 @@ def test_a_package_on_pythonpath(name: str, tmp_path: Path) -> None:
     assert_refused(ended, name, shadowing, ROOT / name)
 
 
+@pytest.mark.processes
 def test_the_error_is_an_object_with_json(tmp_path: Path) -> None:
     shadowing = module(tmp_path, "jobs")
     ended = run([*COMMAND, "status", "--json"], cwd=tmp_path, search_path=(ROOT,))
@@ -81,12 +84,14 @@ def test_the_error_is_an_object_with_json(tmp_path: Path) -> None:
     assert str(shadowing) in error["message"]
 
 
+@pytest.mark.processes
 def test_a_folder_without_init_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     ended = run([*COMMAND, "neurons", "show", "missing"], cwd=tmp_path, search_path=(ROOT,))
     assert (ended.returncode, "is imported from" in ended.stderr) == (3, False), ended
 
 
+@pytest.mark.processes
 def test_a_package_behind_our_own_shadows_nothing(tmp_path: Path) -> None:
     package(tmp_path / "mine", "jobs")
     ended = run(
@@ -95,6 +100,7 @@ def test_a_package_behind_our_own_shadows_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 3, ended
 
 
+@pytest.mark.processes
 def test_doctor_reports_it_as_a_finding(tmp_path: Path) -> None:
     shadowing = module(tmp_path, "engine")
     ended = run([*COMMAND, "doctor", "--json"], cwd=tmp_path, search_path=(ROOT,))
@@ -128,6 +134,7 @@ def test_a_missing_package_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> N
         require_own_packages()
 
 
+@pytest.mark.processes
 def test_the_check_imports_none_of_the_packages(tmp_path: Path) -> None:
     code = (
         "import sys; from ampsweep.own_packages import require_own_packages; require_own_packages()\n"

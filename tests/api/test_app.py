@@ -27,6 +27,7 @@ HEAVY = (
 )
 
 
+@pytest.mark.processes
 def test_the_http_layer_imports_no_heavy_package_and_no_engine() -> None:
     script = f"import sys, api.app; print([name for name in {HEAVY} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "[]\n"

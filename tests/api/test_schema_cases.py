@@ -11,12 +11,9 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
@@ -43,6 +40,8 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    import schemathesis  # here, because the other tiers collect this file too
+
     folder = tmp_path_factory.mktemp("installation")
     installation = Installation.build(folder, store=SqlStore(f"sqlite:///{folder / 'ampsweep.db'}", SystemClock()))
     with server_in_thread(installation) as (url, server):
@@ -81,6 +80,8 @@ def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrat
 
 def run(served: Served, *, cases: int) -> Counter[int]:
     """Send `cases` requests, distributed over the operations, and count the statuses."""
+    from schemathesis import GenerationMode
+
     operations = [result.ok() for result in served.schema.get_all_operations()]
     kinds = ((GenerationMode.POSITIVE, True), (GenerationMode.POSITIVE, False), (GenerationMode.NEGATIVE, False))
     each = max(1, cases // (len(operations) * len(kinds)))
@@ -96,6 +97,8 @@ def send(
     served: Served, made_up: st.SearchStrategy[Any], count: int, statuses: Counter[int], with_known_names: bool
 ) -> None:
     """Send `count` requests to an operation and check each response."""
+    from schemathesis.checks import CHECKS
+
     checks = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in NOT_HERE]
 
     @hypothesis.settings(

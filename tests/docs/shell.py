@@ -13,14 +13,15 @@ from tests.docs.pages import blocks
 def run_page(page: Path, folder: Path) -> str:
     """Run all of a page's shell blocks but those it says are not run; return what they printed.
 
-    Fails where a command does, with the end of what it said.
+    Fails where a command does, with the end of what it said. torch.compile is off: it would compile each page's own
+    copy of the model for half a minute.
     """
     commands = [block.text for block in blocks(page, "sh") if block.not_run is None]
     assert commands, f"{page.name} has no commands"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", "".join(commands)],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "TORCH_COMPILE_DISABLE": "1"},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -51,8 +51,7 @@ print(json.dumps({
 
 @pytest.mark.processes
 def test_the_recipe_for_an_op_is_complete(tmp_path: Path) -> None:
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    copy_packages(tmp_path)
     replace_once(tmp_path / "ampsweep" / "domain" / "intervention.py", r"^Op = .*\n", NAME)
     replace_once(
         tmp_path / "engine" / "steering" / "edits.py", r"(?=^        case _:$)", textwrap.indent(CASE, "        ")
@@ -76,6 +75,15 @@ def test_the_recipe_for_an_op_is_complete(tmp_path: Path) -> None:
 def test_every_op_has_its_formula_on_the_pages(op: str) -> None:
     assert any(re.search(rf"^{op} \w +a' = ", block.text, re.M) for block in blocks(DOCS / "method.md", "text"))
     assert f"`{op}`: a' = " in (DOCS / "spec.md").read_text(encoding="utf-8")
+
+
+def copy_packages(folder: Path, *more: str) -> None:
+    """Copy the packages, and those named in `more`, with what Python and Numba have compiled of them.
+
+    The compiled code stays valid because each copied file keeps its modification time.
+    """
+    for package in (*PACKAGES, *more):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.so"))
 
 
 def replace_once(file: Path, pattern: str, text: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.tiny_models import Family
 from tests.docs.pages import DOCS, ROOT
-from tests.docs.test_contributing import PACKAGES, replace_once
+from tests.docs.test_contributing import copy_packages, replace_once
 
 RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a model family\n")[2]
 NAMES, OVERRIDES = (
@@ -48,8 +48,7 @@ print(json.dumps({"engine": asyncio.run(use(folder)), "folder": [shape.layers, s
 @pytest.fixture
 def extended(tmp_path: Path) -> Path:
     """Return a copy of the packages and of the engine's tests in which the edits of the recipe are made."""
-    for package in (*PACKAGES, "benchmarks"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    copy_packages(tmp_path, "benchmarks")
     shutil.copytree(ROOT / "tests" / "engine", tmp_path / "tests" / "engine")
     for name in ("conftest.py", "loop_stalls.py", "postgres.py"):
         shutil.copyfile(ROOT / "tests" / name, tmp_path / "tests" / name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +14,7 @@ import pytest
 
 from benchmarks.tiny_models import tiny_model
 from tests.docs.pages import ROOT
-from tests.docs.test_contributing import PACKAGES, replace_once
+from tests.docs.test_contributing import copy_packages, replace_once
 
 RECIPE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a sampling field\n")[2]
 FIELD, USE = (
@@ -74,8 +73,7 @@ print(json.dumps({
 
 @pytest.mark.processes
 def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    copy_packages(tmp_path)
     replace_once(tmp_path / "ampsweep" / "domain" / "sampling.py", r"(?=^    seed: )", textwrap.indent(FIELD, "    "))
     replace_once(
         tmp_path / "engine" / "hf" / "generation.py",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,22 @@ def ended(lease: Lease, ending: CellOutcome, error: str | None = None) -> CellRe
     return CellReport(lease=lease, outcome=ending, error=error)
 
 
+@cache
+def _empty_database() -> bytes:
+    """Return an SQLite file with the tables of the newest revision, so that not every test has to migrate one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.db"
+        SqlStore(f"sqlite:///{path}", ManualClock()).close()
+        return path.read_bytes()
+
+
 def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | None = None) -> SqlStore:
-    """The SQL store, all but the waiting for the disk."""
-    store = SqlStore(f"sqlite:///{folder}/store.db", clock, new_id or CountingIds())
+    """The SQL store, all but the waiting for the disk and the migration of a new database."""
+    path = folder / "store.db"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_empty_database())
+    store = SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
     engine = store._database._engine
     engine.dispose()
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))

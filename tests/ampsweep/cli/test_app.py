@@ -34,6 +34,7 @@ COMMANDS = (
 HEAVY = ("torch", "vllm", "ray", "transformers", "fastapi", "sqlalchemy", "pyarrow", "numpy", "matplotlib")
 
 
+@pytest.mark.processes
 def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from ampsweep.cli import app\n"
@@ -46,6 +47,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
         assert f" {command} " in ended.stdout
 
 
+@pytest.mark.processes
 def test_importing_the_package_imports_no_http() -> None:
     code = "import sys, ampsweep; print('httpx' in sys.modules); ampsweep.Client; print('httpx' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -133,6 +135,7 @@ def test_the_version_is_printed() -> None:
     assert (result.exit_code, result.stdout.strip()) == (0, __version__)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("shell", "file"),
     [
@@ -148,6 +151,7 @@ def test_completion_scripts_are_printed(shell: str, file: str, tmp_path: Path) -
     assert "_AMPSWEEP_COMPLETE" in (tmp_path / file).read_text()
 
 
+@pytest.mark.processes
 def test_commands_are_completed() -> None:
     environment = {**os.environ, "_AMPSWEEP_COMPLETE": "complete_bash", "COMP_WORDS": "ampsweep re", "COMP_CWORD": "1"}
     command = [sys.executable, "-c", "from ampsweep.cli import app; app(prog_name='ampsweep')"]

@@ -50,6 +50,7 @@ def test_one_language_under_two_codes_is_refused_by_both(languages: Any) -> None
     assert refused.value.param == "intervention.languages"
 
 
+@pytest.mark.processes
 def test_the_hash_is_the_same_in_another_process() -> None:
     command = f"from ampsweep.domain.intervention import Intervention as I; print(I.from_dict({MINIMAL!r}).hash)"
     other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
@@ -311,6 +312,7 @@ def test_weights_of_1_are_the_plain_list_and_others_are_not() -> None:
     assert Intervention.from_dict(halves.to_dict()) == halves
 
 
+@pytest.mark.processes
 def test_no_torch_is_imported() -> None:
     command = (
         "import sys, ampsweep.domain.intervention, engine.fake, engine.neurons.neuron_json;"

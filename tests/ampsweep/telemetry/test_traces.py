@@ -76,6 +76,7 @@ def test_an_invalid_trace_parent_is_ignored(spans: InMemorySpanExporter, header:
     assert finished.parent is None
 
 
+@pytest.mark.processes
 def test_without_a_collector_nothing_is_imported() -> None:
     said = subprocess.run([sys.executable, "-c", OFF], capture_output=True, text=True, check=True)
     assert said.stdout == "[] {} {}\n"

@@ -57,6 +57,7 @@ def record_and_die(path: Path, stop_at: int) -> None:
     asyncio.run(FakeEngine().record(deadly(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("stop_at", [7, 2 * PATCH_SENTENCES + 20])
 def test_a_killed_recording_continues_where_it_stopped(
     tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch

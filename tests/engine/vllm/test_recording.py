@@ -61,9 +61,9 @@ async def test_a_corpus_that_is_slow_to_read_does_not_block_the_loop(engine: Eng
 async def test_the_rest_of_a_full_language_is_not_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _, tokenizer = stub_engine(monkeypatch)
     tokenizer.encoded = 0
-    stats = await engine.record(corpus(200_000), max_tokens=1000)
-    assert stats.sentences.tolist() == [500]
-    assert tokenizer.encoded == 501, "the first that does not fit fills the language"
+    stats = await engine.record(corpus(2000), max_tokens=200)
+    assert stats.sentences.tolist() == [100]
+    assert tokenizer.encoded == 101, "the first that does not fit fills the language"
 
 
 async def test_writing_a_checkpoint_to_a_slow_disk_does_not_block_the_loop(engine: Engine, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
 
     def counted() -> Iterator[Sentence]:
         nonlocal read, ahead
-        for sentence in corpus(2000):
+        for sentence in corpus(600):
             read += 1
             ahead = max(ahead, read - added)
             yield sentence
@@ -125,7 +125,7 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Recorder, "add", noted)
     await engine.record(counted(), max_tokens=100_000)
-    assert added == 2000
+    assert added == 600
     assert loop.most <= 4
     assert ahead <= 200
 

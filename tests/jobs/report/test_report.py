@@ -21,7 +21,7 @@ from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
-from jobs.report.page import answer_questions, render
+from jobs.report.page import Answer, answer_questions, render
 from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.report.resources import resource_classes
 from jobs.results.schema import SAMPLES, SUMMARY
@@ -104,8 +104,7 @@ def summary() -> list[Any]:
     return rows
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write_files(folder: Path) -> None:
     metadata = {
         "ampsweep.sweep_id": "swp_1",
         "ampsweep.spec": canonical_json(SPEC),
@@ -115,11 +114,16 @@ def folder(tmp_path: Path) -> Path:
         "ampsweep.sources": canonical_json(SOURCES),
     }
     table = pa.Table.from_pylist(samples(), schema=SAMPLES.with_metadata(metadata))
-    pq.write_table(table, tmp_path / "results.parquet")
-    pq.write_table(pa.Table.from_pylist(summary(), schema=SUMMARY), tmp_path / "summary.parquet")
+    pq.write_table(table, folder / "results.parquet")
+    pq.write_table(pa.Table.from_pylist(summary(), schema=SUMMARY), folder / "summary.parquet")
     pairs = [("fr", 0, 1), ("fr", 0, 2), ("fr", 1, 5), ("ht", 0, 2)]
     rows = [dict(zip(NEURONS.names, pair, strict=True)) for pair in pairs]
-    pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), tmp_path / "neurons.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), folder / "neurons.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_files(tmp_path)
     return tmp_path
 
 
@@ -127,6 +131,16 @@ def folder(tmp_path: Path) -> Path:
 def data(folder: Path) -> Iterator[ReportData]:
     with closing(ReportData(folder)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def answers_and_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Answer], str]:
+    """All answers of the sweep, and their page, which takes seconds to draw."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_files(folder)
+    with closing(ReportData(folder)) as data:
+        answers = list(answer_questions(data))
+        return answers, render(data, answers)
 
 
 def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(data: ReportData) -> None:
@@ -196,7 +210,9 @@ def test_of_a_metric_without_a_direction_nothing_is_an_improvement(folder: Path)
         lengths = [cell for cell in data.query(EFFECTS).to_pylist() if cell["panel"] == "generation: length"]
         assert [(cell["value"], cell["improvement"]) for cell in lengths] == [(1.0, None), (1.0, None)]
         assert "generation: length" not in {each["panel"] for each in data.query(GAIN_COST).to_pylist()}
-        assert {each.question.key for each in answer_questions(data)} >= {"effect_matrix", "self_cross"}
+        figures = {each.question.key: each for each in answer_questions(data)}
+        assert figures["effect_matrix"].figure
+        assert figures["self_cross"].figure
 
 
 def test_the_curves_of_lss_have_their_line_at_a_half(data: ReportData) -> None:
@@ -244,8 +260,10 @@ def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
     assert found == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
 
 
-def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: ReportData) -> None:
-    found = list(answer_questions(data))
+def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
+    answers_and_page: tuple[list[Answer], str],
+) -> None:
+    found, page = answers_and_page
     assert {each.question.key for each in found} == {
         "does_it_work",
         "above_noise",
@@ -262,7 +280,6 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(data: Repor
         "overlap",
         "search",
     }
-    page = render(data, found)
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page), "nothing is fetched from anywhere"
     assert "<script" not in page
     assert "<h1>&lt;small&gt;</h1>" in page
@@ -286,7 +303,7 @@ def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: 
     rows = [each | {"note": "the interval rests on 9 items", "n": 9} for each in summary()[:2]]
     pq.write_table(pa.Table.from_pylist([*rows, *summary()[2:]], schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        page = render(data, list(answer_questions(data)))
+        page = render(data, [])
     assert "<strong>2 of the values rest on fewer than 20 items</strong> (at least 9)" in page
     assert "<p>tasks.0: few facts</p>" in page
 
@@ -303,7 +320,7 @@ def test_the_page_counts_the_samples_that_failed(folder: Path, data: ReportData)
 
 
 def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportData) -> None:
-    assert "Partial results" not in render(data, list(answer_questions(data)))
+    assert "Partial results" not in render(data, [])
     table = pq.read_table(folder / "results.parquet")
     counts = {"status": "paused", "total": 9, "included": 5, "failed": 1, "missing": 3}
     marked = {**table.schema.metadata, b"ampsweep.partial": canonical_json(counts).encode()}
@@ -320,15 +337,11 @@ def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportDat
 
 def test_partial_results_are_the_whole_ones_where_a_run_has_ended(folder: Path) -> None:
     with closing(ReportData(folder, partial=True)) as data:
-        assert "Partial results" not in render(data, list(answer_questions(data)))
+        assert "Partial results" not in render(data, [])
 
 
-def test_the_same_files_give_the_same_page(folder: Path) -> None:
-    pages = []
-    for _ in range(2):
-        with closing(ReportData(folder)) as data:
-            pages.append(render(data, list(answer_questions(data))))
-    assert pages[0] == pages[1]
+def test_the_same_files_give_the_same_page(data: ReportData, answers_and_page: tuple[list[Answer], str]) -> None:
+    assert render(data, list(answer_questions(data))) == answers_and_page[1]
 
 
 def test_tables_are_the_answers(data: ReportData) -> None:
@@ -354,7 +367,7 @@ def test_without_neurons_the_page_says_so(folder: Path) -> None:
     (folder / "neurons.parquet").unlink()
     with closing(ReportData(folder)) as data:
         found = list(answer_questions(data))
-        assert "has no neurons.parquet" in render(data, found)
+        assert "has no neurons.parquet" in render(data, [])
     assert {"neurons_by_layer", "overlap"}.isdisjoint(each.question.key for each in found)
 
 

@@ -22,6 +22,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/deep/er/store.db"
 
 
+@pytest.mark.processes
 def test_a_second_process_is_told_that_the_file_is_in_use(url: str, clock: ManualClock) -> None:
     store = SqlStore(url, clock, CountingIds())
     code = "import sys; from jobs.store.database import FileLock; from pathlib import Path; FileLock(Path(sys.argv[1]))"

@@ -64,6 +64,7 @@ def store(postgres_url: str) -> Iterator[SqlStore]:
     new_store.close()
 
 
+@pytest.mark.processes
 def test_several_processes_lease_and_complete_each_cell_once_while_others_read(
     store: SqlStore, postgres_url: str
 ) -> None:

@@ -94,15 +94,19 @@ def test_a_cell_that_has_another_file_by_now_is_not_reset(store: Store) -> None:
     assert counts(store, sweep.id) == (1, 0, 0, 0)
 
 
-def test_more_results_than_one_transaction_takes_expire_at_once(store: Store, clock: ManualClock) -> None:
-    old = send(store, 1_100)
-    for held in lease(store, 1_100):
-        store.report([completed(held, CellFile(name=f"{held.cell.seed}", rows=1, sha256="s"))])
+def test_more_results_than_one_transaction_takes_expire_at_once(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.store.sql.RESET_CHUNK", 10)
+    monkeypatch.setattr("jobs.store.transaction.CHUNK", 20)
+    old = send(store, 45)
+    files = [(held, CellFile(name=f"{held.cell.seed}", rows=1, sha256="s")) for held in lease(store, 45)]
+    assert store.report([completed(held, file) for held, file in files]) == []
     finish(store, old.id, files=FILES)
     clock.time += 100
     assert store.expire_results(clock.time - 50) == [old.id]
-    states = store.cell_files([a_cell(number).id for number in range(1_100)])
-    assert {state.file for state in states.values()} == {None}
+    states = store.cell_files([a_cell(number).id for number in range(45)])
+    assert [state.file for state in states.values()] == [None] * 45
 
 
 def test_events_of_cells_go_once_their_sweep_has_ended_long_ago(store: Store, clock: ManualClock) -> None:

@@ -64,6 +64,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.processes
 def test_what_a_killed_process_wrote_is_there_and_its_file_is_free(url: str, clock: ManualClock) -> None:
     root = Path(__file__).parents[3]
     with subprocess.Popen(
