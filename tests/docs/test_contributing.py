@@ -82,8 +82,9 @@ def copy_packages(folder: Path, *more: str) -> None:
 
     The compiled code stays valid because each copied file keeps its modification time.
     """
+    ignored = shutil.ignore_patterns("*.so", "*.pyc.*", "*.tmp.*")  # the last two are being written
     for package in (*PACKAGES, *more):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.so"))
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
 
 
 def replace_once(file: Path, pattern: str, text: str) -> None:
