@@ -33,7 +33,7 @@ class Services:
         neuron_sets: The neuron sets in the storage.
         completions: Generates interactive completions.
         neuron_set_service: Imports and identifies neuron sets.
-        evaluations: Evaluates the texts of sweeps in the background.
+        evaluation_service: Evaluates the texts of sweeps in the background.
         engine_monitor: The state of the engines.
         notifier: Notified in the event loop whenever a sweep may have a new event.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
@@ -51,7 +51,7 @@ class Services:
     neuron_sets: NeuronSets
     completions: Completions
     neuron_set_service: NeuronSetService
-    evaluations: EvaluationService
+    evaluation_service: EvaluationService
     engine_monitor: EngineMonitor
     notifier: ChangeNotifier
     wake: Callable[[], None] = _do_nothing

@@ -13,9 +13,9 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
-from jobs.evaluation.records import EvaluationRecord, EvaluationRecords
+from jobs.evaluation.records import EvaluationRecord
 from jobs.evaluation.request import EvaluationRequest
-from jobs.storage.protocol import StoredFile
+from jobs.store.evaluations import Evaluations
 from jobs.store.records import CellOutcome, SweepRecord
 
 
@@ -81,17 +81,18 @@ class EvaluationService(Protocol):
     """Evaluates the texts of sweeps in the background."""
 
     @property
-    def records(self) -> EvaluationRecords:
-        """The evaluations of all servers on the storage."""
+    def evaluations(self) -> Evaluations:
+        """The evaluations of all servers on the store."""
         ...
 
-    async def start(self, sweep: SweepRecord, samples: StoredFile, request: EvaluationRequest) -> EvaluationRecord:
-        """Start an evaluation unless it is in progress or completed, and return it.
+    async def submit(self, sweep: SweepRecord, request: EvaluationRequest) -> EvaluationRecord:
+        """Queue an evaluation unless it is unfinished or completed, and return it.
 
         Raises:
+            Conflict: if the sweep has no results.
             UnknownName: if the judge is no model of the server.
             InvalidRequest: if a package that a metric needs is not installed.
-            Unavailable: if too many evaluations are in progress.
+            Unavailable: if too many evaluations are unfinished.
         """
         ...
 

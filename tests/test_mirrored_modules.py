@@ -48,7 +48,8 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/worker/test_memory.py": ("ampsweep/folders/weights.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
-    "tests/api/routes/test_evaluations.py": ("worker/evaluation/service.py",),
+    "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
+    "tests/jobs/store/test_evaluations.py": ("jobs/evaluation/records.py",),
     "tests/api/routes/test_results.py": (
         "api/http/range_response.py",
         "api/http/table_stream.py",

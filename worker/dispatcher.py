@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lease, SweepLease
+from worker.polling import poll_forever
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,6 @@ class Dispatcher:
         self._work_available = asyncio.Event()
         self._heartbeat_due = asyncio.Event()
         self._stops = asyncio.Event()
-        self._stopping = False
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[tuple[str, int], _Running] = {}
         self._ended: list[_Running] = []
@@ -121,12 +121,12 @@ class Dispatcher:
 
     def start(self) -> None:
         """Start leasing cells in tasks of the running event loop; return at once."""
+        poll = partial(poll_forever, name="the dispatcher", stops=self._stops)
+        clean_up = partial(asyncio.to_thread, self._clean_up)
         self._loops = [
-            asyncio.create_task(self._forever(self.poll_once, self._work_available, self._poll)),
-            asyncio.create_task(self._forever(self.heartbeat, self._heartbeat_due, self._ttl / 6)),
-            asyncio.create_task(
-                self._forever(partial(asyncio.to_thread, self._clean_up), self._stops, CLEANUP_SECONDS)
-            ),
+            asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
+            asyncio.create_task(poll(self.heartbeat, wake=self._heartbeat_due, interval=self._ttl / 6)),
+            asyncio.create_task(poll(clean_up, wake=self._stops, interval=CLEANUP_SECONDS)),
         ]
 
     def wake(self) -> None:
@@ -139,7 +139,6 @@ class Dispatcher:
 
         Waits at most `STOP_SECONDS` for the store; leases that could not be returned expire.
         """
-        self._stopping = True
         self._stops.set()
         self.wake()
         await asyncio.gather(*self._loops)
@@ -200,19 +199,6 @@ class Dispatcher:
                 running.task.cancel()
         self._on_change()
 
-    async def _forever(self, step: Callable[[], Awaitable[object]], wake: asyncio.Event, interval: float) -> None:
-        while not self._stopping:
-            wake.clear()
-            try:
-                await step()
-            except Unavailable as error:
-                log.warning("the dispatcher will retry: %s", error)
-            except Exception:
-                log.exception("unhandled exception in the dispatcher; it will retry")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await wake.wait()
-
     async def _can_lease(self) -> bool:
         """Return whether cells may be leased. After a failure to back off from, only once `probe` has succeeded."""
         now = asyncio.get_running_loop().time()
@@ -234,7 +220,7 @@ class Dispatcher:
         return self._pool.capacity()[model] - running[model]
 
     async def _lease_finalizing(self) -> None:
-        if len(self._finalizing) >= MAX_FINALIZING or self._stopping:
+        if len(self._finalizing) >= MAX_FINALIZING or self._stops.is_set():
             return
         for sweep_id in await asyncio.to_thread(self._store.finalizing):
             lease = await asyncio.to_thread(self._store.lease_sweep, sweep_id, self._owner, ttl=self._ttl)

@@ -43,11 +43,16 @@ class EvaluationMethods:
         return cast("Evaluation", await self._session.json(get(_path(sweep_id, evaluation_id))))
 
     async def wait_for_evaluation(self, sweep_id: str, evaluation_id: str, *, interval: float = 1.0) -> Evaluation:
-        """Poll every `interval` seconds until an evaluation is completed and return it; EngineFailed if it fails."""
-        while (evaluation := await self.evaluation(sweep_id, evaluation_id))["status"] == "in_progress":
+        """Poll every `interval` seconds until an evaluation is completed and return it.
+
+        Raises:
+            EngineFailed: It failed, or it was cancelled with its sweep.
+        """
+        while (evaluation := await self.evaluation(sweep_id, evaluation_id))["status"] in ("queued", "in_progress"):
             await self._session.sleep(interval)
-        if evaluation["status"] == "failed":
-            raise EngineFailed(f"{evaluation_id} failed: {evaluation['error']}")
+        if evaluation["status"] != "completed":
+            reason = evaluation["error"] or f"sweep {sweep_id} was cancelled"
+            raise EngineFailed(f"{evaluation_id} is {evaluation['status']}: {reason}")
         return evaluation
 
     async def download_scores(self, sweep_id: str, evaluation_id: str, path: Path | str) -> Path:

@@ -198,18 +198,20 @@ class DefaultNeuronSet(TypedDict):
 class Evaluation(TypedDict):
     """An evaluation of a sweep's texts. Times are in seconds since the epoch.
 
-    `status` is `in_progress`, `completed` or `failed`. `groups` has the values of each group once it is completed,
-    `left_out` the number of rows that lack a text, a language or another value that is needed.
+    `status` is `queued`, `in_progress`, `completed`, `failed`, or `cancelled` with its sweep. `groups` has the values of
+    each group once it is completed, `left_out` the number of rows that lack a text, a language or another value that is
+    needed. `error` says why it failed, or why a queued one was last interrupted.
     """
 
     id: str
     sweep_id: str
-    status: Literal["in_progress", "completed", "failed"]
+    status: Literal["queued", "in_progress", "completed", "failed", "cancelled"]
     request: dict[str, Any]
     groups: list[dict[str, Any]] | None
     left_out: int | None
     error: str | None
     created_at: float
+    started_at: float | None
     ended_at: float | None
 
 

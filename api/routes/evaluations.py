@@ -17,7 +17,7 @@ from api.http.table_stream import PARQUET
 from api.openapi import file_responses, request_body
 from api.routes.results import checked_sweep
 from api.services import Services, ServicesDep
-from jobs.evaluation.records import EvaluationRecord
+from jobs.evaluation.records import EvaluationRecord, EvaluationState
 from jobs.evaluation.request import EvaluationRequest, parse_evaluation
 
 _EXAMPLE: dict[str, Any] = {"metrics": ["lfs", "relevance"], "judge": {"model": "atlas"}}
@@ -29,16 +29,16 @@ router = APIRouter(prefix="/sweeps/{sweep_id}/evaluations", tags=["evaluations"]
 async def create_evaluation(
     services: ServicesDep, sweep_id: str, body: JsonBody, response: JsonResponse
 ) -> dict[str, Any]:
-    """Start an evaluation of an ended sweep in the background (202), or return it if it is completed (200).
+    """Queue an evaluation of an ended sweep (202), or return it if it is completed (200).
 
-    The id is derived from the results and the request, so the same request always returns the same evaluation. After a
-    failure, the request starts it again; what a judge has rated before is not asked again.
+    The id is derived from the results and the request, so the same request always returns the same evaluation. Any
+    server on the same database computes it, and another one takes it over if that server ends. After a failure, the
+    request queues it again; what a judge has rated before is not asked again.
     """
     request = await asyncio.to_thread(parse_evaluation, body)
     sweep = await asyncio.to_thread(checked_sweep, services, sweep_id)
-    samples = await asyncio.to_thread(services.results.samples_file, sweep)
-    record = await services.evaluations.start(sweep, samples, request)
-    if record.status == "completed":
+    record = await services.evaluation_service.submit(sweep, request)
+    if record.state is EvaluationState.COMPLETED:
         response.status_code = 200
     return evaluation_object(record)
 
@@ -49,7 +49,7 @@ async def list_evaluations(services: ServicesDep, sweep_id: str) -> dict[str, An
 
     def records() -> list[EvaluationRecord]:
         services.store.get_sweep(sweep_id)
-        return services.evaluations.records.of_sweep(sweep_id)
+        return services.evaluation_service.evaluations.of_sweep(sweep_id)
 
     return list_object([evaluation_object(record) for record in await asyncio.to_thread(records)], has_more=False)
 
@@ -65,9 +65,9 @@ async def get_evaluation(services: ServicesDep, sweep_id: str, evaluation_id: st
 async def get_scores(services: ServicesDep, sweep_id: str, evaluation_id: str, request: Request) -> Response:
     """Return the scores of single texts as Parquet; 409 unless the evaluation is completed."""
     record = await asyncio.to_thread(_record, services, sweep_id, evaluation_id)
-    if record.status != "completed":
-        raise Conflict(f"evaluation {evaluation_id} is {record.status} and has no scores")
-    file = services.evaluations.records.scores_file(record)
+    if record.state is not EvaluationState.COMPLETED:
+        raise Conflict(f"evaluation {evaluation_id} is {record.state.value} and has no scores")
+    file = services.results.scores.of(record)
     return await file_response(file, request, media_type=PARQUET, filename=f"{evaluation_id}.parquet")
 
 
@@ -77,16 +77,17 @@ def evaluation_object(record: EvaluationRecord) -> dict[str, Any]:
         "id": record.id,
         "object": "evaluation",
         "sweep_id": record.sweep_id,
-        "status": record.status,
+        "status": record.state.value,
         "request": record.request,
         "groups": record.groups,
         "left_out": record.left_out,
         "error": record.error,
         "created_at": record.created_at,
+        "started_at": record.started_at,
         "ended_at": record.ended_at,
     }
 
 
 def _record(services: Services, sweep_id: str, evaluation_id: str) -> EvaluationRecord:
     services.store.get_sweep(sweep_id)
-    return services.evaluations.records.get(sweep_id, evaluation_id)
+    return services.evaluation_service.evaluations.get(sweep_id, evaluation_id)

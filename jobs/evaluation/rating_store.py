@@ -1,4 +1,7 @@
-"""Stored ratings of a judge, so that no answer is rated twice: an SQLite file that survives interruptions."""
+"""Stored ratings of judges, so that no answer is rated twice.
+
+The command line stores them in a file. A server stores them in its database (`jobs.store.ratings`), which it may share.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 from ampsweep.errors import InvalidRequest
 from jobs.evaluation.judge import Rating
@@ -18,8 +22,20 @@ _BATCH = 500
 _BUSY_SECONDS = 30.0
 
 
-class RatingStore:
-    """The ratings in one file, by `rating_key`. Several processes may use it. Methods block.
+class RatingStore(Protocol):
+    """Ratings by `rating_key`. Methods may block, and may be called from any thread."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, Rating]:
+        """Return the stored ratings among some keys."""
+        ...
+
+    def put(self, judge: str, ratings: Mapping[str, Rating]) -> None:
+        """Store ratings of a judge, given by its identity. They are durable when this returns."""
+        ...
+
+
+class RatingFile:
+    """The ratings in an SQLite file, which survives interruptions. Several processes may use it.
 
     A connection is opened for each call, so any thread may call.
     """

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 
+from jobs.evaluation.records import UNFINISHED, EvaluationRecord, EvaluationState
+from jobs.results.score_files import ScoreFileName
 from jobs.results.writer import Results
+from jobs.store.evaluations import Evaluations
 from jobs.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -20,6 +24,7 @@ def clean_up(
     store: Store,
     results: Results,
     *,
+    evaluations: Evaluations | None = None,
     unfinished_after: float,
     ended_before: float | None = None,
     events_before: float | None = None,
@@ -33,6 +38,7 @@ def clean_up(
     Args:
         store: The store.
         results: The result files.
+        evaluations: The evaluations of the sweeps; None leaves them and their scores alone.
         unfinished_after: Delete unfinished files that nobody wrote to for this many seconds.
         ended_before: Delete the results of sweeps that ended before this time, in seconds since 1970; None keeps all.
         events_before: Delete the events of single cells of sweeps that ended before this time; None keeps all.
@@ -46,7 +52,8 @@ def clean_up(
     if events_before is not None and (pruned := store.prune_events(events_before)):
         log.info("%d events of cells of ended sweeps were deleted", pruned)
     deleted += _delete_sweep_files(store, results)
-    deleted += _delete_evaluations(store, results)
+    if evaluations is not None:
+        deleted += _delete_scores(evaluations, results)
     deleted += _delete_orphans(store, results)
     if deleted:
         log.info("%d files that no sweep needs were deleted", deleted)
@@ -68,17 +75,26 @@ def _delete_sweep_files(store: Store, results: Results) -> int:
     return deleted
 
 
-def _delete_evaluations(store: Store, results: Results) -> int:
-    """Delete the evaluations of sweeps whose results are deleted."""
-    files = results.evaluation_files()
-    states = store.sweep_files(sorted({file.sweep_id for file in files}))
+def _delete_scores(evaluations: Evaluations, results: Results) -> int:
+    """Delete the evaluations of expired sweeps, and the scores that no evaluation refers to or can still refer to."""
+    evaluations.delete_expired()
+    files = results.scores.names()
+    known = evaluations.of_sweeps(sorted({file.sweep_id for file in files}))
     deleted = 0
     for file in files:
-        state = states.get(file.sweep_id)
-        if state is not None and state.files is None and not state.leased:
-            results.delete_sweep_file(file)
+        if file.sweep_id in known and not _is_current(file, known[file.sweep_id]):
+            results.scores.delete(file)
             deleted += 1
     return deleted
+
+
+def _is_current(file: ScoreFileName, evaluations: Sequence[EvaluationRecord]) -> bool:
+    return any(
+        file.evaluation_id == evaluation.id
+        and file.epoch == evaluation.epoch
+        and (evaluation.state is EvaluationState.COMPLETED or evaluation.state in UNFINISHED)
+        for evaluation in evaluations
+    )
 
 
 def _delete_orphans(store: Store, results: Results) -> int:

@@ -29,6 +29,7 @@ from jobs.planning.search import Search
 from jobs.results import metadata_keys as keys
 from jobs.results.cell_table import CellTable, from_bytes, to_table
 from jobs.results.schema import SAMPLES, SUMMARY, WRITING
+from jobs.results.score_files import ScoreFiles
 from jobs.sample import Sample
 from jobs.storage.protocol import Storage, StoredFile
 from jobs.store.records import CellFile, CellRecord, SweepRecord
@@ -36,7 +37,6 @@ from jobs.store.records import CellFile, CellRecord, SweepRecord
 RESULTS = "results"
 SUMMARY_FILE = "summary"
 _SWEEP_FILE = re.compile(rf"sweeps/([^/]+)/(?:{RESULTS}|{SUMMARY_FILE})(?:\.(\d+))?\.parquet")
-_EVALUATION_FILE = re.compile(r"sweeps/([^/]+)/evaluations/[^/]+")
 _ROW_GROUP = 65_536
 _TAIL = 8
 """A Parquet file ends with the length of its footer, in 4 bytes (little-endian), and `PAR1`."""
@@ -63,10 +63,15 @@ class SweepFileName:
 
 
 class Results:
-    """The result files in one storage."""
+    """The result files in one storage.
+
+    Attributes:
+        scores: The files of scores of evaluations.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.scores = ScoreFiles(storage)
         self._verified: dict[str, tuple[str, str]] = {}  # file name -> etag and hash when it was verified
 
     @property
@@ -261,14 +266,6 @@ class Results:
             SweepFileName(name=name, sweep_id=match[1], epoch=None if match[2] is None else int(match[2]))
             for name in self._storage.names("sweeps")
             if (match := _SWEEP_FILE.fullmatch(name))
-        ]
-
-    def evaluation_files(self) -> list[SweepFileName]:
-        """Return the names of the files of the evaluations of all sweeps."""
-        return [
-            SweepFileName(name=name, sweep_id=match[1], epoch=None)
-            for name in self._storage.names("sweeps")
-            if (match := _EVALUATION_FILE.fullmatch(name))
         ]
 
     def delete_sweep_file(self, file: SweepFileName) -> None:

@@ -12,7 +12,7 @@ from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.store.cell_state import CellStateMachine
 from jobs.store.fair_share import QueuedSweep
-from jobs.store.records import CellFileState, Lease, StoreStats, SweepRecord
+from jobs.store.records import CellFileState, Lease, StoreStats, SweepFiles, SweepFilesState, SweepRecord
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, sweep_cells, sweeps
@@ -78,6 +78,17 @@ def first_reasons(db: sa.Connection, sweep_ids: Sequence[str]) -> dict[str, str]
     """Return the error of each sweep's first failing cell. One statement; it reads a sweep's cells up to that one."""
     query = sa.select(sweeps.c.id, _FIRST_REASON).where(sweeps.c.id.in_(sweep_ids))
     return {sweep_id: reason for sweep_id, reason in db.execute(query) if reason is not None}
+
+
+def sweep_files(db: sa.Connection, sweep_ids: Sequence[str]) -> dict[str, SweepFilesState]:
+    """Return the current files of sweeps by id; unknown ids are left out."""
+    states: dict[str, SweepFilesState] = {}
+    columns = sweeps.c.id, sweeps.c.files, sweeps.c.finalizer_epoch, sweeps.c.finalizer
+    for chunk in chunks(sweep_ids):
+        for sweep_id, files, epoch, finalizer in db.execute(sa.select(*columns).where(sweeps.c.id.in_(chunk))):
+            current = files and SweepFiles(**files)
+            states[sweep_id] = SweepFilesState(files=current, epoch=epoch, leased=finalizer is not None)
+    return states
 
 
 def cell_files(db: sa.Connection, cell_ids: Sequence[str]) -> dict[str, CellFileState]:

@@ -19,6 +19,7 @@ from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
+from jobs.store.evaluations import Evaluations
 from jobs.store.fair_share import allocate
 from jobs.store.queries import (
     FAILING,
@@ -30,10 +31,12 @@ from jobs.store.queries import (
     link_cells,
     quarantined_cells,
     queued_sweeps,
+    sweep_files,
     sweep_of_key,
     sweep_row,
     sweep_state_by_id,
 )
+from jobs.store.ratings import Ratings
 from jobs.store.records import (
     CellFileState,
     CellRecord,
@@ -72,17 +75,24 @@ class SqlStore:
         url: `sqlite:///PATH` or `postgresql://...`; see `jobs.store.database`.
         clock: Gives the current time.
         new_id: Returns a new unique id with a given prefix.
+
+    Attributes:
+        evaluations: The evaluations of sweeps in the same database.
+        ratings: The ratings of judges in the same database.
     """
 
     def __init__(self, url: str, clock: Clock, new_id: Callable[[str], str] = random_id) -> None:
         self._database: Database = open_database(url)
         self._clock = clock
         self._new_id = new_id
+        self.evaluations = Evaluations(self._database, clock)
+        self.ratings = Ratings(self._database)
         if self._database.sole_owner:
             try:
                 self._expire_where(cells.c.state == CellState.LEASED)
                 with self._database.writing() as db:
                     db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
+                self.evaluations.expire_leases()
             except BaseException:
                 self._database.close()
                 raise
@@ -182,11 +192,10 @@ class SqlStore:
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         """See the protocol."""
         with self._write() as transaction:
-            expires_at = transaction.now + ttl
             return [
                 lease
                 for lease in leases
-                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, expires_at)
+                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, transaction.now + ttl)
             ]
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
@@ -259,16 +268,8 @@ class SqlStore:
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
         """See the protocol."""
-        states: dict[str, SweepFilesState] = {}
-        columns = sweeps.c.id, sweeps.c.files, sweeps.c.finalizer_epoch, sweeps.c.finalizer
         with self._database.reading() as db:
-            for chunk in chunks(sweep_ids):
-                query = sa.select(*columns).where(sweeps.c.id.in_(chunk))
-                for sweep_id, files, epoch, finalizer in db.execute(query):
-                    states[sweep_id] = SweepFilesState(
-                        files=files and SweepFiles(**files), epoch=epoch, leased=finalizer is not None
-                    )
-        return states
+            return sweep_files(db, sweep_ids)
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """See the protocol."""
@@ -317,8 +318,7 @@ class SqlStore:
             first_pending: dict[int, int] = {}
 
             def pending_cells(seq: int, count: int) -> list[str]:
-                parameters = {"seq": seq, "models": list(models), "at_most": count}
-                rows = transaction.db.execute(PENDING_CELLS, parameters).all()
+                rows = transaction.db.execute(PENDING_CELLS, {"seq": seq, "models": list(models), "at_most": count}).all()
                 if rows:
                     first_pending[seq] = rows[0].position
                 return [row.id for row in rows]

@@ -90,3 +90,36 @@ events = sa.Table(
     sa.Column("data", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
 )
+
+# `samples` is the hash of the samples that are evaluated, `judge` the model that rates them. `available_at` is the end of
+# the lease of an evaluation that is leased, and the time from which on another one can be leased.
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("sweep_seq", sa.ForeignKey("sweeps.seq"), nullable=False, index=True),
+    sa.Column("samples", sa.String, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("judge", sa.String),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("expirations", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String),
+    sa.Column("available_at", sa.Float),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("error", sa.Text),
+    sa.Column("groups", sa.JSON(none_as_null=True)),
+    sa.Column("left_out", sa.Integer),
+)
+
+# `key` is that of `jobs.evaluation.judge.rating_key`.
+ratings = sa.Table(
+    "ratings",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("judge", sa.String, nullable=False),
+    sa.Column("score", sa.Integer),
+    sa.Column("reply", sa.Text, nullable=False),
+)

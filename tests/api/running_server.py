@@ -18,14 +18,10 @@ from api.auth.limits import Limits
 from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
 from api.services import Services
-from jobs.clock import SystemClock
-from jobs.evaluation.records import EvaluationRecords
-from jobs.storage.factory import open_storage
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import SPEC, Installation, until
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
-from worker.evaluation.service import BackgroundEvaluationService
 from worker.local_pool import LocalPool
 from worker.neuron_set_service import PoolNeuronSetService
 
@@ -87,12 +83,7 @@ async def running_server(
             identifications=installation.identifications,
         )
         completions = PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets)
-        evaluations = BackgroundEvaluationService(
-            completions,
-            catalog=installation.catalog,
-            records=EvaluationRecords(open_storage(installation.published), SystemClock()),
-            ratings=installation.data / "ratings.db",
-        )
+        evaluation_service = installation.evaluation_service(completions, poll=0.2)
         services = Services(
             store=installation.store,
             results=installation.results,
@@ -100,7 +91,7 @@ async def running_server(
             neuron_sets=installation.neuron_sets,
             completions=completions,
             neuron_set_service=finder,
-            evaluations=evaluations,
+            evaluation_service=evaluation_service,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
@@ -114,6 +105,7 @@ async def running_server(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         if working:
             dispatcher.start()
+            evaluation_service.start()
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 yield Server(
@@ -126,6 +118,6 @@ async def running_server(
                     keys=keys,
                 )
         finally:
-            await evaluations.stop()
+            await evaluation_service.stop()
             await finder.stop()
             await dispatcher.stop()

@@ -22,6 +22,7 @@ from api.http.change_notifier import ChangeNotifier
 from engine.base import EngineInfo
 from engine.fake import FAKE_INFO
 from jobs.clock import Clock, SystemClock
+from jobs.execution import Completions
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
@@ -34,11 +35,12 @@ from jobs.spec import parse_spec
 from jobs.storage.factory import join, open_storage
 from jobs.store.protocol import Store
 from jobs.store.records import SweepLease, SweepRecord
-from jobs.store.sql import random_id
+from jobs.store.sql import SqlStore, random_id
 from tests.jobs.cluster import quick_sql_store
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
 from worker.engines import EngineSpec
+from worker.evaluation.service import LeasedEvaluationService
 from worker.local_pool import LocalPool
 from worker.pool import Pool
 from worker.supervisor import RestartPolicy
@@ -122,6 +124,23 @@ class Installation:
     def engine_info(self) -> EngineInfo:
         """What an engine of the model says of itself."""
         return replace(FAKE_INFO, model="tiny", fingerprint=self.catalog.model("tiny").fingerprint)
+
+    @property
+    def sql_store(self) -> SqlStore:
+        """The store with what only the SQL store has: evaluations and ratings."""
+        assert isinstance(self.store, SqlStore)
+        return self.store
+
+    def evaluation_service(self, completions: Completions, **options: Any) -> LeasedEvaluationService:
+        return LeasedEvaluationService(
+            completions,
+            catalog=self.catalog,
+            store=self.store,
+            results=self.results,
+            evaluations=self.sql_store.evaluations,
+            ratings=self.sql_store.ratings,
+            **{"owner": "test", **options},
+        )
 
     def engine(self, *, count: int = 1, max_model_len: int | None = None, **options: Any) -> EngineSpec:
         return EngineSpec(

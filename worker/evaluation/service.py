@@ -1,103 +1,191 @@
-"""Evaluates the texts of sweeps in the background of a server."""
+"""Leases the evaluations of sweeps, computes their metrics, and reports the outcome under the lease's epoch.
+
+As with cells, only the store decides what is done: an evaluation whose server is killed is taken over by another one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, InvalidRequest, Unavailable
-from jobs.evaluation.evaluation import Evaluation, evaluate_texts
+from ampsweep.errors import AmpsweepError, Unavailable
 from jobs.evaluation.language_metrics import LANGUAGE_METRICS
 from jobs.evaluation.metric import TextMetric
 from jobs.evaluation.rating_store import RatingStore
-from jobs.evaluation.records import BEAT, EvaluationRecord, EvaluationRecords
+from jobs.evaluation.records import REPEATABLE, EvaluationLease, EvaluationRecord
 from jobs.evaluation.relevance import Relevance
-from jobs.evaluation.request import EvaluationRequest
-from jobs.evaluation.score_file import write_scores
-from jobs.evaluation.text_files import StoredTexts, column_names, read_stored_texts
-from jobs.evaluation.texts import RESULTS, Columns, columns_of
+from jobs.evaluation.request import EvaluationRequest, parse_evaluation
 from jobs.execution import Completions
 from jobs.language_control.identifiers import open_identifier
 from jobs.planning.catalog import Catalog
+from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
+from jobs.store.evaluations import Evaluations
+from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord
 from worker.evaluation.judge import EngineJudge
+from worker.evaluation.sweep_texts import evaluate_sweep
+from worker.polling import poll_forever
 
 log = logging.getLogger(__name__)
 
 MAX_RUNNING = 2
-"""Evaluations that one server runs at the same time; further ones wait."""
-MAX_EVALUATIONS = 32
-"""Evaluations that one server runs and keeps waiting."""
+"""Evaluations that one server computes at the same time."""
+RETRY_SECONDS = 10.0
+"""Delay before an evaluation is leased again whose judge or storage could not be reached."""
 
 
-class BackgroundEvaluationService:
-    """Runs evaluations, a few at a time, and records how they end.
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """A leased evaluation. Cancelling `task` aborts it."""
 
-    The records are shared by all servers on the storage. Ratings of judges are stored in a file of this server, so an
-    evaluation that is started again after an interruption does not ask for them twice.
+    lease: EvaluationLease
+    task: asyncio.Task[None]
+
+
+class LeasedEvaluationService:
+    """Computes evaluations, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
 
     Args:
         completions: Generates the replies of judges.
         catalog: The models that can be judges.
-        records: The records of evaluations.
-        ratings: The file of ratings.
+        store: The sweeps.
+        results: The samples that are evaluated, and the files of scores.
+        evaluations: The evaluations of all servers on the store.
+        ratings: The ratings of judges. An evaluation that is taken over does not ask for those that are stored.
+        owner: The name under which this server takes leases.
+        ttl: Duration of a lease in seconds. Heartbeats are sent six times in that period.
+        poll: Seconds between two requests to the store for work. `submit` causes an immediate one.
     """
 
     def __init__(
-        self, completions: Completions, *, catalog: Catalog, records: EvaluationRecords, ratings: Path
+        self,
+        completions: Completions,
+        *,
+        catalog: Catalog,
+        store: Store,
+        results: Results,
+        evaluations: Evaluations,
+        ratings: RatingStore,
+        owner: str,
+        ttl: float = 30.0,
+        poll: float = 5.0,
     ) -> None:
-        self.records = records
+        self.evaluations = evaluations
         self._completions = completions
         self._catalog = catalog
+        self._store = store
+        self._results = results
         self._ratings = ratings
-        self._slots = asyncio.Semaphore(MAX_RUNNING)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._owner = owner
+        self._ttl = ttl
+        self._poll = poll
+        self._work_available = asyncio.Event()
+        self._stops = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._running: dict[tuple[str, int], _Running] = {}
 
-    async def start(self, sweep: SweepRecord, samples: StoredFile, request: EvaluationRequest) -> EvaluationRecord:
-        """Start an evaluation in the background unless it is in progress or completed, on any server; return it.
+    async def submit(self, sweep: SweepRecord, request: EvaluationRequest) -> EvaluationRecord:
+        """Queue an evaluation unless it is unfinished or completed; return it.
 
         Args:
             sweep: A sweep that has ended.
-            samples: The file of its samples.
             request: What to compute.
 
         Raises:
-            InvalidRequest: A package or a column that is needed does not exist.
+            Conflict: The sweep has no results.
+            InvalidRequest: A package that is needed is not installed.
             UnknownName: The judge is no model of this server.
-            Unavailable: Too many evaluations are running.
+            Unavailable: Too many evaluations are unfinished.
         """
-        if sweep.files is None:
-            raise Conflict(f"sweep {sweep.id} has no results")
-        evaluation_id = request.id(sweep.files.samples)
-        existing = await asyncio.to_thread(self._existing, sweep.id, evaluation_id)
-        if existing is not None and existing.status != "failed":
+        existing = await asyncio.to_thread(self.evaluations.find, sweep, request)
+        if existing is not None and existing.state not in REPEATABLE:
             return existing
-        if len(self._tasks) >= MAX_EVALUATIONS:
-            raise Unavailable(f"{MAX_EVALUATIONS} evaluations are in progress; retry when one of them has ended")
-        metrics = await asyncio.to_thread(self._metrics, request)
-        record = await asyncio.to_thread(self.records.start, evaluation_id, sweep.id, request.to_dict())
-        if evaluation_id not in self._tasks:  # another request may have started it meanwhile
-            self._tasks[evaluation_id] = asyncio.create_task(self._run(record, samples, request, metrics))
+        await asyncio.to_thread(self._metrics, request)
+        record = await asyncio.to_thread(self.evaluations.submit, sweep, request)
+        self._work_available.set()
         return record
 
-    async def stop(self) -> None:
-        """Cancel the evaluations of this server; they are recorded as failed and can be requested again."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    def start(self) -> None:
+        """Start leasing evaluations in tasks of the running event loop; return at once."""
+        poll = partial(poll_forever, name="the evaluation service", stops=self._stops)
+        self._loops = [
+            asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
+            asyncio.create_task(poll(self.heartbeat, wake=self._stops, interval=self._ttl / 6)),
+        ]
 
-    def _existing(self, sweep_id: str, evaluation_id: str) -> EvaluationRecord | None:
-        with suppress(AmpsweepError):
-            return self.records.get(sweep_id, evaluation_id)
-        return None
+    async def stop(self) -> None:
+        """Stop leasing, abort the running evaluations and return their leases."""
+        self._stops.set()
+        self._work_available.set()
+        await asyncio.gather(*self._loops)
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def idle(self) -> None:
+        """Wait until the evaluations now leased have ended."""
+        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
+
+    async def poll_once(self) -> None:
+        """Lease as many evaluations as this server may still run."""
+        while len(self._running) < MAX_RUNNING:
+            lease = await asyncio.to_thread(
+                self.evaluations.lease, self._owner, models=list(self._catalog.models), ttl=self._ttl
+            )
+            if lease is None:
+                return
+            self._running[lease.key] = _Running(lease=lease, task=asyncio.create_task(self._run(lease)))
+
+    async def heartbeat(self) -> None:
+        """Extend the leases of the running evaluations; abort those whose lease is lost."""
+        leases = [running.lease for running in self._running.values()]
+        if not leases:
+            return
+        for lease in await asyncio.to_thread(self.evaluations.extend, leases, ttl=self._ttl):
+            if running := self._running.get(lease.key):
+                log.info("evaluation %s is aborted: its lease was lost, or its sweep has no results", lease.key[0])
+                running.task.cancel()
+
+    async def _run(self, lease: EvaluationLease) -> None:
+        """Compute an evaluation and record how it ends; heartbeats extend its lease meanwhile."""
+        try:
+            await self._compute(lease)
+        except asyncio.CancelledError:
+            await self._record(partial(self.evaluations.release, lease))
+            raise
+        except (OSError, Unavailable) as error:
+            log.warning("evaluation %s cannot continue now; retrying later: %s", lease.key[0], error)
+            await self._record(partial(self.evaluations.release, lease, error=str(error), delay=RETRY_SECONDS))
+        except AmpsweepError as error:
+            await self._record(partial(self.evaluations.fail, lease, error.message))
+        except Exception:
+            log.exception("unhandled exception in evaluation %s", lease.key[0])
+            error_message = "the evaluation failed; see the server's log for the reason"
+            await self._record(partial(self.evaluations.fail, lease, error_message))
+        finally:
+            del self._running[lease.key]
+            self._work_available.set()
+
+    async def _compute(self, lease: EvaluationLease) -> None:
+        request = await asyncio.to_thread(parse_evaluation, lease.evaluation.request)
+        metrics = await asyncio.to_thread(self._metrics, request)
+        samples = await asyncio.to_thread(self._samples, lease)
+        evaluated = await evaluate_sweep(samples, request, metrics)
+        await asyncio.to_thread(self._results.scores.publish, lease, evaluated.scores)
+        complete = partial(self.evaluations.complete, lease, evaluated.groups, left_out=evaluated.left_out)
+        if not await asyncio.to_thread(complete):
+            log.warning("evaluation %s: late result discarded (epoch %d)", *lease.key)
+
+    def _samples(self, lease: EvaluationLease) -> StoredFile:
+        sweep = self._store.get_sweep(lease.evaluation.sweep_id)
+        if sweep.files is None or sweep.files.samples != lease.evaluation.samples:
+            raise Unavailable(f"the results of sweep {sweep.id} are being assembled again")
+        return self._results.samples_file(sweep)
 
     def _metrics(self, request: EvaluationRequest) -> list[TextMetric]:
         return [self._metric(name, request) for name in request.metrics]
@@ -108,93 +196,11 @@ class BackgroundEvaluationService:
         assert request.judge is not None, "the request was validated"
         model = request.judge.model
         judge = EngineJudge(self._completions, name=model, fingerprint=self._catalog.model(model).fingerprint)
-        return Relevance(judge=judge, ratings=RatingStore(self._ratings))
+        return Relevance(judge=judge, ratings=self._ratings)
 
-    async def _run(
-        self, record: EvaluationRecord, samples: StoredFile, request: EvaluationRequest, metrics: list[TextMetric]
-    ) -> None:
-        try:
-            async with self._beating(record), self._slots:
-                outcome = await _evaluate(samples, request, metrics)
-            await self._record(
-                lambda: self.records.complete(record, outcome.scores, outcome.groups, left_out=outcome.left_out)
-            )
-        except asyncio.CancelledError:
-            await self._fail(record, EngineFailed("the server was stopped during the evaluation; send it again"))
-            raise
-        except AmpsweepError as error:
-            await self._fail(record, error)
-        except Exception:
-            log.exception("unhandled exception in evaluation %s", record.id)
-            await self._fail(record, EngineFailed("the evaluation failed; see the server's log for the reason"))
-        finally:
-            del self._tasks[record.id]
-
-    @asynccontextmanager
-    async def _beating(self, record: EvaluationRecord) -> AsyncIterator[None]:
-        """Record a heartbeat every `BEAT` seconds. None is written after the block, whose end is recorded next."""
-        ended = asyncio.Event()
-
-        async def beat() -> None:
-            while not ended.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(BEAT):
-                        await ended.wait()
-                    return
-                await self._record(lambda: self.records.beat(record))
-
-        heartbeats = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            ended.set()
-            await heartbeats
-
-    async def _fail(self, record: EvaluationRecord, error: AmpsweepError) -> None:
-        await self._record(lambda: self.records.fail(record, error))
-
-    async def _record(self, write: Callable[[], None]) -> None:
-        """Write a record in a thread. If the storage cannot be written, the record expires and counts as failed."""
+    async def _record(self, write: Callable[[], bool]) -> None:
+        """Write how an evaluation ended. If the store cannot be reached, the lease expires."""
         try:
             await asyncio.to_thread(write)
-        except (OSError, AmpsweepError) as error:
-            log.warning("the state of an evaluation could not be stored: %s", error)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """The file of scores, the values of the groups, and the number of rows left out."""
-
-    scores: bytes
-    groups: list[dict[str, Any]]
-    left_out: int
-
-
-async def _evaluate(samples: StoredFile, request: EvaluationRequest, metrics: Sequence[TextMetric]) -> _Outcome:
-    """Compute the metrics over a sweep's samples, which are copied to a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="ampsweep-") as folder:
-        results = Path(folder) / RESULTS
-        await asyncio.to_thread(_copy, samples, results)
-        needs = frozenset[str]().union(*(metric.needs for metric in metrics))
-        columns, stored = await asyncio.to_thread(_read, results, request, needs)
-        evaluation = await evaluate_texts(stored.texts, metrics)
-        return await asyncio.to_thread(_outcome, evaluation, columns.by, stored.left_out, results.with_name("scores"))
-
-
-def _copy(samples: StoredFile, target: Path) -> None:
-    with samples.open() as source, target.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
-
-
-def _read(results: Path, request: EvaluationRequest, needs: frozenset[str]) -> tuple[Columns, StoredTexts]:
-    columns = columns_of([results], column_names(results), language=request.language, by=request.by, needs=needs)
-    stored = read_stored_texts([results], columns)
-    if not stored.texts:
-        raise InvalidRequest("the sweep has no text to evaluate in a single wanted language", param="language")
-    return columns, stored
-
-
-def _outcome(evaluation: Evaluation, by: Sequence[str], left_out: int, target: Path) -> _Outcome:
-    write_scores(evaluation, by, target)
-    groups = [{**dict(zip(by, group, strict=True)), **values} for group, values in evaluation.groups.items()]
-    return _Outcome(scores=target.read_bytes(), groups=groups, left_out=left_out)
+        except AmpsweepError as error:
+            log.warning("the state of an evaluation could not be stored; its lease will expire: %s", error)

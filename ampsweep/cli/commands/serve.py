@@ -19,7 +19,6 @@ from ampsweep.cli.options.engine import (
     quiet_libraries,
     served_engines,
 )
-from ampsweep.cli.options.evaluation import RATINGS
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import InvalidRequest
 
@@ -158,7 +157,6 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from jobs.results.assembly_process import AssemblyProcesses
     from worker.completions import PoolCompletions
     from worker.dispatcher import MAX_FINALIZING
-    from worker.evaluation.service import BackgroundEvaluationService
     from worker.neuron_set_service import PoolNeuronSetService
     from worker.ray_pool import RayPool
 
@@ -187,9 +185,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             pool, catalog=catalog, neuron_sets=runtime.neuron_sets, identifications=runtime.identifications
         )
         completions = PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets)
-        evaluations = BackgroundEvaluationService(
-            completions, catalog=catalog, records=runtime.evaluations, ratings=settings.home / RATINGS
-        )
+        evaluation_service = runtime.evaluation_service(completions)
         assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
         dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
         services = Services(
@@ -199,7 +195,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             neuron_sets=runtime.neuron_sets,
             completions=completions,
             neuron_set_service=finder,
-            evaluations=evaluations,
+            evaluation_service=evaluation_service,
             engine_monitor=pool,
             notifier=notifier,
             wake=dispatcher.wake,
@@ -209,11 +205,12 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         server = HttpServer(create_app(services, policy), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
         opened.enter_context(server.stopped_by_signals())
         dispatcher.start()  # before there is an engine it leases no cells, but finalizes sweeps whose cells are done
+        evaluation_service.start()
         engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
         opened.push_async_callback(_take_down, engines, pool)
         opened.push_async_callback(dispatcher.stop)
         opened.push_async_callback(finder.stop)
-        opened.push_async_callback(evaluations.stop)
+        opened.push_async_callback(evaluation_service.stop)
         await server.serve([listening])
     if not engines.cancelled() and (error := engines.exception()):
         raise error

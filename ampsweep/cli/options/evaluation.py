@@ -104,7 +104,7 @@ def _language_metric(name: str, options: MetricOptions) -> TextMetric:
 async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
     from ampsweep.client.chat_endpoint import ChatEndpoint
     from jobs.evaluation.judge import MAX_TOKENS
-    from jobs.evaluation.rating_store import RatingStore
+    from jobs.evaluation.rating_store import RatingFile
     from jobs.evaluation.relevance import Relevance
 
     url = options.judge_url or f"{options.server.rstrip('/')}/v1"
@@ -120,7 +120,7 @@ async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetr
     counter = opened.enter_context(Counter("relevance"))
     return Relevance(
         judge=judge,
-        ratings=RatingStore(options.ratings),
+        ratings=RatingFile(options.ratings),
         concurrency=options.judge_concurrency,
         on_progress=counter.show,
     )

@@ -14,7 +14,7 @@ from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
 from jobs.clock import SystemClock
 from jobs.data.hub import HubData
-from jobs.evaluation.records import EvaluationRecords
+from jobs.execution import Completions
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
@@ -27,6 +27,7 @@ from jobs.storage.factory import is_object_store, join, open_storage
 from jobs.store.sql import SqlStore
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
+from worker.evaluation.service import LeasedEvaluationService
 from worker.pool import Pool
 
 UNFINISHED_SECONDS = 3600.0
@@ -58,7 +59,6 @@ class Runtime:
     results: Results
     neuron_sets: NeuronSets
     identifications: Identifications
-    evaluations: EvaluationRecords
     worker_config: WorkerConfig
     keep_days: float | None = None
     keep_events_days: float | None = None
@@ -106,7 +106,6 @@ class Runtime:
                 store=opened.enter_context(closing(SqlStore(database_url, SystemClock()))),
                 results=Results(storage),
                 neuron_sets=neuron_sets_at(neurons),
-                evaluations=EvaluationRecords(storage, SystemClock()),
                 identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
                 worker_config=worker_config,
                 keep_days=keep_days,
@@ -133,12 +132,25 @@ class Runtime:
             clean_up=self.clean_up,
         )
 
+    def evaluation_service(self, completions: Completions) -> LeasedEvaluationService:
+        """Return a service that computes the store's evaluations; `completions` generates the replies of judges."""
+        return LeasedEvaluationService(
+            completions,
+            catalog=self.catalog,
+            store=self.store,
+            results=self.results,
+            evaluations=self.store.evaluations,
+            ratings=self.store.ratings,
+            owner=self.owner,
+        )
+
     def clean_up(self, *, starting: bool = False) -> None:
         """Delete what no sweep needs. While `starting`, the sole owner of a store has no writers."""
         waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
         clean_up(
             self.store,
             self.results,
+            evaluations=self.store.evaluations,
             unfinished_after=waits,
             ended_before=_days_ago(self.keep_days),
             events_before=_days_ago(self.keep_events_days),

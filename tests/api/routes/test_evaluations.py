@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +33,13 @@ async def evaluated(server: Server, sweep_id: str, body: dict[str, Any]) -> dict
     """Evaluate a sweep, and return the evaluation when it has ended."""
     created = await server.http.post(f"/v1/sweeps/{sweep_id}/evaluations", json=body)
     assert created.status_code == 202, created.text
-    service: Any = server.app.state.services.evaluations
-    await asyncio.wait_for(asyncio.gather(*service._tasks.values()), 30)
     path = f"/v1/sweeps/{sweep_id}/evaluations/{created.json()['id']}"
-    ended: dict[str, Any] = (await server.http.get(path)).json()
-    return ended
+    async with asyncio.timeout(30):
+        while True:
+            evaluation: dict[str, Any] = (await server.http.get(path)).json()
+            if evaluation["ended_at"] is not None:
+                return evaluation
+            await asyncio.sleep(0.01)
 
 
 async def test_metrics_over_the_texts_of_a_sweep_generate_nothing_anew(installation: Installation) -> None:
@@ -99,22 +100,21 @@ async def test_an_evaluation_that_failed_can_be_started_again(installation: Inst
     assert (scores.status_code, scores.json()["error"]["code"]) == (409, "conflict")
 
 
-async def test_an_evaluation_of_a_server_that_ended_has_failed(installation: Installation) -> None:
+async def test_an_evaluation_outlives_the_server_that_accepted_it(installation: Installation) -> None:
+    body = {"metrics": ["script"]}
     async with running_server(installation) as server:
         sweep_id = await server.done(**GENERATION)
-        evaluation = await evaluated(server, sweep_id, {"metrics": ["script"]})
-    name = f"sweeps/{sweep_id}/evaluations/{evaluation['id']}.json"
-    record = installation.data / "results" / name
-    content = {**json.loads(record.read_text()), "status": "in_progress", "beat_at": 0.0}
-    record.write_text(json.dumps(content))
-    async with running_server(installation, working=False) as server:
         path = f"/v1/sweeps/{sweep_id}/evaluations"
-        lost = (await server.http.get(f"{path}/{evaluation['id']}")).json()
-        assert (lost["status"], lost["error"]) == (
-            "failed",
-            "the server that ran the evaluation has ended; send the request again",
-        )
-        assert (await evaluated(server, sweep_id, {"metrics": ["script"]}))["status"] == "completed"
+    async with running_server(installation, working=False) as server:
+        created = await server.http.post(path, json=body)
+        again = await server.http.post(path, json=body)
+    assert (created.status_code, again.status_code) == (202, 202)
+    assert created.json() == again.json()
+    assert (created.json()["status"], created.json()["started_at"]) == ("queued", None)
+    async with running_server(installation) as server:
+        evaluation = await evaluated(server, sweep_id, body)
+    assert (evaluation["id"], evaluation["status"]) == (created.json()["id"], "completed")
+    assert evaluation["created_at"] == created.json()["created_at"] < evaluation["started_at"]
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.evaluation.judge import Rating
-from jobs.evaluation.rating_store import RatingStore
+from jobs.evaluation.rating_store import RatingFile
 
 
 def test_ratings_are_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
     ratings = {f"key-{number}": Rating(number % 3, str(number)) for number in range(1200)}
     ratings["key-5"] = Rating(None, "no number")
-    RatingStore(tmp_path / "ratings.db").put("judge", ratings)
-    assert RatingStore(tmp_path / "ratings.db").get([*ratings, "other"]) == ratings
+    RatingFile(tmp_path / "ratings.db").put("judge", ratings)
+    assert RatingFile(tmp_path / "ratings.db").get([*ratings, "other"]) == ratings
 
 
 def test_threads_write_side_by_side(tmp_path: Path) -> None:
-    store = RatingStore(tmp_path / "ratings.db")
+    store = RatingFile(tmp_path / "ratings.db")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: store.put("judge", {str(number): Rating(1, "1")}), range(40)))
     assert len(store.get([str(number) for number in range(40)])) == 40
@@ -26,7 +26,7 @@ def test_threads_write_side_by_side(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_hold_ratings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"gone does not exist"):
-        RatingStore(tmp_path / "gone" / "ratings.db")
+        RatingFile(tmp_path / "gone" / "ratings.db")
     (tmp_path / "text").write_text("no database, and long enough to be read as one" * 50)
     with pytest.raises(InvalidRequest, match=r"cannot be used as a file of ratings"):
-        RatingStore(tmp_path / "text")
+        RatingFile(tmp_path / "text")

@@ -12,7 +12,7 @@ from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import PromptTooLong, Unavailable
 from jobs.evaluation.evaluation import evaluate_texts
 from jobs.evaluation.metric import TextScore
-from jobs.evaluation.rating_store import RatingStore
+from jobs.evaluation.rating_store import RatingFile
 from jobs.evaluation.relevance import Relevance
 from jobs.evaluation.texts import StoredText
 
@@ -41,20 +41,20 @@ class ListedJudge:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> RatingStore:
-    return RatingStore(tmp_path / "ratings.db")
+def store(tmp_path: Path) -> RatingFile:
+    return RatingFile(tmp_path / "ratings.db")
 
 
 def texts(answers: Sequence[str]) -> list[StoredText]:
     return [StoredText(text=answer, language="fr", group=(), input="question") for answer in answers]
 
 
-def score(judge: ListedJudge, store: RatingStore, answers: Sequence[str], **options: Any) -> list[TextScore]:
+def score(judge: ListedJudge, store: RatingFile, answers: Sequence[str], **options: Any) -> list[TextScore]:
     metric = Relevance(judge=judge, ratings=store, **options)
     return list(asyncio.run(metric.score(texts(answers)))["relevance"])
 
 
-def test_the_mean_rating_over_two_with_what_has_none(store: RatingStore) -> None:
+def test_the_mean_rating_over_two_with_what_has_none(store: RatingFile) -> None:
     metric = Relevance(judge=ListedJudge(lambda answer: answer), ratings=store)
     values = asyncio.run(evaluate_texts(texts(["2", "1", "0", "perhaps", "2"]), [metric])).groups[()]
     assert values["relevance"] == pytest.approx((2 + 1 + 0 + 2) / 4 / 2)
@@ -63,7 +63,7 @@ def test_the_mean_rating_over_two_with_what_has_none(store: RatingStore) -> None
     assert values["note"] == "rests on 4 texts; at least 20 make an interval meaningful"
 
 
-def test_an_unparsable_reply_is_no_zero(store: RatingStore) -> None:
+def test_an_unparsable_reply_is_no_zero(store: RatingFile) -> None:
     (only,) = score(ListedJudge(lambda _: "I cannot say"), store, ["a"])
     assert only == TextScore(None, "no rating in the judge's reply: I cannot say")
     summary = Relevance(judge=ListedJudge(str), ratings=store).summarize(
@@ -72,7 +72,7 @@ def test_an_unparsable_reply_is_no_zero(store: RatingStore) -> None:
     assert (summary["relevance"], summary["relevance_unparsed"]) == (None, 1)
 
 
-def test_a_rated_answer_is_not_asked_again(store: RatingStore) -> None:
+def test_a_rated_answer_is_not_asked_again(store: RatingFile) -> None:
     judge = ListedJudge(lambda answer: "none" if answer == "odd" else "2")
     first = score(judge, store, ["a", "b", "a", "odd"])
     assert sorted(judge.asked) == ["a", "b", "odd"]  # the same answer once
@@ -84,7 +84,7 @@ def test_a_rated_answer_is_not_asked_again(store: RatingStore) -> None:
     assert score(other, store, ["a"])[0].value == 0.0
 
 
-def test_what_was_rated_before_an_interruption_is_kept(store: RatingStore) -> None:
+def test_what_was_rated_before_an_interruption_is_kept(store: RatingFile) -> None:
     def fails_at(answer: str) -> str:
         if answer == "c":
             raise Unavailable("the judge is gone")
@@ -97,7 +97,7 @@ def test_what_was_rated_before_an_interruption_is_kept(store: RatingStore) -> No
     assert judge.asked == ["c", "d"]
 
 
-def test_no_more_than_the_given_number_are_asked_at_once(store: RatingStore) -> None:
+def test_no_more_than_the_given_number_are_asked_at_once(store: RatingFile) -> None:
     judge = ListedJudge(lambda _: "1")
     shown: list[tuple[int, int]] = []
     score(judge, store, [str(number) for number in range(20)], concurrency=3, on_progress=lambda *at: shown.append(at))
@@ -105,7 +105,7 @@ def test_no_more_than_the_given_number_are_asked_at_once(store: RatingStore) -> 
     assert (shown[0], shown[-1], len(judge.asked)) == ((0, 20), (20, 20), 20)
 
 
-def test_an_answer_too_long_for_the_judge_does_not_stop_the_others(store: RatingStore) -> None:
+def test_an_answer_too_long_for_the_judge_does_not_stop_the_others(store: RatingFile) -> None:
     def refuses(answer: str) -> str:
         if len(answer) > 3:
             raise PromptTooLong("4096 tokens")

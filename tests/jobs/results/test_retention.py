@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.evaluation.records import EvaluationLease
+from jobs.evaluation.request import parse_evaluation
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
@@ -44,8 +46,21 @@ class ResultsFixture:
         assert lease is not None
         self.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=lease.epoch))
 
+    def lease_evaluation(self, sweep_id: str) -> EvaluationLease:
+        request = parse_evaluation({"metrics": ["script"]})
+        self.store.evaluations.submit(self.store.get_sweep(sweep_id), request)
+        lease = self.store.evaluations.lease("w", models=[], ttl=30)
+        assert lease is not None
+        return lease
+
     def clean_up(self, *, ended_before: float | None = None) -> int:
-        return clean_up(self.store, self.results, unfinished_after=60, ended_before=ended_before)
+        return clean_up(
+            self.store,
+            self.results,
+            evaluations=self.store.evaluations,
+            unfinished_after=60,
+            ended_before=ended_before,
+        )
 
 
 @pytest.fixture
@@ -123,18 +138,38 @@ def test_expired_results_are_deleted_with_the_cells_that_only_they_used(
     assert fixture.clean_up(ended_before=clock.time - 50) == 0
 
 
-def test_evaluations_are_deleted_with_the_results_of_their_sweep(fixture: ResultsFixture, clock: ManualClock) -> None:
+def test_scores_are_deleted_with_the_results_of_their_sweep(fixture: ResultsFixture, clock: ManualClock) -> None:
     sweep_id = fixture.submit(1)
     fixture.write(fixture.lease(), reported=True)
     fixture.finish(sweep_id)
-    folder = fixture.folder / "sweeps" / sweep_id / "evaluations"
-    folder.mkdir()
-    for name in ("evaluation_1.json", "evaluation_1.parquet"):
-        (folder / name).write_bytes(b"")
+    lease = fixture.lease_evaluation(sweep_id)
+    fixture.results.scores.publish(lease, b"scores")
+    assert fixture.clean_up() == 0
+    assert fixture.store.evaluations.complete(lease, [], left_out=0)
     assert fixture.clean_up() == 0
     clock.time += 100
-    assert fixture.clean_up(ended_before=clock.time - 50) == 5  # with results, summary and cell
-    assert list(folder.iterdir()) == []
+    assert fixture.clean_up(ended_before=clock.time - 50) == 4  # with results, summary and cell
+    assert fixture.store.evaluations.of_sweep(sweep_id) == []
+    assert fixture.results.scores.names() == []
+
+
+def test_scores_that_no_evaluation_refers_to_are_deleted(fixture: ResultsFixture, clock: ManualClock) -> None:
+    sweep_id = fixture.submit(1)
+    fixture.write(fixture.lease(), reported=True)
+    fixture.finish(sweep_id)
+    late = fixture.lease_evaluation(sweep_id)
+    clock.time += 31
+    current = fixture.lease_evaluation(sweep_id)
+    for lease in (late, current):
+        fixture.results.scores.publish(lease, b"scores")
+    assert fixture.clean_up() == 1
+    assert fixture.results.scores.of(current.evaluation).read() == b"scores"
+    assert fixture.store.evaluations.fail(current, "no text")
+    assert fixture.clean_up() == 1
+    elsewhere = fixture.folder / "sweeps" / "sweep_of_another_database" / "evaluations"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "evaluation_1.1.parquet").write_bytes(b"")
+    assert fixture.clean_up() == 0
 
 
 def test_files_of_a_finalizer_whose_lease_had_expired_are_deleted(fixture: ResultsFixture) -> None:
