@@ -27,6 +27,7 @@ SWEEP_AXES = (
     "random_seed",
     "neuron_set",
     "mode",
+    "task_options",
     "rung",
 )
 """Further columns that they are grouped by where a sweep tried several values."""

@@ -86,7 +86,8 @@ FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
 """
 OWN_OR_ANY = """
 WITH best AS (
-  SELECT s.data_language, s.target_language, s.selection, s.method, s.doc_id, s.score
+  SELECT s.data_language, s.target_language, s.selection, s.method, s.doc_id, s.score,
+         coalesce(s.task_options, '') AS options
   FROM samples s LEFT JOIN chosen c
     ON s.target_language = c.target_language AND s.layers = c.layers
    AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
@@ -97,14 +98,14 @@ WITH best AS (
   QUALIFY s.selection IS DISTINCT FROM 'random'
     OR dense_rank() OVER (PARTITION BY s.target_language, s.data_language, s.selection ORDER BY s.random_seed) = 1
 ), shifted AS (
-  SELECT target_language, data_language, doc_id, s.selection, s.score > b.score AS yes
-  FROM best s JOIN best b USING (target_language, data_language, doc_id)
+  SELECT target_language, data_language, doc_id, options, s.selection, s.score > b.score AS yes
+  FROM best s JOIN best b USING (target_language, data_language, doc_id, options)
   WHERE s.method IS NOT NULL AND b.method IS NULL
 ), counted AS (
   SELECT target_language AS language, c.selection AS control, count(*) AS n, avg(o.yes::INT) AS own,
          avg(c.yes::INT) AS controlled, count(*) FILTER (o.yes AND NOT c.yes) AS only_own,
          count(*) FILTER (c.yes AND NOT o.yes) AS only_control
-  FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id)
+  FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id, options)
   WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
 )
 SELECT * FROM counted ORDER BY control, language
@@ -203,5 +204,6 @@ WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.va
   AND c.op IS NOT DISTINCT FROM p.op AND trunc(c.factor) IS NOT DISTINCT FROM p.factor
   AND c.patch IS NOT DISTINCT FROM p.patch AND c.statistic IS NOT DISTINCT FROM p.statistic
   AND c.layers IS NOT DISTINCT FROM p.layers
+  AND c.task_options IS NOT DISTINCT FROM p.task_options
 GROUP BY ALL ORDER BY ALL
 """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 COMPARED = """
 CREATE VIEW compared AS
-SELECT *, task || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
+SELECT *,
+       task || CASE WHEN min(coalesce(task_options, '')) OVER same_task = max(coalesce(task_options, '')) OVER same_task
+                    THEN '' ELSE ' (' || coalesce(task_options, 'defaults') || ')' END
+         || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
        concat_ws(' ', op, patch, statistic) AS intervention,
        coalesce(delta, value) AS y,
        CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
@@ -17,8 +20,11 @@ FROM summary
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
   AND NOT (task = 'language_confusion' AND contains(metric, ','))
+WINDOW same_task AS (PARTITION BY task)
 """
 """Cells compared with the unsteered model; in the corrected mode if the sweep has both; rates over all sources only.
+
+`panel` names the task, with its options where the sweep asks it in several ways, and the metric.
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
 a cell without effect. `improvement` is the difference, positive if the metric became better; it is null for metrics of

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.cell import Cell
+from jobs.tasks.options import task_options
 
 SAMPLES = pa.schema(
     [
@@ -45,6 +46,7 @@ SAMPLES = pa.schema(
         ("answer", pa.int32()),
         ("input", pa.string()),
         ("random_seed", pa.int64()),
+        ("task_options", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -57,7 +59,8 @@ how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it i
 number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
-drawn with.
+drawn with. `task_options` tells cells of one task apart that were asked in different ways (`jobs.tasks.options`); it is
+null where the spec changes no default.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -104,12 +107,13 @@ SUMMARY = pa.schema(
         ("method", pa.string()),
         ("noise", pa.float64()),
         ("random_seed", pa.int64()),
+        ("task_options", pa.string()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
-`neurons` is the number of neurons that the intervention changed, 0 without one. `method` and `random_seed` are as in
-the samples. `note` says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value`
+`neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed` and
+`task_options` are as in the samples. `note` says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value`
 corrected over the target and data languages that the same intervention was tried on. `rung` is as in the samples: rows
 with a rung are steps of a search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that
 of sacrebleu, for BLEU and chrF++. `higher_is_better` and `no_effect` are those of the metric
@@ -150,6 +154,7 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "data_language": cell.task.data_language,
         "target_language": cell.task.target_language,
         "mode": cell.task.mode,
+        "task_options": task_options(cell.task),
         "neuron_set": None if cell.neurons is None else cell.neurons.id,
         "method": cell.method,
         **dict.fromkeys(_STEERED_ONLY),

@@ -34,9 +34,9 @@ from jobs.tasks.registry import task_of
 NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
-_TARGET = ("model", "task", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
+_TARGET = ("model", "task", "task_options", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
 _CONDITION = ("method", "selection", "random_seed", "op", "factor", "patch", "statistic", "weights", "layers")
-_FAMILY = ("task", "mode", "metric", "rung", *_CONDITION)
+_FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
 
 
@@ -155,7 +155,9 @@ def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:
-    """Return for each target language (and op, patch, statistic, weights, layers) the factor with the best mean value.
+    """Return the factor with the best mean value for each target language and each op, patch, statistic, weights, layers.
+
+    A task that a sweep asks with several options (`task_options`) has results of its own for each of them.
 
     The mean is over data languages, whose number is in `languages`. The smaller of equally good factors wins. Controls,
     the rungs of a search before its last one, and targets without neurons do not count.
@@ -169,7 +171,7 @@ def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC
     for row in rows:
         changed = row["selection"] is None and row["rung"] is None and row["neurons"] > 0
         if row["metric"] == metric and changed and row["value"] is not None:
-            means[tuple(row[name] for name in _TARGET)][row["factor"]].append(row["value"])
+            means[tuple(row.get(name) for name in _TARGET)][row["factor"]].append(row["value"])
     best: list[dict[str, Any]] = []
     for target, factors in means.items():
         by_factor = {factor: round(sum(values) / len(values), 12) for factor, values in factors.items()}

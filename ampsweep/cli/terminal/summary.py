@@ -12,7 +12,7 @@ from ampsweep.domain.intervention import VECTORS
 
 Row = Mapping[str, Any]
 
-_SERIES = ("task", "mode", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
+_SERIES = ("task", "task_options", "mode", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
@@ -21,12 +21,13 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     Rows of the rungs of a search, which do not cover all items, are left out.
     """
     rows = [row for row in rows if row["rung"] is None]
-    best = {tuple(row[name] for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
+    best = {tuple(row.get(name) for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
     for table in dict.fromkeys(_table(row) for row in rows):
-        task, mode, metric = table
+        task, options, mode, metric = table
         table_rows = [row for row in rows if _table(row) == table]
         factors = sorted({row["factor"] for row in table_rows if row["factor"] is not None})
         called = f"{task} as published" if mode == "paper" else task
+        called += f" ({options})" if options else ""
         better = " (lower is better)" if table_rows[0]["higher_is_better"] is False else ""
         typer.echo(f"{called}: {metric}{better}, mean over data languages")
         typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
@@ -62,8 +63,8 @@ def _few(rows: Sequence[Row]) -> str:
     return f"   intervals rest on {min(counts)} items" if counts else ""
 
 
-def _table(row: Row) -> tuple[str, str, str]:
-    return row["task"], row["mode"], row["metric"]
+def _table(row: Row) -> tuple[str, str | None, str, str]:
+    return row["task"], row.get("task_options"), row["mode"], row["metric"]  # older servers have no options
 
 
 def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -78,11 +79,11 @@ def _series_value(row: Row, name: str) -> Any:
     """Return a column of a row. For a vector, the op is its name, which tells it from an op `add` on neurons."""
     if name == "op" and row.get("method") in VECTORS:
         return row["method"]
-    return row[name]
+    return row.get(name)
 
 
 def _label(series: tuple[Any, ...]) -> str:
-    _task, _mode, _metric, target, op, patch, statistic, weights, layers, selection = series
+    _task, _options, _mode, _metric, target, op, patch, statistic, weights, layers, selection = series
     where = "" if layers == "all" else f" layers {layers}"
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""

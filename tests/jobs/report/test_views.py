@@ -183,3 +183,19 @@ def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: P
         nulls = data.query("SELECT count(mde) + count(noise) AS n FROM summary").to_pylist()
         assert nulls == [{"n": 0}]
     assert isinstance(table, pa.Table)
+
+
+def test_a_panel_names_the_options_of_a_task_that_is_asked_in_several_ways(tmp_path: Path) -> None:
+    steered = {"method": "neurons", "op": "set", "factor": 2.0, "value": 0.5, "baseline": 0.4, "delta": 0.1}
+    rows = [
+        control_row("generation", "in_target_language", "en", "fr", **steered),
+        control_row("generation", "in_target_language", "en", "fr", **steered, task_options="temperature=1"),
+        control_row("xcopa", "accuracy", "fr", "fr", **steered, task_options="chat=true"),
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        panels = data.query("SELECT panel FROM compared ORDER BY panel")["panel"].to_pylist()
+    assert panels == [
+        "generation (defaults): in_target_language",
+        "generation (temperature=1): in_target_language",
+        "xcopa: accuracy",
+    ]

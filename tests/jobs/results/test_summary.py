@@ -166,6 +166,34 @@ def test_p_values_of_different_methods_are_not_corrected_together() -> None:
     }
 
 
+def test_one_task_asked_in_two_ways_has_rows_that_can_be_told_apart() -> None:
+    def asked(temperature: float, **intervention: Any) -> Cell:
+        cell = a_cell(task="generation", **intervention)
+        return replace(cell, task=replace(cell.task, sampling=(("n", 5), ("temperature", temperature))))
+
+    def answers(*languages: str) -> list[Sample]:
+        texts = {"en": "The cat has been sleeping on the sofa.", "fr": "Le chat dort sur le canapé depuis ce matin."}
+        return [
+            a_sample(str(index), prediction=language, completion=texts[language])
+            for index, language in enumerate(languages)
+        ]
+
+    tables = []
+    for temperature in (0.3, 1.0):
+        tables.append(table(asked(temperature), answers(*["en"] * 8)))
+        for target in ("fr", "tr"):
+            tables.append(table(asked(temperature, factor=2.0, languages=[target]), answers(*["fr"] * 8)))
+    found = rows(*tables)
+    assert {row["task_options"] for row in found} == {"n=5, temperature=0.3", "n=5, temperature=1"}
+    names = ("task", "task_options", "metric", "target_language", "factor")
+    assert len({tuple(row[name] for name in names) for row in found}) == len(found)
+    corrected = [row for row in found if row["metric"] == "in_target_language" and row["p_value"] is not None]
+    assert len(corrected) == 4
+    for row in corrected:
+        family = [other["p_value"] for other in corrected if other["task_options"] == row["task_options"]]
+        assert row["p_holm"] in [min(1.0, factor * row["p_value"]) for factor in (1, len(family))]
+
+
 def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:
     return {
         "model": "m",
@@ -290,3 +318,10 @@ def test_a_repeat_has_no_row_of_a_metric_that_needs_a_target_language() -> None:
     metrics = {row["metric"] for row in found if row["method"] == "repeat"}
     assert "in_target_language" not in metrics
     assert "in_data_language" in metrics
+
+
+def test_a_task_asked_in_two_ways_has_a_best_factor_for_each() -> None:
+    chat = {"task_options": "chat=true"}
+    rows = [lss_row("fr", "en", 2.0, 0.9), lss_row("fr", "en", 5.0, 0.6)]
+    rows += [lss_row("fr", "en", 2.0, 0.1, **chat), lss_row("fr", "en", 5.0, 0.2, **chat)]
+    assert [(best["task_options"], best["factor"]) for best in best_factors(rows)] == [(None, 2.0), ("chat=true", 5.0)]

@@ -1,0 +1,27 @@
+"""Options of a task in a spec, as a label that tells cells of the same task apart."""
+
+from __future__ import annotations
+
+from jobs.cell import TaskRef
+from jobs.tasks.registry import task_of
+
+
+def task_options(ref: TaskRef) -> str | None:
+    """Return the options that differ from the task's defaults: data set, split, chat template and sampling.
+
+    The number of items is no option: `n` of the summary has it.
+
+    Returns:
+        The options in the order of their names, as in `chat=true, n=5, temperature=0.3`; None if there are none.
+    """
+    task = task_of(ref)
+    options: dict[str, object] = {
+        name: value if isinstance(value, int) else f"{value:g}" for name, value in ref.sampling
+    }
+    if ref.chat:
+        options["chat"] = "true"
+    if ref.data not in (None, task.default_data):
+        options["data"] = ref.data
+    if ref.split not in (None, task.default_split):
+        options["split"] = ref.split
+    return ", ".join(f"{name}={value}" for name, value in sorted(options.items())) or None
