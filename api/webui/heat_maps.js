@@ -2,16 +2,19 @@
 
 import { field, h, languageName, select } from "./dom.js";
 
-const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "layers", "scope", "mode"];
+const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "weights", "layers", "mode"];
 const ASPECTS = [
-  ["Metric", "measure", (row) => `${row.task}: ${row.metric}`],
-  ["Neurons", "selection", (row) => row.selection ?? "own neurons"],
+  ["Metric", "measure", (row) => `${row.task}${row.task_options ? ` (${row.task_options})` : ""}: ${row.metric}`],
+  ["Method", "selection", methodText],
   ["Intervention", "shape", interventionText],
 ];
 
 /** Return selects for metric, neurons and intervention, and the heat map of the selected rows of a summary. */
 export function heatMaps(rows) {
-  const steered = rows.filter((row) => row.target_language !== null && row.value !== null && row.factor !== null);
+  const steered = rows.filter(
+    ({ target_language: target, value, factor, method }) =>
+      target !== null && value !== null && (factor !== null || (method ?? "repeat") !== "repeat"),
+  );
   if (!steered.length) return [h("p", {}, "No steered cell has a value to show.")];
   const table = h("div", { class: "scroll" });
   const choices = ASPECTS.map(([label, name, of]) => {
@@ -28,13 +31,21 @@ export function heatMaps(rows) {
 
 const distinct = (rows, of) => [...new Set(rows.map(of))];
 
-/** Return the columns of an intervention as text, without those that have their default. */
+/** Return what steers: the language's own neurons, those of a control, a vector, or an instruction. */
+function methodText(row) {
+  const draw = Number.isInteger(row.random_seed) ? ` (seed ${row.random_seed})` : "";
+  const control = row.selection ? `${row.selection}${draw}` : "";
+  const onNeurons = (row.method ?? "neurons") === "neurons";
+  return onNeurons ? control || "own neurons" : [row.method, control].filter(Boolean).join(" ");
+}
+
+/** Return the columns of an intervention as text, without those that have their default; a dash for an instruction. */
 function interventionText(row) {
   const defaults = { layers: "all", scope: "all", mode: "corrected" };
   const isSet = (name) => row[name] !== null && row[name] !== undefined && row[name] !== defaults[name];
   return INTERVENTION_COLUMNS.filter(isSet)
     .map((name) => (["op", "factor"].includes(name) ? row[name] : `${name} ${row[name]}`))
-    .join(" ");
+    .join(" ") || "–";
 }
 
 function map(rows) {

@@ -1,30 +1,23 @@
 /** The view that continues one prompt side by side: unsteered, and steered to each selected language, in one batch. */
 
+import { interventionChoices } from "./choices.js";
 import { errorMessage, field, h, languageName, select } from "./dom.js";
 import { findNeurons } from "./find_neurons.js";
 import { events, json, key, listAll, request } from "./rest.js";
 
-const OP_LABELS = { set: "set to", add: "add", scale: "scale by" };
-const PATCHES = [
-  ["", "1"],
-  ["max", "the maximum in the language"],
-  ["median", "the median in the language"],
-  ["mean", "the mean in the language"],
-];
-
 /** Show the view until `signal` is aborted. */
 export async function steerView(main, { signal }) {
   let models;
-  let ops;
+  let choices;
   let sets = [];
   try {
     models = (await json("v1/models", { signal })).data;
-    ops = await knownOps(signal);
+    choices = await interventionChoices(signal);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(errorMessage(error));
     return;
   }
-  const form = controls(models, ops);
+  const form = controls(models, choices);
   const languages = h("fieldset", { class: "languages" });
   const lanes = h("section", { class: "lanes", "aria-live": "polite" });
   const code = h("pre");
@@ -86,17 +79,27 @@ export async function steerView(main, { signal }) {
 
   const targets = () => [...languages.querySelectorAll("input[name=language]:checked")].map((box) => box.value);
 
-  function intervention(language) {
-    const { op, factor, patch } = form;
+  function intervention(language, selection) {
+    const { op, factor, magnitude } = form;
+    if (selection === "zero") return { languages: [language], op: "set", factor: 0, selection };
+    const [field, value] = op.value === "scale" ? ["", ""] : magnitude.value.split(":");
     return {
       languages: [language],
       op: op.value,
       factor: Number(factor.value),
-      patch: op.value === "scale" ? null : patch.value || null,
+      ...(field ? { [field]: value } : {}),
+      ...(selection ? { selection } : {}),
+      ...(selection === "other" ? { other: otherThan(language) } : {}),
     };
   }
 
-  function completionBody(language, selection = null) {
+  /** The language whose neurons the control `other` edits: the next one of the neuron set. */
+  function otherThan(language) {
+    const codes = [...languages.querySelectorAll("input[name=language]")].map((box) => box.value);
+    return codes[(codes.indexOf(language) + 1) % codes.length];
+  }
+
+  function completionBody(language, selection = "") {
     const unsteered = {
       model: form.model.value,
       prompt: form.prompt.value,
@@ -105,7 +108,7 @@ export async function steerView(main, { signal }) {
       seed: 0,
     };
     if (language === null) return unsteered;
-    return { ...unsteered, intervention: { ...intervention(language), selection }, neurons: form.neurons.value };
+    return { ...unsteered, intervention: intervention(language, selection), neurons: form.neurons.value };
   }
 
   function showCode() {
@@ -122,11 +125,11 @@ export async function steerView(main, { signal }) {
     running.abort();
     running = new AbortController();
     form.stop.disabled = false;
-    const variants = [["Unsteered", null, null]];
+    const variants = [["Unsteered", null, ""]];
+    const { value: control, selectedOptions } = form.control;
     for (const language of targets()) {
-      variants.push([languageName(language), language, null]);
-      if (form.random.checked)
-        variants.push([`Random neurons, as many as ${languageName(language)} has`, language, "random"]);
+      variants.push([languageName(language), language, ""]);
+      if (control) variants.push([`${languageName(language)}: ${selectedOptions[0].text}`, language, control]);
     }
     const started = variants.map(([title, language, selection]) =>
       lane(title, language, completionBody(language, selection), running.signal),
@@ -142,7 +145,7 @@ export async function steerView(main, { signal }) {
   form.model.addEventListener("change", showSets);
   form.neurons.addEventListener("change", showLanguages);
   form.op.addEventListener("change", () => {
-    form.patch.disabled = form.op.value === "scale";
+    form.magnitude.disabled = form.op.value === "scale";
   });
   form.element.querySelector(".where").after(languages);
   main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same in a shell"), code));
@@ -158,16 +161,9 @@ function titleOf(set) {
   return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 }
 
-/** The server's ops with their labels, those labelled here first. */
-async function knownOps(signal) {
-  const { schemas } = (await json("v1/openapi.json", { signal })).components;
-  const names = schemas.InterventionSpec.properties.op.enum;
-  const labelled = Object.keys(OP_LABELS).filter((name) => names.includes(name));
-  return [...new Set([...labelled, ...names])].map((name) => [name, OP_LABELS[name] ?? name]);
-}
-
 /** Return the form as `element`, with its controls by name. */
-function controls(models, ops) {
+function controls(models, { op, patch, vector, selection }) {
+  const of = (field, pairs) => pairs.map(([value, label]) => [`${field}:${value}`, label]);
   const inputs = {
     model: select(
       "model",
@@ -175,9 +171,9 @@ function controls(models, ops) {
     ),
     neurons: select("neurons", []),
     prompt: h("textarea", { name: "prompt", rows: 3, required: true, dir: "auto", value: "In Egypt, the currency is" }),
-    op: select("op", ops),
+    op: select("op", op),
     factor: h("input", { name: "factor", type: "number", step: "any", value: "3", required: true }),
-    patch: select("patch", PATCHES),
+    magnitude: select("magnitude", [[":", "1"], ...of("patch", patch), ...of("vector", vector)]),
     tokens: h("input", { name: "tokens", type: "number", min: 1, value: "40", required: true }),
     temperature: h("input", {
       name: "temperature",
@@ -188,7 +184,7 @@ function controls(models, ops) {
       value: "0",
       required: true,
     }),
-    random: h("input", { name: "random", type: "checkbox" }),
+    control: select("control", [["", "none"], ...selection]),
     stop: h("button", { type: "button", disabled: true }, "Stop"),
   };
   const element = h(
@@ -201,10 +197,10 @@ function controls(models, ops) {
       { class: "row" },
       field("Activations", inputs.op),
       field("factor", inputs.factor),
-      field("times", inputs.patch),
+      field("times", inputs.magnitude),
       field("Tokens", inputs.tokens),
       field("Temperature", inputs.temperature),
-      h("label", {}, inputs.random, "Add a control with random neurons for each language"),
+      field("Control", inputs.control),
     ),
     h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, "Steer"), inputs.stop),
   );

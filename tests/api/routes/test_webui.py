@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from ampsweep.domain.intervention import OPS, PATCHES, VECTORS, Intervention, Selection
 from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN
 from api.routes.webui import PAGE_PATHS
@@ -24,6 +25,16 @@ FOLDER = Path("api/webui")
 
 LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
     [lane.dataset.language, ...['.text', 'footer'].map((part) => lane.querySelector(part).textContent)])"""
+
+
+RECORD_BODIES = """(() => {
+    window.bodies = [];
+    const send = window.fetch;
+    window.fetch = (path, options) => {
+        if (String(path).includes('completions')) window.bodies.push(JSON.parse(options.body));
+        return send(path, options);
+    };
+})()"""
 
 
 @pytest.mark.anyio
@@ -107,7 +118,7 @@ def test_a_prompt_is_steered_side_by_side(installation: Installation, tab: Brows
         tab.click(".languages button")
         tab.until("document.querySelector('.languages input[type=checkbox]')")
         tab.fill("textarea[name=prompt]", "<b>One</b> & two")
-        tab.click("input[name=random]")
+        tab.fill("select[name=control]", "random")
         tab.click("button.main")
         tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
         texts = tab.run(LANES)
@@ -131,6 +142,52 @@ def test_a_prompt_is_steered_side_by_side(installation: Installation, tab: Brows
         assert sweep_object["prompt"] == completion["prompt"]
         assert sweep_object["intervention"]["languages"] == steered_to[1:2]
     assert tab.errors == []
+
+
+@pytest.mark.processes
+def test_the_page_offers_everything_that_an_intervention_can_be(installation: Installation, tab: Browser) -> None:
+    def values(name: str) -> list[str]:
+        options: list[str] = tab.run(f"[...document.querySelector('select[name={name}]').options].map((o) => o.value)")
+        return options
+
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('form.steer')")
+        magnitudes = [f"patch:{patch}" for patch in PATCHES] + [f"vector:{vector}" for vector in VECTORS]
+        assert sorted(values("op")) == sorted(OPS)
+        assert sorted(values("magnitude")) == sorted([":", *magnitudes])
+        assert sorted(values("control")) == sorted(["", *get_args(Selection)])
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"op": "add", "magnitude": "patch:difference"}, {"op": "add", "factor": 3, "patch": "difference"}),
+        ({"op": "add", "magnitude": "vector:diffmean"}, {"op": "add", "factor": 3, "vector": "diffmean"}),
+        ({"op": "scale", "magnitude": "patch:max"}, {"op": "scale", "factor": 3}),
+        ({"control": "zero"}, {"op": "set", "factor": 0, "selection": "zero"}),
+        ({"control": "other"}, {"op": "set", "factor": 3, "selection": "other", "other": "tr"}),
+    ],
+)
+def test_the_page_sends_a_valid_intervention(
+    installation: Installation, tab: Browser, changes: dict[str, str], expected: dict[str, Any]
+) -> None:
+    with server_in_thread(installation) as (url, _):
+        neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}}
+        httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).raise_for_status()
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.run(RECORD_BODIES)
+        for name, value in changes.items():
+            tab.fill(f"select[name={name}]", value)
+        tab.click("button.main")
+        tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
+        bodies = tab.run("window.bodies")
+    sent = [body["intervention"] for body in bodies if "intervention" in body]
+    assert {"languages": ["fr"], **expected} in sent
+    for intervention in sent:
+        Intervention.from_dict(intervention)
 
 
 @pytest.mark.processes
@@ -213,8 +270,9 @@ def test_a_sweep_is_submitted_followed_and_shown(installation: Installation, tab
         warnings = httpx.get(f"{url}/v1/sweeps/{sweep_id}").json()["warnings"]
         assert tab.run("[...document.querySelectorAll('.warning')].map((each) => each.textContent)") == warnings
         tab.fill("select[name=shape]", "scale 2")
-        tab.fill("select[name=selection]", "random")
         rows = httpx.get(f"{url}/v1/sweeps/{sweep_id}/summary").json()["rows"]
+        (seed,) = {row["random_seed"] for row in rows if row["selection"] == "random"}
+        tab.fill("select[name=selection]", f"random (seed {seed})")
         wanted = {
             row["target_language"]: f"{row['value']:.2f}"
             for row in rows
