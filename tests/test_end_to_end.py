@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 from ampsweep import Client
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.cli import app
-from tests.ampsweep.client.served import START_SECONDS, serving
+from tests.ampsweep.client.server_process import START_SECONDS, server_running
 from tests.ampsweep.processes import descendants, living
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -106,7 +106,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home: Path, arguments: tuple[str, ...]) -> Iterator[Client]:
-    with serving("atlas", home, *arguments) as server, Client(server.url) as talking:
+    with server_running("atlas", home, *arguments) as server, Client(server.url) as talking:
         yield talking
 
 

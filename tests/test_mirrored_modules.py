@@ -44,7 +44,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/client/transport.py",
     ),
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
-    "tests/jobs/metrics/test_texts.py": ("jobs/metrics/fluency.py",),
     "tests/worker/test_memory.py": ("ampsweep/folders/weights.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
@@ -82,14 +81,13 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
     "tests/api/openai/test_completions.py": ("jobs/execution.py",),
     "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
-    "tests/jobs/report/test_report.py": (
+    "tests/jobs/report/test_page.py": (
         "ampsweep/cli/commands/report.py",
         "jobs/report/data.py",
         "jobs/report/dots.py",
         "jobs/report/drawing.py",
         "jobs/report/heat_maps.py",
         "jobs/report/lines.py",
-        "jobs/report/page.py",
         "jobs/report/questions.py",
         "jobs/report/queries.py",
     ),

@@ -198,9 +198,9 @@ class DefaultNeuronSet(TypedDict):
 class Evaluation(TypedDict):
     """An evaluation of a sweep's texts. Times are in seconds since the epoch.
 
-    `status` is `queued`, `in_progress`, `completed`, `failed`, or `cancelled` with its sweep. `groups` has the values of
-    each group once it is completed, `left_out` the number of rows that lack a text, a language or another value that is
-    needed. `error` says why it failed, or why a queued one was last interrupted.
+    `status` is `queued`, `in_progress`, `completed`, `failed`, or `cancelled` with its sweep. `groups` has the values
+    of each group once it is completed, `left_out` the number of rows that lack a text, a language or another value that
+    is needed. `error` says why it failed, or why a queued one was last interrupted.
     """
 
     id: str

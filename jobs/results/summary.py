@@ -155,7 +155,7 @@ def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:
-    """Return the factor with the best mean value for each target language and each op, patch, statistic, weights, layers.
+    """Return the factor with the best mean value for each target language, op, patch, statistic, weights and layers.
 
     A task that a sweep asks with several options (`task_options`) has results of its own for each of them.
 

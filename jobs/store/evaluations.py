@@ -172,12 +172,10 @@ class Evaluations:
     def release(self, lease: EvaluationLease, *, error: str | None = None, delay: float = 0.0) -> bool:
         """Queue a leased evaluation again, which can be leased after `delay` seconds; return False if it is lost."""
         available_at = self._clock.now() + delay
-        return self._change(
-            lease, state=EvaluationState.QUEUED, owner=None, available_at=available_at, error=error
-        )
+        return self._change(lease, state=EvaluationState.QUEUED, owner=None, available_at=available_at, error=error)
 
     def complete(self, lease: EvaluationLease, groups: Sequence[Mapping[str, Any]], *, left_out: int) -> bool:
-        """Complete a leased evaluation whose scores are published under the lease's epoch; return False if it is lost."""
+        """Complete a leased evaluation whose scores are published under the lease; return False if it is lost."""
         return self._change(lease, groups=list(groups), left_out=left_out, **_end(self._clock.now(), error=None))
 
     def fail(self, lease: EvaluationLease, error: str) -> bool:

@@ -54,7 +54,7 @@ from jobs.store.records import (
 from jobs.store.rows import cell_state_of, event_record, sweep_record, sweep_state_columns
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
-from jobs.store.transaction import CHUNK, Transaction, chunks
+from jobs.store.transaction import CHUNK, Transaction
 from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_RUNNING, CellState, SweepState
 
 RESET_CHUNK = 500
@@ -261,8 +261,9 @@ class SqlStore:
             deleted = CHUNK
             while deleted == CHUNK:
                 with self._database.writing() as db:
-                    delete = sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(chunk))
-                    deleted = db.execute(delete).rowcount
+                    deleted = db.execute(
+                        sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(chunk))
+                    ).rowcount
                 pruned += deleted
         return pruned
 
@@ -318,7 +319,8 @@ class SqlStore:
             first_pending: dict[int, int] = {}
 
             def pending_cells(seq: int, count: int) -> list[str]:
-                rows = transaction.db.execute(PENDING_CELLS, {"seq": seq, "models": list(models), "at_most": count}).all()
+                parameters = {"seq": seq, "models": list(models), "at_most": count}
+                rows = transaction.db.execute(PENDING_CELLS, parameters).all()
                 if rows:
                     first_pending[seq] = rows[0].position
                 return [row.id for row in rows]

@@ -91,8 +91,8 @@ events = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
 )
 
-# `samples` is the hash of the samples that are evaluated, `judge` the model that rates them. `available_at` is the end of
-# the lease of an evaluation that is leased, and the time from which on another one can be leased.
+# `samples` is the hash of the samples that are evaluated, `judge` the model that rates them. `available_at` is the time
+# from which on an evaluation can be leased: the end of its lease, or of the delay after an interruption.
 evaluations = sa.Table(
     "evaluations",
     metadata,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.ampsweep.client.served import Served, served
+from tests.ampsweep.client.server_process import ServerProcess, server_process
 
 SPEC: dict[str, Any] = {
     "name": "first-look",
@@ -33,9 +33,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """`ampsweep serve` with the fake engine."""
-    with served(model, tmp_path_factory.mktemp("home")) as running:
+    with server_process(model, tmp_path_factory.mktemp("home")) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ampsweep import Client
 from api.auth.api_keys import KeyFile, KeyScope
-from tests.ampsweep.client.served import served
+from tests.ampsweep.client.server_process import server_process
 from tests.reliability.test_killed_processes import LONGEST, spec, until_completed, whole
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
@@ -31,7 +31,7 @@ def test_a_small_sweep_beside_a_huge_one(model: Path, tmp_path: Path) -> None:
     scopes = frozenset({KeyScope.READ, KeyScope.SUBMIT})
     (_, ada), (_, bob) = (keys.create(name, scopes, now=0.0) for name in ("ada", "bob"))
     with (
-        served(model, tmp_path / "home") as server,
+        server_process(model, tmp_path / "home") as server,
         Client(server.url, api_key=ada) as first,
         Client(server.url, api_key=bob) as second,
     ):

@@ -22,7 +22,7 @@ import pytest
 from ampsweep import Client
 from ampsweep.client.models import Event, Sweep
 from ampsweep.errors import AmpsweepError, Unavailable
-from tests.ampsweep.client.served import Served, served
+from tests.ampsweep.client.server_process import ServerProcess, server_process
 from tests.ampsweep.processes import descendants
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1800)]
@@ -48,7 +48,7 @@ def spec(factors: int, *controls: str) -> dict[str, Any]:
     }
 
 
-def engines(server: Served) -> list[int]:
+def engines(server: ServerProcess) -> list[int]:
     """Return the processes below a server in which Ray runs an engine."""
     pids = []
     for pid, _ in descendants(server.process.pid):
@@ -91,7 +91,7 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
     """Kill the engine at random points of a sweep; return how long it took each time until a cell was completed."""
     chance = random.Random(1)
     waits = []
-    with served(model, folder / "killed") as server, Client(server.url) as client:
+    with server_process(model, folder / "killed") as server, Client(server.url) as client:
         sweep = client.submit(spec(factors))
         points = sorted(chance.sample(range(sweep.request_counts.total - 20), kills))
         for point in points:
@@ -106,7 +106,7 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
         assert last.status == "completed"
         whole(client, sweep)
         killed = rows(client.results(sweep.id))
-    with served(model, folder / "clean") as server, Client(server.url) as client:
+    with server_process(model, folder / "clean") as server, Client(server.url) as client:
         sweep = client.submit(spec(factors))
         *_, last = client.watch(sweep.id)
         assert rows(client.results(sweep.id)) == killed, "an interrupted sweep and a clean one have identical rows"
@@ -142,7 +142,7 @@ def kill_servers(model: Path, folder: Path, *, kills: int, factors: int) -> list
     starts, last, sweep, url = list[float](), 0, None, f"http://127.0.0.1:{port}"
     for kill in range(kills + 1):
         answers = ThreadPoolExecutor(1).submit(seconds_until_it_answers, url)
-        with served(model, folder / "home", "--port", port) as server, Client(server.url) as client:
+        with server_process(model, folder / "home", "--port", port) as server, Client(server.url) as client:
             starts.append(answers.result())
             if sweep is None:
                 sweep = client.submit(spec(factors, "random"))
@@ -171,7 +171,7 @@ def test_a_server_killed_twenty_times(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_told_to_end_gives_its_leases_back_and_ends_well(model: Path, tmp_path: Path) -> None:
-    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+    with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
         sweep = client.submit(spec(400))
         until_completed(client, sweep.id, 5, seconds=LONGEST)
         begun = time.monotonic()
@@ -185,7 +185,7 @@ def test_a_server_told_to_end_gives_its_leases_back_and_ends_well(model: Path, t
 
 
 def test_a_hanging_engine_loses_its_cells_and_is_replaced(model: Path, tmp_path: Path) -> None:
-    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+    with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
         sweep = client.submit(spec(400))
         until_completed(client, sweep.id, 5, seconds=LONGEST)
         (engine,) = engines(server)

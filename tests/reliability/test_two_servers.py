@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ampsweep import Client
-from tests.ampsweep.client.served import Served, served
+from tests.ampsweep.client.server_process import ServerProcess, server_process
 from tests.metric_samples import samples
 from tests.postgres import postgres_server
 from tests.reliability.test_killed_processes import LONGEST, spec, until_completed, whole
@@ -27,7 +27,7 @@ def database() -> Iterator[str]:
         yield url
 
 
-def completed_by(server: Served) -> float:
+def completed_by(server: ServerProcess) -> float:
     """Return how many cells a server's own engines have completed."""
     return samples(httpx.get(f"{server.url}/metrics").text)["ampsweep_dispatcher_cells_ended_total", ("completed",)]
 
@@ -35,8 +35,8 @@ def completed_by(server: Served) -> float:
 def test_the_other_server_continues_after_a_kill(model: Path, tmp_path: Path, database: str) -> None:
     shared = ("--database-url", database, "--results", str(tmp_path / "published"))
     with (
-        served(model, tmp_path / "one", *shared) as one,
-        served(model, tmp_path / "other", *shared) as other,
+        server_process(model, tmp_path / "one", *shared) as one,
+        server_process(model, tmp_path / "other", *shared) as other,
         Client(one.url) as client,
         Client(other.url) as survivor,
     ):

@@ -22,7 +22,7 @@ from jobs.clock import SystemClock
 from jobs.store.sql import SqlStore
 from jobs.store.tables import sweeps
 from jobs.store.transitions import SWEEP_ENDED
-from tests.ampsweep.client.served import Served, served
+from tests.ampsweep.client.server_process import ServerProcess, server_process
 from tests.postgres import postgres_server
 from tests.reliability.test_killed_processes import rows, spec
 
@@ -51,14 +51,14 @@ class Server:
     """A server that is started again after it was killed."""
 
     def __init__(self, model: Path, home: Path, *arguments: str) -> None:
-        self._make = partial(served, model, home, *arguments)
-        self._context: AbstractContextManager[Served] | None = None
+        self._make = partial(server_process, model, home, *arguments)
+        self._context: AbstractContextManager[ServerProcess] | None = None
         self.killed_while: list[str] = []
-        self.served: Served | None = None
+        self.server: ServerProcess | None = None
 
     def __enter__(self) -> Server:
         self._context = self._make()
-        self.served = self._context.__enter__()
+        self.server = self._context.__enter__()
         return self
 
     def __exit__(
@@ -69,14 +69,14 @@ class Server:
 
     @property
     def pid(self) -> int:
-        assert self.served is not None
-        return self.served.process.pid
+        assert self.server is not None
+        return self.server.process.pid
 
     def kill(self, doing: str) -> None:
         """Kill it and start it again."""
-        assert self.served is not None
+        assert self.server is not None
         os.kill(self.pid, signal.SIGKILL)
-        self.served.process.wait()
+        self.server.process.wait()
         self.killed_while.append(doing)
         self.__exit__(None, None, None)
         self.__enter__()
@@ -84,7 +84,7 @@ class Server:
 
 def quiet_run(model: Path, folder: Path) -> tuple[list[str], list[dict[str, Any]], int]:
     """Return samples, summary and cells of the same search on a server that nobody kills."""
-    with served(model, folder / "quiet") as server, Client(server.url) as client:
+    with server_process(model, folder / "quiet") as server, Client(server.url) as client:
         sweep = client.submit(search())
         *_, last = client.watch(sweep.id)
         assert last.status == "completed"

@@ -84,15 +84,15 @@ def test_the_numbers_are_those_of_lm_eval(name: str, folder: Path, theirs: dict[
     table = pa.table({"measures": [sample.measures for sample in samples]})
     assert len(samples) == LIMIT
     for metric in task_of(ref).metrics:
-        verdict = metric.evaluate(table, np.random.default_rng(0))
-        assert verdict is not None
+        result = metric.evaluate(table, np.random.default_rng(0))
+        assert result is not None
         key = metric.name if "," in metric.name else f"{metric.name},none"
         expected = theirs["results"][name][key]
         exact = metric.name.startswith(("acc", "exact_match", "chrf"))
         if exact:
-            assert verdict.value == expected
+            assert result.value == expected
         else:
-            assert verdict.value == pytest.approx(expected, rel=1e-3)
+            assert result.value == pytest.approx(expected, rel=1e-3)
     logged = theirs["samples"][name]
     for sample, entry in zip(samples, logged, strict=False):  # those of the first filter
         assert sample.doc_id == str(entry["doc_id"])

@@ -20,7 +20,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import Conflict, EngineFailed, InvalidRequest, NoConnection, NotFound, UnknownName
 from tests.ampsweep.client.both_clients import KINDS, opened
-from tests.ampsweep.client.served import Served
+from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS
 
 pytestmark = pytest.mark.processes
@@ -29,7 +29,7 @@ STEERED = {"languages": ["tr"], "op": "set", "patch": "max", "factor": 2.0}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def client(server: Served, request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[Client]:
     with opened(request.param, server.url) as client:
         yield client
 
@@ -278,7 +278,7 @@ def test_a_server_that_is_not_there_is_unavailable(kind: str) -> None:
             list(client.stream("tiny", "Hello"))
 
 
-def test_an_event_loop_of_ones_own_is_no_hindrance(server: Served) -> None:
+def test_an_event_loop_of_ones_own_is_no_hindrance(server: ServerProcess) -> None:
     """As in a notebook, whose cells run in one."""
 
     async def cell() -> list[str]:
@@ -288,7 +288,7 @@ def test_an_event_loop_of_ones_own_is_no_hindrance(server: Served) -> None:
     assert asyncio.run(cell()) == ["tiny"]
 
 
-def test_many_calls_share_one_event_loop(server: Served) -> None:
+def test_many_calls_share_one_event_loop(server: ServerProcess) -> None:
     async def texts() -> set[str]:
         async with AsyncClient(server.url) as client:
             calls = (client.complete("tiny", "Hello", max_tokens=3) for _ in range(20))

@@ -15,14 +15,14 @@ from ampsweep.cli import app
 from ampsweep.client.models import Sweep
 from ampsweep.errors import Conflict
 from tests.ampsweep.client.both_clients import KINDS, opened
-from tests.ampsweep.client.served import Served
+from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS, SPEC
 
 pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def cancelled(server: Served) -> Sweep:
+def cancelled(server: ServerProcess) -> Sweep:
     """A sweep that was cancelled with some of its cells completed: those of a smaller one that had ended before."""
     spec = copy.deepcopy({**SPEC, "seed": secrets.randbelow(10**6)})  # cells that nobody has computed
     with opened("blocking", server.url) as client:
@@ -35,7 +35,7 @@ def cancelled(server: Served) -> Sweep:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_partial_results_and_summary_are_those_of_the_completed_cells(
-    server: Served, cancelled: Sweep, kind: str, tmp_path: Path
+    server: ServerProcess, cancelled: Sweep, kind: str, tmp_path: Path
 ) -> None:
     with opened(kind, server.url) as client:
         with pytest.raises(Conflict, match="partial"):
@@ -51,7 +51,7 @@ def test_partial_results_and_summary_are_those_of_the_completed_cells(
 
 
 def test_the_command_line_says_how_many_cells_partial_results_have(
-    server: Served, cancelled: Sweep, tmp_path: Path
+    server: ServerProcess, cancelled: Sweep, tmp_path: Path
 ) -> None:
     command = ["results", cancelled.id, "--server", server.url, "--out", str(tmp_path / "samples.parquet")]
     assert CliRunner().invoke(app, command).exit_code != 0

@@ -17,7 +17,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family, tiny_model
+from benchmarks.tiny_models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family
 from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet, PatchValues
@@ -255,60 +255,6 @@ def test_a_neutral_intervention_changes_no_bit(qwen: TransformersEngine) -> None
     ):
         steered = _score(qwen, "The end is", " in the north", raw)
         assert steered == _score(qwen, "The end is", " in the north")
-
-
-def test_the_chunks_together_have_the_text_of_the_tokens(qwen: TransformersEngine) -> None:
-    chunks = _generate(qwen, "The end is", max_tokens=40, ignore_eos=True)
-    text = "".join(chunk.text for chunk in chunks)
-    decoded = qwen._model.tokenizer.decode(_tokens(chunks), skip_special_tokens=True)
-    assert text == decoded.rstrip("\ufffd")
-
-
-def test_an_answer_ends_before_a_stop_string(qwen: TransformersEngine) -> None:
-    full = "".join(chunk.text for chunk in _generate(qwen, "The end is", max_tokens=40))
-    stop = full[5:7]
-    chunks = _generate(qwen, "The end is", max_tokens=40, stop=(stop, "not in the answer"))
-    assert "".join(chunk.text for chunk in chunks) == full[: full.find(stop)]
-    assert chunks[-1].finish_reason == "stop"
-
-
-def test_an_end_token_ends_the_answer_and_adds_no_text(tmp_path: Path) -> None:
-    folder = tiny_model("qwen2", tmp_path / "model")
-    engine = TransformersEngine(folder)
-    chunks = _generate(engine, "The end is", max_tokens=12)
-    tokens = _tokens(chunks)
-    ending = next(token for token in tokens if tokens.index(token) >= 3)
-    engine._model.model.generation_config.eos_token_id = [1, ending]
-    cut = _generate(engine, "The end is", max_tokens=12)
-    assert _tokens(cut) == tokens[: tokens.index(ending) + 1]
-    assert cut[-1].finish_reason == "stop"
-    assert "".join(chunk.text for chunk in cut) == "".join(chunk.text for chunk in chunks[: tokens.index(ending)])
-    assert _tokens(_generate(engine, "The end is", max_tokens=12, ignore_eos=True)) == tokens
-    asyncio.run(engine.close())
-
-
-def test_a_seed_makes_sampling_reproducible(qwen: TransformersEngine) -> None:
-    answers = [_tokens(_generate(qwen, "The", max_tokens=12, temperature=1.0, seed=seed)) for seed in (4, 4, 5)]
-    assert answers[0] == answers[1] != answers[2]
-    greedy = _tokens(_generate(qwen, "The", max_tokens=12))
-    assert _tokens(_generate(qwen, "The", max_tokens=12, temperature=1.0, top_p=1e-6, seed=4)) == greedy
-    assert answers[0] != greedy
-
-
-def test_tokens_are_sampled_with_the_models_probabilities(qwen: TransformersEngine, model_folder: Any) -> None:
-    drawn = [_tokens(_generate(qwen, "The", max_tokens=1, temperature=0.5, seed=seed))[0] for seed in range(300)]
-    ids = qwen._model.tokenizer.encode("The")
-    predicted = torch.softmax(HandModel(model_folder("qwen2")).logprobs(ids)[-1] / 0.5, dim=-1)
-    token = int(predicted.argmax())
-    share, expected = drawn.count(token) / len(drawn), float(predicted[token])
-    assert abs(share - expected) < 4 * (expected * (1 - expected) / len(drawn)) ** 0.5
-
-
-def test_an_answer_ends_at_the_context_length(qwen: TransformersEngine) -> None:
-    prompt = "x" * (MAX_MODEL_LEN - 3)
-    chunks = _generate(qwen, prompt, max_tokens=50, ignore_eos=True)
-    assert len(_tokens(chunks)) == 3
-    assert chunks[-1].finish_reason == "length"
 
 
 def test_a_prompt_that_is_too_long_is_rejected(qwen: TransformersEngine) -> None:

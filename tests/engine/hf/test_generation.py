@@ -1,19 +1,22 @@
-"""Several answers to one prompt, and the log-probabilities of each token."""
+"""Answers of the transformers engine: where they end, how they are sampled, and the log-probabilities of each token."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
-from benchmarks.tiny_models import Family
+from benchmarks.tiny_models import MAX_MODEL_LEN, Family, tiny_model
 from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
+from tests.engine.forward import HandModel
 
 
 @pytest.fixture
@@ -21,13 +24,12 @@ def engine(reference: Callable[[Family], TransformersEngine]) -> TransformersEng
     return reference("llama")
 
 
-def generate(engine: TransformersEngine, **sampling: Any) -> list[list[Chunk]]:
+def generate(engine: TransformersEngine, prompt: str = "The end is", **sampling: Any) -> list[list[Chunk]]:
     """Return the chunks of each answer."""
 
     async def collect() -> list[Chunk]:
-        request = GenerateRequest(
-            prompt="The end is", sampling=SamplingParams(max_tokens=6, ignore_eos=True, **sampling)
-        )
+        params = SamplingParams(**{"max_tokens": 6, "ignore_eos": True, **sampling})
+        request = GenerateRequest(prompt=prompt, sampling=params)
         return [chunk async for chunk in engine.generate(request)]
 
     chunks = asyncio.run(collect())
@@ -36,6 +38,10 @@ def generate(engine: TransformersEngine, **sampling: Any) -> list[list[Chunk]]:
 
 def tokens(chunks: list[Chunk]) -> list[int]:
     return [token for chunk in chunks for token in chunk.token_ids]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
 
 
 def test_n_answers_equal_single_answers_with_consecutive_seeds(engine: TransformersEngine) -> None:
@@ -64,3 +70,60 @@ def test_log_probabilities_ignore_the_sampling_parameters(engine: TransformersEn
     np.testing.assert_allclose(
         [entry.logprob for entry in answer[0].top_logprobs[0]], [entry.logprob for entry in greedy[0].top_logprobs[0]]
     )
+
+
+def test_the_chunks_together_have_the_text_of_the_tokens(engine: TransformersEngine) -> None:
+    (answer,) = generate(engine, max_tokens=40)
+    decoded = engine._model.tokenizer.decode(tokens(answer), skip_special_tokens=True)
+    assert text(answer) == decoded.rstrip("\ufffd")
+
+
+def test_an_answer_ends_before_a_stop_string(engine: TransformersEngine) -> None:
+    (whole,) = generate(engine, max_tokens=40)
+    stop = text(whole)[5:7]
+    (cut,) = generate(engine, max_tokens=40, stop=(stop, "not in the answer"))
+    assert text(cut) == text(whole)[: text(whole).find(stop)]
+    assert cut[-1].finish_reason == "stop"
+
+
+def test_an_end_token_ends_the_answer_and_adds_no_text(tmp_path: Path) -> None:
+    engine = TransformersEngine(tiny_model("qwen2", tmp_path / "model"))
+    (whole,) = generate(engine, max_tokens=12, ignore_eos=False)
+    whole_tokens = tokens(whole)
+    ending = next(token for token in whole_tokens if whole_tokens.index(token) >= 3)
+    engine._model.model.generation_config.eos_token_id = [1, ending]
+    (cut,) = generate(engine, max_tokens=12, ignore_eos=False)
+    assert tokens(cut) == whole_tokens[: whole_tokens.index(ending) + 1]
+    assert cut[-1].finish_reason == "stop"
+    assert text(cut) == text(whole[: whole_tokens.index(ending)])
+    assert tokens(*generate(engine, max_tokens=12)) == whole_tokens
+    asyncio.run(engine.close())
+
+
+def test_a_seed_makes_sampling_reproducible(engine: TransformersEngine) -> None:
+    answers = [tokens(*generate(engine, "The", max_tokens=12, temperature=1.0, seed=seed)) for seed in (4, 4, 5)]
+    assert answers[0] == answers[1] != answers[2]
+    greedy = tokens(*generate(engine, "The", max_tokens=12))
+    assert tokens(*generate(engine, "The", max_tokens=12, temperature=1.0, top_p=1e-6, seed=4)) == greedy
+    assert answers[0] != greedy
+
+
+def test_tokens_are_sampled_with_the_models_probabilities(
+    engine: TransformersEngine, model_folder: Callable[[Family], Path]
+) -> None:
+    drawn = [
+        token
+        for seed in range(300)
+        for token in tokens(*generate(engine, "The", max_tokens=1, temperature=0.5, seed=seed))
+    ]
+    ids = engine._model.tokenizer.encode("The")
+    predicted = torch.softmax(HandModel(model_folder("llama")).logprobs(ids)[-1] / 0.5, dim=-1)
+    token = int(predicted.argmax())
+    share, expected = drawn.count(token) / len(drawn), float(predicted[token])
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / len(drawn)) ** 0.5
+
+
+def test_an_answer_ends_at_the_context_length(engine: TransformersEngine) -> None:
+    (answer,) = generate(engine, "x" * (MAX_MODEL_LEN - 3), max_tokens=50)
+    assert len(tokens(answer)) == 3
+    assert answer[-1].finish_reason == "length"

@@ -57,10 +57,10 @@ def test_facts_are_read_from_json_lines_and_from_parquet(tmp_path: Path, parquet
     before = read_facts(folder)
     if parquet:
         to_parquet(folder)
-    book = read_facts(folder)
-    assert (book.facts, book.templates) == (before.facts, before.templates)
-    assert "tr" not in book.facts[0].object
-    assert book.premise(book.facts[0], "fr") == "La capitale de FR-fr est"
+    fact_set = read_facts(folder)
+    assert (fact_set.facts, fact_set.templates) == (before.facts, before.templates)
+    assert "tr" not in fact_set.facts[0].object
+    assert fact_set.premise(fact_set.facts[0], "fr") == "La capitale de FR-fr est"
 
 
 @pytest.mark.parametrize("parquet", [False, True])
@@ -68,19 +68,19 @@ def test_the_layout_of_mlama_is_read(tmp_path: Path, parquet: bool) -> None:
     folder = mlama(tmp_path / "mlama")
     if parquet:
         to_parquet(folder)
-    book = read_facts(folder)
-    (fact,) = book.facts
+    fact_set = read_facts(folder)
+    (fact,) = fact_set.facts
     assert (fact.id, fact.object) == ("P36-7", {"en": "Athens", "fr": "Athènes"})
-    assert book.premise(fact, "en") == "The capital of GR-en is"
-    assert book.languages == {"en", "fr"}
+    assert fact_set.premise(fact, "en") == "The capital of GR-en is"
+    assert fact_set.languages == {"en", "fr"}
 
 
 def test_the_layout_of_bmlama_is_read_but_for_sentences_that_begin_with_the_answer(tmp_path: Path) -> None:
-    book = read_facts(bmlama(tmp_path / "bmlama53"))
-    (fact,) = book.facts
-    assert book.premise(fact, "en") == "The capital of GR-en is"
-    assert book.premise(fact, "fr") is None
-    assert book.languages == {"en"}
+    fact_set = read_facts(bmlama(tmp_path / "bmlama53"))
+    (fact,) = fact_set.facts
+    assert fact_set.premise(fact, "en") == "The capital of GR-en is"
+    assert fact_set.premise(fact, "fr") is None
+    assert fact_set.languages == {"en"}
 
 
 @pytest.mark.parametrize("rows", [[{"id": 1}], []])
@@ -96,6 +96,6 @@ def test_a_missing_file_or_field_is_named(tmp_path: Path, rows: list[dict[str, A
 
 @needs("bmlama53")
 def test_the_published_parallel_facts_are_read() -> None:
-    book = read_facts(DATA / "bmlama53")
-    assert len(book.facts) == 3070
-    assert len(book.languages) == 15
+    fact_set = read_facts(DATA / "bmlama53")
+    assert len(fact_set.facts) == 3070
+    assert len(fact_set.languages) == 15

@@ -107,12 +107,12 @@ def test_repeated_facts_of_a_file_a_language_are_kept_and_aligned_by_position(tm
         ]
         write_jsonl(tmp_path / f"{language}.jsonl", rows)
     write_jsonl(tmp_path / "templates.jsonl", [{"relation": "P36", "lang": "en", "template": "[X] has [Y]"}])
-    book = read_facts(tmp_path)
-    assert [(fact.id, dict(fact.object)) for fact in book.facts] == [
+    fact_set = read_facts(tmp_path)
+    assert [(fact.id, dict(fact.object)) for fact in fact_set.facts] == [
         ("P36-7", {"en": "one-en", "fr": "one-fr"}),
         ("P36-7#2", {"en": "two-en", "fr": "two-fr"}),
     ]
-    assert book.repeated_ids == 2
+    assert fact_set.repeated_ids == 2
 
 
 def test_a_byte_order_mark_does_not_affect_the_first_row(tmp_path: Path) -> None:

@@ -7,20 +7,23 @@ import pytest
 from jobs.metrics.accuracy import Accuracy
 
 
-def verdicts(text: str) -> pa.Table:
+def correctness(text: str) -> pa.Table:
     return pa.table({"correct": pa.array([letter == "1" for letter in text], pa.bool_())})
 
 
 def test_accuracy_is_paired_with_its_baseline() -> None:
-    verdict = Accuracy().compare(verdicts("11110000"), verdicts("11000000"), np.random.default_rng(0))
-    assert (verdict.n, verdict.value, verdict.baseline, verdict.delta) == (8, 0.5, 0.25, 0.25)
-    assert verdict.p_value == pytest.approx(0.5)
-    assert verdict.delta_ci_low is not None
-    assert verdict.delta_ci_high is not None
-    assert verdict.delta_ci_low <= 0.25 <= verdict.delta_ci_high
+    result = Accuracy().compare(correctness("11110000"), correctness("11000000"), np.random.default_rng(0))
+    assert (result.n, result.value, result.baseline, result.delta) == (8, 0.5, 0.25, 0.25)
+    assert result.p_value == pytest.approx(0.5)
+    assert result.delta_ci_low is not None
+    assert result.delta_ci_high is not None
+    assert result.delta_ci_low <= 0.25 <= result.delta_ci_high
 
 
 def test_without_items_there_is_no_value() -> None:
     rng = np.random.default_rng(0)
-    for verdict in (Accuracy().evaluate(verdicts(""), rng), Accuracy().compare(verdicts(""), verdicts(""), rng)):
-        assert (verdict.n, verdict.value, verdict.ci_low) == (0, None, None)
+    for result in (
+        Accuracy().evaluate(correctness(""), rng),
+        Accuracy().compare(correctness(""), correctness(""), rng),
+    ):
+        assert (result.n, result.value, result.ci_low) == (0, None, None)

@@ -33,23 +33,23 @@ def samples(lines: list[str]) -> pa.Table:
     ("metric", "theirs"), [(BLEU_13A, BLEU(force=True)), (CHRF_PLUS, CHRF(word_order=2))], ids=["bleu", "chrf"]
 )
 def test_values_intervals_and_p_values_are_those_of_sacrebleu(metric: CorpusScore, theirs: Any) -> None:
-    verdict = metric.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
-    assert verdict.value == pytest.approx(theirs.corpus_score(STEERED, [GOLD]).score)
-    assert verdict.baseline == pytest.approx(theirs.corpus_score(PLAIN, [GOLD]).score)
+    result = metric.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0))
+    assert result.value == pytest.approx(theirs.corpus_score(STEERED, [GOLD]).score)
+    assert result.baseline == pytest.approx(theirs.corpus_score(PLAIN, [GOLD]).score)
     signatures, results = PairedTest([("plain", PLAIN), ("steered", STEERED)], {"m": theirs}, [GOLD], "bs")()
     (name,) = signatures
     baseline, steered = results[name]
     assert not isinstance(baseline, str)
     assert not isinstance(steered, str)
-    assert verdict.p_value == pytest.approx(steered.p_value)
-    assert verdict.ci_low is not None
-    assert verdict.ci_high is not None
-    assert (verdict.ci_high - verdict.ci_low) / 2 == pytest.approx(steered.ci, rel=0.02)
-    assert verdict.delta_ci_low is not None
-    assert verdict.delta_ci_high is not None
-    assert verdict.delta == pytest.approx(steered.score - baseline.score)
-    assert verdict.delta_ci_low < steered.score - baseline.score < verdict.delta_ci_high
-    assert verdict.signature == str(signatures[name])
+    assert result.p_value == pytest.approx(steered.p_value)
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert (result.ci_high - result.ci_low) / 2 == pytest.approx(steered.ci, rel=0.02)
+    assert result.delta_ci_low is not None
+    assert result.delta_ci_high is not None
+    assert result.delta == pytest.approx(steered.score - baseline.score)
+    assert result.delta_ci_low < steered.score - baseline.score < result.delta_ci_high
+    assert result.signature == str(signatures[name])
 
 
 def test_resamples_are_drawn_in_batches_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,8 +59,8 @@ def test_resamples_are_drawn_in_batches_as_at_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_without_items_there_is_no_value() -> None:
-    verdict = BLEU_13A.compare(samples([]), samples([]), np.random.default_rng(0))
-    assert (verdict.n, verdict.value, verdict.note) == (0, None, None)
+    result = BLEU_13A.compare(samples([]), samples([]), np.random.default_rng(0))
+    assert (result.n, result.value, result.note) == (0, None, None)
 
 
 class Unreachable:
@@ -82,11 +82,11 @@ class Unreachable:
 )
 def test_an_unavailable_tokenizer_gives_a_note_instead_of_a_value(error: BaseException) -> None:
     metric = CorpusScore("bleu_far", Unreachable(error, failures=2))
-    for verdict in (metric.evaluate(samples(PLAIN), RNG), metric.compare(samples(STEERED), samples(PLAIN), RNG)):
-        assert (verdict.n, verdict.value, verdict.delta) == (40, None, None)
-        assert verdict.note is not None
-        assert "bleu_far" in verdict.note
-        assert str(error) in verdict.note
+    for result in (metric.evaluate(samples(PLAIN), RNG), metric.compare(samples(STEERED), samples(PLAIN), RNG)):
+        assert (result.n, result.value, result.delta) == (40, None, None)
+        assert result.note is not None
+        assert "bleu_far" in result.note
+        assert str(error) in result.note
     assert metric.evaluate(samples(PLAIN), RNG).value is not None, "it is tried again, and was there the third time"
 
 

@@ -19,11 +19,11 @@ def samples(name: str, values: list[Any]) -> pa.Table:
 
 def test_a_mean_is_compared_as_other_means_are() -> None:
     plain, steered = [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]
-    verdict = LmEvalMetric(name="acc", aggregation="mean").compare(
+    result = LmEvalMetric(name="acc", aggregation="mean").compare(
         samples("acc", steered), samples("acc", plain), RNG(1)
     )
-    assert verdict == compare_means(np.array(steered), np.array(plain), RNG(1))
-    assert (verdict.value, verdict.baseline) == (0.75, 0.5)
+    assert result == compare_means(np.array(steered), np.array(plain), RNG(1))
+    assert (result.value, result.baseline) == (0.75, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,15 @@ def test_the_direction_is_the_one_in_lm_evals_registry(name: str, higher_is_bett
 def test_other_aggregations_are_those_of_lm_eval_with_intervals_and_no_test() -> None:
     pairs = [(-10.0, 4), (-6.0, 4), (-8.0, 2)]
     metric = LmEvalMetric(name="word_perplexity", aggregation="weighted_perplexity")
-    verdict = metric.compare(samples(metric.name, pairs), samples(metric.name, [(-5.0, 4)] * 3), RNG(0))
-    assert verdict.value == pytest.approx(np.exp(24 / 10))
-    assert verdict.baseline == pytest.approx(np.exp(5 / 4))
-    assert verdict.delta == pytest.approx(np.exp(2.4) - np.exp(1.25))
-    assert verdict.ci_low is not None
-    assert verdict.ci_high is not None
-    assert verdict.ci_low < np.exp(2.4) < verdict.ci_high
-    assert verdict.p_value is None
-    assert metric.evaluate(samples(metric.name, pairs), RNG(0)).value == verdict.value
+    result = metric.compare(samples(metric.name, pairs), samples(metric.name, [(-5.0, 4)] * 3), RNG(0))
+    assert result.value == pytest.approx(np.exp(24 / 10))
+    assert result.baseline == pytest.approx(np.exp(5 / 4))
+    assert result.delta == pytest.approx(np.exp(2.4) - np.exp(1.25))
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert result.ci_low < np.exp(2.4) < result.ci_high
+    assert result.p_value is None
+    assert metric.evaluate(samples(metric.name, pairs), RNG(0)).value == result.value
 
 
 def test_documents_without_a_value_do_not_count() -> None:
@@ -61,10 +61,10 @@ def test_documents_without_a_value_do_not_count() -> None:
 )
 def test_values_that_cannot_be_aggregated_give_a_note(aggregation: str, values: list[Any], note: str) -> None:
     metric = LmEvalMetric(name="odd", aggregation=aggregation)
-    for verdict in (
+    for result in (
         metric.evaluate(samples("odd", values), RNG(0)),
         metric.compare(samples("odd", values), samples("odd", values), RNG(0)),
     ):
-        assert (verdict.n, verdict.value) == (1, None)
-        assert verdict.note is not None
-        assert note in verdict.note
+        assert (result.n, result.value) == (1, None)
+        assert result.note is not None
+        assert note in result.note

@@ -19,19 +19,19 @@ def rng() -> np.random.Generator:
 
 
 def test_perplexity_is_the_mean_of_the_exponentials() -> None:
-    verdict = PERPLEXITY.evaluate(scores(0.0, np.log(3.0)), rng())
-    assert verdict.n == 2
-    assert verdict.value == pytest.approx(2.0)
-    assert verdict.baseline is None
+    result = PERPLEXITY.evaluate(scores(0.0, np.log(3.0)), rng())
+    assert result.n == 2
+    assert result.value == pytest.approx(2.0)
+    assert result.baseline is None
 
 
 def test_it_is_paired_with_its_baseline() -> None:
-    verdict = NLL.compare(scores(1.0, 2.0, 3.0, 5.0), scores(2.0, 3.0, 4.0, 6.0), rng())
-    assert (verdict.value, verdict.baseline, verdict.delta) == (2.75, 3.75, -1.0)
-    assert (verdict.delta_ci_low, verdict.delta_ci_high) == (-1.0, -1.0)
-    assert verdict.p_value == pytest.approx(2 / 2**4, abs=0.02)
+    result = NLL.compare(scores(1.0, 2.0, 3.0, 5.0), scores(2.0, 3.0, 4.0, 6.0), rng())
+    assert (result.value, result.baseline, result.delta) == (2.75, 3.75, -1.0)
+    assert (result.delta_ci_low, result.delta_ci_high) == (-1.0, -1.0)
+    assert result.p_value == pytest.approx(2 / 2**4, abs=0.02)
 
 
 def test_without_items_there_is_no_value() -> None:
-    for verdict in (NLL.evaluate(scores(), rng()), NLL.compare(scores(), scores(), rng())):
-        assert (verdict.n, verdict.value, verdict.p_value) == (0, None, None)
+    for result in (NLL.evaluate(scores(), rng()), NLL.compare(scores(), scores(), rng())):
+        assert (result.n, result.value, result.p_value) == (0, None, None)

@@ -12,14 +12,14 @@ def scores(*values: float) -> pa.Table:
 
 def test_lss_is_the_share_of_facts_that_shifted_and_ties_do_not_count() -> None:
     rng = np.random.default_rng(0)
-    verdict = Shift().compare(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
-    assert (verdict.n, verdict.value) == (4, 0.5)
-    assert verdict.ci_low is not None
-    assert verdict.ci_high is not None
-    assert 0 <= verdict.ci_low < 0.5 < verdict.ci_high <= 1
-    assert (verdict.baseline, verdict.delta, verdict.p_value) == (None, None, None)
+    result = Shift().compare(scores(1.0, 2.0, 3.0, 0.0), scores(0.0, 2.0, 4.0, -1.0), rng)
+    assert (result.n, result.value) == (4, 0.5)
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert 0 <= result.ci_low < 0.5 < result.ci_high <= 1
+    assert (result.baseline, result.delta, result.p_value) == (None, None, None)
 
 
 def test_without_items_there_is_no_value() -> None:
-    verdict = Shift().compare(scores(), scores(), np.random.default_rng(0))
-    assert (verdict.n, verdict.value, verdict.ci_low) == (0, None, None)
+    result = Shift().compare(scores(), scores(), np.random.default_rng(0))
+    assert (result.n, result.value, result.ci_low) == (0, None, None)

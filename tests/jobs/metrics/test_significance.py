@@ -36,15 +36,15 @@ def test_mcnemar_is_the_binomial_test_of_the_items_that_differ(pairs: list[tuple
     gained = sum(steered and not plain for steered, plain in pairs)
     lost = sum(plain and not steered for steered, plain in pairs)
     expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
-    verdicts = np.array(pairs, bool).reshape(-1, 2)
-    assert mcnemar(*discordant(verdicts[:, 0], verdicts[:, 1])) == pytest.approx(expected)
+    correctness = np.array(pairs, bool).reshape(-1, 2)
+    assert mcnemar(*discordant(correctness[:, 0], correctness[:, 1])) == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> None:
-    verdicts = np.array(pairs, bool).reshape(-1, 2)
+    correctness = np.array(pairs, bool).reshape(-1, 2)
     table = [[pairs.count((one, two)) for two in (True, False)] for one in (True, False)]
-    assert mcnemar(*discordant(verdicts[:, 0], verdicts[:, 1])) == pytest.approx(
+    assert mcnemar(*discordant(correctness[:, 0], correctness[:, 1])) == pytest.approx(
         statsmodels_mcnemar(table, exact=True).pvalue
     )
 

@@ -24,10 +24,10 @@ def test_an_identification_is_visible_to_every_server_until_it_ends(tmp_path: Pa
 def test_a_failure_is_stored_with_its_code_and_message(tmp_path: Path) -> None:
     first, second = (Identifications(LocalStorage(tmp_path), ManualClock()) for _ in range(2))
     first.fail("ns_1", InvalidRequest("the corpus has no sentence", param="corpus"))
-    standing = second.get("ns_1")
-    assert standing is not None
-    assert isinstance(standing.error, InvalidRequest)
-    assert (standing.error.message, standing.error.param) == ("the corpus has no sentence", "corpus")
+    status = second.get("ns_1")
+    assert status is not None
+    assert isinstance(status.error, InvalidRequest)
+    assert (status.error.message, status.error.param) == ("the corpus has no sentence", "corpus")
     first.beat("ns_1")
     assert second.get("ns_1") == IdentificationStatus(error=None), "it is tried again"
 
@@ -40,10 +40,10 @@ def test_an_identification_whose_server_was_killed_fails(tmp_path: Path) -> None
     assert second.get("ns_1") == IdentificationStatus(error=None)
     first.beat("ns_1")
     clock.time += LEASE + 1
-    standing = second.get("ns_1")
-    assert standing is not None
-    assert standing.error is not None
-    assert "has ended; send the request again" in standing.error.message
+    status = second.get("ns_1")
+    assert status is not None
+    assert status.error is not None
+    assert "has ended; send the request again" in status.error.message
 
 
 def test_a_damaged_status_file_counts_as_none(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from jobs.results.noise import NoiseFloor
 from tests.jobs.cluster import a_cell
 
 
-def verdicts(text: str) -> pa.Table:
+def correctness(text: str) -> pa.Table:
     return pa.table({"correct": pa.array([letter == "1" for letter in text], pa.bool_())})
 
 
 def test_it_is_the_absolute_difference_of_the_repeat_on_the_same_task() -> None:
     cell, other = a_cell(task="xcopa"), a_cell(task="xwinograd")
     noise = NoiseFloor()
-    noise.add(cell, repeat=verdicts("1100000000"), baseline=verdicts("1110000000"))
+    noise.add(cell, repeat=correctness("1100000000"), baseline=correctness("1110000000"))
     assert noise.floor(cell.task, Accuracy(), "fr") == pytest.approx(0.1)
     assert noise.floor(replace(cell.task, data_language="it"), Accuracy(), "fr") is None
     assert noise.floor(other.task, Accuracy(), "fr") is None

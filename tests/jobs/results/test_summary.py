@@ -28,7 +28,7 @@ def scores(*values: float | None) -> list[Sample]:
     ]
 
 
-def verdicts(text: str) -> list[Sample]:
+def correctness(text: str) -> list[Sample]:
     return [a_sample(str(at), correct=letter == "1", score=-1.0) for at, letter in enumerate(text)]
 
 
@@ -80,7 +80,7 @@ def test_without_a_baseline_there_is_no_value() -> None:
 
 def test_accuracy_has_a_row_for_the_baseline_and_differences_for_the_rest() -> None:
     plain, steered = a_cell(task="xcopa"), a_cell(task="xcopa", factor=2.0, selection="random")
-    first, second = rows(table(plain, verdicts("1100")), table(steered, verdicts("1110")))
+    first, second = rows(table(plain, correctness("1100")), table(steered, correctness("1110")))
     assert (first["metric"], first["value"], first["op"], first["delta"]) == ("accuracy", 0.5, None, None)
     assert (second["value"], second["baseline"], second["delta"], second["p_value"]) == (0.75, 0.5, 0.25, 1.0)
     assert (second["selection"], second["target_language"]) == ("random", "fr")
@@ -123,7 +123,7 @@ def test_the_same_samples_give_the_same_numbers() -> None:
 
 
 def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_tried_on() -> None:
-    plain, right = verdicts("000000"), verdicts("111111")
+    plain, right = correctness("000000"), correctness("111111")
     tables = [table(a_cell(task="xcopa"), plain)]
     tables += [table(a_cell(task="xcopa", factor=2.0, languages=[target]), right) for target in ("fr", "tr")]
     tables += [table(a_cell(task="xcopa", factor=3.0), right)]
@@ -137,10 +137,10 @@ def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_s
     plain = a_cell(task="xcopa")
     french = Instruction(method="prompt_en", language="fr", text="Answer only in French.")
     tables = [
-        table(plain, verdicts("1100")),
-        table(replace(plain, repeat=True), verdicts("0100")),
-        table(replace(plain, instruction=french), verdicts("1111")),
-        table(a_cell(task="xcopa", factor=2.0), verdicts("1110")),
+        table(plain, correctness("1100")),
+        table(replace(plain, repeat=True), correctness("0100")),
+        table(replace(plain, instruction=french), correctness("1111")),
+        table(a_cell(task="xcopa", factor=2.0), correctness("1110")),
     ]
     found = rows(*tables)
     assert [(row["method"], row["target_language"], row["delta"], row["neurons"]) for row in found] == [
@@ -155,8 +155,8 @@ def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_s
 def test_p_values_of_different_methods_are_not_corrected_together() -> None:
     plain = a_cell(task="xcopa")
     told = [Instruction(method="prompt_en", language=language, text=language) for language in ("fr", "tr")]
-    tables = [table(plain, verdicts("000000")), table(replace(plain, repeat=True), verdicts("111111"))]
-    tables += [table(replace(plain, instruction=instruction), verdicts("111111")) for instruction in told]
+    tables = [table(plain, correctness("000000")), table(replace(plain, repeat=True), correctness("111111"))]
+    tables += [table(replace(plain, instruction=instruction), correctness("111111")) for instruction in told]
     found = {(row["method"], row["target_language"]): row["p_holm"] for row in rows(*tables)}
     assert found == {
         (None, None): None,
@@ -181,8 +181,8 @@ def test_one_task_asked_in_two_ways_has_rows_that_can_be_told_apart() -> None:
     tables = []
     for temperature in (0.3, 1.0):
         tables.append(table(asked(temperature), answers(*["en"] * 8)))
-        for target in ("fr", "tr"):
-            tables.append(table(asked(temperature, factor=2.0, languages=[target]), answers(*["fr"] * 8)))
+        steered = [asked(temperature, factor=2.0, languages=[target]) for target in ("fr", "tr")]
+        tables += [table(cell, answers(*["fr"] * 8)) for cell in steered]
     found = rows(*tables)
     assert {row["task_options"] for row in found} == {"n=5, temperature=0.3", "n=5, temperature=1"}
     names = ("task", "task_options", "metric", "target_language", "factor")
@@ -283,7 +283,7 @@ def test_the_mean_over_batches_rests_on_batches() -> None:
 
 
 def test_the_smallest_effect_that_the_items_could_have_shown_stands_beside_the_difference() -> None:
-    plain, steered = verdicts("1" * 20 + "0" * 20), verdicts("1" * 24 + "0" * 16)
+    plain, steered = correctness("1" * 20 + "0" * 20), correctness("1" * 24 + "0" * 16)
     cell = a_cell(task="xcopa")
     first, second = rows(table(cell, plain), table(a_cell(task="xcopa", factor=2.0), steered))
     assert first["mde"] is None
@@ -299,9 +299,9 @@ def test_the_smallest_effect_that_the_items_could_have_shown_stands_beside_the_d
 
 def test_the_noise_floor_stands_beside_every_difference_of_the_task_whatever_the_order_of_adding() -> None:
     cell = a_cell(task="xcopa")
-    baseline = table(cell, verdicts("1100000000"))
-    repeat = table(replace(cell, repeat=True), verdicts("1110000000"))
-    steered = table(a_cell(task="xcopa", factor=2.0), verdicts("1111100000"))
+    baseline = table(cell, correctness("1100000000"))
+    repeat = table(replace(cell, repeat=True), correctness("1110000000"))
+    steered = table(a_cell(task="xcopa", factor=2.0), correctness("1111100000"))
     for order in ([baseline, repeat, steered], [baseline, steered, repeat]):
         found = {row["method"]: row for row in rows(*order)}
         assert found["neurons"]["noise"] == pytest.approx(0.1)

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.anyio
 TEXTS = 3
 TTL = 30.0
 GENERATION = {"tasks": [{"name": "generation", "data": "texts", "languages": ["en"]}]}
-SCRIPT = parse_evaluation({"metrics": ["script"]})
 RELEVANCE = parse_evaluation({"metrics": ["relevance"], "judge": {"model": "tiny"}})
 
 
@@ -228,10 +227,12 @@ async def test_an_evaluation_is_aborted_when_the_results_of_its_sweep_are_gone(
 
 
 async def test_its_loops_lease_what_is_submitted(installation: Installation, sweep: SweepRecord) -> None:
-    service = installation.evaluation_service(StubJudge(), ttl=TTL, poll=60.0)
+    judge = StubJudge(limit=0)
+    service = installation.evaluation_service(judge, ttl=TTL, poll=60.0)
     service.start()
-    await service.submit(sweep, SCRIPT)
+    await service.submit(sweep, RELEVANCE)
     async with asyncio.timeout(30):
-        while record_of(installation, sweep).state is not EvaluationState.COMPLETED:
-            await asyncio.sleep(0.01)
+        await judge.blocked.wait()
+    assert record_of(installation, sweep).state is EvaluationState.IN_PROGRESS
     await service.stop()
+    assert record_of(installation, sweep).state is EvaluationState.QUEUED

@@ -15,7 +15,7 @@ from ampsweep.cli import app
 from ampsweep.cli.commands.serve import _bring_up
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel
-from tests.ampsweep.client.served import Served
+from tests.ampsweep.client.server_process import ServerProcess
 from tests.worker.test_pool import StubSession, StubSessionPool, pool_of
 
 
@@ -29,7 +29,7 @@ def call(*arguments: object) -> Any:
 
 
 @pytest.mark.processes
-def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(server: Served) -> None:
+def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(server: ServerProcess) -> None:
     listed = call("engines", "--server", server.url)
     assert listed.exit_code == 0
     assert listed.stdout.split() == ["tiny:0", "fake", "ready"]

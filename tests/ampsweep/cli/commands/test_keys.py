@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ampsweep import Client
 from ampsweep.cli import app
 from ampsweep.errors import Forbidden, Unauthenticated
-from tests.ampsweep.client.served import served
+from tests.ampsweep.client.server_process import server_process
 
 pytestmark = pytest.mark.processes
 
@@ -71,7 +71,7 @@ def test_a_running_server_follows_the_command_line(
     model: Path, tmp_path: Path, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
-    with served(model, home) as server:
+    with server_process(model, home) as server:
         with Client(server.url) as open_to_all:
             assert open_to_all.models()
             token = created(home, "ada", "read")
@@ -118,7 +118,7 @@ def test_a_server_answers_over_tls(model: Path, tmp_path: Path) -> None:
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command = ["openssl", "req", "-x509", *curve, *subject, "-keyout", str(key), "-out", str(cert)]
     subprocess.run(command, check=True, capture_output=True)
-    with served(model, tmp_path / "home", "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+    with server_process(model, tmp_path / "home", "--tls-cert", str(cert), "--tls-key", str(key)) as server:
         assert server.url.startswith("https://127.0.0.1:")
         host, port = server.url.removeprefix("https://").split(":")
         trusted = ssl.create_default_context(cafile=cert)

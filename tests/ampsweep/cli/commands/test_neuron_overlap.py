@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ampsweep import Client
 from ampsweep.cli import app
-from tests.ampsweep.client.served import Served
+from tests.ampsweep.client.server_process import ServerProcess
 
 FIRST = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}, "ja": {}}
 SECOND = {"fr": {"0": [2, 3]}, "tr": {}, "en": {"2": [1]}}
@@ -60,7 +60,7 @@ def test_a_folder_and_a_file_are_compared_by_language_and_layer(folder: Path, tm
 
 
 @pytest.mark.processes
-def test_a_set_of_a_server_is_named_by_its_id(server: Served, folder: Path) -> None:
+def test_a_set_of_a_server_is_named_by_its_id(server: ServerProcess, folder: Path) -> None:
     with Client(server.url) as client:
         neuron_set_id = client.create_neuron_set("tiny", FIRST)["id"]
     result = call(neuron_set_id, folder, "--server", server.url, "--json")

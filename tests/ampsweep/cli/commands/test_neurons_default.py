@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ampsweep import Client
 from ampsweep.cli import app
 from ampsweep.errors import InvalidRequest
-from tests.ampsweep.client.served import Served, served
+from tests.ampsweep.client.server_process import ServerProcess, server_process
 
 pytestmark = pytest.mark.processes
 
@@ -21,9 +21,9 @@ STEERED = {"languages": ["fr"], "op": "scale", "factor": 2.0}
 
 
 @pytest.fixture(scope="module")
-def own_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def own_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server whose neuron sets are this file's alone."""
-    with served(model, tmp_path_factory.mktemp("home")) as running:
+    with server_process(model, tmp_path_factory.mktemp("home")) as running:
         yield running
 
 
@@ -31,7 +31,7 @@ def call(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_default_is_shown_set_and_cleared_and_steers(own_server: Served) -> None:
+def test_a_default_is_shown_set_and_cleared_and_steers(own_server: ServerProcess) -> None:
     where = ("--server", own_server.url)
     with Client(own_server.url) as client:
         first, second = (

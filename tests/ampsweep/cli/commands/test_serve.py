@@ -21,7 +21,7 @@ from ampsweep.cli.server.runtime import catalog_of
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry
-from tests.ampsweep.client.served import served
+from tests.ampsweep.client.server_process import server_process
 from tests.ampsweep.processes import descendants, living
 from worker.ray_pool import RayPool
 
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.processes
 def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
     model: Path, tmp_path: Path, spec: dict[str, Any]
 ) -> None:
-    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+    with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
         started = descendants(server.process.pid)
         assert len(started) > 3, "Ray's processes and the engine's are below the server"
         sweep = client.submit(spec)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         assert living(started) == set()
-    with served(model, tmp_path / "home") as server, Client(server.url) as client:
+    with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
         *_, last = client.watch(sweep.id)
         assert last.status == "completed"
         started = descendants(server.process.pid)

@@ -18,7 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
-from tests.ampsweep.client.served import Served
+from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS
 
 pytestmark = pytest.mark.processes
@@ -216,7 +216,7 @@ def test_a_run_names_what_is_wrong(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, tmp_path: Path) -> None:
+def test_a_sweep_is_submitted_watched_and_fetched(server: ServerProcess, remote: Path, tmp_path: Path) -> None:
     sent = call("submit", remote, "--watch", "--server", server.url)
     assert sent.exit_code == 0, sent.output
     sweep = sent.stdout.split()[0]
@@ -235,7 +235,7 @@ def test_a_sweep_is_submitted_watched_and_fetched(server: Served, remote: Path, 
     assert "completed" in refused.stderr
 
 
-def test_a_sweep_from_a_script(server: Served, remote: Path, tmp_path: Path) -> None:
+def test_a_sweep_from_a_script(server: ServerProcess, remote: Path, tmp_path: Path) -> None:
     sent, ended = map(
         json.loads, call("submit", remote, "--watch", "--json", "--server", server.url).stdout.splitlines()
     )
@@ -251,7 +251,7 @@ def test_a_sweep_from_a_script(server: Served, remote: Path, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*none*"))
 
 
-def test_a_sweep_is_cancelled(server: Served, remote: Path, spec: dict[str, Any]) -> None:
+def test_a_sweep_is_cancelled(server: ServerProcess, remote: Path, spec: dict[str, Any]) -> None:
     tasks = [{"name": "lss", "languages": ["en", "nl", "id", "ms", "vi", "it", "pt", "ru"]}]
     remote.write_text(yaml.safe_dump({**spec, "seed": 3, "tasks": tasks}))
     sweep = call("submit", remote, "--server", server.url).stdout.strip()
@@ -260,7 +260,7 @@ def test_a_sweep_is_cancelled(server: Served, remote: Path, spec: dict[str, Any]
     assert result.stdout.split()[1] in ("cancelling", "cancelled")
 
 
-def test_generate_asks_the_server(server: Served) -> None:
+def test_generate_asks_the_server(server: ServerProcess) -> None:
     result = call("generate", "Hello", "--model", "tiny", "--server", server.url, "--max-tokens", 3)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.split()) == 3

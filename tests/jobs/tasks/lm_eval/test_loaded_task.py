@@ -68,7 +68,7 @@ def test_scoring_leaves_nothing_behind(catalog: Catalog, folder: Path) -> None:
     texts = [task.sample(item, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))]) for text in ("1", "2", "1")]
     assert [sample.completion for sample in texts] == ["1", "2", "1"]
     assert texts[0] == texts[2] != texts[1]
-    assert (texts[0].gold, texts[0].correct, texts[1].correct) == ("1", None, None)  # it has a verdict for each filter
+    assert (texts[0].gold, texts[0].correct, texts[1].correct) == ("1", None, None)  # it has a score for each filter
     assert texts[0].measures is not None
     assert '"exact_match,whole": 1.0' in texts[0].measures
     assert task.sample(item, [Answer(error="too long")]).error == "too long"

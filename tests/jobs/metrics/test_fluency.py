@@ -61,7 +61,7 @@ def test_published_bleu_is_the_mean_of_batches() -> None:
         sacrebleu.corpus_bleu(written[index : index + BATCH], [gold[index : index + BATCH]]).score
         for index in range(0, len(gold), BATCH)
     ]
-    verdict = BATCH_BLEU.compare(table, pa.table({"completion": gold, "gold": gold}), RNG)
-    assert verdict.value == pytest.approx(np.mean(batches))
-    assert verdict.baseline == pytest.approx(100)
-    assert verdict.value != pytest.approx(sacrebleu.corpus_bleu(written, [gold]).score)
+    result = BATCH_BLEU.compare(table, pa.table({"completion": gold, "gold": gold}), RNG)
+    assert result.value == pytest.approx(np.mean(batches))
+    assert result.baseline == pytest.approx(100)
+    assert result.value != pytest.approx(sacrebleu.corpus_bleu(written, [gold]).score)

@@ -18,27 +18,27 @@ START_SECONDS = 90 * float(os.environ.get("AMPSWEEP_STALL_FACTOR", "1"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServerProcess:
     """A server that runs: its URL and process."""
 
     url: str
     process: subprocess.Popen[str]
 
 
-def served(model: Path, home: Path, *arguments: str) -> AbstractContextManager[Served]:
+def server_process(model: Path, home: Path, *arguments: str) -> AbstractContextManager[ServerProcess]:
     """Run a server that offers `model` as `tiny` on the fake engine."""
-    return serving("tiny", home, "--no-atlas", "--engine", "fake", "--model", f"tiny={model}", *arguments)
+    return server_running("tiny", home, "--no-atlas", "--engine", "fake", "--model", f"tiny={model}", *arguments)
 
 
 @contextmanager
-def serving(name: str, home: Path, *arguments: str) -> Iterator[Served]:
+def server_running(name: str, home: Path, *arguments: str) -> Iterator[ServerProcess]:
     """Run a server with one model, called `name`, on a free port; its end is seen to in any case."""
     command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", "0", "--home", str(home), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         line = _first_line(process)
         assert re.match(rf"{name} at https?://127\.0\.0\.1:", line), f"the server said {line!r}"
-        yield Served(url=line.split()[2], process=process)
+        yield ServerProcess(url=line.split()[2], process=process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
