@@ -293,8 +293,7 @@ class SqlStore:
                 query = query.where(FAILING)
             if after is not None:
                 position_query = sa.select(sweep_cells.c.position).where(of_sweep, sweep_cells.c.cell_id == after)
-                position = db.execute(position_query).scalar()
-                if position is None:
+                if (position := db.execute(position_query).scalar()) is None:
                     raise NotFound(f"sweep {sweep_id} has no cell {after}", param="after")
                 query = query.where(sweep_cells.c.position > position)
             rows = db.execute(query).mappings().all()
@@ -382,8 +381,7 @@ class SqlStore:
     def reset_cell(self, cell_id: str, reason: str, *, file: str | None = None) -> None:
         """See the protocol."""
         with self._write() as transaction:
-            cells_with_id = transaction.cells_by_id([cell_id])
-            if not cells_with_id:
+            if not (cells_with_id := transaction.cells_by_id([cell_id])):
                 raise NotFound(f"no cell {cell_id}")
             (cell,) = cells_with_id
             if cell.state is CellState.COMPLETED and file in (None, cell.file and cell.file.name):
