@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +35,9 @@ _COLUMNS: tuple[tuple[str, str, float | None], ...] = (
     ("lss", "LSS", Shift.no_effect),
 )
 """Column, title, and the value of a method without effect."""
+_SHARES = ("control", "lss")
+TITLE_CHARACTERS = 28
+"""Longest line of the title of a column."""
 
 
 def method_dots(table: pa.Table) -> str:
@@ -52,7 +56,7 @@ def method_dots(table: pa.Table) -> str:
             _measure(axes, name, rows, targets, methods)
             axes.set_title(_title(title, rows[0].get(f"{name}_is")), loc="left", fontsize=8)
             axes.tick_params(labelsize=8, length=2, top=True, labeltop=True)
-            axes.locator_params(axis="x", nbins=4)
+            _scale(axes, name, [row[name] for row in rows if row[name] is not None])
         _unsteered_bars(plots[0], rows, targets)
         plots[0].set_yticks(range(len(targets)), targets)
         plots[0].set_ylim(len(targets) - 0.5, -0.5)
@@ -92,7 +96,19 @@ def _methods_of(rows: list[Row]) -> list[str]:
 
 
 def _title(title: str, metric: str | None) -> str:
-    return title if metric is None else "\n".join([title, *metric.split(": ", 1)])
+    lines = [] if metric is None else [line for part in metric.split("; ") for line in part.split(": ", 1)]
+    return "\n".join([title, *(wrapped for line in lines for wrapped in wrap(line, TITLE_CHARACTERS))])
+
+
+def _scale(axes: Axes, name: str, values: list[float]) -> None:
+    """Keep shares within 0 and 1, where an interval may be wider; use a log scale for perplexities that are far apart."""
+    if name in _SHARES:
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -0.03), min(high, 1.03))
+    if name == "answers" and min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)
 
 
 def _bands(axes: Axes, count: int) -> None:

@@ -46,9 +46,16 @@ def context() -> Any:
 
 
 def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
-    """Return the rows of each `panel`, sorted by panel."""
+    """Return the rows of each `panel` with its title, which also has its `items` if they are known."""
     rows = table.to_pylist()
-    return [(panel, [row for row in rows if row["panel"] == panel]) for panel in distinct(rows, "panel")]
+    by_panel = [[row for row in rows if row["panel"] == panel] for panel in distinct(rows, "panel")]
+    return [(", ".join(filter(None, [same[0]["panel"], same[0].get("items")])), same) for same in by_panel]
+
+
+def item_range(counts: Iterable[int]) -> str:
+    """Return how many items values rest on: `n = 20`, or `n = 12 to 20`."""
+    low, *_, high = sorted([*counts] * 2)
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[Any]:

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jobs.report.drawing import Row, context, distinct, panels, svg
+from jobs.report.drawing import Row, context, distinct, item_range, panels, svg
 
 
 def heat_map(
@@ -24,6 +24,8 @@ def heat_map(
     whole: bool = False,
 ) -> str:
     """Draw the columns `row`, `column` and `value` as a grid with the values written in; white cells have no value.
+
+    The title names the range of the column `n`, if the table has it.
 
     Args:
         table: The table.
@@ -43,6 +45,8 @@ def heat_map(
         figure = Figure(figsize=_size(cells), layout="constrained")
         axes = figure.subplots()
         _grid(axes, cells, colours, limits=(low, high), digits=0 if whole else 2)
+        if cells[0].get("n") is not None:
+            axes.set_title(f"{item_range(cell['n'] for cell in cells)} a cell", loc="left")
         axes.set_xlabel(columns)
         axes.set_ylabel(rows)
         return svg(figure)

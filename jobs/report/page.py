@@ -47,8 +47,17 @@ def answer_questions(data: ReportData) -> Iterator[Answer]:
     for question in QUESTIONS:
         table = data.query(question.sql)
         if table.num_rows:
-            table = table if question.add is None else question.add(table)
+            table = _with_items(table if question.add is None else question.add(table), data)
             yield Answer(question=question, table=table)
+
+
+def _with_items(table: pa.Table, data: ReportData) -> pa.Table:
+    """Add the column `items` to a table whose `panel` is that of compared cells: how many items its values rest on."""
+    items = {row["panel"]: row["items"] for row in data.query("SELECT * FROM panel_items").to_pylist()}
+    if "panel" not in table.column_names or not set(table["panel"].to_pylist()) <= set(items):
+        return table
+    column = pa.array([items[panel] for panel in table["panel"].to_pylist()], pa.string())
+    return table.add_column(table.column_names.index("panel") + 1, "items", column)
 
 
 _EXPECTED_CONTROLS = ("random", "other")

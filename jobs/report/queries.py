@@ -81,7 +81,7 @@ FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, fa
 WHERE r.place = 1 GROUP BY ALL ORDER BY ALL
 """
 MATRIX = """
-SELECT data_language AS row, target_language AS "column", value
+SELECT data_language AS row, target_language AS "column", value, n
 FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
 """
 OWN_OR_ANY = """
@@ -119,7 +119,7 @@ WITH means AS (
 SELECT * EXCLUDE (sd, t), t * sd / sqrt(n) AS half FROM means LEFT JOIN student USING (n) ORDER BY ALL
 """
 EFFECTS = """
-SELECT panel, data_language AS row, target_language AS "column", y AS value, improvement,
+SELECT panel, data_language AS row, target_language AS "column", n, y AS value, improvement,
        delta_ci_low, delta_ci_high, noise, mde, conclusion
 FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
 """

@@ -20,17 +20,26 @@ FROM summary
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
   AND NOT (task = 'language_confusion' AND contains(metric, ','))
+  AND NOT (metric = 'perplexity' AND task IN (SELECT task FROM summary WHERE metric = 'nll'))
 WINDOW same_task AS (PARTITION BY task)
 """
 """Cells compared with the unsteered model; in the corrected mode if the sweep has both; rates over all sources only.
 
-`panel` names the task, with its options where the sweep asks it in several ways, and the metric.
+Perplexity is left out where its logarithm, nll, is there: a few ruined sentences raise a mean of exponentials by orders
+of magnitude. `panel` names the task, with its options where the sweep asks it in several ways, and the metric.
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
 a cell without effect. `improvement` is the difference, positive if the metric became better; it is null for metrics of
 which neither direction is better. `conclusion` says whether the difference is above noise, that is, whether its
 interval excludes zero and it is larger than the noise floor, and in which direction.
 """
+
+PANEL_ITEMS = """
+CREATE VIEW panel_items AS
+SELECT panel, 'n = ' || min(n) || CASE WHEN min(n) < max(n) THEN ' to ' || max(n) ELSE '' END AS items
+FROM compared GROUP BY panel
+"""
+"""How many items the values of a panel rest on, as figures name it."""
 
 STEERED = """
 CREATE VIEW steered AS
@@ -75,8 +84,8 @@ GROUP BY ALL
 
 MEASURES = """
 CREATE VIEW measures AS
-SELECT measure, metric, string_agg(DISTINCT panel, ', ' ORDER BY panel) AS panel
-FROM compared JOIN (VALUES
+SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
+FROM compared JOIN panel_items USING (panel) JOIN (VALUES
   ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
   ('answers', 'relevance', 1), ('answers', 'answer_perplexity', 2), ('answers', 'repetition', 3),
   ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
@@ -87,7 +96,7 @@ GROUP BY measure, metric, priority QUALIFY priority = min(priority) OVER (PARTIT
 """The metrics of the sweep that show whether steering works: of each measure those with the smallest number.
 
 `control` is the share of generated texts in the target language, `answers` what is known of their quality, `accuracy`
-and `nll` (negative log-likelihood of text) are other abilities of the model.
+and `nll` (negative log-likelihood of text) are other abilities of the model. `panel` also names the number of items.
 """
 
 ARMS = """
@@ -141,4 +150,4 @@ The squared half widths of the languages' intervals are added, as for independen
 quality of answers are means over the data languages other than the target.
 """
 
-VIEWS = (COMPARED, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)
+VIEWS = (COMPARED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)
