@@ -35,11 +35,14 @@ _RESIDUAL = "residual.mean"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchValues:
-    """Typical activations of each neuron in each of G languages, float32 [G, L, F] each; see `ActivationStats`."""
+    """Typical activations of each neuron in each of G languages, float32 [G, L, F] each; see `ActivationStats`.
 
-    max: NDArray[np.float32]
-    median: NDArray[np.float32]
+    Maximum and median are None where only means are known, as in sets with imported activations.
+    """
+
     mean: NDArray[np.float32]
+    max: NDArray[np.float32] | None = None
+    median: NDArray[np.float32] | None = None
 
     @cached_property
     def difference(self) -> NDArray[np.float32]:
@@ -49,9 +52,9 @@ class PatchValues:
         difference: NDArray[np.float32] = (self.mean - others).astype(np.float32)
         return difference
 
-    def of(self, kind: Patch) -> NDArray[np.float32]:
-        """Return the values of one kind, float32 [G, L, F]."""
-        values: NDArray[np.float32] = getattr(self, kind)
+    def of(self, kind: Patch) -> NDArray[np.float32] | None:
+        """Return the values of one kind, float32 [G, L, F]; None if they are not known."""
+        values: NDArray[np.float32] | None = getattr(self, kind)
         return values
 
 
@@ -71,7 +74,7 @@ class NeuronSet:
         params: Parameters of the method.
         corpus: Name of the corpus; empty for an imported set.
         corpus_hash: Hash of the corpus; empty for an imported set.
-        patch: Patch values, whose axis G has the order of `neurons`; None for an imported set.
+        patch: Patch values, whose axis G has the order of `neurons`; None for a set that was imported without them.
         entropy: LAPE's entropy of each neuron over the languages, float32 [L, F] in nats; NaN where the neuron is no
             candidate of LAPE. None for an imported set, and for sets of versions that did not store it.
         residual_mean: Mean residual at each layer's output in each language, float32 [G, layers, H], whose axis G has
@@ -162,7 +165,10 @@ class NeuronSet:
         )
 
     def _patches(self) -> dict[RecordedPatch, NDArray[np.float32]]:
-        return {} if self.patch is None else {kind: self.patch.of(kind) for kind in RECORDED_PATCHES}
+        if self.patch is None:
+            return {}
+        values = {kind: self.patch.of(kind) for kind in RECORDED_PATCHES}
+        return {kind: array for kind, array in values.items() if array is not None}
 
     def validate_for(self, info: EngineInfo) -> None:
         """Raise InvalidRequest where the model of `info` has another number of layers or of neurons a layer."""

@@ -256,8 +256,14 @@ def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> ND
             "compare with; use a set of several languages",
             param="intervention.patch",
         )
+    if (values := neuron_set.patch.of(kind)) is None:
+        raise InvalidRequest(
+            f"neuron set {neuron_set.id} has no patch values {kind}: only mean activations were imported; use mean or "
+            "difference",
+            param="intervention.patch",
+        )
     rows = [neuron_set.languages.index(code) for code in intervention.languages]
-    return neuron_set.patch.of(kind)[rows].reshape(len(rows), -1)
+    return values[rows].reshape(len(rows), -1)
 
 
 def _affine(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ampsweep.domain.choices import Mode
+from ampsweep.domain.intervention import RECORDED_PATCHES
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
@@ -25,7 +26,7 @@ class NeuronChoice:
     Attributes:
         ref: The reference that cells hold.
         languages: Languages that the set has, or will have.
-        has_patch: Whether the set has patch values.
+        patches: The recorded patch values that the set has.
         has_entropy: Whether the set has the entropy of each neuron.
         has_residual: Whether the set has mean residuals, which vectors are made of.
         counts: Neurons of each language; None if the set does not exist yet.
@@ -34,7 +35,7 @@ class NeuronChoice:
 
     ref: NeuronsRef
     languages: tuple[str, ...]
-    has_patch: bool
+    patches: tuple[str, ...]
     has_entropy: bool
     has_residual: bool
     counts: Mapping[str, int] | None = None
@@ -78,7 +79,7 @@ def _existing(neurons: NeuronsById, model: ModelFolder, neuron_sets: NeuronSets)
     return NeuronChoice(
         ref=NeuronsRef(id=info.id, languages=tuple(sorted(info.languages))),
         languages=tuple(info.languages),
-        has_patch=bool(info.patch),
+        patches=info.patch,
         has_entropy=info.entropy,
         has_residual=bool(info.residual),
         counts=info.languages,
@@ -106,7 +107,7 @@ def _by_method(neurons: NeuronsByMethod, model: ModelFolder, corpus: Corpus, mod
     return NeuronChoice(
         ref=ref,
         languages=neurons.languages,
-        has_patch=True,
+        patches=RECORDED_PATCHES,
         has_entropy=True,
         has_residual=True,
         warnings=warnings,

@@ -235,6 +235,17 @@ class _TaskResolver:
             raise InvalidRequest(error.message, param=f"{self._param}.{error.param or 'data'}") from error
 
 
+def _check_patches(patches: Sequence[Patch], neurons: NeuronChoice) -> None:
+    """Raise InvalidRequest if the neuron set lacks one of the patch values; `difference` is computed from `mean`."""
+    if not neurons.patches:
+        message = "this neuron set has no patch values; leave patch out and give factors alone"
+        raise InvalidRequest(message, param="interventions.patch")
+    for patch in patches:
+        if ("mean" if patch == "difference" else patch) not in neurons.patches:
+            message = f"this neuron set has no patch values {patch}, only {', '.join(neurons.patches)}"
+            raise InvalidRequest(message, param="interventions.patch")
+
+
 def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[str, ...]:
     languages = interventions.languages
     for index, language in enumerate(languages or ()):
@@ -242,9 +253,8 @@ def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[s
             key = language if isinstance(languages, dict) else index
             param = f"interventions.languages.{key}"
             raise unknown_language("language of the neuron set", language, neurons.languages, param=param)
-    if interventions.patch is not None and not neurons.has_patch:
-        message = "this neuron set has no patch values; leave patch out and give factors alone"
-        raise InvalidRequest(message, param="interventions.patch")
+    if interventions.patch is not None:
+        _check_patches(interventions.patch, neurons)
     if "difference" in (interventions.patch or ()) and len(neurons.languages) < 2:
         message = "the neuron set has no other language; difference compares languages, leave it out"
         raise InvalidRequest(message, param="interventions.patch")

@@ -101,7 +101,7 @@ def _title(title: str, metric: str | None) -> str:
 
 
 def _scale(axes: Axes, name: str, values: list[float]) -> None:
-    """Keep shares within 0 and 1, where an interval may be wider; use a log scale for perplexities that are far apart."""
+    """Keep shares within 0 and 1, where an interval may be wider; use a log scale for perplexities far apart."""
     if name in _SHARES:
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, -0.03), min(high, 1.03))

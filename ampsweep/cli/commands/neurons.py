@@ -41,6 +41,13 @@ def import_(
     languages_from: Annotated[
         Path | None, typer.Option(help="Instead of --languages: a file {0: code, ...} that was saved with the lists.")
     ] = None,
+    means: Annotated[
+        str | None,
+        typer.Option(
+            help="Files with the mean activations of each language, {language} standing for its code; the set then has "
+            "the patch values mean and difference."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a neuron set from neurons that another tool identified."""
@@ -49,6 +56,10 @@ def import_(
 
     shape = read_model_folder(model_folder(model), name=model)
     neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
+    if means is not None:
+        from engine.neurons.mean_activations import with_mean_activations
+
+        neurons = with_mean_activations(neurons, means)
     neurons.save(out)
     counts = {language: len(pairs) for language, pairs in neurons.neurons.items()}
     content = {"id": neurons.id, "folder": str(out), "languages": counts}
@@ -64,7 +75,8 @@ def show_(folder: Folder, as_json: AsJson = False) -> None:
 
     neurons = NeuronSet.load(folder)
     corpus = f" on {neurons.corpus}" if neurons.corpus else ""
-    patch = "with patch values" if neurons.patch else "without patch values"
+    kinds = neurons.metadata(sha256="").patch
+    patch = f"with patch values {', '.join(kinds)}" if kinds else "without patch values"
     by_layer = {
         language: np.bincount(pairs[:, 0], minlength=neurons.layers).tolist()
         for language, pairs in neurons.neurons.items()

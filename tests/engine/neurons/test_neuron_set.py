@@ -87,6 +87,7 @@ def test_the_id_is_a_hash_of_the_content() -> None:
     assert first.id != make_neuron_set(PAIRS, patch=False).id
     assert first.id != replace(first, fingerprint="0" * 64).with_content_id().id
     assert first.patch is not None
+    assert first.patch.max is not None
     louder = PatchValues(max=first.patch.max * 2, median=first.patch.median, mean=first.patch.mean)
     assert first.id != replace(first, patch=louder).with_content_id().id
 
@@ -150,6 +151,7 @@ def test_a_set_without_languages_or_with_foreign_patch_values_is_refused() -> No
         make_neuron_set({})
     neurons = make_neuron_set(PAIRS)
     assert neurons.patch is not None
+    assert neurons.patch.median is not None
     short = PatchValues(max=neurons.patch.max, median=neurons.patch.median[:2], mean=neurons.patch.mean)
     with pytest.raises(InvalidRequest) as caught:
         replace(neurons, patch=short)

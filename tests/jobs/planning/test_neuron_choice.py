@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import DamagedFile, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import fingerprint
+from engine.neurons.neuron_set import NeuronSet, PatchValues
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
@@ -32,7 +34,25 @@ def choose(sets: NeuronSets, catalog: Catalog, neurons: dict[str, object]) -> Ne
 def test_a_set_is_chosen_by_its_id(sets: NeuronSets, catalog: Catalog) -> None:
     save_set(sets, catalog, patch=False)
     choice = choose(sets, catalog, {"id": "ns_1"})
-    assert (choice.ref.id, choice.ref.method, choice.languages, choice.has_patch) == ("ns_1", None, ("en", "fr"), False)
+    assert (choice.ref.id, choice.ref.method, choice.languages, choice.patches) == ("ns_1", None, ("en", "fr"), ())
+
+
+def test_a_set_with_mean_activations_alone_has_the_patch_values_that_follow_from_them(
+    sets: NeuronSets, catalog: Catalog
+) -> None:
+    save_set(sets, catalog)
+    complete = NeuronSet.load(sets.folder / "ns_1")
+    assert complete.patch is not None
+    replace(complete, patch=PatchValues(mean=complete.patch.mean)).save(sets.folder / "ns_1")
+
+    def planned(patch: str) -> int:
+        interventions = {"languages": ["fr"], "op": "add", "patch": patch}
+        return len(plan(parse_spec(raw_spec(neurons={"id": "ns_1"}, interventions=interventions)), catalog, sets))
+
+    assert planned("mean") == planned("difference") > 0
+    with pytest.raises(InvalidRequest, match="no patch values max, only mean") as refused:
+        planned("max")
+    assert refused.value.param == "interventions.patch"
 
 
 def test_an_unknown_set_is_rejected_with_the_valid_ones(sets: NeuronSets, catalog: Catalog) -> None:
@@ -104,7 +124,7 @@ def test_a_damaged_set_is_rejected_only_where_it_is_named(sets: NeuronSets, cata
     save_set(sets, catalog)
     (sets.folder / "ns_2").mkdir()
     (sets.folder / "ns_2" / "metadata.json").write_text("{")
-    assert choose(sets, catalog, {"id": "ns_1"}).has_patch
+    assert choose(sets, catalog, {"id": "ns_1"}).patches == ("max", "median", "mean")
     with pytest.raises(DamagedFile, match=r"metadata\.json of neuron set ns_2 cannot be read"):
         choose(sets, catalog, {"id": "ns_2"})
     with pytest.raises(UnknownName, match=r"known: ns_1$"):

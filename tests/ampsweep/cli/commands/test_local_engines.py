@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli import app
 from ampsweep.cli.commands import batch
+from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_set import NeuronSet
 
 STEERED = {"languages": ["fr"], "op": "scale", "factor": 5.0}
@@ -125,6 +126,23 @@ def test_an_import_names_what_is_wrong(model: Path, tmp_path: Path) -> None:
     result = call("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "layers 0 to 3" in result.stderr
+
+
+def test_mean_activations_are_imported_with_the_neurons(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "neurons.json"
+    file.write_text('{"fr": {"0": [1]}, "tr": {"1": [2]}}')
+    shape = read_model_folder(model, name="tiny")
+    for language in ("fr", "tr"):
+        torch.save(
+            {"average_activations": torch.ones(shape.layers, shape.width)}, tmp_path / f"activation.{language}.x"
+        )
+    arguments = ("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
+    result = call(*arguments, "--means", tmp_path / "activation.{language}.x")
+    assert result.exit_code == 0, result.output
+    assert "with patch values mean" in call("neurons", "show", tmp_path / "out").stdout
+    refused = call(*arguments, "--means", tmp_path / "{language}.pt")
+    assert refused.exit_code == 2
+    assert "there is no file" in refused.stderr
 
 
 def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Path, tmp_path: Path) -> None:
