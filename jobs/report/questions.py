@@ -70,7 +70,8 @@ QUESTIONS = (
         "unsteered model. Answers: what is known of their quality. Accuracy and nll: differences to the "
         "unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit without "
         "direction; a high LSS without control means that the text did not change its language. Means over data "
-        "languages (control and answers: other than the target) with pooled 95 % intervals.",
+        "languages (control and answers: other than the target) with pooled 95 % intervals. The head of a column names "
+        "the metric, and the number of items that a value in one data language rests on.",
         sql=DOES_IT_WORK,
         draw=method_dots,
         max_rows=200,
@@ -137,7 +138,8 @@ QUESTIONS = (
         key="effect_matrix",
         title="What does steering to one language do to the others?",
         about="The difference to the unsteered model on the same items, at the best intervention of each target. "
-        "Framed: the language itself (self); all other cells are cross. Blue is an improvement, red a deterioration; "
+        "Framed: the language itself (self); all other cells are cross. n is the number of items of a cell. Blue is an "
+        "improvement, red a deterioration; "
         "purple and orange are an increase and a decrease of metrics of which neither direction is better.",
         sql=EFFECTS,
         draw=lambda table: difference_maps(table, rows="data language", columns="target language"),
