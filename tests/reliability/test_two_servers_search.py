@@ -136,12 +136,12 @@ def test_every_rung_is_finalized_once_though_each_server_is_killed_twice(
         Server(model, tmp_path / "one", *shared) as one,
         Server(model, tmp_path / "other", *shared) as other,
     ):
-        assert one.served is not None
-        with Client(one.served.url) as client:
+        assert one.server is not None
+        with Client(one.server.url) as client:
             sweep = client.submit(search())
         kill_each_twice(store_beside, sweep.id, [one, other], total)
         took = time.monotonic() - begun
-        with Client(other.served.url if other.served else "") as client:
+        with Client(other.server.url if other.server else "") as client:
             assert rows(client.results(sweep.id)) == samples
             assert summary_rows(client, sweep.id) == summary
     assert (len(one.killed_while), len(other.killed_while)) == (2, 2), "the search is too short for so many kills"

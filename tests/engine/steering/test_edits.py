@@ -267,6 +267,7 @@ def test_random_neurons_depend_only_on_set_languages_and_seed() -> None:
 def test_random_neurons_get_their_own_patch_values() -> None:
     neurons = make_neuron_set(OVERLAPPING, width=64)
     assert neurons.patch is not None
+    assert neurons.patch.median is not None
     raw = {"languages": ["en", "fr"], "op": "set", "patch": "median", "factor": 2, "selection": "random"}
     edits = _as_dict(resolve(Intervention.from_dict(raw), neurons))
     assert edits
