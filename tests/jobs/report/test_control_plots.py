@@ -31,7 +31,7 @@ def test_every_method_and_measure_of_the_sweep_is_drawn(tmp_path: Path) -> None:
     drawn = texts(method_dots(works))
     assert {"neurons", "neurons, patch difference", "diffmean", "prompt in English", "random neurons"} <= set(drawn)
     assert {"fr", "ja", "ta", "control", "LSS", "unsteered model"} <= set(drawn)
-    assert {"mean", "fr", "ja", "ta", "unsteered model", "cost: loss of accuracy (xcopa: accuracy)"} <= set(
+    assert {"mean", "fr", "ja", "ta", "unsteered model", "cost: loss of accuracy (xcopa: accuracy, n = 100)"} <= set(
         texts(control_and_cost(costs))
     )
 
@@ -47,7 +47,7 @@ def test_what_the_sweep_does_not_have_is_not_drawn(tmp_path: Path) -> None:
     drawn = set(texts(method_dots(works)))
     assert {"control", "prompt in English"} <= drawn
     assert drawn.isdisjoint({"LSS", "answers", "diffmean", "random neurons"})
-    assert {row["panel"] for row in costs.to_pylist()} == {"loss of accuracy (xcopa: accuracy)"}
+    assert {row["panel"] for row in costs.to_pylist()} == {"loss of accuracy (xcopa: accuracy, n = 100)"}
 
 
 def test_a_sweep_without_generated_text_still_shows_lss(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_each_way_to_steer_is_shown_at_its_best_intervention(data: ReportData) -
     assert {target for target, _ in rows} == {"fr", "ja"}
     assert rows["fr", "neurons"]["factor"] == rows["fr", "random"]["factor"] == 2.0, "whose LSS is larger"
     assert rows["fr", "prompt_en"]["factor"] is None
-    assert rows["fr", "prompt_en"]["control_is"] == "generation: in_target_language"
+    assert rows["fr", "prompt_en"]["control_is"] == "generation: in_target_language, n = 100"
 
 
 def test_means_over_data_languages_have_the_pooled_interval(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
         ]
     with closing(opened(tmp_path, rows)) as data:
         plotted = data.query(CONTROL_COST).to_pylist()
-    assert {row["panel"] for row in plotted} == {"loss of accuracy (xcopa: accuracy)"}
+    assert {row["panel"] for row in plotted} == {"loss of accuracy (xcopa: accuracy, n = 100)"}
     french = {row["method"]: row for row in plotted if row["target"] == "fr"}
     assert {method: row["on_front"] for method, row in french.items()} == {
         "prompt_en": True,
