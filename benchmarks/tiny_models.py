@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+
+from benchmarks.tiny_multimodal import WRAPPERS
 
 Family = Literal[
     "qwen2",
@@ -19,7 +21,14 @@ Family = Literal[
     "mistral",
     "qwen3",
     "gemma",
+    "gemma3_text",
     "gemma3",
+    "gemma4",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "mistral3",
+    "aya_vision",
+    "cohere2_vision",
     "cohere",
     "cohere2",
     "olmo2",
@@ -60,6 +69,9 @@ _SHAPE: dict[str, Any] = {
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 _SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 _GEMMA = {**_GROUPED, "tie_word_embeddings": True}
+_GEMMA_3 = {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32}
+_COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256}
+_MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
     "qwen2": {"num_key_value_heads": 2},
     "llama": {**_GROUPED, "intermediate_size": 128},
@@ -67,9 +79,26 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "mistral": {**_GROUPED, "intermediate_size": 112, "sliding_window": None},
     "qwen3": _GROUPED,
     "gemma": _GEMMA,
-    "gemma3": {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32},
+    "gemma3_text": _GEMMA_3,
+    "gemma3": _GEMMA_3,
+    "gemma4": {
+        **_GEMMA,
+        "global_head_dim": 64,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 276,  # the size of the vocabulary
+    },
+    "qwen2_5_vl": {"num_key_value_heads": 2, "rope_parameters": {**_MROPE, "mrope_section": [4, 6, 6]}},
+    "qwen3_vl": {
+        **_GROUPED,
+        "rope_parameters": {**_MROPE, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
+    },
+    "mistral3": {**_GROUPED, "sliding_window": None},
+    "aya_vision": _COHERE_2,
+    "cohere2_vision": _COHERE_2,
     "cohere": {"tie_word_embeddings": True, "logit_scale": 2.0},
-    "cohere2": {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256},
+    "cohere2": _COHERE_2,
     "granite": {
         "num_key_value_heads": 1,
         "embedding_multiplier": 2.0,
@@ -89,7 +118,7 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "nemotron": {"num_key_value_heads": 1},
     "nanochat": {"num_key_value_heads": 1},
 }
-_ONE_PLUS = ("gemma", "gemma2", "gemma3", "nemotron")  # their norms multiply by 1 + weight
+_ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text", "nemotron")  # their norms multiply by 1 + weight
 
 _MERGED = (
     "th",
@@ -133,15 +162,13 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     tokenizer = _tokenizer(bos=family != "qwen2")
     tokenizer.save_pretrained(path)
     shape = {"vocab_size": len(tokenizer), **_SHAPE, **_OVERRIDES.get(family, {})}
-    model_type = "gemma3_text" if family == "gemma3" else family
-    config = AutoConfig.for_model(model_type, **{name: value for name, value in shape.items() if value is not None})
-    model: Any = AutoModelForCausalLM.from_config(config)
+    model = _model(family, {name: value for name, value in shape.items() if value is not None})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if "norm" in name or "ln_" in name:
                 weights.uniform_(-0.3, 0.3, generator=generator)
-                if name.endswith("weight") and (family not in _ONE_PLUS or name == "model.norm.weight"):
+                if name.endswith("weight") and (family not in _ONE_PLUS or name.endswith("model.norm.weight")):
                     weights.add_(1.0)
             else:
                 tied = shape["tie_word_embeddings"] and weights is model.get_input_embeddings().weight
@@ -152,6 +179,13 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
     return path
+
+
+def _model(family: Family, shape: dict[str, Any]) -> Any:
+    """Return a model of a family, whose language model has the settings `shape`."""
+    if family in WRAPPERS:
+        return AutoModelForImageTextToText.from_config(WRAPPERS[family].config(family, shape))
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape))
 
 
 def _tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:

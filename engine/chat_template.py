@@ -18,7 +18,7 @@ class Templated(Protocol):
     chat_template: str | dict[str, str] | None
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self, conversation: list[dict[str, Any]], *, tokenize: bool, add_generation_prompt: bool
     ) -> Any:
         """Return the text of a chat."""
         ...
@@ -26,6 +26,9 @@ class Templated(Protocol):
 
 def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
     """Format a chat in the way the model was trained on, up to the start of the assistant's next answer.
+
+    The templates of some models that take images skip a message whose content is a text instead of a list of parts. If
+    the last message is missing in the result, the chat is formatted again with one part of text in each message.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -45,8 +48,20 @@ def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
             "the model has no chat template; send the prompt as text, or add a chat_template.jinja to its folder",
             param="messages",
         )
-    messages = [asdict(message) for message in chat]
+    last = chat[-1].content.strip()
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        text = _rendered(tokenizer, [asdict(message) for message in chat])
     except TemplateError as error:
         raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error
+    if last in text:
+        return text
+    parts = [{"role": message.role, "content": [{"type": "text", "text": message.content}]} for message in chat]
+    try:
+        text_of_parts = _rendered(tokenizer, parts)
+    except (TemplateError, TypeError):  # a template that only reads texts joins them with +
+        return text
+    return text_of_parts if last in text_of_parts else text
+
+
+def _rendered(tokenizer: Templated, messages: list[dict[str, Any]]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -30,7 +30,8 @@ _TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "
 def check_checkpoint(folder: Path) -> None:
     """Check that the weights in a folder are exactly those of its model.
 
-    A quantized checkpoint, or an architecture that Transformers does not know, is left to the engine to check.
+    The weights of a multimodal model include those of its vision tower. A quantized checkpoint, or an architecture that
+    Transformers does not know, is left to the engine to check.
 
     Raises:
         InvalidRequest: Weights are missing, have the wrong shape or do not belong to the model, a file is damaged, or
@@ -42,12 +43,12 @@ def check_checkpoint(folder: Path) -> None:
         config: Any = transformers.AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError):  # an architecture that only vLLM knows, or an invalid config, which loading reports
         config = None
-    supported = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-    if not supported or getattr(config, "quantization_config", None) is not None:
+    auto_class = auto_model(config)
+    if auto_class is None or getattr(config, "quantization_config", None) is not None:
         log.debug("the weights of %s cannot be checked before loading; the engine checks them", folder.name)
         return
     with _silent_transformers():
-        _, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
+        _, loading_info = auto_class.from_pretrained(
             folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
     mismatched = [name for name, *_ in loading_info["mismatched_keys"]]
@@ -61,6 +62,20 @@ def check_checkpoint(folder: Path) -> None:
             more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
             message = f"the checkpoint in {folder.name} {problem}: {listed}{more}"
             raise InvalidRequest(f"{message}; download it again, or correct its config.json", param="model")
+
+
+def auto_model(config: Any) -> Any:
+    """Return the class of Transformers with which a model is loaded whole, None if it loads no such language model.
+
+    A multimodal model is loaded with its vision tower, although Transformers could load some of them as text models,
+    because the weights of the tower belong to the checkpoint.
+
+    Args:
+        config: The config of the model, from `transformers.AutoConfig`.
+    """
+    if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING else None
 
 
 def check_tokenizer_files(folder: Path) -> None:

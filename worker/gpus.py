@@ -55,7 +55,7 @@ def weights_per_gpu(spec: EngineSpec) -> int:
     The weights count as 0 if they cannot be read; the engine will report the error when it loads them.
     """
     try:
-        weights = weight_bytes(spec.folder, dtype=spec.dtype)
+        weights = weight_bytes(spec.folder, dtype=spec.dtype, text_only=True)
     except (InvalidRequest, OSError):
         return 0
     return weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)

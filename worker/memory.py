@@ -55,7 +55,7 @@ class EngineMemory:
         if spec.kind == "fake" or on_gpu:
             return cls(spec=spec, weights=0, kv_cache=0)
         try:
-            weights = weight_bytes(spec.folder, dtype=spec.dtype)
+            weights = weight_bytes(spec.folder, dtype=spec.dtype, text_only=spec.kind == "vllm")
         except (InvalidRequest, OSError):
             weights = 0
         kv_cache = int(spec.options.get("kv_cache_bytes") or KV_CACHE_BYTES) if spec.kind == "vllm" else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ _LFS_POINTER = b"version https://git-lfs"
 _MISTRAL = "consolidated"
 _CONVERTED = ("F64", "F32", "F16", "BF16")
 _AGAIN = "download the model again, all of its files"
+_TOWER = re.compile(
+    r"^(?:model\.)?(?:visual|vision_tower|vision_model|vision_encoder|audio_tower|embed_vision|embed_audio"
+    r"|multi_modal_projector|vision_projection|patch_merger)\."
+)
+"""The weights of a multimodal model that read images or sound: its towers, and what connects them to the text."""
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -73,7 +79,7 @@ def check_weight_files(folder: Path) -> None:
             raise _wrong(folder, f"{INDEX} does not say where {wrong[0]} stands, or says it wrongly; {_AGAIN}")
 
 
-def weight_bytes(folder: Path, *, dtype: str) -> int:
+def weight_bytes(folder: Path, *, dtype: str, text_only: bool = False) -> int:
     """Return the size in bytes of a model's weights once loaded in `dtype`, from the headers of their files.
 
     Floats of 16, 32 and 64 bits are converted to `dtype`; other (quantised) types keep their stored size.
@@ -81,6 +87,7 @@ def weight_bytes(folder: Path, *, dtype: str) -> int:
     Args:
         folder: The folder of the model.
         dtype: "float32", "bfloat16" or "float16".
+        text_only: Leave out the weights that read images or sound, as vLLM does.
 
     Raises:
         InvalidRequest: As `weight_files` and `read_header`.
@@ -91,8 +98,14 @@ def weight_bytes(folder: Path, *, dtype: str) -> int:
         if entry["dtype"] in _CONVERTED
         else entry["data_offsets"][1] - entry["data_offsets"][0]
         for path in weight_files(folder)
-        for entry in read_header(path)[1].values()
+        for name, entry in read_header(path)[1].items()
+        if not (text_only and is_tower(name))
     )
+
+
+def is_tower(name: str) -> bool:
+    """Return whether a weight of a multimodal model reads images or sound."""
+    return _TOWER.match(name) is not None
 
 
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:

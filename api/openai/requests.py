@@ -180,6 +180,11 @@ def _text_of_parts(value: object) -> object:
     """Return the text of a list of OpenAI's content parts, or any other value unchanged for further validation."""
     if not isinstance(value, list):
         return value
+    kinds = [part["type"] for part in value if isinstance(part, dict) and isinstance(part.get("type"), str)]
+    other = next((kind for kind in kinds if kind != "text"), None)
+    if other is not None:
+        message = "has a part of type {kind}, but models get only text here, also those that take images; remove it"
+        raise PydanticCustomError("part_type", message, {"kind": other[:40]})
     texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
     if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):
         raise PydanticCustomError("parts", "must be a string, or a list of parts of type text")

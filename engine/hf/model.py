@@ -14,13 +14,15 @@ from ampsweep.domain.intervention import Scope
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from engine.base import EngineInfo
-from engine.checkpoint import check_checkpoint, check_tokenizer
+from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer
 from engine.detokenizer import TokenTexts
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
 from engine.tokenization import TextEncoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_WITHOUT_LOGIT_SCALE = ("AyaVisionForConditionalGeneration", "Cohere2VisionForConditionalGeneration")
+"""Classes of Transformers that do not multiply their logits by the `logit_scale` that their language model has."""
 
 
 class TransformersModel:
@@ -40,10 +42,10 @@ class TransformersModel:
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
         check_tokenizer(self.tokenizer, name)
         self.texts = TokenTexts(self.tokenizer)
-        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=_DTYPES[dtype], attn_implementation="eager"
-        )
+        auto_class = auto_model(transformers.AutoConfig.from_pretrained(folder)) or transformers.AutoModelForCausalLM
+        self.model: Any = auto_class.from_pretrained(folder, dtype=_DTYPES[dtype], attn_implementation="eager")
         self.model.eval().to(device)
+        self._text_config: Any = self.model.config.get_text_config()
         self.encoder = TextEncoder(self.tokenizer, embedding_rows=self.model.get_input_embeddings().num_embeddings)
         self.device = device
         self.hooks = Hooks(self.model)
@@ -54,7 +56,7 @@ class TransformersModel:
             model_class=type(self.model).__name__,
             layers=self.hooks.layers,
             width=self.hooks.width,
-            hidden_size=self.model.config.hidden_size,
+            hidden_size=self._text_config.hidden_size,
             dtype=dtype,
             max_model_len=max_model_len or self._context_length(),
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
@@ -100,7 +102,10 @@ class TransformersModel:
         with torch.inference_mode(), self.hooks.steer(edits, chosen):
             tokens = torch.tensor([list(ids)], device=self.device)
             output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        return output.logits[0].float(), output.past_key_values
+        logits = output.logits[0].float()
+        if self.info.model_class in _WITHOUT_LOGIT_SCALE:
+            logits = logits * self._text_config.logit_scale
+        return logits, output.past_key_values
 
     def observe(self, ids: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Run a sequence without steering.
@@ -117,7 +122,7 @@ class TransformersModel:
 
     def _context_length(self) -> int:
         """Return the context length of the config; BLOOM has no position table and was trained with 2048 tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return int(getattr(self._text_config, "max_position_embeddings", 2048))
 
     def _check_hooks(self) -> None:
         passed: list[tuple[int, tuple[int, ...]]] = []

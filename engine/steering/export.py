@@ -29,6 +29,7 @@ from ampsweep.folders.model import CONFIG, fingerprint
 from ampsweep.folders.weights import read_header, weight_files
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import Edits, require_neurons, resolve
+from engine.steering.mlp_sites import language_models
 
 CARD = "README.md"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -40,6 +41,7 @@ _PROJECTIONS = {
         (
             *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo"),
             *("olmo2", "granite", "cohere", "cohere2", "stablelm", "smollm3", "exaone4", "seed_oss", "ernie4_5"),
+            *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_text", "gemma4_text"),
         ),
         "mlp.down_proj",
     ),
@@ -49,7 +51,7 @@ _PROJECTIONS = {
     **dict.fromkeys(("gptj", "codegen"), "mlp.fc_out"),
     "phi": "mlp.fc2",
 }
-"""The projection that reads the activations of a layer, by the config's `model_type`."""
+"""The projection that reads the activations of a layer, by the `model_type` of the config or of its `text_config`."""
 _TRANSPOSED = {"gpt2"}
 """Model types whose projection has the shape [neurons, hidden], so that a neuron is a row."""
 
@@ -157,26 +159,27 @@ def _projections(
     folder: Path, files: set[str], config: dict[str, Any], neurons: NeuronSet
 ) -> tuple[dict[int, _Tensor], int]:
     """Return the second projection of each layer, and the axis of the neurons in it."""
-    model_type = str(config.get("model_type"))
+    model_type = str({**config, **(config.get("text_config") or {})}.get("model_type"))
     if model_type not in _PROJECTIONS:
         supported = ", ".join(sorted(_PROJECTIONS))
         raise UnsupportedModel(f"model_type {model_type} cannot be exported; supported: {supported}", param="model")
-    path = re.compile(rf"(?:^|\.)(?:layers|h)\.(\d+)\.{re.escape(_PROJECTIONS[model_type])}\.weight$")
+    path = re.compile(rf"(|.*\.)(?:layers|h)\.(\d+)\.{re.escape(_PROJECTIONS[model_type])}\.weight")
     axis = 0 if model_type in _TRANSPOSED else 1
-    tensors: dict[int, _Tensor] = {}
+    lists: dict[str, dict[int, _Tensor]] = {}
     for file in sorted(files):
         start, header = read_header(folder / file)
         for name, entry in header.items():
-            if match := path.search(name):
+            if match := path.fullmatch(name):
                 if entry["dtype"] not in _DTYPES:
                     message = f"{name} has dtype {entry['dtype']}; only {', '.join(_DTYPES)} can be scaled"
                     raise UnsupportedModel(message, param="model")
-                tensors[int(match[1])] = _Tensor(
+                lists.setdefault(match[1], {})[int(match[2])] = _Tensor(
                     file=file,
                     start=start + entry["data_offsets"][0],
                     dtype=_DTYPES[entry["dtype"]],
                     shape=tuple(entry["shape"]),
                 )
+    tensors = {layer: tensor for prefix in language_models(lists) for layer, tensor in lists[prefix].items()}
     widths = {tensor.shape[axis] for tensor in tensors.values()}
     if sorted(tensors) != list(range(neurons.layers)) or widths != {neurons.width}:
         raise InvalidRequest(

@@ -1,14 +1,15 @@
 """Finds where the layers of a model call their activation functions, in the models of Transformers and of vLLM.
 
-A model has one list of layers, named `layers` or `h`. Each layer has one MLP: its `mlp`, or the layer itself (OPT). A
-first projection computes the input of an activation module, and a second projection reads the result. Both libraries
-name these modules alike. This module imports neither library.
+A model has one list of layers, named `layers` or `h`; of the lists of a multimodal model, that of its language model
+counts. Each layer has one MLP: its `mlp`, its `feed_forward` (Llama 4), or the layer itself (OPT). A first projection
+computes the input of an activation module, and a second projection reads the result. Both libraries name these modules
+alike. This module imports neither library.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import nn
 from ampsweep.errors import UnsupportedModel
 
 _LAYER = re.compile(r"^(.*\b(?:layers|h))\.(\d+)$")
+_LANGUAGE_MODELS = frozenset({"language_model", "text_model"})
+"""What both libraries call the language model inside a multimodal model."""
 _NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
     ("act_fn", "down_proj"),  # Llama, and most families since
     ("activation_fn", "down_proj"),  # Phi-3
@@ -52,10 +55,10 @@ class MlpSite:
 
 
 def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
-    """Return the layers of a model by their index.
+    """Return the layers of a model, those of its language model if it is multimodal, by their index.
 
     Raises:
-        UnsupportedModel: The model has no list of layers, or several.
+        UnsupportedModel: The model has no list of layers, or several in its language model.
     """
     name = type(model).__name__
     lists: dict[str, dict[int, nn.Module]] = {}
@@ -64,15 +67,28 @@ def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
             lists.setdefault(match[1], {})[int(match[2])] = module
     if not lists:
         raise UnsupportedModel(f"{name} cannot be steered: it has no list of layers", param="model")
-    if len(lists) > 1:
+    candidates = language_models(lists)
+    if len(candidates) > 1:
         raise UnsupportedModel(
-            f"{name} cannot be steered: it has several lists of layers ({', '.join(sorted(lists))})", param="model"
+            f"{name} cannot be steered: it has several lists of layers ({', '.join(sorted(candidates))})", param="model"
         )
-    return lists.popitem()[1]
+    return lists[candidates[0]]
+
+
+def language_models(paths: Iterable[str]) -> list[str]:
+    """Return the paths that lead into a language model; all of them if none does, as in a text model.
+
+    Args:
+        paths: Paths of modules, for example `model.language_model.layers` and `model.vision_tower.layers`.
+    """
+    paths = list(paths)
+    return [path for path in paths if not _LANGUAGE_MODELS.isdisjoint(path.split("."))] or paths
 
 
 def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
     """Return where a layer calls its activation.
+
+    A layer with experts is rejected even if it also has a plain MLP, because steering only that would be partial.
 
     Args:
         layer: The layer, None if the model does not have it.
@@ -82,14 +98,15 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
     Raises:
         UnsupportedModel: The layer does not have exactly one MLP with one activation.
     """
-    owner = getattr(layer, "mlp", layer)
-    for name, target in _NAMES:
-        if isinstance(getattr(owner, name, None), nn.Module) and isinstance(getattr(owner, target, None), nn.Module):
-            return MlpSite(owner=owner, name=name, target=getattr(owner, target))
+    owner = getattr(layer, "mlp", getattr(layer, "feed_forward", layer))
     if layer is None:
         reason = "is missing"
     elif any("experts" in path.split(".") for path, _ in layer.named_modules()):
         reason = "is a mixture of experts"
     else:
+        for name, target in _NAMES:
+            modules = getattr(owner, name, None), getattr(owner, target, None)
+            if all(isinstance(module, nn.Module) for module in modules):
+                return MlpSite(owner=owner, name=name, target=modules[1])
         reason = f"has a {type(owner).__name__}, not an MLP with one activation function"
     raise UnsupportedModel(f"{model} cannot be steered: layer {index} {reason}", param="model")

@@ -118,6 +118,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
 
+        from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
 
     check_version(vllm.__version__)
@@ -147,9 +148,11 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "enforce_eager": not settings.compile or (backend == "cpu" and not on_cpu),
         "async_scheduling": False,  # a slot must not be reassigned while a running step still reads it
         "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, backend=backend))},
+        "language_model_only": True,  # for the multimodal models that `language_model_arguments` does not know
         "disable_log_stats": True,
         "seed": 0,
     }
+    arguments.update(language_model_arguments(folder))
     skip_logprob_texts()
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()

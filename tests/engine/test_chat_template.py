@@ -57,6 +57,20 @@ def test_a_chat_that_cannot_be_formatted_is_rejected(tokenizer: Any) -> None:
         encoder_of(tokenizer).prompt(CHAT, max_tokens=5)
 
 
+PARTS = (
+    "{% for message in messages %}{{ message['role'] }}:"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %};{% endfor %}"
+)
+"""A template that skips a content that is a text, as those of some models that take images do."""
+
+
+def test_a_template_that_reads_parts_gets_parts(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", PARTS)
+    assert write_chat(tokenizer, CHAT) == "user:the end?;assistant:no;"
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ ('About: ' + messages[-1].content) | upper }}")
+    assert write_chat(tokenizer, CHAT) == "ABOUT: NO"
+
+
 def test_a_model_without_a_template_is_rejected_with_a_remedy(tmp_path: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model("qwen2", tmp_path))
     with pytest.raises(InvalidRequest, match="send the prompt as text, or add a chat_template") as caught:

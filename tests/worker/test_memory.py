@@ -57,6 +57,13 @@ def test_weights_are_counted_in_the_dtype_that_is_loaded(folder: Path, dtype: st
     assert found.total == 3 * (size + memory.PROCESS_BYTES)
 
 
+def test_vllm_loads_no_vision_tower(folder: Path) -> None:
+    names = ("language_model.layers.0.mlp.up_proj", "vision_tower.layers.0.mlp.fc1", "multi_modal_projector.linear")
+    save_file({f"model.{name}.weight": torch.zeros(10) for name in names}, folder / "model.safetensors")
+    for kind, numbers in (("vllm", 10), ("transformers", 30)):
+        assert EngineMemory.of(EngineSpec(model="m", folder=folder, kind=kind), gpu=False).weights == 4 * numbers
+
+
 def test_vllm_on_a_cpu_has_a_cache_too_and_on_a_gpu_takes_nothing_here(folder: Path) -> None:
     spec = EngineSpec(model="m", folder=folder, options={"kv_cache_bytes": 5})
     assert EngineMemory.of(spec, gpu=False).kv_cache == 5

@@ -19,7 +19,7 @@ from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import blocks, mlps
+from engine.vllm.worker import blocks, language_model, mlps  # noqa: F401  # the second registers a load format
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring

@@ -77,6 +77,17 @@ def test_the_shape_is_the_configs(folder: Path) -> None:
     assert read_model_folder(folder, name="tiny").layers == 3
 
 
+def test_the_shape_of_a_multimodal_model_is_its_language_models(folder: Path) -> None:
+    text = {"model_type": "gemma3_text", "num_hidden_layers": 34, "intermediate_size": 10240}
+    vision = {"model_type": "siglip_vision_model", "num_hidden_layers": 27, "intermediate_size": 4304}
+    config = {"model_type": "gemma3", "text_config": text, "vision_config": vision}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert (read_model_folder(folder).layers, read_model_folder(folder).width) == (34, 10240)
+    flat = {"model_type": "qwen2_5_vl", "num_hidden_layers": 36, "intermediate_size": 11008}
+    (folder / "config.json").write_text(json.dumps({**flat, "vision_config": {"depth": 32, "intermediate_size": 3420}}))
+    assert (read_model_folder(folder).layers, read_model_folder(folder).width) == (36, 11008)
+
+
 @pytest.mark.parametrize(
     ("config", "shape"),
     [

@@ -10,8 +10,12 @@ from torch import nn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    Llama4Config,
+    Llama4ForConditionalGeneration,
     MambaConfig,
     MambaForCausalLM,
     MixtralConfig,
@@ -48,6 +52,16 @@ SHAPE: dict[str, Any] = {
     "pad_token_id": 0,
 }
 MIXTURE: dict[str, Any] = {**SHAPE, "num_experts_per_tok": 2}
+LLAMA4_VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "vision_output_dim": 16,
+    "projector_input_dim": 16,
+    "projector_output_dim": 16,
+}
 IDS = torch.tensor([[3, 1, 4, 1, 5]])
 
 
@@ -107,6 +121,23 @@ def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Pa
                 Qwen2MoeConfig(**MIXTURE, num_experts=2, moe_intermediate_size=8, mlp_only_layers=[0])
             ),
             "Qwen2MoeForCausalLM cannot be steered: layer 1 is a mixture of experts",
+        ),
+        (
+            lambda: Gemma4ForCausalLM(
+                Gemma4TextConfig(
+                    **SHAPE, enable_moe_block=True, num_experts=2, top_k_experts=1, moe_intermediate_size=8
+                )
+            ),
+            "Gemma4ForCausalLM cannot be steered: layer 0 is a mixture of experts",
+        ),
+        (
+            lambda: Llama4ForConditionalGeneration(
+                Llama4Config(
+                    text_config={**MIXTURE, "num_local_experts": 2, "interleave_moe_layer_step": 2},
+                    vision_config=LLAMA4_VISION,
+                )
+            ),
+            "Llama4ForConditionalGeneration cannot be steered: layer 1 is a mixture of experts",
         ),
         (
             lambda: MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=50, state_size=2)),

@@ -48,6 +48,7 @@ class Launch:
     """Starts an engine on a stand-in for vLLM and logs what happens to it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform) -> None:
+        (folder / "config.json").write_text('{"model_type": "llama"}')
         (folder / "model.safetensors").touch()
         self.folder = folder
         self.log: list[str] = []
