@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,8 +24,45 @@ from tests.worker.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-async def test_results_and_summary_are_a_conflict_before_the_end(installation: Installation) -> None:
-    async with running_server(installation, working=False) as server:
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A completed sweep, and a client of its server."""
+
+    http: httpx.AsyncClient
+    sweep_id: str
+
+    def url(self, noun: str) -> str:
+        return f"/v1/sweeps/{self.sweep_id}/{noun}"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["folder", "bucket"])
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A server with its results in a folder or in an object store."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "folder":
+        yield Installation.build(folder)
+        return
+    with pytest.MonkeyPatch.context() as patch, object_store() as store:
+        give_credentials(patch)
+        store.bucket("ampsweep")
+        yield Installation.build(folder, published=store.address("ampsweep", "tests"))
+
+
+@pytest.fixture(scope="module")
+async def finished(published: Installation) -> AsyncIterator[Finished]:
+    """A completed sweep, which the tests only read."""
+    async with running_server(published) as server:
+        yield Finished(http=server.http, sweep_id=await server.done())
+
+
+async def test_results_and_summary_are_a_conflict_before_the_end(published: Installation, tmp_path: Path) -> None:
+    idle = Installation.build(tmp_path, published=published.published)
+    async with running_server(idle, working=False) as server:
         sweep = await server.submit()
         for noun in ("results", "summary", "summary?format=csv"):
             answer = await server.http.get(f"/v1/sweeps/{sweep['id']}/{noun}")
@@ -32,26 +71,11 @@ async def test_results_and_summary_are_a_conflict_before_the_end(installation: I
             assert "in_progress" in answer.json()["error"]["message"]
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def installation(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Installation]:
-    """A server with its results in a folder or in an object store."""
-    if request.param == "folder":
-        yield Installation.build(tmp_path)
-        return
-    give_credentials(monkeypatch)
-    with object_store() as store:
-        store.bucket("ampsweep")
-        yield Installation.build(tmp_path, published=store.address("ampsweep", "tests"))
-
-
-async def test_results_are_parquet_whole_or_in_ranges(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        whole = await server.http.get(path)
-        part = await server.http.get(path, headers={"Range": "bytes=0-3"})
-        beyond = await server.http.get(path, headers={"Range": f"bytes={len(whole.content)}-"})
+async def test_results_are_parquet_whole_or_in_ranges(finished: Finished) -> None:
+    path = finished.url("results")
+    whole = await finished.http.get(path)
+    part = await finished.http.get(path, headers={"Range": "bytes=0-3"})
+    beyond = await finished.http.get(path, headers={"Range": f"bytes={len(whole.content)}-"})
     assert pq.read_table(io.BytesIO(whole.content)).num_rows > 0
     assert whole.headers["etag"]
     assert (part.status_code, part.content) == (206, b"PAR1")
@@ -59,51 +83,47 @@ async def test_results_are_parquet_whole_or_in_ranges(installation: Installation
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-async def test_a_range_returns_exactly_its_bytes(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        whole = (await server.http.get(path)).content
-        ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
-        for range_header, (start, end) in ranges.items():
-            part = await server.http.get(path, headers={"Range": range_header})
-            assert (part.status_code, part.content) == (206, whole[start:end]), range_header
-            first = start % len(whole)
-            last = first + len(part.content) - 1
-            assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
-            assert int(part.headers["content-length"]) == len(part.content)
+async def test_a_range_returns_exactly_its_bytes(finished: Finished) -> None:
+    path = finished.url("results")
+    whole = (await finished.http.get(path)).content
+    ranges = {"bytes=4-9": (4, 10), "bytes=10-": (10, None), "bytes=-7": (-7, None), "bytes=2-999999999": (2, None)}
+    for range_header, (start, end) in ranges.items():
+        part = await finished.http.get(path, headers={"Range": range_header})
+        assert (part.status_code, part.content) == (206, whole[start:end]), range_header
+        first = start % len(whole)
+        last = first + len(part.content) - 1
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+        assert int(part.headers["content-length"]) == len(part.content)
 
 
-async def test_anything_but_a_single_range_returns_the_whole_file(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        whole = await server.http.get(path)
-        for range_header in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
-            answer = await server.http.get(path, headers={"Range": range_header})
-            assert (answer.status_code, answer.content) == (200, whole.content), range_header
-            assert "content-range" not in answer.headers
+async def test_anything_but_a_single_range_returns_the_whole_file(finished: Finished) -> None:
+    path = finished.url("results")
+    whole = await finished.http.get(path)
+    for range_header in ("bytes=9-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"):
+        answer = await finished.http.get(path, headers={"Range": range_header})
+        assert (answer.status_code, answer.content) == (200, whole.content), range_header
+        assert "content-range" not in answer.headers
 
 
-async def test_unchanged_files_are_not_sent_again(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        etag = (await server.http.get(path)).headers["etag"]
-        unchanged = await server.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
-        changed = await server.http.get(path, headers={"If-None-Match": '"other"'})
-        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
-        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+async def test_unchanged_files_are_not_sent_again(finished: Finished) -> None:
+    path = finished.url("results")
+    etag = (await finished.http.get(path)).headers["etag"]
+    unchanged = await finished.http.get(path, headers={"If-None-Match": f'"other", {etag}'})
+    changed = await finished.http.get(path, headers={"If-None-Match": '"other"'})
+    same = await finished.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+    other = await finished.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
     assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
     assert changed.status_code == 200
     assert (same.status_code, same.content) == (206, b"PAR1")
     assert other.status_code == 200
 
 
-async def test_the_summary_is_available_in_three_formats(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/summary"
-        as_json = (await server.http.get(path)).json()
-        as_csv = await server.http.get(path, params={"format": "csv"})
-        as_parquet = await server.http.get(path, params={"format": "parquet"})
-        neither = await server.http.get(path, params={"format": "xml"})
+async def test_the_summary_is_available_in_three_formats(finished: Finished) -> None:
+    path = finished.url("summary")
+    as_json = (await finished.http.get(path)).json()
+    as_csv = await finished.http.get(path, params={"format": "csv"})
+    as_parquet = await finished.http.get(path, params={"format": "parquet"})
+    neither = await finished.http.get(path, params={"format": "xml"})
     table = pq.read_table(io.BytesIO(as_parquet.content))
     assert len(as_json["rows"]) == table.num_rows == len(as_csv.text.strip().splitlines()) - 1
     assert {row["target_language"] for row in as_json["rows"]} == {"fr", "tr"}
@@ -112,13 +132,12 @@ async def test_the_summary_is_available_in_three_formats(installation: Installat
     assert neither.json()["error"]["param"] == "format"
 
 
-async def test_samples_are_sent_in_the_accepted_format(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        answers = {
-            form: await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
-            for form in (PARQUET, ARROW, CSV, JSON)
-        }
+async def test_samples_are_sent_in_the_accepted_format(finished: Finished) -> None:
+    path = finished.url("results")
+    answers = {
+        form: await finished.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+        for form in (PARQUET, ARROW, CSV, JSON)
+    }
     table = pq.read_table(io.BytesIO(answers[PARQUET].content))
     rows = table.to_pylist()
     assert len(rows) > 1
@@ -139,19 +158,16 @@ async def test_samples_are_sent_in_the_accepted_format(installation: Installatio
 
 @pytest.mark.parametrize("noun", ["results", "summary"])
 @pytest.mark.parametrize("form", [ARROW, CSV, JSON])
-async def test_other_formats_are_gzipped_and_sent_only_if_changed(
-    installation: Installation, noun: str, form: str
-) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/{noun}"
-        plain = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
-        packed = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
-        refused = await server.http.get(path, headers={"Accept": form, "Accept-Encoding": "gzip;q=0"})
-        etag = packed.headers["etag"]
-        unchanged = await server.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
-        plainly = await server.http.get(
-            path, headers={"Accept": form, "If-None-Match": etag, "Accept-Encoding": "identity"}
-        )
+async def test_other_formats_are_gzipped_and_sent_only_if_changed(finished: Finished, noun: str, form: str) -> None:
+    path = finished.url(noun)
+    plain = await finished.http.get(path, headers={"Accept": form, "Accept-Encoding": "identity"})
+    packed = await finished.http.get(path, headers={"Accept": form, "Accept-Encoding": "br, gzip;q=0.5"})
+    refused = await finished.http.get(path, headers={"Accept": form, "Accept-Encoding": "gzip;q=0"})
+    etag = packed.headers["etag"]
+    unchanged = await finished.http.get(path, headers={"Accept": form, "If-None-Match": f'"x", W/{etag}'})
+    plainly = await finished.http.get(
+        path, headers={"Accept": form, "If-None-Match": etag, "Accept-Encoding": "identity"}
+    )
     assert packed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in {**plain.headers, **refused.headers}
     assert packed.content == plain.content == refused.content
@@ -160,22 +176,20 @@ async def test_other_formats_are_gzipped_and_sent_only_if_changed(
     assert "Accept-Encoding" in plain.headers["vary"]
 
 
-async def test_an_unavailable_format_is_refused(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        refused = await server.http.get(path, headers={"Accept": "application/xml"})
-        any_form = await server.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
+async def test_an_unavailable_format_is_refused(finished: Finished) -> None:
+    path = finished.url("results")
+    refused = await finished.http.get(path, headers={"Accept": "application/xml"})
+    any_form = await finished.http.get(path, headers={"Accept": "text/html, */*;q=0.1"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (406, "not_acceptable")
     assert any_form.headers["content-type"] == PARQUET
 
 
-async def test_a_range_is_sent_only_if_the_file_is_unchanged(installation: Installation) -> None:
-    async with running_server(installation) as server:
-        path = f"/v1/sweeps/{await server.done()}/results"
-        etag = (await server.http.get(path)).headers["etag"]
-        same = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
-        other = await server.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
-        unchanged = await server.http.get(path, headers={"If-None-Match": etag})
+async def test_a_range_is_sent_only_if_the_file_is_unchanged(finished: Finished) -> None:
+    path = finished.url("results")
+    etag = (await finished.http.get(path)).headers["etag"]
+    same = await finished.http.get(path, headers={"Range": "bytes=0-3", "If-Range": etag})
+    other = await finished.http.get(path, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+    unchanged = await finished.http.get(path, headers={"If-None-Match": etag})
     assert (same.status_code, same.content) == (206, b"PAR1")
     assert other.status_code == 200
     assert unchanged.status_code == 304
