@@ -46,15 +46,17 @@ def method_dots(table: pa.Table) -> str:
     columns = [column for column in _COLUMNS if any(row[column[0]] is not None for row in rows)]
     targets, methods = distinct(rows, "target"), _methods_of(rows)
     with context():
-        height = 1.1 + len(targets) * (0.12 + 0.09 * len(methods))
+        titles = [_title(title, rows[0].get(f"{name}_is")) for name, title, _ in columns]
+        lines = max(title.count("\n") for title in titles)
+        height = 0.9 + 0.13 * lines + len(targets) * (0.12 + 0.09 * len(methods))
         figure = Figure(figsize=(9.6, height), layout="constrained")
         plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for axes, (name, title, reference) in zip(plots, columns, strict=True):
+        for axes, title, (name, _, reference) in zip(plots, titles, columns, strict=True):
             _bands(axes, len(targets))
             if reference is not None:
                 axes.axvline(reference, color="0.75", linewidth=0.9, zorder=0)
             _measure(axes, name, rows, targets, methods)
-            axes.set_title(_title(title, rows[0].get(f"{name}_is")), loc="left", fontsize=8)
+            axes.set_title(title, loc="left", fontsize=8)
             axes.tick_params(labelsize=8, length=2, top=True, labeltop=True)
             _scale(axes, name, [row[name] for row in rows if row[name] is not None])
         _unsteered_bars(plots[0], rows, targets)
