@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ampsweep.domain.layer_widths import LayerWidths
 from benchmarks.workload import FACTOR, ScoredItem, neurons_of
 
 BATCH = 16
@@ -35,7 +36,7 @@ class HooksBaseline:
         config = self.model.config
         for number, group in groups.items():
             assert number is not None, "the baseline takes steered requests only"
-            chosen = neurons_of(config.intermediate_size, config.num_hidden_layers, number)
+            chosen = neurons_of(LayerWidths(config.num_hidden_layers, config.intermediate_size), number)
             self._neurons = list(map(torch.from_numpy, chosen))
             group.sort(key=lambda item: len(item.context) + len(item.option), reverse=True)
             for start in range(0, len(group), BATCH):

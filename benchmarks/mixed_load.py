@@ -17,6 +17,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.neurons.numbering import selected
 from engine.vllm.launch import VllmSettings
 
 SETTINGS = VllmSettings(
@@ -50,7 +51,7 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
     Patch values and mean residuals are random too.
     """
     rng = np.random.default_rng(7)
-    shape = (len(LANGUAGES), info.layers, info.width)
+    shape = (len(LANGUAGES), *info.widths.shape)
     return NeuronSet(
         id="ns_parity",
         model=info.model,
@@ -58,9 +59,9 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
         layers=info.layers,
         width=info.width,
         method="test",
-        neurons={code: np.argwhere(rng.random(shape[1:]) < 0.25).astype(np.int32) for code in LANGUAGES},
+        neurons={code: selected(rng.random(shape[1:]) < 0.25, info.widths) for code in LANGUAGES},
         patch=PatchValues(**{kind: rng.normal(size=shape).astype(np.float32) for kind in ("max", "median", "mean")}),
-        residual_mean=rng.normal(size=(*shape[:2], info.hidden_size)).astype(np.float32),
+        residual_mean=rng.normal(size=(len(LANGUAGES), info.layers, info.hidden_size)).astype(np.float32),
     )
 
 
@@ -69,8 +70,8 @@ async def run_load(engine: Engine) -> dict[str, Any]:
 
     Returns:
         `generated` token ids and `scored` natural log-probabilities, one list for each intervention; `counts` of
-        positive activations and `means` of activations, [languages, layers, neurons]; mean `residuals`, [languages,
-        layers, H].
+        positive activations and `means` of activations, [languages, layers, neurons], or [languages, neurons] where
+        layers differ in width; mean `residuals`, [languages, layers, H].
     """
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.base import EngineInfo, Steering
 from engine.neurons.neuron_set import NeuronSet
 
@@ -77,10 +78,10 @@ class Texts:
         return shuffled
 
 
-def neurons_of(width: int, layers: int, number: int) -> list[NDArray[np.int64]]:
+def neurons_of(widths: LayerWidths, number: int) -> list[NDArray[np.int64]]:
     """Return the sorted neurons of each layer that intervention `number` edits: a random share, different for each."""
     random = np.random.default_rng((SEED, number))
-    return [np.sort(random.choice(width, round(width * SHARE), replace=False)) for _ in range(layers)]
+    return [np.sort(random.choice(width, round(width * SHARE), replace=False)) for width in widths.by_layer]
 
 
 def neuron_set(info: EngineInfo, count: int) -> NeuronSet:
@@ -96,11 +97,7 @@ def neuron_set(info: EngineInfo, count: int) -> NeuronSet:
         params={"seed": SEED},
         neurons={
             _language(number): np.array(
-                [
-                    (layer, index)
-                    for layer, indices in enumerate(neurons_of(info.width, info.layers, number))
-                    for index in indices
-                ],
+                [(layer, index) for layer, indices in enumerate(neurons_of(info.widths, number)) for index in indices],
                 dtype=np.int32,
             )
             for number in range(count)

@@ -15,6 +15,7 @@ from typing import Protocol
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
@@ -33,11 +34,16 @@ class EngineInfo:
     fingerprint: str  # of the model's files, see ampsweep.folders.model
     model_class: str
     layers: int
-    width: int  # neurons a layer
+    width: Width  # neurons a layer
     hidden_size: int  # of the residual stream
     dtype: str
     max_model_len: int
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def widths(self) -> LayerWidths:
+        """The neurons of each layer."""
+        return LayerWidths(self.layers, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)

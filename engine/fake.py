@@ -164,8 +164,7 @@ class FakeEngine:
         loop = asyncio.get_running_loop()
         make = partial(
             Recorder,
-            layers=self._info.layers,
-            width=self._info.width,
+            self._info.widths,
             hidden_size=self._info.hidden_size,
             max_tokens=max_tokens,
             checkpoint=checkpoint,
@@ -183,9 +182,9 @@ class FakeEngine:
 
         @cache
         def active_share(language: str) -> NDArray[np.float64]:
-            """Return the share of tokens that activate each neuron in a language [L, F]: 0.9, or less than 0.1."""
+            """Return the share of tokens that activate each neuron in a language: 0.9, or less than 0.1."""
             random = np.random.default_rng(_hash(["language", language]))
-            shape = (self._info.layers, self._info.width)
+            shape = self._info.widths.shape
             return np.where(random.random(shape) < _LANGUAGE_SHARE, 0.9, 0.1 * random.random(shape))
 
         @cache

@@ -171,8 +171,8 @@ class NeuronSet(_NeuronSet, total=False):
     """A neuron set. A set that is being identified has only `id`, `status`, `error` and `warnings`.
 
     `languages` holds the number of neurons of each language, `by_layer` the numbers in each of the model's
-    `layers`, which have `width` neurons each. `neurons`, if requested, are the neurons:
-    {language: {layer: [index, ...]}}.
+    `layers`, which have `width` neurons each; where layers differ, `width` is a list with one number for each.
+    `neurons`, if requested, are the neurons: {language: {layer: [index, ...]}}.
     """
 
     error: str | None
@@ -181,7 +181,7 @@ class NeuronSet(_NeuronSet, total=False):
     method: str
     corpus: str | None
     layers: int
-    width: int
+    width: int | list[int]
     languages: dict[str, int]
     by_layer: dict[str, list[int]]
     neurons: dict[str, dict[str, list[int]]]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.published_neurons import default_neurons
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
@@ -122,17 +123,16 @@ class IdentificationRequest:
             raise InvalidRequest(f"max_tokens must be a whole number above 0; got {max_tokens!r}", param="max_tokens")
         return cls(method=checked, params=complete, max_tokens=max_tokens)
 
-    def for_model(self, *names: str | None, layers: int, width: int) -> IdentificationRequest:
+    def for_model(self, *names: str | None, widths: LayerWidths) -> IdentificationRequest:
         """Return the request with the number of neurons of a model, if it depends on the model and was not given.
 
         Args:
             names: What the model is called, as in `default_neurons`.
-            layers: Number of layers of the model.
-            width: Number of neurons of a layer.
+            widths: The layers of the model.
         """
         if self.params.get("neurons") != BY_MODEL:
             return self
-        return replace(self, params={**self.params, "neurons": default_neurons(*names, layers=layers, width=width)})
+        return replace(self, params={**self.params, "neurons": default_neurons(*names, total=widths.total)})
 
     def neuron_set_id(self, *, fingerprint: str, corpus_hash: str, languages: Sequence[str]) -> str:
         """Return the id of the set that this request will identify. It is known before anything is recorded.

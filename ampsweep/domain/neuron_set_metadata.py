@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
+
 FORMAT = 1
 """Version of the files of a neuron set that this release writes and reads."""
 
@@ -21,7 +23,7 @@ class NeuronSetMetadata:
         model: Name of the model.
         fingerprint: Fingerprint of the model's files.
         layers: Number of layers of the model.
-        width: Number of neurons of a layer.
+        width: Number of neurons of a layer; in the JSON a list with one number for each layer where layers differ.
         method: The method that selected the neurons, or the kind of import.
         params: Parameters of the method.
         corpus: Name of the corpus; empty for an imported set.
@@ -39,7 +41,7 @@ class NeuronSetMetadata:
     model: str
     fingerprint: str
     layers: int
-    width: int
+    width: Width
     method: str
     params: Mapping[str, Any]
     corpus: str
@@ -56,7 +58,7 @@ class NeuronSetMetadata:
 
         Raises:
             KeyError: A key is missing.
-            ValueError: The text is not JSON.
+            ValueError: The text is not JSON, or the layers and their widths do not fit together.
             TypeError: The text is not a JSON object, or `patch` is not a list.
         """
         raw = json.loads(text)
@@ -64,6 +66,7 @@ class NeuronSetMetadata:
         return cls(
             **{
                 **values,
+                "width": LayerWidths.parse(values["layers"], values["width"]).width,
                 "patch": tuple(values["patch"]),
                 "entropy": bool(raw.get("entropy")),
                 "residual": tuple(raw.get("residual", ())),
@@ -78,6 +81,7 @@ class NeuronSetMetadata:
         residual = list(values.pop("residual"))
         return {
             **values,
+            "width": self.width if isinstance(self.width, int) else list(self.width),
             **({"residual": residual} if residual else {}),
             "params": dict(self.params),
             "languages": dict(self.languages),

@@ -21,18 +21,17 @@ SHARE = 0.003
 """Share of a model's neurons that is selected where nothing is published: the mean of the shares of PUBLISHED."""
 
 
-def default_neurons(*names: str | None, layers: int, width: int) -> int:
+def default_neurons(*names: str | None, total: int) -> int:
     """Return the published k of a model, otherwise SHARE of its neurons.
 
     Args:
         names: What the model may be known by: its name, and `organization/name@commit` if it is from the Hub.
-        layers: Number of layers of the model.
-        width: Number of neurons of a layer.
+        total: Number of neurons of the model, over all layers.
 
     Example:
-        >>> default_neurons("Qwen/Qwen2.5-0.5B-Instruct", layers=24, width=4864)
+        >>> default_neurons("Qwen/Qwen2.5-0.5B-Instruct", total=24 * 4864)
         550
-        >>> default_neurons("my-model", layers=10, width=1000)
+        >>> default_neurons("my-model", total=10_000)
         30
     """
     for name in names:
@@ -40,4 +39,4 @@ def default_neurons(*names: str | None, layers: int, width: int) -> int:
             base = name.rstrip("/").rpartition("/")[2].partition("@")[0].lower()
             if base in PUBLISHED:
                 return PUBLISHED[base]
-    return max(1, round(SHARE * layers * width))
+    return max(1, round(SHARE * total))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import source_of
 from ampsweep.folders.weights import safetensors_files, weight_files
@@ -54,8 +55,13 @@ class ModelFolder:
     name: str
     fingerprint: str
     layers: int
-    width: int
+    width: Width
     source: str | None = None
+
+    @property
+    def widths(self) -> LayerWidths:
+        """The neurons of each layer."""
+        return LayerWidths(self.layers, self.width)
 
 
 def fingerprint(folder: Path) -> str:
@@ -90,31 +96,44 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
     digest = fingerprint(folder)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        layers, width = read_shape({**config, **config.get("text_config", {})})
+        widths = read_widths({**config, **config.get("text_config", {})})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
     return ModelFolder(
-        name=name or folder.name, fingerprint=digest, layers=layers, width=width, source=source_of(folder)
+        name=name or folder.name,
+        fingerprint=digest,
+        layers=widths.layers,
+        width=widths.width,
+        source=source_of(folder),
     )
 
 
-def read_shape(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the number of layers and of neurons per layer from a config, whose keys depend on the model family.
+def read_widths(config: Mapping[str, Any]) -> LayerWidths:
+    """Return the number of neurons of each layer from a config, whose keys depend on the model family.
 
     Raises:
-        ValueError: A number is missing, or layers differ in their number of neurons.
+        ValueError: The number of layers or of neurons is missing, or they do not fit together.
     """
     layers = next((config[key] for key in _LAYERS if config.get(key)), None)
     width = next((config[key] for key in _WIDTH if config.get(key)), None)
     # Transformers documents None in `n_inner` as four times the hidden size; GPT-2's own config omits it.
     if width is None and ("n_inner" in config or config.get("model_type") in _FOUR_TIMES_HIDDEN):
         width = 4 * (config.get("hidden_size") or config.get("n_embd") or 0)
-    if not isinstance(layers, int) or not isinstance(width, int) or not width:
+    if not layers or not width:
         raise ValueError(
-            "config does not give one number of layers and one of neurons, as num_hidden_layers and "
-            "intermediate_size do"
+            "config does not give the number of layers and of neurons, as num_hidden_layers and intermediate_size do"
         )
-    return layers, width
+    widths = LayerWidths.parse(layers, width)
+    return _double_wide(widths, config) if config.get("use_double_wide_mlp") else widths
+
+
+def _double_wide(widths: LayerWidths, config: Mapping[str, Any]) -> LayerWidths:
+    """Return twice the width in the last layers, which share keys and values with earlier ones, as in Gemma 4."""
+    first = widths.layers - config.get("num_kv_shared_layers", 0)
+    if first <= 0:
+        return widths
+    by_layer = [width * (2 if layer >= first else 1) for layer, width in enumerate(widths.by_layer)]
+    return LayerWidths.parse(widths.layers, by_layer)
 
 
 def _can_change_answers(name: str) -> bool:

@@ -141,8 +141,7 @@ class TransformersEngine:
         recorder = await self._run(
             partial(
                 Recorder,
-                layers=self.info.layers,
-                width=self.info.width,
+                self.info.widths,
                 hidden_size=self.info.hidden_size,
                 max_tokens=max_tokens,
                 checkpoint=checkpoint,
@@ -183,14 +182,14 @@ class TransformersEngine:
         admission = recorder.admit(sentence.language, tokens.counted)
         if admission is None:
             return None
-        activations, residuals = (
-            torch.stack(layers)[:, tokens.special :].float() for layers in self._model.observe(tokens.ids)
-        )
+        activations, residuals = self._model.observe(tokens.ids)
+        counted = torch.cat(activations, dim=1)[tokens.special :].float()
+        shape = self.info.widths.shape
         recorder.add(
             admission,
-            counts=(activations > 0).sum(dim=1).cpu().numpy(),
-            mean=activations.mean(dim=1).cpu().numpy(),
-            residual=residuals.sum(dim=1, dtype=torch.float64).cpu().numpy(),
+            counts=(counted > 0).sum(dim=0).reshape(shape).cpu().numpy(),
+            mean=counted.mean(dim=0).reshape(shape).cpu().numpy(),
+            residual=torch.stack(residuals)[:, tokens.special :].sum(dim=1, dtype=torch.float64).cpu().numpy(),
         )
         return admission
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
-from ampsweep.errors import UnsupportedModel
 from engine.steering.edits import Edits
 from engine.steering.mlp_sites import find_layers, find_site
 
@@ -30,21 +30,17 @@ _Change = Callable[[int, Tensor], Tensor]
 
 
 class Hooks:
-    """The hooks in the `layers` layers of one model, whose MLPs have `width` neurons each."""
+    """The hooks in the layers of one model, whose MLPs have the widths `widths`."""
 
     def __init__(self, model: nn.Module) -> None:
         """Install the hooks; raise UnsupportedModel for an MLP of unknown form (for example a mixture of experts)."""
         name = type(model).__name__
         layers = find_layers(model)
         sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
-        widths = {_inputs(site.target) for site in sites}
-        if len(widths) != 1:
-            raise UnsupportedModel(f"{name} cannot be steered: its layers have {sorted(widths)} neurons", param="model")
         for index, site in enumerate(sites):
             site.replace(_HookedActivation(site.activation, index, self))
             layers[index].register_forward_hook(partial(self._after_layer, index))
-        self.layers = len(sites)
-        self.width = widths.pop()
+        self.widths = LayerWidths.parse(len(sites), [_inputs(site.target) for site in sites])
         self._on_activation: _Change | None = None
         self._on_residual: _Change | None = None
 

@@ -54,8 +54,8 @@ class TransformersModel:
             model=name,
             fingerprint=model_fingerprint,
             model_class=type(self.model).__name__,
-            layers=self.hooks.layers,
-            width=self.hooks.width,
+            layers=self.hooks.widths.layers,
+            width=self.hooks.widths.width,
             hidden_size=self._text_config.hidden_size,
             dtype=dtype,
             max_model_len=max_model_len or self._context_length(),
@@ -117,7 +117,7 @@ class TransformersModel:
         residuals: dict[int, Tensor] = {}
         with torch.inference_mode(), self.hooks.watch(activations.__setitem__, residuals.__setitem__):
             self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
-        layers = range(self.hooks.layers)
+        layers = range(self.info.layers)
         return [activations[layer] for layer in layers], [residuals[layer] for layer in layers]
 
     def _context_length(self) -> int:
@@ -135,10 +135,10 @@ class TransformersModel:
             ),
         ):
             self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
-        for seen, size, what in (
-            (passed, self.info.width, "calls its activation function once"),
-            (returned, self.info.hidden_size, "runs once and returns the residual stream"),
+        for seen, sizes, what in (
+            (passed, self.info.widths.by_layer, "calls its activation function once"),
+            (returned, [self.info.hidden_size] * self.info.layers, "runs once and returns the residual stream"),
         ):
-            if seen != [(layer, (1, size)) for layer in range(self.info.layers)]:
+            if seen != [(layer, (1, size)) for layer, size in enumerate(sizes)]:
                 message = f"{self.info.model_class} cannot be steered: not every layer {what}"
                 raise UnsupportedModel(message, param="model")

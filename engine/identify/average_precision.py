@@ -10,14 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.identify.sentence_means import SentenceMeans
+from engine.neurons.numbering import selected
 
 _BLOCK = 2**22
 """Number of means that are ranked at a time; ranking needs about 50 bytes for each."""
 
 
 def select_average_precision(
-    means: SentenceMeans, languages: Sequence[str], *, neurons: int, layers: int, width: int
+    means: SentenceMeans, languages: Sequence[str], *, neurons: int, widths: LayerWidths
 ) -> dict[str, NDArray[np.int32]]:
     """Select for each language the `neurons` neurons with the highest average precision; all if there are fewer.
 
@@ -27,8 +29,7 @@ def select_average_precision(
         means: The mean activations of all recorded sentences.
         languages: The languages of the result. One without sentences gets no neurons.
         neurons: Number of neurons of each language.
-        layers: Number of layers.
-        width: Number of neurons of a layer.
+        widths: The neurons of each layer.
 
     Returns:
         The neurons of each language, int32 [k, 2] of (layer, index), sorted.
@@ -36,20 +37,20 @@ def select_average_precision(
     from scipy.stats import rankdata
 
     sentence_languages = np.array(means.languages)
-    precisions = np.zeros((len(languages), layers * width))
+    precisions = np.zeros((len(languages), widths.total))
     for first, block in means.blocks(max(1, _BLOCK // max(1, len(sentence_languages)))):
         ranks = rankdata(-block, method="max", axis=0)
         for index, language in enumerate(languages):
             own = ranks[sentence_languages == language]
             if len(own):
                 precisions[index, first : first + block.shape[1]] = _average_precision(own)
-    selected = {}
+    neurons_of = {}
     for index, language in enumerate(languages):
-        chosen = np.zeros(layers * width, dtype=bool)
+        chosen = np.zeros(widths.total, dtype=bool)
         if language in means.languages:
             chosen[np.argsort(-precisions[index], kind="stable")[:neurons]] = True
-        selected[language] = np.argwhere(chosen.reshape(layers, width)).astype(np.int32)
-    return selected
+        neurons_of[language] = selected(chosen, widths)
+    return neurons_of
 
 
 def _average_precision(ranks: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -107,14 +107,11 @@ def select(request: IdentificationRequest, stats: ActivationStats) -> dict[str, 
         return select_activated(stats)
     if request.method == "act_prob":
         return select_act_prob(stats, neurons=params["neurons"])
-    _, layers, width = stats.counts.shape
     if request.method == "average_precision":
         assert stats.sentence_means is not None, "the means of all sentences were recorded"
         count = params["neurons"]
-        return select_average_precision(
-            stats.sentence_means, stats.languages, neurons=count, layers=layers, width=width
-        )
+        return select_average_precision(stats.sentence_means, stats.languages, neurons=count, widths=stats.widths)
     lape = select_lape(stats, **{name: value for name, value in params.items() if name != "seed"})
     if request.method != "random":
         return lape
-    return select_random(lape, layers=layers, width=width, seed=params["seed"])
+    return select_random(lape, widths=stats.widths, seed=params["seed"])

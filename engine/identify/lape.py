@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.stats import ActivationStats
+from engine.neurons.numbering import selected
 
 _DECIMALS = 12  # of entropies, so that rounding errors of logarithms do not order equal ones
 
@@ -26,12 +27,12 @@ def select_lape(
     With p = counts / tokens and q = p / sum_g p, a neuron has the entropy H = -sum_g q log q. It is a candidate if p
     exceeds the `filter_rate` quantile in some language. The `top_rate` share of all neurons with the lowest entropy
     is kept, and each of them belongs to the languages in which p exceeds the `activation_bar` quantile. A quantile is
-    the round(n * rate)-th smallest of all n = G * L * F probabilities, as in the published code. Ties go to the lower
+    the round(n * rate)-th smallest of all n = G * N probabilities, as in the published code. Ties go to the lower
     layer, then to the lower index. A neuron that is never active has no entropy and is no candidate.
 
     Args:
-        stats: Statistics of G languages.
-        top_rate: Share of all L * F neurons that is kept.
+        stats: Statistics of G languages over N neurons.
+        top_rate: Share of all N neurons that is kept.
         filter_rate: Quantile that a candidate exceeds.
         activation_bar: Quantile that p exceeds in the languages of a neuron.
 
@@ -40,24 +41,28 @@ def select_lape(
     """
     p = probabilities(stats)
     candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    entropy = np.where(candidate, np.round(_entropy(p), _DECIMALS), np.inf).ravel()
+    entropy = np.where(candidate, np.round(_entropy(p), _DECIMALS), np.inf)
     lowest = np.argsort(entropy, kind="stable")[: round(entropy.size * top_rate)]
     chosen = np.zeros(entropy.size, dtype=bool)
     chosen[lowest[np.isfinite(entropy[lowest])]] = True
-    belongs = (p > quantile(p, activation_bar)) & chosen.reshape(candidate.shape)
-    return {code: np.argwhere(belongs[index]).astype(np.int32) for index, code in enumerate(stats.languages)}
+    belongs = (p > quantile(p, activation_bar)) & chosen
+    return {code: selected(belongs[index], stats.widths) for index, code in enumerate(stats.languages)}
 
 
 def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RATE) -> NDArray[np.float32]:
-    """Return the entropy H of each candidate (`select_lape`), float32 [L, F] in nats; NaN where it is no candidate."""
+    """Return the entropy H of each candidate (`select_lape`) in nats; NaN where a neuron is no candidate.
+
+    It is float32 of the shape `stats.widths.shape`.
+    """
     p = probabilities(stats)
     candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    return np.where(candidate, _entropy(p), np.nan).astype(np.float32)
+    return np.where(candidate, _entropy(p), np.nan).astype(np.float32).reshape(stats.widths.shape)
 
 
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
-    """Return p, float64 [G, L, F]: the share of a language's tokens with activation > 0; 0 if it has no tokens."""
-    p: NDArray[np.float64] = stats.counts / np.maximum(stats.tokens, 1)[:, None, None]
+    """Return p, float64 [G, N]: the share of a language's tokens with activation > 0; 0 if it has no tokens."""
+    counts = stats.counts.reshape(len(stats.counts), -1)
+    p: NDArray[np.float64] = counts / np.maximum(stats.tokens, 1)[:, None]
     return p
 
 
@@ -68,7 +73,7 @@ def quantile(values: NDArray[np.float64], rate: float) -> float:
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return H, float64 [L, F], in nats, with 0 log 0 = 0; 0 where every p is 0."""
+    """Return H, float64 [N], in nats, with 0 log 0 = 0; 0 where every p is 0."""
     total = p.sum(axis=0)
     q = p / np.where(total > 0, total, 1.0)
     entropy: NDArray[np.float64] = -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=0)

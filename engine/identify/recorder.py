@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Arrays, Checkpoint
 from engine.identify.sentence_means import SentenceMeans
@@ -49,12 +50,12 @@ class _Patch:
 
 
 class _Language:
-    """The sums of one language, over `shape` (layers, neurons) and a residual stream of `hidden_size` numbers."""
+    """The sums of one language, over the neurons of all layers and a residual stream of `hidden_size` numbers."""
 
-    def __init__(self, shape: tuple[int, int], hidden_size: int) -> None:
-        self.shape = shape
-        self.counts = np.zeros(shape, dtype=np.int64)
-        self.residual = np.zeros((shape[0], hidden_size), dtype=np.float64)
+    def __init__(self, widths: LayerWidths, hidden_size: int) -> None:
+        self.shape = widths.shape
+        self.counts = np.zeros(self.shape, dtype=np.int64)
+        self.residual = np.zeros((widths.layers, hidden_size), dtype=np.float64)
         self.tokens = 0
         self.sentences = 0
         self.full = False
@@ -63,9 +64,9 @@ class _Language:
         self.patch: _Patch | None = None
 
     @classmethod
-    def restored(cls, shape: tuple[int, int], hidden_size: int, saved: Arrays) -> _Language:
+    def restored(cls, widths: LayerWidths, hidden_size: int, saved: Arrays) -> _Language:
         """Restore the sums from `saved`; none of the sentences counts as admitted."""
-        sums = cls(shape, hidden_size)
+        sums = cls(widths, hidden_size)
         sums.counts = saved["counts"]
         sums.residual = saved["residual"]
         sums.done = set(saved["done"].tolist())
@@ -130,9 +131,8 @@ class Recorder:
 
     def __init__(
         self,
+        widths: LayerWidths,
         *,
-        layers: int,
-        width: int,
         hidden_size: int,
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
@@ -141,8 +141,7 @@ class Recorder:
         """Continue the recording that `checkpoint` holds, or start a new one.
 
         Args:
-            layers: Number of layers.
-            width: Number of neurons of a layer.
+            widths: The neurons of each layer.
             hidden_size: Size of the residual stream.
             max_tokens: Maximum number of counted tokens of a language, over all of its sentences.
             checkpoint: Where the sums are saved at intervals.
@@ -151,7 +150,7 @@ class Recorder:
         """
         assert checkpoint is None or sentence_means is None, "a checkpoint has no means of all sentences"
         self._sentence_means = sentence_means
-        self._shape = (layers, width)
+        self._widths = widths
         self._hidden_size = hidden_size
         self._max_tokens = max_tokens
         self._checkpoint = checkpoint
@@ -161,7 +160,7 @@ class Recorder:
             for index, language in enumerate(saved["languages"].tolist()):
                 prefix = f"{index}."
                 arrays = {name.removeprefix(prefix): saved[name] for name in saved if name.startswith(prefix)}
-                self._languages[language] = _Language.restored(self._shape, hidden_size, arrays)
+                self._languages[language] = _Language.restored(widths, hidden_size, arrays)
 
     def is_full(self, language: str) -> bool:
         """Whether a language takes no more sentences, so that the rest need not be tokenized."""
@@ -178,7 +177,7 @@ class Recorder:
             The admitted sentence; None if it has no tokens, if the language is full, or if the checkpoint already has
             its measurements.
         """
-        sums = self._languages.setdefault(language, _Language(self._shape, self._hidden_size))
+        sums = self._languages.setdefault(language, _Language(self._widths, self._hidden_size))
         if sums.full or tokens == 0:
             return None
         if sums.tokens + tokens > self._max_tokens:
@@ -207,8 +206,8 @@ class Recorder:
 
         Args:
             admission: The admitted sentence.
-            counts: Number of tokens with activation > 0, integers [L, F].
-            mean: Mean activation over the tokens, float32 [L, F]; may be None unless `admission.mean_wanted`.
+            counts: Number of tokens with activation > 0, integers of the shape `widths.shape`.
+            mean: Mean activation over the tokens, float32 of the same shape; may be None unless it is wanted.
             residual: Sum over the tokens of the residual at each layer's output, [L, H].
         """
         sums = self._languages[admission.language]
@@ -247,6 +246,7 @@ class Recorder:
         languages = list(self._languages.values())
         patches = [language.summarize() for language in languages]
         return ActivationStats(
+            widths=self._widths,
             languages=tuple(self._languages),
             counts=np.stack([language.counts for language in languages]),
             tokens=np.array([language.tokens for language in languages], dtype=np.int64),

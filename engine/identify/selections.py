@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.identify.lape import probabilities
 from engine.identify.stats import ActivationStats
+from engine.neurons.numbering import selected
 from engine.neurons.random_selection import draw_neurons
 
 
@@ -18,9 +20,11 @@ def select_activated(stats: ActivationStats) -> dict[str, NDArray[np.int32]]:
     Returns:
         The neurons of each language, int32 [k, 2] of (layer, index), sorted; none for a language without sentences.
     """
-    needed = np.maximum(stats.patch_sentences, 1)[:, None, None]
-    always = stats.positive >= needed
-    return {code: np.argwhere(always[index]).astype(np.int32) for index, code in enumerate(stats.languages)}
+    needed = np.maximum(stats.patch_sentences, 1)
+    return {
+        code: selected(stats.positive[index] >= needed[index], stats.widths)
+        for index, code in enumerate(stats.languages)
+    }
 
 
 def select_act_prob(stats: ActivationStats, *, neurons: int) -> dict[str, NDArray[np.int32]]:
@@ -32,29 +36,28 @@ def select_act_prob(stats: ActivationStats, *, neurons: int) -> dict[str, NDArra
         The neurons of each language, int32 [k, 2] of (layer, index), sorted.
     """
     p = probabilities(stats)
-    selected = {}
+    neurons_of = {}
     for index, code in enumerate(stats.languages):
         chosen = np.zeros(p[index].size, dtype=bool)
-        chosen[np.argsort(-p[index].ravel(), kind="stable")[:neurons]] = True
-        selected[code] = np.argwhere(chosen.reshape(p[index].shape)).astype(np.int32)
-    return selected
+        chosen[np.argsort(-p[index], kind="stable")[:neurons]] = True
+        neurons_of[code] = selected(chosen, stats.widths)
+    return neurons_of
 
 
 def select_random(
-    neurons: Mapping[str, NDArray[np.int32]], *, layers: int, width: int, seed: int
+    neurons: Mapping[str, NDArray[np.int32]], *, widths: LayerWidths, seed: int
 ) -> dict[str, NDArray[np.int32]]:
     """Draw for each language as many neurons in every layer as it has in `neurons`.
 
     Args:
         neurons: The neurons of each language, int32 [k, 2] of (layer, index), sorted.
-        layers: Number of layers.
-        width: Number of neurons of a layer.
+        widths: The neurons of each layer.
         seed: Seed of the draw, together with the code of the language.
 
     Returns:
         The drawn neurons, in the form of `neurons`.
     """
     return {
-        code: draw_neurons(np.bincount(pairs[:, 0], minlength=layers), width=width, key=[seed, code])
+        code: draw_neurons(np.bincount(pairs[:, 0], minlength=widths.layers), widths=widths, key=[seed, code])
         for code, pairs in neurons.items()
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.identify.sentence_means import SentenceMeans
 
 PATCH_SENTENCES = 100
@@ -17,10 +18,13 @@ PATCH_SENTENCES = 100
 class ActivationStats:
     """Activation statistics of G languages over L layers of F neurons, with a residual stream of H numbers.
 
+    Where layers differ in width, arrays [G, L, F] are [G, N] instead, over the neurons of all layers.
+
     Patch statistics are over the first PATCH_SENTENCES sentences of a language, of each sentence's mean activation over
     its tokens.
 
     Attributes:
+        widths: The neurons of each layer.
         languages: The languages, in the order of the axis G.
         counts: Number of tokens with activation > 0, int64 [G, L, F].
         tokens: Number of tokens, int64 [G].
@@ -36,6 +40,7 @@ class ActivationStats:
             them.
     """
 
+    widths: LayerWidths
     languages: tuple[str, ...]
     counts: NDArray[np.int64]
     tokens: NDArray[np.int64]

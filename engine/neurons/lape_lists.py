@@ -121,15 +121,28 @@ def _mismatch(content: object) -> str:
 def _layers(code: str, layers: object, model: ModelFolder) -> object:
     """Return a language's neurons in a form that `from_json` accepts, without tensors."""
     if isinstance(layers, Mapping):
-        return {layer: _indices(indices, f"neurons.{code}.{layer}", model) for layer, indices in layers.items()}
+        return {
+            name: _indices(indices, f"neurons.{code}.{name}", _width(model, name)) for name, indices in layers.items()
+        }
     if isinstance(layers, list | tuple) or _is_mask(layers, 2):
         by_layer = list(layers)  # type: ignore[call-overload]  # a mask is iterated by layer
-        return [_indices(indices, f"neurons.{code}.{layer}", model) for layer, indices in enumerate(by_layer)]
+        return [
+            _indices(indices, f"neurons.{code}.{layer}", _width(model, layer)) for layer, indices in enumerate(by_layer)
+        ]
     raise InvalidRequest(f"neurons.{code} must be a list over layers of index tensors", param=f"neurons.{code}")
 
 
-def _indices(indices: object, param: str, model: ModelFolder) -> object:
-    """Return the indices of one layer; a tensor as a tuple, because a list could be a pair (layer, index)."""
+def _width(model: ModelFolder, layer: object) -> int:
+    """Return the width of a layer, given as a number or its decimal text; that of layer 0 if there is no such layer.
+
+    `from_json` rejects a layer that does not exist.
+    """
+    known = str(layer).isdecimal() and int(str(layer)) < model.layers
+    return model.widths.of(int(str(layer)) if known else 0)
+
+
+def _indices(indices: object, param: str, width: int) -> object:
+    """Return the indices of a layer of `width` neurons; a tensor as a tuple, because a list could be (layer, index)."""
     if not isinstance(indices, torch.Tensor):
         return indices
     if indices.ndim == 2 and indices.shape[1] == 1:
@@ -138,12 +151,10 @@ def _indices(indices: object, param: str, model: ModelFolder) -> object:
         shape = " x ".join(map(str, indices.shape))
         raise InvalidRequest(f"{param} must have one dimension; its shape is {shape}", param=param)
     if indices.dtype == torch.bool:
-        if len(indices) != model.width:
-            raise InvalidRequest(
-                f"{param} is a mask over {len(indices)} neurons; {model.name} has {model.width}", param=param
-            )
+        if len(indices) != width:
+            raise InvalidRequest(f"{param} is a mask over {len(indices)} neurons; the layer has {width}", param=param)
         return tuple(indices.nonzero()[:, 0].tolist())
-    if len(indices) == model.width > 2 and ((indices == 0) | (indices == 1)).all():
+    if len(indices) == width > 2 and ((indices == 0) | (indices == 1)).all():
         raise InvalidRequest(f"{param} is a mask of 0 and 1; save it as torch.bool, or its nonzero()", param=param)
     if indices.is_complex() or (indices.is_floating_point() and (indices != indices.round()).any()):
         raise InvalidRequest(f"{param} must be whole numbers; save the indices as torch.int64", param=param)

@@ -85,9 +85,10 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
     if not 0 <= layer < model.layers:
         raise InvalidRequest(f"{param}: {model.name} has layers 0 to {model.layers - 1}", param=param)
     for index in indices:
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.width:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.widths.of(layer):
+            last = model.widths.of(layer) - 1
             raise InvalidRequest(
-                f"{param}: an index must be a whole number from 0 to {model.width - 1}; got {index!r}", param=param
+                f"{param}: an index must be a whole number from 0 to {last}; got {index!r}", param=param
             )
     if len(set(indices)) != len(indices):
         (repeated, _), *_ = Counter(indices).most_common(1)

@@ -2,7 +2,7 @@
 
 A neuron set is immutable and named by its id. On disk it is a folder with `neurons.safetensors` (the arrays) and
 `metadata.json` (everything else, readable without this package). It does not know engines; `validate_for` compares the
-number of layers and the width with those of a model.
+number of layers and their widths with those of a model.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from safetensors.numpy import load_file, save_file
 
 from ampsweep.domain.intervention import RECORDED_PATCHES, Patch, RecordedPatch
 from ampsweep.domain.languages import with_short_codes
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
 from ampsweep.domain.neuron_set_metadata import FORMAT, NeuronSetMetadata
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
+from engine.neurons.numbering import numbers_of, outside
 
 if TYPE_CHECKING:
     from engine.base import EngineInfo
@@ -35,8 +37,9 @@ _RESIDUAL = "residual.mean"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchValues:
-    """Typical activations of each neuron in each of G languages, float32 [G, L, F] each; see `ActivationStats`.
+    """Typical activations of each neuron in each of G languages; see `ActivationStats`.
 
+    Each is float32 [G, L, F], or [G, N] over the N neurons of all layers where layers differ in width.
     Maximum and median are None where only means are known, as in sets with imported activations.
     """
 
@@ -46,28 +49,28 @@ class PatchValues:
 
     @cached_property
     def difference(self) -> NDArray[np.float32]:
-        """The mean in each language minus the mean of the means in the others, float32 [G, L, F], with G at least 2."""
+        """The mean in each language minus the mean of the means in the others, with G at least 2."""
         total = self.mean.sum(axis=0, dtype=np.float64)
         others = (total - self.mean) / (len(self.mean) - 1)
         difference: NDArray[np.float32] = (self.mean - others).astype(np.float32)
         return difference
 
     def of(self, kind: Patch) -> NDArray[np.float32] | None:
-        """Return the values of one kind, float32 [G, L, F]; None if they are not known."""
+        """Return the values of one kind; None if they are not known."""
         values: NDArray[np.float32] | None = getattr(self, kind)
         return values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeuronSet:
-    """The neurons of each of G languages in a model of `layers` layers with `width` neurons each.
+    """The neurons of each of G languages in a model of `layers` layers with `width` neurons each; see `LayerWidths`.
 
     Attributes:
         id: The id.
         model: Name of the model.
         fingerprint: Fingerprint of the model's files.
         layers: Number of layers.
-        width: Number of neurons of a layer.
+        width: Number of neurons of a layer, or a tuple with one number for each layer where layers differ.
         method: The method that selected the neurons.
         neurons: The neurons of each language, int32 [k, 2] of (layer, index), sorted, without duplicates. Every
             language has an entry, even without neurons.
@@ -75,8 +78,9 @@ class NeuronSet:
         corpus: Name of the corpus; empty for an imported set.
         corpus_hash: Hash of the corpus; empty for an imported set.
         patch: Patch values, whose axis G has the order of `neurons`; None for a set that was imported without them.
-        entropy: LAPE's entropy of each neuron over the languages, float32 [L, F] in nats; NaN where the neuron is no
-            candidate of LAPE. None for an imported set, and for sets of versions that did not store it.
+        entropy: LAPE's entropy of each neuron over the languages, float32 in nats of the shape `widths.shape`;
+            NaN where the neuron is no candidate of LAPE. None for an imported set, and for sets of versions that did
+            not store it.
         residual_mean: Mean residual at each layer's output in each language, float32 [G, layers, H], whose axis G has
             the order of `neurons`; None for an imported set, and for one that was identified before it was recorded.
 
@@ -94,7 +98,7 @@ class NeuronSet:
     model: str
     fingerprint: str
     layers: int
-    width: int
+    width: Width
     method: str
     neurons: Mapping[str, NDArray[np.int32]]
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -109,18 +113,23 @@ class NeuronSet:
         if not self.neurons:
             raise InvalidRequest("a neuron set needs at least one language", param="neurons")
         for language, pairs in self.neurons.items():
-            _check_neurons(language, pairs, self.layers, self.width)
-        shape = (len(self.neurons), self.layers, self.width)
+            _check_neurons(language, pairs, self.widths)
+        shape = (len(self.neurons), *self.widths.shape)
         for kind, values in self._patches().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise InvalidRequest(f"patch values must be float32 {shape}", param=f"patch.{kind}")
         if self.entropy is not None and (self.entropy.shape != shape[1:] or self.entropy.dtype != np.float32):
             raise InvalidRequest(f"entropies must be float32 {shape[1:]}", param="entropy")
         if (residual := self.residual_mean) is not None and (
-            residual.ndim != 3 or residual.shape[:2] != shape[:2] or residual.dtype != np.float32
+            residual.ndim != 3 or residual.shape[:2] != (shape[0], self.layers) or residual.dtype != np.float32
         ):
-            message = f"mean residuals must be float32 [{shape[0]}, {shape[1]}, H]"
+            message = f"mean residuals must be float32 [{shape[0]}, {self.layers}, H]"
             raise InvalidRequest(f"{message}; got {residual.dtype} {list(residual.shape)}", param="residual_mean")
+
+    @property
+    def widths(self) -> LayerWidths:
+        """The neurons of each layer."""
+        return LayerWidths(self.layers, self.width)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -171,11 +180,10 @@ class NeuronSet:
         return {kind: array for kind, array in values.items() if array is not None}
 
     def validate_for(self, info: EngineInfo) -> None:
-        """Raise InvalidRequest where the model of `info` has another number of layers or of neurons a layer."""
-        if (self.layers, self.width) != (info.layers, info.width):
+        """Raise InvalidRequest where the model of `info` has another number of layers or of neurons of a layer."""
+        if self.widths != info.widths:
             raise InvalidRequest(
-                f"neuron set {self.id} is for {self.layers} layers of {self.width} neurons ({self.model}); "
-                f"{info.model} has {info.layers} layers of {info.width}",
+                f"neuron set {self.id} is for {self.widths} ({self.model}); {info.model} has {info.widths}",
                 param="neurons",
             )
 
@@ -236,18 +244,15 @@ def _digest(values: NDArray[np.float32]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
-def _check_neurons(language: str, pairs: NDArray[np.int32], layers: int, width: int) -> None:
+def _check_neurons(language: str, pairs: NDArray[np.int32], widths: LayerWidths) -> None:
     param = f"neurons.{language}"
     if pairs.dtype != np.int32 or pairs.ndim != 2 or pairs.shape[1] != 2:
         raise InvalidRequest(f"{param} must be int32 [k, 2] of (layer, index)", param=param)
-    outside = (pairs < 0) | (pairs >= np.array([layers, width]))
-    if outside.any():
-        layer, index = pairs[outside.any(axis=1)][0].tolist()
-        raise InvalidRequest(
-            f"{param}: neuron {index} of layer {layer} is outside {layers} layers of {width} neurons", param=param
-        )
-    flat = pairs[:, 0].astype(np.int64) * width + pairs[:, 1]
-    if (np.diff(flat) <= 0).any():
-        at = int(np.argmax(np.diff(flat) <= 0)) + 1
+    if (beyond := outside(pairs, widths)).any():
+        layer, index = pairs[beyond][0].tolist()
+        raise InvalidRequest(f"{param}: neuron {index} of layer {layer} is outside {widths}", param=param)
+    steps = np.diff(numbers_of(pairs, widths))
+    if (steps <= 0).any():
+        at = int(np.argmax(steps <= 0)) + 1
         layer, index = pairs[at].tolist()
         raise InvalidRequest(f"{param}: neuron {index} of layer {layer} is a duplicate or out of order", param=param)

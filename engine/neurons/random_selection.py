@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.hashing import canonical_json
 
 
-def draw_neurons(per_layer: NDArray[np.int64], *, width: int, key: Any) -> NDArray[np.int32]:
+def draw_neurons(per_layer: NDArray[np.int64], *, widths: LayerWidths, key: Any) -> NDArray[np.int32]:
     """Draw neurons in each layer without replacement.
 
     The draw depends only on the arguments, and is the same on every machine: it uses only the raw bits of PCG64, which
@@ -22,7 +23,7 @@ def draw_neurons(per_layer: NDArray[np.int64], *, width: int, key: Any) -> NDArr
 
     Args:
         per_layer: How many neurons to draw in each layer, int64 [L].
-        width: Neurons of a layer.
+        widths: The neurons of each layer.
         key: The seed, any value that canonical JSON can hold.
 
     Returns:
@@ -30,7 +31,10 @@ def draw_neurons(per_layer: NDArray[np.int64], *, width: int, key: Any) -> NDArr
     """
     digest = hashlib.sha256(canonical_json(key).encode()).digest()
     bits = np.random.PCG64(int.from_bytes(digest[:16], "big"))
-    drawn = [np.sort(np.argsort(bits.random_raw(width), kind="stable")[:count]) for count in per_layer]
+    drawn = [
+        np.sort(np.argsort(bits.random_raw(width), kind="stable")[:count])
+        for width, count in zip(widths.by_layer, per_layer, strict=True)
+    ]
     layers = np.repeat(np.arange(len(per_layer)), per_layer)
     indices = np.concatenate(drawn) if drawn else np.empty(0)
     return np.stack([layers, indices], axis=1).astype(np.int32)

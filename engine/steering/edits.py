@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import assert_never
 
@@ -21,6 +22,7 @@ from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from engine.neurons.neuron_set import NeuronSet
+from engine.neurons.numbering import layers_of, numbers_of, pairs_of
 from engine.neurons.random_selection import draw_neurons
 from engine.steering.vectors import resolve_vectors
 
@@ -104,13 +106,13 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         flat, mult, add = np.append(flat, rest), np.append(mult, rest_mult), np.append(add, rest_add)
         coef = np.append(coef, np.zeros_like(magnitude))
     if intervention.layers is not None:
-        inside = np.isin(flat // neuron_set.width, intervention.layers)
+        inside = np.isin(layers_of(flat, neuron_set.widths), intervention.layers)
         flat, mult, add, coef = flat[inside], mult[inside], add[inside], coef[inside]
     order = np.argsort(flat)
-    offsets = np.searchsorted(flat[order], np.arange(neuron_set.layers + 1, dtype=np.int64) * neuron_set.width)
+    offsets = np.searchsorted(flat[order], np.array(neuron_set.widths.offsets))
     return Edits(
         offsets=offsets.astype(np.int64),
-        indices=(flat[order] % neuron_set.width).astype(np.int32),
+        indices=pairs_of(flat[order], neuron_set.widths)[:, 1].copy(),
         mult=mult[order].astype(np.float32),
         add=add[order].astype(np.float32),
         statistic=intervention.statistic,
@@ -178,28 +180,24 @@ def _layers_with_neurons(neuron_set: NeuronSet, language: str, layers: tuple[int
 
 
 def _flat(neuron_set: NeuronSet, language: str) -> NDArray[np.int64]:
-    pairs = neuron_set.neurons[language].astype(np.int64)
-    flat: NDArray[np.int64] = pairs[:, 0] * neuron_set.width + pairs[:, 1]
-    return flat
+    return numbers_of(neuron_set.neurons[language], neuron_set.widths)
 
 
 def _union(neuron_set: NeuronSet, languages: list[str]) -> NDArray[np.int64]:
-    """Return the neurons of any of the languages, each once, ascending by layer * width + index."""
+    """Return the neurons of any of the languages, each once, as ascending numbers; see `numbering`."""
     return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(_flat(neuron_set, code) for code in languages)]))
 
 
 def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int64]:
-    """Return the neurons that the op is applied to, each once, as layer * width + index."""
+    """Return the neurons that the op is applied to, each once, as numbers; see `numbering`."""
     targets = _union(neuron_set, list(intervention.languages))
     if intervention.selection in (None, "zero"):
         return targets
-    per_layer = np.bincount(targets // neuron_set.width, minlength=neuron_set.layers)
+    per_layer = np.bincount(layers_of(targets, neuron_set.widths), minlength=neuron_set.layers)
     if intervention.selection == "non_language":
         return _highest_entropy(neuron_set, per_layer)
     key = [neuron_set.id, list(intervention.languages), intervention.seed]
-    drawn = draw_neurons(per_layer, width=neuron_set.width, key=key).astype(np.int64)
-    flat: NDArray[np.int64] = drawn[:, 0] * neuron_set.width + drawn[:, 1]
-    return flat
+    return numbers_of(draw_neurons(per_layer, widths=neuron_set.widths, key=key), neuron_set.widths)
 
 
 def _highest_entropy(neuron_set: NeuronSet, per_layer: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -216,10 +214,10 @@ def _highest_entropy(neuron_set: NeuronSet, per_layer: NDArray[np.int64]) -> NDA
     entropy = neuron_set.entropy.copy().ravel()
     entropy[_union(neuron_set, list(neuron_set.languages))] = np.nan
     chosen: list[NDArray[np.int64]] = []
-    for layer, count in enumerate(per_layer.tolist()):
-        values = entropy[layer * neuron_set.width : (layer + 1) * neuron_set.width]
+    for (first, end), count in zip(pairwise(neuron_set.widths.offsets), per_layer.tolist(), strict=True):
+        values = entropy[first:end]
         highest = np.argsort(-values, kind="stable")[:count]  # NaN comes last
-        chosen.append(layer * neuron_set.width + np.sort(highest[np.isfinite(values[highest])]))
+        chosen.append(first + np.sort(highest[np.isfinite(values[highest])]))
     return np.concatenate(chosen)
 
 
@@ -244,7 +242,7 @@ def _magnitude(
 
 
 def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.float32]:
-    """Return the patch values of the languages, float32 [languages, layers * width]."""
+    """Return the patch values of the languages, float32 [languages, neurons of all layers]."""
     if neuron_set.patch is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",

@@ -180,11 +180,11 @@ def _projections(
                     shape=tuple(entry["shape"]),
                 )
     tensors = {layer: tensor for prefix in language_models(lists) for layer, tensor in lists[prefix].items()}
-    widths = {tensor.shape[axis] for tensor in tensors.values()}
-    if sorted(tensors) != list(range(neurons.layers)) or widths != {neurons.width}:
+    widths = {layer: tensor.shape[axis] for layer, tensor in tensors.items()}
+    if widths != dict(enumerate(neurons.widths.by_layer)):
         raise InvalidRequest(
-            f"neuron set {neurons.id} is for {neurons.layers} layers of {neurons.width} neurons; the model has "
-            f"{len(tensors)} layers of {', '.join(map(str, sorted(widths))) or 'no'} neurons that can be scaled",
+            f"neuron set {neurons.id} is for {neurons.widths}; the model has {len(tensors)} layers of "
+            f"{', '.join(map(str, sorted(set(widths.values())))) or 'no'} neurons that can be scaled",
             param="neurons",
         )
     return tensors, axis

@@ -88,7 +88,7 @@ def _steering(neurons: NeuronSet, **intervention: object) -> Steering:
 def _third_of_neurons(info: EngineInfo) -> NeuronSet:
     """Return a set in which one language has a third of the neurons of each layer, and a vector."""
     directions = random_directions(info.layers, info.hidden_size, key=_LANGUAGE)
-    layers, indices = np.meshgrid(np.arange(info.layers), np.arange(0, info.width, 3), indexing="ij")
+    thirds = [(layer, index) for layer, width in enumerate(info.widths.by_layer) for index in range(0, width, 3)]
     return NeuronSet(
         id="ns_self_test",
         model=info.model,
@@ -97,7 +97,7 @@ def _third_of_neurons(info: EngineInfo) -> NeuronSet:
         width=info.width,
         method="self_test",
         neurons={
-            _LANGUAGE: np.stack([layers.ravel(), indices.ravel()], axis=1).astype(np.int32),
+            _LANGUAGE: np.array(thirds, dtype=np.int32),
             "rest": np.empty((0, 2), dtype=np.int32),
         },
         residual_mean=np.stack([directions, np.zeros_like(directions)]).astype(np.float32),

@@ -76,9 +76,7 @@ class VllmEngine:
         self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._slots = settings.slots
-        self._admission = SlotAdmission(
-            settings.slots, max_entries=table_entries(info.layers, info.width, slots=settings.slots)
-        )
+        self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
         self._neurons = LoadedNeurons(info)
         self._tokens = TokenCounts()
         self._names = 0
@@ -236,15 +234,14 @@ class VllmEngine:
         """Record activations and residuals over a corpus; see `Engine.record`."""
         recording = RecordingThread(
             self._encoder,
-            layers=self._info.layers,
-            width=self._info.width,
+            self._info.widths,
             hidden_size=self._info.hidden_size,
             max_tokens=max_tokens,
             max_sentence_tokens=self._info.max_model_len - 1,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
         )
-        room = asyncio.Semaphore(recording_rows(self._info.layers, self._info.width))
+        room = asyncio.Semaphore(recording_rows(self._info.widths))
         try:
             async with asyncio.TaskGroup() as group:
                 async for admission, tokens in recording.admitted(sentences):

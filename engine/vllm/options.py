@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ampsweep.domain.layer_widths import LayerWidths
+
 BackendName = Literal["cpu", "cuda"]
 """The steering backends, see `engine.vllm.backends.base`."""
 
@@ -26,16 +28,15 @@ class SteeringOptions:
     patch: int = 4
 
 
-def table_entries(layers: int, width: int, *, slots: int) -> int:
-    """Return how many entries the interventions in flight may have together; one has at most layers * width.
+def table_entries(widths: LayerWidths, *, slots: int) -> int:
+    """Return how many entries the interventions in flight may have together; one has at most all neurons.
 
     The capacity is a sixteenth of all neurons for each slot, and at least all neurons once. A table on a GPU has room
     for that many entries, of 12 bytes each (16 with statistics). With tensor parallelism each rank's table has the same
     capacity, because all entries may fall on one rank.
 
     Args:
-        layers: Layers of the model.
-        width: Neurons of a layer.
+        widths: The layers of the model.
         slots: Distinct interventions that may be in flight.
     """
-    return layers * width * max(1, slots // 16)
+    return widths.total * max(1, slots // 16)

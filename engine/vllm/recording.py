@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
@@ -32,8 +33,7 @@ class RecordingThread:
 
     Args:
         encoder: Tokenizes the sentences.
-        layers: Layers of the model.
-        width: Neurons of a layer.
+        widths: The layers of the model.
         hidden_size: Size of the residual stream.
         max_tokens: Tokens recorded for each language.
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
@@ -44,9 +44,8 @@ class RecordingThread:
     def __init__(
         self,
         encoder: TextEncoder,
+        widths: LayerWidths,
         *,
-        layers: int,
-        width: int,
         hidden_size: int,
         max_tokens: int,
         max_sentence_tokens: int,
@@ -54,12 +53,11 @@ class RecordingThread:
         sentence_means: SentenceMeans | None = None,
     ) -> None:
         self._encoder = encoder
-        self._shape = (layers, width)
+        self._widths = widths
         self._max_sentence_tokens = max_sentence_tokens
         self._make = partial(
             Recorder,
-            layers=layers,
-            width=width,
+            widths,
             hidden_size=hidden_size,
             max_tokens=max_tokens,
             checkpoint=checkpoint,
@@ -99,8 +97,7 @@ class RecordingThread:
         return None if admission is None else (admission, tokens)
 
     def _add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
-        layers, width = self._shape
-        counts, sums, residual = join_parts(parts, layers=layers, width=width)
+        counts, sums, residual = join_parts(parts, self._widths)
         mean = None if sums is None else sums / np.float32(admission.tokens)
         self._opened.add(admission, counts=counts, mean=mean, residual=residual)
 

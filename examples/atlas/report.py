@@ -57,7 +57,7 @@ class Report:
         """Describe the model and how its neurons were identified."""
         self.add(
             "",
-            f"{info.model_class}: {info.layers} layers of {info.width} neurons, {parameters:,} parameters, "
+            f"{info.model_class}: {info.widths}, {parameters:,} parameters, "
             f"{info.dtype}. Neurons by LAPE on `ampsweep/atlas/corpus` with top_rate {top_rate:g}, filter_rate 0.95 "
             "and activation_bar 0.95.",
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.domain.languages import with_short_codes
+from ampsweep.domain.layer_widths import Width
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
@@ -37,7 +38,7 @@ class NeuronSetInfo:
         corpus: Name of the corpus.
         languages: Number of neurons of each language.
         layers: Number of layers of the model.
-        width: Intermediate dimension of the model's MLPs.
+        width: Neurons of a layer, or one number for each layer where layers differ.
         patch: Patch values that were recorded.
         entropy: Whether the set has the entropy of each neuron, which the control `non_language` needs.
         residual: Statistics of the residual stream that were recorded: `mean`, or none.
@@ -52,7 +53,7 @@ class NeuronSetInfo:
     corpus: str
     languages: Mapping[str, int]
     layers: int
-    width: int
+    width: Width
     patch: tuple[str, ...]
     entropy: bool
     residual: tuple[str, ...]

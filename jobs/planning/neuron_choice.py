@@ -95,7 +95,7 @@ def _corpus(neurons: NeuronsByMethod, catalog: Catalog) -> Corpus:
 def _by_method(neurons: NeuronsByMethod, model: ModelFolder, corpus: Corpus, mode: Mode) -> NeuronChoice:
     # In the mode `paper` LAPE is `lape_paper`, which counts a chat template's tokens in its denominators.
     request = neurons.request("lape_paper" if (neurons.method, mode) == ("lape", "paper") else None)
-    request = request.for_model(model.name, model.source, layers=model.layers, width=model.width)
+    request = request.for_model(model.name, model.source, widths=model.widths)
     ref = NeuronsRef(
         id=request.neuron_set_id(fingerprint=model.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages),
         method=request.method,

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 
 def make_neuron_set(
-    neurons: Mapping[str, Sequence[tuple[int, int]]], *, layers: int = 3, width: int = 8, patch: bool = True
+    neurons: Mapping[str, Sequence[tuple[int, int]]], *, layers: int = 3, width: Width = 8, patch: bool = True
 ) -> NeuronSet:
     """Make a set of the given (layer, index) pairs; patch values are drawn with a fixed seed."""
-    shape = (len(neurons), layers, width)
+    shape = (len(neurons), *LayerWidths(layers, width).shape)
     random = np.random.default_rng(7)
     values = [random.normal(size=shape).astype(np.float32) for _ in range(3)]
     return NeuronSet(

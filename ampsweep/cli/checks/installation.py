@@ -44,7 +44,7 @@ def models(settings: Settings) -> list[Finding]:
             shape = read_model_folder(model.path, name=name)
             if settings.engine != "fake":  # the fake engine reads no weights
                 check_weight_files(model.path)
-            findings.append(ok(f"model {name}", f"{shape.layers} layers of {shape.width} neurons"))
+            findings.append(ok(f"model {name}", str(shape.widths)))
         except (AmpsweepError, OSError) as error:
             findings.append(
                 bad(f"model {name}", str(error), f"fix the folder {model.path}, or remove the model from the settings")

@@ -57,7 +57,7 @@ def identify(
     async def record() -> NeuronSet:
         async with opened(model, kind=engine, dtype=dtype) as loaded:
             info = loaded.info
-            complete = request.for_model(info.model, layers=info.layers, width=info.width)
+            complete = request.for_model(info.model, widths=info.widths)
             checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete)
             neuron_set = await identify_neurons(loaded, texts, complete, checkpoint=checkpoint)
             neuron_set.save(out)

@@ -13,6 +13,7 @@ import typer
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.neuron_set import NEURON_SET_ID
 from ampsweep.errors import Conflict, InvalidRequest
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from engine.neurons.overlap import Overlap
 
 _ANY = 2**31 - 1
-"""Layers and width of a model of unknown shape: the largest that int32 holds."""
+"""Layers, and neurons of a layer, of a model of unknown widths: the largest number that int32 holds."""
 
 SetArgument = Annotated[
     str, typer.Argument(help="A neuron set: its folder, a JSON file {language: {layer: [index, ...]}}, or an id.")
@@ -37,20 +38,20 @@ class ComparedSet:
     Attributes:
         id: Id of the set; the name of the file if it is JSON.
         model: Name of its model; None if the file does not say.
-        shape: Layers and neurons per layer of its model; None if the file does not say.
+        widths: The neurons of each layer of its model; None if the file does not say.
         neurons: The neurons of each language, int32 [k, 2] of (layer, index).
     """
 
     id: str
     model: str | None
-    shape: tuple[int, int] | None
+    widths: LayerWidths | None
     neurons: Mapping[str, NDArray[np.int32]]
 
     @property
     def layers(self) -> int:
         """The number of layers; if it is unknown, that of the layers up to the last one with neurons."""
-        if self.shape is not None:
-            return self.shape[0]
+        if self.widths is not None:
+            return self.widths.layers
         return max((int(pairs[:, 0].max()) + 1 for pairs in self.neurons.values() if len(pairs)), default=0)
 
 
@@ -64,7 +65,7 @@ def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_jso
     from engine.neurons.overlap import overlap as overlap_of
 
     first, second = _read(a, server, param="a"), _read(b, server, param="b")
-    _check_shapes(first, second)
+    _check_widths(first, second)
     layers = max(first.layers, second.layers)
     overlaps = overlap_by_language(first.neurons, second.neurons, layers=layers)
     if not overlaps:
@@ -90,16 +91,17 @@ def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_jso
     show(content, "\n".join([f"a: {first.id}", f"b: {second.id}", heading, *lines]), as_json=as_json)
 
 
-def _check_shapes(first: ComparedSet, second: ComparedSet) -> None:
+def _check_widths(first: ComparedSet, second: ComparedSet) -> None:
     """Raise InvalidRequest for sets of models of different shape, and for a JSON file that does not fit the other."""
-    if first.shape and second.shape and first.shape != second.shape:
-        shapes = " and ".join(f"{layers} layers of {width}" for layers, width in (first.shape, second.shape))
-        raise InvalidRequest(f"the sets were made for models of different shape: {shapes}", param="b")
-    shape = first.shape or second.shape
+    from engine.neurons.numbering import outside
+
+    if first.widths and second.widths and first.widths != second.widths:
+        message = f"the sets were made for models of different shape: {first.widths} and {second.widths}"
+        raise InvalidRequest(message, param="b")
+    widths = first.widths or second.widths
     for each, param in ((first, "a"), (second, "b")):
-        if shape is not None and any((pairs >= shape).any() for pairs in each.neurons.values()):
-            layers, width = shape
-            message = f"{each.id} has neurons outside {layers} layers of {width}; it was made for another model"
+        if widths is not None and any(outside(pairs, widths).any() for pairs in each.neurons.values()):
+            message = f"{each.id} has neurons outside {widths}; it was made for another model"
             raise InvalidRequest(message, param=param)
 
 
@@ -129,7 +131,7 @@ def _read(name: str, server: str, *, param: str) -> ComparedSet:
         return ComparedSet(
             id=neuron_set.id,
             model=neuron_set.model,
-            shape=(neuron_set.layers, neuron_set.width),
+            widths=neuron_set.widths,
             neurons=neuron_set.neurons,
         )
     if path.is_file():
@@ -147,7 +149,7 @@ def _read_json(path: Path, *, param: str) -> ComparedSet:
     except ValueError as error:
         message = f"{path.name} is not JSON: {error}; make a neuron set of it with `ampsweep neurons import`"
         raise InvalidRequest(message, param=param) from error
-    return ComparedSet(id=path.name, model=None, shape=None, neurons=_pairs(raw, name=path.name))
+    return ComparedSet(id=path.name, model=None, widths=None, neurons=_pairs(raw, name=path.name))
 
 
 def _pairs(raw: object, *, name: str) -> Mapping[str, NDArray[np.int32]]:
@@ -166,6 +168,6 @@ def _fetch(neuron_set_id: str, server: str) -> ComparedSet:
     return ComparedSet(
         id=neuron_set_id,
         model=found["model"],
-        shape=(found["layers"], found["width"]),
+        widths=LayerWidths.parse(found["layers"], found["width"]),
         neurons=_pairs(found["neurons"], name=neuron_set_id),
     )

@@ -82,7 +82,7 @@ def show_(folder: Folder, as_json: AsJson = False) -> None:
         for language, pairs in neurons.neurons.items()
     }
     lines = [
-        f"{neurons.id}  {neurons.model}, {neurons.layers} layers of {neurons.width}, {patch}",
+        f"{neurons.id}  {neurons.model}, {neurons.widths}, {patch}",
         f"identified by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}",
         *(
             f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"

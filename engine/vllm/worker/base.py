@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from vllm.distributed.communication_op import tensor_model_parallel_all_gather
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
-from ampsweep.folders.model import read_shape
+from ampsweep.folders.model import read_widths
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
@@ -46,19 +47,24 @@ class SteeringWorkerMixin:
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
         model = self.model_runner.get_model()
         try:
-            total, width = read_shape(model_config.hf_text_config.to_dict())
+            widths = read_widths(model_config.hf_text_config.to_dict())
         except ValueError as error:
             raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
+        if not isinstance(widths.width, int):
+            raise UnsupportedModel(
+                f"{type(model).__name__} cannot be steered by vLLM: it has {widths}; use the engine transformers",
+                param="model",
+            )
         layers = range(*model_config.get_layers_start_end_indices(parallel_config))
         model_mlps = mlps.find(
             model,
             layers=layers,
-            width=width,
+            width=widths.width,
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),
         )
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
-        backend = self._make_backend(model_mlps, options, layers=total, width=width)
+        backend = self._make_backend(model_mlps, options, widths)
         model_mlps.replace(backend.activation)
         blocks.attach(model, layers=layers, make=backend.residual)
         self._steering = WorkerSteering(model_mlps.shard, backend, Scoring(model.compute_logits), slots=options.slots)
@@ -68,19 +74,18 @@ class SteeringWorkerMixin:
             from engine.vllm.worker.runner_v1 import attach
         attach(self.model_runner, self._steering)
 
-    def _make_backend(
-        self, model_mlps: mlps.Mlps, options: SteeringOptions, *, layers: int, width: int
-    ) -> SteeringBackend:
-        """Make the backend that the options name, for a model of `layers` layers of `width` neurons."""
+    def _make_backend(self, model_mlps: mlps.Mlps, options: SteeringOptions, widths: LayerWidths) -> SteeringBackend:
+        """Make the backend that the options name, for a model of these widths."""
+        assert isinstance(widths.width, int)
         shard = model_mlps.shard
         hidden_size = self.vllm_config.model_config.get_hidden_size()
         new_recording = partial(
-            Recording, shard, rows=recording_rows(layers, width), hidden_size=hidden_size, device=self.device
+            Recording, shard, rows=recording_rows(widths), hidden_size=hidden_size, device=self.device
         )
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
-                width=width,
+                width=widths.width,
                 slots=options.slots,
                 new_recording=new_recording,
                 gather=tensor_model_parallel_all_gather,
@@ -92,10 +97,10 @@ class SteeringWorkerMixin:
             width=shard.width,
             hidden_size=hidden_size,
             slots=options.slots,
-            entries=table_entries(layers, width, slots=options.slots),
+            entries=table_entries(widths, slots=options.slots),
             tokens=_most_tokens(self.vllm_config),
             recording=new_recording(),
-            statistics=shard.width == width,
+            statistics=shard.width == widths.width,
             device=self.device,
         )
         backend.warm_up(self.vllm_config.model_config.dtype)

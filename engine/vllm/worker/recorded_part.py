@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.vllm.worker.table import Shard
 
 
@@ -30,20 +31,20 @@ class RecordedPart:
 
 
 def join_parts(
-    parts: Sequence[RecordedPart], *, layers: int, width: int
+    parts: Sequence[RecordedPart], widths: LayerWidths
 ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, NDArray[np.float32]]:
     """Return the counts, sums and residual of the whole model; the parts may be in any order.
 
-    Counts and sums are [layers, width], the residual is [layers, H]. Sums are None if they were not requested.
+    Counts and sums have the shape `widths.shape`, the residual is [layers, H]. Sums are None if not requested.
     """
     if len(parts) == 1:
         (part,) = parts
-        assert part.counts.shape == (layers, width), "a single worker must hold the whole model"
+        assert part.counts.shape == widths.shape, "a single worker must hold the whole model"
         return part.counts, part.sums, part.residual
-    counts = np.zeros((layers, width), dtype=np.int32)
-    sums = np.zeros((layers, width), dtype=np.float32)
-    residual = np.zeros((layers, parts[0].residual.shape[1]), dtype=np.float32)
-    held = np.zeros((layers, width), dtype=np.int64)
+    counts = np.zeros(widths.shape, dtype=np.int32)
+    sums = np.zeros(widths.shape, dtype=np.float32)
+    residual = np.zeros((widths.layers, parts[0].residual.shape[1]), dtype=np.float32)
+    held = np.zeros(widths.shape, dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
         neurons = np.ix_(part.shard.layers, range(part.shard.first, part.shard.first + part.shard.width))

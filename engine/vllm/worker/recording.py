@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 
@@ -17,9 +18,9 @@ RECORDING_BYTES = 256 * 1024**2
 """Device memory for the counts and activation sums of the sentences being recorded."""
 
 
-def recording_rows(layers: int, width: int) -> int:
+def recording_rows(widths: LayerWidths) -> int:
     """Return how many sentences are recorded at once: as many as fit into RECORDING_BYTES, from 2 to 256."""
-    return int(np.clip(RECORDING_BYTES // (8 * layers * width), 2, 256))
+    return int(np.clip(RECORDING_BYTES // (8 * widths.total), 2, 256))
 
 
 class Recording:

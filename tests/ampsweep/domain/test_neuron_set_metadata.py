@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,3 +64,16 @@ def test_a_missing_key_is_named(key: str) -> None:
 def test_text_that_is_not_an_object_is_rejected(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         NeuronSetMetadata.parse(text)
+
+
+def test_layers_of_different_widths_are_a_list() -> None:
+    unequal = replace(METADATA, width=(8, 8, 16))
+    assert json.loads(unequal.to_json())["width"] == [8, 8, 16]
+    assert NeuronSetMetadata.parse(unequal.to_json()) == unequal
+    listed = {**METADATA.to_dict(), "width": [8, 8, 8]}
+    assert NeuronSetMetadata.parse(json.dumps(listed)) == METADATA
+
+
+def test_widths_that_do_not_fit_the_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 layers need as many"):
+        NeuronSetMetadata.parse(json.dumps({**METADATA.to_dict(), "width": [8, 16]}))

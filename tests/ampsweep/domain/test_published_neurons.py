@@ -26,14 +26,14 @@ SHAPES = {  # layers and neurons of a layer, from the models' configs
     ],
 )
 def test_a_published_model_is_known_by_its_name(name: str) -> None:
-    assert default_neurons(name, layers=42, width=14336) == 897
-    assert default_neurons("gemma", name, layers=42, width=14336) == 897, "a server may call it otherwise"
-    assert default_neurons(name, None, layers=42, width=14336) == 897
+    assert default_neurons(name, total=42 * 14336) == 897
+    assert default_neurons("gemma", name, total=42 * 14336) == 897, "a server may call it otherwise"
+    assert default_neurons(name, None, total=42 * 14336) == 897
 
 
 def test_other_models_get_the_mean_of_the_published_shares() -> None:
     shares = [PUBLISHED[name] / (layers * width) for name, (layers, width) in SHAPES.items()]
     assert set(SHAPES) == set(PUBLISHED)
     assert pytest.approx(sum(shares) / len(shares), abs=5e-5) == SHARE
-    assert default_neurons("mine", None, layers=4, width=1024) == 12
-    assert default_neurons(layers=1, width=10) == 1
+    assert default_neurons("mine", None, total=4096) == 12
+    assert default_neurons(total=10) == 1

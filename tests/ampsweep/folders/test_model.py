@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.model import fingerprint, read_model_folder, read_shape
+from ampsweep.folders.model import fingerprint, read_model_folder, read_widths
 
 
 @pytest.fixture
@@ -88,6 +89,9 @@ def test_the_shape_of_a_multimodal_model_is_its_language_models(folder: Path) ->
     assert (read_model_folder(folder).layers, read_model_folder(folder).width) == (36, 11008)
 
 
+_GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_mlp": True}
+
+
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
@@ -99,10 +103,15 @@ def test_the_shape_of_a_multimodal_model_is_its_language_models(folder: Path) ->
         ({"model_type": "falcon", "num_hidden_layers": 2, "hidden_size": 8}, (2, 32)),
         ({"model_type": "opt", "num_hidden_layers": 2, "hidden_size": 8, "ffn_dim": 12}, (2, 12)),
         ({"model_type": "exaone", "num_layers": 2, "intermediate_size": 12}, (2, 12)),
+        ({"model_type": "gemma3n_text", "num_hidden_layers": 2, "intermediate_size": [12, 12]}, (2, 12)),
+        ({"model_type": "gemma3n_text", "num_hidden_layers": 2, "intermediate_size": [12, 20]}, (2, (12, 20))),
+        ({**_GEMMA_4, "num_kv_shared_layers": 1}, (3, (12, 12, 24))),
+        ({**_GEMMA_4, "num_kv_shared_layers": 0}, (3, 12)),
+        ({**_GEMMA_4, "num_kv_shared_layers": 3}, (3, 12)),
     ],
 )
-def test_a_shape_is_read_in_its_familys_words(config: dict[str, Any], shape: tuple[int, int]) -> None:
-    assert read_shape(config) == shape
+def test_widths_are_read_in_their_familys_words(config: dict[str, Any], shape: tuple[int, Width]) -> None:
+    assert read_widths(config) == LayerWidths(*shape)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +119,7 @@ def test_a_shape_is_read_in_its_familys_words(config: dict[str, Any], shape: tup
     [
         "{}",
         "no json",
-        '{"num_hidden_layers": 2, "intermediate_size": [8, 16]}',
+        '{"num_hidden_layers": 2, "intermediate_size": [8, 16, 8]}',
         '{"num_hidden_layers": 2, "hidden_size": 8, "model_type": "llama"}',
     ],
 )

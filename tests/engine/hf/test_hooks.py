@@ -34,6 +34,7 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine
@@ -79,7 +80,7 @@ def test_other_mlps_are_hooked_at_their_activation(
 ) -> None:
     hooked_model = model().eval()
     hooks = Hooks(hooked_model)
-    assert (hooks.layers, hooks.width) == (2, 24)
+    assert hooks.widths == LayerWidths(2, 24)
     seen: dict[int, torch.Tensor] = {}
     fed: dict[int, torch.Tensor] = {}
     for index, layer in find_layers(hooked_model).items():
@@ -169,3 +170,27 @@ def test_an_mlp_that_bypasses_its_hook_is_rejected(
     monkeypatch.setattr("transformers.models.qwen2.modeling_qwen2.Qwen2MLP.forward", forward)
     with pytest.raises(UnsupportedModel, match="Qwen2ForCausalLM"):
         TransformersEngine(model_folder("qwen2"))
+
+
+def test_layers_of_different_widths_are_hooked_and_steered_alone() -> None:
+    config = Gemma4TextConfig(
+        **SHAPE, head_dim=8, num_kv_shared_layers=1, use_double_wide_mlp=True, hidden_size_per_layer_input=0
+    )
+    model = Gemma4ForCausalLM(config).eval()
+    hooks = Hooks(model)
+    assert hooks.widths == LayerWidths(2, (24, 48))
+    neurons = make_neuron_set({"fr": [(0, 23), (1, 47)]}, layers=2, width=(24, 48))
+    edits = resolve(Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 5.0}), neurons)
+    seen: dict[int, torch.Tensor] = {}
+    for index, layer in find_layers(model).items():
+        layer.mlp.down_proj.register_forward_pre_hook(
+            lambda module, args, index=index: seen.__setitem__(index, args[0][0] / module.up)
+        )
+        layer.mlp.up_proj.register_forward_hook(
+            lambda _m, _i, out, layer=layer: setattr(layer.mlp.down_proj, "up", out[0])
+        )
+    with torch.inference_mode(), hooks.steer(edits, torch.ones(5, dtype=torch.bool)):
+        model(IDS)
+    assert (seen[0].shape[-1], seen[1].shape[-1]) == (24, 48)
+    torch.testing.assert_close(seen[0][:, 23], torch.full((5,), 5.0))
+    torch.testing.assert_close(seen[1][:, 47], torch.full((5,), 5.0))

@@ -6,15 +6,27 @@ from typing import Any
 
 import numpy as np
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.identify.stats import ActivationStats
 
 
-def make_stats(counts: Any, tokens: Any, *, positive: Any = None, patch_sentences: Any = None) -> ActivationStats:
-    """Make the statistics of languages a, b, ... from counts [G, L, F] and tokens [G]; patch values are 0."""
+def make_stats(
+    counts: Any,
+    tokens: Any,
+    *,
+    positive: Any = None,
+    patch_sentences: Any = None,
+    widths: LayerWidths | None = None,
+) -> ActivationStats:
+    """Make the statistics of languages a, b, ... from counts [G, L, F] and tokens [G]; patch values are 0.
+
+    With `widths` of layers that differ, counts are [G, N].
+    """
     counted = np.asarray(counts, dtype=np.int64)
     zeros = np.zeros(counted.shape, dtype=np.float32)
     sentences = np.ones(len(counted), dtype=np.int64) if patch_sentences is None else np.asarray(patch_sentences)
     return ActivationStats(
+        widths=widths or LayerWidths(*counted.shape[1:]),
         languages=tuple("abcdefgh"[: len(counted)]),
         counts=counted,
         tokens=np.asarray(tokens, dtype=np.int64),

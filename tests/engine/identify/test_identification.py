@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
@@ -38,7 +39,7 @@ def corpus(tmp_path: Path) -> Corpus:
 def _identify(corpus: Corpus, method: str, **params: Any) -> NeuronSet:
     engine = FakeEngine()
     request = IdentificationRequest.of(method, params)
-    complete = request.for_model(engine.info.model, layers=engine.info.layers, width=engine.info.width)
+    complete = request.for_model(engine.info.model, widths=engine.info.widths)
     return asyncio.run(identify(engine, corpus, complete))
 
 
@@ -138,11 +139,11 @@ def test_average_precision_finds_the_neurons_of_recorded_means(
 
 def test_average_precision_takes_its_number_from_the_model_and_leaves_no_file(corpus: Corpus, tmp_path: Path) -> None:
     info, request = FakeEngine().info, IdentificationRequest.of("average_precision")
-    complete = request.for_model("google/gemma-2-2b-it", layers=info.layers, width=info.width)
+    complete = request.for_model("google/gemma-2-2b-it", widths=info.widths)
     assert complete.params == {"neurons": 354}
-    assert request.for_model("fake", layers=info.layers, width=1000).params == {"neurons": 12}
+    assert request.for_model("fake", widths=LayerWidths(info.layers, 1000)).params == {"neurons": 12}
     given = IdentificationRequest.of("average_precision", {"neurons": 5})
-    assert given.for_model("google/gemma-2-2b-it", layers=info.layers, width=info.width) == given
+    assert given.for_model("google/gemma-2-2b-it", widths=info.widths) == given
     checkpoint = checkpoint_in(tmp_path / "beside", info, corpus, given)
     found = asyncio.run(identify(FakeEngine(), corpus, given, checkpoint=checkpoint))
     assert [len(pairs) for pairs in found.neurons.values()] == [5, 5, 5]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.identify.lape import candidate_entropy, quantile, select_lape
 from engine.identify.stats import ActivationStats
 from tests.engine.identify.counts import make_stats
@@ -121,3 +122,11 @@ def test_entropies_of_candidates_are_those_of_the_definition() -> None:
     expected = [[0.0, np.log(2), np.nan, np.nan], [0.0, np.nan, np.log(2), np.log(2)]]
     assert entropy.dtype == np.float32
     np.testing.assert_allclose(entropy, expected, rtol=1e-6)
+
+
+def test_layers_of_different_widths_are_selected_from_together() -> None:
+    counts = [[9, 0, 5, 0, 0, 9], [0, 0, 5, 0, 9, 0], [0, 0, 5, 0, 0, 0]]
+    stats = make_stats(counts, [10, 10, 10], widths=LayerWidths(3, (1, 3, 2)))
+    chosen = _selected(stats, top_rate=0.5, filter_rate=0.5, activation_bar=0.5)
+    assert chosen == {"a": [(0, 0), (2, 1)], "b": [(2, 0)], "c": []}
+    assert candidate_entropy(stats, filter_rate=0.5).shape == (6,)

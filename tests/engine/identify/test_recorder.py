@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
@@ -19,7 +20,7 @@ RESIDUAL = np.zeros((LAYERS, HIDDEN), dtype=np.float32)
 
 
 def _recorder(max_tokens: int = 10_000) -> Recorder:
-    return Recorder(layers=LAYERS, width=WIDTH, hidden_size=HIDDEN, max_tokens=max_tokens)
+    return Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=max_tokens)
 
 
 def _add(recorder: Recorder, admission: AdmittedSentence, mean: NDArray[np.float32], counts: int = 1) -> None:
@@ -85,7 +86,7 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
 
 def test_all_means_are_kept_for_a_method_that_needs_them(tmp_path: Path) -> None:
     with SentenceMeans(tmp_path) as means:
-        recorder = Recorder(layers=LAYERS, width=WIDTH, hidden_size=HIDDEN, max_tokens=10_000, sentence_means=means)
+        recorder = Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=10_000, sentence_means=means)
         for number in range(PATCH_SENTENCES + 5):
             admission = recorder.admit("en", 1)
             assert admission is not None

@@ -174,3 +174,31 @@ def test_entropies_are_stored_and_change_the_id_of_the_content(tmp_path: Path) -
     assert NeuronSet.load(tmp_path / "bare").entropy is None
     with pytest.raises(InvalidRequest, match=r"entropies must be float32 \(3, 8\)"):
         replace(bare, entropy=entropy[:2])
+
+
+UNEQUAL = (4, 8, 2)
+
+
+def test_a_set_of_unequal_layers_is_saved_and_loaded_the_same(tmp_path: Path) -> None:
+    saved = make_neuron_set({"en": [(0, 3), (1, 7)], "fr": [(2, 1)]}, width=UNEQUAL)
+    saved.save(tmp_path)
+    assert json.loads((tmp_path / "metadata.json").read_text())["width"] == [4, 8, 2]
+    loaded = NeuronSet.load(tmp_path)
+    assert (loaded.id, loaded.width, loaded.widths.total) == (saved.id, UNEQUAL, 14)
+    assert saved.patch is not None
+    assert loaded.patch is not None
+    np.testing.assert_array_equal(loaded.patch.median, saved.patch.median)
+    assert loaded.patch.median.shape == (2, 14)
+    assert loaded.id != make_neuron_set({"en": [(0, 3), (1, 7)], "fr": [(2, 1)]}, width=(4, 8, 3)).id
+
+
+def test_a_neuron_beyond_its_layer_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="neuron 4 of layer 0 is outside 3 layers of 2 to 8 neurons"):
+        make_neuron_set({"en": [(0, 4)]}, width=UNEQUAL)
+
+
+def test_a_set_of_unequal_layers_fits_only_its_own_widths() -> None:
+    neurons = make_neuron_set({"en": [(1, 7)]}, width=UNEQUAL)
+    neurons.validate_for(replace(FAKE_INFO, layers=3, width=UNEQUAL))
+    with pytest.raises(InvalidRequest, match="is for 3 layers of 2 to 8 neurons"):
+        neurons.validate_for(replace(FAKE_INFO, layers=3, width=(8, 4, 2)))

@@ -340,3 +340,37 @@ def test_a_language_without_neurons_changes_nothing() -> None:
         Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max"}), make_neuron_set({"fr": []})
     )
     assert edits.offsets.tolist() == [0, 0, 0, 0]
+
+
+UNEQUAL = (4, 30, 9)
+OF_UNEQUAL = {"en": [(0, 1), (0, 3), (1, 29)], "fr": [(0, 3), (1, 2), (2, 8)], "tr": []}
+
+
+def test_each_layer_has_its_own_width() -> None:
+    neurons = make_neuron_set(OF_UNEQUAL, width=UNEQUAL)
+    assert neurons.patch is not None
+    raw = {"languages": ["en", "fr"], "op": "set", "patch": "max", "factor": 2}
+    edits = _as_dict(resolve(Intervention.from_dict(raw), neurons))
+    first_of = {0: 0, 1: 4, 2: 34}
+    expected = {}
+    for pair in {*OF_UNEQUAL["en"], *OF_UNEQUAL["fr"]}:
+        owners = [row for row, code in enumerate(("en", "fr")) if pair in OF_UNEQUAL[code]]
+        expected[pair] = 2 * np.mean(neurons.patch.max[owners, first_of[pair[0]] + pair[1]])
+    assert {pair: add for pair, (_, add, _) in edits.items()} == pytest.approx(expected, rel=1e-6)
+    assert {pair for pair in edits if pair[0] == 1} == set(
+        _as_dict(resolve(Intervention.from_dict({**raw, "layers": [1]}), neurons))
+    )
+
+
+def test_random_neurons_are_drawn_within_each_layers_width() -> None:
+    neurons = make_neuron_set(OF_UNEQUAL, width=UNEQUAL)
+    drawn = [pair for seed in range(40) for pair in _drawn(neurons, seed=seed)]
+    assert {layer: max(index for each, index in drawn if each == layer) for layer in range(3)} == {0: 3, 1: 29, 2: 8}
+
+
+def test_neurons_of_no_language_are_chosen_within_each_layer() -> None:
+    neurons = make_neuron_set(OF_UNEQUAL, width=UNEQUAL)
+    entropy = np.arange(43, dtype=np.float32)
+    raw = {"languages": ["en"], "op": "scale", "factor": 2, "selection": "non_language"}
+    chosen = _as_dict(resolve(Intervention.from_dict(raw), replace(neurons, entropy=entropy)))
+    assert sorted(chosen) == [(0, 0), (0, 2), (1, 28)]

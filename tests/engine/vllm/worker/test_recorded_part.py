@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.vllm.worker.recorded_part import RecordedPart, join_parts
 from engine.vllm.worker.table import Shard
 
@@ -39,7 +40,7 @@ def test_parts_in_any_order_are_joined_to_the_whole(stages: int, ranks: int, ord
     sums = rng.normal(size=(LAYERS, WIDTH)).astype(np.float32)
     parts = parts_of(counts, sums, stages=stages, ranks=ranks)
     order.shuffle(parts)
-    joined = join_parts(parts, layers=LAYERS, width=WIDTH)
+    joined = join_parts(parts, LayerWidths(LAYERS, WIDTH))
     np.testing.assert_array_equal(joined[0], counts)
     np.testing.assert_array_equal(joined[1], sums)
     np.testing.assert_array_equal(joined[2], RESIDUAL)
@@ -49,7 +50,7 @@ def test_parts_in_any_order_are_joined_to_the_whole(stages: int, ranks: int, ord
 def test_sums_that_were_not_requested_are_none(ranks: int) -> None:
     counts = np.ones((LAYERS, WIDTH), dtype=np.int32)
     parts = [replace(part, sums=None) for part in parts_of(counts, counts, stages=1, ranks=ranks)]
-    joined = join_parts(parts, layers=LAYERS, width=WIDTH)
+    joined = join_parts(parts, LayerWidths(LAYERS, WIDTH))
     np.testing.assert_array_equal(joined[0], counts)
     assert joined[1] is None
 
@@ -59,4 +60,4 @@ def test_a_missing_or_duplicate_part_is_detected() -> None:
     parts = parts_of(zeros, zeros, stages=2, ranks=2)
     for wrong in (parts[1:], [*parts, parts[0]], [parts[0], parts[0], *parts[2:]]):
         with pytest.raises(AssertionError, match="each neuron once"):
-            join_parts(wrong, layers=LAYERS, width=WIDTH)
+            join_parts(wrong, LayerWidths(LAYERS, WIDTH))
