@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -95,6 +96,12 @@ class Statistic:
             positions = (((width - 1) // 2, 0.0), (0, 0.0))
         (first, first_weight), (second, second_weight) = positions
         return StatisticPlan(kind=_KINDS[self.name], ranks=(first, second), weights=(first_weight, second_weight))
+
+    def plans(self, widths: Sequence[int]) -> tuple[list[tuple[int, int, int]], list[tuple[float, float]]]:
+        """Return kind and ranks, and weights, of the plan over each of `widths`, in lists as tables store them."""
+        by_width = {width: self.plan(width) for width in set(widths)}
+        plans = [by_width[width] for width in widths]
+        return [(plan.kind, *plan.ranks) for plan in plans], [plan.weights for plan in plans]
 
 
 def _position(percent: float, width: int) -> tuple[int, float]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.statistic import NONE, Statistic
 from ampsweep.errors import Unavailable
 
@@ -58,8 +59,8 @@ class StatisticBuffers:
 
     Attributes:
         coef: float32 [C].
-        plan: Kind and ranks, int32 [S + 1, 3].
-        weights: float32 [S + 1, 2].
+        plan: Kind and ranks, int32 [S + 1, L, 3].
+        weights: float32 [S + 1, L, 2].
     """
 
     coef: torch.Tensor
@@ -82,7 +83,7 @@ class VectorBuffers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableBuffers:
-    """The buffers that the kernels read, for L layers of `width` neurons in B = ceil(width / block) blocks.
+    """The buffers that the kernels read, for L layers of at most `width` neurons in B = ceil(width / block) blocks.
 
     Slot s changes, in block b of layer l, the entries offsets[s, l * B + b] up to offsets[s, l * B + b + 1] of
     `neurons` int32 [C] (counted from the layer's first), `mult` and `add` float32 [C]. `offsets` is int32
@@ -110,7 +111,8 @@ class DeviceTable:
     Args:
         slots: Slots, besides slot 0.
         layers: Layers on this device.
-        width: Neurons of a layer on this device.
+        width: Neurons of a layer on this device; one number for each layer where they differ. Every layer has the
+            blocks of the widest.
         capacity: Entries of the pool, over all slots and layers.
         device: Where the buffers are.
         block: Neurons that one program of the kernel handles, a power of two.
@@ -123,7 +125,7 @@ class DeviceTable:
         *,
         slots: int,
         layers: int,
-        width: int,
+        width: Width,
         capacity: int,
         device: torch.device,
         block: int = 1024,
@@ -132,14 +134,16 @@ class DeviceTable:
     ) -> None:
         assert block & (block - 1) == 0
         assert capacity < 2**31
-        blocks = -(-width // block)
+        self._widths = LayerWidths(layers, width)
+        widest = max(self._widths.by_layer)
+        blocks = -(-widest // block)
 
         def zeros(*shape: int, dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self.buffers = TableBuffers(
             layers=layers,
-            width=width,
+            width=widest,
             block=block,
             offsets=zeros(slots + 1, layers * blocks + 1, dtype=torch.int32),
             neurons=zeros(capacity, dtype=torch.int32),
@@ -147,8 +151,8 @@ class DeviceTable:
             add=zeros(capacity, dtype=torch.float32),
             statistics=StatisticBuffers(
                 coef=zeros(capacity, dtype=torch.float32),
-                plan=zeros(slots + 1, 3, dtype=torch.int32),
-                weights=zeros(slots + 1, 2, dtype=torch.float32),
+                plan=zeros(slots + 1, layers, 3, dtype=torch.int32),
+                weights=zeros(slots + 1, layers, 2, dtype=torch.float32),
             )
             if statistics
             else None,
@@ -212,7 +216,8 @@ class DeviceTable:
         assert row.offsets[-1] == len(row.indices) == len(row.mult) == len(row.add)
         assert (row.statistic is None) == (row.coef is None)
         assert row.statistic is None or buffers.statistics is not None
-        assert not len(row.indices) or (row.indices.min() >= 0 and row.indices.max() < buffers.width)
+        widths = np.repeat(self._widths.by_layer, np.diff(row.offsets))
+        assert ((row.indices >= 0) & (row.indices < widths)).all()
         padded = buffers.blocks * buffers.block
         flat = np.repeat(np.arange(buffers.layers) * padded, np.diff(row.offsets)) + row.indices
         assert (np.diff(flat) > 0).all()
@@ -231,9 +236,9 @@ class DeviceTable:
         if statistic is None:
             buffers.plan[slot].fill_(NONE)
             return
-        plan = statistic.plan(self.buffers.width)
-        _send(buffers.weights[slot], np.array(plan.weights, dtype=np.float32))
-        _send(buffers.plan[slot], np.array([plan.kind, *plan.ranks], dtype=np.int32))
+        plans, weights = statistic.plans(self._widths.by_layer)
+        _send(buffers.weights[slot], np.array(weights, dtype=np.float32))
+        _send(buffers.plan[slot], np.array(plans, dtype=np.int32))
 
     def _reserve(self, size: int) -> int:
         """Return the start of `size` entries that no row uses; compact the pool if no gap is large enough."""

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit("(float32[:, ::1], int64[:, ::1], int32[:, ::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDArray[np.int32]) -> None:
+@numba.njit("(float32[:, ::1], int64[:, ::1], int32[:, ::1], int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDArray[np.int32], width: int) -> None:
     """Count the tokens in which each neuron is above 0.
 
     Args:
         x: Activations, [T, F], or gates in the first F columns, [T, 2F].
         spans: For each sentence its row of `counts` and its tokens [first, end), [n, 3].
-        counts: Where the counts are added, int32 [R, F].
+        counts: Where the counts are added, int32 [R, at least F].
+        width: Number of neurons of the layer, F.
     """
-    width = counts.shape[1]
     zero = np.float32(0)
     for span in range(spans.shape[0]):
         row, token, end = counts[spans[span, 0]], spans[span, 1], spans[span, 2]

@@ -26,22 +26,25 @@ def record(
     spans: torch.Tensor,
     layer: int,
     *,
+    width: int,
     activation: ActivationName,
     constants: Sequence[float] = (),
 ) -> None:
     """Add the counts and sums of one layer.
 
     Args:
-        counts: How often each neuron is above 0, int32 [L, R, F]; changed in place.
-        sums: Sums of activations, float32 [L, R, F]; changed in place.
+        counts: How often each neuron is above 0, int32 [L, R, at least F]; changed in place.
+        sums: Sums of activations, float32 of the same shape; changed in place.
         x: Inputs of the activation function in the first F columns, [T, F or 2F].
         spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
         layer: The layer to record.
+        width: Number of neurons of the layer, F.
         activation: The activation function.
         constants: Constants of the activation function, see `MlpForm`.
     """
-    _, rows, width = counts.shape
+    _, rows, line = counts.shape
     assert sums.shape == counts.shape
+    assert width <= line
     assert x.shape[1] in (width, 2 * width)
     assert x.is_contiguous()
     assert spans.shape == (rows, 2)
@@ -55,6 +58,7 @@ def record(
         *kernel_constants(constants),
         rows=rows,
         width=width,
+        line=line,
         stride=x.shape[1],
         blocks=blocks,
         block=_BLOCK,
@@ -74,12 +78,13 @@ def _record(
     beta: tl.tensor,
     rows: tl.constexpr,
     width: tl.constexpr,
+    line: tl.constexpr,
     stride: tl.constexpr,
     blocks: tl.constexpr,
     block: tl.constexpr,
     activation: tl.constexpr,
 ) -> None:
-    """Handle one block of one row; `stride` is the length of a token's row of `x`."""
+    """Handle one block of one row; `stride` and `line` are the lengths of a row of `x` and of `counts`."""
     row = tl.program_id(0) // blocks
     first = tl.load(spans + row * 2)
     end = tl.load(spans + row * 2 + 1)
@@ -95,6 +100,6 @@ def _record(
             total += active
             positive += (active > 0).to(tl.int32)
             gates += stride
-        entry = (layer.to(tl.int64) * rows + row) * width + column
+        entry = (layer.to(tl.int64) * rows + row) * line + column
         tl.store(sums + entry, tl.load(sums + entry, mask=inside) + total, mask=inside)
         tl.store(counts + entry, tl.load(counts + entry, mask=inside) + positive, mask=inside)

@@ -44,13 +44,14 @@ def take(
     tokens = len(x)
     statistics = table.statistics
     assert statistics is not None
-    assert x.shape[1] == (2 * table.width if gated else table.width)
+    width = x.shape[1] // (2 if gated else 1)
+    assert width <= table.width
     assert x.is_contiguous()
     assert min(len(slots), len(out)) >= tokens
     assert 0 <= layer < table.layers
     if not tokens:
         return
-    padded = triton.next_power_of_2(table.width)
+    padded = triton.next_power_of_2(width)
     _take[(tokens,)](
         out,
         x,
@@ -60,9 +61,10 @@ def take(
         statistics.weights,
         layer,
         *kernel_constants(constants),
-        width=table.width,
+        width=width,
         stride=x.shape[1],
         blocks=table.blocks,
+        layers=table.layers,
         line=table.layers * table.blocks + 1,
         activation=activation,
         padded=padded,
@@ -117,6 +119,7 @@ def _take(
     width: tl.constexpr,
     stride: tl.constexpr,
     blocks: tl.constexpr,
+    layers: tl.constexpr,
     line: tl.constexpr,
     activation: tl.constexpr,
     padded: tl.constexpr,
@@ -124,7 +127,8 @@ def _take(
     """Handle one token; `stride` and `line` are the lengths of its row of `x` and of a slot's line of offsets."""
     token = tl.program_id(0)
     slot = tl.load(slots + token)
-    kind = tl.load(plan + slot * 3)
+    planned = slot * layers + layer
+    kind = tl.load(plan + planned * 3)
     begins = offsets + slot.to(tl.int64) * line + layer * blocks
     entries = tl.load(begins + blocks) - tl.load(begins)
     if (kind != 0) & (entries > 0):
@@ -140,12 +144,12 @@ def _take(
         if kind == _MAX:
             value = tl.max(tl.where(inside, active, float("-inf")))
         if kind >= _QUANTILE:
-            rank = tl.load(plan + slot * 3 + 1)
-            weight = tl.load(weights + slot * 2)
+            rank = tl.load(plan + planned * 3 + 1)
+            weight = tl.load(weights + planned * 2)
             keys = tl.where(inside, _ordered(active), 0xFFFFFFFF)
             value = _quantile(keys, rank, weight)
             if kind == _SPREAD:
-                value -= _quantile(keys, tl.load(plan + slot * 3 + 2), tl.load(weights + slot * 2 + 1))
+                value -= _quantile(keys, tl.load(plan + planned * 3 + 2), tl.load(weights + planned * 2 + 1))
             if kind == _DEVIATION:
                 value = _quantile(tl.where(inside, _ordered(tl.abs(active - value)), 0xFFFFFFFF), rank, weight)
         tl.store(out + token, value)

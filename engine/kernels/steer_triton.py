@@ -57,7 +57,7 @@ def steer(
             without it no coef is read.
     """
     tokens, width = out.shape
-    assert width == table.width
+    assert width <= table.width
     assert x.shape == (tokens, 2 * width if gated else width)
     assert x.dtype == out.dtype
     assert x.is_contiguous()
@@ -71,7 +71,8 @@ def steer(
         assert table.statistics is not None
         coef, with_statistic = table.statistics.coef, True
     rows = 1 if tokens < LONG_BATCH else 2
-    _steer[(triton.cdiv(tokens, rows) * table.blocks,)](
+    parts = triton.cdiv(width, table.block)
+    _steer[(triton.cdiv(tokens, rows) * parts,)](
         out,
         x,
         slots,
@@ -85,6 +86,7 @@ def steer(
         layer,
         *kernel_constants(constants),
         width=width,
+        parts=parts,
         blocks=table.blocks,
         line=table.layers * table.blocks + 1,
         activation=activation,
@@ -114,6 +116,7 @@ def _steer(
     alpha_n: tl.tensor,
     beta: tl.tensor,
     width: tl.constexpr,
+    parts: tl.constexpr,
     blocks: tl.constexpr,
     line: tl.constexpr,
     activation: tl.constexpr,
@@ -125,11 +128,12 @@ def _steer(
 ) -> None:
     """Handle `block` neurons of `rows` tokens; neighbouring programs take neighbouring blocks of the same tokens.
 
-    `line` is the length of a slot's line of offsets. An entry is loaded by one thread, `chunk` of them a token at once.
+    `parts` are the blocks of this layer, `blocks` those that the table has for each layer, and `line` is the length of
+    a slot's line of offsets. An entry is loaded by one thread, `chunk` of them a token at once.
     """
     stride: tl.constexpr = 2 * width if gated else width
-    part = tl.program_id(0) % blocks
-    token = tl.program_id(0) // blocks * rows + tl.arange(0, rows)
+    part = tl.program_id(0) % parts
+    token = tl.program_id(0) // parts * rows + tl.arange(0, rows)
     column = part * block + tl.arange(0, block)
     exists = token < tokens
     inside = exists[:, None] & (column < width)[None, :]

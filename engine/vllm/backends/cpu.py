@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ampsweep.domain.layer_widths import Width
 from engine.kernels import record_numba, residual_cpu, steer_numba, steer_torch
 from engine.kernels.activation import MlpForm, activate
 from engine.kernels.device_table import SlotEntries
@@ -42,18 +43,19 @@ class _Recorded:
         `MlpForm`, and are computed only to be summed.
         """
         counts, sums = self.recording.counts[layer], self.recording.sums[layer]
+        width = out.shape[-1]
         signs = x if form.gated else out
         if signs.device.type == "cpu" and signs.dtype == torch.float32:
             spans = np.array([span[:3] for span in self.spans], dtype=np.int64)
-            record_numba.count_positive(signs.numpy(), spans, counts.numpy())
+            record_numba.count_positive(signs.numpy(), spans, counts.numpy(), width)
         else:
             for span in self.spans:
-                counts[span.row] += (signs[span.first : span.end, : counts.shape[-1]] > 0).sum(0, dtype=torch.int32)
+                counts[span.row, :width] += (signs[span.first : span.end, :width] > 0).sum(0, dtype=torch.int32)
         for span in self.spans:
             if span.sums:
                 rows = slice(span.first, span.end)
-                summed = activate(form.activation, x[rows, : counts.shape[-1]]) if form.gated else out[rows]
-                sums[span.row] += summed.float().sum(0)
+                summed = activate(form.activation, x[rows, :width]) if form.gated else out[rows]
+                sums[span.row, :width] += summed.float().sum(0)
 
     def add_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one."""
@@ -112,7 +114,7 @@ class _CpuStep:
             on, slots = torch.from_numpy(tokens).to(gate.device), self.slots[tokens]
             form = self.forms[layer]
             activations = self.gather(activate(form.activation, gate[on], form.constants))
-            statistic[on] = take_statistics(activations, self.rows.plan[slots], self.rows.weights[slots])
+            statistic[on] = take_statistics(activations, self.rows.plan[slots, layer], self.rows.weights[slots, layer])
         return statistic
 
 
@@ -123,7 +125,7 @@ class CpuBackend:
         self,
         forms: Sequence[MlpForm],
         *,
-        width: int,
+        width: Width,
         slots: int,
         new_recording: Callable[[], Recording],
         gather: Gather,
@@ -132,7 +134,7 @@ class CpuBackend:
 
         Args:
             forms: What the MLP of each of the worker's layers computes.
-            width: Neurons of a whole layer, over all ranks.
+            width: Neurons of a whole layer, over all ranks; one number for each of `forms` where they differ.
             slots: Slots of the table, besides slot 0.
             new_recording: Makes the worker's recording.
             gather: Concatenates the ranks' parts of a layer.

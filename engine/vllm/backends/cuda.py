@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceTable, SlotEntries
 from engine.kernels.steer_triton import LONG_BATCH
@@ -28,7 +29,7 @@ class CudaBackend:
         self,
         forms: Sequence[MlpForm],
         *,
-        width: int,
+        width: Width,
         hidden_size: int,
         slots: int,
         entries: int,
@@ -41,7 +42,7 @@ class CudaBackend:
 
         Args:
             forms: What the MLP of each of the worker's layers computes.
-            width: Neurons of a layer on this worker.
+            width: Neurons of a layer on this worker; one number for each of `forms` where they differ.
             hidden_size: Size of the residual stream.
             slots: Slots of the table, besides slot 0.
             entries: Entries of the table, over all slots.
@@ -51,6 +52,7 @@ class CudaBackend:
             device: Where the buffers are.
         """
         self._forms = forms
+        self._widths = LayerWidths(len(forms), width)
         self._table = DeviceTable(
             slots=slots,
             layers=len(forms),
@@ -116,10 +118,11 @@ class CudaBackend:
 
     def warm_up(self, dtype: torch.dtype) -> None:
         """Compile every kernel that a step may launch, so that none is compiled while a CUDA graph is captured."""
-        first_of = {form: layer for layer, form in reversed(list(enumerate(self._forms)))}
-        for form, layer in first_of.items():
+        shapes = zip(self._forms, self._widths.by_layer, strict=True)
+        first_of = {shape: layer for layer, shape in reversed(list(enumerate(shapes)))}
+        for (form, width), layer in first_of.items():
             module = self.activation(layer, nn.Identity())
-            columns = self._table.buffers.width * (2 if form.gated else 1)
+            columns = width * (2 if form.gated else 1)
             for tokens in {1, min(LONG_BATCH, self._tokens)}:
                 module(torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device))
         hidden = torch.zeros(1, self._recording.residual.shape[-1], dtype=dtype, device=self._spans.device)

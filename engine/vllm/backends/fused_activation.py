@@ -26,8 +26,8 @@ class DeviceBuffers:
         table: The slots' entries.
         slots: Each token's slot, int32 [at least T].
         spans: The tokens of each recorded sentence, int32 [R, 2].
-        counts: How often each neuron was above 0, int32 [L, R, F]; see `record_triton.record`.
-        sums: Sums of activations, float32 [L, R, F].
+        counts: How often each neuron was above 0, int32 [L, R, F of the widest layer]; see `record_triton.record`.
+        sums: Sums of activations, float32 of the same shape.
     """
 
     table: TableBuffers
@@ -54,10 +54,10 @@ def _activate_and_multiply(
     gated: bool,
 ) -> torch.Tensor:
     spans, counts, sums = recording
-    width = counts.shape[-1]
+    width = x.shape[-1] // (2 if gated else 1)
     table = TableBuffers(
         layers=layers,
-        width=width,
+        width=counts.shape[-1],
         block=block,
         offsets=offsets,
         neurons=neurons,
@@ -67,7 +67,7 @@ def _activate_and_multiply(
     )
     x = x.contiguous()
     out = x.new_empty(len(x), width)
-    record_triton.record(counts, sums, x, spans, layer, activation=activation, constants=constants)
+    record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
     taken = None
     if table.statistics is not None:
         taken = torch.empty(len(x), dtype=torch.float32, device=x.device)

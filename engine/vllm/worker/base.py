@@ -50,16 +50,11 @@ class SteeringWorkerMixin:
             widths = read_widths(model_config.hf_text_config.to_dict())
         except ValueError as error:
             raise UnsupportedModel(f"{type(model).__name__} cannot be steered: its {error}", param="model") from error
-        if not isinstance(widths.width, int):
-            raise UnsupportedModel(
-                f"{type(model).__name__} cannot be steered by vLLM: it has {widths}; use the engine transformers",
-                param="model",
-            )
         layers = range(*model_config.get_layers_start_end_indices(parallel_config))
         model_mlps = mlps.find(
             model,
             layers=layers,
-            width=widths.width,
+            widths=widths,
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),
         )
@@ -76,7 +71,6 @@ class SteeringWorkerMixin:
 
     def _make_backend(self, model_mlps: mlps.Mlps, options: SteeringOptions, widths: LayerWidths) -> SteeringBackend:
         """Make the backend that the options name, for a model of these widths."""
-        assert isinstance(widths.width, int)
         shard = model_mlps.shard
         hidden_size = self.vllm_config.model_config.get_hidden_size()
         new_recording = partial(
@@ -85,7 +79,7 @@ class SteeringWorkerMixin:
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
-                width=widths.width,
+                width=LayerWidths.parse(len(shard.layers), [widths.of(layer) for layer in shard.layers]).width,
                 slots=options.slots,
                 new_recording=new_recording,
                 gather=tensor_model_parallel_all_gather,
@@ -94,13 +88,13 @@ class SteeringWorkerMixin:
 
         backend = CudaBackend(
             model_mlps.forms,
-            width=shard.width,
+            width=shard.widths.width,
             hidden_size=hidden_size,
             slots=options.slots,
             entries=table_entries(widths, slots=options.slots),
             tokens=_most_tokens(self.vllm_config),
             recording=new_recording(),
-            statistics=shard.width == widths.width,
+            statistics=self.vllm_config.parallel_config.tensor_parallel_size == 1,
             device=self.device,
         )
         backend.warm_up(self.vllm_config.model_config.dtype)

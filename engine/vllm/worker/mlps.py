@@ -13,6 +13,7 @@ from torch import nn
 from transformers import activations as hugging_face
 from vllm.model_executor.layers import activation as vllm
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.xielu import Xielu
@@ -61,13 +62,13 @@ class Mlps:
             site.replace(make(position, activation))
 
 
-def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) -> Mlps:
+def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ranks: int) -> Mlps:
     """Find the MLPs of this worker's layers.
 
     Args:
         model: The model as vLLM loaded it.
         layers: Global indices of the worker's layers.
-        width: Neurons of a whole layer; tensor parallelism gives each rank an equal share.
+        widths: Neurons of the model's layers; tensor parallelism gives each rank an equal share.
         rank: The worker's tensor-parallel rank.
         ranks: Number of tensor-parallel ranks.
 
@@ -83,18 +84,18 @@ def find(model: nn.Module, *, layers: range, width: int, rank: int, ranks: int) 
     sites = tuple(find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers)
     activations = tuple(_corrected(site.activation, name) for site in sites)
     forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
-    if width % ranks:
-        raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-    share = width // ranks
     for site, layer in zip(sites, layers, strict=True):
+        width = widths.of(layer)
+        if width % ranks:
+            raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
         held = _inputs(site.target)
-        if held != share:
+        if held != width // ranks:
             raise UnsupportedModel(
-                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not {share} "
-                f"of {width}",
+                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not "
+                f"{width // ranks} of {width}",
                 param="model",
             )
-    shard = Shard(layers=tuple(layers), first=rank * share, width=share)
+    shard = Shard.of_rank(layers, widths, rank=rank, ranks=ranks)
     return Mlps(shard=shard, sites=sites, activations=activations, forms=forms)
 
 

@@ -18,7 +18,7 @@ class RecordedPart:
 
     Attributes:
         shard: The worker's part of the model.
-        counts: How often each neuron was above 0, int32 [layers of the shard, neurons of the shard].
+        counts: How often each neuron was above 0, int32 of the shape `shard.widths.shape`.
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
         residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H].
             Tensor-parallel workers all have the same.
@@ -44,14 +44,24 @@ def join_parts(
     counts = np.zeros(widths.shape, dtype=np.int32)
     sums = np.zeros(widths.shape, dtype=np.float32)
     residual = np.zeros((widths.layers, parts[0].residual.shape[1]), dtype=np.float32)
-    held = np.zeros(widths.shape, dtype=np.int64)
+    held = np.zeros(widths.total, dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
-        neurons = np.ix_(part.shard.layers, range(part.shard.first, part.shard.first + part.shard.width))
-        counts[neurons] = part.counts
+        neurons = _numbers(part.shard, widths)
+        counts.flat[neurons] = part.counts.ravel()
         residual[list(part.shard.layers)] = part.residual
         if part.sums is not None:
-            sums[neurons] = part.sums
-        held[neurons] += 1
+            sums.flat[neurons] = part.sums.ravel()
+        np.add.at(held, neurons, 1)
     assert (held == 1).all(), "the workers' parts must cover the model, each neuron once"
     return counts, sums if summed else None, residual
+
+
+def _numbers(shard: Shard, widths: LayerWidths) -> NDArray[np.int64]:
+    """Return the numbers of the shard's neurons, counted through all layers of the model."""
+    offsets = widths.offsets
+    parts = [
+        offsets[layer] + np.arange(held.start, held.stop)
+        for layer, held in zip(shard.layers, shard.neurons, strict=True)
+    ]
+    return np.concatenate(parts)

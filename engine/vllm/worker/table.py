@@ -11,27 +11,41 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.layer_widths import LayerWidths, Width
 from engine.kernels.device_table import SlotEntries
 from engine.steering.edits import Edits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The worker's part of the model: global layer indices, and neurons [first, first + width) of each layer."""
+    """The worker's part of the model: global layer indices, and which neurons of each of these layers it has."""
 
     layers: tuple[int, ...]
-    first: int
-    width: int
+    neurons: tuple[range, ...]
+
+    @classmethod
+    def of_rank(cls, layers: range, widths: LayerWidths, *, rank: int = 0, ranks: int = 1) -> Shard:
+        """Return the shard of a tensor-parallel rank, which has an equal share of the neurons of each layer."""
+        shares = [widths.of(layer) // ranks for layer in layers]
+        return cls(layers=tuple(layers), neurons=tuple(range(rank * share, (rank + 1) * share) for share in shares))
+
+    @property
+    def widths(self) -> LayerWidths:
+        """How many neurons of each of its layers the worker has."""
+        return LayerWidths.parse(len(self.layers), [len(held) for held in self.neurons])
 
     def cut(self, edits: Edits) -> SlotEntries:
         """Return the entries in the shard, with layers and neurons counted from the shard's first."""
-        inside = (edits.indices >= self.first) & (edits.indices < self.first + self.width)
         layers = [np.arange(entries.start, entries.stop) for entries in map(edits.entries, self.layers)]
-        parts = [entries[inside[entries]] for entries in layers]
+        parts = [
+            entries[(edits.indices[entries] >= held.start) & (edits.indices[entries] < held.stop)]
+            for entries, held in zip(layers, self.neurons, strict=True)
+        ]
         entries = np.concatenate(parts)
+        first = np.repeat([held.start for held in self.neurons], [len(part) for part in parts])
         return SlotEntries(
             offsets=np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64),
-            indices=edits.indices[entries] - np.int32(self.first),
+            indices=(edits.indices[entries] - first).astype(np.int32),
             mult=edits.mult[entries],
             add=edits.add[entries],
             statistic=edits.statistic,
@@ -50,7 +64,8 @@ class TableRows:
     `starts` int64 [S, L + 1]; `indices` int32 [n], relative to the shard; `mult`, `add`, `coef` float32 [n].
 
     Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
-    [S, L] says so. `plan` int32 [S, 3] (kind and ranks) and `weights` float32 [S, 2] say which, see `StatisticPlan`.
+    [S, L] says so. `plan` int32 [S, L, 3] (kind and ranks) and `weights` float32 [S, L, 2] say which one, see
+    `StatisticPlan`.
 
     Slot s adds `vectors` float32 [S, L, H] to the residual stream at the output of the l-th layer where `adds` bool
     [S, L] says so. `vectors` is None as long as no slot has had any.
@@ -80,12 +95,12 @@ class CpuTable:
 
     Args:
         layers: Layers of the shard.
-        width: Neurons of a whole layer, over which statistics are taken.
+        width: Neurons of a whole layer, over which statistics are taken; one number for each layer where they differ.
         capacity: Slots, besides slot 0.
     """
 
-    def __init__(self, *, layers: int, width: int, capacity: int) -> None:
-        self._width = width
+    def __init__(self, *, layers: int, width: Width, capacity: int) -> None:
+        self._widths = LayerWidths(layers, width)
         self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers)
         self._end = 0  # entries from here on are unused
         self._filled: set[int] = set()
@@ -99,8 +114,8 @@ class CpuTable:
         rows.indices[entries], rows.mult[entries], rows.add[entries] = row.indices, row.mult, row.add
         rows.coef[entries] = 0.0 if row.coef is None else row.coef
         if row.statistic is not None and row.takes is not None:
-            how = row.statistic.plan(self._width)
-            rows.takes[slot], rows.plan[slot], rows.weights[slot] = row.takes, (how.kind, *how.ranks), how.weights
+            rows.takes[slot] = row.takes
+            rows.plan[slot], rows.weights[slot] = row.statistic.plans(self._widths.by_layer)
         if row.vectors is not None:
             self._write_vectors(slot, row.vectors)
         self._end = entries.stop
@@ -162,8 +177,8 @@ def _empty_rows(*, entries: int, slots: int, layers: int) -> TableRows:
         add=np.empty(entries, dtype=np.float32),
         coef=np.empty(entries, dtype=np.float32),
         takes=np.zeros((slots, layers), dtype=np.bool_),
-        plan=np.zeros((slots, 3), dtype=np.int32),
-        weights=np.zeros((slots, 2), dtype=np.float32),
+        plan=np.zeros((slots, layers, 3), dtype=np.int32),
+        weights=np.zeros((slots, layers, 2), dtype=np.float32),
         adds=np.zeros((slots, layers), dtype=np.bool_),
         vectors=None,
     )

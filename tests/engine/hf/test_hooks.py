@@ -174,7 +174,13 @@ def test_an_mlp_that_bypasses_its_hook_is_rejected(
 
 def test_layers_of_different_widths_are_hooked_and_steered_alone() -> None:
     config = Gemma4TextConfig(
-        **SHAPE, head_dim=8, num_kv_shared_layers=1, use_double_wide_mlp=True, hidden_size_per_layer_input=0
+        **SHAPE,
+        head_dim=8,
+        global_head_dim=8,
+        layer_types=["full_attention"] * 2,
+        num_kv_shared_layers=1,
+        use_double_wide_mlp=True,
+        hidden_size_per_layer_input=0,
     )
     model = Gemma4ForCausalLM(config).eval()
     hooks = Hooks(model)

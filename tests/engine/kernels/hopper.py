@@ -40,11 +40,18 @@ def main() -> None:
     """Compile the steering kernel with one and with two tokens per program, and the statistics kernel."""
     report: dict[str, dict[str, int]] = {}
     for rows in (1, 2):
-        constants = {"gated": True, "with_statistic": False, "rows": rows, "block": 1024, "chunk": 128 // rows}
+        constants = {
+            "gated": True,
+            "with_statistic": False,
+            "rows": rows,
+            "parts": 19,
+            "block": 1024,
+            "chunk": 128 // rows,
+        }
         pointers = {"out": "*bf16", "x": "*bf16", **TABLE, **ENTRIES}
         report[f"steer {rows}"] = instructions(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
     pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32"}
-    constants = {"stride": 2 * 18944, "padded": 32768}
+    constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768}
     report["statistic"] = instructions(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
     json.dump(report, sys.stdout)
 

@@ -142,10 +142,10 @@ def test_the_plan_of_a_statistic_is_written_and_removed_with_its_row() -> None:
     table = new_table()
     assert table.buffers.statistics is not None
     table.write(1, a_row(1, statistic=Statistic(name="percentile", percent=90.0)))
-    assert table.buffers.statistics.plan[1, 1] == 35
-    assert table.buffers.statistics.weights[1, 0] == pytest.approx(0.1, abs=1e-6)
+    assert table.buffers.statistics.plan[1, 0, 1] == 35
+    assert table.buffers.statistics.weights[1, 0, 0] == pytest.approx(0.1, abs=1e-6)
     table.write(1, a_row(1))
-    assert table.buffers.statistics.plan[1, 0] == NONE
+    assert table.buffers.statistics.plan[1, 0, 0] == NONE
 
 
 def test_vectors_come_and_go_with_their_row() -> None:
@@ -184,3 +184,25 @@ def test_a_row_that_would_write_outside_its_token_is_rejected(wrong: dict[str, A
         table.write(1, replace(row, **wrong))
     with pytest.raises(AssertionError):
         table.write(0, row)
+
+
+def test_layers_of_different_widths_have_their_own_plans_and_bounds() -> None:
+    table = DeviceTable(
+        slots=SLOTS, layers=LAYERS, width=(40, 20), capacity=60, block=BLOCK, statistics=True, device=CPU
+    )
+    one = np.ones(1, dtype=np.float32)
+
+    def row(layer: int, index: int) -> SlotEntries:
+        offsets = np.array([0, layer == 0, 1], dtype=np.int64)
+        indices = np.array([index], dtype=np.int32)
+        return SlotEntries(
+            offsets=offsets, indices=indices, mult=one, add=one, statistic=Statistic(name="median"), coef=one
+        )
+
+    table.write(1, row(1, 19))
+    assert table.buffers.statistics is not None
+    assert table.buffers.statistics.plan[1, :, 1].tolist() == [19, 9], "the lower medians of 40 and of 20 values"
+    assert read(table, 1) == [(1, 19, 1.0, 1.0, 1.0)]
+    with pytest.raises(AssertionError):
+        table.write(2, row(1, 20))
+    table.write(2, row(0, 20))

@@ -17,11 +17,11 @@ WIDTH = 37
 def test_rows_count_the_tokens_of_their_spans(gated: bool, lengths: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(-1, 2, (sum(lengths) + 1, WIDTH * (1 + gated))).astype(np.float32)
-    counts = rng.integers(0, 5, (len(lengths) + 1, WIDTH)).astype(np.int32)
+    counts = rng.integers(0, 5, (len(lengths) + 1, WIDTH + 3)).astype(np.int32)
     ends = np.cumsum(lengths)
     spans = np.stack([rng.permutation(len(counts))[: len(lengths)], ends - lengths, ends], axis=1)
     expected = counts.copy()
     for row, first, end in spans:
-        expected[row] += (x[first:end, :WIDTH] > 0).sum(axis=0)
-    count_positive(x, spans, counts)
+        expected[row, :WIDTH] += (x[first:end, :WIDTH] > 0).sum(axis=0)
+    count_positive(x, spans, counts, WIDTH)
     np.testing.assert_array_equal(counts, expected)

@@ -32,7 +32,9 @@ def test_rows_hold_the_counts_and_sums_of_their_tokens(
     counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
     sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
     for _ in range(2):  # two chunks of the same sentences
-        record_triton.record(counts, sums, x, spans, 1, activation=activation, constants=constants_of(activation))
+        record_triton.record(
+            counts, sums, x, spans, 1, width=WIDTH, activation=activation, constants=constants_of(activation)
+        )
     active = activation_in_float64(x[:, :WIDTH].cpu(), activation)
     for row, (first, end) in enumerate(spans.tolist()):
         np.testing.assert_array_equal(counts[1, row].cpu(), 2 * (active[first:end] > 0).sum(dim=0))
@@ -48,6 +50,20 @@ def test_a_sum_does_not_depend_on_the_position_in_the_batch() -> None:
         counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
         sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
         spans = torch.tensor([[0, 0], [shift, shift + 5], [0, 0]], dtype=torch.int32, device=DEVICE)
-        record_triton.record(counts, sums, x.roll(shift, 0).contiguous(), spans, 0, activation="gelu")
+        record_triton.record(counts, sums, x.roll(shift, 0).contiguous(), spans, 0, width=WIDTH, activation="gelu")
         sums_by_position.append(sums[0, 1].clone())
     assert torch.equal(*sums_by_position)
+
+
+def test_a_narrow_layer_leaves_its_padding_alone() -> None:
+    narrow = 280
+    x = torch.randn(TOKENS, 2 * narrow, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    spans = torch.tensor([[0, 0], [2, 6], [0, 0]], dtype=torch.int32, device=DEVICE)
+    counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
+    sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
+    record_triton.record(counts, sums, x, spans, 1, width=narrow, activation="relu")
+    gates = x[2:6, :narrow].cpu()
+    np.testing.assert_array_equal(counts[1, 1, :narrow].cpu(), (gates > 0).sum(dim=0))
+    np.testing.assert_allclose(sums[1, 1, :narrow].cpu(), gates.relu().sum(dim=0), rtol=1e-5, atol=1e-6)
+    assert not counts[1, 1, narrow:].any()
+    assert counts.sum() == counts[1, 1].sum()

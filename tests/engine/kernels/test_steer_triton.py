@@ -234,3 +234,34 @@ def a_case(
 def assert_same_bits(left: torch.Tensor, right: torch.Tensor) -> None:
     assert left.dtype == right.dtype
     assert left.contiguous().view(torch.uint8).equal(right.contiguous().view(torch.uint8))
+
+
+@pytest.mark.parametrize("statistic", [None, Statistic(name="percentile", percent=90.0)])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_narrow_layer_is_steered_like_a_wide_one(layer: int, statistic: Statistic | None) -> None:
+    widths = (20, 70, 33)
+    rng = np.random.default_rng(layer)
+    parts = [draw_row(rng, layers=1, width=width, share=0.3, statistic=statistic) for width in widths]
+    row = SlotEntries(
+        offsets=np.cumsum([0, *(len(part.indices) for part in parts)], dtype=np.int64),
+        indices=np.concatenate([part.indices for part in parts]),
+        mult=np.concatenate([part.mult for part in parts]),
+        add=np.concatenate([part.add for part in parts]),
+        statistic=statistic,
+        coef=None if statistic is None else np.concatenate([part.coef for part in parts if part.coef is not None]),
+    )
+    table = DeviceTable(
+        slots=1, layers=3, width=widths, capacity=200, block=16, statistics=statistic is not None, device=DEVICE
+    )
+    table.write(1, row)
+    x = torch.from_numpy(rng.normal(size=(4, 2 * widths[layer]))).float()
+    slots = torch.tensor([1, 0, 1, 1], dtype=torch.int32, device=DEVICE)
+    out = torch.full((4, widths[layer]), float("nan"), device=DEVICE)
+    arguments = (x.to(DEVICE), slots, table.buffers, layer)
+    value = None
+    if statistic is not None:
+        value = torch.zeros(4, device=DEVICE)
+        statistic_triton.take(value, *arguments, activation="silu", gated=True)
+    steer_triton.steer(out, *arguments, activation="silu", gated=True, statistic=value)
+    expected = steered(x, slots.tolist(), {1: row}, layer, name="silu", gated=True)
+    torch.testing.assert_close(out.cpu().double(), expected, rtol=1e-5, atol=2e-5)

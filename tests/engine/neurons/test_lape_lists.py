@@ -59,7 +59,7 @@ def test_the_lists_of_published_code_are_read(tmp_path: Path, lists: Any) -> Non
         ([[torch.tensor([1, 1]), torch.tensor([1])]] * 2, "neuron 1 is listed twice"),
         ([[torch.tensor([1.5]), torch.tensor([1])]] * 2, "whole numbers"),
         ([[torch.tensor([float("nan")]), torch.tensor([1])]] * 2, "whole numbers"),
-        ([[torch.tensor([True]), torch.tensor([1])]] * 2, "is a mask over 1 neurons; made-up has 8"),
+        ([[torch.tensor([True]), torch.tensor([1])]] * 2, "is a mask over 1 neurons; the layer has 8"),
         ([[torch.tensor([0, 1, 0, 0, 0, 0, 0, 1]), torch.tensor([1])]] * 2, "a mask of 0 and 1; save it as torch.bool"),
         ([[torch.tensor([[1, 2]]), torch.tensor([1])]] * 2, "one dimension; its shape is 1 x 2"),
         ([[torch.tensor([-1, 3]), torch.tensor([1])]] * 2, "from 0 to 7; got -1"),

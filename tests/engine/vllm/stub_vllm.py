@@ -71,10 +71,10 @@ class StubLoop:
         self.flying -= 1
         if result is not None:
             assert params.record is not None
-            shape = (self.info.layers, self.info.width)
+            shape = self.info.widths.shape
             counts = np.full(shape, len(prompt["prompt_token_ids"]), dtype=np.int32)
             sums = counts.astype(np.float32) if params.record.sums else None
-            shard = Shard(layers=tuple(range(self.info.layers)), first=0, width=self.info.width)
+            shard = Shard.of_rank(range(self.info.layers), self.info.widths)
             residual = np.ones((self.info.layers, self.info.hidden_size), dtype=np.float32)
             result.parts.append(RecordedPart(shard=shard, counts=counts, sums=sums, residual=residual))
         sink(SimpleNamespace(finished=True, num_cached_tokens=0))

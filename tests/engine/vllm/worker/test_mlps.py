@@ -7,12 +7,15 @@ import torch
 from torch import nn
 from transformers import activations as hugging_face
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
+from engine.vllm.worker.table import Shard
 
 pytestmark = pytest.mark.engine
 mlps = pytest.importorskip("engine.vllm.worker.mlps")
 WIDTH = 6
+WIDTHS = LayerWidths(4, WIDTH)
 
 
 class _Projection(nn.Module):
@@ -46,8 +49,8 @@ class BloomForCausalLM(_Model):
 
 def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     model = _Model(nn.Identity(), nn.Identity(), *(_Mlp(nn.ReLU(), WIDTH // 2) for _ in range(2)))  # a pipeline's end
-    model_mlps = mlps.find(model, layers=range(2, 4), width=WIDTH, rank=1, ranks=2)
-    assert (model_mlps.shard.layers, model_mlps.shard.first, model_mlps.shard.width) == ((2, 3), 3, 3)
+    model_mlps = mlps.find(model, layers=range(2, 4), widths=WIDTHS, rank=1, ranks=2)
+    assert model_mlps.shard == Shard(layers=(2, 3), neurons=(range(3, 6), range(3, 6)))
     assert model_mlps.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
     model_mlps.replace(lambda position, _inner: put[position])
@@ -67,12 +70,12 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     ],
 )
 def test_an_activation_is_recognized_by_its_class(activation: nn.Module, name: ActivationName) -> None:
-    model_mlps = mlps.find(_Model(_Mlp(activation)), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    model_mlps = mlps.find(_Model(_Mlp(activation)), layers=range(1), widths=WIDTHS, rank=0, ranks=1)
     assert model_mlps.forms == (MlpForm(activation=name, gated=False),)
 
 
 def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
-    model_mlps = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), width=WIDTH, rank=0, ranks=1)
+    model_mlps = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), widths=WIDTHS, rank=0, ranks=1)
     assert model_mlps.forms == (MlpForm(activation="gelu_tanh", gated=False),)
     x = torch.linspace(-3, 3, 13)
     torch.testing.assert_close(model_mlps.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
@@ -107,10 +110,10 @@ def test_each_layer_has_its_own_xielu() -> None:
 def test_a_model_with_one_layer_that_cannot_be_steered_is_rejected_and_unchanged(model: nn.Module, reason: str) -> None:
     before = list(model.modules())
     with pytest.raises(UnsupportedModel, match=reason):
-        mlps.find(model, layers=range(2), width=WIDTH, rank=0, ranks=1)
+        mlps.find(model, layers=range(2), widths=WIDTHS, rank=0, ranks=1)
     assert list(model.modules()) == before
 
 
 def test_ranks_that_do_not_divide_the_neurons_are_rejected() -> None:
     with pytest.raises(UnsupportedModel, match="6 neurons a layer cannot be shared by 4 ranks"):
-        mlps.find(_Model(_Mlp(nn.ReLU())), layers=range(1), width=WIDTH, rank=0, ranks=4)
+        mlps.find(_Model(_Mlp(nn.ReLU())), layers=range(1), widths=WIDTHS, rank=0, ranks=4)

@@ -23,7 +23,9 @@ def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -
     width = WIDTH // ranks
     return [
         RecordedPart(
-            shard=Shard(layers=tuple(map(int, layers)), first=rank * width, width=width),
+            shard=Shard(
+                layers=tuple(map(int, layers)), neurons=(range(rank * width, (rank + 1) * width),) * len(layers)
+            ),
             counts=counts[layers, rank * width : (rank + 1) * width],
             sums=sums[layers, rank * width : (rank + 1) * width],
             residual=RESIDUAL[layers],
@@ -61,3 +63,27 @@ def test_a_missing_or_duplicate_part_is_detected() -> None:
     for wrong in (parts[1:], [*parts, parts[0]], [parts[0], parts[0], *parts[2:]]):
         with pytest.raises(AssertionError, match="each neuron once"):
             join_parts(wrong, LayerWidths(LAYERS, WIDTH))
+
+
+def test_layers_of_different_widths_are_joined_to_one_axis() -> None:
+    widths = LayerWidths(3, (2, 4, 6))
+    counts = np.arange(12, dtype=np.int32)
+    numbers = {(layers, rank): [] for layers in ((0,), (1, 2)) for rank in (0, 1)}
+    first = 0
+    for layer, width in enumerate((2, 4, 6)):
+        for rank in (0, 1):
+            share = range(first + rank * width // 2, first + (rank + 1) * width // 2)
+            numbers[(0,) if layer == 0 else (1, 2), rank].extend(share)
+        first += width
+    parts = [
+        RecordedPart(
+            shard=Shard.of_rank(range(layers[0], layers[-1] + 1), widths, rank=rank, ranks=2),
+            counts=counts[of_rank].reshape((1, 1) if layers == (0,) else -1),
+            sums=None,
+            residual=RESIDUAL[list(layers)],
+        )
+        for (layers, rank), of_rank in numbers.items()
+    ]
+    joined = join_parts(parts, widths)
+    np.testing.assert_array_equal(joined[0], counts)
+    np.testing.assert_array_equal(joined[2], RESIDUAL[:3])

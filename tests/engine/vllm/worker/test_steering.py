@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.base import Steering
 from engine.kernels.activation import MlpForm
 from engine.kernels.xielu import Xielu, XieluConstants
@@ -75,7 +76,7 @@ def worker(backend_name: str) -> Worker:
 
 
 def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
-    shard, cpu = Shard(layers=(0,), first=0, width=WIDTH), torch.device("cpu")
+    shard, cpu = Shard.of_rank(range(1), LayerWidths(1, WIDTH)), torch.device("cpu")
     new_recording = partial(Recording, shard, rows=2, hidden_size=HIDDEN, device=cpu)
     backend: SteeringBackend
     if backend_name == "cpu":
@@ -188,7 +189,7 @@ def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
             gathered.append(tokens)
             return torch.cat([functional.silu(half[tokens]) for half in halves], dim=1)
 
-        shard, cpu = Shard(layers=(0,), first=2 * rank, width=2), torch.device("cpu")
+        shard, cpu = Shard.of_rank(range(1), LayerWidths(1, WIDTH), rank=rank, ranks=2), torch.device("cpu")
         new_recording = partial(Recording, shard, rows=1, hidden_size=HIDDEN, device=cpu)
         backend = CpuBackend(FORMS, width=WIDTH, slots=2, new_recording=new_recording, gather=gather)
         steering = WorkerSteering(shard, backend, Scoring(head), slots=2)

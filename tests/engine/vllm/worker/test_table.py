@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from engine.steering.edits import Edits
 from engine.vllm.worker.table import CpuTable, Shard, TableRows
 
 LAYERS, WIDTH = 4, 10
-WHOLE = Shard(layers=tuple(range(LAYERS)), first=0, width=WIDTH)
+WHOLE = Shard.of_rank(range(LAYERS), LayerWidths(LAYERS, WIDTH))
 
 
 def edits(seed: int) -> Edits:
@@ -83,7 +84,9 @@ def test_the_table_does_not_grow_with_removed_rows() -> None:
 def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> None:
     whole = edits(1)
     coef = np.arange(len(whole.indices), dtype=np.float32)
-    cut = Shard(layers=(1, 3), first=4, width=3).cut(replace(whole, statistic=Statistic(name="std"), coef=coef))
+    cut = Shard(layers=(1, 3), neurons=(range(4, 7),) * 2).cut(
+        replace(whole, statistic=Statistic(name="std"), coef=coef)
+    )
     inside = [
         entry for layer in (1, 3) for entry in range(*whole.offsets[layer : layer + 2]) if 4 <= whole.indices[entry] < 7
     ]
@@ -93,7 +96,7 @@ def test_a_cut_keeps_the_statistic_with_the_coefficients_of_its_neurons() -> Non
 
 def test_a_cut_keeps_the_vectors_of_its_layers_whatever_its_neurons() -> None:
     vectors = np.arange(LAYERS * 3, dtype=np.float32).reshape(LAYERS, 3)
-    cut = Shard(layers=(0, 2), first=4, width=3).cut(replace(edits(1), vectors=vectors))
+    cut = Shard(layers=(0, 2), neurons=(range(4, 7),) * 2).cut(replace(edits(1), vectors=vectors))
     np.testing.assert_array_equal(cut.vectors, vectors[[0, 2]])
 
 
@@ -122,13 +125,15 @@ def test_all_shards_of_a_layer_know_that_its_statistic_is_taken() -> None:
     statistic = Statistic.parse("p97.5")
     for first in (0, 5):
         table = CpuTable(layers=LAYERS, width=WIDTH, capacity=2)
-        row = Shard(layers=(0, 1, 2, 3), first=first, width=5).cut(replace(whole, statistic=statistic, coef=coef))
+        row = Shard(layers=(0, 1, 2, 3), neurons=(range(first, first + 5),) * 4).cut(
+            replace(whole, statistic=statistic, coef=coef)
+        )
         table.write(2, row)
         rows = table.rows()
         assert np.argwhere(rows.takes).tolist() == [[2, 2]]
         plan = statistic.plan(WIDTH)
-        assert rows.plan[2].tolist() == [plan.kind, *plan.ranks]
-        assert rows.weights[2].tolist() == pytest.approx(plan.weights)
+        assert rows.plan[2].tolist() == [[plan.kind, *plan.ranks]] * LAYERS
+        assert rows.weights[2, 3].tolist() == pytest.approx(plan.weights)
 
 
 @given(
@@ -141,7 +146,7 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
     keys: list[int], layers: set[int], first: int, data: st.DataObject
 ) -> None:
     width = data.draw(st.integers(1, WIDTH - first))
-    shard = Shard(layers=tuple(sorted(layers)), first=first, width=width)
+    shard = Shard(layers=tuple(sorted(layers)), neurons=(range(first, first + width),) * len(layers))
     table = CpuTable(layers=len(shard.layers), width=WIDTH, capacity=3)
     for index, key in enumerate(keys):
         slot = 1 + index % 3
@@ -155,3 +160,26 @@ def test_rows_hold_exactly_what_falls_into_the_shard(
             inside = (indices >= first) & (indices < first + width)
             expected = zip((indices - first)[inside].tolist(), mult[inside].tolist(), add[inside].tolist(), strict=True)
             assert entries(table.rows(), slot, position) == list(expected)
+
+
+def test_ranks_have_equal_shares_of_layers_of_different_widths() -> None:
+    widths = LayerWidths(3, (4, 8, 6))
+    shards = [Shard.of_rank(range(1, 3), widths, rank=rank, ranks=2) for rank in range(2)]
+    assert [shard.neurons for shard in shards] == [(range(4), range(3)), (range(4, 8), range(3, 6))]
+    assert shards[0].layers == (1, 2)
+    assert shards[1].widths == LayerWidths(2, (4, 3))
+    one = np.ones(4, dtype=np.float32)
+    whole = Edits(offsets=np.array([0, 1, 3, 4]), indices=np.array([3, 2, 7, 5], dtype=np.int32), mult=one, add=one)
+    cuts = [shard.cut(whole) for shard in shards]
+    assert [cut.offsets.tolist() for cut in cuts] == [[0, 1, 1], [0, 1, 2]]
+    assert [cut.indices.tolist() for cut in cuts] == [[2], [3, 2]]
+
+
+def test_a_statistic_is_planned_for_the_width_of_each_layer() -> None:
+    table = CpuTable(layers=2, width=(40, 20), capacity=1)
+    one = np.ones(2, dtype=np.float32)
+    indices = np.zeros(2, dtype=np.int32)
+    statistic = Statistic.parse("median")
+    row = Edits(offsets=np.array([0, 1, 2]), indices=indices, mult=one, add=one, statistic=statistic, coef=one)
+    table.write(1, Shard.of_rank(range(2), LayerWidths(2, (40, 20))).cut(row))
+    assert table.rows().plan[1, :, 1].tolist() == [19, 9]
