@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
+from typing import Any
 
 Width = int | tuple[int, ...]
 """Neurons of a layer: a number if all layers have the same, otherwise one number for each layer.
@@ -47,7 +48,7 @@ class LayerWidths:
         """
         if not _is_count(layers):
             raise ValueError(f"the number of layers must be a whole number above 0; got {layers!r}")
-        by_layer = list(width) if isinstance(width, Sequence) and not isinstance(width, str) else [width]
+        by_layer: list[Any] = list(width) if isinstance(width, Sequence) and not isinstance(width, str) else [width]
         if not by_layer or not all(map(_is_count, by_layer)):
             raise ValueError(f"the neurons of a layer must be a whole number above 0, or one for each; got {width!r}")
         if isinstance(width, Sequence) and len(by_layer) != layers:

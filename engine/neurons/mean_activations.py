@@ -34,13 +34,13 @@ def with_mean_activations(neuron_set: NeuronSet, pattern: str) -> NeuronSet:
         message = f"must contain {PLACEHOLDER}, which stands for the code of a language; got {pattern}"
         raise InvalidRequest(message, param="means")
     means = [
-        _means(Path(pattern.replace(PLACEHOLDER, language)), (neuron_set.layers, neuron_set.width))
+        _means(Path(pattern.replace(PLACEHOLDER, language)), neuron_set.widths.shape)
         for language in neuron_set.languages
     ]
     return replace(neuron_set, patch=PatchValues(mean=np.stack(means))).with_content_id()
 
 
-def _means(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _means(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if not path.is_file():
         raise InvalidRequest(f"there is no file {path}; each language of the set needs one", param="means")
     content = read_tensors(path)

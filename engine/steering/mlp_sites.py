@@ -96,8 +96,12 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
         model: Class of the model, for the error.
 
     Raises:
-        UnsupportedModel: The layer does not have exactly one MLP with one activation.
+        UnsupportedModel: The layer does not have exactly one MLP with one activation, or not one residual stream.
     """
+    if isinstance(getattr(layer, "altup", None), nn.Module):  # Gemma 3n
+        raise UnsupportedModel(
+            f"{model} cannot be steered: layer {index} passes on several residual streams (AltUp)", param="model"
+        )
     owner = getattr(layer, "mlp", getattr(layer, "feed_forward", layer))
     if layer is None:
         reason = "is missing"

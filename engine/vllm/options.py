@@ -25,7 +25,7 @@ class SteeringOptions:
 
     slots: int
     backend: BackendName
-    patch: int = 4
+    patch: int = 5
 
 
 def table_entries(widths: LayerWidths, *, slots: int) -> int:

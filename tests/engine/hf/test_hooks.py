@@ -10,6 +10,8 @@ from torch import nn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
     Gemma4ForCausalLM,
     Gemma4TextConfig,
     GPT2Config,
@@ -152,6 +154,12 @@ def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Pa
             lambda: BartForConditionalGeneration(BartConfig(d_model=16, vocab_size=50, encoder_layers=2)),
             r"BartForConditionalGeneration cannot be steered: it has several lists of layers \(model.decoder.layers, ",
         ),
+        (
+            lambda: Gemma3nForCausalLM(
+                Gemma3nTextConfig(**SHAPE, head_dim=8, vocab_size_per_layer_input=50, num_kv_shared_layers=0)
+            ),
+            r"Gemma3nForCausalLM cannot be steered: layer 0 passes on several residual streams \(AltUp\)",
+        ),
         (lambda: nn.Linear(2, 2), "Linear cannot be steered: it has no list of layers"),
     ],
 )
@@ -188,7 +196,8 @@ def test_layers_of_different_widths_are_hooked_and_steered_alone() -> None:
     neurons = make_neuron_set({"fr": [(0, 23), (1, 47)]}, layers=2, width=(24, 48))
     edits = resolve(Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 5.0}), neurons)
     seen: dict[int, torch.Tensor] = {}
-    for index, layer in find_layers(model).items():
+    by_index: Any = find_layers(model)
+    for index, layer in by_index.items():
         layer.mlp.down_proj.register_forward_pre_hook(
             lambda module, args, index=index: seen.__setitem__(index, args[0][0] / module.up)
         )

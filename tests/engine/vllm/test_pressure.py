@@ -273,7 +273,7 @@ def test_vllm_counts_as_the_reference_does_and_reports_its_load(both: Both) -> N
 
 def test_a_dropped_neuron_set_steers_again_after_reloading(both: Both, tmp_path: Path) -> None:
     """Two of four sets stay loaded, also on the workers, and each steers as in the reference implementation."""
-    sets, shape = NeuronSets(tmp_path), (both.neurons.layers, both.neurons.width)
+    sets, shape = NeuronSets(tmp_path), both.neurons.widths.shape
     names = [f"ns_{index}" for index in range(4)]
     for index, name in enumerate(names):
         pairs = np.argwhere(np.arange(np.prod(shape)).reshape(shape) % 4 == index).astype(np.int32)

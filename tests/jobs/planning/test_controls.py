@@ -115,7 +115,7 @@ def test_neurons_of_no_language_need_a_set_with_entropies(catalog: Catalog, tmp_
     with pytest.raises(InvalidRequest, match="has no entropies, which the control non_language needs") as caught:
         plan(parse_spec(raw), catalog, neuron_sets)
     assert caught.value.param == "interventions.controls"
-    entropy = np.zeros((stored.layers, stored.width), dtype=np.float32)
+    entropy = np.zeros(stored.widths.shape, dtype=np.float32)
     (neuron_sets.folder / control.neurons.id).rename(tmp_path / "old")
     neuron_sets.publish(control.neurons.id, replace(stored, id=control.neurons.id, entropy=entropy).save)
     assert [cell.id for cell in plan(parse_spec(raw), catalog, neuron_sets)] == [cell.id for cell in cells]

@@ -84,7 +84,7 @@ def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
 def test_each_layer_has_its_own_xielu() -> None:
     activations = [hugging_face.XIELUActivation(alpha_p_init=alpha_p) for alpha_p in (0.5, 1.5)]  # in bfloat16
     model = _Model(*(_Mlp(activation) for activation in activations))
-    model_mlps = mlps.find(model, layers=range(2), width=WIDTH, rank=0, ranks=1)
+    model_mlps = mlps.find(model, layers=range(2), widths=WIDTHS, rank=0, ranks=1)
     x = torch.linspace(-3, 3, 13)
     for form, activation, function in zip(model_mlps.forms, activations, model_mlps.activations, strict=True):
         assert (form.activation, form.constants) == ("xielu", function.constants)

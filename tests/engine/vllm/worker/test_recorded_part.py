@@ -68,7 +68,9 @@ def test_a_missing_or_duplicate_part_is_detected() -> None:
 def test_layers_of_different_widths_are_joined_to_one_axis() -> None:
     widths = LayerWidths(3, (2, 4, 6))
     counts = np.arange(12, dtype=np.int32)
-    numbers = {(layers, rank): [] for layers in ((0,), (1, 2)) for rank in (0, 1)}
+    numbers: dict[tuple[tuple[int, ...], int], list[int]] = {
+        (layers, rank): [] for layers in ((0,), (1, 2)) for rank in (0, 1)
+    }
     first = 0
     for layer, width in enumerate((2, 4, 6)):
         for rank in (0, 1):
