@@ -187,6 +187,8 @@ def test_a_set_of_unequal_layers_is_saved_and_loaded_the_same(tmp_path: Path) ->
     assert (loaded.id, loaded.width, loaded.widths.total) == (saved.id, UNEQUAL, 14)
     assert saved.patch is not None
     assert loaded.patch is not None
+    assert saved.patch.median is not None
+    assert loaded.patch.median is not None
     np.testing.assert_array_equal(loaded.patch.median, saved.patch.median)
     assert loaded.patch.median.shape == (2, 14)
     assert loaded.id != make_neuron_set({"en": [(0, 3), (1, 7)], "fr": [(2, 1)]}, width=(4, 8, 3)).id

@@ -349,6 +349,7 @@ OF_UNEQUAL = {"en": [(0, 1), (0, 3), (1, 29)], "fr": [(0, 3), (1, 2), (2, 8)], "
 def test_each_layer_has_its_own_width() -> None:
     neurons = make_neuron_set(OF_UNEQUAL, width=UNEQUAL)
     assert neurons.patch is not None
+    assert neurons.patch.max is not None
     raw = {"languages": ["en", "fr"], "op": "set", "patch": "max", "factor": 2}
     edits = _as_dict(resolve(Intervention.from_dict(raw), neurons))
     first_of = {0: 0, 1: 4, 2: 34}

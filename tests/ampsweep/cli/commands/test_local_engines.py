@@ -133,9 +133,7 @@ def test_mean_activations_are_imported_with_the_neurons(model: Path, tmp_path: P
     file.write_text('{"fr": {"0": [1]}, "tr": {"1": [2]}}')
     shape = read_model_folder(model, name="tiny")
     for language in ("fr", "tr"):
-        torch.save(
-            {"average_activations": torch.ones(shape.layers, shape.width)}, tmp_path / f"activation.{language}.x"
-        )
+        torch.save({"average_activations": torch.ones(*shape.widths.shape)}, tmp_path / f"activation.{language}.x")
     arguments = ("neurons", "import", file, "--model", model, "--out", tmp_path / "out")
     result = call(*arguments, "--means", tmp_path / "activation.{language}.x")
     assert result.exit_code == 0, result.output
