@@ -1,5 +1,5 @@
 # What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
-.PHONY: demo serve test reliability bench check docs openapi lock setup setup-demo
+.PHONY: demo serve test reliability vllm-next bench check docs openapi lock setup setup-demo
 BIN := .venv/bin
 ARGS ?=
 RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet
@@ -17,6 +17,9 @@ test: setup  ## the fast tier, then the one that starts servers and Ray, then th
 
 reliability: setup  ## the tests that kill processes and fill disks, many times
 	@$(BIN)/pytest -q -m reliability $(ARGS)
+
+vllm-next: setup  ## the compatibility tests against another vLLM release, outside .venv; VERSION=x.y.z
+	@PYTHON="$(BIN)/python" requirements/vllm-next.sh "$(VERSION)"
 
 bench: setup  ## what steering, scoring and recording cost, into docs/benchmarks.md; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.throughput --docs docs/benchmarks.md $(ARGS)

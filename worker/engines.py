@@ -28,6 +28,7 @@ class EngineSpec:
         tensor_parallel_size: Number of devices over which each layer is split (vllm only).
         pipeline_parallel_size: Number of devices over which the layers are distributed (vllm only).
         batch_invariant: Whether answers are computed in vLLM's batch-invariant mode (vllm on a GPU only).
+        allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
@@ -42,6 +43,7 @@ class EngineSpec:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     batch_invariant: bool = False
+    allow_untested_vllm: bool = False
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
@@ -68,6 +70,7 @@ async def open_engine(spec: EngineSpec) -> Engine:
             tensor_parallel_size=spec.tensor_parallel_size,
             pipeline_parallel_size=spec.pipeline_parallel_size,
             batch_invariant=spec.batch_invariant,
+            allow_untested=spec.allow_untested_vllm,
             **spec.options,
         )
         return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 @router.get("")
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """List the models that sweeps and completions can use."""
-    return list_object([_model_object(name) for name in sorted(services.catalog.models)])
+    return list_object([_model_object(services, name) for name in sorted(services.catalog.models)])
 
 
 @router.get("/{model:path}")
@@ -25,8 +25,9 @@ async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return one model."""
     if model not in services.catalog.models:
         raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
-    return _model_object(model)
+    return _model_object(services, model)
 
 
-def _model_object(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep"}
+def _model_object(services: ServicesDep, name: str) -> dict[str, Any]:
+    warnings = list(services.catalog.warnings)
+    return {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep", "warnings": warnings}

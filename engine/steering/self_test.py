@@ -25,11 +25,14 @@ _LONG = 1000.0  # of a vector; residuals of some models are as long, and float16
 _LANGUAGE = "test"
 
 
-async def self_test(engine: Engine) -> None:
+async def self_test(engine: Engine) -> NeuronSet:
     """Test that interventions take effect in every layer, and that neutral ones change nothing.
 
     Args:
-        engine: The engine; its neuron set for the test stays loaded.
+        engine: The engine.
+
+    Returns:
+        The neuron set of the test, which stays loaded.
 
     Raises:
         SteeringNotInstalled: The test failed.
@@ -46,6 +49,7 @@ async def self_test(engine: Engine) -> None:
         ),
     ):
         await _check(engine, neurons, plain, where=where, neutral=neutral, strong=strong)
+    return neurons
 
 
 async def _check(

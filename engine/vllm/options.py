@@ -19,12 +19,15 @@ BackendName = Literal["cpu", "cuda"]
 class SteeringOptions:
     """How many interventions a worker has slots for, and which backend does its arithmetic.
 
+    `allow_untested` accepts a vLLM release with which the patch was not tested.
+
     `patch` must change whenever the operators that are put into a model change, so that the compile cache tells old and
     new graphs apart.
     """
 
     slots: int
     backend: BackendName
+    allow_untested: bool = False
     patch: int = 5
 
 

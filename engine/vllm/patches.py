@@ -34,11 +34,11 @@ def limit_prefix_reads(engine: LLMEngine) -> None:
         length = max_cache_hit_length if limit is None else min(max_cache_hit_length, limit)
         return find_longest_cache_hit(block_hashes, length)
 
-    def limited_get(request: Request) -> Any:
+    def limited_get(request: Request, *args: Any) -> Any:  # vLLM 0.33 passes a limit of its own
         nonlocal limit
         limit = _first_needed(request)
         try:
-            return get_computed_blocks(request)
+            return get_computed_blocks(request, *args)
         finally:
             limit = None
 

@@ -42,6 +42,7 @@ class Catalog:
         engine: Kind of the engine.
         dtype: Data type in which models are loaded.
         batch_invariant: Whether the engine runs in vLLM's batch-invariant mode.
+        warnings: What a user of the engine must know, such as that its vLLM release was never tested.
         local_models: Whether a model may also be the path of a folder, or a name on the Hugging Face Hub. Only for
             sweeps that run on the user's own machine.
     """
@@ -55,6 +56,7 @@ class Catalog:
     engine: EngineKind = "vllm"
     dtype: str = "float32"
     batch_invariant: bool = False
+    warnings: tuple[str, ...] = ()
     local_models: bool = False
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +11,21 @@ import pytest
 
 from benchmarks.tiny_models import Family, tiny_model
 from engine.hf.engine import TransformersEngine
+from engine.vllm import versions
 
 
 @pytest.fixture(autouse=True)
 def _loops_turn(no_loop_stalls: None) -> None:
     """Apply `no_loop_stalls` to every test."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _next_release() -> Iterator[None]:
+    """Accept the vLLM release that `make vllm-next` tests, besides those that were tested before."""
+    with pytest.MonkeyPatch.context() as patch:
+        if release := os.environ.get("AMPSWEEP_VLLM_NEXT"):
+            patch.setattr(versions, "SUPPORTED", (*versions.SUPPORTED, release))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def plugins() -> list[Finding]:
 
 def vllm() -> Finding:
     """Check that one build of vLLM is installed, in a version that can be steered."""
-    from engine.vllm.versions import SUPPORTED
+    from engine.vllm.versions import OPTION, SUPPORTED, is_tested
 
     shown = ", ".join(SUPPORTED)
     builds = {name: version for name in VLLM if (version := installed(name))}
@@ -126,8 +126,8 @@ def vllm() -> Finding:
             "uninstall both, then install one",
         )
     name, version = next(iter(builds.items()))
-    if version.split("+")[0] not in SUPPORTED:
-        return bad("vLLM", f"{name} {version} cannot be steered", f"install one of: {shown}")
+    if not is_tested(version):
+        return bad("vLLM", f"{name} {version} was never tested", f"install one of: {shown}, or try it with {OPTION}")
     return ok("vLLM", f"{name} {version}")
 
 

@@ -6,12 +6,13 @@ import asyncio
 import codecs
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.engine import Dtype, Kind, Model, Neurons, opened, read_neurons
+from ampsweep.cli.options.engine import AllowUntestedVllm, Dtype, Kind, Model, Neurons, opened, read_neurons
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
@@ -42,6 +43,7 @@ def batch(
     neurons: Neurons = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    allow_untested_vllm: AllowUntestedVllm = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the requests of a file, each with its own intervention or none, and write their answers."""
@@ -50,13 +52,15 @@ def batch(
     if not target.parent.is_dir():
         raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="OUT.parquet")
     check_folder(target.parent, param="OUT.parquet")
-    failed, lines = run_to_end(_batch(source, target, model=model, neurons=neurons, kind=engine, dtype=dtype))
+    neuron_set = read_neurons(neurons)
+    opening = opened(model, kind=engine, dtype=dtype, neurons=neuron_set, allow_untested_vllm=allow_untested_vllm)
+    failed, lines = run_to_end(_batch(source, target, opening, neuron_set.id if neuron_set else None))
     text = f"{lines} rows in {target}, {failed} with an error"
     show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)
 
 
 async def _batch(
-    source: Path, target: Path, *, model: str, neurons: Path | None, kind: str, dtype: str
+    source: Path, target: Path, opening: AbstractAsyncContextManager[Engine], neurons_id: str | None
 ) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -65,9 +69,8 @@ async def _batch(
 
     lines = sum(1 for _ in _lines(source))
     done = failed = 0
-    neuron_set = read_neurons(neurons)
-    async with opened(model, kind=kind, dtype=dtype, neurons=neuron_set) as engine:
-        answers = _answers(source, engine, neuron_set.id if neuron_set else None)
+    async with opening as engine:
+        answers = _answers(source, engine, neurons_id)
         with (
             Counter(source.name) as counter,
             atomic_write(target) as temporary,

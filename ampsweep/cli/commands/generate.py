@@ -10,7 +10,16 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import BatchInvariant, Dtype, Kind, comma_separated, json_object, opened, read_neurons
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    BatchInvariant,
+    Dtype,
+    Kind,
+    comma_separated,
+    json_object,
+    opened,
+    read_neurons,
+)
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -58,14 +67,17 @@ def generate(
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     batch_invariant: BatchInvariant = False,
+    allow_untested_vllm: AllowUntestedVllm = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
     parts = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
     steering = _intervention(intervention, parts, neurons=neurons)
     if server is not None:
-        if batch_invariant:
-            raise InvalidRequest("the server decides; leave out --batch-invariant", param="batch_invariant")
+        for param, value in (("batch_invariant", batch_invariant), ("allow_untested_vllm", allow_untested_vllm)):
+            if value:
+                message = f"the server decides; leave out --{param.replace('_', '-')}"
+                raise InvalidRequest(message, param=param)
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
         set_options = {key: value for key, value in options.items() if value is not None}
         printer = _TextPrinter(as_json=as_json)
@@ -86,7 +98,12 @@ def generate(
 
     async def stream() -> None:
         async with opened(
-            model, kind=engine, dtype=dtype, neurons=neuron_set, batch_invariant=batch_invariant
+            model,
+            kind=engine,
+            dtype=dtype,
+            neurons=neuron_set,
+            batch_invariant=batch_invariant,
+            allow_untested_vllm=allow_untested_vllm,
         ) as loaded:
             use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)

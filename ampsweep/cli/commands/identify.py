@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 import yaml
 
-from ampsweep.cli.options.engine import Dtype, Kind, Model, comma_separated, opened
+from ampsweep.cli.options.engine import AllowUntestedVllm, Dtype, Kind, Model, comma_separated, opened
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
@@ -33,6 +33,7 @@ def identify(
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to record per language.")] = MAX_TOKENS,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    allow_untested_vllm: AllowUntestedVllm = False,
     as_json: AsJson = False,
 ) -> None:
     """Record the activations of a model on a corpus, and write the neurons of each language.
@@ -55,7 +56,7 @@ def identify(
     warn(warnings)
 
     async def record() -> NeuronSet:
-        async with opened(model, kind=engine, dtype=dtype) as loaded:
+        async with opened(model, kind=engine, dtype=dtype, allow_untested_vllm=allow_untested_vllm) as loaded:
             info = loaded.info
             complete = request.for_model(info.model, widths=info.widths)
             checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import BatchInvariant, Dtype, Kind, PipelineParallel, TensorParallel, quiet_libraries
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    BatchInvariant,
+    Dtype,
+    Kind,
+    PipelineParallel,
+    TensorParallel,
+    quiet_libraries,
+)
 from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
@@ -54,6 +62,7 @@ def run(
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     batch_invariant: BatchInvariant = False,
+    allow_untested_vllm: AllowUntestedVllm = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of another sweep in the folder.")
     ] = False,
@@ -77,6 +86,7 @@ def run(
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         batch_invariant=batch_invariant or None,
+        allow_untested_vllm=allow_untested_vllm or None,
     )
     with closing(Runtime.open(out, catalog_of(settings, local_models=True))) as runtime:
         if neurons is not None:
@@ -231,8 +241,9 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
         batch_invariant=catalog.batch_invariant,
+        allow_untested_vllm=settings.allow_untested_vllm,
     )
-    warn(require_memory([engine]))
+    warn([*require_memory([engine]), *catalog.warnings])
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
     dispatcher = runtime.dispatcher(pool, changed.set, assemble_here)

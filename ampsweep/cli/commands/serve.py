@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
     BatchInvariant,
     PipelineParallel,
     TensorParallel,
@@ -68,6 +69,7 @@ def serve(
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     batch_invariant: BatchInvariant = False,
+    allow_untested_vllm: AllowUntestedVllm = False,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[
         int | None, typer.Option(help="Cells that an engine computes at once. [default: 8]")
@@ -114,6 +116,7 @@ def serve(
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         batch_invariant=batch_invariant or None,
+        allow_untested_vllm=allow_untested_vllm or None,
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,
@@ -164,6 +167,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
         listening = opened.enter_context(listen(settings.host, settings.port))
         catalog = catalog_of(settings)
+        warn(catalog.warnings)
         runtime = Runtime.open(
             settings.home,
             catalog,

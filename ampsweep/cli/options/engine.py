@@ -35,6 +35,13 @@ BatchInvariant = Annotated[
         help="Compute answers that do not depend on the other requests of a batch (vllm on a GPU only; slower).",
     ),
 ]
+AllowUntestedVllm = Annotated[
+    bool,
+    typer.Option(
+        "--allow-untested-vllm",
+        help="Start a release of vLLM that Ampsweep was never tested with, after more tests at startup.",
+    ),
+]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
 
@@ -64,15 +71,28 @@ def json_object(text: str, *, param: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def opened(
-    model: str, *, kind: str, dtype: str, neurons: NeuronSet | None = None, batch_invariant: bool = False
+    model: str,
+    *,
+    kind: str,
+    dtype: str,
+    neurons: NeuronSet | None = None,
+    batch_invariant: bool = False,
+    allow_untested_vllm: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open an engine with a model, and add a neuron set to it; close the engine at the end of the block."""
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
 
     quiet_libraries()
-    spec = EngineSpec(model=model, folder=model_folder(model), kind=kind, dtype=dtype, batch_invariant=batch_invariant)
-    warn(require_memory([spec]))
+    spec = EngineSpec(
+        model=model,
+        folder=model_folder(model),
+        kind=kind,
+        dtype=dtype,
+        batch_invariant=batch_invariant,
+        allow_untested_vllm=allow_untested_vllm,
+    )
+    warn([*require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
     engine = await open_engine(spec)
     try:
         if neurons is not None:
@@ -80,6 +100,16 @@ async def opened(
         yield engine
     finally:
         await engine.close()
+
+
+def release_warnings(kind: str, *, allowed: bool) -> tuple[str, ...]:
+    """Return a warning if the engine will run on a vLLM release that was never tested, which the user has `allowed`."""
+    if kind != "vllm" or not allowed:
+        return ()
+    from engine.vllm.versions import installed_release, untested_warning
+
+    warning = untested_warning(installed_release())
+    return () if warning is None else (warning,)
 
 
 def served_engines(settings: Settings) -> list[EngineSpec]:
@@ -95,6 +125,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             tensor_parallel_size=settings.tensor_parallel_size,
             pipeline_parallel_size=settings.pipeline_parallel_size,
             batch_invariant=settings.batch_invariant,
+            allow_untested_vllm=settings.allow_untested_vllm,
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampsweep.bundled import ATLAS_FOLDER
+from ampsweep.cli.options.engine import release_warnings
 from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
 from jobs.clock import SystemClock
@@ -46,6 +47,7 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
         engine=settings.engine,
         dtype=settings.dtype,
         batch_invariant=settings.batch_invariant,
+        warnings=release_warnings(settings.engine, allowed=settings.allow_untested_vllm),
         local_models=local_models,
     )
 

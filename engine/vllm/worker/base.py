@@ -42,7 +42,8 @@ class SteeringWorkerMixin:
             SteeringNotInstalled: The vLLM release is not supported.
             UnsupportedModel: The model cannot be steered.
         """
-        check_version(vllm.__version__)
+        options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
+        check_version(vllm.__version__, allow_untested=options.allow_untested)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
         model = self.model_runner.get_model()
@@ -58,7 +59,6 @@ class SteeringWorkerMixin:
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),
         )
-        options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         backend = self._make_backend(model_mlps, options, widths)
         model_mlps.replace(backend.activation)
         blocks.attach(model, layers=layers, make=backend.residual)

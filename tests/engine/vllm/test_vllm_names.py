@@ -1,135 +1,220 @@
-"""The internals of vLLM that the patch relies on. A release that changed one of them fails here.
+"""The internals of vLLM that the patch relies on. A release that changed one of them fails here, by its name.
 
-Signatures list the parameters that the patch uses; orders are those of calls in the source of a method.
+Nothing of vLLM is imported: the names are read from its source. The release is the installed one and, if
+AMPSWEEP_VLLM_WHEEL names the folder of an unpacked wheel, that one too. Signatures list the parameters that the patch
+uses; orders are those of calls in the source of a method.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from importlib import import_module
-from typing import Any
+import os
+from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.engine
+from tests.engine.vllm.vllm_source import MissingName, VllmSource
 
+WHEEL = "AMPSWEEP_VLLM_WHEEL"
 V1 = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
+ENGINE = "vllm.v1.engine.llm_engine:LLMEngine"
 
-
-def find(path: str) -> Any:
-    module, _, names = path.partition(":")
-    value: Any = import_module(module)
-    for name in names.split("."):
-        value = getattr(value, name)
-    return value
-
-
-@pytest.mark.parametrize(
-    ("method", "parameters"),
-    [
-        (f"{V1}._update_states", ["self", "scheduler_output"]),
-        (f"{V1}._prepare_inputs", ["self", "scheduler_output", "num_scheduled_tokens"]),
-        (f"{V1}._get_prompt_logprobs_dict", ["self", "hidden_states", "num_scheduled_tokens"]),
-        (f"{V1}._dummy_run", ["self", "num_tokens"]),
-        (f"{V1}.sample_tokens", ["self"]),
-        (f"{V2}.finish_requests", ["self", "scheduler_output"]),
-        (f"{V2}.add_requests", ["self", "scheduler_output"]),
-        (f"{V2}.prepare_inputs", ["self", "scheduler_output"]),
-        (f"{V2}.execute_model", ["self", "scheduler_output", "intermediate_tensors", "dummy_run"]),
-        (f"{V2}._dummy_run", ["self", "num_tokens"]),
-        ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks", ["self", "request"]),
-        (
-            "vllm.v1.core.kv_cache_coordinator:KVCacheCoordinator.find_longest_cache_hit",
-            ["self", "block_hashes", "max_cache_hit_length"],
-        ),
-        ("vllm.v1.core.sched.scheduler:Scheduler.get_request_counts", ["self"]),
-        ("vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request", ["tokenizer", "request"]),
-        ("vllm.v1.worker.gpu_worker:Worker.load_model", ["self"]),
-        ("vllm.v1.worker.cpu_worker:CPUWorker.load_model", ["self"]),
+SIGNATURES = {
+    f"{V1}._update_states": ["self", "scheduler_output"],
+    f"{V1}._prepare_inputs": ["self", "scheduler_output", "num_scheduled_tokens"],
+    f"{V1}._get_prompt_logprobs_dict": ["self", "hidden_states", "num_scheduled_tokens"],
+    f"{V1}._dummy_run": ["self", "num_tokens"],
+    f"{V1}.sample_tokens": ["self"],
+    f"{V1}.get_model": ["self"],
+    f"{V1}.profile_run": ["self"],
+    f"{V2}.finish_requests": ["self", "scheduler_output"],
+    f"{V2}.add_requests": ["self", "scheduler_output"],
+    f"{V2}.prepare_inputs": ["self", "scheduler_output"],
+    f"{V2}.execute_model": ["self", "scheduler_output", "intermediate_tensors", "dummy_run"],
+    f"{V2}._dummy_run": ["self", "num_tokens"],
+    f"{V2}.get_model": ["self"],
+    f"{ENGINE}.from_engine_args": ["cls", "engine_args"],
+    f"{ENGINE}.add_request": ["self", "request_id", "prompt", "params"],
+    f"{ENGINE}.abort_request": ["self", "request_ids"],
+    f"{ENGINE}.step": ["self"],
+    f"{ENGINE}.has_unfinished_requests": ["self"],
+    f"{ENGINE}.collective_rpc": ["self", "method", "timeout", "args"],
+    f"{ENGINE}.get_tokenizer": ["self"],
+    "vllm.v1.executor.abstract:Executor.register_failure_callback": ["self", "callback"],
+    "vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks": ["self", "request"],
+    "vllm.v1.core.kv_cache_coordinator:KVCacheCoordinator.find_longest_cache_hit": [
+        "self",
+        "block_hashes",
+        "max_cache_hit_length",
     ],
+    "vllm.v1.core.sched.scheduler:Scheduler.get_request_counts": ["self"],
+    "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request": ["cls", "tokenizer", "request"],
+    "vllm.v1.worker.gpu_worker:Worker.load_model": ["self"],
+    "vllm.v1.worker.cpu_worker:CPUWorker.determine_available_memory": ["self"],
+    "vllm.config.model:ModelConfig.get_vocab_size": ["self"],
+    "vllm.config.model:ModelConfig.get_hidden_size": ["self"],
+    "vllm.config.model:ModelConfig.get_layers_start_end_indices": ["self", "parallel_config"],
+    "vllm.distributed.communication_op:tensor_model_parallel_all_gather": ["input_", "dim"],
+    "vllm.distributed.parallel_state:get_tensor_model_parallel_rank": [],
+    "vllm.distributed.parallel_state:get_tensor_model_parallel_world_size": [],
+    "vllm.platforms.interface:Platform.has_device_capability": ["cls", "capability"],
+}
+"""The parameters with which each function begins."""
+
+EXACT = (
+    *(f"{V1}._update_states", f"{V1}._prepare_inputs", f"{V1}._get_prompt_logprobs_dict"),
+    *(f"{V2}.finish_requests", f"{V2}.add_requests"),
+    "vllm.v1.core.kv_cache_coordinator:KVCacheCoordinator.find_longest_cache_hit",
+    "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request",
 )
-def test_a_wrapped_method_begins_with_these_parameters(method: str, parameters: list[str]) -> None:
-    assert list(inspect.signature(find(method)).parameters)[: len(parameters)] == parameters
+"""Functions whose wrapper passes on these parameters and no others."""
 
-
-@pytest.mark.parametrize(
-    ("path", "names"),
-    [
-        (
-            "vllm.v1.core.sched.output:SchedulerOutput",
-            ["finished_req_ids", "scheduled_new_reqs", "preempted_req_ids"],
-        ),
-        ("vllm.v1.core.sched.output:NewRequestData", ["req_id", "prompt_token_ids", "sampling_params"]),
-        (
-            "vllm.v1.worker.gpu.input_batch:InputBatch",
-            ["req_ids", "num_scheduled_tokens", "num_computed_tokens_np"],
-        ),
-        ("vllm.config:SchedulerConfig", ["max_num_batched_tokens", "async_scheduling"]),
-        ("vllm.config:CompilationConfig", ["max_cudagraph_capture_size"]),
-        ("vllm.config:VllmConfig", ["additional_config"]),
+MEMBERS = {
+    "vllm.v1.core.sched.output:SchedulerOutput": ["finished_req_ids", "scheduled_new_reqs", "preempted_req_ids"],
+    "vllm.v1.core.sched.output:NewRequestData": ["req_id", "prompt_token_ids", "sampling_params"],
+    "vllm.v1.worker.gpu.input_batch:InputBatch": ["req_ids", "num_scheduled_tokens", "num_computed_tokens_np"],
+    "vllm.v1.worker.gpu_input_batch:InputBatch": ["req_ids", "num_reqs"],
+    "vllm.v1.worker.gpu.model_runner:ExecuteModelState": ["hidden_states"],
+    "vllm.v1.core.kv_cache_manager:KVCacheManager": ["usage"],
+    "vllm.config.scheduler:SchedulerConfig": [
+        *("max_num_batched_tokens", "async_scheduling", "long_prefill_token_threshold", "max_num_seqs"),
     ],
-)
-def test_a_record_has_these_fields(path: str, names: list[str]) -> None:
-    assert set(names) <= {field.name for field in dataclasses.fields(find(path))}
-
-
-@pytest.mark.parametrize(
-    ("path", "names"),
-    [
-        ("vllm.v1.worker.gpu.model_runner:ExecuteModelState", ["hidden_states"]),
-        ("vllm.config:VllmConfig", ["use_v2_model_runner"]),
-        ("vllm.v1.core.kv_cache_manager:KVCacheManager", ["usage"]),
-        ("vllm.v1.worker.gpu_input_batch:InputBatch", ["req_ids", "num_reqs"]),
+    "vllm.config.compilation:CompilationConfig": ["max_cudagraph_capture_size"],
+    "vllm.config.parallel:ParallelConfig": ["tensor_parallel_size", "pipeline_parallel_size"],
+    "vllm.config.vllm:VllmConfig": [
+        *("additional_config", "model_config", "parallel_config", "scheduler_config", "use_v2_model_runner"),
     ],
-)
-def test_a_class_has_these_attributes(path: str, names: list[str]) -> None:
-    assert [name for name in names if not hasattr(find(path), name)] == []
-
-
-@pytest.mark.parametrize(
-    ("path", "names"),
-    [
-        ("vllm.v1.worker.gpu_input_batch:InputBatch", ["self.num_computed_tokens_cpu =", "self.generators:"]),
-        (V1, ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="]),
-        (V2, ["self.execute_model_state:"]),
-        ("vllm.v1.core.sched.scheduler:Scheduler", ["self.kv_cache_manager =", "self.max_num_running_reqs ="]),
-        ("vllm.model_executor.layers.activation:GeluAndMul", ["self.approximate ="]),
+    "vllm.config.model:ModelConfig": ["dtype", "max_model_len", "architectures"],
+    "vllm.engine.arg_utils:EngineArgs": [
+        *("model", "config_format", "load_format", "tokenizer_mode", "dtype", "worker_cls", "max_model_len"),
+        *("distributed_executor_backend", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs"),
+        *("block_size", "max_num_batched_tokens", "scheduling_policy", "enable_prefix_caching", "enforce_eager"),
+        *("kv_cache_memory_bytes", "async_scheduling", "additional_config", "disable_log_stats", "seed"),
     ],
-)
-def test_a_constructor_sets_these(path: str, names: list[str]) -> None:
-    source = inspect.getsource(find(path).__init__)
-    assert [name for name in names if name not in source] == []
-
-
-@pytest.mark.parametrize(
-    ("method", "calls"),
-    [
-        (f"{V1}.execute_model", ["self._update_states(", "self._prepare_inputs(", "self._model_forward("]),
-        (
-            f"{V2}.execute_model",
-            [
-                "self.finish_requests(scheduler_output)",
-                "self.add_requests(scheduler_output)",
-                "self.prepare_inputs(",
-                "self.cudagraph_manager.run_fullgraph(",
-                "self.model(**model_inputs)",
-                "self.execute_model_state = ExecuteModelState(",
-            ],
-        ),
-        (f"{V2}._dummy_run", ["self.execute_model(", "dummy_run=True"]),
+    "vllm.sampling_params:SamplingParams": [
+        *("max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"),
+        *("repetition_penalty", "seed", "stop", "ignore_eos", "logprobs", "output_kind", "extra_args", "skip_clone"),
+        *("detokenize", "skip_reading_prefix_cache"),
     ],
+    "vllm.sampling_params:RequestOutputKind": ["DELTA"],
+    "vllm.outputs:CompletionOutput": ["token_ids", "logprobs", "finish_reason", "stop_reason", "text"],
+    "vllm.model_executor.layers.activation": [
+        *("SiluAndMul", "GeluAndMul", "GELU", "GELUTanh", "NewGELU", "FastGELU"),
+    ],
+    "vllm.platforms.interface:Platform": [
+        *("is_cpu", "is_cuda", "has_device_capability", "get_device_name", "get_device_capability"),
+    ],
+}
+"""Fields, methods and properties of classes, and names of modules."""
+
+ASSIGNED = {
+    "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": ["self.num_computed_tokens_cpu =", "self.generators:"],
+    f"{V1}.__init__": ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="],
+    f"{V2}.__init__": ["self.execute_model_state:"],
+    "vllm.v1.core.sched.scheduler:Scheduler.__init__": [
+        *("self.kv_cache_manager =", "self.max_num_running_reqs =", "self.scheduler_config ="),
+    ],
+    f"{ENGINE}.__init__": [
+        *("self.vllm_config =", "self.model_config =", "self.engine_core =", "self.model_executor ="),
+    ],
+    "vllm.v1.engine.core_client:InprocClient.__init__": ["self.engine_core ="],
+    "vllm.v1.engine.core:EngineCore.__init__": ["self.scheduler:"],
+    "vllm.v1.core.kv_cache_manager:KVCacheManager.__init__": ["self.coordinator ="],
+    "vllm.outputs:RequestOutput.__init__": [
+        *("self.request_id =", "self.outputs =", "self.finished =", "self.num_cached_tokens ="),
+    ],
+    "vllm.v1.request:Request.__init__": ["self.sampling_params ="],
+    "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
+    "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
+}
+"""Attributes that a method sets."""
+
+CALLS = {
+    f"{V1}.execute_model": ["self._update_states(", "self._prepare_inputs(", "self._model_forward("],
+    f"{V2}.execute_model": [
+        "self.finish_requests(scheduler_output)",
+        "self.add_requests(scheduler_output)",
+        "self.prepare_inputs(",
+        "self.cudagraph_manager.run_fullgraph(",
+        "self.model(**model_inputs)",
+        "self.execute_model_state = ExecuteModelState(",
+    ],
+    f"{V2}._dummy_run": ["self.execute_model(", "dummy_run=True"],
+    # The batch is laid out before it is padded, so that padding tokens have no slot.
+    f"{V2}.prepare_inputs": ["num_computed_tokens_np = self.req_states.num_computed_tokens_np[idx_mapping_np]"],
+    # Positional arguments: the patch passes on what it does not know.
+    "vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks": [
+        "self.coordinator.find_longest_cache_hit(request.block_hashes, max_cache_hit_length)"
+    ],
+}
+"""Calls that a method makes, in this order."""
+
+ENVIRONMENT = (
+    *("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_BATCH_INVARIANT", "VLLM_LOGGING_LEVEL"),
+    *("VLLM_CPU_OMP_THREADS_BIND", "VLLM_NO_USAGE_STATS"),
 )
-def test_a_method_makes_these_calls_in_this_order(method: str, calls: list[str]) -> None:
-    source = inspect.getsource(find(method))
-    positions = [source.find(call) for call in calls]
-    assert -1 not in positions
-    assert positions == sorted(positions)
 
 
-def test_the_batch_of_the_v2_runner_is_laid_out_before_it_is_padded() -> None:
-    """Its `num_scheduled_tokens` exclude padding, so that padding tokens have no slot."""
-    source = inspect.getsource(find(f"{V2}.prepare_inputs"))
-    assert "num_tokens_after_padding" in source
-    assert "num_computed_tokens_np = self.req_states.num_computed_tokens_np[idx_mapping_np]" in source
+def releases() -> list[object]:
+    """Return the sources to check, as parameters of a test."""
+    named = {"installed": VllmSource.installed()}
+    if folder := os.environ.get(WHEEL):
+        named["wheel"] = VllmSource(Path(folder))
+    return [pytest.param(source, id=name) for name, source in named.items() if source is not None]
+
+
+def changes(source: VllmSource) -> list[str]:
+    """Return a sentence for each internal of a release that is not as the patch needs it."""
+    checks = [
+        *((_signature, path, wanted) for path, wanted in SIGNATURES.items()),
+        *((_members, path, wanted) for path, wanted in MEMBERS.items()),
+        *((_assigned, path, wanted) for path, wanted in ASSIGNED.items()),
+        *((_calls, path, wanted) for path, wanted in CALLS.items()),
+        (_assigned, "vllm.envs", [f"'{name}'" for name in ENVIRONMENT]),
+    ]
+    problems = []
+    for check, path, wanted in checks:
+        try:
+            problem = check(source, path, wanted)
+        except MissingName as error:
+            problem = str(error)
+        problems += [problem] if problem else []
+    return problems
+
+
+def _signature(source: VllmSource, path: str, wanted: list[str]) -> str | None:
+    parameters = source.parameters(path)
+    if path in EXACT and parameters != wanted:
+        return f"{path} takes {parameters}, not exactly {wanted}"
+    return f"{path} takes {parameters}, not {wanted}" if parameters[: len(wanted)] != wanted else None
+
+
+def _members(source: VllmSource, path: str, wanted: list[str]) -> str | None:
+    missing = sorted(set(wanted) - source.members(path))
+    return f"{path} lacks {', '.join(missing)}" if missing else None
+
+
+def _assigned(source: VllmSource, path: str, wanted: list[str]) -> str | None:
+    text = source.source(path)
+    missing = [name for name in wanted if name not in text]
+    return f"{path} lacks {', '.join(missing)}" if missing else None
+
+
+def _calls(source: VllmSource, path: str, wanted: list[str]) -> str | None:
+    text = source.source(path)
+    positions = [text.find(call) for call in wanted]
+    return f"{path} does not make the calls {wanted}" if -1 in positions or positions != sorted(positions) else None
+
+
+@pytest.mark.parametrize("source", releases())
+def test_the_release_has_every_internal_that_the_patch_touches(source: VllmSource) -> None:
+    assert changes(source) == []
+
+
+def test_a_changed_internal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "sampling_params.py").write_text("class RequestOutputKind:\n    FINAL = 2\n")
+    problems = changes(VllmSource(tmp_path))
+    assert "vllm.sampling_params:RequestOutputKind lacks DELTA" in problems
+    assert "there is no module vllm.v1.request" in problems
+    assert len(problems) == len(SIGNATURES) + len(MEMBERS) + len(ASSIGNED) + len(CALLS) + 1
