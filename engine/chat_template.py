@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from jinja2.exceptions import TemplateError
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
+
+_FILE = "chat_template.json"
+_DEFAULT = "default"
 
 
 class Templated(Protocol):
@@ -22,6 +27,25 @@ class Templated(Protocol):
     ) -> Any:
         """Return the text of a chat."""
         ...
+
+
+def read_chat_template(tokenizer: Templated, folder: Path) -> None:
+    """Give a tokenizer the template of `chat_template.json` if Transformers found none in the model's folder.
+
+    Transformers reads `tokenizer_config.json`, `chat_template.jinja` and `additional_chat_templates`; the JSON file,
+    which multimodal models have, it reads only for a processor.
+
+    Raises:
+        InvalidRequest: The file cannot be read (param "model").
+    """
+    path = folder / _FILE
+    if tokenizer.chat_template or not path.is_file():
+        return
+    try:
+        tokenizer.chat_template = json.loads(path.read_text(encoding="utf-8"))["chat_template"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{_FILE} of {folder.name} is not JSON with the key chat_template; download the model again"
+        raise InvalidRequest(message, param="model") from error
 
 
 def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
@@ -46,6 +70,13 @@ def write_chat(tokenizer: Templated, chat: Sequence[ChatMessage]) -> str:
     if not tokenizer.chat_template:
         raise InvalidRequest(
             "the model has no chat template; send the prompt as text, or add a chat_template.jinja to its folder",
+            param="messages",
+        )
+    if isinstance(tokenizer.chat_template, dict) and _DEFAULT not in tokenizer.chat_template:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise InvalidRequest(
+            f"the model has chat templates, but no default one ({names}); copy one of additional_chat_templates to "
+            "chat_template.jinja in its folder",
             param="messages",
         )
     last = chat[-1].content.strip()

@@ -6,6 +6,7 @@ as the same tokens. The checks do not allocate the model.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import transformers
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.model import CONFIG
 from ampsweep.folders.weights import check_weight_files
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ _SENTENCES = ("The capital of France is Paris.", "Water boils at 100 degrees, an
 _MIN_SIMILARITY = 0.5
 """Least similarity of a sentence and its decoded tokens; tokenizers may change case and spaces, and drop accents."""
 _MAX_LISTED = 3
+_TRAINED_WITH_BOS = ("gemma",)
+"""How the `model_type` begins of models that were all trained with BOS in front of every text."""
 _TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 
 
@@ -108,6 +112,36 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
             "add the tokenizer files of the same model (tokenizer.json)",
             param="model",
         )
+
+
+def warn_without_bos(tokenizer: Any, folder: Path) -> None:
+    """Log a warning if a tokenizer puts no BOS in front of a text, although the model was trained with it.
+
+    That is known of some families, and of a tokenizer whose config says that it adds BOS. Conversions from GGUF often
+    lose BOS; without it Gemma answers nonsense.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        folder: The model's folder.
+    """
+    model_type = str(_json(folder / CONFIG).get("model_type"))
+    trained_with_bos = model_type.startswith(_TRAINED_WITH_BOS)
+    if not trained_with_bos and not _json(folder / "tokenizer_config.json").get("add_bos_token"):
+        return
+    if tokenizer.bos_token_id is None or tokenizer.bos_token_id not in tokenizer.encode(_SENTENCES[0])[:1]:
+        reason = f"models of type {model_type} were" if trained_with_bos else "its tokenizer_config.json says it was"
+        log.warning(
+            "the tokenizer of %s puts no BOS in front of a text, although %s trained with it; answers will be worse: "
+            "use the tokenizer files of the original model",
+            folder.name,
+            reason,
+        )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one if there is no such file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
 
 
 def _similarity(first: str, second: str) -> float:

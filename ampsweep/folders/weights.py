@@ -151,10 +151,19 @@ def _no_weights(folder: Path) -> str:
         )
     if others:
         return (
-            f"its weights are in {others[0]}; only safetensors are read: load it with transformers and save it with "
-            "save_pretrained"
+            f"its weights are in {others[0]}; only safetensors are read. Convert it: {_conversion(folder, others[0])}"
         )
     return "it has no *.safetensors file"
+
+
+def _conversion(folder: Path, weights: str) -> str:
+    """Return the command that converts a folder, with weights in another format, to one with safetensors."""
+    source, target = str(folder), f"{folder}-safetensors"
+    option = f", gguf_file={weights!r}" if weights.endswith(".gguf") else ""
+    return (
+        'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f'[c.from_pretrained({source!r}{option}).save_pretrained({target!r}) for c in (M, T)]"'
+    )
 
 
 def _wrong(folder: Path, message: str) -> InvalidRequest:

@@ -14,7 +14,8 @@ from ampsweep.domain.intervention import Scope
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from engine.base import EngineInfo
-from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer
+from engine.chat_template import read_chat_template
+from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer, warn_without_bos
 from engine.detokenizer import TokenTexts
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
@@ -41,6 +42,8 @@ class TransformersModel:
         check_checkpoint(folder)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
         check_tokenizer(self.tokenizer, name)
+        warn_without_bos(self.tokenizer, folder)
+        read_chat_template(self.tokenizer, folder)
         self.texts = TokenTexts(self.tokenizer)
         auto_class = auto_model(transformers.AutoConfig.from_pretrained(folder)) or transformers.AutoModelForCausalLM
         self.model: Any = auto_class.from_pretrained(folder, dtype=_DTYPES[dtype], attn_implementation="eager")

@@ -22,7 +22,8 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
 from engine.base import EngineInfo, EngineStats, GenerateRequest, Priority, Score, ScoreRequest, Steering, TokenCounts
-from engine.checkpoint import check_checkpoint, check_tokenizer
+from engine.chat_template import read_chat_template
+from engine.checkpoint import check_checkpoint, check_tokenizer, warn_without_bos
 from engine.detokenizer import TokenTexts
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence
@@ -114,7 +115,7 @@ class VllmEngine:
         loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
         await loop.start()
         try:
-            engine = await cls._described(loop, shape, dtype=dtype, settings=settings)
+            engine = await cls._described(loop, folder, shape, dtype=dtype, settings=settings)
             neurons = await self_test(engine)
             if warning := untested_warning(installed_release()):
                 log.warning("%s", warning)
@@ -126,11 +127,13 @@ class VllmEngine:
 
     @classmethod
     async def _described(
-        cls, loop: EngineLoop, shape: ModelFolder, *, dtype: str, settings: VllmSettings
+        cls, loop: EngineLoop, folder: Path, shape: ModelFolder, *, dtype: str, settings: VllmSettings
     ) -> VllmEngine:
         """Return the engine over a started loop, described by what vLLM reports about the model."""
         tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(_describe)
         await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
+        await asyncio.to_thread(warn_without_bos, tokenizer, folder)
+        await asyncio.to_thread(read_chat_template, tokenizer, folder)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,

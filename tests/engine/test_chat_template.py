@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
 from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest
-from engine.chat_template import write_chat
+from engine.chat_template import read_chat_template, write_chat
 from engine.tokenization import TextEncoder
 from tests.engine.both_engines import CHAT_TEMPLATE
+from tests.engine.tokenizers import byte_level
 
 CHAT = (ChatMessage(role="user", content="the end?"), ChatMessage(role="assistant", content="no"))
 WRITTEN = "<s>user: the end?\n<s>assistant: no\nassistant:\n"
+
+TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +81,48 @@ def test_a_model_without_a_template_is_rejected_with_a_remedy(tmp_path: Path) ->
     with pytest.raises(InvalidRequest, match="send the prompt as text, or add a chat_template") as caught:
         encoder_of(tokenizer).scored(ScoreRequest(context=CHAT, continuation="x"), max_tokens=100)
     assert caught.value.param == "messages"
+
+
+def in_config(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
+
+
+def in_jinja(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+
+
+def in_json(folder: Path) -> None:
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+
+
+def in_additional(folder: Path, name: str = "default") -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / f"{name}.jinja").write_text(TEMPLATE)
+
+
+@pytest.mark.parametrize("write", [in_config, in_jinja, in_json, in_additional])
+def test_a_template_is_read_from_each_place(write: Callable[[Path], None], tmp_path: Path) -> None:
+    byte_level().save_pretrained(tmp_path)
+    write(tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
+    read_chat_template(tokenizer, tmp_path)
+    assert write_chat(tokenizer, (ChatMessage(role="user", content="hi"),)) == "user: hi"
+
+
+def test_templates_without_a_default_are_listed(tmp_path: Path) -> None:
+    byte_level().save_pretrained(tmp_path)
+    in_additional(tmp_path, "rag")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(
+        InvalidRequest, match=r"no default one \(rag\); copy one of additional_chat_templates"
+    ) as caught:
+        write_chat(tokenizer, (ChatMessage(role="user", content="hi"),))
+    assert caught.value.param == "messages"
+
+
+def test_a_json_file_without_a_template_is_rejected(tmp_path: Path) -> None:
+    byte_level().save_pretrained(tmp_path)
+    (tmp_path / "chat_template.json").write_text("[]")
+    with pytest.raises(InvalidRequest, match=r"chat_template\.json of .* with the key chat_template"):
+        read_chat_template(AutoTokenizer.from_pretrained(tmp_path), tmp_path)

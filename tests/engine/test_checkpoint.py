@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,9 @@ from torch import Tensor
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_files
-from engine.checkpoint import check_checkpoint, check_tokenizer
+from engine.checkpoint import check_checkpoint, check_tokenizer, warn_without_bos
 from engine.hf.engine import TransformersEngine
+from tests.engine.tokenizers import byte_level
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -114,7 +117,7 @@ def of_mistral(folder: Path, _: dict[str, Tensor]) -> None:
         (cut_in_its_header, "model.safetensors is no safetensors file, or is cut short"),
         (a_pointer, "git lfs pull"),
         (without_tokenizer, "has no tokenizer; add the tokenizer files"),
-        (pickled, "pytorch_model.bin; only safetensors are read"),
+        (pickled, "pytorch_model.bin; only safetensors are read. Convert it: python -c"),
         (of_mistral, "consolidated.safetensors.* download the Hugging Face files"),
         (lambda folder, weights: shard(folder, weights, files=1), f"{INDEX} names {SHARDS[1]}, which is not there"),
         (lambda folder, weights: shard(folder, weights, index=False), f"no {INDEX} to say what"),
@@ -192,3 +195,56 @@ def test_a_tokenizer_must_tell_texts_apart() -> None:
     check_tokenizer(Lower(), "tiny")
     with pytest.raises(InvalidRequest, match="does not tell texts apart: 'The capital"):
         check_tokenizer(Same(), "tiny")
+
+
+def test_the_command_in_the_error_converts_a_pickled_checkpoint(folder: Path, weights: dict[str, Tensor]) -> None:
+    pickled(folder, weights)
+    with pytest.raises(InvalidRequest) as caught:
+        check_checkpoint(folder)
+    python, option, program = shlex.split(caught.value.message.partition("Convert it: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(program)
+    converted = TransformersEngine(folder.with_name("model-safetensors"))
+    assert converted.info.layers == TransformersEngine(ATLAS_MODEL).info.layers
+
+
+def test_a_gguf_file_is_converted_by_name(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "model-q8.gguf")
+    with pytest.raises(
+        InvalidRequest, match=re.escape("from_pretrained('" + str(folder) + "', gguf_file='model-q8.gguf')")
+    ):
+        check_checkpoint(folder)
+
+
+def test_tied_weights_may_be_stored_once_or_twice(folder: Path, weights: dict[str, Tensor]) -> None:
+    assert "lm_head.weight" not in weights
+    check_checkpoint(folder)
+    write(folder, {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})
+    check_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "says_it_adds", "template", "warning"),
+    [
+        ("gemma3_text", None, "$A", "models of type gemma3_text were trained with it"),
+        ("gemma2", False, "$A", "models of type gemma2 were trained with it"),
+        ("gemma3_text", None, "<s> $A", None),
+        ("llama", True, "$A", "its tokenizer_config.json says it was trained with it"),
+        ("llama", True, "<s> $A", None),
+        ("qwen2", False, "$A", None),
+        ("llama", None, "$A", None),
+    ],
+)
+def test_a_tokenizer_that_lost_its_bos_is_named(
+    model_type: str,
+    says_it_adds: bool | None,
+    template: str,
+    warning: str | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": says_it_adds}))
+    with caplog.at_level(logging.WARNING, logger="engine.checkpoint"):
+        warn_without_bos(byte_level(template=template), tmp_path)
+    assert caplog.messages == [] if warning is None else warning in caplog.text
