@@ -36,6 +36,20 @@ def fetch_model(name: str) -> Path:
     Raises:
         InvalidRequest: The Hub cannot be reached, or has no such model.
     """
+    return _snapshot(name, _FILES)
+
+
+def fetch_config(name: str) -> Path:
+    """Return a folder with the config.json of a model on the Hub, without its weights.
+
+    Raises:
+        InvalidRequest: The Hub cannot be reached, or has no such model.
+    """
+    return _snapshot(name, ("config.json",))
+
+
+def _snapshot(name: str, files: tuple[str, ...]) -> Path:
+    """Return the folder of a model in the Hub's cache, after downloading the files that match these patterns."""
     match = _HUB_NAME.fullmatch(name)
     assert match is not None, "callers check the name with is_hub_name"
     try:
@@ -50,7 +64,7 @@ def fetch_model(name: str) -> Path:
             snapshot_download(
                 match["repo"],
                 revision=match["revision"],
-                allow_patterns=list(_FILES),
+                allow_patterns=list(files),
                 ignore_patterns=list(_OTHER_FORMATS),
             )
         )

@@ -20,13 +20,21 @@ _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 
 def doctor(
     server: Annotated[str | None, typer.Option(envvar=URL, help="Check this server too, as a client.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|ORG/NAME",
+            help="Estimate from its config whether a model can be steered, its memory, and rough rates.",
+        ),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="The dtype of the model: float32, bfloat16 or float16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, the installed packages, and the settings of a server here (AMPSWEEP_...).
 
     Exits with 0 if all is well, with 1 if something must be fixed.
     """
-    findings = examine(server)
+    findings = examine(server, model=model, dtype=dtype)
     for finding in findings:
         remedy = f"\n      -> {finding.remedy}" if finding.remedy else ""
         text = f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}{remedy}"
@@ -35,12 +43,21 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def examine(server: str | None) -> Sequence[Finding]:
-    """Return all findings: about the software, about machine and settings if a server can run here, about a server."""
+def examine(server: str | None, *, model: str | None = None, dtype: str = "float32") -> Sequence[Finding]:
+    """Return all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
     own_packages = software.own_packages()
     findings = [software.python(), *own_packages, *software.packages()]
     if software.is_server() and not any(finding.state == "bad" for finding in own_packages):
         findings += _local_server()
+        if model is not None:
+            from ampsweep.cli.checks.model import model as examined_model
+            from ampsweep.cli.options.engine import quiet_libraries
+
+            quiet_libraries()
+            findings += examined_model(model, dtype=dtype)
+    elif model is not None:
+        remedy = "pip install 'ampsweep[cpu]' or 'ampsweep[gpu]'"
+        findings.append(bad(f"model {model}", "no engine is installed here to build it with", remedy))
     if server is not None:
         from ampsweep.cli.checks.server import server as examined
 

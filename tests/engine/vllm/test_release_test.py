@@ -43,14 +43,14 @@ class Faulty(FakeEngine):
         self.running += 1
         await asyncio.sleep(0)
         value = effect(request.steering)
-        if self.fault == "mixes_batches" and self.running > 1:
+        if self.fault == "mixes_batches" and self.running > 2:
             value = effect(None)
         if self.fault == "mixes_cache":
             if request.steering is None and request.context in self.cached:
                 value = -5.0
             self.cached |= {str(request.context)} if request.steering else set()
         if self.chunk is not None:
-            self.steps += 1 if self.fault == "never_splits" else 5
+            self.steps += 1 if self.fault == "never_splits" else 3
             if self.fault == "loses_steering_in_chunks":
                 value = effect(None)
         await asyncio.sleep(0)

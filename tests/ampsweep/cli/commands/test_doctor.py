@@ -79,3 +79,12 @@ def test_a_server_that_asks_for_another_key(key: str | None, said: str, monkeypa
     result = call("--json", "--server", "http://127.0.0.1:9")
     assert (result.exit_code, states(result)["key"], states(result)["server"]) == (1, "bad", "ok")
     assert said in result.stdout
+
+
+def test_a_model_is_examined_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampsweep.cli.checks.model.MEASURE_SECONDS", 0.1)
+    result = call("--json", "--model", "atlas", "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.stdout
+    assert {"model atlas", "model memory", "model speed"} <= {*states(result)}
+    assert call("--model", "atlas", "--dtype", "int3").exit_code == 2
+    assert call("--model", "no such model").exit_code == 1

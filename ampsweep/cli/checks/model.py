@@ -1,0 +1,74 @@
+"""Checks of a model before it is downloaded or loaded: whether it can be steered, its memory, its rough speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ampsweep.bundled import ATLAS, ATLAS_MODEL
+from ampsweep.cli.checks.finding import Finding, bad, ok
+from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.folders.hub_model import fetch_config, is_hub_name
+
+GIB = 1024**3
+MEASURE_SECONDS = 10.0
+"""Duration of the measurement of this machine's speed."""
+SLOTS = 256
+"""Interventions in flight of an engine with default settings."""
+ENTRY_BYTES = 16
+"""Size of an entry of the slot table with a statistic; without, it is 12 on a GPU."""
+_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def model(name: str, *, dtype: str) -> list[Finding]:
+    """Estimate from a model's config alone whether it can be steered, and what it needs on this machine.
+
+    Args:
+        name: A folder with a config.json, a name on the Hugging Face Hub (only config.json is downloaded), or `atlas`.
+        dtype: Data type in which the weights would be loaded.
+
+    Raises:
+        InvalidRequest: The dtype is unknown.
+    """
+    if dtype not in _SIZES:
+        raise InvalidRequest(f"dtype must be one of {', '.join(_SIZES)}; got {dtype!r}", param="dtype")
+    subject = f"model {name}"
+    from engine.hf.estimate import estimate_model, measure_speed
+    from engine.vllm.options import table_entries
+    from worker.memory import PROCESS_BYTES, available_memory
+
+    try:
+        estimate = estimate_model(_config_folder(name))
+    except AmpsweepError as error:
+        return [bad(subject, error.message, "choose a model of a family in docs/models.md")]
+    size = _SIZES[dtype]
+    weights, cached = estimate.parameters * size, estimate.kv_values * size
+    table = table_entries(estimate.layers, estimate.width, slots=SLOTS) * ENTRY_BYTES
+    shape = f"{estimate.layers} layers of {estimate.width} neurons, {estimate.parameters / 1e6:,.1f} million weights"
+    needed, free = weights + GIB + table + PROCESS_BYTES, available_memory()
+    parts = (
+        f"weights in {dtype} {weights / GIB:.1f}, KV cache 1.0 on a CPU ({GIB // cached:,} tokens), slot table at most "
+        f"{table / GIB:.2f}, process {PROCESS_BYTES / GIB:.1f}"
+    )
+    memory = f"{needed / GIB:.1f} GiB of the {free / GIB:.1f} free: {parts}"
+    speed = measure_speed(dtype, seconds=MEASURE_SECONDS)
+    rates = (
+        f"about {speed.bytes / weights:,.0f} tokens/s of one answer and {speed.flops / 2 / estimate.parameters:,.0f} "
+        f"tokens/s of prompts; rough, within a factor of 3: from {speed.bytes / 1e9:.1f} GB/s of memory and "
+        f"{speed.flops / 1e9:,.0f} GFLOP/s measured in {MEASURE_SECONDS:.0f} s, without attention; answers in a "
+        "batch share the reading of weights"
+    )
+    smaller = "choose --dtype bfloat16, or a smaller model" if size > 2 else "choose a smaller model"
+    return [
+        ok(subject, f"{estimate.model_class} can be steered: {shape}"),
+        ok("model memory", memory) if needed <= free else bad("model memory", memory, smaller),
+        ok("model speed", rates),
+    ]
+
+
+def _config_folder(name: str) -> Path:
+    folder = ATLAS_MODEL if name == ATLAS else Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if is_hub_name(name):
+        return fetch_config(name)
+    raise InvalidRequest(f"{name} is neither a folder with a config.json nor a name on the Hub", param="model")

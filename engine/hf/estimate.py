@@ -1,0 +1,110 @@
+"""Estimates what a model needs from its config alone. Allocates no weights and runs no code of the model's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from ampsweep.errors import InvalidRequest
+from engine.hf.hooks import Hooks
+
+_MATRIX_BYTES = 256 * 1024**2  # more than the caches of a processor hold
+_PROMPT_TOKENS = 512
+_PROMPT_HIDDEN = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEstimate:
+    """Shape and size of a model.
+
+    Attributes:
+        model_class: Class of the model in Transformers.
+        layers: Layers.
+        width: Neurons of a layer.
+        parameters: Weights; tied ones count once.
+        kv_values: Numbers that the KV cache holds for a token, if every layer has full attention.
+    """
+
+    model_class: str
+    layers: int
+    width: int
+    parameters: int
+    kv_values: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What the device does in a second: bytes of weights read for one token, and operations in matrix products."""
+
+    bytes: float
+    flops: float
+
+
+def estimate_model(folder: Path) -> ModelEstimate:
+    """Build the model of a config without its weights, and check that it can be steered.
+
+    Args:
+        folder: A folder with a config.json; other files are not read.
+
+    Raises:
+        InvalidRequest: Transformers has no such model, or the config is invalid (param "model").
+        UnsupportedModel: The model cannot be steered; the message gives the class and the reason.
+    """
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model: Any = transformers.AutoModelForCausalLM.from_config(config)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        message = f"Transformers cannot build a language model from its config.json: {reason}"
+        raise InvalidRequest(message, param="model") from error
+    model.tie_weights()
+    hooks = Hooks(model)
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return ModelEstimate(
+        model_class=type(model).__name__,
+        layers=hooks.layers,
+        width=hooks.width,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        kv_values=2 * hooks.layers * heads * head_size,
+    )
+
+
+def measure_speed(dtype: str, *, seconds: float) -> Speed:
+    """Measure the speed of the GPU, or of the CPU without one.
+
+    Args:
+        dtype: Data type of the weights.
+        seconds: Duration of the measurement.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device": device}
+    size = options["dtype"].itemsize
+    rows = _MATRIX_BYTES // size // _PROMPT_HIDDEN
+    weights = torch.ones(rows, _PROMPT_HIDDEN, **options)
+    token, prompt = torch.ones(_PROMPT_HIDDEN, **options), torch.ones(_PROMPT_TOKENS, _PROMPT_HIDDEN, **options)
+    square = weights[:_PROMPT_HIDDEN]
+    reads = _rate(lambda: weights @ token, seconds=seconds / 2)
+    products = _rate(lambda: prompt @ square.T, seconds=seconds / 2)
+    return Speed(bytes=reads * _MATRIX_BYTES, flops=products * 2 * _PROMPT_TOKENS * _PROMPT_HIDDEN * len(square))
+
+
+def _rate(work: Callable[[], torch.Tensor], *, seconds: float) -> float:
+    """Return how often `work` is done in a second, the first time not counted."""
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    work()
+    synchronize()
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds or not count:
+        work()
+        synchronize()
+        count += 1
+    return count / elapsed

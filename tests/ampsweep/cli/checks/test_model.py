@@ -1,0 +1,49 @@
+"""What `ampsweep doctor --model` says about a model that is neither downloaded nor loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.cli.checks.model import model
+from worker import memory
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampsweep.cli.checks.model.MEASURE_SECONDS", 0.1)
+
+
+def test_the_config_is_enough(tmp_path: Path) -> None:
+    shutil.copy(ATLAS_MODEL / "config.json", tmp_path)
+    steerable, needs, speed = model(str(tmp_path), dtype="float32")
+    assert [finding.state for finding in (steerable, needs, speed)] == ["ok"] * 3
+    assert steerable.detail == "Qwen2ForCausalLM can be steered: 4 layers of 1024 neurons, 2.4 million weights"
+    assert "KV cache 1.0 on a CPU (524,288 tokens)" in needs.detail
+    assert "rough, within a factor of 3" in speed.detail
+
+
+def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 1024**3)
+    _, needs, _ = model("atlas", dtype="float32")
+    assert (needs.state, needs.remedy) == ("bad", "choose --dtype bfloat16, or a smaller model")
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": "mixtral", "num_hidden_layers": 1}, "MixtralForCausalLM cannot be steered"),
+        ({"model_type": "t5"}, "Transformers cannot build a language model"),
+        (None, "neither a folder with a config.json nor a name on the Hub"),
+    ],
+)
+def test_a_model_that_cannot_be_steered_gets_its_reason(config: object, reason: str, tmp_path: Path) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    (finding,) = model(str(tmp_path), dtype="float32")
+    assert finding.state == "bad"
+    assert reason in finding.detail

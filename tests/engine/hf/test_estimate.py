@@ -1,0 +1,48 @@
+"""The estimate of a model from its config is that of the loaded model; models that cannot be steered are named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, MixtralConfig
+
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.errors import InvalidRequest, UnsupportedModel
+from engine.hf.estimate import estimate_model, measure_speed
+
+
+def test_a_config_alone_gives_what_the_loaded_model_has(tmp_path: Path) -> None:
+    shutil.copy(ATLAS_MODEL / "config.json", tmp_path)
+    estimate = estimate_model(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(ATLAS_MODEL)
+    config = model.config
+    assert estimate.model_class == type(model).__name__
+    assert (estimate.layers, estimate.width) == (config.num_hidden_layers, config.intermediate_size)
+    assert estimate.parameters == model.num_parameters()
+    head_size = config.hidden_size // config.num_attention_heads
+    assert estimate.kv_values == 2 * config.num_hidden_layers * config.num_key_value_heads * head_size
+
+
+def test_a_mixture_of_experts_is_refused_by_its_class(tmp_path: Path) -> None:
+    MixtralConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="MixtralForCausalLM cannot be steered"):
+        estimate_model(tmp_path)
+
+
+def test_an_unknown_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "invented"}))
+    with pytest.raises(
+        InvalidRequest, match=r"cannot build a language model from its config\.json: .*invented"
+    ) as caught:
+        estimate_model(tmp_path)
+    assert caught.value.param == "model"
+    assert "\n" not in caught.value.message
+
+
+def test_the_speed_of_this_machine_is_measured() -> None:
+    speed = measure_speed("float32", seconds=0.1)
+    assert speed.bytes > 1e8
+    assert speed.flops > 1e8
