@@ -39,7 +39,7 @@ def read_chat_template(tokenizer: Templated, folder: Path) -> None:
         InvalidRequest: The file cannot be read (param "model").
     """
     path = folder / _FILE
-    if tokenizer.chat_template or not path.is_file():
+    if not path.is_file() or tokenizer.chat_template:
         return
     try:
         tokenizer.chat_template = json.loads(path.read_text(encoding="utf-8"))["chat_template"]

@@ -99,7 +99,7 @@ def measure_speed(dtype: str, *, seconds: float) -> Speed:
 
 def _rate(work: Callable[[], torch.Tensor], *, seconds: float) -> float:
     """Return how often `work` is done in a second, the first time not counted."""
-    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronize: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     work()
     synchronize()
     count, start = 0, time.perf_counter()

@@ -134,7 +134,7 @@ def test_a_dropped_neuron_set_is_unknown_even_after_use() -> None:
     asyncio.run(asyncio.wait_for(ask(), timeout=5))
 
 
-def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_is_read_outside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[threading.Thread] = []
 
     def vocabulary() -> dict[str, int]:
@@ -152,9 +152,10 @@ def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.Monke
         return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is _describe else True
 
     async def describe() -> VllmEngine:
-        return await VllmEngine._described(loop, shape, dtype="float32", settings=VllmSettings())
+        return await VllmEngine._described(loop, tmp_path, shape, dtype="float32", settings=VllmSettings())
 
     monkeypatch.setattr("engine.vllm.engine.version", lambda _: "1")
+    monkeypatch.setattr("engine.vllm.engine.reported_version", lambda: "1")
     loop: Any = SimpleNamespace(call=call)
     shape: Any = SimpleNamespace(name="tiny", fingerprint="f" * 64, layers=3, width=8)
     assert asyncio.run(describe()).info.max_model_len == 64
