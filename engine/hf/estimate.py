@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from ampsweep.errors import InvalidRequest
+from engine.checkpoint import auto_model
 from engine.hf.hooks import Hooks
 
 _MATRIX_BYTES = 256 * 1024**2  # more than the caches of a processor hold
@@ -59,7 +60,7 @@ def estimate_model(folder: Path) -> ModelEstimate:
     try:
         config: Any = transformers.AutoConfig.from_pretrained(folder)
         with torch.device("meta"):
-            model: Any = transformers.AutoModelForCausalLM.from_config(config)
+            model: Any = (auto_model(config) or transformers.AutoModelForCausalLM).from_config(config)
     except (ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         message = f"Transformers cannot build a language model from its config.json: {reason}"

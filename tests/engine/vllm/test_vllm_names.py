@@ -90,6 +90,7 @@ MEMBERS = {
         *("distributed_executor_backend", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs"),
         *("block_size", "max_num_batched_tokens", "scheduling_policy", "enable_prefix_caching", "enforce_eager"),
         *("kv_cache_memory_bytes", "async_scheduling", "additional_config", "disable_log_stats", "seed"),
+        "language_model_only",
     ],
     "vllm.sampling_params:SamplingParams": [
         *("max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"),
