@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.checkpoint import auto_model
 from engine.hf.hooks import Hooks
@@ -26,15 +27,13 @@ class ModelEstimate:
 
     Attributes:
         model_class: Class of the model in Transformers.
-        layers: Layers.
-        width: Neurons of a layer.
+        widths: Layers and their neurons.
         parameters: Weights; tied ones count once.
         kv_values: Numbers that the KV cache holds for a token, if every layer has full attention.
     """
 
     model_class: str
-    layers: int
-    width: int
+    widths: LayerWidths
     parameters: int
     kv_values: int
 
@@ -72,10 +71,9 @@ def estimate_model(folder: Path) -> ModelEstimate:
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelEstimate(
         model_class=type(model).__name__,
-        layers=hooks.layers,
-        width=hooks.width,
+        widths=hooks.widths,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        kv_values=2 * hooks.layers * heads * head_size,
+        kv_values=2 * hooks.widths.layers * heads * head_size,
     )
 
 

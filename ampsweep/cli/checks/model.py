@@ -42,8 +42,8 @@ def model(name: str, *, dtype: str) -> list[Finding]:
         return [bad(subject, error.message, "choose a model of a family in docs/models.md")]
     size = _SIZES[dtype]
     weights, cached = estimate.parameters * size, estimate.kv_values * size
-    table = table_entries(estimate.layers, estimate.width, slots=SLOTS) * ENTRY_BYTES
-    shape = f"{estimate.layers} layers of {estimate.width} neurons, {estimate.parameters / 1e6:,.1f} million weights"
+    table = table_entries(estimate.widths, slots=SLOTS) * ENTRY_BYTES
+    shape = f"{estimate.widths}, {estimate.parameters / 1e6:,.1f} million weights"
     needed, free = weights + GIB + table + PROCESS_BYTES, available_memory()
     parts = (
         f"weights in {dtype} {weights / GIB:.1f}, KV cache 1.0 on a CPU ({GIB // cached:,} tokens), slot table at most "

@@ -20,7 +20,7 @@ def test_a_config_alone_gives_what_the_loaded_model_has(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(ATLAS_MODEL)
     config = model.config
     assert estimate.model_class == type(model).__name__
-    assert (estimate.layers, estimate.width) == (config.num_hidden_layers, config.intermediate_size)
+    assert (estimate.widths.layers, estimate.widths.width) == (config.num_hidden_layers, config.intermediate_size)
     assert estimate.parameters == model.num_parameters()
     head_size = config.hidden_size // config.num_attention_heads
     assert estimate.kv_values == 2 * config.num_hidden_layers * config.num_key_value_heads * head_size
