@@ -48,6 +48,8 @@ Family = Literal[
     "apertus",
     "nemotron",
     "nanochat",
+    "falcon_h1",
+    "granitemoehybrid",
 ]
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -69,6 +71,13 @@ _SHAPE: dict[str, Any] = {
 }
 _GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 _SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_MAMBA = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 32,
+    "mamba_d_state": 16,
+    "mamba_chunk_size": 16,
+    "mamba_expand": 2,
+}
 _GEMMA = {**_GROUPED, "tie_word_embeddings": True}
 _GEMMA_3 = {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32}
 _COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256}
@@ -128,6 +137,15 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "apertus": {"num_key_value_heads": 1},
     "nemotron": {"num_key_value_heads": 1},
     "nanochat": {"num_key_value_heads": 1},
+    "falcon_h1": {**_MAMBA, "num_key_value_heads": 1, "mamba_d_ssm": 128, "mlp_multipliers": [0.5, 0.7]},
+    "granitemoehybrid": {
+        **_MAMBA,
+        "num_key_value_heads": 1,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 112,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "residual_multiplier": 0.8,
+    },
 }
 _ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text", "nemotron")  # their norms multiply by 1 + weight
 

@@ -19,7 +19,7 @@ from ampsweep.hashing import files_hash
 
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
+_WIDTH = ("shared_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
 _FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # model types whose config may omit the number of neurons
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (

@@ -42,6 +42,7 @@ _PROJECTIONS = {
             *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo"),
             *("olmo2", "granite", "cohere", "cohere2", "stablelm", "smollm3", "exaone4", "seed_oss", "ernie4_5"),
             *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_text", "gemma4_text"),
+            *("apertus", "nemotron"),
         ),
         "mlp.down_proj",
     ),
@@ -49,7 +50,9 @@ _PROJECTIONS = {
     **dict.fromkeys(("gpt2", "gpt_bigcode", "starcoder2"), "mlp.c_proj"),
     **dict.fromkeys(("opt", "xglm"), "fc2"),
     **dict.fromkeys(("gptj", "codegen"), "mlp.fc_out"),
-    "phi": "mlp.fc2",
+    **dict.fromkeys(("phi", "nanochat"), "mlp.fc2"),
+    "falcon_h1": "feed_forward.down_proj",
+    "granitemoehybrid": "shared_mlp.output_linear",
 }
 """The projection that reads the activations of a layer, by the `model_type` of the config or of its `text_config`."""
 _TRANSPOSED = {"gpt2"}

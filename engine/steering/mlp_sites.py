@@ -1,9 +1,9 @@
 """Finds where the layers of a model call their activation functions, in the models of Transformers and of vLLM.
 
 A model has one list of layers, named `layers` or `h`; of the lists of a multimodal model, that of its language model
-counts. Each layer has one MLP: its `mlp`, its `feed_forward` (Llama 4), or the layer itself (OPT). A first projection
-computes the input of an activation module, and a second projection reads the result. Both libraries name these modules
-alike. This module imports neither library.
+counts. Each layer has one MLP, named as in `_MLPS`, or is one itself (OPT). A first projection computes the input of an
+activation module, and a second projection reads the result. Both libraries name most of these modules alike. This
+module imports neither library.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from ampsweep.errors import UnsupportedModel
 _LAYER = re.compile(r"^(.*\b(?:layers|h))\.(\d+)$")
 _LANGUAGE_MODELS = frozenset({"language_model", "text_model"})
 """What both libraries call the language model inside a multimodal model."""
+_MLPS = ("mlp", "feed_forward", "shared_mlp")
+"""What a layer calls its MLP: most families; Falcon-H1 and Llama 4; Granite 4."""
+_EXPERTS = frozenset({"experts", "block_sparse_moe"})
+"""What the libraries call the experts of a layer; Transformers has no `experts` in Granite 4."""
 _NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
     ("act_fn", "down_proj"),  # Llama, and most families since
     ("activation_fn", "down_proj"),  # Phi-3
     ("activation_fn", "fc2"),  # Phi, OPT
+    ("act_fn", "output_linear"),  # Granite 4 in vLLM
+    ("activation", "output_linear"),  # Granite 4 in Transformers
     ("act", "c_proj"),  # GPT-2, StarCoder2, EXAONE 3
     ("act", "dense_4h_to_h"),  # GPT-NeoX, Falcon
     ("gelu_impl", "dense_4h_to_h"),  # BLOOM
@@ -102,10 +108,10 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
         raise UnsupportedModel(
             f"{model} cannot be steered: layer {index} passes on several residual streams (AltUp)", param="model"
         )
-    owner = getattr(layer, "mlp", getattr(layer, "feed_forward", layer))
+    owner = next((getattr(layer, name) for name in _MLPS if hasattr(layer, name)), layer)
     if layer is None:
         reason = "is missing"
-    elif any("experts" in path.split(".") for path, _ in layer.named_modules()):
+    elif any(not _EXPERTS.isdisjoint(path.split(".")) for path, _ in layer.named_modules()):
         reason = "is a mixture of experts"
     else:
         for name, target in _NAMES:

@@ -15,7 +15,15 @@ from torch import nn
 from engine.steering.mlp_sites import find_layers
 
 _MODULE = "ampsweep_residual"
-_COMPLETE = frozenset({"CohereDecoderLayer", "StablelmDecoderLayer", "Exaone4DecoderLayer"})
+_COMPLETE = frozenset(
+    {
+        "CohereDecoderLayer",
+        "StablelmDecoderLayer",
+        "Exaone4DecoderLayer",
+        "GraniteMoeHybridAttentionDecoderLayer",
+        "GraniteMoeHybridMambaDecoderLayer",
+    }
+)
 """Layers that return two tensors, the first of which already is the output."""
 
 

@@ -108,6 +108,11 @@ _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_ml
         ({**_GEMMA_4, "num_kv_shared_layers": 1}, (3, (12, 12, 24))),
         ({**_GEMMA_4, "num_kv_shared_layers": 0}, (3, 12)),
         ({**_GEMMA_4, "num_kv_shared_layers": 3}, (3, 12)),
+        (  # Granite 4.0 H 1B
+            {"num_hidden_layers": 40, "intermediate_size": 4096, "shared_intermediate_size": 4096},
+            (40, 4096),
+        ),
+        ({"num_hidden_layers": 2, "intermediate_size": 512, "shared_intermediate_size": 2048}, (2, 2048)),
     ],
 )
 def test_widths_are_read_in_their_familys_words(config: dict[str, Any], shape: tuple[int, Width]) -> None:

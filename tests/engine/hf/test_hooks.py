@@ -16,6 +16,8 @@ from transformers import (
     Gemma4TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     Llama4Config,
     Llama4ForConditionalGeneration,
     MambaConfig,
@@ -118,6 +120,14 @@ def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Pa
         (
             lambda: MixtralForCausalLM(MixtralConfig(**MIXTURE, num_local_experts=2)),
             "MixtralForCausalLM cannot be steered: layer 0 is a mixture of experts",
+        ),
+        (  # which has a plain MLP beside its experts
+            lambda: GraniteMoeHybridForCausalLM(
+                GraniteMoeHybridConfig(
+                    **MIXTURE, mamba_n_heads=4, num_local_experts=2, layer_types=["full_attention"] * 2
+                )
+            ),
+            "GraniteMoeHybridForCausalLM cannot be steered: layer 0 is a mixture of experts",
         ),
         (
             lambda: Qwen2MoeForCausalLM(
