@@ -80,6 +80,16 @@ _MAMBA = {
 }
 _GEMMA = {**_GROUPED, "tie_word_embeddings": True}
 _GEMMA_3 = {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32}
+_GEMMA_4 = {
+    **_GEMMA,
+    **_SLIDING,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "global_head_dim": 32,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": 276,  # the size of the vocabulary
+    "num_kv_shared_layers": 1,
+    "use_double_wide_mlp": True,
+}
 _COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256}
 _MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
@@ -89,26 +99,10 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "mistral": {**_GROUPED, "intermediate_size": 112, "sliding_window": None},
     "qwen3": _GROUPED,
     "gemma": _GEMMA,
-    "gemma4_text": {
-        **_GEMMA,
-        **_SLIDING,
-        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
-        "global_head_dim": 32,
-        "hidden_size_per_layer_input": 16,
-        "vocab_size_per_layer_input": 276,
-        "num_kv_shared_layers": 1,
-        "use_double_wide_mlp": True,
-    },
+    "gemma4_text": _GEMMA_4,
     "gemma3_text": _GEMMA_3,
     "gemma3": _GEMMA_3,
-    "gemma4": {
-        **_GEMMA,
-        "global_head_dim": 64,
-        "sliding_window": 64,
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-        "hidden_size_per_layer_input": 16,
-        "vocab_size_per_layer_input": 276,  # the size of the vocabulary
-    },
+    "gemma4": {**_GEMMA_4, "global_head_dim": 64},
     "qwen2_5_vl": {"num_key_value_heads": 2, "rope_parameters": {**_MROPE, "mrope_section": [4, 6, 6]}},
     "qwen3_vl": {
         **_GROUPED,
