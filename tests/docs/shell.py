@@ -14,14 +14,14 @@ def run_page(page: Path, folder: Path) -> str:
     """Run all of a page's shell blocks but those it says are not run; return what they printed.
 
     Fails where a command does, with the end of what it said. torch.compile is off: it would compile each page's own
-    copy of the model for half a minute.
+    copy of the model for half a minute. vLLM says what it can, none of which may be among what is printed.
     """
     commands = [block.text for block in blocks(page, "sh") if block.not_run is None]
     assert commands, f"{page.name} has no commands"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", "".join(commands)],
-        env={**os.environ, "PATH": path, "TORCH_COMPILE_DISABLE": "1"},
+        env={**os.environ, "PATH": path, "TORCH_COMPILE_DISABLE": "1", "VLLM_LOGGING_LEVEL": "INFO"},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -142,9 +142,13 @@ def read_neurons(folder: Path | None) -> NeuronSet | None:
 
 
 def quiet_libraries() -> None:
-    """Turn off progress bars and messages of the engines' libraries, unless the environment sets them."""
+    """Turn off progress bars and messages of the engines' libraries, unless the environment sets them.
+
+    Messages of vLLM go to standard error, where it would print them among a command's results.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
