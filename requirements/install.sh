@@ -48,8 +48,9 @@ bring_uv() {
 }
 
 # install ARGUMENTS: install exactly these packages; by pip where uv cannot be had or does not succeed.
+# uv compiles as pip does: Ray gives up on a first start that compiles all of its own modules.
 install() {
-  [ "$uv" = yes ] && .venv/bin/uv pip install --python $python --no-deps ${quiet:+-q} "${sources[@]}" "$@" ||
+  [ "$uv" = yes ] && .venv/bin/uv pip install --python $python --no-deps --compile-bytecode ${quiet:+-q} "${sources[@]}" "$@" ||
     $python -m pip install -qq --disable-pip-version-check --no-deps "$@"
 }
 
