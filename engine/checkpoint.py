@@ -43,10 +43,7 @@ def check_checkpoint(folder: Path) -> None:
     """
     check_weight_files(folder)
     check_tokenizer_files(folder)
-    try:
-        config: Any = transformers.AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError):  # an architecture that only vLLM knows, or an invalid config, which loading reports
-        config = None
+    config = read_config(folder)
     auto_class = auto_model(config)
     if auto_class is None or getattr(config, "quantization_config", None) is not None:
         log.debug("the weights of %s cannot be checked before loading; the engine checks them", folder.name)
@@ -68,6 +65,17 @@ def check_checkpoint(folder: Path) -> None:
             raise InvalidRequest(f"{message}; download it again, or correct its config.json", param="model")
 
 
+def read_config(folder: Path) -> Any:
+    """Return the config of a model in Transformers; None if it has no such architecture.
+
+    None also stands for an invalid config: loading the model reports what is wrong.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(folder)
+    except (ValueError, KeyError):
+        return None
+
+
 def auto_model(config: Any) -> Any:
     """Return the class of Transformers with which a model is loaded whole, None if it loads no such language model.
 
@@ -75,7 +83,7 @@ def auto_model(config: Any) -> Any:
     because the weights of the tower belong to the checkpoint.
 
     Args:
-        config: The config of the model, from `transformers.AutoConfig`.
+        config: The config of the model, from `read_config`.
     """
     if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return transformers.AutoModelForImageTextToText

@@ -15,6 +15,7 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ampsweep.folders.weights import is_tower, read_header, weight_files
+from engine.checkpoint import read_config
 
 LOAD_FORMAT = "ampsweep_language_model"
 """The load format that `engine.vllm.worker.language_model` registers."""
@@ -33,10 +34,7 @@ _MODEL = re.compile(r"^(?:model\.language_model\.|language_model\.model\.)")
 
 def language_model_arguments(folder: Path) -> dict[str, Any]:
     """Return vLLM's arguments that load only the language model of a multimodal checkpoint; none for another model."""
-    try:
-        config: Any = transformers.AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError):  # an architecture that only vLLM knows, or an invalid config, which loading reports
-        return {}
+    config = read_config(folder)
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.get_text_config() is config:
         return {}
     model_type = config.get_text_config().model_type

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jobs.metrics.shift import Shift
-from jobs.report.drawing import Row, context, distinct, panels, svg
+from jobs.report.drawing import Row, context, distinct, panels, share_limits, svg
 
 PLOTS_IN_A_ROW = 5
 _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "handletextpad": 0.2, "columnspacing": 1.2}
@@ -103,10 +103,9 @@ def _title(title: str, metric: str | None) -> str:
 
 
 def _scale(axes: Axes, name: str, values: list[float]) -> None:
-    """Keep shares within 0 and 1, where an interval may be wider; use a log scale for perplexities far apart."""
+    """Keep shares within 0 and 1; use a log scale for perplexities far apart."""
     if name in _SHARES:
-        low, high = axes.get_xlim()
-        axes.set_xlim(max(low, -0.03), min(high, 1.03))
+        axes.set_xlim(share_limits(axes.get_xlim()))
     if name == "answers" and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
     else:

@@ -58,6 +58,12 @@ def item_range(counts: Iterable[int]) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
+def share_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the limits of an axis of shares: within 0 and 1 with a margin, although an interval may be wider."""
+    low, high = limits
+    return max(low, -0.03), min(high, 1.03)
+
+
 def distinct(rows: Iterable[Row], column: str) -> list[Any]:
     """Return the distinct values of a column, sorted."""
     return sorted({row[column] for row in rows})

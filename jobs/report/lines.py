@@ -11,7 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jobs.metrics.shift import Shift
-from jobs.report.drawing import DASHES, MARKERS, PALETTE, Row, context, distinct, panels, reference_line, svg, whose_of
+from jobs.report.drawing import (
+    DASHES,
+    MARKERS,
+    PALETTE,
+    Row,
+    context,
+    distinct,
+    panels,
+    reference_line,
+    share_limits,
+    svg,
+    whose_of,
+)
 
 PLOTS_IN_A_ROW = 5
 
@@ -39,9 +51,8 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> str:
             for axes, target in zip(plots.flat, targets, strict=False):
                 _plot(axes, [row for row in rows if row["target"] == target], kinds)
                 axes.set_title(target, loc="left", pad=2, fontweight="bold")
-            if rows[0]["reference"] == Shift.no_effect:  # LSS is a share, and its interval may be wider
-                low, high = plots[0, 0].get_ylim()
-                plots[0, 0].set_ylim(max(low, -0.03), min(high, 1.03))
+            if rows[0]["reference"] == Shift.no_effect:  # LSS is a share
+                plots[0, 0].set_ylim(share_limits(plots[0, 0].get_ylim()))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
             part.supxlabel(x_label, fontsize=8)
             part.supylabel(y_label, fontsize=8)

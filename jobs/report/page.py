@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -44,16 +44,16 @@ class Answer:
 
 def answer_questions(data: ReportData) -> Iterator[Answer]:
     """Yield the answer to every question; skip questions for which the sweep has no data."""
+    items = {row["panel"]: row["items"] for row in data.query("SELECT * FROM panel_items").to_pylist()}
     for question in QUESTIONS:
         table = data.query(question.sql)
         if table.num_rows:
-            table = _with_items(table if question.add is None else question.add(table), data)
+            table = _with_items(table if question.add is None else question.add(table), items)
             yield Answer(question=question, table=table)
 
 
-def _with_items(table: pa.Table, data: ReportData) -> pa.Table:
+def _with_items(table: pa.Table, items: Mapping[str, str]) -> pa.Table:
     """Add the column `items` to a table whose `panel` is that of compared cells: how many items its values rest on."""
-    items = {row["panel"]: row["items"] for row in data.query("SELECT * FROM panel_items").to_pylist()}
     if "panel" not in table.column_names or not set(table["panel"].to_pylist()) <= set(items):
         return table
     column = pa.array([items[panel] for panel in table["panel"].to_pylist()], pa.string())

@@ -9,7 +9,6 @@ from ampsweep.cli.checks.finding import Finding, bad, ok
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.folders.hub_model import fetch_config, is_hub_name
 
-GIB = 1024**3
 MEASURE_SECONDS = 10.0
 """Duration of the measurement of this machine's speed."""
 SLOTS = 256
@@ -34,7 +33,7 @@ def model(name: str, *, dtype: str) -> list[Finding]:
     subject = f"model {name}"
     from engine.hf.estimate import estimate_model, measure_speed
     from engine.vllm.options import table_entries
-    from worker.memory import PROCESS_BYTES, available_memory
+    from worker.memory import GIB, KV_CACHE_BYTES, PROCESS_BYTES, available_memory
 
     try:
         estimate = estimate_model(_config_folder(name))
@@ -44,10 +43,11 @@ def model(name: str, *, dtype: str) -> list[Finding]:
     weights, cached = estimate.parameters * size, estimate.kv_values * size
     table = table_entries(estimate.widths, slots=SLOTS) * ENTRY_BYTES
     shape = f"{estimate.widths}, {estimate.parameters / 1e6:,.1f} million weights"
-    needed, free = weights + GIB + table + PROCESS_BYTES, available_memory()
+    needed, free = weights + KV_CACHE_BYTES + table + PROCESS_BYTES, available_memory()
     parts = (
-        f"weights in {dtype} {weights / GIB:.1f}, KV cache 1.0 on a CPU ({GIB // cached:,} tokens), slot table at most "
-        f"{table / GIB:.2f}, process {PROCESS_BYTES / GIB:.1f}"
+        f"weights in {dtype} {weights / GIB:.1f}, KV cache {KV_CACHE_BYTES / GIB:.1f} on a CPU "
+        f"({KV_CACHE_BYTES // cached:,} tokens), slot table at most {table / GIB:.2f}, "
+        f"process {PROCESS_BYTES / GIB:.1f}"
     )
     memory = f"{needed / GIB:.1f} GiB of the {free / GIB:.1f} free: {parts}"
     speed = measure_speed(dtype, seconds=MEASURE_SECONDS)

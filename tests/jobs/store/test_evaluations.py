@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,17 @@ from jobs.evaluation.request import EvaluationRequest, parse_evaluation
 from jobs.store.evaluations import MAX_EXPIRATIONS, MAX_UNFINISHED
 from jobs.store.records import SweepFiles, SweepRecord
 from jobs.store.sql import SqlStore
-from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
+from tests.jobs.cluster import ManualClock, quick_sql_store
 from tests.jobs.store.calls import complete, send
-from tests.postgres import empty_store
 
 TTL = 30.0
 SCRIPT = parse_evaluation({"metrics": ["script"]})
 BY_JUDGE = parse_evaluation({"metrics": ["relevance"], "judge": {"model": "large"}})
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
-    if request.param == "sqlite":
-        opened = quick_sql_store(tmp_path, clock)
-    else:
-        opened = empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(sql_store: SqlStore) -> SqlStore:
+    return sql_store
 
 
 def ended(store: SqlStore, number: int = 1) -> SweepRecord:

@@ -1,24 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from jobs.evaluation.judge import Rating
 from jobs.store.sql import SqlStore
-from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
-from tests.postgres import empty_store
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
-    if request.param == "sqlite":
-        opened = quick_sql_store(tmp_path, clock)
-    else:
-        opened = empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
-    yield opened
-    opened.close()
+@pytest.fixture
+def store(sql_store: SqlStore) -> SqlStore:
+    return sql_store
 
 
 def test_ratings_are_found_by_their_keys(store: SqlStore) -> None:

@@ -86,6 +86,14 @@ async def sweep(installation: Installation) -> SweepRecord:
     return installation.store.get_sweep(sweep.id)
 
 
+async def begin(service: LeasedEvaluationService, sweep: SweepRecord, judge: StubJudge) -> None:
+    """Let a server lease an evaluation, and wait until its judge is asked for a rating that it never gives."""
+    await service.submit(sweep, RELEVANCE)
+    await service.poll_once()
+    async with asyncio.timeout(10):
+        await judge.blocked.wait()
+
+
 async def kill(service: LeasedEvaluationService, monkeypatch: pytest.MonkeyPatch) -> None:
     """End a server that cannot tell the store so."""
     with monkeypatch.context() as patched:
@@ -107,10 +115,7 @@ async def test_another_server_takes_over_from_a_killed_one_and_asks_for_no_ratin
         installation.evaluation_service(judge, owner=owner, ttl=TTL)
         for judge, owner in zip(judges, ("killed", "other"), strict=True)
     )
-    await killed.submit(sweep, RELEVANCE)
-    await killed.poll_once()
-    async with asyncio.timeout(10):
-        await judges[0].blocked.wait()
+    await begin(killed, sweep, judges[0])
     await other.poll_once()
     await other.idle()
     assert judges[1].prompts == [], "the evaluation is computed twice at once"
@@ -139,10 +144,7 @@ async def test_a_server_that_was_presumed_dead_changes_nothing(
         installation.evaluation_service(completions, owner=owner, ttl=TTL)
         for completions, owner in ((judge, "slow"), (StubJudge(), "other"))
     )
-    await slow.submit(sweep, RELEVANCE)
-    await slow.poll_once()
-    async with asyncio.timeout(10):
-        await judge.blocked.wait()
+    await begin(slow, sweep, judge)
     clock.time += TTL
     await other.poll_once()
     await other.idle()
@@ -161,10 +163,7 @@ async def test_heartbeats_keep_the_lease_and_a_stopped_server_returns_it(
         installation.evaluation_service(completions, owner=owner, ttl=TTL)
         for completions, owner in ((judge, "first"), (StubJudge(), "second"))
     )
-    await first.submit(sweep, RELEVANCE)
-    await first.poll_once()
-    async with asyncio.timeout(10):
-        await judge.blocked.wait()
+    await begin(first, sweep, judge)
     clock.time += TTL - 1
     await first.heartbeat()
     clock.time += TTL - 1
@@ -213,10 +212,7 @@ async def test_an_evaluation_is_aborted_when_the_results_of_its_sweep_are_gone(
 ) -> None:
     judge = StubJudge(limit=0)
     service = installation.evaluation_service(judge, ttl=TTL)
-    await service.submit(sweep, RELEVANCE)
-    await service.poll_once()
-    async with asyncio.timeout(10):
-        await judge.blocked.wait()
+    await begin(service, sweep, judge)
     clock.time += 1
     installation.store.expire_results(clock.time)
     await service.heartbeat()
