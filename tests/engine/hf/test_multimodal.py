@@ -26,6 +26,7 @@ from engine.steering.self_test import self_test
 
 MULTIMODAL = [family for family in get_args(Family) if family in WRAPPERS]
 WIDTH = 96
+WIDTHS = {"gemma4": (WIDTH, WIDTH, 2 * WIDTH)}  # layers that share keys and values have wider MLPs
 RAW: tuple[dict[str, Any] | None, ...] = (
     None,
     {"languages": ["fr"], "op": "scale", "factor": 3.0},
@@ -50,7 +51,8 @@ def test_layers_are_counted_and_steered_in_the_language_model(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
     engine, shape = reference(family), read_model_folder(model_folder(family))
-    assert (shape.layers, shape.width) == (engine.info.layers, engine.info.width) == (LAYERS, WIDTH)
+    expected = (LAYERS, WIDTHS.get(family, WIDTH))
+    assert (shape.layers, shape.width) == (engine.info.layers, engine.info.width) == expected
     modules = engine._model.model.named_modules()
     hooked = [path for path, module in modules if type(module).__name__ == "_HookedActivation"]
     assert len(hooked) == LAYERS
