@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from functools import cache
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -55,18 +54,17 @@ _V1 = (
 )
 """The modules of the routes below `/v1`, in the order of the OpenAPI document."""
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-
-def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | None = None) -> FastAPI:
+def create_app(services: Services, policy: AuthPolicy) -> FastAPI:
     """Return the application.
 
     Args:
         services: What the routes work with.
         policy: Authenticates the requests.
-        lifespan: Entered in the server's event loop before the first request is answered.
     """
-    app = _routes(lifespan)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.router.routes.extend(_declared().routes)
+    app.openapi = openapi_document  # type: ignore[method-assign]
     app.state.services = services
     app.state.in_flight_keys = InFlightKeys()
     app.state.stream_limiter = StreamLimiter(services.limits.streams)
@@ -82,15 +80,16 @@ def create_app(services: Services, policy: AuthPolicy, *, lifespan: Lifespan | N
 
 def openapi_document() -> dict[str, Any]:
     """Return the OpenAPI document, which is the same for every server of this version."""
-    return _routes(None).openapi()
+    return _declared().openapi()
 
 
-def _routes(lifespan: Lifespan | None) -> FastAPI:
+@cache
+def _declared() -> FastAPI:
+    """Return all routes and their document. They depend on no services, and FastAPI takes long to build them."""
     app = FastAPI(
         title="Ampsweep",
         version=__version__,
         summary="Sweeps over the amplification of language-specific neurons.",
-        lifespan=lifespan,
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,

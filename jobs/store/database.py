@@ -15,6 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import event
 
@@ -175,11 +178,22 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
 
 def migration_config(connection: sa.Connection) -> Config:
     """Return the configuration of Alembic for an open connection."""
+    config = _config()
+    config.attributes["connection"] = connection
+    return config
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
     return config
+
+
+@cache
+def _newest_revision() -> str | None:
+    """Return the revision that `head` stands for. Reading it executes all migration scripts."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 _UNSUPPORTED_URL = "unsupported database URL {url!r}; use sqlite:///PATH or postgresql://USER@HOST/NAME"
@@ -189,7 +203,8 @@ def _open(engine: sa.Engine) -> sa.Engine:
     name = engine.url.database
     try:
         with engine.connect().execution_options(**_WRITE) as connection:
-            command.upgrade(migration_config(connection), "head")
+            if MigrationContext.configure(connection).get_current_revision() != _newest_revision():
+                command.upgrade(migration_config(connection), "head")
             connection.commit()
     except CommandError as error:
         engine.dispose()
