@@ -8,11 +8,6 @@ from jobs.planning.catalog import Catalog
 from tests.jobs.cluster import ManualClock, write_catalog
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     return write_catalog(tmp_path / "catalog")

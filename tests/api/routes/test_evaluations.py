@@ -117,22 +117,20 @@ async def test_an_evaluation_outlives_the_server_that_accepted_it(installation: 
     assert evaluation["created_at"] == created.json()["created_at"] < evaluation["started_at"]
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
+async def test_a_wrong_field_is_named(installation: Installation) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"metrics": []}, "metrics"),
         ({"metrics": ["bleu"]}, "metrics.0"),
         ({"metrics": ["lfs"], "identifier": "/etc/model.bin"}, "identifier"),
         ({"metrics": ["relevance"]}, "judge"),
         ({"metrics": ["lfs"], "judge": {"model": "tiny"}}, "judge"),
         ({"metrics": ["relevance"], "judge": {"model": "nobody"}}, "model"),
-    ],
-)
-async def test_a_wrong_field_is_named(body: dict[str, Any], param: str, installation: Installation) -> None:
+    ]
     async with running_server(installation) as server:
         sweep_id = await server.done(**GENERATION)
-        response = await server.http.post(f"/v1/sweeps/{sweep_id}/evaluations", json=body)
-    assert (response.status_code, response.json()["error"]["param"]) == (422, param)
+        for body, param in wrong:
+            response = await server.http.post(f"/v1/sweeps/{sweep_id}/evaluations", json=body)
+            assert (response.status_code, response.json()["error"]["param"]) == (422, param), body
 
 
 async def test_only_an_ended_sweep_can_be_evaluated(installation: Installation) -> None:

