@@ -143,6 +143,7 @@ class InterventionsSpec(StrictModel):
         patch: Recorded patch values.
         statistic: Statistics of the token's activations.
         layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
+        neurons: `each` for one intervention for each neuron of the target language instead of one for all of them.
         scope: Which tokens are edited.
         controls: Repeat every intervention with as many neurons drawn at random (`random`), with the neurons of another
             language (`other`) or with neurons of high entropy (`non_language`); set the neurons to 0 (`zero`); ask the
@@ -161,6 +162,7 @@ class InterventionsSpec(StrictModel):
     patch: Annotated[Unique[Patch] | None, BeforeValidator(_one_or_list)] = None
     statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(_one_or_list)] = None
     layers: Layers = "all"
+    neurons: Literal["each"] | None = None
     scope: Scope = "all"
     controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
     random_draws: Annotated[int, Field(ge=1, le=100)] = 1
@@ -174,6 +176,9 @@ class InterventionsSpec(StrictModel):
         if self.random_draws > 1 and "random" not in self.controls:
             message = "goes with the control random; add it to controls, or leave random_draws out"
             raise PydanticCustomError("random_draws", message, {"key": "random_draws"})
+        if self.neurons == "each" and (others := [control for control in self.controls if control != "repeat"]):
+            message = "{control} is a control for all neurons of a language; with neurons each, use repeat or none"
+            raise PydanticCustomError("controls", message, {"key": "controls", "control": others[0]})
         return self
 
     @property

@@ -44,7 +44,10 @@ MAX_FACTOR = 1e6
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(ge=-MAX_FACTOR, le=MAX_FACTOR)]
-LayerList = Unique[Annotated[int, Field(ge=0, lt=10_000)]]
+_Layer = Annotated[int, Field(ge=0, lt=10_000)]
+LayerList = Unique[_Layer]
+NeuronIndex = Annotated[tuple[_Layer, Annotated[int, Field(ge=0, lt=2**31)]], Field(strict=False)]
+"""One neuron: its layer and its index in the layer."""
 
 
 def _statistic_word(word: str) -> str:
@@ -116,7 +119,7 @@ def check_vector(spec: InterventionSpec) -> None:
     """
     if spec.op != "add":
         raise PydanticCustomError("vector_op", "must be add with a vector; got {op}", {"key": "op", "op": spec.op})
-    for key in ("patch", "statistic", "non_target", "source"):
+    for key in ("patch", "statistic", "non_target", "source", "neuron"):
         if getattr(spec, key) is not None:
             message = "is for neurons and does not go with a vector; leave it out, or leave out vector"
             raise PydanticCustomError("vector_field", message, {"key": key})
@@ -154,6 +157,7 @@ class InterventionSpec(StrictModel):
     other: Language | None = None
     source: SourceSpec | None = None
     vector: Vector | None = None
+    neuron: NeuronIndex | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
@@ -167,6 +171,9 @@ class InterventionSpec(StrictModel):
             raise PydanticCustomError("zero", message, {"key": "selection"})
         if self.vector is not None:
             check_vector(self)
+        if self.neuron is not None and self.selection is not None:
+            message = "is one of the languages' own neurons and does not go with selection {selection}; leave one out"
+            raise PydanticCustomError("neuron", message, {"key": "neuron", "selection": self.selection})
         return self
 
 
@@ -227,6 +234,7 @@ class Intervention:
             residual of the languages minus that of the other languages of the set, of unit length in each layer.
             `diffmean_raw`: the same with the length that it has. With `selection` random a random direction of the
             same length, drawn with `seed`.
+        neuron: The only one of the languages' own neurons that is edited, as (layer, index); None for all of them.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -236,7 +244,7 @@ class Intervention:
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
                      layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None,
-                     vector=None)
+                     vector=None, neuron=None)
     """
 
     languages: tuple[str, ...]
@@ -253,6 +261,7 @@ class Intervention:
     other: str | None = None
     source: Source | None = None
     vector: Vector | None = None
+    neuron: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -298,6 +307,7 @@ class Intervention:
         """
         languages, layers = raw["languages"], raw["layers"]
         statistic, non_target, source = raw.get("statistic"), raw["non_target"], raw.get("source")
+        neuron = raw.get("neuron")
         return cls(
             **{
                 **raw,
@@ -307,6 +317,7 @@ class Intervention:
                 "layers": None if layers == "all" else tuple(layers),
                 "non_target": None if non_target is None else NonTarget(**non_target),
                 "source": None if source is None else Source(**source),
+                "neuron": None if neuron is None else tuple(neuron),
             }
         )
 
@@ -320,7 +331,7 @@ class Intervention:
         return core_schema.no_info_after_validator_function(cls._of_spec, handler.generate_schema(InterventionSpec))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the public JSON form with every key, its values in canonical order; `source` and `vector` only if set.
+        """Return the public JSON form with every key, its values in canonical order; those added later only if set.
 
         The id of a cell is a hash of it, and the database, results and vLLM's workers hold it.
 
@@ -348,6 +359,8 @@ class Intervention:
             form["source"] = {"language": source.language, "op": source.op, "factor": source.factor}
         if self.vector is not None:
             form["vector"] = self.vector
+        if self.neuron is not None:
+            form["neuron"] = list(self.neuron)
         return form
 
     @cached_property

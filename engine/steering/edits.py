@@ -22,7 +22,7 @@ from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from engine.neurons.neuron_set import NeuronSet
-from engine.neurons.numbering import layers_of, numbers_of, pairs_of
+from engine.neurons.numbering import layers_of, numbers_of, outside, pairs_of
 from engine.neurons.random_selection import draw_neurons
 from engine.steering.vectors import resolve_vectors
 
@@ -92,6 +92,9 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
             f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
             param="intervention.layers",
         )
+    if intervention.neuron is not None and outside(np.array([intervention.neuron]), neuron_set.widths).any():
+        message = f"{list(intervention.neuron)}: the model has {neuron_set.widths}"
+        raise InvalidRequest(message, param="intervention.neuron")
     if intervention.vector is not None:
         return _without_neurons(neuron_set.layers, resolve_vectors(intervention, neuron_set))
     flat = _target(intervention, neuron_set)
@@ -136,6 +139,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     """
     if edits.vectors is not None:
         return
+    if intervention.neuron is not None:
+        _require_neuron(intervention.neuron, intervention, neuron_set)
     param = "languages" if intervention.other is None else "other"
     owners = intervention.languages if intervention.other is None else (intervention.other,)
     empty = [code for code in owners if not _layers_with_neurons(neuron_set, code, intervention.layers)]
@@ -151,6 +156,19 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))
     message = f"neuron set {neuron_set.id} has no neurons of {names}, so nothing would be steered"
     raise NoNeurons(f"{message}; languages with neurons: {counts or 'none'}", param=f"intervention.{param}")
+
+
+def _require_neuron(neuron: tuple[int, int], intervention: Intervention, neuron_set: NeuronSet) -> None:
+    """Raise NoNeurons if a neuron belongs to none of the languages, or is not in the layers of the intervention."""
+    layer, index = neuron
+    if not any((neuron_set.neurons[code] == neuron).all(axis=1).any() for code in intervention.languages):
+        languages = ", ".join(intervention.languages)
+        message = f"neuron {index} of layer {layer} is no neuron of {languages} in neuron set {neuron_set.id}"
+        raise NoNeurons(f"{message}; name one of its neurons", param="intervention.neuron")
+    if intervention.layers is not None and layer not in intervention.layers:
+        layers = ", ".join(map(str, intervention.layers))
+        message = f"neuron {index} of layer {layer} of neuron set {neuron_set.id} is not in layers {layers}"
+        raise NoNeurons(f"{message}; leave layers out", param="intervention.neuron")
 
 
 def _further_ops(intervention: Intervention, neuron_set: NeuronSet) -> Iterator[tuple[list[str], NonTarget]]:
@@ -191,6 +209,8 @@ def _union(neuron_set: NeuronSet, languages: list[str]) -> NDArray[np.int64]:
 def _target(intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.int64]:
     """Return the neurons that the op is applied to, each once, as numbers; see `numbering`."""
     targets = _union(neuron_set, list(intervention.languages))
+    if intervention.neuron is not None:
+        return np.intersect1d(targets, numbers_of(np.array([intervention.neuron]), neuron_set.widths))
     if intervention.selection in (None, "zero"):
         return targets
     per_layer = np.bincount(layers_of(targets, neuron_set.widths), minlength=neuron_set.layers)

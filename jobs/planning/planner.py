@@ -82,27 +82,31 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
 
 def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> int:
     """Return the number of cells of the sweep at its end; a cell that the spec names twice counts twice."""
-    tasks = resolved.tasks[spec.mode[0]]
-    per_factor = len(resolved.patches) * len(resolved.statistics) * len(resolved.layers)
+    return sum(_count_of_mode(spec, resolved, search, mode) for mode in spec.mode)
+
+
+def _count_of_mode(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None, mode: Mode) -> int:
+    per_site = len(resolved.patches) * len(resolved.statistics)
     repeats = int("repeat" in spec.interventions.controls)
     draws = spec.interventions.random_draws - 1
-    per_target = per_factor * (1 + len(spec.interventions.controls) - repeats + draws)
+    controlled = per_site * (1 + len(spec.interventions.controls) - repeats + draws)
     vector_controls = spec.interventions.random_draws if "random" in spec.interventions.controls else 0
     baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * (1 + vector_controls)
     factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
+    sites = {target: len(resolved.sites(mode, target)) for target in resolved.single_neurons[mode]}
     in_full = sum(
-        1 + repeats + (baselines + per_target * factors) * len(task.targets_of(ref))
-        for task in tasks
+        1 + repeats + sum(baselines + controlled * factors * sites[target] for target in task.targets_of(ref))
+        for task in resolved.tasks[mode]
         for ref in task.refs
     )
     tried = sum(
-        1 + per_factor * rung.factors * len(task.targets_of(ref))
+        1 + sum(per_site * rung.factors * sites[target] for target in task.targets_of(ref))
         for rung in (search.rungs[:-1] if search else ())
-        for task in tasks
+        for task in resolved.tasks[mode]
         for ref in task.refs
         if search is not None and search.tries(ref)
     )
-    return len(spec.mode) * (in_full + tried)
+    return in_full + tried
 
 
 def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterator[Cell]:
@@ -167,25 +171,27 @@ def _interventions(
     source = None
     if interventions.source is not None:
         source = Source(**interventions.source.model_dump(), language=ref.data_language)
-    for target, patch, statistic, factor, layers in product(
-        task.targets_of(ref), resolved.patches, resolved.statistics, resolved.factors[mode], resolved.layers
-    ):
-        yield from with_controls(
-            Intervention(
-                languages=(target,),
-                weights=None if weights is None else (weights[target],),
-                op=interventions.op,
-                factor=factor,
-                patch=patch,
-                statistic=statistic,
-                layers=layers,
-                scope=interventions.scope,
-                non_target=non_target,
-                source=source,
-            ),
-            interventions.controls,
-            data_language=ref.data_language,
-            languages=resolved.neurons[mode].languages,
-            seed=spec.seed,
-            random_draws=interventions.random_draws,
-        )
+    for target in task.targets_of(ref):
+        for patch, statistic, factor, (layers, neuron) in product(
+            resolved.patches, resolved.statistics, resolved.factors[mode], resolved.sites(mode, target)
+        ):
+            yield from with_controls(
+                Intervention(
+                    languages=(target,),
+                    weights=None if weights is None else (weights[target],),
+                    op=interventions.op,
+                    factor=factor,
+                    patch=patch,
+                    statistic=statistic,
+                    layers=layers,
+                    scope=interventions.scope,
+                    non_target=non_target,
+                    source=source,
+                    neuron=neuron,
+                ),
+                interventions.controls,
+                data_language=ref.data_language,
+                languages=resolved.neurons[mode].languages,
+                seed=spec.seed,
+                random_draws=interventions.random_draws,
+            )

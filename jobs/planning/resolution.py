@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ampsweep.domain.choices import Mode
@@ -19,6 +20,7 @@ from ampsweep.errors import InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
 from jobs.cell import TaskRef
 from jobs.instruction import Instruction, instruction_for
+from jobs.neuron_sets.neuron_lists import read_neurons
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
@@ -29,6 +31,8 @@ from jobs.tasks.sampled_task import SampledTask
 
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""
+NeuronChoices = Mapping[str, tuple[tuple[int, int] | None, ...]]
+"""By target language, the neurons (layer, index) that are edited one at a time; (None,) to edit all of them together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,7 @@ class ResolvedSweep:
         patches: Patch values that the factors multiply; None where the op takes none.
         statistics: Activation statistics that the factors multiply; None where the op takes none.
         layers: Layer choices.
+        single_neurons: In each mode, the neurons that are edited one at a time.
         instructions: The instructions of the prompt baselines, by target language.
         vectors: The vector baselines: one entry for each factor and layer choice.
         warnings: Warnings for the user, each once.
@@ -83,9 +88,22 @@ class ResolvedSweep:
     patches: tuple[Patch | None, ...]
     statistics: tuple[Statistic | None, ...]
     layers: tuple[LayerChoice, ...]
+    single_neurons: Mapping[Mode, NeuronChoices]
     instructions: Mapping[str, tuple[Instruction, ...]]
     vectors: tuple[VectorChoice, ...]
     warnings: tuple[str, ...]
+
+    def sites(self, mode: Mode, target: str) -> tuple[tuple[LayerChoice, tuple[int, int] | None], ...]:
+        """Return where an intervention on a target language is tried: its layers, and its neuron if it is a single one.
+
+        A single neuron is tried only with the layer choices that have its layer.
+        """
+        neurons = self.single_neurons[mode][target]
+        return tuple(
+            (layers, neuron)
+            for layers, neuron in product(self.layers, neurons)
+            if layers is None or neuron is None or neuron[0] in layers
+        )
 
 
 def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> ResolvedSweep:
@@ -105,6 +123,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
     targets = _targets(interventions, neurons[spec.mode[0]])
     layers = _layers(interventions.layers, model, param="interventions.layers")
     _check_source(spec, neurons[spec.mode[0]])
+    single_neurons = {mode: _single_neurons(interventions, neurons[mode], targets, neuron_sets) for mode in spec.mode}
     tasks: dict[Mode, tuple[ResolvedTask, ...]] = dict.fromkeys(spec.mode, ())
     for index, task in enumerate(spec.tasks):
         for mode, resolved in _TaskResolver(index, task, catalog, targets).resolve(spec.mode).items():
@@ -122,6 +141,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         patches=interventions.patch or (None,),
         statistics=tuple(map(Statistic.parse, interventions.statistic or ())) or (None,),
         layers=layers,
+        single_neurons=single_neurons,
         instructions={target: _instructions(interventions, target) for target in targets},
         vectors=_vectors(interventions, model, [neurons[mode] for mode in spec.mode]),
         warnings=tuple(warnings),
@@ -268,6 +288,19 @@ def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[s
         )
         raise InvalidRequest(message, param="interventions.controls")
     return tuple(languages or neurons.languages)
+
+
+def _single_neurons(
+    interventions: InterventionsSpec, neurons: NeuronChoice, targets: tuple[str, ...], neuron_sets: NeuronSets
+) -> NeuronChoices:
+    if interventions.neurons is None:
+        return dict.fromkeys(targets, (None,))
+    if neurons.counts is None:
+        message = f"the plan has a cell for each neuron, and neuron set {neurons.ref.id} is not identified yet"
+        remedy = "identify it first (ampsweep identify, or POST /v1/neuron-sets)"
+        raise InvalidRequest(f"{message}; {remedy}, then name it by its id", param="interventions.neurons")
+    of_language = read_neurons(neuron_sets.fetch(neurons.ref.id))
+    return {target: of_language[target] for target in targets}
 
 
 def _check_source(spec: SweepSpec, neurons: NeuronChoice) -> None:

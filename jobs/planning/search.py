@@ -74,6 +74,9 @@ class Search:
         if len(self.spec.mode) > 1:
             message = "a search runs in one mode; give a single mode, or use search: grid"
             raise InvalidRequest(message, param="mode")
+        if self.spec.interventions.neurons is not None:
+            message = "a search chooses factors for all neurons of a language; leave neurons out, or use search: grid"
+            raise InvalidRequest(message, param="interventions.neurons")
         for index, task in enumerate(self.spec.tasks):
             if task.targets is not None:
                 message = "a search continues with the best factor of every target; leave targets out"

@@ -18,12 +18,15 @@ SELECT *,
             ELSE CASE WHEN (delta > 0) = higher_is_better THEN 'better' ELSE 'worse' END END AS conclusion
 FROM summary
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
+  AND neuron_layer IS NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
   AND NOT (task = 'language_confusion' AND contains(metric, ','))
   AND NOT (metric = 'perplexity' AND task IN (SELECT task FROM summary WHERE metric = 'nll'))
 WINDOW same_task AS (PARTITION BY task)
 """
 """Cells compared with the unsteered model; in the corrected mode if the sweep has both; rates over all sources only.
+
+Interventions on single neurons are left out; `ampsweep neurons rank` reads them.
 
 Perplexity is left out where its logarithm, nll, is there: a few ruined sentences raise a mean of exponentials by orders
 of magnitude. `panel` names the task, with its options where the sweep asks it in several ways, and the metric.

@@ -47,6 +47,8 @@ SAMPLES = pa.schema(
         ("input", pa.string()),
         ("random_seed", pa.int64()),
         ("task_options", pa.string()),
+        ("neuron_layer", pa.int32()),
+        ("neuron_index", pa.int32()),
     ]
 )
 """The samples of a sweep.
@@ -60,7 +62,8 @@ number of the answer, from 0, where each item is answered several times; such ro
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
 drawn with. `task_options` tells cells of one task apart that were asked in different ways (`jobs.tasks.options`); it is
-null where the spec changes no default.
+null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that edits
+a single one.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -108,12 +111,14 @@ SUMMARY = pa.schema(
         ("noise", pa.float64()),
         ("random_seed", pa.int64()),
         ("task_options", pa.string()),
+        ("neuron_layer", pa.int32()),
+        ("neuron_index", pa.int32()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
-`neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed` and
-`task_options` are as in the samples. `note` says why there is no value, or that the intervention changed no neuron.
+`neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed`,
+`task_options`, `neuron_layer` and `neuron_index` are as in the samples. `note` says why there is no value, or that the intervention changed no neuron.
 `p_holm` is `p_value` corrected over the target and data languages that the same intervention was tried on. `rung` is as
 in the samples: rows with a rung are steps of a search, on few items. `p_mid` is McNemar's mid-p value, for accuracies.
 `signature` is that of sacrebleu, for BLEU and chrF++. `higher_is_better` and `no_effect` are those of the metric
@@ -135,6 +140,8 @@ _STEERED_ONLY = (
     "statistic",
     "control_language",
     "random_seed",
+    "neuron_layer",
+    "neuron_index",
 )
 """Columns that are null for a cell without an intervention."""
 
@@ -171,4 +178,6 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
             "control_language": intervention.other,
             "random_seed": intervention.seed if intervention.selection == "random" else None,
         }
+        if intervention.neuron is not None:
+            columns["neuron_layer"], columns["neuron_index"] = intervention.neuron
     return columns

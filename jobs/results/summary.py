@@ -36,7 +36,8 @@ NOTHING_CHANGED = "the intervention changed no neuron"
 
 _TARGET = ("model", "task", "task_options", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
 _CONDITION = ("method", "selection", "random_seed", "op", "factor", "patch", "statistic", "weights", "layers")
-_FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION)
+_NEURON = ("neuron_layer", "neuron_index")
+_FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION, *_NEURON)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
 
 
@@ -160,7 +161,8 @@ def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC
     A task that a sweep asks with several options (`task_options`) has results of its own for each of them.
 
     The mean is over data languages, whose number is in `languages`. The smaller of equally good factors wins. Controls,
-    the rungs of a search before its last one, and targets without neurons do not count.
+    the rungs of a search before its last one, targets without neurons, and interventions on a single neuron do not
+    count.
 
     Args:
         rows: The rows of a summary.
@@ -170,6 +172,7 @@ def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC
     means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         changed = row["selection"] is None and row["rung"] is None and row["neurons"] > 0
+        changed = changed and row.get("neuron_layer") is None
         if row["metric"] == metric and changed and row["value"] is not None:
             means[tuple(row.get(name) for name in _TARGET)][row["factor"]].append(row["value"])
     best: list[dict[str, Any]] = []

@@ -40,6 +40,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("interventions.source", {"op": "set", "factor": 0, "language": "en"}, "interventions.source.language"),
     ("interventions.random_draws", 0, "interventions.random_draws"),
     ("interventions.random_draws", 2, "interventions.random_draws"),
+    ("interventions.neurons", "all", "interventions.neurons"),
     ("interventions.baselines", ["prompt_fr"], "interventions.baselines.0"),
     ("interventions.statistic", "mean", "interventions.statistic"),
     ("interventions.statistic", ["mode"], "interventions.statistic.0"),

@@ -1,4 +1,4 @@
-"""`ampsweep neurons`: import, show, compare, export and share neuron sets, and set the default of a model."""
+"""`ampsweep neurons`: import, show, compare, rank, export and share neuron sets, and set the default of a model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from ampsweep.cli.commands.neuron_hub import pull, push
 from ampsweep.cli.commands.neuron_overlap import overlap
+from ampsweep.cli.commands.neuron_ranking import rank
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, model_folder
@@ -19,9 +20,10 @@ from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
-app = typer.Typer(help="Import, show, compare, export and share neuron sets.", no_args_is_help=True)
+app = typer.Typer(help="Import, show, compare, rank, export and share neuron sets.", no_args_is_help=True)
 
 app.command()(overlap)
+app.command()(rank)
 app.command()(pull)
 app.command()(push)
 

@@ -71,8 +71,13 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["factor"] is not None:
-            groups[(*(_series_value(row, name) for name in _SERIES), row["selection"])].append(row)
+            groups[(*(_series_value(row, name) for name in _SERIES), _selection(row))].append(row)
     return groups
+
+
+def _selection(row: Row) -> str | None:
+    """Return the selection of a row; one line stands for all interventions on single neurons."""
+    return row["selection"] if row.get("neuron_layer") is None else "one neuron at a time, mean"
 
 
 def _series_value(row: Row, name: str) -> Any:

@@ -264,6 +264,7 @@ def test_a_request_has_an_intervention_as_a_field() -> None:
         ({"op": "add", "vector": "diffmean", "statistic": "mean"}, "intervention.statistic"),
         ({"op": "add", "vector": "diffmean", "non_target": {"op": "set", "factor": 0}}, "intervention.non_target"),
         ({"op": "add", "vector": "diffmean", "selection": "other", "other": "tr"}, "intervention.selection"),
+        ({"op": "add", "vector": "diffmean", "neuron": [0, 1]}, "intervention.neuron"),
         ({"strength": 1}, "intervention.strength"),
     ],
 )
@@ -328,3 +329,28 @@ def test_a_code_that_yaml_reads_as_a_boolean_is_named(languages: Any) -> None:
     with pytest.raises(InvalidRequest, match='YAML reads no as false; quote it: "no"') as refused:
         Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2})
     assert refused.value.param == "intervention.languages.0"
+
+
+def test_a_neuron_is_part_of_the_form_and_of_the_hash_only_where_there_is_one() -> None:
+    raw = {"languages": ["fr"], "op": "set", "factor": 0}
+    plain, single = Intervention.from_dict(raw), Intervention.from_dict({**raw, "neuron": [3, 17]})
+    assert "neuron" not in plain.to_dict()
+    assert single.neuron == (3, 17)
+    assert single.to_dict() == {**plain.to_dict(), "neuron": [3, 17]}
+    assert Intervention.restore(single.to_dict()) == single
+    assert len({plain.hash, single.hash, Intervention.from_dict({**raw, "neuron": [3, 18]}).hash}) == 3
+
+
+@pytest.mark.parametrize("neuron", [[3], [3, -1], [3, 17, 1], "3", [[3, 17]], [3.5, 1]])
+def test_a_neuron_is_a_layer_and_an_index(neuron: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 0, "neuron": neuron})
+    assert caught.value.param is not None
+    assert caught.value.param.startswith("intervention.neuron")
+
+
+def test_a_single_neuron_has_no_control() -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "neuron": [3, 17], "selection": "random"}
+    with pytest.raises(InvalidRequest, match="does not go with selection random") as caught:
+        Intervention.from_dict(raw)
+    assert caught.value.param == "intervention.neuron"

@@ -375,3 +375,22 @@ def test_neurons_of_no_language_are_chosen_within_each_layer() -> None:
     raw = {"languages": ["en"], "op": "scale", "factor": 2, "selection": "non_language"}
     chosen = _as_dict(resolve(Intervention.from_dict(raw), replace(neurons, entropy=entropy)))
     assert sorted(chosen) == [(0, 0), (0, 2), (1, 28)]
+
+
+def test_only_the_named_neuron_is_edited_with_its_own_patch_value() -> None:
+    neurons = make_neuron_set({"en": [(0, 1)], "fr": [(0, 1), (1, 4), (2, 2)]})
+    raw = {"languages": ["fr"], "op": "set", "patch": "mean", "factor": 2, "neuron": [1, 4]}
+    assert neurons.patch is not None
+    expected = (0.0, 2 * float(neurons.patch.mean[1, 1, 4]), 0.0)
+    assert _as_dict(resolve(Intervention.from_dict(raw), neurons)) == {(1, 4): pytest.approx(expected)}
+    with_source = {**raw, "source": {"language": "en", "op": "set", "factor": 0}}
+    edits = _as_dict(resolve(Intervention.from_dict(with_source), neurons))
+    assert edits == {(1, 4): pytest.approx(expected), (0, 1): (0.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize("neuron", [[3, 0], [0, 8]])
+def test_a_neuron_that_the_model_does_not_have_is_rejected(neuron: list[int]) -> None:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "neuron": neuron}
+    with pytest.raises(InvalidRequest, match="the model has 3 layers of 8 neurons") as caught:
+        resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1)]}))
+    assert caught.value.param == "intervention.neuron"

@@ -305,6 +305,42 @@ def test_a_target_without_neurons_gives_a_warning_and_a_sweep_without_any_neuron
     assert not plan(parse_spec(raw_spec(neurons={"id": neurons}, interventions=silenced)), catalog, sets).warnings
 
 
+NEURONS = {"en": {"0": [1]}, "fr": {"0": [2, 7], "2": [0]}, "tr": {"2": [3]}}
+EACH = {"languages": ["fr", "tr"], "op": "set", "factors": [0], "neurons": "each"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ("all", [("fr", (0, 2)), ("fr", (0, 7)), ("fr", (2, 0)), ("tr", (2, 3))]),
+        ([0, 1], [("fr", (0, 2)), ("fr", (0, 7))]),
+        ("each", [("fr", (0, 2)), ("fr", (0, 7)), ("fr", (2, 0)), ("tr", (2, 3))]),
+    ],
+)
+def test_each_neuron_of_a_target_has_a_cell(
+    layers: object, expected: list[tuple[str, tuple[int, int]]], catalog: Catalog, tmp_path: Path
+) -> None:
+    sets, neurons = import_set(tmp_path, NEURONS, catalog)
+    tasks = [{"name": "xcopa", "languages": ["it", "zh"]}]
+    spec = parse_spec(raw_spec(neurons={"id": neurons}, interventions={**EACH, "layers": layers}, tasks=tasks))
+    cells = plan(spec, catalog, sets)
+    edited = [cell.intervention for cell in cells if cell.intervention is not None]
+    assert [(*each.languages, each.neuron) for each in edited] == 2 * expected
+    assert len({cell.id for cell in cells}) == len(cells) == 2 + 2 * len(expected)
+    columns = [cell_columns(cell) for cell in cells]
+    assert [(row["neuron_layer"], row["neuron_index"]) for row in columns if row["op"]] == [
+        neuron for _, neuron in 2 * expected
+    ]
+    with pytest.raises(SweepTooLarge, match=f"would have {len(cells)} cells"):
+        plan(spec, catalog, sets, max_cells=len(cells) - 1)
+
+
+def test_each_neuron_needs_a_set_that_exists(catalog: Catalog) -> None:
+    with pytest.raises(InvalidRequest, match="is not identified yet; identify it first") as caught:
+        planned(catalog, interventions=EACH)
+    assert caught.value.param == "interventions.neurons"
+
+
 def test_a_vector_baseline_is_a_cell_for_each_target_factor_and_layer_choice(catalog: Catalog) -> None:
     interventions = {
         "languages": ["fr", "tr"],
