@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler,
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ampsweep.domain.choices import one_of
-from ampsweep.domain.statistic import Statistic
+from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
 
@@ -57,7 +57,7 @@ def _statistic_word(word: str) -> str:
         raise PydanticCustomError("statistic", "{reason}", {"reason": str(error)}) from error
 
 
-StatisticWord = Annotated[str, AfterValidator(_statistic_word)]
+StatisticWord = Annotated[str, AfterValidator(_statistic_word), Field(examples=list(EXAMPLES))]
 """The name of a statistic, in the one spelling that `Statistic.word` has."""
 Weights = Annotated[dict[Language, Factor], Field(min_length=1, max_length=1000), EachLanguageOnce]
 

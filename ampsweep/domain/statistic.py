@@ -30,6 +30,8 @@ _KINDS = {
 }
 
 
+EXAMPLES = ("mean", "median", "max", "std", "iqr", "mad", "p75", "p90", "p97.5", "p99")
+"""Names of statistics that clients may offer: all but the percentiles, and some of those."""
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)")
 
 

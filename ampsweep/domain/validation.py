@@ -122,7 +122,9 @@ def _path(raw: object, error: ErrorDetails) -> list[str]:
 def _value_at(raw: object, step: int | str) -> object:
     if isinstance(raw, Mapping):
         return raw.get(step, _MISSING)
-    return raw[step] if isinstance(raw, list | tuple) and isinstance(step, int) else _MISSING
+    if isinstance(raw, list | tuple) and isinstance(step, int) and step < len(raw):
+        return raw[step]
+    return _MISSING
 
 
 def _message(error: ErrorDetails, path: str) -> str:

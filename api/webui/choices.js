@@ -1,8 +1,10 @@
-/** What an intervention can be, read from the server's OpenAPI document, so that the page offers all of it. */
+/**
+ * What an intervention and a sweep can be, read from the server's OpenAPI document, so that the page offers all of it.
+ */
 
 import { json } from "./rest.js";
 
-/** Labels of the values of InterventionSpec that the page knows; others are shown by their names. */
+/** Labels of the values that the page knows, by field; others are shown by their names. */
 const LABELS = {
   op: { set: "set to", add: "add", scale: "scale by" },
   patch: {
@@ -10,6 +12,14 @@ const LABELS = {
     median: "the median in the language",
     mean: "the mean in the language",
     difference: "the difference to the mean in the other languages (add only)",
+  },
+  statistic: {
+    mean: "the mean of the token's layer",
+    median: "the median of the token's layer",
+    max: "the maximum of the token's layer",
+    std: "the standard deviation of the token's layer",
+    iqr: "the interquartile range of the token's layer",
+    mad: "the median absolute deviation of the token's layer",
   },
   vector: {
     diffmean: "the difference of mean residuals, unit length (add only)",
@@ -21,21 +31,67 @@ const LABELS = {
     zero: "the same neurons set to 0",
     non_language: "neurons of no language, as many",
   },
+  scope: { all: "all", prompt: "of the prompt", generation: "generated" },
+  method: {
+    lape: "LAPE",
+    average_precision: "average precision",
+    act_prob: "activation probability",
+    activated: "always active",
+    random: "random",
+  },
+  controls: {
+    random: "random neurons",
+    other: "another language's neurons",
+    zero: "set to 0",
+    non_language: "neurons of no language",
+    repeat: "unsteered once more (noise)",
+  },
+  vectors: {
+    diffmean: "difference of mean residuals, unit length",
+    diffmean_raw: "difference of mean residuals",
+  },
+  baselines: { prompt_en: "instruction in English", prompt_native: "instruction in the language" },
 };
+const STEER_FIELDS = ["op", "patch", "statistic", "vector", "selection", "scope"];
 
-/** Return pairs of a value and its label for each field of LABELS, those labelled here first. */
+/**
+ * Return pairs of a value and its label for each field of an intervention that has a fixed set of values, and for the
+ * `method` that identifies neurons.
+ */
 export async function interventionChoices(signal) {
-  const { schemas } = (await json("v1/openapi.json", { signal })).components;
-  const { properties } = schemas.InterventionSpec;
-  return Object.fromEntries(
-    Object.entries(LABELS).map(([field, labels]) => [field, labelled(valuesOf(properties[field]), labels)]),
-  );
+  const { InterventionSpec, NeuronsByMethod } = await schemas(signal);
+  const fields = STEER_FIELDS.map((name) => [name, choicesOf(name, InterventionSpec.properties[name])]);
+  return { ...Object.fromEntries(fields), method: choicesOf("method", NeuronsByMethod.properties.method) };
 }
 
+/** Return pairs of a value and its label for the fields of a sweep's spec that have a fixed set of values. */
+export async function sweepChoices(signal) {
+  const { InterventionsSpec, NeuronsByMethod, VectorBaseline } = await schemas(signal);
+  const { op, patch, statistic, controls, baselines } = InterventionsSpec.properties;
+  return {
+    method: choicesOf("method", NeuronsByMethod.properties.method),
+    op: choicesOf("op", op),
+    patch: choicesOf("patch", patch),
+    statistic: choicesOf("statistic", statistic),
+    controls: choicesOf("controls", controls),
+    prompts: choicesOf("baselines", baselines),
+    vectors: choicesOf("vectors", VectorBaseline.properties.method),
+  };
+}
+
+async function schemas(signal) {
+  return (await json("v1/openapi.json", { signal })).components.schemas;
+}
+
+const choicesOf = (name, schema) => labelled(valuesOf(schema), LABELS[name]);
+
+/** Return the values that a schema names, of a field or of the items of a list. */
 function valuesOf(schema) {
-  return schema.enum ?? schema.anyOf.flatMap((choice) => choice.enum ?? []);
+  const parts = [...(schema.anyOf ?? []), ...(schema.oneOf ?? []), ...(schema.items ? [schema.items] : [])];
+  return schema.enum ?? schema.examples ?? parts.flatMap(valuesOf);
 }
 
+/** Return the values with their labels, those labelled here first. */
 function labelled(values, labels) {
   const known = Object.keys(labels).filter((value) => values.includes(value));
   return [...new Set([...known, ...values])].map((value) => [value, labels[value] ?? value]);

@@ -1,33 +1,48 @@
-/** The form that starts the identification of a neuron set for a model that has none. */
+/** The form that starts the identification of a neuron set. */
 
-import { errorMessage, field, h } from "./dom.js";
+import { errorMessage, field, h, select } from "./dom.js";
 import { json } from "./rest.js";
 
 const POLL_MS = 500;
+/** Parameters of the methods that the form offers; the others have their defaults. */
+const PARAMS = {
+  lape: { top_rate: 0.05 },
+  average_precision: { k: "" },
+  act_prob: { k: 897 },
+  random: { top_rate: 0.05, seed: 0 },
+};
+const TITLES = { top_rate: "Share of neurons", k: "Neurons of each language", seed: "Seed" };
 
-/** Return the form; `onCompleted` is called once the neuron set is identified. */
-export function findNeurons(model, signal, onCompleted) {
+/**
+ * Return the form.
+ *
+ * `methods` are pairs of a method and its label, `text` stands above the form, and `onCompleted` is called with the
+ * neuron set once it is identified.
+ */
+export function findNeurons(model, { methods, text, signal, onCompleted }) {
+  const method = select("method", methods);
+  const params = h("span", { class: "row" });
   const corpus = h("input", { name: "corpus", value: "atlas", required: true });
   const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh", required: true });
-  const rate = h("input", {
-    name: "top_rate",
-    type: "number",
-    min: 0,
-    max: 1,
-    step: "any",
-    value: "0.05",
-    required: true,
-  });
-  const status = h("p", {}, "This model has no neuron set yet.");
+  const status = h("p", {}, text);
   const button = h("button", { type: "button" }, "Identify neurons");
+
+  function showParams() {
+    const values = Object.entries(PARAMS[method.value] ?? {});
+    const input = (name, value) => h("input", { name, type: "number", min: 0, step: "any", value, placeholder: "default" });
+    params.replaceChildren(...values.map(([name, value]) => field(TITLES[name], input(name, value))));
+  }
+  showParams();
+  method.addEventListener("change", showParams);
   button.addEventListener("click", async () => {
     button.disabled = true;
     status.replaceChildren("The engine is recording activations on the corpus; this takes a while …");
+    const given = [...params.querySelectorAll("input")].filter(({ value }) => value !== "");
     const neurons = {
-      method: "lape",
+      method: method.value,
       corpus: corpus.value,
       languages: languages.value.split(/[\s,]+/).filter(Boolean),
-      top_rate: Number(rate.value),
+      ...Object.fromEntries(given.map(({ name, value }) => [name, Number(value)])),
     };
     try {
       let neuronSet = await json("v1/neuron-sets", { method: "POST", body: { model, neurons }, signal });
@@ -36,7 +51,7 @@ export function findNeurons(model, signal, onCompleted) {
         neuronSet = await json(`v1/neuron-sets/${neuronSet.id}`, { signal });
       }
       if (neuronSet.status === "failed") throw new Error(neuronSet.error);
-      onCompleted();
+      onCompleted(neuronSet);
     } catch (error) {
       if (!signal.aborted) status.replaceChildren(errorMessage(error));
       button.disabled = false;
@@ -44,11 +59,12 @@ export function findNeurons(model, signal, onCompleted) {
   });
   return h(
     "div",
-    { class: "row" },
+    { class: "row find" },
     status,
+    field("Method", method),
     field("Corpus", corpus),
     field("Languages", languages),
-    field("Share of neurons", rate),
+    params,
     button,
   );
 }

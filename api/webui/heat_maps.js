@@ -45,6 +45,7 @@ function interventionText(row) {
   const isSet = (name) => row[name] !== null && row[name] !== undefined && row[name] !== defaults[name];
   return INTERVENTION_COLUMNS.filter(isSet)
     .map((name) => (["op", "factor"].includes(name) ? row[name] : `${name} ${row[name]}`))
+    .concat(Number.isInteger(row.neuron_layer) ? [`neuron ${row.neuron_index} of layer ${row.neuron_layer}`] : [])
     .join(" ") || "–";
 }
 
@@ -105,7 +106,8 @@ function tableCell(row, largest) {
   const effect = change(row);
   const better = row.higher_is_better === null ? null : row.higher_is_better === effect >= 0;
   const deltaInterval = interval(row.delta_ci_low, row.delta_ci_high);
-  const difference = row.delta === null ? "" : `; difference ${signed(row.delta)}${deltaInterval}`;
+  const noise = (row.noise ?? null) === null ? "" : `, noise ${row.noise.toFixed(3)}`;
+  const difference = row.delta === null ? "" : `; difference ${signed(row.delta)}${deltaInterval}${noise}`;
   const element = h(
     "td",
     {

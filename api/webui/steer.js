@@ -19,6 +19,7 @@ export async function steerView(main, { signal }) {
   }
   const form = controls(models, choices);
   const languages = h("fieldset", { class: "languages" });
+  const another = h("details", { class: "another" }, h("summary", {}, "Identify another neuron set"));
   const lanes = h("section", { class: "lanes", "aria-live": "polite" });
   const code = h("pre");
   let running = new AbortController();
@@ -34,13 +35,25 @@ export async function steerView(main, { signal }) {
       if (!signal.aborted) lanes.replaceChildren(errorMessage(error));
       return;
     }
-    const choices = sets.map((set) =>
+    const options = sets.map((set) =>
       h("option", { value: set.id }, titleOf(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
     );
     const hasDefault = sets.some((set) => set.id === modelDefault.neuron_set);
-    form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...choices);
+    form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...options);
     form.neurons.value = hasDefault ? modelDefault.neuron_set : "";
+    another.replaceChildren(another.firstChild, finder("Select neurons by another method, or on another corpus:"));
+    another.hidden = !sets.length;
     showLanguages();
+  }
+
+  /** Return the form that identifies a neuron set, which is then selected. */
+  function finder(text) {
+    async function onCompleted({ id }) {
+      await showSets();
+      form.neurons.value = id;
+      showLanguages();
+    }
+    return findNeurons(form.model.value, { methods: choices.method, text, signal, onCompleted });
   }
 
   function showLanguages() {
@@ -52,7 +65,7 @@ export async function steerView(main, { signal }) {
       return;
     }
     if (set === undefined) {
-      languages.replaceChildren(h("legend", {}, "Languages"), findNeurons(form.model.value, signal, showSets));
+      languages.replaceChildren(h("legend", {}, "Languages"), finder("This model has no neuron set yet."));
       return;
     }
     const available = Object.entries(set.languages).filter(([, count]) => count > 0);
@@ -81,13 +94,15 @@ export async function steerView(main, { signal }) {
 
   function intervention(language, selection) {
     const { op, factor, magnitude } = form;
-    if (selection === "zero") return { languages: [language], op: "set", factor: 0, selection };
+    const where = { ...layersOf(form.layers.value), ...(form.scope.value === "all" ? {} : { scope: form.scope.value }) };
+    if (selection === "zero") return { languages: [language], op: "set", factor: 0, selection, ...where };
     const [field, value] = op.value === "scale" ? ["", ""] : magnitude.value.split(":");
     return {
       languages: [language],
       op: op.value,
       factor: Number(factor.value),
       ...(field ? { [field]: value } : {}),
+      ...where,
       ...(selection ? { selection } : {}),
       ...(selection === "other" ? { other: otherThan(language) } : {}),
     };
@@ -147,7 +162,7 @@ export async function steerView(main, { signal }) {
   form.op.addEventListener("change", () => {
     form.magnitude.disabled = form.op.value === "scale";
   });
-  form.element.querySelector(".where").after(languages);
+  form.element.querySelector(".where").after(languages, another);
   main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same in a shell"), code));
   showSets();
 }
@@ -157,12 +172,18 @@ function pathOf(model) {
   return model.split("/").map(encodeURIComponent).join("/");
 }
 
+/** Return the layers of an intervention from their text, such as "0, 3"; nothing for all of them. */
+function layersOf(text) {
+  const numbers = text.split(/[\s,]+/).filter(Boolean);
+  return !numbers.length || numbers[0] === "all" ? {} : { layers: numbers.map(Number) };
+}
+
 function titleOf(set) {
   return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 }
 
 /** Return the form as `element`, with its controls by name. */
-function controls(models, { op, patch, vector, selection }) {
+function controls(models, { op, patch, statistic, vector, selection, scope }) {
   const of = (field, pairs) => pairs.map(([value, label]) => [`${field}:${value}`, label]);
   const inputs = {
     model: select(
@@ -173,7 +194,14 @@ function controls(models, { op, patch, vector, selection }) {
     prompt: h("textarea", { name: "prompt", rows: 3, required: true, dir: "auto", value: "In Egypt, the currency is" }),
     op: select("op", op),
     factor: h("input", { name: "factor", type: "number", step: "any", value: "3", required: true }),
-    magnitude: select("magnitude", [[":", "1"], ...of("patch", patch), ...of("vector", vector)]),
+    magnitude: select("magnitude", [
+      [":", "1"],
+      ...of("patch", patch),
+      ...of("statistic", statistic),
+      ...of("vector", vector),
+    ]),
+    layers: h("input", { name: "layers", value: "all", size: 8, required: true }),
+    scope: select("scope", scope),
     tokens: h("input", { name: "tokens", type: "number", min: 1, value: "40", required: true }),
     temperature: h("input", {
       name: "temperature",
@@ -198,6 +226,8 @@ function controls(models, { op, patch, vector, selection }) {
       field("Activations", inputs.op),
       field("factor", inputs.factor),
       field("times", inputs.magnitude),
+      field("Layers", inputs.layers),
+      field("Edited tokens", inputs.scope),
       field("Tokens", inputs.tokens),
       field("Temperature", inputs.temperature),
       field("Control", inputs.control),

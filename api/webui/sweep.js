@@ -83,8 +83,7 @@ function failedCells(path, signal) {
       const cells = await listAll(`${path}/cells`, { failures: true }, { signal });
       list.replaceChildren(
         ...cells.map((cell) => {
-          const { languages, op, factor } = cell.intervention ?? {};
-          const steered = cell.intervention ? `${[languages].flat().join(" + ")} ${op} × ${factor}` : "";
+          const steered = steeredText(cell);
           const count = cell.error ? "the cell" : `${cell.failed_samples} of ${cell.samples} samples`;
           const reason = cell.error ?? cell.sample_error;
           const texts = [cell.id, `${cell.task.name} ${cell.task.data_language}`, steered, count, reason];
@@ -96,6 +95,17 @@ function failedCells(path, signal) {
     }
   });
   return details;
+}
+
+/** Return what a cell does to the unsteered model; empty for the baseline. */
+function steeredText({ intervention, instruction, method }) {
+  if (instruction) return `${instruction.language} ${method}`;
+  if (!intervention) return method ?? "";
+  const { languages, op, factor, patch, statistic, vector, selection, neuron } = intervention;
+  const codes = (Array.isArray(languages) ? languages : Object.keys(languages)).join(" + ");
+  const value = [patch, statistic, vector].filter(Boolean).map((name) => ` ${name}`);
+  const single = neuron ? `, neuron ${neuron[1]} of layer ${neuron[0]}` : "";
+  return `${codes} ${op}${value.join("")} × ${factor}${selection ? `, ${selection}` : ""}${single}`;
 }
 
 async function resultElements(path, sweep, signal) {
@@ -116,9 +126,9 @@ async function resultElements(path, sweep, signal) {
 /** Return a table of the best factor for each target language: the one with the best mean value. */
 function bestFactors(best) {
   const titles = ["Target", "Intervention", "Best factor", `Mean ${best[0].metric.toUpperCase()}`, "Data languages"];
-  const lines = best.map(({ target_language: target, op, patch, factor, value, languages }) => [
+  const lines = best.map(({ target_language: target, op, patch, statistic, factor, value, languages }) => [
     languageName(target),
-    [op, patch].filter(Boolean).join(" "),
+    [op, patch, statistic].filter(Boolean).join(" "),
     factor,
     value.toFixed(3),
     languages,

@@ -1,18 +1,12 @@
-/** The view of all sweeps, newest first, with a form for a new one. */
+/** The view of all sweeps, newest first. */
 
 import { errorMessage, h } from "./dom.js";
 import { json } from "./rest.js";
 import { sweepView } from "./sweep.js";
+import { newSweep } from "./sweep_form.js";
 import { progress, status } from "./sweep_parts.js";
 
 const POLL_MS = 2000;
-const EXAMPLE = {
-  name: "first-look",
-  model: "atlas",
-  neurons: { method: "lape", corpus: "atlas", languages: ["en", "fr", "id", "ja", "ru", "tr"], top_rate: 0.05 },
-  interventions: { languages: ["fr", "ja", "tr"], op: "set", factors: [0, 0.5, 3], controls: ["random"] },
-  tasks: [{ name: "lss", languages: ["en", "id", "ru"], limit: 40 }],
-};
 
 /** Show the list of sweeps or, with an `id`, that sweep, until `signal` is aborted. */
 export async function sweepsView(main, { signal, id }) {
@@ -23,7 +17,7 @@ export async function sweepsView(main, { signal, id }) {
   const list = h("tbody");
   const message = h("div");
   main.replaceChildren(
-    newSweep(),
+    newSweep(signal),
     message,
     h(
       "table",
@@ -58,20 +52,4 @@ function tableRow(sweep) {
     h("td", { class: "number" }, sweep.samples.toLocaleString()),
     h("td", {}, new Date(sweep.created_at * 1000).toLocaleString()),
   );
-}
-
-function newSweep() {
-  const spec = h("textarea", { rows: 12, spellcheck: false, value: JSON.stringify(EXAMPLE, null, 2) });
-  const message = h("div");
-  const form = h("form", {}, spec, message, h("button", { type: "submit", class: "main" }, "Submit"));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      const sweep = await json("v1/sweeps", { method: "POST", body: JSON.parse(spec.value) });
-      location.hash = `sweeps/${sweep.id}`;
-    } catch (error) {
-      message.replaceChildren(errorMessage(error));
-    }
-  });
-  return h("details", { class: "new" }, h("summary", {}, "New sweep"), form);
 }

@@ -25,6 +25,8 @@ SWEEP_AXES = (
     "weights",
     "control_language",
     "random_seed",
+    "neuron_layer",
+    "neuron_index",
     "neuron_set",
     "mode",
     "task_options",

@@ -25,8 +25,13 @@ from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
 from jobs.results.schema import SAMPLES, SUMMARY
 
-NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32())])
-"""`neurons.parquet`: one row for each language and neuron of the sweep's neuron set."""
+NEURONS = pa.schema(
+    [("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32()), ("width", pa.int32())]
+)
+"""`neurons.parquet`: one row for each language and neuron of the sweep's neuron set.
+
+`width` is the number of neurons of the layer; files of earlier versions lack it.
+"""
 _FILES = ("results.parquet", "summary.parquet")
 _PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
 
@@ -93,11 +98,14 @@ class ReportData:
         self._connection = duckdb.connect()
         self._connection.register("samples", _with_all_columns(_table(paths[0]), SAMPLES))
         self._connection.register("summary", _with_all_columns(_table(paths[1]), SUMMARY))
-        self._connection.register("neurons", _table(neurons) if self.has_neurons else NEURONS.empty_table())
+        self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
         for view in VIEWS:
             self._connection.execute(view)
+
+    def _neurons(self, path: Path) -> pa.Table:
+        return _with_all_columns(_table(path), NEURONS) if self.has_neurons else NEURONS.empty_table()
 
     def query(self, sql: str) -> pa.Table:
         """Return the result of a query."""

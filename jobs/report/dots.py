@@ -16,7 +16,6 @@ from jobs.report.drawing import (
     Row,
     context,
     distinct,
-    item_range,
     panels,
     reference_line,
     svg,
@@ -50,7 +49,7 @@ def control_dots(table: pa.Table) -> str:
         axes.set_yticks(range(len(languages)), languages)
         axes.invert_yaxis()
         axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel(f"LSS, {item_range(row['n'] for row in rows)} pairs of fact and base language")
+        axes.set_xlabel(f"LSS, {rows[0]['items']} pairs of fact and base language")
         axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=3, bbox_to_anchor=(0, 1))
         return svg(figure)
 

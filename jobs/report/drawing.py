@@ -52,12 +52,6 @@ def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
     return [(", ".join(filter(None, [same[0]["panel"], same[0].get("items")])), same) for same in by_panel]
 
 
-def item_range(counts: Iterable[int]) -> str:
-    """Return how many items values rest on: `n = 20`, or `n = 12 to 20`."""
-    low, *_, high = sorted([*counts] * 2)
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
-
-
 def share_limits(limits: tuple[float, float]) -> tuple[float, float]:
     """Return the limits of an axis of shares: within 0 and 1 with a margin, although an interval may be wider."""
     low, high = limits

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jobs.report.drawing import Row, context, distinct, item_range, panels, svg
+from jobs.report.drawing import Row, context, distinct, panels, svg
 
 
 def heat_map(
@@ -25,7 +25,7 @@ def heat_map(
 ) -> str:
     """Draw the columns `row`, `column` and `value` as a grid with the values written in; white cells have no value.
 
-    The title names the range of the column `n`, if the table has it.
+    The title names the `items` of the table, if it has this column.
 
     Args:
         table: The table.
@@ -45,11 +45,19 @@ def heat_map(
         figure = Figure(figsize=_size(cells), layout="constrained")
         axes = figure.subplots()
         _grid(axes, cells, colours, limits=(low, high), digits=0 if whole else 2)
-        if cells[0].get("n") is not None:
-            axes.set_title(f"{item_range(cell['n'] for cell in cells)} a cell", loc="left")
+        if cells[0].get("items") is not None:
+            axes.set_title(f"{cells[0]['items']} a cell", loc="left")
         axes.set_xlabel(columns)
         axes.set_ylabel(rows)
         return svg(figure)
+
+
+def layer_map(table: pa.Table) -> str:
+    """Draw the neurons of each language in each layer: numbers, or shares of the layer in percent if `is_share`."""
+    is_share = bool(table["is_share"][0].as_py())
+    return heat_map(
+        table, rows="language", columns="layer (% of its neurons)" if is_share else "layer", whole=not is_share
+    )
 
 
 def difference_maps(table: pa.Table, *, rows: str, columns: str) -> str:

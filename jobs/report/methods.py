@@ -121,6 +121,7 @@ def _change(interventions: dict[str, Any]) -> str:
     names = {**_CONTROLS, "random": f"{_CONTROLS['random']}{_draws(interventions.get('random_draws', 1))}"}
     controls = ", ".join(names[control] for control in interventions.get("controls", ())) or "none"
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
+    where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
 
 

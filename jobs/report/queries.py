@@ -81,7 +81,8 @@ FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, fa
 WHERE r.place = 1 GROUP BY ALL ORDER BY ALL
 """
 MATRIX = """
-SELECT data_language AS row, target_language AS "column", value, n
+SELECT data_language AS row, target_language AS "column", value, n,
+       item_range(min(n) OVER (), max(n) OVER ()) AS items
 FROM at_best WHERE metric = 'lss' AND whose = 'own' ORDER BY ALL
 """
 OWN_OR_ANY = """
@@ -108,7 +109,7 @@ WITH best AS (
   FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id, options)
   WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
 )
-SELECT * FROM counted ORDER BY control, language
+SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER BY control, language
 """
 CURVES = """
 WITH means AS (
@@ -175,7 +176,11 @@ SELECT panel, target_language AS target, intervention || ' ' || factor AS interv
 FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
-SELECT language AS row, layer AS "column", count(*) AS value FROM neurons GROUP BY ALL ORDER BY ALL
+WITH counted AS (SELECT language, layer, width, count(*) AS n FROM neurons GROUP BY ALL),
+widths AS (SELECT coalesce(min(width) < max(width), false) AS differ FROM neurons)
+SELECT language AS row, layer AS "column", CASE WHEN differ THEN 100 * n / width ELSE n END AS value, n, width,
+       differ AS is_share
+FROM counted CROSS JOIN widths ORDER BY ALL
 """
 OVERLAP = """
 WITH sizes AS (SELECT language, count(*) AS n FROM neurons GROUP BY ALL),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jobs.report.comparisons import with_mcnemar, with_permutation_test
 from jobs.report.control_plots import control_and_cost, method_dots
 from jobs.report.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
-from jobs.report.heat_maps import difference_maps, heat_map
+from jobs.report.heat_maps import difference_maps, heat_map, layer_map
 from jobs.report.lines import curves
 from jobs.report.queries import (
     ABOVE_NOISE,
@@ -189,9 +189,9 @@ QUESTIONS = (
     Question(
         key="neurons_by_layer",
         title="Where are the neurons?",
-        about="Neurons of each language in each layer.",
+        about="Neurons of each language in each layer; where layers differ in width, as a share of the layer's neurons.",
         sql=LAYERS,
-        draw=lambda table: heat_map(table, rows="language", columns="layer", whole=True),
+        draw=layer_map,
     ),
     Question(
         key="overlap",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+ITEM_RANGE = """
+CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END
+"""
+"""How many items values rest on, as figures name it: `n = 20`, or `n = 12 to 20`."""
+
 COMPARED = """
 CREATE VIEW compared AS
 SELECT *,
@@ -39,10 +44,9 @@ interval excludes zero and it is larger than the noise floor, and in which direc
 
 PANEL_ITEMS = """
 CREATE VIEW panel_items AS
-SELECT panel, 'n = ' || min(n) || CASE WHEN min(n) < max(n) THEN ' to ' || max(n) ELSE '' END AS items
-FROM compared GROUP BY panel
+SELECT panel, item_range(min(n), max(n)) AS items FROM compared GROUP BY panel
 """
-"""How many items the values of a panel rest on, as figures name it."""
+"""How many items the values of a panel rest on."""
 
 STEERED = """
 CREATE VIEW steered AS
@@ -153,4 +157,4 @@ The squared half widths of the languages' intervals are added, as for independen
 quality of answers are means over the data languages other than the target.
 """
 
-VIEWS = (COMPARED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)
+VIEWS = (ITEM_RANGE, COMPARED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)

@@ -139,10 +139,11 @@ def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
     neuron_set_id = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
     if neuron_set_id is None:
         return
-    neurons = NeuronSet.load(runtime.neuron_sets.fetch(neuron_set_id)).neurons
+    neuron_set = NeuronSet.load(runtime.neuron_sets.fetch(neuron_set_id))
+    widths = neuron_set.widths.by_layer
     rows = [
-        {"language": code, "layer": layer, "neuron": index}
-        for code, pairs in neurons.items()
+        {"language": code, "layer": layer, "neuron": index, "width": widths[layer]}
+        for code, pairs in neuron_set.neurons.items()
         for layer, index in pairs.tolist()
     ]
     with atomic_write(target) as path:

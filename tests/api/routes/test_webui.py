@@ -11,11 +11,15 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from ampsweep.domain.intervention import OPS, PATCHES, VECTORS, Intervention, Selection
+from ampsweep.domain.intervention import OPS, PATCHES, VECTORS, Intervention, Scope, Selection
+from ampsweep.domain.neuron_set import SpecMethod
+from ampsweep.domain.statistic import EXAMPLES
 from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN
 from api.routes.webui import PAGE_PATHS
+from jobs.instruction import PromptMethod
 from jobs.results.schema import SUMMARY
+from jobs.spec import parse_spec
 from tests.api.browser import Browser, browser
 from tests.api.running_server import running_server
 from tests.api.threaded_server import server_in_thread
@@ -153,10 +157,59 @@ def test_the_page_offers_everything_that_an_intervention_can_be(installation: In
     with server_in_thread(installation) as (url, _):
         tab.open(f"{url}/#steer")
         tab.until("document.querySelector('form.steer')")
-        magnitudes = [f"patch:{patch}" for patch in PATCHES] + [f"vector:{vector}" for vector in VECTORS]
+        values_of = {"patch": PATCHES, "statistic": EXAMPLES, "vector": VECTORS}
+        magnitudes = [f"{field}:{value}" for field, values in values_of.items() for value in values]
         assert sorted(values("op")) == sorted(OPS)
         assert sorted(values("magnitude")) == sorted([":", *magnitudes])
         assert sorted(values("control")) == sorted(["", *get_args(Selection)])
+        assert sorted(values("scope")) == sorted(get_args(Scope))
+        tab.until("document.querySelector('select[name=method]')")
+        assert sorted(values("method")) == sorted(get_args(SpecMethod))
+
+
+@pytest.mark.processes
+def test_the_form_of_a_new_sweep_offers_every_method_control_and_baseline(
+    installation: Installation, tab: Browser
+) -> None:
+    def checkboxes(name: str) -> list[str]:
+        boxes: list[str] = tab.run(f"[...document.querySelectorAll('input[name={name}]')].map((box) => box.value)")
+        return boxes
+
+    def spec() -> Any:
+        return json.loads(tab.run("document.querySelector('.new textarea').value"))
+
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#sweeps")
+        tab.until("document.querySelector('.new')")
+        tab.click(".new summary")
+        tab.until("document.querySelector('input[name=spec-baselines]')")
+        methods = tab.run("[...document.querySelector('select[name=spec-method]').options].map((o) => o.value)")
+        assert sorted(methods) == sorted(get_args(SpecMethod))
+        assert sorted(checkboxes("spec-controls")) == sorted((*get_args(Selection), "repeat"))
+        assert sorted(checkboxes("spec-baselines")) == sorted((*get_args(PromptMethod), *VECTORS))
+        before = spec()
+        tab.fill("select[name=spec-method]", "average_precision")
+        tab.fill("select[name=spec-op]", "add")
+        tab.fill("select[name=spec-magnitude]", "patch:difference")
+        for name, value in (
+            ("controls", "random"),
+            ("controls", "zero"),
+            ("baselines", "prompt_native"),
+            ("baselines", "diffmean"),
+        ):
+            tab.click(f"input[name=spec-{name}][value={value}]")
+        changed = spec()
+        assert changed["neurons"] == {"method": "average_precision"} | {
+            key: value for key, value in before["neurons"].items() if key in ("corpus", "languages")
+        }
+        interventions = changed["interventions"]
+        assert (interventions["op"], interventions["patch"]) == ("add", ["difference"])
+        assert interventions["controls"] == ["zero"], "random was checked before"
+        assert interventions["baselines"] == ["prompt_native", {"method": "diffmean", "factors": [2, 4, 8]}]
+        parse_spec(changed)
+        tab.click("input[name=spec-baselines][value=diffmean]")
+        assert spec()["interventions"]["baselines"] == ["prompt_native"]
+    assert tab.errors == []
 
 
 @pytest.mark.processes
@@ -166,6 +219,8 @@ def test_the_page_offers_everything_that_an_intervention_can_be(installation: In
         ({"op": "add", "magnitude": "patch:difference"}, {"op": "add", "factor": 3, "patch": "difference"}),
         ({"op": "add", "magnitude": "vector:diffmean"}, {"op": "add", "factor": 3, "vector": "diffmean"}),
         ({"op": "scale", "magnitude": "patch:max"}, {"op": "scale", "factor": 3}),
+        ({"op": "add", "magnitude": "statistic:p97.5"}, {"op": "add", "factor": 3, "statistic": "p97.5"}),
+        ({"scope": "prompt"}, {"op": "set", "factor": 3, "scope": "prompt"}),
         ({"control": "zero"}, {"op": "set", "factor": 0, "selection": "zero"}),
         ({"control": "other"}, {"op": "set", "factor": 3, "selection": "other", "other": "tr"}),
     ],

@@ -116,8 +116,8 @@ def write_files(folder: Path) -> None:
     table = pa.Table.from_pylist(samples(), schema=SAMPLES.with_metadata(metadata))
     pq.write_table(table, folder / "results.parquet")
     pq.write_table(pa.Table.from_pylist(summary(), schema=SUMMARY), folder / "summary.parquet")
-    pairs = [("fr", 0, 1), ("fr", 0, 2), ("fr", 1, 5), ("ht", 0, 2)]
-    rows = [dict(zip(NEURONS.names, pair, strict=True)) for pair in pairs]
+    neurons = [("fr", 0, 1, 8), ("fr", 0, 2, 8), ("fr", 1, 5, 8), ("ht", 0, 2, 8)]
+    rows = [dict(zip(NEURONS.names, neuron, strict=True)) for neuron in neurons]
     pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), folder / "neurons.parquet")
 
 

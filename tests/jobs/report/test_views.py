@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK, OWN_OR_ANY
+from jobs.report.heat_maps import layer_map
+from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK, LAYERS, OWN_OR_ANY
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
 
@@ -163,8 +164,30 @@ def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(
     schema = pq.read_schema(tmp_path / "results.parquet")
     pq.write_table(pa.Table.from_pylist(facts, schema=schema), tmp_path / "results.parquet")
     with closing(ReportData(tmp_path)) as data:
-        compared = {row["control"]: (row["n"], row["controlled"]) for row in data.query(OWN_OR_ANY).to_pylist()}
+        rows = data.query(OWN_OR_ANY).to_pylist()
+    compared = {row["control"]: (row["n"], row["controlled"]) for row in rows}
+    assert {row["items"] for row in rows} == {"n = 6"}
     assert compared == {"random": (6, pytest.approx(2 / 6)), "zero": (6, pytest.approx(1 / 6))}
+
+
+@pytest.mark.parametrize(
+    ("widths", "is_share", "values"),
+    [((8, 8), False, [2.0, 1.0]), ((8, 16), True, [25.0, 6.25]), ((None, None), False, [2.0, 1.0])],
+)
+def test_neurons_by_layer_are_shares_where_layers_differ_in_width(
+    tmp_path: Path, widths: tuple[int | None, int | None], is_share: bool, values: list[float]
+) -> None:
+    write_sweep(tmp_path, control_summary(("fr",)))
+    rows: list[dict[str, Any]] = []
+    for layer, index in ((0, 1), (0, 2), (1, 5)):
+        width = {} if widths[layer] is None else {"width": widths[layer]}
+        rows.append({"language": "fr", "layer": layer, "neuron": index, **width})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "neurons.parquet")
+    with closing(ReportData(tmp_path)) as data:
+        table = data.query(LAYERS)
+    assert [row["value"] for row in table.to_pylist()] == values
+    assert table["is_share"].to_pylist() == [is_share] * 2
+    assert ("% of its neurons" in layer_map(table)) is is_share
 
 
 def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: Path) -> None:
