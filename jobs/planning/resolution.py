@@ -32,7 +32,7 @@ from jobs.tasks.sampled_task import SampledTask
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""
 NeuronChoices = Mapping[str, tuple[tuple[int, int] | None, ...]]
-"""By target language, the neurons (layer, index) that are edited one at a time; (None,) to edit all of them together."""
+"""By target language, the neurons (layer, index) that are edited one at a time; (None,) to edit all together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,7 @@ from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
 from jobs.results.schema import SAMPLES, SUMMARY
 
-NEURONS = pa.schema(
-    [("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32()), ("width", pa.int32())]
-)
+NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32()), ("width", pa.int32())])
 """`neurons.parquet`: one row for each language and neuron of the sweep's neuron set.
 
 `width` is the number of neurons of the layer; files of earlier versions lack it.

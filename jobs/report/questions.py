@@ -189,7 +189,7 @@ QUESTIONS = (
     Question(
         key="neurons_by_layer",
         title="Where are the neurons?",
-        about="Neurons of each language in each layer; where layers differ in width, as a share of the layer's neurons.",
+        about="Neurons of each language in each layer, or their share of the layer where layers differ in width.",
         sql=LAYERS,
         draw=layer_map,
     ),

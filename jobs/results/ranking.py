@@ -45,10 +45,10 @@ def ranking_metric(rows: Iterable[Row], metric: str | None) -> str:
     if not singles:
         message = "the sweep edited no neuron alone; give its spec `neurons: each` in interventions"
         raise InvalidRequest(f"{message}, and run it again", param="sweep")
-    usable = sorted({row["metric"] for row in singles if row["higher_is_better"] is not None})
+    usable: list[str] = sorted({row["metric"] for row in singles if row["higher_is_better"] is not None})
     if metric is None and len(usable) == 1:
         return usable[0]
-    if metric not in usable:
+    if metric is None or metric not in usable:
         got = "the sweep has several" if metric is None else f"got {metric!r}"
         raise InvalidRequest(f"must be {one_of(usable)}; {got}", param="metric")
     return metric

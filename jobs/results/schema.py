@@ -118,13 +118,13 @@ SUMMARY = pa.schema(
 """The summary of a sweep: one row for each cell and metric.
 
 `neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed`,
-`task_options`, `neuron_layer` and `neuron_index` are as in the samples. `note` says why there is no value, or that the intervention changed no neuron.
-`p_holm` is `p_value` corrected over the target and data languages that the same intervention was tried on. `rung` is as
-in the samples: rows with a rung are steps of a search, on few items. `p_mid` is McNemar's mid-p value, for accuracies.
-`signature` is that of sacrebleu, for BLEU and chrF++. `higher_is_better` and `no_effect` are those of the metric
-(`jobs.metrics.base.Metric`). `spanned_joins` counts the items with a `spanned_join`. `mde` is the minimum detectable
-effect of `delta` (`jobs.metrics.power`). `noise` is the noise floor of the task, data language and metric
-(`jobs.results.noise`); it is null without the control `repeat`.
+`task_options`, `neuron_layer` and `neuron_index` are as in the samples. `note` says why there is no value, or that the
+intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the same
+intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items. `p_mid` is
+McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++. `higher_is_better` and
+`no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the items with a
+`spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`). `noise` is the noise floor of
+the task, data language and metric (`jobs.results.noise`); it is null without the control `repeat`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

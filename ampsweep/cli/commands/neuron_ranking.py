@@ -91,9 +91,7 @@ def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
         raise DamagedFile(f"{path} cannot be read as the summary of a sweep: {error}") from error
 
 
-def _warnings(
-    kept: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[str], top: int
-) -> list[str]:
+def _warnings(kept: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[str], top: int) -> list[str]:
     """Return warnings about languages without a ranking, and about kept neurons that no language needs."""
     warnings = []
     if missing := [language for language in languages if language not in kept]:
@@ -130,9 +128,7 @@ def _write_table(ranking: Mapping[str, Sequence[RankedNeuron]], path: Path) -> N
         ]
     )
     rows = [
-        {**asdict(neuron), "rank": position}
-        for ranked in ranking.values()
-        for position, neuron in enumerate(ranked, 1)
+        {**asdict(neuron), "rank": position} for ranked in ranking.values() for position, neuron in enumerate(ranked, 1)
     ]
     with atomic_write(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)

@@ -145,11 +145,11 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     ended = replace(SWEEP, files=SweepFiles(samples="1", summary="2", epoch=3))
     assert results.samples_file(ended).read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-16]) == COLUMNS
+    assert " ".join(table.schema.names[:-18]) == COLUMNS
     assert (
-        " ".join(table.schema.names[-16:])
+        " ".join(table.schema.names[-18:])
         == "patch error call_tokens statistic weights control_language rung mode measures spanned_join neuron_set "
-        "method answer input random_seed task_options"
+        "method answer input random_seed task_options neuron_layer neuron_index"
     )
     assert table["neuron_set"].to_pylist() == [None, None, "ns_1", "ns_1"]
     assert table.schema.remove_metadata() == SAMPLES

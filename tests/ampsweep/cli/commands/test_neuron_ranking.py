@@ -19,8 +19,7 @@ NEURONS = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}, "ja": {}}
 
 
 def call(*arguments: object) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def write_sweep(folder: Path, model: Path, neuron_set: str, **interventions: Any) -> Path:
