@@ -1,0 +1,365 @@
+"""Compares steering on vLLM with plain forward hooks, on real models, tasks and text.
+
+For each model and data type, vLLM records a corpus, and LAPE selects neurons. Then it answers items of `lss`, `xcopa`,
+`perplexity` and `generation`, unsteered and under each of INTERVENTIONS, all in one batch. `PlainModel`, which shares
+no code with the engines, records the same sentences and computes the log-probabilities of the same tokens; generated
+tokens are compared with its likeliest ones. Each combination runs in its own process. Prints one Markdown table, and
+writes all figures as JSON.
+
+Usage: python -m benchmarks.real_models MODEL [MODEL ...] --data DATA --corpus CORPUS [--out FILE.json]
+    [--dtypes float32,bfloat16] [--languages en,fr,id,ja,ru,tr] [--items 12] [--sentences 20]
+
+MODEL is a Hugging Face folder, DATA a folder with data sets as `ampsweep serve --data` takes it, with mLAMA and XCOPA,
+and CORPUS a folder with one text file a language.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.folders.corpus import Corpus, Sentence
+from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged
+from engine.base import GenerateRequest, ScoreRequest, Steering
+from engine.identify.identification import neuron_set_of, select
+from engine.identify.stats import ActivationStats
+from engine.neurons.neuron_set import NeuronSet
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings
+from jobs.neuron_sets.registry import NeuronSets
+from jobs.planning.catalog import Catalog
+from jobs.planning.planner import plan
+from jobs.spec import parse_spec
+from jobs.tasks.loading import load_items
+from jobs.tasks.requests import Call, ScoreCall
+
+LAPE = IdentificationRequest.of("lape")
+SETTINGS = VllmSettings(slots=16, max_num_seqs=64, kv_cache_bytes=1024**3)
+
+
+class Case(NamedTuple):
+    """An intervention in the two forms: as a user writes it, and as plain hooks do it."""
+
+    name: str
+    raw: dict[str, Any] | None
+
+
+def cases(layers: int) -> tuple[Case, ...]:
+    """Return no intervention, one of each op, and a vector in the residual stream."""
+    return (
+        Case("unsteered", None),
+        Case("set to p_max", {"languages": ["fr"], "op": "set", "patch": "max"}),
+        Case("set to p_median", {"languages": ["ja"], "op": "set", "patch": "median"}),
+        Case("scaled by 0", {"languages": ["ja"], "op": "scale", "factor": 0.0}),
+        Case("difference added", {"languages": ["ru"], "op": "add", "patch": "difference", "factor": 1.0}),
+        Case(
+            "diffmean_raw added",
+            {"languages": ["tr"], "op": "add", "vector": "diffmean_raw", "factor": 1.0, "layers": [layers // 2]},
+        ),
+    )
+
+
+def plain_changes(raw: dict[str, Any] | None, neurons: NeuronSet, dtype: torch.dtype) -> tuple[Change, Change]:
+    """Return what an intervention does to activations and to the residual stream, written anew."""
+    if raw is None:
+        return unchanged, unchanged
+    language = neurons.languages.index(raw["languages"][0])
+    if "vector" in raw:
+        means = np.asarray(neurons.residual_mean, dtype=np.float64)
+        others = np.delete(means, language, axis=0).mean(0)
+        vectors = torch.from_numpy(raw["factor"] * (means[language] - others)).float()
+        chosen = set(raw["layers"])
+
+        def shift(layer: int, values: Tensor) -> Tensor:
+            return (values.float() + vectors[layer]).to(dtype) if layer in chosen else values
+
+        return unchanged, shift
+    assert neurons.patch is not None, "the set was recorded"
+    pairs = neurons.neurons[neurons.languages[language]]
+    patch = raw.get("patch")
+    if patch == "difference":
+        mean = neurons.patch.mean.astype(np.float64)
+        table: NDArray[Any] = mean[language] - np.delete(mean, language, axis=0).mean(0)
+    else:
+        table = np.ones(neurons.widths.shape) if patch is None else getattr(neurons.patch, patch)[language]
+    indices = [torch.from_numpy(pairs[pairs[:, 0] == layer, 1].astype(np.int64)) for layer in range(neurons.layers)]
+    magnitudes = torch.from_numpy(np.asarray(table, dtype=np.float32)) * raw.get("factor", 1.0)
+
+    def edit(layer: int, values: Tensor) -> Tensor:
+        own, to = indices[layer], magnitudes[layer][indices[layer]]
+        values = values.clone()
+        before = values[..., own].float()
+        after = {"set": to.expand_as(before), "scale": before * to, "add": before + to}[raw["op"]]
+        values[..., own] = after.to(dtype)
+        return values
+
+    return edit, unchanged
+
+
+def calls_of(model: Path, data: Path, corpus: Path, *, items: int) -> Iterator[tuple[str, Call]]:
+    """Yield the calls of the unsteered cells of a sweep over all tasks, with the task's name."""
+    spec = {
+        "name": "calls",
+        "model": "model",
+        "neurons": {"method": "lape", "corpus": "corpus", "languages": ["en", "fr", "ja"]},
+        "interventions": {"languages": ["fr", "ja"], "op": "scale", "factors": [0]},
+        "tasks": [
+            {"name": "lss", "languages": ["en"], "limit": items, "data": "mlama"},
+            {"name": "xcopa", "languages": ["id"], "limit": items},
+            {"name": "perplexity", "languages": ["en", "ja"], "limit": max(items // 4, 1)},
+            {"name": "generation", "languages": ["en"], "limit": max(items // 4, 1), "max_tokens": 16},
+        ],
+        "seed": 0,
+    }
+    catalog = Catalog(models={"model": model}, corpora={"corpus": corpus}, data=data)
+    with tempfile.TemporaryDirectory() as folder:
+        cells = plan(parse_spec(spec), catalog, NeuronSets(Path(folder)))
+        for cell in (cell for cell in cells if cell.intervention is None):
+            for item in load_items(cell, catalog).items:
+                for call in item.calls:
+                    yield cell.task.name, call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """The answer of vLLM: the tokens before, the tokens of the answer and their log-probabilities."""
+
+    task: str
+    case: Case
+    ids: list[int]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+async def answer_all(
+    engine: VllmEngine, plain: PlainModel, neurons: NeuronSet, calls: Sequence[tuple[str, Call]]
+) -> list[Answered]:
+    """Return vLLM's answers to all calls under all interventions, in one batch."""
+
+    async def answer(task: str, call: Call, case: Case) -> Answered:
+        steering = (
+            None if case.raw is None else Steering(intervention=Intervention.from_dict(case.raw), neurons=neurons.id)
+        )
+        if isinstance(call, ScoreCall):
+            request = ScoreRequest(
+                context=call.context,
+                continuation=call.continuation,
+                split=call.split,
+                options=call.options,
+                steering=steering,
+            )
+            score = await engine.score(request)
+            assert isinstance(call.context, str), "no task is asked through the chat template"
+            ids = plain.token_ids(call.context + call.continuation, whole=not call.context)
+            assert tuple(ids[-len(score.token_ids) :]) == score.token_ids, "vLLM scored the tokens of the whole text"
+            return Answered(task=task, case=case, ids=ids, token_ids=score.token_ids, logprobs=score.logprobs)
+        sampling = SamplingParams(max_tokens=call.max_tokens)
+        prompt = GenerateRequest(prompt=call.prompt, strip=call.strip, sampling=sampling, steering=steering)
+        chunks = [chunk async for chunk in engine.generate(prompt)]
+        tokens = tuple(token for chunk in chunks for token in chunk.token_ids)
+        assert isinstance(call.prompt, str), "no task is asked through the chat template"
+        text = call.prompt.rstrip() if call.strip else call.prompt
+        return Answered(
+            task=task,
+            case=case,
+            ids=[*plain.token_ids(text), *tokens],
+            token_ids=tokens,
+            logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
+        )
+
+    chosen = [(task, call, case) for task, call in calls for case in cases(neurons.layers)]
+    return await asyncio.gather(*(answer(*each) for each in chosen))
+
+
+def compare_answers(plain: PlainModel, neurons: NeuronSet, answers: Sequence[Answered]) -> dict[str, Any]:
+    """Return the largest and the mean difference of log-probabilities, by task and by intervention."""
+    differences: defaultdict[str, list[float]] = defaultdict(list)
+    greedy: list[bool] = []
+    dtype: torch.dtype = plain.model.dtype
+    for answer in answers:
+        activation, residual = plain_changes(answer.case.raw, neurons, dtype)
+        logprobs = plain.logprobs(answer.ids, activation=activation, residual=residual)
+        count = len(answer.token_ids)
+        before = logprobs[len(answer.ids) - count - 1 : len(answer.ids) - 1]
+        expected = before.gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0].tolist()
+        apart = [abs(ours - theirs) for ours, theirs in zip(answer.logprobs, expected, strict=True)]
+        differences[f"task {answer.task}"] += apart
+        differences[f"intervention {answer.case.name}"] += apart
+        if answer.task == "generation":
+            greedy += (before.argmax(-1) == torch.tensor(answer.token_ids)).tolist()
+    figures = {
+        name: {"tokens": len(values), "largest": max(values), "mean": float(np.mean(values))}
+        for name, values in differences.items()
+    }
+    return {**figures, "greedy": {"tokens": len(greedy), "equal": sum(greedy)}}
+
+
+def plain_stats(plain: PlainModel, sentences: Sequence[Sentence], like: ActivationStats) -> ActivationStats:
+    """Return the statistics of the sentences as plain hooks give them."""
+    recorded: defaultdict[str, list[Recorded]] = defaultdict(list)
+    for sentence in sentences:
+        recorded[sentence.language].append(plain.record(sentence.text))
+    by_language = [recorded[language] for language in like.languages]
+    means = [np.stack([each.mean for each in sentences]) for sentences in by_language]
+    tokens = np.array([sum(each.tokens for each in sentences) for sentences in by_language])
+    residuals = np.stack([np.sum([each.residual for each in sentences], axis=0) for sentences in by_language])
+    return replace(
+        like,
+        counts=np.stack([np.sum([each.positive for each in sentences], axis=0) for sentences in by_language]),
+        tokens=tokens,
+        patch_max=np.stack([values.max(0) for values in means]),
+        patch_mean=np.stack([values.mean(0) for values in means]),
+        residual_mean=(residuals / tokens[:, None, None]).astype(np.float32),
+    )
+
+
+def compare_recordings(ours: ActivationStats, plain: ActivationStats) -> dict[str, Any]:
+    """Return how far two recordings of the same sentences are apart."""
+    assert ours.tokens.tolist() == plain.tokens.tolist(), "both recorded the same tokens"
+    first, second = (
+        {(language, *pair) for language, pairs in select(LAPE, stats).items() for pair in pairs.tolist()}
+        for stats in (ours, plain)
+    )
+    scale = float(np.abs(plain.residual_mean).max())
+    return {
+        "tokens": int(ours.tokens.sum()),
+        "counts that differ": float((ours.counts != plain.counts).mean()),
+        "largest difference of a share": float((np.abs(ours.counts - plain.counts).max((1, 2)) / ours.tokens).max()),
+        "largest difference of p_max": float(np.abs(ours.patch_max - plain.patch_max).max()),
+        "largest difference of a residual, over the largest": float(
+            np.abs(ours.residual_mean - plain.residual_mean).max() / scale
+        ),
+        "neurons of LAPE": len(first),
+        "neurons of LAPE in both": len(first & second),
+    }
+
+
+async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one model in one data type on vLLM and with plain hooks."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = first_sentences(options.corpus, Path(folder), options.languages.split(","), options.sentences)
+        sentences = list(corpus.sentences())
+    calls = list(calls_of(model, options.data, options.corpus, items=options.items))
+    seconds: dict[str, float] = {}
+
+    def lap(name: str, began: float) -> None:
+        seconds[name] = time.perf_counter() - began
+
+    began = time.perf_counter()
+    engine = await VllmEngine.open(model, dtype=dtype, settings=SETTINGS)
+    lap("vLLM starts", began)
+    began = time.perf_counter()
+    stats = await engine.record(sentences, max_tokens=LAPE.max_tokens)
+    lap("vLLM records", began)
+    neurons = neuron_set_of(stats, LAPE, corpus=corpus, info=engine.info)
+    engine.add_neurons(neurons)
+    plain = PlainModel(model, dtype)
+    began = time.perf_counter()
+    answers = await answer_all(engine, plain, neurons, calls)
+    lap("vLLM answers", began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    await engine.close()
+    began = time.perf_counter()
+    expected = plain_stats(plain, sentences, stats)
+    lap("hooks record", began)
+    began = time.perf_counter()
+    figures = compare_answers(plain, neurons, answers)
+    lap("hooks answer", began)
+    return {
+        "model": model.name,
+        "dtype": dtype,
+        "versions": dict(engine.info.versions),
+        "requests": len(answers),
+        "neurons": {language: len(pairs) for language, pairs in neurons.neurons.items()},
+        "recording": compare_recordings(stats, expected),
+        "answers": figures,
+        "seconds": seconds,
+        "peak memory, bytes": peak,
+    }
+
+
+def first_sentences(corpus: Path, folder: Path, languages: Sequence[str], count: int) -> Corpus:
+    """Write the first `count` sentences of each language of a corpus into `folder`, and return that corpus."""
+    taken: defaultdict[str, list[str]] = defaultdict(list)
+    for sentence in Corpus.open(corpus, languages=languages).sentences():
+        if len(taken[sentence.language]) < count:
+            taken[sentence.language].append(sentence.text)
+    for language, texts in taken.items():
+        (folder / f"{language}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return Corpus.open(folder, name="real-models")
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the figures as a Markdown table with one column for each model and data type."""
+    heads = [f"{result['model']}, {result['dtype']}" for result in results]
+    rows: list[tuple[str, list[str]]] = []
+    for name in results[0]["answers"]:
+        if name == "greedy":
+            values = [
+                f"{result['answers'][name]['equal']} of {result['answers'][name]['tokens']}" for result in results
+            ]
+            rows.append(("generated tokens that plain hooks find likeliest", values))
+        else:
+            both = [result["answers"][name] for result in results]
+            rows.append((f"{name}: largest (mean)", [f"{each['largest']:.2g} ({each['mean']:.1g})" for each in both]))
+    rows += [(name, [f"{result['recording'][name]:.3g}" for result in results]) for name in results[0]["recording"]]
+    rows += [(f"{name}, s", [f"{result['seconds'][name]:.1f}" for result in results]) for name in results[0]["seconds"]]
+    rows.append(("peak memory, GB", [f"{result['peak memory, bytes'] / 1e9:.1f}" for result in results]))
+    lines = [f"| | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(values)} |" for name, values in rows)])
+
+
+def main() -> None:
+    """Compare all models, each in its own process."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--languages", default="en,fr,id,ja,ru,tr")
+    parser.add_argument("--items", type=int, default=12)
+    parser.add_argument("--sentences", type=int, default=20)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        result = asyncio.run(compare(options.models[0], options.dtypes, options))
+        options.out.write_text(json.dumps(result), encoding="utf-8")
+        return
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in options.models:
+            for dtype in options.dtypes.split(","):
+                out = Path(folder) / "result.json"
+                arguments = {**vars(options), "dtypes": dtype, "out": out}
+                arguments = {name: value for name, value in arguments.items() if name not in ("models", "one")}
+                command = [sys.executable, "-m", "benchmarks.real_models", str(model), "--one"]
+                command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+                subprocess.run(command, check=True)
+                results.append(json.loads(out.read_text(encoding="utf-8")))
+    print(table(results))
+    if options.out is not None:
+        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
