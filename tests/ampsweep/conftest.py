@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from tests.ampsweep.client.server_process import ServerProcess, server_process
 
@@ -20,6 +22,14 @@ SPEC: dict[str, Any] = {
     "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
 }
 CELLS = 6  # two targets, each with a baseline and two factors
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_built_once() -> Iterator[None]:
+    """Let Typer's runner build the commands once, not at every call: that takes longer than most calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
