@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,19 @@ hypothesis.settings.load_profile("ampsweep")
 
 # A shell's background jobs ignore SIGINT, and so would the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+MODULE_OF_A_TIER = re.compile(r"^pytestmark = \[?[^\]]*?pytest\.mark\.(engine|processes|reliability)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import modules that belong as a whole to a tier that `-m` excludes: they import what only they need."""
+    terms = config.option.markexpr.split(" and ")
+    excluded = {term.removeprefix("not ") for term in terms if term.startswith("not ")}
+    if not excluded or " or " in config.option.markexpr or collection_path.suffix != ".py":
+        return None
+    tier = MODULE_OF_A_TIER.search(collection_path.read_text(encoding="utf-8"))
+    return True if tier is not None and tier[1] in excluded else None
 
 
 def pytest_collection_finish() -> None:
