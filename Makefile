@@ -10,6 +10,7 @@ demo: setup-demo  ## a sweep over the bundled model, from REST to a picture; ARG
 serve: setup-demo  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
 
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup  ## the fast tier, then the one that starts servers and Ray, then the one that starts vLLM
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not processes and not engine and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "processes and not reliability" $(ARGS)
