@@ -1,13 +1,12 @@
-# Three images out of one file:
+# Builds three images:
 #
 #   docker build --target client .   the command line and the Python client, without torch
 #   docker build --target cpu .      a server whose engines run on the CPU
 #   docker build --target gpu .      a server, or a Ray worker, with vLLM on CUDA
 #
-# All stand on Debian's slim Python, of the release that the tests run with. The CUDA libraries come with the wheels of
-# torch and vLLM, so the GPU image needs no CUDA base, whose copies would lie beside them unused; of the host it needs the
-# driver and NVIDIA's container toolkit.
-# Bases are pinned by exact tag. To pin one by its digest too, append what this prints:
+# All are based on Debian's slim Python, in the release that the tests run with. The CUDA libraries come with the wheels of
+# torch and vLLM, so the GPU image needs no CUDA base image; the host needs the driver and NVIDIA's container toolkit.
+# Base images are pinned by exact tag. To pin one by its digest too, append what this prints:
 #   docker buildx imagetools inspect python:3.11.14-slim-bookworm --format '{{.Manifest.Digest}}'
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
@@ -54,8 +53,8 @@ CMD ["--help"]
 FROM base AS server
 # hadolint ignore=DL3002
 USER 0:0
-# The engines compile small kernels at their start: vLLM's on the CPU, Triton's launchers on a GPU. Debian's archive
-# keeps only the newest build of a package, so a pinned one would soon be gone.
+# The engines compile small kernels when they start: vLLM's on a CPU, Triton's launchers on a GPU. Debian's archive keeps
+# only the newest build of a package, so a pinned version would soon be unavailable.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnuma1 tini \
@@ -68,7 +67,7 @@ VOLUME /var/lib/ampsweep
 EXPOSE 8700
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5m --retries=4 \
   CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['AMPSWEEP_PORT'] + '/healthz', timeout=4)"]
-# Ray and vLLM leave grandchildren, which somebody has to reap.
+# Ray and vLLM leave orphaned processes, which tini reaps.
 ENTRYPOINT ["tini", "--", "ampsweep"]
 CMD ["serve"]
 

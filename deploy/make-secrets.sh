@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the secrets that compose.yaml and the Kubernetes manifests ask for, in deploy/secrets; those there are kept.
+# Creates the secrets that compose.yaml and the Kubernetes manifests need, in deploy/secrets; existing ones are kept.
 set -euo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)/secrets
 umask 077

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the compatibility tests against a release of vLLM, in an environment that is deleted afterwards: vllm-next.sh VERSION
-# Where the release cannot be installed, its wheel is unpacked, and only the internals that the patch touches are compared.
+# If the release cannot be installed, its wheel is unpacked, and only the internals that the patch touches are compared.
 set -euo pipefail
 version="${1:?give a version of vLLM, for example 0.33.0}"
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves what the images install: one list of exact versions a target. Needs uv.
+# Resolves the packages of the images: one list of exact versions for each target. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,7 @@ resolve() { # TARGET PYPROJECT [OPTION...]
 
 resolve client pyproject.toml -c requirements/cpu.lock
 resolve cpu pyproject.toml --extra cpu --extra tasks -c requirements/cpu.lock
-# The overrides in pyproject.toml keep CUDA out of the CPU's environment; here it is wanted.
+# The overrides in pyproject.toml keep CUDA out of the CPU environment; this target needs it.
 plain=$(mktemp -d)
 trap 'rm -r "$plain"' EXIT
 sed '/^\[tool\.uv\]/,/^\]/d' pyproject.toml >"$plain/pyproject.toml"
