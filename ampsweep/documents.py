@@ -26,7 +26,7 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
         The parsed value.
 
     Raises:
-        ValueError: The text is not JSON.
+        ValueError: The text is not JSON, is nested too deeply, or has an integer of thousands of digits.
         InvalidRequest: An object has a duplicate key. Its `param` is `param` if there is a source, else the key.
     """
     try:
@@ -38,7 +38,7 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
 
 
 def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
-    """Parse YAML, which includes JSON, as `parse_json` does; raise yaml.YAMLError if the text is not YAML."""
+    """Parse YAML, which includes JSON, as `parse_json` does; raise yaml.YAMLError where that raises ValueError."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -52,6 +52,10 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
 
     try:
         return yaml.load(text, Loader)  # noqa: S506  (a SafeLoader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:  # a date that does not exist, or an integer of thousands of digits
+        raise yaml.YAMLError(str(error)) from error
     except InvalidRequest as error:
         raise _located(error, source, param) from None
 

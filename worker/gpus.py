@@ -46,7 +46,10 @@ def gpus() -> list[Gpu]:
 def read_gpus(text: str) -> list[Gpu]:
     """Parse the output of nvidia-smi: per GPU a line with name, driver, memory and free memory. Skips other lines."""
     rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 4 and row[2].isdigit()]
-    return [Gpu(name=name, driver=driver, total=int(total), free=int(free or 0)) for name, driver, total, free in rows]
+    return [
+        Gpu(name=name, driver=driver, total=int(total), free=int(free) if free.isdigit() else 0)
+        for name, driver, total, free in rows
+    ]
 
 
 def weights_per_gpu(spec: EngineSpec) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +21,14 @@ def read_all_lines(path: Path) -> Iterator[str]:
     A byte order mark at the start of the file is skipped.
 
     Raises:
-        InvalidRequest: The file is not UTF-8 text.
+        InvalidRequest: The file cannot be read, or is not UTF-8 text; the message names the line.
     """
+    number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file):
-                yield line.decode("utf-8-sig" if number == 0 else "utf-8").strip()
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        raise InvalidRequest(f"{path.name} cannot be read as UTF-8 text: {error}") from error
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise InvalidRequest(f"{path.name} cannot be read: {error}") from error

@@ -160,7 +160,7 @@ def _mlama(files: Mapping[str, Path], templates: Path) -> FactSet:
     facts: dict[str, _FactBuilder] = {}
     repeated = 0
     for language, path in files.items():
-        rows = read_rows(path, required=("relation", "lineid", "sub_label", "obj_label"))
+        rows = read_rows(path, required=("relation", "lineid", "sub_label", "obj_label"), allow_empty=True)
         ids, repeated_here = distinct([f"{row.id('relation')}-{row.id('lineid')}" for row in rows])
         repeated += repeated_here
         for name, row in zip(ids, rows, strict=True):
@@ -176,7 +176,7 @@ def _bmlama(files: Mapping[str, Path]) -> FactSet:
     forms: list[tuple[str, str, str]] = []
     repeated = 0
     for language, path in files.items():
-        rows = read_rows(path, required=("id", "prompt", "subject", "answer"))
+        rows = read_rows(path, required=("id", "prompt", "subject", "answer"), allow_empty=True)
         ids, repeated_here = distinct([row.id("id") for row in rows])
         repeated += repeated_here
         for name, row in zip(ids, rows, strict=True):

@@ -53,8 +53,6 @@ def _table(folder: Path) -> Path | None:
 @lru_cache(maxsize=8)
 def _by_language(path: Path, _hash: str) -> dict[str, tuple[Text, ...]]:
     rows = read_rows(path)
-    if not rows:
-        raise InvalidRequest(f"{path.name} has no questions")
     language_column, question_column = (_column(rows[0], names) for names in (LANGUAGE_COLUMNS, QUESTION_COLUMNS))
     questions: dict[str, list[Text]] = {}
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,22 +108,27 @@ def repairs(**counts: int) -> dict[str, int]:
     return {kind: count for kind, count in counts.items() if count}
 
 
-def read_rows(path: Path, *, required: Iterable[str] = ()) -> list[Row]:
+def read_rows(path: Path, *, required: Iterable[str] = (), allow_empty: bool = False) -> list[Row]:
     """Return the rows of a file in order.
 
     Args:
         path: A Parquet file (`.parquet`) or JSON lines (any other name).
         required: The fields that every row must have.
+        allow_empty: Whether the file may have no rows.
 
     Raises:
-        InvalidRequest: The file cannot be read or a row lacks a field; the message names file and line.
+        InvalidRequest: The file cannot be read, has no rows, or a row lacks a field; the message names file and line.
     """
     if path.suffix == ".parquet":
-        return [
+        rows = [
             Row(where=f"{path.name}, row {number}", number=number, values=values)
             for number, values in enumerate(_parquet_rows(path, required), 1)
         ]
-    return [_row(line, path, number, required) for number, line in enumerate(read_all_lines(path), 1) if line]
+    else:
+        rows = [_row(line, path, number, required) for number, line in enumerate(read_all_lines(path), 1) if line]
+    if not rows and not allow_empty:
+        raise InvalidRequest(f"{path.name} has no rows; add some, or leave its language out")
+    return rows
 
 
 def whole(value: Any) -> Any:
@@ -150,7 +154,7 @@ def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
     where = f"{path.name}, line {number}"
     try:
         values = parse_json(line, source=where, param="data")
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}") from error
     if not isinstance(values, dict) or (missing := [key for key in required if key not in values]):
         lacking = missing if isinstance(values, dict) else list(required)

@@ -54,7 +54,7 @@ def read_texts(path: Path) -> Reading[Text]:
     """Return the texts of a file without the blank ones.
 
     Raises:
-        InvalidRequest: A row is invalid; the message names the line and the problem.
+        InvalidRequest: There are no texts, or a row is invalid; the message names the line and the problem.
     """
     return _read(path, cached_hash(path))
 
@@ -82,10 +82,12 @@ def _read(path: Path, _hash: str) -> Reading[Text]:
         lines = dict(enumerate(read_all_lines(path)))
     else:
         rows = read_rows(path)
-        column = next((name for name in COLUMNS if rows and name in rows[0].values), None)
+        column = next((name for name in COLUMNS if name in rows[0].values), None)
         lines = {row.number - 1: _text(row, column) for row in rows}
     items = tuple(Text(index=index, text=text) for index, text in lines.items() if text)
-    return Reading(items=items, repairs=repairs(blank_lines=items[-1].index + 1 - len(items) if items else 0))
+    if not items:
+        raise InvalidRequest(f"{path.name} has no texts; add some, or leave its language out")
+    return Reading(items=items, repairs=repairs(blank_lines=items[-1].index + 1 - len(items)))
 
 
 def _text(row: Row, column: str | None) -> str:

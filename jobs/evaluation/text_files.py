@@ -42,7 +42,7 @@ def column_names(path: Path) -> list[str]:
     if not path.is_file():
         raise InvalidRequest(f"there is no file {path}", param="files")
     if path.suffix != ".parquet":
-        rows = read_rows(path)
+        rows = read_rows(path, allow_empty=True)
         return list(rows[0].values) if rows else []
     try:
         names: list[str] = pq.read_schema(path).names
@@ -94,7 +94,7 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, Mapping[str,
         for number, row in enumerate(table.to_pylist(), 1):
             yield number, f"{path.name}, row {number}", {**row, **constant}
         return
-    rows = read_rows(path)
+    rows = read_rows(path, allow_empty=True)
     constant = _constant_language(columns, names, path) if rows else {}
     for line in rows:
         _existing(wanted, constant, list(line.values), path)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -30,6 +30,9 @@ from sqlalchemy import event
 
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 from ampsweep.hashing import canonical_json
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCKED_SECONDS = 20
@@ -155,8 +158,16 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
     """Return an SQLAlchemy engine for PostgreSQL.
 
     The server ends a transaction that has been idle for ten seconds, so that a process that stalls while it holds the
-    writers' lock does not block the others.
+    writers' lock does not block the others. NUL characters, which PostgreSQL cannot store in a text, become U+FFFD.
     """
+    from psycopg.types.string import StrDumperUnknown
+
+    class WithoutNul(StrDumperUnknown):
+        """Converts texts as psycopg does by default, without NUL."""
+
+        def dump(self, obj: str) -> Buffer | None:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
     limits = {"lock_timeout": f"{LOCKED_SECONDS}s", "idle_in_transaction_session_timeout": "10s"}
     engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
@@ -167,6 +178,10 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
             "connect_timeout": 10,
         },
     )
+
+    @event.listens_for(engine, "connect")
+    def convert(connection: Any, _record: object) -> None:
+        connection.adapters.register_dumper(str, WithoutNul)
 
     @event.listens_for(engine, "begin")
     def lock(connection: sa.Connection) -> None:

@@ -42,6 +42,23 @@ def test_too_deep_nesting_is_rejected() -> None:
         parse_json("[" * 100_000)
 
 
+@pytest.mark.parametrize("text", ["[" * 3000 + "]" * 3000, "seed: 2024-13-45", "seed: " + "9" * 5000])
+def test_a_spec_that_cannot_be_parsed_is_refused_by_its_file(tmp_path: Path, text: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml is not YAML or JSON: ") as caught:
+        read_spec(spec)
+    assert caught.value.param == "spec"
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "9" * 5000 + "}"])
+def test_a_row_that_cannot_be_parsed_is_refused_by_its_line(tmp_path: Path, line: str) -> None:
+    rows = tmp_path / "fr.jsonl"
+    rows.write_text(f'{{"text": "un"}}\n{line}\n')
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 2 is not JSON: "):
+        read_rows(rows)
+
+
 def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
     spec, rows = tmp_path / "spec.yaml", tmp_path / "fr.jsonl"
     spec.write_text("name: a\nmodel: tiny\nname: b\n")

@@ -20,6 +20,7 @@ def test_the_output_of_nvidia_smi_is_parsed() -> None:
     text = "NVIDIA H200, 570.86.10, 143771, 140000\nNVIDIA H200, 570.86.10, 143771, 0\n"
     assert read_gpus(text) == [H200, replace(H200, free=0)]
     assert read_gpus("No devices were found\n") == []
+    assert read_gpus("NVIDIA H200, 570.86.10, 143771, [N/A]\n") == [replace(H200, free=0)]
 
 
 def test_vllm_uses_nine_tenths_of_a_gpu() -> None:

@@ -52,6 +52,9 @@ def batch(
     if not target.parent.is_dir():
         raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="OUT.parquet")
     check_folder(target.parent, param="OUT.parquet")
+    if target.is_dir() or (target.exists() and target.samefile(source)):
+        what = "a folder" if target.is_dir() else "the file with the requests"
+        raise InvalidRequest(f"{target} is {what}; give the path of another file", param="OUT.parquet")
     neuron_set = read_neurons(neurons)
     opening = opened(model, kind=engine, dtype=dtype, neurons=neuron_set, allow_untested_vllm=allow_untested_vllm)
     failed, lines = run_to_end(_batch(source, target, opening, neuron_set.id if neuron_set else None))

@@ -71,6 +71,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
+    _check_text(prompt, param="prompt")
     parts = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
     steering = _intervention(intervention, parts, neurons=neurons)
     if server is not None:
@@ -113,6 +114,14 @@ def generate(
             printer.end()
 
     run_to_end(stream())
+
+
+def _check_text(text: str, *, param: str) -> None:
+    """Raise InvalidRequest if an argument has bytes that are not UTF-8, which Python reads as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"must be valid UTF-8 text; got {text[:100]!r}", param=param) from None
 
 
 class _TextPrinter:

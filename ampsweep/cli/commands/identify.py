@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-import yaml
 
 from ampsweep.cli.options.engine import AllowUntestedVllm, Dtype, Kind, Model, comma_separated, opened
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.documents import parse_yaml, unique_keys
 from ampsweep.domain.choices import one_of
 from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, SpecMethod, language_warnings
 from ampsweep.errors import InvalidRequest
@@ -47,8 +47,9 @@ def identify(
     from engine.neurons.neuron_set import NeuronSet
 
     check_folder(out, param="out")
-    codes = comma_separated(languages) if languages else None
-    request = IdentificationRequest.of(method, dict(map(_parameter, param or [])), max_tokens=max_tokens)
+    codes = comma_separated(languages) if languages is not None else None
+    params = unique_keys([_parameter(text) for text in param or []])
+    request = IdentificationRequest.of(method, params, max_tokens=max_tokens)
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
     texts = Corpus.open(folder, languages=codes, name=ATLAS if corpus == ATLAS else None)
     request.check_languages(texts.languages, param="languages")
@@ -73,7 +74,12 @@ def identify(
 
 
 def _parameter(text: str) -> tuple[str, Any]:
+    import yaml
+
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise InvalidRequest(f"must be NAME=VALUE, for example top_rate=0.01; got {text!r}", param="param")
-    return name, yaml.safe_load(value)
+    try:
+        return name, parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"must be NAME=VALUE with a number as value; got {text[:100]!r}", param="param") from error

@@ -88,7 +88,7 @@ def run(
         batch_invariant=batch_invariant or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
-    with closing(Runtime.open(out, catalog_of(settings, local_models=True))) as runtime:
+    with closing(Runtime.open(out, catalog_of(settings, local_models=True), param="out")) as runtime:
         if neurons is not None:
             neuron_set = NeuronSet.load(neurons)
             runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)

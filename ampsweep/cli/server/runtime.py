@@ -75,6 +75,7 @@ class Runtime:
         database_url: str | None = None,
         keep_days: float | None = None,
         keep_events_days: float | None = None,
+        param: str = "home",
     ) -> Runtime:
         """Open the store, the results and the neuron sets; delete files that a crash left behind.
 
@@ -86,6 +87,7 @@ class Runtime:
             database_url: The URL of the database; by default a file in the home folder.
             keep_days: Days after a sweep's end until its results are deleted; None keeps them.
             keep_events_days: Days after a sweep's end until the events of its cells are deleted; None keeps them.
+            param: The option that named the home folder, for errors.
 
         Raises:
             InvalidRequest: The home folder cannot be created.
@@ -94,7 +96,7 @@ class Runtime:
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param="home") from error
+            raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param=param) from error
         home = home.resolve()
         published = str(home / "results") if results is None else _resolved(results)
         neurons = str(home / "neurons") if results is None else join(published, "neurons")

@@ -85,7 +85,8 @@ def test_two_files_of_a_language_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tr.txt", b"\xff\xfe", "cannot be read as UTF-8"),
+        ("tr.txt", b"One.\n\xff\xfe", r"tr\.txt, line 2: cannot be read as UTF-8"),
+        ("tr.txt.gz", gzip.compress(b"One.", mtime=0)[:10] + b"\xff" * 20, "cannot be read"),  # a zlib.error
         ("tr.txt.gz", b"no gzip", "cannot be read"),
         ("tr.txt.gz", gzip.compress(b"One.", mtime=0)[:-8], "cannot be read"),
         ("tr.txt", b"\n \n", "has no sentences"),

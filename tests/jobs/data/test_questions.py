@@ -44,7 +44,7 @@ def test_a_table_of_all_languages(tmp_path: Path) -> None:
         ([{"language": "en", "answer": "He"}], "line 1: needs one of the columns question, text, sentence, prompt"),
         ([{"language": "en", "question": "Who?"}, {"language": "en"}], "line 2: question must be a text"),
         ([{"language": "en", "question": "Who?"}, {"language": 5, "question": "b"}], "line 2: language must be a text"),
-        ([], "questions.jsonl has no questions"),
+        ([], "questions.jsonl has no rows"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:

@@ -130,3 +130,15 @@ def test_a_duplicate_key_in_a_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr.jsonl").write_text('{"question": "a", "question": "b"}\n')
     with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 1.* 'question' stands twice"):
         read_rows(tmp_path / "fr.jsonl")
+
+
+@pytest.mark.parametrize("name", ["fr.jsonl", "fr.parquet"])
+def test_a_file_without_rows_is_refused_unless_it_may_be_empty(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    else:
+        path.write_text("\n\n")
+    with pytest.raises(InvalidRequest, match=rf"{name} has no rows; add some, or leave its language out"):
+        read_rows(path)
+    assert read_rows(path, allow_empty=True) == []

@@ -127,3 +127,9 @@ def test_the_published_corpora_without_splits_are_read() -> None:
     declaration = text_files(DATA / "udhr", "devtest", default="devtest")
     assert len(declaration) == 18
     assert len(read_texts(declaration["qu"]).items) == 59
+
+
+def test_a_file_without_texts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fr.txt").write_text("\n \n")
+    with pytest.raises(InvalidRequest, match=r"fr\.txt has no texts"):
+        read_texts(tmp_path / "fr.txt")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.errors import Unavailable
+from ampsweep.errors import NotFound, Unavailable
 from jobs.clock import SystemClock
+from jobs.store.records import CellOutcome, CellReport
 from jobs.store.sql import SqlStore
 from tests.jobs.cluster import a_cell
 from tests.postgres import empty_store
@@ -98,6 +99,17 @@ def test_a_writer_that_stalls_loses_the_lock_and_what_it_had_not_committed(store
         assert 5 < time.monotonic() - begun < 20
         stalled.send_signal(signal.SIGCONT)
     assert store.get_sweep(sweep.id).request_counts.total == 1
+
+
+@pytest.mark.processes
+def test_nul_characters_that_the_server_cannot_store_are_replaced(store: SqlStore) -> None:
+    sweep = store.create_sweep(name="a\0b", spec={"name": "a\0b"}, cells=[a_cell(0)])
+    assert store.get_sweep(sweep.id).name == "a\N{REPLACEMENT CHARACTER}b"
+    (lease,) = store.lease_cells("owner", models=["tiny"], limit=1, ttl=30)
+    failed = CellReport(lease=lease, outcome=CellOutcome.REJECTED, error="the data has '\0'")
+    store.report([failed])
+    with pytest.raises(NotFound):
+        store.get_sweep(f"{sweep.id}\0")
 
 
 def test_a_server_that_cannot_be_reached_is_unavailable() -> None:

@@ -46,6 +46,28 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(
     )
 
 
+@pytest.mark.parametrize("target", [".", "in.jsonl"])
+def test_a_batch_that_would_replace_a_folder_or_its_own_requests_is_refused_before_anything_is_loaded(
+    target: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was loaded")
+
+    monkeypatch.setattr("worker.engines.open_engine", loaded)
+    requests = tmp_path / "in.jsonl"
+    requests.write_text('{"custom_id": "a", "kind": "generate", "prompt": "Hello"}\n')
+    result = call("batch", requests, tmp_path / target, "--model", model, "--engine", "fake")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("; give the path of another file\n")
+    assert requests.read_text().startswith('{"custom_id"')
+
+
+def test_the_folder_of_a_run_is_named_by_its_option(in_the_way: Path) -> None:
+    result = call("run", Path(__file__).parents[4] / "examples" / "atlas.yaml", "--out", in_the_way)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: out: cannot make the folder {in_the_way}: File exists\n"
+
+
 def test_a_missing_folder_is_checked_by_its_nearest_existing_parent(in_the_way: Path, tmp_path: Path) -> None:
     check_folder(tmp_path / "a" / "b" / "c", param="out")
     assert not (tmp_path / "a").exists()

@@ -105,6 +105,29 @@ def test_identify_names_what_is_wrong(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--param", "top_rate=["), "param: must be NAME=VALUE with a number as value; got '['"),
+        (("--param", "top_rate=2024-13-45"), "param: must be NAME=VALUE with a number as value; got '2024-13-45'"),
+        (("--param", "top_rate=0.1", "--param", "top_rate=0.5"), "the key 'top_rate' stands twice in one object"),
+        (("--languages", ""), "languages must be at least one"),
+    ],
+)
+def test_identify_refuses_options_without_a_clear_value(
+    options: tuple[str, ...], complaint: str, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_a_prompt_that_is_not_utf_8_is_refused(model: Path) -> None:
+    result = call("generate", "caf\udce9", "--model", model, "--engine", "fake")
+    assert result.exit_code == 2
+    assert result.stderr == "error: prompt: must be valid UTF-8 text; got 'caf\\udce9'\n"
+
+
 def test_neurons_are_exported_imported_and_shown(neurons: Path, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "neurons.json"
     assert call("neurons", "export", neurons, "--out", file).exit_code == 0
