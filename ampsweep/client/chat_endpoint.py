@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from ampsweep.client.errors import retry_after, translate_errors
+from ampsweep.client.errors import check_url, retry_after, translate_errors
 from ampsweep.client.retries import Retries
 from ampsweep.client.transport import AsyncTransport, Request
 from ampsweep.domain.prompt import ChatMessage
@@ -66,6 +66,7 @@ class ChatEndpoint:
             raise InvalidRequest(message, param=key_variable)
         self.model = model
         self._url = url.rstrip("/")
+        check_url(self._url)
         self._key_variable = key_variable
         self._max_tokens = max_tokens
         self._retries = retries

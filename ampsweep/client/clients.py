@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 import httpx
 
 from ampsweep.client.api import Api
+from ampsweep.client.errors import check_url
 from ampsweep.client.models import Summary
 from ampsweep.client.retries import Retries
 from ampsweep.client.session import Session
@@ -196,7 +197,9 @@ class Client:
 
 
 def _server_url(url: str | None) -> str:
-    return (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+    server_url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+    check_url(server_url)
+    return server_url
 
 
 def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> TransportOptions:

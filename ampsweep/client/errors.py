@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from math import ceil
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,6 +20,18 @@ _FROM_PROXIES: dict[int, type[AmpsweepError]] = {502: ConnectionLost, 503: Unava
 """Meaning of gateway statuses without an error object: a proxy in front of the server sent them."""
 
 
+def check_url(url: str) -> None:
+    """Raise InvalidRequest (param "url") unless `url` is an HTTP URL with a host."""
+    try:
+        _ = urlsplit(url).port  # raises ValueError if it is not a port
+        parts = httpx.URL(url)
+        valid = parts.scheme in ("http", "https") and parts.host != ""
+    except (ValueError, httpx.InvalidURL):
+        valid = False
+    if not valid:
+        raise InvalidRequest(f"{url!r} is not the URL of a server; give one such as http://127.0.0.1:8700", param="url")
+
+
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
     """Re-raise the exceptions of httpx as AmpsweepError; `url` is the URL of the server."""
@@ -26,10 +39,6 @@ def translate_errors(url: str) -> Iterator[None]:
         yield
     except (*_NOT_SENT, httpx.ProxyError) as error:
         raise NoConnection(f"no connection to a server at {url}{_via_proxy(url)}: {_detail(error)}") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise InvalidRequest(
-            f"{url!r} is not the URL of a server; give one such as http://127.0.0.1:8700", param="url"
-        ) from error
     except httpx.TimeoutException as error:
         raise ConnectionLost(f"the server at {url} did not answer in time") from error
     except httpx.TransportError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class ReportData:
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
         self._connection.register("samples", _with_all_columns(_table(paths[0]), SAMPLES))
-        self._connection.register("summary", _with_all_columns(_table(paths[1]), SUMMARY))
+        self._connection.register("summary", _with_all_columns(_table(paths[1], ["task", "metric"]), SUMMARY))
         self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
@@ -103,7 +103,8 @@ class ReportData:
             self._connection.execute(view)
 
     def _neurons(self, path: Path) -> pa.Table:
-        return _with_all_columns(_table(path), NEURONS) if self.has_neurons else NEURONS.empty_table()
+        required = ["language", "layer", "neuron"]
+        return _with_all_columns(_table(path, required), NEURONS) if self.has_neurons else NEURONS.empty_table()
 
     def query(self, sql: str) -> pa.Table:
         """Return the result of a query."""
@@ -114,11 +115,15 @@ class ReportData:
         self._connection.close()
 
 
-def _table(path: Path) -> pa.Table:
+def _table(path: Path, required: Sequence[str] = ()) -> pa.Table:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+    if missing := [name for name in required if name not in table.column_names]:
+        message = f"{path.name} is no file of a sweep: it has no columns {', '.join(missing)}"
+        raise InvalidRequest(f"{message}; run the sweep again", param="sweep")
+    return table
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

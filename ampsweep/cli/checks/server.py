@@ -9,7 +9,8 @@ import httpx
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.client.clients import API_KEY, Client
-from ampsweep.errors import AmpsweepError, Unavailable
+from ampsweep.client.errors import check_url
+from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 from ampsweep.proxies import is_loopback, proxy_of
 
 TIMEOUT_SECONDS = 10.0
@@ -17,6 +18,10 @@ TIMEOUT_SECONDS = 10.0
 
 def server(url: str) -> list[Finding]:
     """Check a server, through the proxy of the environment if there is one."""
+    try:
+        check_url(url)
+    except InvalidRequest as error:
+        return [bad("server", error.message, "fix --server")]
     proxy = proxy_of(url)
     findings = (
         [] if proxy is None else [note("proxy", f"requests to {url} go through {proxy}", "NO_PROXY exempts a host")]

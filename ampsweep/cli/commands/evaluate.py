@@ -122,6 +122,8 @@ def evaluate(
     check_metrics(names, options)
     if out is not None:
         check_folder(out.parent, param="out")
+        if out.is_dir() or any(Path(file).exists() and out.exists() and out.samefile(file) for file in files):
+            raise InvalidRequest(f"{out} is a folder or one of the files; give the path of another file", param="out")
     wanted: dict[str, Any] = {
         "text": text,
         "language": language,

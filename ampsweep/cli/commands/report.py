@@ -42,6 +42,8 @@ def report(
     if not out.parent.is_dir():
         raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
     check_folder(out.parent, param="out")
+    if out.is_dir():
+        raise InvalidRequest(f"{out} is a folder; give the path of the HTML file", param="out")
     if tables is not None:
         check_folder(tables, param="tables")
     if Path(sweep).is_dir():

@@ -62,6 +62,22 @@ def test_a_batch_that_would_replace_a_folder_or_its_own_requests_is_refused_befo
     assert requests.read_text().startswith('{"custom_id"')
 
 
+def test_a_report_in_place_of_a_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    result = call("report", tmp_path, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: out: {tmp_path} is a folder; give the path of the HTML file\n"
+
+
+def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"completion": "Bonjour", "language": "fr"}\n')
+    for out in (tmp_path, texts):
+        result = call("evaluate", texts, "--out", out)
+        assert result.exit_code == 2
+        assert f"error: out: {out} is a folder or one of the files" in result.stderr
+    assert texts.read_text().startswith('{"completion"')
+
+
 def test_the_folder_of_a_run_is_named_by_its_option(in_the_way: Path) -> None:
     result = call("run", Path(__file__).parents[4] / "examples" / "atlas.yaml", "--out", in_the_way)
     assert result.exit_code == 2

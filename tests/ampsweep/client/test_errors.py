@@ -1,0 +1,38 @@
+"""URLs of servers are checked before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.cli.checks.server import server
+from ampsweep.client.chat_endpoint import ChatEndpoint
+from ampsweep.client.clients import Client
+from ampsweep.client.errors import check_url
+from ampsweep.errors import InvalidRequest
+
+WRONG = [
+    "x",
+    "//x",
+    "http://",
+    "ftp://a",
+    "http://[",
+    "http://[]",
+    "http://\udce9",
+    "http://127.0.0.1:99999999",
+    "http://127.0.0.1:-1",
+]
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    for opened in (Client, lambda text: ChatEndpoint(text, "atlas")):
+        with pytest.raises(InvalidRequest, match="is not the URL of a server; give one such as") as caught:
+            opened(url)
+        assert caught.value.param == "url"
+    (finding,) = server(url)
+    assert (finding.state, finding.remedy) == ("bad", "fix --server")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "http://[::1]:8700", "https://gpu.example/ampsweep"])
+def test_urls_with_a_host_are_taken(url: str) -> None:
+    check_url(url)
