@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
@@ -377,4 +377,11 @@ def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
         ReportData(folder)
     (folder / "summary.parquet").unlink()
     with pytest.raises(NotFound, match=r"no summary\.parquet"):
+        ReportData(folder)
+
+
+@pytest.mark.parametrize("name", ["summary", "neurons"])
+def test_a_parquet_file_of_something_else_is_refused_by_name(folder: Path, name: str) -> None:
+    pq.write_table(pa.table({"a": [1]}), folder / f"{name}.parquet")
+    with pytest.raises(InvalidRequest, match=rf"{name}\.parquet is no file of a sweep: it has no columns"):
         ReportData(folder)
