@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ampsweep.cli.checks.server import server
@@ -25,9 +27,10 @@ WRONG = [
 
 @pytest.mark.parametrize("url", WRONG)
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
-    for opened in (Client, lambda text: ChatEndpoint(text, "atlas")):
+    openers: tuple[Callable[[str], object], ...] = (Client, lambda text: ChatEndpoint(text, "atlas"))
+    for opener in openers:
         with pytest.raises(InvalidRequest, match="is not the URL of a server; give one such as") as caught:
-            opened(url)
+            opener(url)
         assert caught.value.param == "url"
     (finding,) = server(url)
     assert (finding.state, finding.remedy) == ("bad", "fix --server")
