@@ -29,7 +29,7 @@ from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ def run(
         try:
             sweep = run_to_end(_compute(runtime, sweep, settings))
         except (KeyboardInterrupt, typer.Exit):
-            _write_partial(runtime, sweep, out)
+            try:
+                _write_partial(runtime, sweep, out)
+            except (OSError, AmpsweepError) as error:
+                reason = f"the partial results could not be written: {error}"
+                warn([f"stopped; {reason}; run the same command to continue"])
             raise
         summary = summary_json(runtime.results, sweep)
         sources = {"results": runtime.results.samples_file(sweep), "summary": runtime.results.summary_file(sweep)}

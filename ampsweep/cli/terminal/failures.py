@@ -128,8 +128,8 @@ def _fail(error: Exception, *, as_json: bool) -> None:
             return
         _print_error(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
-    if isinstance(error, OSError) and error.filename is not None:
-        full = error.errno in _FULL
+    full = isinstance(error, OSError) and error.errno in _FULL
+    if isinstance(error, OSError) and (full or error.filename is not None):
         kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
         _print_error(_file_error(error), kind, None, code, as_json=as_json)
         raise typer.Exit(EXIT_UNAVAILABLE if full else WRONG_INPUT) from error
@@ -141,7 +141,11 @@ def _fail(error: Exception, *, as_json: bool) -> None:
 
 
 def _file_error(error: OSError) -> str:
-    """Return an error of the file system as one line with the path and the remedy."""
+    """Return an error of the file system as one line with the path, if the system names it, and the remedy."""
+    if error.filename is None:
+        return (
+            f"{(error.strerror or 'the disk is full').lower()}; make room on the disk, and send the same command again"
+        )
     path = Path(os.fsdecode(error.filename))
     if path.name.startswith(".") and path.suffix == ".tmp":
         path = path.parent  # a temporary file of `atomic_write`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,42 @@ def test_system_errors_are_one_line_with_path_and_remedy(
     assert error["message"].startswith(f"{tmp_path}: ")
     assert ("change its permissions" if code == 2 else "make room on that disk") in error["message"]
     assert error["code"] == ("invalid_request" if code == 2 else "unavailable")
+
+
+def test_a_full_disk_that_the_system_does_not_name_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "set")
+    monkeypatch.setattr("ampsweep.cli.commands.neurons.atomic_write", save)
+    result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json")
+    assert result.exit_code == 5
+    assert result.stderr == ("error: no space left on device; make room on the disk, and send the same command again\n")
+
+
+def test_a_run_that_is_stopped_on_a_full_disk_ends_as_stopped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(work: Coroutine[object, object, object]) -> None:
+        work.close()
+        raise KeyboardInterrupt
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ampsweep.cli.commands.run.run_to_end", stop)
+    monkeypatch.setattr("ampsweep.cli.commands.run._write_partial", write)
+    spec = tmp_path / "spec.json"
+    neurons = {"method": "lape", "corpus": "atlas", "languages": ["en", "fr"]}
+    task = {"name": "lss", "languages": ["en"], "limit": 2}
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2]}
+    content = {"model": str(model), "neurons": neurons, "interventions": interventions, "tasks": [task], "name": "n"}
+    spec.write_text(json.dumps(content))
+    result = call("run", spec, "--out", tmp_path / "out", "--engine", "fake")
+    assert result.exit_code == 130
+    assert "stopped; the partial results could not be written: " in result.stderr
 
 
 def test_a_key_file_outside_of_a_folder_is_refused_in_one_line(in_the_way: Path) -> None:
