@@ -50,7 +50,8 @@ class PlainModel:
         """Load the model in `dtype`, "float32" or "bfloat16", and register the hooks."""
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-        self._activation = self._residual = unchanged
+        self._activation: Change = unchanged
+        self._residual: Change = unchanged
         for index, layer in enumerate(self.model.model.layers):
             layer.mlp.act_fn.register_forward_hook(partial(self._activation_hook, index))
             layer.register_forward_hook(partial(self._residual_hook, index))
