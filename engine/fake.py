@@ -190,8 +190,8 @@ class FakeEngine:
         @cache
         def residual_of(language: str) -> NDArray[np.float64]:
             """Return the residual of each token of a language, [L, H]."""
-            own = np.random.default_rng(_hash(["residual", language]))
-            return own.normal(size=(self._info.layers, self._info.hidden_size))
+            direction = np.random.default_rng(_hash(["residual", language]))
+            return direction.normal(size=(self._info.layers, self._info.hidden_size))
 
         def record(sentence: Sentence) -> None:
             if recorder.is_full(sentence.language):

@@ -71,11 +71,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send(401, {"error": "Invalid username or password."})
         if parts == ["api", "repos", "create"]:
-            asked = json.loads(body)
-            repo = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            known = repo in hub.repos
+            body_fields = json.loads(body)
+            repo = "/".join(filter(None, (body_fields.get("organization"), body_fields["name"])))
+            exists = repo in hub.repos
             hub.repos.setdefault(repo, {})
-            return self._send(409 if known else 200, {"url": f"{hub.url}/{repo}"})
+            return self._send(409 if exists else 200, {"url": f"{hub.url}/{repo}"})
         repo = "/".join(parts[2:4])
         if parts[4] == "preupload":
             names = [file["path"] for file in json.loads(body)["files"]]

@@ -14,7 +14,7 @@ import pytest
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
 _FAULT = b"<Error><Code>InternalError</Code><Message>a fault that a test has ordered</Message></Error>"
 
-Asked = Callable[[str, str, str], bool]
+FaultPredicate = Callable[[str, str, str], bool]
 """Whether a request is meant: its method, path and query."""
 
 
@@ -24,7 +24,7 @@ class ObjectStore:
 
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
-    fails: Asked | None = None
+    fails: FaultPredicate | None = None
 
     def bucket(self, name: str) -> Any:
         """Make a bucket; return a client, so that a test can look at what is in it."""

@@ -86,8 +86,8 @@ def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "atlas"
     shutil.copytree(ATLAS_MODEL, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    (known,) = tokenizer["added_tokens"]
-    added = {**known, "id": len(tokenizer["model"]["vocab"]), "content": ADDED, "special": False}
+    (added_token,) = tokenizer["added_tokens"]
+    added = {**added_token, "id": len(tokenizer["model"]["vocab"]), "content": ADDED, "special": False}
     tokenizer["added_tokens"].append(added)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     return folder
@@ -187,7 +187,7 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
             body = {"model": "atlas", "prompt": text, "max_tokens": 12, "temperature": 0}
             return http.post("/v1/completions", json=body)
 
-        alone = complete(prompt)
+        single = complete(prompt)
         without_row: list[str | list[int]] = [f"{ADDED} {prompt}", f"{prompt} {ADDED}", [5, ROWS], [5, ROWS + 1000]]
         answers = list(pool.map(complete, [prompt, *without_row, prompt, prompt]))
         (engine,) = http.get("/v1/engines").json()["data"]
@@ -197,7 +197,7 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
         assert error["param"] == "prompt"
         assert f"embedding has {ROWS} rows" in error["message"]
     assert ADDED in answers[1].json()["error"]["message"]
-    assert {answers[at].json()["choices"][0]["text"] for at in (0, 5, 6)} == {alone.json()["choices"][0]["text"]}
+    assert {answers[index].json()["choices"][0]["text"] for index in (0, 5, 6)} == {single.json()["choices"][0]["text"]}
     assert (engine["state"], engine["failures"]) == ("ready", 0)
 
 

@@ -245,8 +245,10 @@ class ChatRequest(GenerationRequest):
             MaxTokensTooLarge: The choices together could exceed the limit of the server.
         """
         messages = tuple(
-            ChatMessage(role="system" if turn.role == "developer" else turn.role, content=turn.content)
-            for turn in self.messages
+            ChatMessage(
+                role="system" if chat_message.role == "developer" else chat_message.role, content=chat_message.content
+            )
+            for chat_message in self.messages
         )
         max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
         limits.check_prompt(sum(len(message.content) for message in messages), param="messages")

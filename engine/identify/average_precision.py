@@ -41,9 +41,9 @@ def select_average_precision(
     for first, block in means.blocks(max(1, _BLOCK // max(1, len(sentence_languages)))):
         ranks = rankdata(-block, method="max", axis=0)
         for index, language in enumerate(languages):
-            own = ranks[sentence_languages == language]
-            if len(own):
-                precisions[index, first : first + block.shape[1]] = _average_precision(own)
+            positive_ranks = ranks[sentence_languages == language]
+            if len(positive_ranks):
+                precisions[index, first : first + block.shape[1]] = _average_precision(positive_ranks)
     neurons_of = {}
     for index, language in enumerate(languages):
         chosen = np.zeros(widths.total, dtype=bool)

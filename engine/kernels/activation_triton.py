@@ -34,8 +34,8 @@ def activate(x: tl.tensor, name: tl.constexpr, alpha_p: tl.tensor, alpha_n: tl.t
         value = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
     else:
         tl.static_assert(name == "xielu")
-        below = tl.minimum(x, 0.0)
-        value = tl.where(x > 0, alpha_p * x * x, alpha_n * (_expm1(below) - below)) + beta * x
+        negative = tl.minimum(x, 0.0)
+        value = tl.where(x > 0, alpha_p * x * x, alpha_n * (_expm1(negative) - negative)) + beta * x
     return value
 
 

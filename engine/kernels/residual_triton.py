@@ -100,10 +100,10 @@ def _add(
         if tl.load(adds + row) != 0:
             column = tl.program_id(0) % blocks * block + tl.arange(0, block)
             inside = column < width
-            at = hidden + token.to(tl.int64) * width + column
-            value = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            pointers = hidden + token.to(tl.int64) * width + column
+            value = tl.load(pointers, mask=inside, other=0.0).to(tl.float32)
             value += tl.load(values + row * width + column, mask=inside, other=0.0)
-            tl.store(at, value.to(hidden.dtype.element_ty), mask=inside)
+            tl.store(pointers, value.to(hidden.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
@@ -127,11 +127,11 @@ def _record(
         column = tl.program_id(0) % blocks * block + tl.arange(0, block)
         inside = column < width
         total = tl.zeros([block], tl.float32)
-        at = first.to(tl.int64) * width + column
+        pointers = first.to(tl.int64) * width + column
         for _ in range(first, end):
-            total += tl.load(hidden + at, mask=inside, other=0.0).to(tl.float32)
+            total += tl.load(hidden + pointers, mask=inside, other=0.0).to(tl.float32)
             if with_residual:
-                total += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
-            at += width
+                total += tl.load(residual + pointers, mask=inside, other=0.0).to(tl.float32)
+            pointers += width
         cell = sums + (layer.to(tl.int64) * rows + row) * width + column
         tl.store(cell, tl.load(cell, mask=inside) + total, mask=inside)

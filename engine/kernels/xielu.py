@@ -29,8 +29,8 @@ def xielu(x: torch.Tensor, constants: Sequence[float]) -> torch.Tensor:
     """
     alpha_p, alpha_n, beta = constants
     values = x if x.dtype == torch.float64 else x.float()
-    below = values.clamp(max=0.0)
-    curve = torch.where(values > 0, alpha_p * values.square(), alpha_n * (torch.expm1(below) - below))
+    negative = values.clamp(max=0.0)
+    curve = torch.where(values > 0, alpha_p * values.square(), alpha_n * (torch.expm1(negative) - negative))
     return (curve + beta * values).to(x.dtype)
 
 

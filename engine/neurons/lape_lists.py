@@ -137,8 +137,8 @@ def _width(model: ModelFolder, layer: object) -> int:
 
     `from_json` rejects a layer that does not exist.
     """
-    known = str(layer).isdecimal() and int(str(layer)) < model.layers
-    return model.widths.of(int(str(layer)) if known else 0)
+    is_layer = str(layer).isdecimal() and int(str(layer)) < model.layers
+    return model.widths.of(int(str(layer)) if is_layer else 0)
 
 
 def _indices(indices: object, param: str, width: int) -> object:

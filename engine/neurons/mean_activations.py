@@ -49,8 +49,8 @@ def _means(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         message = f"{path.name} has no mean activations: it must be a dict with a tensor of floats named {KEY}"
         raise InvalidRequest(message, param="means")
     if tuple(values.shape) != shape:
-        found, wanted = (" x ".join(map(str, size)) for size in (tuple(values.shape), shape))
-        raise InvalidRequest(f"{path.name} has means of {found} neurons; the model has {wanted}", param="means")
+        actual, wanted = (" x ".join(map(str, size)) for size in (tuple(values.shape), shape))
+        raise InvalidRequest(f"{path.name} has means of {actual} neurons; the model has {wanted}", param="means")
     means: NDArray[np.float32] = values.float().numpy()
     if not np.isfinite(means).all():
         raise InvalidRequest(f"{path.name} has means that are not finite numbers", param="means")

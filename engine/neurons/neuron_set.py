@@ -253,6 +253,6 @@ def _check_neurons(language: str, pairs: NDArray[np.int32], widths: LayerWidths)
         raise InvalidRequest(f"{param}: neuron {index} of layer {layer} is outside {widths}", param=param)
     steps = np.diff(numbers_of(pairs, widths))
     if (steps <= 0).any():
-        at = int(np.argmax(steps <= 0)) + 1
-        layer, index = pairs[at].tolist()
+        row = int(np.argmax(steps <= 0)) + 1
+        layer, index = pairs[row].tolist()
         raise InvalidRequest(f"{param}: neuron {index} of layer {layer} is a duplicate or out of order", param=param)

@@ -177,7 +177,7 @@ class VllmEngine:
         limit = self._info.max_model_len - 1
         encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
         ids = await encoded(request.prompt, encode)
-        sampling, room = request.sampling, self._info.max_model_len - len(ids)
+        sampling, max_new_tokens = request.sampling, self._info.max_model_len - len(ids)
         extras = RequestExtras(steer=steering_args(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
         async with self._slot(request.steering, request.priority):
@@ -191,7 +191,7 @@ class VllmEngine:
             ]
             try:
                 for index in range(sampling.n):
-                    params = answer_params(sampling, index=index, room=room, extras=extras)
+                    params = answer_params(sampling, index=index, max_new_tokens=max_new_tokens, extras=extras)
                     unfinished[index] = self._loop.submit(
                         prompt, params, partial(_put, outputs, index), priority=request.priority
                     )
@@ -252,12 +252,12 @@ class VllmEngine:
             checkpoint=checkpoint,
             sentence_means=sentence_means,
         )
-        room = asyncio.Semaphore(recording_rows(self._info.widths))
+        permits = asyncio.Semaphore(recording_rows(self._info.widths))
         try:
             async with asyncio.TaskGroup() as group:
                 async for admission, tokens in recording.admitted(sentences):
-                    await room.acquire()
-                    group.create_task(self._record_one(recording, admission, tokens, room))
+                    await permits.acquire()
+                    group.create_task(self._record_one(recording, admission, tokens, permits))
             return await recording.finish()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -296,7 +296,11 @@ class VllmEngine:
         await self._loop.stop()
 
     async def _record_one(
-        self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens, room: asyncio.Semaphore
+        self,
+        recording: RecordingThread,
+        admission: AdmittedSentence,
+        tokens: SentenceTokens,
+        permits: asyncio.Semaphore,
     ) -> None:
         key = self._name("record")
         result = WorkerResult(kind="recording", key=key)
@@ -305,7 +309,7 @@ class VllmEngine:
             await self._run(token_prompt(tokens.ids, None), one_pass_params(extras), Priority.BATCH, result)
             await recording.add(admission, result.parts)
         finally:
-            room.release()  # only after the parts are summed: until then they are in memory
+            permits.release()  # only after the parts are summed: until then they are in memory
 
     async def _run(
         self, prompt: Any, params: SamplingParams, priority: Priority, result: WorkerResult

@@ -38,8 +38,10 @@ _RENAMED = {"top_logprobs": "logprobs"}
 _ANSWERS = "n"  # each answer is a vLLM request of its own
 
 
-def answer_params(sampling: SamplingParams, *, index: int, room: int, extras: RequestExtras) -> vllm.SamplingParams:
-    """Return vLLM's parameters for answer number `index`, streamed and of at most `room` tokens.
+def answer_params(
+    sampling: SamplingParams, *, index: int, max_new_tokens: int, extras: RequestExtras
+) -> vllm.SamplingParams:
+    """Return vLLM's parameters for answer number `index`, streamed and of at most `max_new_tokens` tokens.
 
     A field of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
     """
@@ -48,7 +50,7 @@ def answer_params(sampling: SamplingParams, *, index: int, room: int, extras: Re
 
     params = {_RENAMED.get(name, name): getattr(sampling, name) for name in SAMPLING_TYPES if name != _ANSWERS}
     params |= {
-        "max_tokens": min(sampling.max_tokens, room),
+        "max_tokens": min(sampling.max_tokens, max_new_tokens),
         "seed": None if sampling.seed is None else sampling.seed + index,
         "stop": list(sampling.stop),
     }

@@ -48,10 +48,10 @@ class Evaluation:
         notes: list[str] = []
         for metric, scores in zip(self.metrics, self.scores, strict=True):
             of_group = {name: [column[index] for index in indices] for name, column in scores.items()}
-            own = metric.summarize(texts, of_group, np.random.default_rng(SEED))
-            if (note := own.pop("note")) is not None and note not in notes:
+            summary = metric.summarize(texts, of_group, np.random.default_rng(SEED))
+            if (note := summary.pop("note")) is not None and note not in notes:
                 notes.append(note)
-            values |= own
+            values |= summary
         if (steering := _steering_score(values)) is not None:
             values["steering_score"] = steering
         return {**values, "note": "; ".join(notes) or None}

@@ -102,8 +102,8 @@ class Script:
 
     async def score(self, texts: Sequence[StoredText]) -> Scores:
         """Return `script`, 1 or 0; undefined for a language whose script is not known."""
-        known = await asyncio.to_thread(lambda: [is_in_script_of(text.text, text.language) for text in texts])
-        return {"script": [TextScore(_as_number(is_in_script)) for is_in_script in known]}
+        in_script = await asyncio.to_thread(lambda: [is_in_script_of(text.text, text.language) for text in texts])
+        return {"script": [TextScore(_as_number(value)) for value in in_script]}
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `script`."""

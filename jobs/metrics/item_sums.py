@@ -55,18 +55,18 @@ def compare_sums(sums: Floats, plain: Floats, score: Score, rng: np.random.Gener
     test: the two sides of each item are swapped at random, FLIPS times, the observed order among them. An undefined
     difference counts as one that is at least as large as the observed one.
     """
-    own = evaluate_sums(sums, score, rng)
-    if own.value is None:
-        return own
+    result = evaluate_sums(sums, score, rng)
+    if result.value is None:
+        return result
     reached = float(score(plain.sum(axis=0)))
     if np.isnan(reached):
-        return own
-    delta, k = own.value - reached, sums.shape[1]
+        return result
+    delta, k = result.value - reached, sums.shape[1]
     both = np.concatenate([sums, plain], axis=1)
     resampled = [score(totals[:, :k]) - score(totals[:, k:]) for totals in _resampled(both, rng)]
     low, high = _interval(np.concatenate(resampled))
     return replace(
-        own,
+        result,
         baseline=reached,
         delta=delta,
         p_value=_swap_test(sums, plain, score, abs(delta), rng),

@@ -118,12 +118,12 @@ class PassRate:
             return MetricResult(n=0, note=NO_WORD_LIST)
         try:
             require_languages(open_identifier(self.identifier), set(wanted))
-            own, *plain = (self._sums(side, wanted) for side in sides)
+            steered, *plain = (self._sums(side, wanted) for side in sides)
         except InvalidRequest as error:  # a package is missing, or the identifier does not know the language
             return MetricResult(n=0, note=error.message)
         score = self.rate.score
-        result = compare_sums(own, plain[0], score, rng) if plain else evaluate_sums(own, score, rng)
-        return self._described(result, own)
+        result = compare_sums(steered, plain[0], score, rng) if plain else evaluate_sums(steered, score, rng)
+        return self._described(result, steered)
 
     def _of_source(self, samples: pa.Table) -> pa.Table:
         return samples if self.source is None else samples.filter(pc.starts_with(samples["doc_id"], f"{self.source}/"))

@@ -79,10 +79,10 @@ def _delete_scores(evaluations: Evaluations, results: Results) -> int:
     """Delete the evaluations of expired sweeps, and the scores that no evaluation refers to or can still refer to."""
     evaluations.delete_expired()
     files = results.scores.names()
-    known = evaluations.of_sweeps(sorted({file.sweep_id for file in files}))
+    scored = evaluations.of_sweeps(sorted({file.sweep_id for file in files}))
     deleted = 0
     for file in files:
-        if file.sweep_id in known and not _is_current(file, known[file.sweep_id]):
+        if file.sweep_id in scored and not _is_current(file, scored[file.sweep_id]):
             results.scores.delete(file)
             deleted += 1
     return deleted

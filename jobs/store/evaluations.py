@@ -104,8 +104,8 @@ class Evaluations:
         records: dict[str, list[EvaluationRecord]] = {}
         for chunk in chunks(sweep_ids):
             with self._database.reading() as db:
-                known = db.execute(sa.select(sweeps.c.id).where(sweeps.c.id.in_(chunk))).scalars()
-                records |= {sweep_id: [] for sweep_id in known}
+                existing = db.execute(sa.select(sweeps.c.id).where(sweeps.c.id.in_(chunk))).scalars()
+                records |= {sweep_id: [] for sweep_id in existing}
             for record in self._select(sweeps.c.id.in_(chunk)):
                 records[record.sweep_id].append(record)
         return records

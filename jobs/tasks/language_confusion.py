@@ -104,7 +104,7 @@ class LanguageConfusion(SampledTask):
             [(source, text) for text in read_texts(path).items]
             for source, path in self._files(folder, ref.split, ref.data_language).items()
         ]
-        prompts = [prompt for turn in zip_longest(*sources) for prompt in turn if prompt is not None]
+        prompts = [prompt for row in zip_longest(*sources) for prompt in row if prompt is not None]
         meta = {ENGLISH_WORDS: _read_word_list(folder)}
         items = [
             item

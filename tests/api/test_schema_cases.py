@@ -55,7 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     installation.store.close()
 
 
-def known(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+def with_existing_ids(case: Any, sweep_id: str, neurons: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
     """Replace generated names by known ones, so that requests pass the look-up of names."""
     names = {"sweep_id": sweep_id, "neuron_set_id": neurons, "model": "tiny"}
     case.path_parameters = {name: names.get(name, value) for name, value in (case.path_parameters or {}).items()}
@@ -111,7 +111,7 @@ def send(
     @hypothesis.given(case=made_up, data=st.data())
     def once(case: Any, data: st.DataObject) -> None:
         if with_known_names:
-            known(case, served.sweep_id, served.neurons, data.draw)
+            with_existing_ids(case, served.sweep_id, served.neurons, data.draw)
         answer = case.call(headers=served.headers, timeout=30)
         statuses[answer.status_code] += 1
         case.validate_response(answer, checks=checks, headers=served.headers)

@@ -112,14 +112,14 @@ def test_panels_have_places_of_their_own_and_a_source_that_is_there() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         index = panel["gridPos"]
-        places = {
+        positions = {
             (x, y)
             for x in range(index["x"], index["x"] + index["w"])
             for y in range(index["y"], index["y"] + index["h"])
         }
-        assert max(x for x, _ in places) < 24
-        assert not taken & places, panel["title"]
-        taken |= places
+        assert max(x for x, _ in positions) < 24
+        assert not taken & positions, panel["title"]
+        taken |= positions
     for panel in PANELS:
         assert panel["datasource"]["uid"] in uids
         assert panel["title"]

@@ -54,15 +54,17 @@ def test_prometheus_gets_what_dashboard_and_alerts_ask_for(tmp_path: Path) -> No
         ):
             site.until(lambda: site.healthy("prometheus"), "a healthy Prometheus")
 
-            def found(query: str) -> list[Any]:
+            def query_result(query: str) -> list[Any]:
                 answer = asking.get("/api/v1/query", params={"query": query.replace("$__rate_interval", "5s")}).json()
                 assert answer["status"] == "success", answer
                 values: list[Any] = answer["data"]["result"]
                 return values
 
-            site.until(lambda: [one["value"][1] for one in found('up{job="ampsweep"}')] == ["1"], "a scraped server")
-            site.until(lambda: bool(found("rate(process_cpu_seconds_total[5s])")), "two scrapes")
+            site.until(
+                lambda: [one["value"][1] for one in query_result('up{job="ampsweep"}')] == ["1"], "a scraped server"
+            )
+            site.until(lambda: bool(query_result("rate(process_cpu_seconds_total[5s])")), "two scrapes")
             alerting = {rule["expr"] for rule in ALERTS}
-            assert {query for query in QUERIES if not found(query)} == alerting | QUIET
+            assert {query for query in QUERIES if not query_result(query)} == alerting | QUIET
             (group,) = asking.get("/api/v1/rules").json()["data"]["groups"]
             assert {(rule["state"], rule["health"]) for rule in group["rules"]} == {("inactive", "ok")}

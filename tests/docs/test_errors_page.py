@@ -13,9 +13,9 @@ PAGE = DOCS / "errors.md"
 def test_every_error_is_on_the_page() -> None:
     pending, kinds = [AmpsweepError], {AmpsweepError}
     while pending:
-        below = [kind for kind in pending.pop().__subclasses__() if kind.__module__ == "ampsweep.errors"]
-        pending += below
-        kinds.update(below)
+        subclasses = [kind for kind in pending.pop().__subclasses__() if kind.__module__ == "ampsweep.errors"]
+        pending += subclasses
+        kinds.update(subclasses)
     listed = re.findall(r"^\| `(\w+)` \| (\d+) \| `(\w+)` \|", prose(PAGE), re.MULTILINE)
     assert sorted(listed) == sorted((kind.code, str(kind.status), kind.__name__) for kind in kinds)
 

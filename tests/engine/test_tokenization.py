@@ -86,8 +86,8 @@ def test_the_options_of_an_item_are_scored_from_one_border() -> None:
     assert tokenizer.decode(spanned.continuation) == "abc"
     assert tokenizer.decode(other.continuation) == "aby"
     assert (spanned.spanned_join, other.spanned_join) == (True, False)
-    alone = scored(tokenizer, "xab", "y", options=[("xab", "y"), ("xab", "z")])
-    assert tokenizer.decode(alone.continuation) == "y"
+    single = scored(tokenizer, "xab", "y", options=[("xab", "y"), ("xab", "z")])
+    assert tokenizer.decode(single.continuation) == "y"
 
 
 def test_options_in_the_context_are_scored_whole_if_a_token_spans_the_join_of_one() -> None:

@@ -46,7 +46,7 @@ def cell_json() -> dict[str, Any]:
         "weights: one a language",
         "task: generation, sampled",
     )
-    with _world() as folder:
+    with _input_folder() as folder:
         catalog, neuron_sets = write_inputs(folder)
         return {name: _pinned(plan(parse_spec(SPECS[name]), catalog, neuron_sets)[-1]).to_dict() for name in names}
 
@@ -71,7 +71,7 @@ def neuron_sets() -> dict[str, str]:
         for name, request in requests.items()
     }
     ids["identified: lape, other languages"] = requests["lape"].neuron_set_id(languages=("en", "fr"), **identity)
-    with _world() as folder:
+    with _input_folder() as folder:
         catalog, _ = write_inputs(folder)
         model = catalog.model("tiny")
         imported = {
@@ -89,7 +89,7 @@ def neuron_sets() -> dict[str, str]:
 
 def _planned(specs: Mapping[str, dict[str, Any]], *, dtype: str = "float32") -> dict[str, Any]:
     lines: dict[str, Any] = {}
-    with _world() as folder:
+    with _input_folder() as folder:
         catalog, neuron_sets = write_inputs(folder)
         for name, raw in specs.items():
             spec = parse_spec(raw)
@@ -123,7 +123,7 @@ def _line(cell: Cell) -> str:
 
 
 @contextlib.contextmanager
-def _world() -> Iterator[Path]:
+def _input_folder() -> Iterator[Path]:
     """Yield an empty folder that is the current one: lm-eval's tasks name their data relative to it."""
     installed = importlib.metadata.version
 

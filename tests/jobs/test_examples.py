@@ -56,9 +56,9 @@ def test_the_papers_grid_has_every_target_patch_value_factor_and_control(catalog
     spec = spec_of(name)
     cells = plan(spec, catalog, NeuronSets(Path("nowhere")))
     interventions = [cell.intervention for cell in cells if cell.intervention and cell.task.name == "xcopa"]
-    found = Counter((each.patch, each.factor, each.selection) for each in interventions)
-    assert len(found) == 2 * 3 * 3
-    (count,) = set(found.values())
+    counts = Counter((each.patch, each.factor, each.selection) for each in interventions)
+    assert len(counts) == 2 * 3 * 3
+    (count,) = set(counts.values())
     languages = {len(task.languages) for task in spec.tasks if task.name == "xcopa"}
     assert count == len(spec_targets(spec)) * languages.pop()
 

@@ -47,8 +47,8 @@ def test_a_language_without_an_instruction_is_an_error_of_the_spec(catalog: Cata
 def test_the_instruction_stands_before_a_text_and_in_the_last_message_of_the_user() -> None:
     assert FRENCH.before("What is tea?") == "Answer only in French.\n\nWhat is tea?"
     chat = FRENCH.before((SYSTEM, USER, ASSISTANT, USER))
-    told = ChatMessage(role="user", content="Answer only in French.\n\nuser says")
-    assert chat == (SYSTEM, USER, ASSISTANT, told)
+    instructed = ChatMessage(role="user", content="Answer only in French.\n\nuser says")
+    assert chat == (SYSTEM, USER, ASSISTANT, instructed)
     assert FRENCH.before((SYSTEM,)) == (ChatMessage(role="user", content=FRENCH.text), SYSTEM)
 
 
@@ -59,8 +59,8 @@ def prompted(catalog: Catalog, **task: Any) -> list[Cell]:
 
 def test_scored_contexts_begin_with_the_instruction_and_options_share_them(catalog: Catalog) -> None:
     baseline, english, native = prompted(catalog, name="xcopa", languages=["it"])
-    plain, told = (load_items(cell, catalog).items[0].calls for cell in (baseline, english))
-    for before, after in zip(plain, told, strict=True):
+    plain, instructed = (load_items(cell, catalog).items[0].calls for cell in (baseline, english))
+    for before, after in zip(plain, instructed, strict=True):
         assert isinstance(before, ScoreCall)
         assert isinstance(after, ScoreCall)
         assert after.context == f"Answer only in French.\n\n{before.context}"

@@ -67,10 +67,10 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
             quietly(chance.choice(sorted((published / "sweeps" / sweep_id).glob(current))), chance, damage)
             assert await rows(server, sweep_id) is None, "served, though damaged"
             await server.ended(sweep_id)
-            news = installation.store.events(sweep_id, after=last_event)
-            last_event = news[-1].id
-            assert [event.data["cell_id"] for event in news if event.type == "cell.reset"] == [cell.id]
-            assert [event.data["cell_id"] for event in news if event.type == "cell.completed"] == [cell.id]
+            events = installation.store.events(sweep_id, after=last_event)
+            last_event = events[-1].id
+            assert [event.data["cell_id"] for event in events if event.type == "cell.reset"] == [cell.id]
+            assert [event.data["cell_id"] for event in events if event.type == "cell.completed"] == [cell.id]
             assert await rows(server, sweep_id) == whole
     installation.store.close()
 

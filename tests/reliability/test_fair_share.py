@@ -48,10 +48,10 @@ def test_a_small_sweep_beside_a_huge_one(model: Path, tmp_path: Path) -> None:
         whole(second, sweep)
 
         assert not first.sweep(huge.id).ended
-        told = time.monotonic()
+        submitted_at = time.monotonic()
         first.cancel(huge.id)
         *_, last = first.watch(huge.id)
-        stopped = time.monotonic() - told
+        stopped = time.monotonic() - submitted_at
         assert last.status == "cancelled"
         assert stopped < STOPS_WITHIN
         print(

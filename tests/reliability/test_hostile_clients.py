@@ -62,8 +62,8 @@ class Followed:
         loop = asyncio.get_running_loop()
         last = loop.time()
         try:
-            async with aclosing(self._follow(*arguments)) as news:
-                async for event in news:
+            async with aclosing(self._follow(*arguments)) as events:
+                async for event in events:
                     last = loop.time()
                     yield event
         finally:

@@ -90,7 +90,7 @@ def until_completed(client: Client, sweep_id: str, count: int, *, seconds: float
 def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list[float]:
     """Kill the engine at random points of a sweep; return how long it took each time until a cell was completed."""
     chance = random.Random(1)
-    waits = []
+    delays = []
     with server_process(model, folder / "killed") as server, Client(server.url) as client:
         sweep = client.submit(spec(factors))
         points = sorted(chance.sample(range(sweep.request_counts.total - 20), kills))
@@ -101,7 +101,7 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
             for pid in running:
                 os.kill(pid, signal.SIGKILL)
             done = client.sweep(sweep.id).request_counts.completed
-            waits.append(until_completed(client, sweep.id, done + 1, seconds=LONGEST))
+            delays.append(until_completed(client, sweep.id, done + 1, seconds=LONGEST))
         *_, last = client.watch(sweep.id)
         assert last.status == "completed"
         whole(client, sweep)
@@ -110,7 +110,7 @@ def kill_engines(model: Path, folder: Path, *, kills: int, factors: int) -> list
         sweep = client.submit(spec(factors))
         *_, last = client.watch(sweep.id)
         assert rows(client.results(sweep.id)) == killed, "an interrupted sweep and a clean one have identical rows"
-    return waits
+    return delays
 
 
 def follow(url: str, sweep_id: str, after: int, *, seconds: float) -> Iterator[Event]:
@@ -161,8 +161,8 @@ def kill_servers(model: Path, folder: Path, *, kills: int, factors: int) -> list
 
 
 def test_an_engine_killed_fifty_times(model: Path, tmp_path: Path) -> None:
-    waits = kill_engines(model, tmp_path, kills=50, factors=400)
-    print(f"50 kills: work went on after {sum(waits) / len(waits):.1f} s on average, {max(waits):.1f} s at most")
+    delays = kill_engines(model, tmp_path, kills=50, factors=400)
+    print(f"50 kills: work went on after {sum(delays) / len(delays):.1f} s on average, {max(delays):.1f} s at most")
 
 
 def test_a_server_killed_twenty_times(model: Path, tmp_path: Path) -> None:

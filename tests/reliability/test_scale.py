@@ -47,14 +47,14 @@ def descriptors() -> int:
 def test_a_sweep_of_ten_thousand_cells_is_planned_and_stored_in_two_seconds(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
     installation = Installation.build(tmp_path / "installation", store=store)
-    asked = {
+    sweep_spec = {
         "op": "scale",
         "languages": ["fr", "tr"],
         "factors": [round(0.01 * number, 2) for number in range(1, 626)],
         "layers": "each",  # of four
         "controls": ["random"],
     }
-    wanted = {**SPEC, "interventions": asked}
+    wanted = {**SPEC, "interventions": sweep_spec}
     begun, busy = time.perf_counter(), time.process_time()
     spec = parse_spec(wanted)
     cells = plan(spec, installation.catalog, installation.neuron_sets)

@@ -52,9 +52,9 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_weights_are_counted_in_the_dtype_that_is_loaded(folder: Path, dtype: str, size: int) -> None:
     spec = EngineSpec(model="m", folder=folder, kind="transformers", dtype=dtype, count=3)
-    found = EngineMemory.of(spec)
-    assert (found.weights, found.kv_cache) == (3 * size, 0)
-    assert found.total == 3 * (size + memory.PROCESS_BYTES)
+    engine_memory = EngineMemory.of(spec)
+    assert (engine_memory.weights, engine_memory.kv_cache) == (3 * size, 0)
+    assert engine_memory.total == 3 * (size + memory.PROCESS_BYTES)
 
 
 def test_vllm_loads_no_vision_tower(folder: Path) -> None:

@@ -43,13 +43,15 @@ async def test_both_modes_are_computed_and_compared(installation: Installation, 
         with file.open() as source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target)
     with closing(ReportData(folder)) as data:
-        found = {(row["task"], row["metric"]): row for row in data.query(MODES).to_pylist()}
-        told = data.query("SELECT DISTINCT mode FROM steered").to_pylist()
-    assert told == [{"mode": "corrected"}]
-    assert found["lss", "lss"]["rows"] == 2
+        by_metric = {(row["task"], row["metric"]): row for row in data.query(MODES).to_pylist()}
+        modes = data.query("SELECT DISTINCT mode FROM steered").to_pylist()
+    assert modes == [{"mode": "corrected"}]
+    assert by_metric["lss", "lss"]["rows"] == 2
     values = {
         mode: [row["value"] for row in summary if (row["mode"], row["metric"]) == (mode, "lss")]
         for mode in ("corrected", "paper")
     }
-    assert found["lss", "lss"]["difference"] == pytest.approx(sum(values["paper"]) / 2 - sum(values["corrected"]) / 2)
-    assert {"in_target_language", "in_data_language", "repetition", "length"} <= {metric for _, metric in found}
+    assert by_metric["lss", "lss"]["difference"] == pytest.approx(
+        sum(values["paper"]) / 2 - sum(values["corrected"]) / 2
+    )
+    assert {"in_target_language", "in_data_language", "repetition", "length"} <= {metric for _, metric in by_metric}

@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
         for batch in sent.resource_spans:
             names = {one.key: one.value.string_value for one in batch.resource.attributes}
-            self.server.spans += [(names["service.name"], span) for own in batch.scope_spans for span in own.spans]
+            self.server.spans += [(names["service.name"], span) for scope in batch.scope_spans for span in scope.spans]
         self.send_response(200 if self.path == "/v1/traces" else 404)
         self.end_headers()
 

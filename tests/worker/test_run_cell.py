@@ -120,11 +120,11 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
 async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_in_theirs(
     installation: Installation,
 ) -> None:
-    asked: list[object] = []
+    order: list[object] = []
 
     class RecordingEngine(FakeEngine):
         async def score(self, request: ScoreRequest) -> Score:
-            asked.append((request.context, request.continuation))
+            order.append((request.context, request.continuation))
             return await super().score(request)
 
     engine = RecordingEngine(FAKE_INFO)
@@ -135,7 +135,7 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
     )
     calls, tables = [], []
     for cell in (baseline, replace(baseline, repeat=True)):
-        asked.clear()
+        order.clear()
         file = await run_cell(
             cell,
             engine=engine,
@@ -146,7 +146,7 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
             epoch=1,
             done=Count(),
         )
-        calls.append(list(asked))
+        calls.append(list(order))
         record = CellRecord(
             cell=cell,
             state=CellState.COMPLETED,
@@ -321,10 +321,10 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
     for record in installation.store.list_cells(sweep.id).data:
         file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
         done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
-        found = installation.results.read_cell(done)
-        summary.add(found)
+        cell_table = installation.results.read_cell(done)
+        summary.add(cell_table)
         steered = record.cell.intervention is not None
-        answers[record.cell.task.target_language, steered] = found.table["logprobs"].to_pylist()
+        answers[record.cell.task.target_language, steered] = cell_table.table["logprobs"].to_pylist()
     assert answers["tr", True] == answers["tr", False]
     assert answers["fr", True] != answers["fr", False]
     notes = {row["target_language"]: (row["neurons"], row["note"]) for row in summary.rows if row["factor"] is not None}

@@ -180,10 +180,10 @@ async def test_healthy_uptime_resets_the_failures() -> None:
     )
     async with supervising:
         await supervising.reaches("ready", starts=40)
-        waits = [
+        delays = [
             after - before for before, after in zip(supervising.starts[:-1:2], supervising.starts[1::2], strict=True)
         ]
-        assert set(waits) == {0.5}, "each failed start is the first in a row"
+        assert set(delays) == {0.5}, "each failed start is the first in a row"
 
 
 async def test_finished_work_resets_the_failures_and_the_next_start_is_immediate() -> None:

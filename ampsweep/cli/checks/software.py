@@ -89,7 +89,7 @@ def _other_distributions() -> dict[str, list[str]]:
             located = Path(str(distribution.locate_file(name)))
             if located.resolve() == own_folder(name).resolve() and distribution.name != "ampsweep":
                 others[name].append(distribution.name)
-    return {name: sorted(found) for name, found in others.items()}
+    return {name: sorted(versions) for name, versions in others.items()}
 
 
 def plugins() -> list[Finding]:

@@ -162,12 +162,12 @@ def _pairs(raw: object, *, name: str) -> Mapping[str, NDArray[np.int32]]:
 
 def _fetch(neuron_set_id: str, server: str) -> ComparedSet:
     with client_of(server) as client:
-        found = client.neuron_set(neuron_set_id, neurons=True)
-    if found["status"] != "completed":
-        raise Conflict(f"neuron set {neuron_set_id} is {found['status']}; it has no neurons yet")
+        neuron_set = client.neuron_set(neuron_set_id, neurons=True)
+    if neuron_set["status"] != "completed":
+        raise Conflict(f"neuron set {neuron_set_id} is {neuron_set['status']}; it has no neurons yet")
     return ComparedSet(
         id=neuron_set_id,
-        model=found["model"],
-        widths=LayerWidths.parse(found["layers"], found["width"]),
-        neurons=_pairs(found["neurons"], name=neuron_set_id),
+        model=neuron_set["model"],
+        widths=LayerWidths.parse(neuron_set["layers"], neuron_set["width"]),
+        neurons=_pairs(neuron_set["neurons"], name=neuron_set_id),
     )

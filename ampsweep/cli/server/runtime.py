@@ -150,12 +150,12 @@ class Runtime:
 
     def clean_up(self, *, starting: bool = False) -> None:
         """Delete what no sweep needs. While `starting`, the sole owner of a store has no writers."""
-        waits = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
+        min_age = 0.0 if starting and self.store.sole_owner else UNFINISHED_SECONDS
         clean_up(
             self.store,
             self.results,
             evaluations=self.store.evaluations,
-            unfinished_after=waits,
+            unfinished_after=min_age,
             ended_before=_days_ago(self.keep_days),
             events_before=_days_ago(self.keep_events_days),
         )

@@ -20,11 +20,11 @@ def opened(kind: str, url: str, **options: Any) -> Iterator[Client]:
         with Client(url, **options) as client:
             yield client
         return
-    own = AsyncClient(url, **options)
+    opened_client = AsyncClient(url, **options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    waiting = _Waiting(own, loop)
+    waiting = _Waiting(opened_client, loop)
     try:
         yield cast("Client", waiting)
     finally:

@@ -187,17 +187,17 @@ def test_a_prompt_is_continued_whole_or_in_pieces(client: Client, done: Sweep) -
 
 
 def test_all_answers_to_a_prompt_come_back(client: Client) -> None:
-    told = client.complete("tiny", "Hello", max_tokens=3, n=2, temperature=1.0, seed=1, logprobs=0)
-    assert [choice.index for choice in told.choices] == [0, 1]
-    assert told.usage.completion_tokens == 6
-    assert all(choice.logprobs and len(choice.logprobs["token_ids"]) == 3 for choice in told.choices)
+    completion = client.complete("tiny", "Hello", max_tokens=3, n=2, temperature=1.0, seed=1, logprobs=0)
+    assert [choice.index for choice in completion.choices] == [0, 1]
+    assert completion.usage.completion_tokens == 6
+    assert all(choice.logprobs and len(choice.logprobs["token_ids"]) == 3 for choice in completion.choices)
     pieces = list(
         client.stream(
             "tiny", "Hello", max_tokens=3, n=2, temperature=1.0, seed=1, stream_options={"include_usage": True}
         )
     )
     for index in (0, 1):
-        assert _text(pieces, index) == told.choices[index].text
+        assert _text(pieces, index) == completion.choices[index].text
 
 
 def test_a_chat_is_answered_whole_or_in_pieces_steered_or_not(client: Client, done: Sweep) -> None:
@@ -238,8 +238,8 @@ def test_the_models_are_listed(client: Client) -> None:
 
 def test_the_neuron_sets_are_listed_with_their_sizes(client: Client, done: Sweep) -> None:
     (used,) = {cell["neurons"] for cell in client.cells(done.id)} - {None}
-    (found,) = [neurons for neurons in client.neuron_sets() if neurons["id"] == used]
-    assert set(found["languages"]) == {"en", "fr", "tr"}
+    (listed,) = [neurons for neurons in client.neuron_sets() if neurons["id"] == used]
+    assert set(listed["languages"]) == {"en", "fr", "tr"}
 
 
 def test_neurons_are_brought_in_and_looked_at(client: Client) -> None:
@@ -253,8 +253,8 @@ def test_neurons_are_brought_in_and_looked_at(client: Client) -> None:
 
 def test_neurons_are_found_in_the_background(client: Client) -> None:
     begun = client.create_neuron_set("tiny", {"method": "lape", "corpus": "atlas", "languages": ["en", "it"]})
-    found = client.wait_for_neurons(begun["id"], interval=0.05)
-    assert (found["status"], set(found["languages"])) == ("completed", {"en", "it"})
+    neuron_set = client.wait_for_neurons(begun["id"], interval=0.05)
+    assert (neuron_set["status"], set(neuron_set["languages"])) == ("completed", {"en", "it"})
 
 
 @pytest.mark.parametrize("key", ["amp_1\nX-Forwarded-For: a", "ключ"])
@@ -292,7 +292,7 @@ def test_many_calls_share_one_event_loop(server: ServerProcess) -> None:
     async def texts() -> set[str]:
         async with AsyncClient(server.url) as client:
             calls = (client.complete("tiny", "Hello", max_tokens=3) for _ in range(20))
-            return {told.text for told in await asyncio.gather(*calls)}
+            return {completion.text for completion in await asyncio.gather(*calls)}
 
     assert len(asyncio.run(texts())) == 1
 

@@ -37,9 +37,9 @@ def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers:
 
 
 def test_a_language_has_its_two_letter_code_however_it_is_asked_for() -> None:
-    asked = {**MINIMAL, "selection": "other"}
-    long = Intervention.from_dict({**asked, "languages": {"fra_Latn": 0.5, "cmn_Hans": 2}, "other": "zsm_Latn"})
-    assert long == Intervention.from_dict({**asked, "languages": {"zh": 2, "fr": 0.5}, "other": "ms"})
+    raw = {**MINIMAL, "selection": "other"}
+    long = Intervention.from_dict({**raw, "languages": {"fra_Latn": 0.5, "cmn_Hans": 2}, "other": "zsm_Latn"})
+    assert long == Intervention.from_dict({**raw, "languages": {"zh": 2, "fr": 0.5}, "other": "ms"})
     assert (long.languages, long.weights, long.other) == (("fr", "zh"), (0.5, 2.0), "ms")
 
 
@@ -141,9 +141,9 @@ def test_the_control_zero_is_set_to_0(wrong: dict[str, Any]) -> None:
 
 def test_a_source_that_is_a_target_is_no_source() -> None:
     source = {"op": "set", "factor": 0}
-    asked = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "fra_Latn"}})
-    assert asked == Intervention.from_dict(MINIMAL)
-    assert "source" not in asked.to_dict()
+    intervention = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "fra_Latn"}})
+    assert intervention == Intervention.from_dict(MINIMAL)
+    assert "source" not in intervention.to_dict()
     other = Intervention.from_dict({**MINIMAL, "source": {**source, "language": "en"}})
     assert other.to_dict()["source"] == {"language": "en", "op": "set", "factor": 0.0}
 
@@ -181,13 +181,13 @@ def test_a_form_stored_before_statistics_and_other_languages_is_read() -> None:
 
 
 def test_values_are_canonical_however_they_are_made() -> None:
-    asked = {"languages": {"tr": 0.5, "fr": 2}, "op": "add", "factor": 3, "layers": [4, 2]}
+    raw = {"languages": {"tr": 0.5, "fr": 2}, "op": "add", "factor": 3, "layers": [4, 2]}
     made = Intervention(languages=("tr", "fr"), weights=(0.5, 2), op="add", factor=3, layers=(4, 2), seed=9)
-    assert made == Intervention.from_dict(asked)
+    assert made == Intervention.from_dict(raw)
     assert (made.languages, made.weights, made.layers, made.seed) == (("fr", "tr"), (2.0, 0.5), (2, 4), 0)
     assert replace(made, weights=(1, 1)).weights is None
     assert replace(made, selection="random", seed=9).seed == 9
-    assert len({made, Intervention.from_dict(asked), replace(made, factor=4)}) == 2
+    assert len({made, Intervention.from_dict(raw), replace(made, factor=4)}) == 2
 
 
 class Request(StrictModel):

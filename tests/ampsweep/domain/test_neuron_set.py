@@ -26,8 +26,8 @@ def test_ids_stay_what_they_are(
     method: str, params: dict[str, Any], max_tokens: int, neuron_set_id: str, languages: list[str]
 ) -> None:
     request = IdentificationRequest.of(method, params, max_tokens=max_tokens)
-    found = request.neuron_set_id(fingerprint="f" * 64, corpus_hash="c" * 64, languages=languages)
-    assert found == neuron_set_id
+    computed = request.neuron_set_id(fingerprint="f" * 64, corpus_hash="c" * 64, languages=languages)
+    assert computed == neuron_set_id
 
 
 @pytest.mark.parametrize("method", ["lape", "lape_paper", "average_precision", "random"])

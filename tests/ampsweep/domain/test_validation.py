@@ -8,7 +8,7 @@ from ampsweep.domain.validation import Languages, StrictModel, validate
 from ampsweep.errors import InvalidRequest
 
 
-class Asked(StrictModel):
+class ExampleModel(StrictModel):
     languages: Languages
 
 
@@ -24,7 +24,7 @@ class Asked(StrictModel):
 )
 def test_errors_show_shortened_values(given: Any, said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validate(Asked, given)
+        validate(ExampleModel, given)
     assert refused.value.message.startswith(said)
     assert len(refused.value.message) < 400
 
@@ -39,5 +39,5 @@ def test_errors_show_shortened_values(given: Any, said: str) -> None:
 )
 def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[Any], said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validate(Asked, {"languages": languages})
+        validate(ExampleModel, {"languages": languages})
     assert refused.value.message == said

@@ -13,7 +13,7 @@ from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
-ASKED = {"model": "tiny", "prompt": "x" * 50, "max_tokens": 5}
+REQUEST = {"model": "tiny", "prompt": "x" * 50, "max_tokens": 5}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 5}
 OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 
@@ -21,8 +21,8 @@ OLD_CHAT = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 5}
 @pytest.mark.parametrize(
     ("limits", "path", "body", "status", "code", "param", "says"),
     [
-        (Limits(prompt_chars=49), "/v1/completions", ASKED, 400, "prompt_too_long", "prompt", "most 49"),
-        (Limits(max_tokens=4), "/v1/completions", ASKED, 400, "max_tokens_too_large", "max_tokens", "most 4"),
+        (Limits(prompt_chars=49), "/v1/completions", REQUEST, 400, "prompt_too_long", "prompt", "most 49"),
+        (Limits(max_tokens=4), "/v1/completions", REQUEST, 400, "max_tokens_too_large", "max_tokens", "most 4"),
         (
             Limits(max_tokens=4),
             "/v1/chat/completions",
@@ -58,7 +58,7 @@ async def test_a_request_at_the_limits_is_answered(installation: Installation) -
     async with running_server(
         installation, working=False, limits=Limits(prompt_chars=50, max_tokens=5, cells=10)
     ) as server:
-        assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
+        assert (await server.http.post("/v1/completions", json=REQUEST)).status_code == 200
         assert (await server.http.post("/v1/sweeps", json=SPEC)).status_code == 201
 
 
@@ -78,13 +78,13 @@ async def test_open_streams_count_until_they_end(installation: Installation) -> 
             await asyncio.wait_for(begun.acquire(), 10)
         for refused in (
             await server.http.get(f"/v1/sweeps/{sweep}/events"),
-            await server.http.post("/v1/completions", json=ASKED),
+            await server.http.post("/v1/completions", json=REQUEST),
         ):
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
             assert refused.headers["retry-after"]
         await server.http.post(f"/v1/sweeps/{sweep}/cancel")
         assert [answer.status_code for answer in await asyncio.gather(*events)] == [200, 200]
         assert limiter.total() == 0
-        assert (await server.http.post("/v1/completions", json=ASKED)).status_code == 200
-        assert (await server.http.post("/v1/completions", json={**ASKED, "model": "nope"})).status_code == 404
+        assert (await server.http.post("/v1/completions", json=REQUEST)).status_code == 200
+        assert (await server.http.post("/v1/completions", json={**REQUEST, "model": "nope"})).status_code == 404
         assert limiter.total() == 0, "an error ends the count as well"

@@ -18,12 +18,12 @@ from worker.completions import PoolCompletions
 
 pytestmark = pytest.mark.anyio
 
-ASKED: dict[str, Any] = {"model": "tiny", "prompt": "The capital of France is", "max_tokens": 5, "temperature": 0}
+REQUEST: dict[str, Any] = {"model": "tiny", "prompt": "The capital of France is", "max_tokens": 5, "temperature": 0}
 SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
 
 
 async def complete(server: Server, **changes: Any) -> dict[str, Any]:
-    answer = await server.http.post("/v1/completions", json={**ASKED, **changes})
+    answer = await server.http.post("/v1/completions", json={**REQUEST, **changes})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -53,7 +53,7 @@ async def test_a_stream_has_the_same_text_in_chunks(installation: Installation) 
     async with running_server(installation) as server:
         whole = await complete(server)
         answer = await server.http.post(
-            "/v1/completions", json={**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+            "/v1/completions", json={**REQUEST, "stream": True, "stream_options": {"include_usage": True}}
         )
     assert answer.headers["content-type"].startswith("text/event-stream")
     *chunks, usage, done = pieces(answer.text)
@@ -88,7 +88,7 @@ async def test_steering_that_would_change_nothing_is_refused(installation: Insta
 
         async def refused(**changes: Any) -> dict[str, Any]:
             for stream in (False, True):
-                body = {**ASKED, "neurons": created.json()["id"], "stream": stream, **changes}
+                body = {**REQUEST, "neurons": created.json()["id"], "stream": stream, **changes}
                 answer = await server.http.post("/v1/completions", json=body)
                 assert answer.status_code == 400, answer.text
             error: dict[str, Any] = answer.json()["error"]
@@ -164,7 +164,7 @@ async def test_interventions_without_effect_or_meaning_are_refused_by_field(
 ) -> None:
     async with running_server(installation) as server:
         for stream in (False, True):
-            body = {**ASKED, "stream": stream, field.partition(".")[0]: value}
+            body = {**REQUEST, "stream": stream, field.partition(".")[0]: value}
             answer = await server.http.post("/v1/completions", json=body)
             assert answer.status_code == 400, answer.text
             assert answer.json()["error"]["param"] == field
@@ -178,7 +178,7 @@ async def test_errors_found_by_the_engine_have_their_status_in_streams_too(
         await server.done()
 
         async def refused(**changes: Any) -> tuple[int, dict[str, Any]]:
-            answer = await server.http.post("/v1/completions", json={**ASKED, "stream": stream, **changes})
+            answer = await server.http.post("/v1/completions", json={**REQUEST, "stream": stream, **changes})
             return answer.status_code, answer.json()["error"]
 
         status, error = await refused(model="nope")
@@ -197,7 +197,7 @@ async def test_errors_found_by_the_engine_have_their_status_in_streams_too(
 
 async def test_a_dead_engine_is_a_server_error(installation: Installation) -> None:
     async with running_server(installation, fail_on="crash") as server:
-        answer = await server.http.post("/v1/completions", json={**ASKED, "prompt": "crash"})
+        answer = await server.http.post("/v1/completions", json={**REQUEST, "prompt": "crash"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
         "message": answer.json()["error"]["message"],
@@ -225,7 +225,7 @@ class Dying:
 async def test_an_engine_that_dies_in_a_stream_ends_it_with_the_error(installation: Installation) -> None:
     async with running_server(installation) as server:
         server.app.state.services = replace(server.app.state.services, completions=Dying())
-        answer = await server.http.post("/v1/completions", json={**ASKED, "stream": True})
+        answer = await server.http.post("/v1/completions", json={**REQUEST, "stream": True})
     first, last = pieces(answer.text)
     assert json.loads(first)["choices"][0]["text"] == "so"
     assert json.loads(last)["error"]["code"] == "engine_failed"
@@ -246,7 +246,7 @@ class Watched:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_generation_is_aborted_when_the_client_disconnects(installation: Installation, stream: bool) -> None:
     async with running_server(installation, seconds_per_step=0.001) as server:
-        body = json.dumps({**ASKED, "max_tokens": 30_000, "stream": stream}).encode()
+        body = json.dumps({**REQUEST, "max_tokens": 30_000, "stream": stream}).encode()
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},

@@ -253,11 +253,11 @@ async def test_several_prompts_are_answered_in_order_as_they_are_alone(
 ) -> None:
     prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
     params: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
-    alone, together = dict[int, str](), dict[int, str]()
+    separate, together = dict[int, str](), dict[int, str]()
     async with client(installation) as (talking, _):
         single = [await talking.completions.create(prompt=prompt, **params) for prompt in prompts]
         for position, answer in enumerate(single):
-            alone |= {2 * position + choice.index: choice.text for choice in answer.choices}
+            separate |= {2 * position + choice.index: choice.text for choice in answer.choices}
         if stream:
             options: dict[str, Any] = {"stream_options": {"include_usage": True}}
             usage = None
@@ -270,8 +270,8 @@ async def test_several_prompts_are_answered_in_order_as_they_are_alone(
             usage = whole.usage
             assert [choice.index for choice in whole.choices] == list(range(6))
             together = {choice.index: choice.text for choice in whole.choices}
-    assert together == alone
-    assert len(set(alone.values())) > 3
+    assert together == separate
+    assert len(set(separate.values())) > 3
     totals = [answer.usage for answer in single if answer.usage is not None]
     assert usage is not None
     assert usage.prompt_tokens == sum(usage_of_prompt.prompt_tokens for usage_of_prompt in totals)

@@ -68,9 +68,9 @@ async def test_a_judge_is_a_model_of_the_server_and_rates_no_answer_twice(instal
     async with running_server(installation) as server:
         sweep_id = await server.done(**GENERATION)
         evaluation = await evaluated(server, sweep_id, RELEVANCE)
-        asked = await _generated(server)
+        generated_tokens = await _generated(server)
         other = await evaluated(server, sweep_id, {**RELEVANCE, "metrics": ["relevance"]})
-        assert await _generated(server) == asked
+        assert await _generated(server) == generated_tokens
     values = evaluation["groups"][0]
     assert (values["relevance"], values["relevance_unparsed"]) == (None, values["n"]), "the fake engine writes words"
     assert values["judge"].startswith("tiny ")

@@ -32,8 +32,8 @@ async def test_a_server_with_ready_engines_is_healthy_and_ready(installation: In
 
 async def test_a_model_without_an_engine_makes_the_server_unready(installation: Installation) -> None:
     async with running_server(installation) as server:
-        seat = server.pool._slots[0]
-        seat.state, seat.error = "failed", UnsupportedModel("no MLP that can be steered")
+        slot = server.pool._slots[0]
+        slot.state, slot.error = "failed", UnsupportedModel("no MLP that can be steered")
         ready = await server.http.get("/readyz")
         assert (await server.http.get("/healthz")).status_code == 200
     assert ready.status_code == 503

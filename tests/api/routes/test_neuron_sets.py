@@ -20,7 +20,7 @@ from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
 
-KNOWN = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
+NEURON_FILE = {"model": "tiny", "neurons": {"fr": {"0": [3, 1], "3": [31]}, "tr": {}}}
 METHOD: dict[str, Any] = {"model": "tiny", "neurons": SPEC["neurons"]}
 
 
@@ -34,8 +34,8 @@ async def identified(server: Server, neuron_set_id: str) -> dict[str, Any]:
 
 async def test_imported_neurons_can_be_read_back(installation: Installation) -> None:
     async with running_server(installation, working=False) as server:
-        created = await server.http.post("/v1/neuron-sets", json=KNOWN)
-        again = await server.http.post("/v1/neuron-sets", json=KNOWN)
+        created = await server.http.post("/v1/neuron-sets", json=NEURON_FILE)
+        again = await server.http.post("/v1/neuron-sets", json=NEURON_FILE)
         path = f"/v1/neuron-sets/{created.json()['id']}"
         plain = (await server.http.get(path)).json()
         full = (await server.http.get(path, params={"include": "neurons"})).json()
@@ -60,7 +60,7 @@ async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(
     async with running_server(installation, working=False) as server:
         ids = {}
         for model in ("tiny", "other"):
-            answer = await server.http.post("/v1/neuron-sets", json={**KNOWN, "model": model})
+            answer = await server.http.post("/v1/neuron-sets", json={**NEURON_FILE, "model": model})
             ids[model] = answer.json()["id"]
         listed = {}
         for model in ("tiny", "same", "other"):
@@ -74,7 +74,7 @@ async def test_neuron_sets_are_listed_by_the_model_they_were_made_for(
 
 async def test_imported_neurons_steer(installation: Installation) -> None:
     async with running_server(installation) as server:
-        neurons = (await server.http.post("/v1/neuron-sets", json=KNOWN)).json()["id"]
+        neurons = (await server.http.post("/v1/neuron-sets", json=NEURON_FILE)).json()["id"]
         body = {"model": "tiny", "prompt": "x", "neurons": neurons, "max_tokens": 3, "temperature": 0}
         steering = {"languages": ["fr"], "op": "scale", "factor": 2}
         unsteered = {name: value for name, value in body.items() if name != "neurons"}
@@ -240,7 +240,7 @@ async def test_lists_are_paginated(installation: Installation) -> None:
 async def test_wrong_neurons_are_refused_by_field(
     installation: Installation, path: str, value: Any, param: str
 ) -> None:
-    body: Any = copy.deepcopy(KNOWN)
+    body: Any = copy.deepcopy(NEURON_FILE)
     *parents, last = path.split(".")
     inner = body
     for step in parents:

@@ -124,12 +124,12 @@ def _shift(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
     assert means is not None
     ((language, weight),) = dict.fromkeys(raw["languages"], 1.0).items()
     weight = raw["languages"][language] if isinstance(raw["languages"], dict) else weight
-    own = ("en", "fr").index(language)
+    index = ("en", "fr").index(language)
     if raw.get("selection"):
         vectors = resolve(Intervention.from_dict(raw), _neurons(family)).vectors
         assert vectors is not None
     else:
-        vectors = means[own] - means[1 - own]
+        vectors = means[index] - means[1 - index]
         if raw["vector"] == "diffmean":
             vectors = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
         vectors = raw["factor"] * weight * vectors
@@ -285,8 +285,8 @@ def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine
         return await asyncio.gather(*map(engine.score, requests))
 
     scores = asyncio.run(together())
-    alone = [_score(engine, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
-    assert scores == alone
+    sequential = [_score(engine, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
+    assert scores == sequential
     assert len({score.logprobs for score in scores}) == len(INTERVENTIONS) + 1
 
 

@@ -46,8 +46,8 @@ def text(chunks: list[Chunk]) -> str:
 
 def test_n_answers_equal_single_answers_with_consecutive_seeds(engine: TransformersEngine) -> None:
     together = generate(engine, n=3, temperature=1.0, seed=8)
-    alone = [generate(engine, temperature=1.0, seed=8 + index)[0] for index in range(3)]
-    assert [tokens(answer) for answer in together] == [tokens(answer) for answer in alone]
+    single = [generate(engine, temperature=1.0, seed=8 + index)[0] for index in range(3)]
+    assert [tokens(answer) for answer in together] == [tokens(answer) for answer in single]
     assert len({tuple(tokens(answer)) for answer in together}) == 3
     assert [answer[-1].finish_reason for answer in together] == ["length"] * 3
 

@@ -75,8 +75,8 @@ def test_the_answers_are_those_of_the_language_model_alone(
     text.save_pretrained(tmp_path)
     for path in model_folder(family).glob("tokenizer*"):
         shutil.copy(path, tmp_path)
-    alone = logprobs(TransformersEngine(tmp_path, name=family))
-    np.testing.assert_allclose(logprobs(reference(family)), alone, rtol=0, atol=1e-5)
+    language_model = logprobs(TransformersEngine(tmp_path, name=family))
+    np.testing.assert_allclose(logprobs(reference(family)), language_model, rtol=0, atol=1e-5)
 
 
 def test_the_weights_of_the_vision_tower_belong_to_the_model(

@@ -9,7 +9,9 @@ def direct_average_precision(positive: Sequence[bool], scores: Sequence[float]) 
     """Return sum over thresholds n, from the highest, of (recall_n - recall_(n-1)) * precision_n."""
     total, recall = 0.0, 0.0
     for threshold in sorted(set(scores), reverse=True):
-        accepted = [own for own, score in zip(positive, scores, strict=True) if score >= threshold]
+        accepted = [
+            positive_score for positive_score, score in zip(positive, scores, strict=True) if score >= threshold
+        ]
         previous, recall = recall, sum(accepted) / sum(positive)
         total += (recall - previous) * sum(accepted) / len(accepted)
     return total

@@ -115,14 +115,14 @@ def test_average_precision_finds_the_neurons_of_recorded_means(
 ) -> None:
     engine = reference("qwen2")
     request = IdentificationRequest.of("average_precision", {"neurons": 9})
-    found = asyncio.run(identify(engine, corpus, request))
+    neuron_set = asyncio.run(identify(engine, corpus, request))
     hand, tokenizer = HandModel(model_folder("qwen2")), engine._model.tokenizer
     means = [
         (code, torch.stack(hand.activations(tokenizer.encode(text)), dim=1).mean(dim=0).flatten())
         for code, lines in TEXTS.items()
         for text in lines
     ]
-    for code, pairs in found.neurons.items():
+    for code, pairs in neuron_set.neurons.items():
         positive = [language == code for language, _ in means]
         scores = np.array(
             [
@@ -130,11 +130,11 @@ def test_average_precision_finds_the_neurons_of_recorded_means(
                 for column in torch.stack([mean for _, mean in means]).T
             ]
         )
-        chosen = pairs[:, 0] * found.width + pairs[:, 1]
+        chosen = pairs[:, 0] * neuron_set.width + pairs[:, 1]
         assert len(chosen) == 9
         assert scores[chosen].min() >= np.delete(scores, chosen).max() - 1e-12
-    assert found.params == {"neurons": 9, "max_tokens": 100_000}
-    assert found.patch is not None
+    assert neuron_set.params == {"neurons": 9, "max_tokens": 100_000}
+    assert neuron_set.patch is not None
 
 
 def test_average_precision_takes_its_number_from_the_model_and_leaves_no_file(corpus: Corpus, tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_average_precision_takes_its_number_from_the_model_and_leaves_no_file(co
     given = IdentificationRequest.of("average_precision", {"neurons": 5})
     assert given.for_model("google/gemma-2-2b-it", widths=info.widths) == given
     checkpoint = checkpoint_in(tmp_path / "beside", info, corpus, given)
-    found = asyncio.run(identify(FakeEngine(), corpus, given, checkpoint=checkpoint))
-    assert [len(pairs) for pairs in found.neurons.values()] == [5, 5, 5]
+    neuron_set = asyncio.run(identify(FakeEngine(), corpus, given, checkpoint=checkpoint))
+    assert [len(pairs) for pairs in neuron_set.neurons.values()] == [5, 5, 5]
     assert list((tmp_path / "beside").iterdir()) == []
 
 

@@ -31,17 +31,20 @@ def test_the_mean_residual_is_over_all_tokens_of_a_language() -> None:
     recorder = _recorder()
     tokens = {"en": [3, 1], "fr": [2]}
     rng = np.random.default_rng(0)
-    residuals = {code: [rng.normal(size=(count, LAYERS, HIDDEN)) for count in own] for code, own in tokens.items()}
+    residuals = {
+        code: [rng.normal(size=(count, LAYERS, HIDDEN)) for count in token_counts]
+        for code, token_counts in tokens.items()
+    }
     counts, mean = np.zeros((LAYERS, WIDTH), dtype=np.int32), np.zeros((LAYERS, WIDTH), dtype=np.float32)
     for code, sentences in residuals.items():
         for sentence in sentences:
             admission = recorder.admit(code, len(sentence))
             assert admission is not None
             recorder.add(admission, counts=counts, mean=mean, residual=sentence.sum(axis=0))
-    found = recorder.finish().residual_mean
+    means = recorder.finish().residual_mean
     expected = np.stack([np.concatenate(sentences).mean(axis=0) for sentences in residuals.values()])
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, expected, rtol=1e-6)
 
 
 @given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())

@@ -63,8 +63,8 @@ def activation_in_float64(x: torch.Tensor, name: ActivationName) -> torch.Tensor
             return torch.where(values > 0, values**2, 0.0)
         case "xielu":
             alpha_p, alpha_n, beta = XIELU
-            below = torch.expm1(values.clamp(max=0)) * alpha_n - (alpha_n - beta) * values
-            return torch.where(values > 0, (alpha_p * values + beta) * values, below)
+            negative = torch.expm1(values.clamp(max=0)) * alpha_n - (alpha_n - beta) * values
+            return torch.where(values > 0, (alpha_p * values + beta) * values, negative)
 
 
 def steered(

@@ -54,8 +54,8 @@ def test_mean_and_difference_can_be_asked_for_and_other_patch_values_cannot(tmp_
     with_means = with_mean_activations(neurons, write(tmp_path))
 
     def edited(op: str, patch: str) -> list[float]:
-        asked = Intervention.from_dict({"languages": ["fr"], "op": op, "patch": patch, "factor": 2})
-        added: list[float] = resolve(asked, with_means).add.tolist()
+        intervention = Intervention.from_dict({"languages": ["fr"], "op": op, "patch": patch, "factor": 2})
+        added: list[float] = resolve(intervention, with_means).add.tolist()
         return added
 
     assert edited("set", "mean") == [4.0, 8.0]

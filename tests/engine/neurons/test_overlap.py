@@ -14,10 +14,10 @@ def pairs(*neurons: tuple[int, int]) -> NDArray[np.int32]:
 
 
 def test_shared_neurons_are_counted_in_total_and_by_layer() -> None:
-    found = overlap(pairs((0, 1), (0, 2), (2, 5)), pairs((0, 2), (0, 3), (1, 5), (2, 5)), layers=4)
-    assert (found.a, found.b, found.shared) == (3, 4, 2)
-    assert found.jaccard == 2 / 5
-    assert found.by_layer == (1 / 3, 0.0, 1.0, None)
+    shared = overlap(pairs((0, 1), (0, 2), (2, 5)), pairs((0, 2), (0, 3), (1, 5), (2, 5)), layers=4)
+    assert (shared.a, shared.b, shared.shared) == (3, 4, 2)
+    assert shared.jaccard == 2 / 5
+    assert shared.by_layer == (1 / 3, 0.0, 1.0, None)
 
 
 def test_without_neurons_there_is_no_overlap() -> None:
@@ -29,16 +29,16 @@ def test_without_neurons_there_is_no_overlap() -> None:
 def test_languages_of_both_sets_are_compared_in_the_order_of_the_first() -> None:
     first = {"tr": pairs((0, 1)), "fr": pairs((0, 2)), "en": pairs()}
     second = {"fr": pairs((0, 2)), "ja": pairs((0, 9)), "tr": pairs((1, 1))}
-    found = overlap_by_language(first, second, layers=2)
-    assert {language: each.jaccard for language, each in found.items()} == {"tr": 0.0, "fr": 1.0}
-    assert list(found) == ["tr", "fr"]
+    by_language = overlap_by_language(first, second, layers=2)
+    assert {language: each.jaccard for language, each in by_language.items()} == {"tr": 0.0, "fr": 1.0}
+    assert list(by_language) == ["tr", "fr"]
 
 
 def test_a_neuron_of_two_languages_counts_once_among_all() -> None:
     first = all_neurons({"fr": pairs((0, 1), (0, 2)), "tr": pairs((0, 2))})
     second = all_neurons({"fr": pairs((0, 2))})
-    found = overlap(first, second, layers=1)
-    assert (found.a, found.b, found.shared) == (2, 1, 1)
+    shared = overlap(first, second, layers=1)
+    assert (shared.a, shared.b, shared.shared) == (2, 1, 1)
     assert all_neurons({}).shape == (0, 2)
 
 
@@ -46,8 +46,8 @@ def test_a_neuron_of_two_languages_counts_once_among_all() -> None:
 def test_any_two_sets_overlap_as_pythons_sets_do(seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = ({tuple(pair) for pair in rng.integers(0, (6, 30), size=(80, 2)).tolist()} for _ in range(2))
-    found = overlap(pairs(*first), pairs(*second), layers=6)
-    assert found.jaccard == pytest.approx(len(first & second) / len(first | second))
-    for layer, jaccard in enumerate(found.by_layer):
+    shared = overlap(pairs(*first), pairs(*second), layers=6)
+    assert shared.jaccard == pytest.approx(len(first & second) / len(first | second))
+    for layer, jaccard in enumerate(shared.by_layer):
         in_a, in_b = ({pair for pair in each if pair[0] == layer} for each in (first, second))
         assert jaccard == pytest.approx(len(in_a & in_b) / len(in_a | in_b))

@@ -47,7 +47,7 @@ def _affine(op: str, value: float) -> Affine:
     return {"scale": (value, 0.0, 0.0), "add": (1.0, value, 0.0), "set": (0.0, value, 0.0)}[op]
 
 
-def _asked(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index: int) -> Affine:
+def _affine_of(raw: dict[str, Any], neurons: NeuronSet, code: str, layer: int, index: int) -> Affine:
     """Return the edit of one neuron for one of its languages, with the language's weight."""
     value = raw["factor"]
     if raw.get("patch"):
@@ -79,7 +79,7 @@ def _naive(raw: dict[str, Any], neurons: NeuronSet) -> dict[tuple[int, int], Aff
             if raw["layers"] != "all" and layer not in raw["layers"]:
                 continue
             if targets:
-                shares = [_asked(raw, neurons, code, layer, index) for code in targets]
+                shares = [_affine_of(raw, neurons, code, layer, index) for code in targets]
                 mult, add, coef = (sum(column) / len(targets) for column in zip(*shares, strict=True))
                 edits[layer, index] = (mult, add, coef)
             elif (
@@ -152,8 +152,8 @@ def test_edits_of_statistics_equal_a_direct_computation(
 @given(sets=_sets, raw=_raw)
 def test_weights_of_1_change_no_bit(sets: dict[str, list[tuple[int, int]]], raw: dict[str, Any]) -> None:
     neurons = make_neuron_set(sets)
-    alone = {**raw, "languages": raw["languages"][:1]}
-    edits = resolve(_intervention(alone), neurons)
+    single = {**raw, "languages": raw["languages"][:1]}
+    edits = resolve(_intervention(single), neurons)
     factor = np.float32(raw["factor"])
     for (layer, index), (mult, add, _) in _as_dict(edits).items():
         if [layer, index] in neurons.neurons[raw["languages"][0]].tolist():
@@ -180,8 +180,8 @@ def test_language_arithmetic_adds_the_difference_and_turns_the_source_off() -> N
         "factor": 2,
         "source": {"language": "en", "op": "set", "factor": 0},
     }
-    found = _as_dict(resolve(Intervention.from_dict(raw), neurons))
-    assert found == {
+    edits = _as_dict(resolve(Intervention.from_dict(raw), neurons))
+    assert edits == {
         (0, 1): (1, 2 * (5 - (1 + 3) / 2), 0),  # also English: the target's op wins
         (1, 2): (1, 2 * (0.5 - (-2 + 0) / 2), 0),
         (1, 4): (1, 0, 0),
@@ -232,10 +232,10 @@ def test_a_set_without_entropies_has_no_neurons_of_no_language() -> None:
 
 def test_zero_sets_the_languages_own_neurons_to_0() -> None:
     neurons = make_neuron_set(OVERLAPPING)
-    own = {"languages": ["fr"], "op": "set", "factor": 0}
-    control = Intervention.from_dict({**own, "selection": "zero"})
-    assert _same(resolve(control, neurons), resolve(Intervention.from_dict(own), neurons))
-    assert control.hash != Intervention.from_dict(own).hash
+    explicit = {"languages": ["fr"], "op": "set", "factor": 0}
+    control = Intervention.from_dict({**explicit, "selection": "zero"})
+    assert _same(resolve(control, neurons), resolve(Intervention.from_dict(explicit), neurons))
+    assert control.hash != Intervention.from_dict(explicit).hash
 
 
 def _drawn(neurons: NeuronSet, **change: Any) -> set[tuple[int, int]]:

@@ -66,11 +66,11 @@ def test_a_random_direction_has_the_same_length_and_depends_on_the_seed_alone() 
     drawn = [
         _vectors(languages=["en"], selection="random", seed=seed, factor=f) for seed, f in ((1, 1), (1, 2), (2, 1))
     ]
-    own = _vectors(languages=["en"])
-    np.testing.assert_allclose(np.linalg.norm(drawn[0], axis=1), np.linalg.norm(own, axis=1), rtol=1e-5)
+    neuron_vectors = _vectors(languages=["en"])
+    np.testing.assert_allclose(np.linalg.norm(drawn[0], axis=1), np.linalg.norm(neuron_vectors, axis=1), rtol=1e-5)
     np.testing.assert_allclose(drawn[1], 2 * drawn[0], rtol=1e-6)
     assert not np.allclose(drawn[0], drawn[2])
-    assert not np.allclose(drawn[0], own)
+    assert not np.allclose(drawn[0], neuron_vectors)
     assert not np.allclose(drawn[0][0], drawn[0][1])
 
 

@@ -31,9 +31,9 @@ def test_the_renamed_weights_are_those_of_the_architecture(
     names = {language_model_weight(name) for name in load_file(folder / "model.safetensors")} - {None}
     plain = "qwen2" if family == "qwen2_5_vl" else "qwen3" if family == "qwen3_vl" else None
     text = AutoConfig.for_model(plain, **shape_of(config)) if plain else config
-    alone = AutoModelForCausalLM.from_config(text)
-    assert config.architectures == [type(alone).__name__]
-    parameters = {name for name, _ in alone.named_parameters()} | {
+    text_model = AutoModelForCausalLM.from_config(text)
+    assert config.architectures == [type(text_model).__name__]
+    parameters = {name for name, _ in text_model.named_parameters()} | {
         name for name in names if "layer_scalar" in str(name)
     }
     assert names == parameters
@@ -58,8 +58,8 @@ def shape_of(config: object) -> dict[str, int]:
         ("multi_modal_projector.linear_1.weight", None),
     ],
 )
-def test_weights_are_renamed_whichever_release_stored_them(name: str, alone: str | None) -> None:
-    assert language_model_weight(name) == alone
+def test_weights_are_renamed_whichever_release_stored_them(name: str, text_name: str | None) -> None:
+    assert language_model_weight(name) == text_name
 
 
 def test_a_stored_head_is_used_whatever_the_config_says(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:

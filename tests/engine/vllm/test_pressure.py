@@ -156,10 +156,10 @@ def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
     assert counts["steer"] >= 1, "no request was preempted, so nothing was tested"
     for index in range(4):
         sampling = replace(drawn, n=1, seed=11 + index)
-        (alone,) = both.run(
+        (undisturbed,) = both.run(
             answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=sampling, steering=steering)])
         )
-        assert alone[0][0] == together[index][0]
+        assert undisturbed[0][0] == together[index][0]
 
 
 def growing(both: Both) -> list[GenerateRequest]:

@@ -43,19 +43,19 @@ def corpus(sentences: int, *, seconds: float = 0.0) -> Iterator[Sentence]:
 
 
 async def test_a_corpus_that_is_slow_to_read_does_not_block_the_loop(engine: Engine) -> None:
-    turns = 0
+    iterations = 0
 
-    async def turn() -> None:
-        nonlocal turns
+    async def count_iterations() -> None:
+        nonlocal iterations
         while True:
             await asyncio.sleep(0.01)
-            turns += 1
+            iterations += 1
 
-    turning = asyncio.create_task(turn())
+    counting = asyncio.create_task(count_iterations())
     stats = await engine.record(corpus(40, seconds=0.01), max_tokens=10_000)
-    turning.cancel()
+    counting.cancel()
     assert stats.sentences.tolist() == [40]
-    assert turns >= 10
+    assert iterations >= 10
 
 
 async def test_the_rest_of_a_full_language_is_not_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:

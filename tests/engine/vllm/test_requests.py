@@ -32,12 +32,12 @@ NOT_DEFAULT: dict[str, Any] = {
 
 def test_each_field_is_passed_to_vllm() -> None:
     assert set(NOT_DEFAULT) == {field.name for field in fields(SamplingParams)}
-    params = answer_params(SamplingParams(**NOT_DEFAULT), index=2, room=100, extras=RequestExtras())
+    params = answer_params(SamplingParams(**NOT_DEFAULT), index=2, max_new_tokens=100, extras=RequestExtras())
     expected = {**NOT_DEFAULT, "n": 1, "seed": 12, "stop": ["x"]}  # one answer a request, the third of the seeds
     expected["logprobs"] = expected.pop("top_logprobs")
     assert {name: getattr(params, name) for name in expected} == expected
 
 
 def test_an_answer_ends_where_the_context_does() -> None:
-    params = answer_params(SamplingParams(max_tokens=50), index=0, room=20, extras=RequestExtras())
+    params = answer_params(SamplingParams(max_tokens=50), index=0, max_new_tokens=20, extras=RequestExtras())
     assert (params.max_tokens, params.seed, params.temperature) == (20, None, 0.0)

@@ -130,10 +130,10 @@ def test_a_seed_gives_the_same_answers_alone_and_in_a_batch(both: Both) -> None:
     drawn = {"max_tokens": 12, "temperature": 1.0, "ignore_eos": True}
 
     async def check() -> None:
-        alone = [await collect(both.vllm, PROMPT, steering, seed=5 + index, **drawn) for index in range(4)]
+        single = [await collect(both.vllm, PROMPT, steering, seed=5 + index, **drawn) for index in range(4)]
         unsteered = [collect(both.vllm, PROMPT, None, seed=seed, **drawn) for seed in range(4)]
         together, *_ = await asyncio.gather(collect(both.vllm, PROMPT, steering, n=4, seed=5, **drawn), *unsteered)
-        assert [tokens(answer) for answer in together] == [tokens(answer) for (answer,) in alone]
+        assert [tokens(answer) for answer in together] == [tokens(answer) for (answer,) in single]
         assert len({str(tokens(answer)) for answer in together}) == 4
         plain = await collect(both.vllm, PROMPT, None, n=4, seed=5, **drawn)
         assert [tokens(answer) for answer in plain] != [tokens(answer) for answer in together]

@@ -75,13 +75,13 @@ def _parse(file: Path) -> ast.Module:
 
 def _statements(node: ast.AST) -> list[ast.stmt]:
     """Return the statements of a module or class, also those under `if` and `try`."""
-    found: list[ast.stmt] = []
+    statements: list[ast.stmt] = []
     for field in ("body", "orelse", "handlers", "finalbody"):
         for child in getattr(node, field, ()):
-            found.append(child)
+            statements.append(child)
             if isinstance(child, (ast.If, ast.Try)):
-                found += _statements(child)
-    return found
+                statements += _statements(child)
+    return statements
 
 
 def _is_definition(node: ast.stmt, name: str) -> bool:

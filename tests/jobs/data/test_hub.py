@@ -119,10 +119,10 @@ def test_a_table_of_all_languages_is_divided(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([*rows, *rows]), folder / "train.parquet")
     head = ["---", "configs:", "- config_name: default", "  data_files:", "  - split: train", "    path: train.parquet"]
     (folder / "README.md").write_text("\n".join([*head, "---", ""]), encoding="utf-8")
-    found = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")).data_set("clas")
+    data_set = Catalog(models={}, hub=HubData(cache=tmp_path / "hub", mirror=tmp_path / "mirror")).data_set("clas")
     task = task_for("clas")
-    assert task.languages(found, None) == set(source.configs)
-    assert [item.doc_id for item in items(task, found, "ja").items] == ["0", "1"]
+    assert task.languages(data_set, None) == set(source.configs)
+    assert [item.doc_id for item in items(task, data_set, "ja").items] == ["0", "1"]
 
 
 def test_a_downloaded_data_set_is_not_downloaded_again_and_is_byte_identical(tmp_path: Path) -> None:

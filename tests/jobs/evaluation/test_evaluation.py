@@ -49,8 +49,8 @@ def test_several_answers_to_a_prompt_are_one_unit_of_the_interval() -> None:
     metric = Listed("m", (1.0,) * 10 + (0.0,) * 10)
     values = asyncio.run(evaluate_texts(texts, [metric])).groups[()]
     assert (values["m"], values["m_ci"]) == (0.5, [0.0, 1.0])
-    alone = [StoredText(text="x", language="fr", group=(), key={"file": "a", "row": row}) for row in range(20)]
-    low, high = asyncio.run(evaluate_texts(alone, [metric])).groups[()]["m_ci"]
+    single = [StoredText(text="x", language="fr", group=(), key={"file": "a", "row": row}) for row in range(20)]
+    low, high = asyncio.run(evaluate_texts(single, [metric])).groups[()]["m_ci"]
     assert 0.2 < low < high < 0.8
 
 

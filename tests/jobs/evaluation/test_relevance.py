@@ -100,7 +100,13 @@ def test_what_was_rated_before_an_interruption_is_kept(store: RatingFile) -> Non
 def test_no_more_than_the_given_number_are_asked_at_once(store: RatingFile) -> None:
     judge = ListedJudge(lambda _: "1")
     shown: list[tuple[int, int]] = []
-    score(judge, store, [str(number) for number in range(20)], concurrency=3, on_progress=lambda *at: shown.append(at))
+    score(
+        judge,
+        store,
+        [str(number) for number in range(20)],
+        concurrency=3,
+        on_progress=lambda *counts: shown.append(counts),
+    )
     assert judge.most_at_once == 3
     assert (shown[0], shown[-1], len(judge.asked)) == ((0, 20), (20, 20), 20)
 

@@ -87,15 +87,15 @@ def test_a_word_list_keeps_lower_case_words_of_four_letters() -> None:
     ["ru Кошка спит with that на диване\nwith one", "猫はhouseの上で朝から寝ています。", "Кошка на диване", ""],
 )
 def test_english_words_by_language_say_what_each_check_says(answer: str) -> None:
-    found = english_words_by_language(answer, WORDS)
+    words = english_words_by_language(answer, WORDS)
     for language in WORD_LANGUAGES:
         checked = check_answer(answer, language, identifier=open_identifier("lid.176.ftz"), english_words=WORDS)
-        assert checked.english_words == (language in found)
+        assert checked.english_words == (language in words)
 
 
 def test_english_words_are_those_of_long_lines() -> None:
-    found = english_words_by_language("ru Кошка спит with that на диване\nabout one", WORDS)
-    assert found["ru"] == ["that", "with"]
+    words = english_words_by_language("ru Кошка спит with that на диване\nabout one", WORDS)
+    assert words["ru"] == ["that", "with"]
 
 
 def published_rates(answers: list[str], language: str, identify: Any, words: set[str]) -> dict[str, float | None]:

@@ -46,8 +46,8 @@ def test_repetition_and_length_are_compared_pair_by_pair() -> None:
 def test_the_mean_length_of_several_answers_is_over_items() -> None:
     plain = pa.table({"doc_id": ["0", "0", "1", "1"], "completion_tokens": [5, 7, 1, 1]})
     steered = pa.table({"doc_id": ["0", "0", "1", "1"], "completion_tokens": [9, 7, 2, 4]})
-    own, compared = LENGTH.evaluate(plain, RNG), LENGTH.compare(steered, plain, RNG)
-    assert (own.n, own.value) == (2, 3.5)
+    evaluated, compared = LENGTH.evaluate(plain, RNG), LENGTH.compare(steered, plain, RNG)
+    assert (evaluated.n, evaluated.value) == (2, 3.5)
     assert (compared.n, compared.value, compared.delta) == (2, 5.5, 2.0)
     assert (compared.delta_ci_low, compared.delta_ci_high) == (2.0, 2.0)
 

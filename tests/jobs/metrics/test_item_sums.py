@@ -53,7 +53,7 @@ def test_the_test_swaps_the_sides_of_items() -> None:
     result = compare_answers(np.repeat(VALUES, 3), np.repeat(plain, 3), ids(12, 3), rng())
     exact = scipy.stats.permutation_test(
         (VALUES, plain),
-        lambda own, other, axis: own.mean(axis) - other.mean(axis),
+        lambda first, other, axis: first.mean(axis) - other.mean(axis),
         permutation_type="samples",
         n_resamples=10**6,
         vectorized=True,
@@ -80,9 +80,9 @@ def test_what_is_undefined_has_no_value() -> None:
 
 def test_a_difference_of_rates_whose_answers_count_on_one_side_only() -> None:
     """Two answers count on either side, and no item's answers count on both."""
-    own: Floats = np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    steered: Floats = np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     plain: Floats = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
-    result = compare_sums(own, plain, mean_of, rng())
+    result = compare_sums(steered, plain, mean_of, rng())
     assert (result.value, result.baseline, result.delta) == (1.0, 0.5, 0.5)
 
 

@@ -42,9 +42,9 @@ def test_the_share_in_the_target_language_is_beside_that_of_the_same_unsteered_t
         assert result is not None
         assert (result.value, result.baseline, result.delta, result.n) == (0.75, 0.25, 0.5, 4)
         assert result.p_value == mcnemar(2, 0)
-    own = IN_DATA.evaluate(plain, RNG)
-    assert own is not None
-    assert own.value == 0.5
+    evaluated = IN_DATA.evaluate(plain, RNG)
+    assert evaluated is not None
+    assert evaluated.value == 0.5
     data = IN_DATA.compare(steered, plain, RNG)
     assert data is not None
     assert data.delta == -0.25
@@ -72,9 +72,9 @@ def test_several_answers_of_an_item_are_one_unit() -> None:
     assert result is not None
     assert (result.n, result.value, result.baseline) == (2, 0.5, 0.0)
     assert (result.ci_low, result.ci_high) == (0.0, 1.0)
-    own = IN_DATA.evaluate(plain, RNG)
-    assert own is not None
-    assert (own.n, own.value) == (2, 1.0)
+    evaluated = IN_DATA.evaluate(plain, RNG)
+    assert evaluated is not None
+    assert (evaluated.n, evaluated.value) == (2, 1.0)
 
 
 def test_script_and_language_are_told_apart() -> None:
@@ -84,12 +84,12 @@ def test_script_and_language_are_told_apart() -> None:
     result = IN_TARGET_SCRIPT.compare(steered, plain, RNG)
     assert result is not None
     assert [result.value, result.baseline] == pytest.approx([1 / 3, 0.0])
-    own = IN_DATA_SCRIPT.evaluate(steered, RNG)
-    assert own is not None
-    assert own.value == pytest.approx(2 / 3)
+    evaluated = IN_DATA_SCRIPT.evaluate(steered, RNG)
+    assert evaluated is not None
+    assert evaluated.value == pytest.approx(2 / 3)
 
 
 def test_a_language_whose_script_is_not_known_has_no_share() -> None:
-    own = IN_DATA_SCRIPT.evaluate(written(["abc"], None, data="xx"), RNG)
-    assert own is not None
-    assert (own.value, own.note) == (None, "the script that xx is written in is not known")
+    evaluated = IN_DATA_SCRIPT.evaluate(written(["abc"], None, data="xx"), RNG)
+    assert evaluated is not None
+    assert (evaluated.value, evaluated.note) == (None, "the script that xx is written in is not known")

@@ -60,9 +60,9 @@ def test_published_statistics_are_for_the_transformers_engine(catalog: Catalog) 
 def test_both_modes_have_cells_and_neuron_sets_of_their_own(catalog: Catalog) -> None:
     planned = cells(catalog, mode=BOTH)
     by_mode = {mode: [cell for cell in planned if cell.task.mode == mode] for mode in BOTH}
-    alone = {mode: cells(catalog, mode=mode) for mode in BOTH}
+    cells_by_mode = {mode: cells(catalog, mode=mode) for mode in BOTH}
     assert {mode: [cell.id for cell in cells] for mode, cells in by_mode.items()} == {
-        mode: [cell.id for cell in cells] for mode, cells in alone.items()
+        mode: [cell.id for cell in cells] for mode, cells in cells_by_mode.items()
     }
     methods = {cell.task.mode: cell.neurons.method for cell in planned if cell.neurons is not None}
     assert methods == {"corrected": "lape", "paper": "lape_paper"}

@@ -41,9 +41,9 @@ STRENGTH = {
 
 def control_row(task: str, metric: str, data: str, target: str | None, **values: Any) -> dict[str, Any]:
     """Return a row of a summary; values that are not given are null."""
-    own = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
+    columns = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
     scale = {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
-    return {**dict.fromkeys(SUMMARY.names), **own, **scale, "n": 100, "neurons": 0, **values}
+    return {**dict.fromkeys(SUMMARY.names), **columns, **scale, "n": 100, "neurons": 0, **values}
 
 
 def control_summary(targets: Sequence[str], *, seed: int = 0) -> list[dict[str, Any]]:

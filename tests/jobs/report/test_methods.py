@@ -75,8 +75,8 @@ def test_it_names_the_sweep_the_model_and_how_its_neurons_were_found() -> None:
         ({"non_target": {"op": "set", "factor": 0.0}}, "Neurons of all other languages: set with 0."),
     ],
 )
-def test_it_says_how_activations_were_changed(asked: dict[str, Any], sentence: str) -> None:
-    assert sentence in paragraph(**interventions(**asked))
+def test_it_says_how_activations_were_changed(spec_part: dict[str, Any], sentence: str) -> None:
+    assert sentence in paragraph(**interventions(**spec_part))
 
 
 def test_unused_options_are_not_mentioned() -> None:
@@ -101,8 +101,8 @@ def test_unused_options_are_not_mentioned() -> None:
         ({"name": "include", "chat": True}, "include in en, fr, asked through the model's chat template."),
     ],
 )
-def test_it_describes_each_task(asked: dict[str, Any], sentence: str) -> None:
-    assert sentence in paragraph(**task(**asked))
+def test_it_describes_each_task(spec_part: dict[str, Any], sentence: str) -> None:
+    assert sentence in paragraph(**task(**spec_part))
 
 
 def test_data_of_several_files_has_one_hash_over_all_of_them() -> None:

@@ -56,8 +56,8 @@ SHIFTS = {None: "1111111111", "random": "1100000000", "other": "1111100001"}
 
 def samples() -> list[Any]:
     rows = []
-    for at in range(10):
-        shared = {"task": "lss", "data_language": "en", "target_language": "fr", "doc_id": str(at)}
+    for index in range(10):
+        shared = {"task": "lss", "data_language": "en", "target_language": "fr", "doc_id": str(index)}
         rows.append({**dict.fromkeys(SAMPLES.names), **shared, "score": 0.0})
         rows += [
             {**dict.fromkeys(SAMPLES.names), **shared, "method": method, "score": -9.0}
@@ -74,7 +74,7 @@ def samples() -> list[Any]:
             if selection == "random":
                 steered["random_seed"] = 0
                 rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "random_seed": 1, "score": 1.0})
-            score = 1.0 if shifts[at] == "1" else -1.0
+            score = 1.0 if shifts[index] == "1" else -1.0
             rows.append({**dict.fromkeys(SAMPLES.names), **shared, **steered, "score": score})
     return rows
 
@@ -84,9 +84,9 @@ def row(task: str, metric: str, data: str, target: str | None, factor: float | N
     steered = (
         {"method": "neurons", "op": "set", "layers": "all", "neurons": 3} if factor is not None else {"neurons": 0}
     )
-    own = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
+    columns = {"model": "tiny", "task": task, "metric": metric, "data_language": data, "target_language": target}
     scale = {"higher_is_better": metric != "nll", "no_effect": 0.5 if metric == "lss" else None}
-    return {**shared, **own, **scale, "factor": factor, "value": value, "n": 9, **steered, **more}
+    return {**shared, **columns, **scale, "factor": factor, "value": value, "n": 9, **steered, **more}
 
 
 def summary() -> list[Any]:
@@ -144,12 +144,12 @@ def answers_and_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Ans
 
 
 def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(data: ReportData) -> None:
-    found = data.query(BEST).to_pylist()
-    assert [(best["target_language"], best["factor"], best["languages"]) for best in found] == [
+    best_rows = data.query(BEST).to_pylist()
+    assert [(best["target_language"], best["factor"], best["languages"]) for best in best_rows] == [
         ("fr", 2.0, 1),
         ("ht", 2.0, 2),
     ]
-    for best in found:
+    for best in best_rows:
         assert [best[name] for name in ("random_min", "random", "random_max")] == pytest.approx([0.4, 0.5, 0.6])
     matrix = data.query(MATRIX).to_pylist()
     assert [(cell["row"], cell["column"], cell["value"]) for cell in matrix] == [
@@ -172,14 +172,14 @@ def test_files_of_versions_without_methods_have_those_that_follow_from_their_fac
 
 
 def test_self_is_the_language_itself_and_cross_the_others(data: ReportData) -> None:
-    found = {each["target"]: each for each in data.query(SELF_CROSS).to_pylist()}
-    assert (found["ht"]["self"], found["ht"]["cross"]) == pytest.approx((0.3, -0.2))
-    assert (found["fr"]["self"], found["fr"]["cross"]) == pytest.approx((0.2, -0.1))
+    by_target = {each["target"]: each for each in data.query(SELF_CROSS).to_pylist()}
+    assert (by_target["ht"]["self"], by_target["ht"]["cross"]) == pytest.approx((0.3, -0.2))
+    assert (by_target["fr"]["self"], by_target["fr"]["cross"]) == pytest.approx((0.2, -0.1))
 
 
 def test_effects_are_those_of_the_best_factor_in_every_language(data: ReportData) -> None:
-    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(EFFECTS).to_pylist()}
-    assert found == pytest.approx({("fr", "fr"): 0.2, ("ht", "fr"): -0.1, ("ht", "ht"): 0.3, ("fr", "ht"): -0.2})
+    effects = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(EFFECTS).to_pylist()}
+    assert effects == pytest.approx({("fr", "fr"): 0.2, ("ht", "fr"): -0.1, ("ht", "ht"): 0.3, ("fr", "ht"): -0.2})
 
 
 def test_a_fall_of_a_metric_of_which_less_is_better_is_an_improvement(folder: Path) -> None:
@@ -193,8 +193,8 @@ def test_a_fall_of_a_metric_of_which_less_is_better_is_an_improvement(folder: Pa
     pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
         effects = {(cell["row"], cell["column"]): cell for cell in data.query(EFFECTS).to_pylist()}
-        assert {place: (cell["value"], cell["improvement"]) for place, cell in effects.items()} == {
-            place: (delta, -delta) for place, delta in deltas.items()
+        assert {position: (cell["value"], cell["improvement"]) for position, cell in effects.items()} == {
+            position: (delta, -delta) for position, delta in deltas.items()
         }, "of French the factor 2, whose nll is lower"
         assert {cell["panel"] for cell in effects.values()} == {"perplexity: nll (lower is better)"}
         costs = {(each["target"], each["factor"]): each for each in data.query(GAIN_COST).to_pylist()}
@@ -221,25 +221,29 @@ def test_the_curves_of_lss_have_their_line_at_a_half(data: ReportData) -> None:
 
 
 def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData) -> None:
-    found = {each["target"]: each for each in data.query(GAIN_COST).to_pylist()}
-    assert {each["gain_is"] for each in found.values()} == {"mean LSS"}
-    assert (found["ht"]["gain"], found["ht"]["cost"]) == pytest.approx((0.9, -0.2))
+    by_target = {each["target"]: each for each in data.query(GAIN_COST).to_pylist()}
+    assert {each["gain_is"] for each in by_target.values()} == {"mean LSS"}
+    assert (by_target["ht"]["gain"], by_target["ht"]["cost"]) == pytest.approx((0.9, -0.2))
 
 
 def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportData) -> None:
-    found = {each["control"]: each for each in with_mcnemar(data.query(OWN_OR_ANY)).to_pylist()}
-    assert (found["random"]["n"], found["random"]["own"], found["random"]["controlled"]) == (10, 1.0, 0.2)
+    by_control = {each["control"]: each for each in with_mcnemar(data.query(OWN_OR_ANY)).to_pylist()}
+    assert (by_control["random"]["n"], by_control["random"]["own"], by_control["random"]["controlled"]) == (
+        10,
+        1.0,
+        0.2,
+    )
     for control, shifts in SHIFTS.items():
         if control is not None:
             lost = shifts.count("0")
-            assert (found[control]["only_own"], found[control]["only_control"]) == (lost, 0)
+            assert (by_control[control]["only_own"], by_control[control]["only_control"]) == (lost, 0)
             expected = statsmodels_mcnemar([[10 - lost, lost], [0, 0]], exact=True).pvalue
-            assert found[control]["p"] == found[control]["p_holm"] == pytest.approx(expected)
+            assert by_control[control]["p"] == by_control[control]["p_holm"] == pytest.approx(expected)
 
 
 def test_rungs_of_a_search_stand_apart_and_count_nowhere_else(data: ReportData) -> None:
-    found = data.query(SEARCH).to_pylist()
-    assert {(row["target_language"], row["factor"], row["rung"], row["value"]) for row in found} == {
+    rungs = data.query(SEARCH).to_pylist()
+    assert {(row["target_language"], row["factor"], row["rung"], row["value"]) for row in rungs} == {
         (target, factor, 1, 1.0) for target in ("fr", "ht") for factor in (0.5, 2.0)
     }
 
@@ -250,21 +254,21 @@ def test_without_lss_the_best_is_what_gains_most_in_the_language_itself(folder: 
     rows += [row("xcopa", "accuracy", data, "fr", 0.5, 0.51, **weak) for data in ("fr", "ht")]
     pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), folder / "summary.parquet")
     with closing(ReportData(folder)) as data:
-        found = {each["target"]: each["factor"] for each in data.query(SELF_CROSS).to_pylist()}
-        assert found == {"fr": 2.0, "ht": 2.0}
+        factors = {each["target"]: each["factor"] for each in data.query(SELF_CROSS).to_pylist()}
+        assert factors == {"fr": 2.0, "ht": 2.0}
         assert {each["gain_is"] for each in data.query(GAIN_COST).to_pylist()} == {"improvement in the language"}
 
 
 def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
-    found = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(OVERLAP).to_pylist()}
-    assert found == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
+    overlaps = {(cell["row"], cell["column"]): cell["value"] for cell in data.query(OVERLAP).to_pylist()}
+    assert overlaps == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
 
 
 def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
     answers_and_page: tuple[list[Answer], str],
 ) -> None:
-    found, page = answers_and_page
-    assert {each.question.key for each in found} == {
+    answers, page = answers_and_page
+    assert {each.question.key for each in answers} == {
         "does_it_work",
         "above_noise",
         "best_factor",
@@ -290,7 +294,7 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
     assert f"SHA-256 {'a' * 12}" in page, "the model's hash, in the methods"
     assert f"on the facts that all of its languages have (data SHA-256 {'b' * 12})" in page
     assert "d" * 64 in page, "and every file's, among the sources"
-    for each in found:
+    for each in answers:
         assert f'download="{each.question.key}.csv"' in page
         if each.figure is not None:
             ElementTree.fromstring(each.figure)  # our own
@@ -330,8 +334,8 @@ def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportDat
         ReportData(folder)
     with closing(ReportData(folder, partial=True)) as partial:
         page = render(partial, list(answer_questions(partial))[:1])
-    told = page.index("<strong>Partial results: 5 of 9 cells</strong>; 3 are missing (the sweep was paused)")
-    assert page.index("<h1>") < told < page.index("cells failed")
+    notice = page.index("<strong>Partial results: 5 of 9 cells</strong>; 3 are missing (the sweep was paused)")
+    assert page.index("<h1>") < notice < page.index("cells failed")
     assert "<td>partial-results.parquet</td>" in page
 
 
@@ -355,8 +359,8 @@ def test_tables_are_the_answers(data: ReportData) -> None:
 def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None:
     with closing(ReportData(folder, low_resource={"fr"})) as data:
         resources = next(each for each in answer_questions(data) if each.question.key == "resources")
-    own = [line for line in resources.table.to_pylist() if line["panel"] == "xcopa: accuracy"]
-    assert {line["class"]: round(line["y"], 9) for line in own} == {"low": 0.2, "high": 0.3}
+    accuracy_rows = [line for line in resources.table.to_pylist() if line["panel"] == "xcopa: accuracy"]
+    assert {line["class"]: round(line["y"], 9) for line in accuracy_rows} == {"low": 0.2, "high": 0.3}
 
 
 def test_languages_with_few_resources_are_meant_by_any_of_their_codes() -> None:
@@ -366,9 +370,9 @@ def test_languages_with_few_resources_are_meant_by_any_of_their_codes() -> None:
 def test_without_neurons_the_page_says_so(folder: Path) -> None:
     (folder / "neurons.parquet").unlink()
     with closing(ReportData(folder)) as data:
-        found = list(answer_questions(data))
+        answers = list(answer_questions(data))
         assert "has no neurons.parquet" in render(data, [])
-    assert {"neurons_by_layer", "overlap"}.isdisjoint(each.question.key for each in found)
+    assert {"neurons_by_layer", "overlap"}.isdisjoint(each.question.key for each in answers)
 
 
 def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:

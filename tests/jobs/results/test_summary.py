@@ -29,7 +29,7 @@ def scores(*values: float | None) -> list[Sample]:
 
 
 def correctness(text: str) -> list[Sample]:
-    return [a_sample(str(at), correct=letter == "1", score=-1.0) for at, letter in enumerate(text)]
+    return [a_sample(str(index), correct=letter == "1", score=-1.0) for index, letter in enumerate(text)]
 
 
 def rows(*tables: CellTable) -> list[dict[str, Any]]:
@@ -96,8 +96,8 @@ def test_answers_of_one_item_are_paired_by_their_number() -> None:
 
     plain, steered = a_cell(task="clas"), a_cell(task="clas", factor=2.0)
     failed = Sample(doc_id="7", answer=2, error="too long")
-    found = rows(table(plain, answers("fr", "en", "en")), table(steered, [*reversed(answers("fr", "fr")), failed]))
-    lfs = next(row for row in found if row["metric"] == "lfs")
+    summary = rows(table(plain, answers("fr", "en", "en")), table(steered, [*reversed(answers("fr", "fr")), failed]))
+    lfs = next(row for row in summary if row["metric"] == "lfs")
     assert (lfs["n"], lfs["failed"], lfs["value"], lfs["baseline"]) == (1, 1, 1.0, 0.5)
 
 
@@ -109,12 +109,12 @@ def test_rates_of_a_benchmark_have_rows_for_its_sources() -> None:
     english, french = "The cat has been sleeping on the sofa.", "Le chat dort sur le canapé depuis ce matin."
     baseline = table(a_cell(task="language_confusion"), answers(english, english, "No."))
     steered = table(a_cell(task="language_confusion", factor=2.0), answers(english, french, french))
-    found = {(row["metric"], row["factor"]): row for row in rows(baseline, steered)}
-    assert [found[name, None]["n"] for name in ("lpr", "lpr,aya", "lpr,okapi")] == [2, 1, 1]
-    assert found["lpr", None]["failed"] == 0, "an answer that does not count has not failed"
-    assert ("target_lpr", None) not in found
-    assert [found[name, 2.0]["value"] for name in ("target_lpr,aya", "target_lpr,okapi")] == [0.0, 1.0]
-    assert ("wpr", None) not in found, "undefined for English"
+    by_metric = {(row["metric"], row["factor"]): row for row in rows(baseline, steered)}
+    assert [by_metric[name, None]["n"] for name in ("lpr", "lpr,aya", "lpr,okapi")] == [2, 1, 1]
+    assert by_metric["lpr", None]["failed"] == 0, "an answer that does not count has not failed"
+    assert ("target_lpr", None) not in by_metric
+    assert [by_metric[name, 2.0]["value"] for name in ("target_lpr,aya", "target_lpr,okapi")] == [0.0, 1.0]
+    assert ("wpr", None) not in by_metric, "undefined for English"
 
 
 def test_the_same_samples_give_the_same_numbers() -> None:
@@ -127,10 +127,10 @@ def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_trie
     tables = [table(a_cell(task="xcopa"), plain)]
     tables += [table(a_cell(task="xcopa", factor=2.0, languages=[target]), right) for target in ("fr", "tr")]
     tables += [table(a_cell(task="xcopa", factor=3.0), right)]
-    found = rows(*tables)
-    assert [row["p_value"] for row in found] == [None, 2 / 64, 2 / 64, 2 / 64]
-    assert [row["p_holm"] for row in found] == [None, 4 / 64, 4 / 64, 2 / 64]
-    assert [row["effect"] for row in found] == [None, 0.5, 0.5, 0.5]
+    summary = rows(*tables)
+    assert [row["p_value"] for row in summary] == [None, 2 / 64, 2 / 64, 2 / 64]
+    assert [row["p_holm"] for row in summary] == [None, 4 / 64, 4 / 64, 2 / 64]
+    assert [row["effect"] for row in summary] == [None, 0.5, 0.5, 0.5]
 
 
 def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_same_items() -> None:
@@ -142,23 +142,23 @@ def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_s
         table(replace(plain, instruction=french), correctness("1111")),
         table(a_cell(task="xcopa", factor=2.0), correctness("1110")),
     ]
-    found = rows(*tables)
-    assert [(row["method"], row["target_language"], row["delta"], row["neurons"]) for row in found] == [
+    summary = rows(*tables)
+    assert [(row["method"], row["target_language"], row["delta"], row["neurons"]) for row in summary] == [
         (None, None, None, 0),
         ("repeat", None, -0.25, 0),
         ("prompt_en", "fr", 0.5, 0),
         ("neurons", "fr", 0.25, 6),
     ]
-    assert [row["note"] is not None and NOTHING_CHANGED in row["note"] for row in found] == [False] * 4
+    assert [row["note"] is not None and NOTHING_CHANGED in row["note"] for row in summary] == [False] * 4
 
 
 def test_p_values_of_different_methods_are_not_corrected_together() -> None:
     plain = a_cell(task="xcopa")
-    told = [Instruction(method="prompt_en", language=language, text=language) for language in ("fr", "tr")]
+    instructions = [Instruction(method="prompt_en", language=language, text=language) for language in ("fr", "tr")]
     tables = [table(plain, correctness("000000")), table(replace(plain, repeat=True), correctness("111111"))]
-    tables += [table(replace(plain, instruction=instruction), correctness("111111")) for instruction in told]
-    found = {(row["method"], row["target_language"]): row["p_holm"] for row in rows(*tables)}
-    assert found == {
+    tables += [table(replace(plain, instruction=instruction), correctness("111111")) for instruction in instructions]
+    p_values = {(row["method"], row["target_language"]): row["p_holm"] for row in rows(*tables)}
+    assert p_values == {
         (None, None): None,
         ("repeat", None): 2 / 64,
         ("prompt_en", "fr"): 4 / 64,
@@ -167,7 +167,7 @@ def test_p_values_of_different_methods_are_not_corrected_together() -> None:
 
 
 def test_one_task_asked_in_two_ways_has_rows_that_can_be_told_apart() -> None:
-    def asked(temperature: float, **intervention: Any) -> Cell:
+    def cell_of(temperature: float, **intervention: Any) -> Cell:
         cell = a_cell(task="generation", **intervention)
         return replace(cell, task=replace(cell.task, sampling=(("n", 5), ("temperature", temperature))))
 
@@ -180,14 +180,14 @@ def test_one_task_asked_in_two_ways_has_rows_that_can_be_told_apart() -> None:
 
     tables = []
     for temperature in (0.3, 1.0):
-        tables.append(table(asked(temperature), answers(*["en"] * 8)))
-        steered = [asked(temperature, factor=2.0, languages=[target]) for target in ("fr", "tr")]
+        tables.append(table(cell_of(temperature), answers(*["en"] * 8)))
+        steered = [cell_of(temperature, factor=2.0, languages=[target]) for target in ("fr", "tr")]
         tables += [table(cell, answers(*["fr"] * 8)) for cell in steered]
-    found = rows(*tables)
-    assert {row["task_options"] for row in found} == {"n=5, temperature=0.3", "n=5, temperature=1"}
+    summary = rows(*tables)
+    assert {row["task_options"] for row in summary} == {"n=5, temperature=0.3", "n=5, temperature=1"}
     names = ("task", "task_options", "metric", "target_language", "factor")
-    assert len({tuple(row[name] for name in names) for row in found}) == len(found)
-    corrected = [row for row in found if row["metric"] == "in_target_language" and row["p_value"] is not None]
+    assert len({tuple(row[name] for name in names) for row in summary}) == len(summary)
+    corrected = [row for row in summary if row["metric"] == "in_target_language" and row["p_value"] is not None]
     assert len(corrected) == 4
     for row in corrected:
         family = [other["p_value"] for other in corrected if other["task_options"] == row["task_options"]]
@@ -242,12 +242,12 @@ def test_of_a_metric_that_should_be_small_the_smallest_mean_is_the_best() -> Non
 
 
 def test_a_target_without_neurons_has_no_best_factor() -> None:
-    found = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
-    assert [best["target_language"] for best in best_factors(found)] == ["tr"]
+    summary = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
+    assert [best["target_language"] for best in best_factors(summary)] == ["tr"]
 
 
 def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None:
-    found = [
+    summary = [
         lss_row("fr", "en", 5.0, 0.1),
         lss_row("fr", "tr", 5.0, 0.2),
         lss_row("fr", "zh", 5.0, 0.3),
@@ -255,17 +255,17 @@ def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None
         lss_row("fr", "tr", 2.0, 0.2),
         lss_row("fr", "zh", 2.0, 0.1),
     ]
-    assert [best["factor"] for best in best_factors(found)] == [2.0]
-    assert [best["factor"] for best in best_factors(found[::-1])] == [2.0]
+    assert [best["factor"] for best in best_factors(summary)] == [2.0]
+    assert [best["factor"] for best in best_factors(summary[::-1])] == [2.0]
 
 
 def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
-    found = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
-    assert [best["factor"] for best in best_factors(found)] == [1.0, 2.0, 3.0]
+    summary = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
+    assert [best["factor"] for best in best_factors(summary)] == [1.0, 2.0, 3.0]
 
 
 def test_an_interval_that_rests_on_few_items_is_noted() -> None:
-    few, enough = ([a_sample(str(at), correct=True, score=1.0) for at in range(count)] for count in (19, 20))
+    few, enough = ([a_sample(str(index), correct=True, score=1.0) for index in range(count)] for count in (19, 20))
     cell = a_cell(task="xcopa")
     assert [row["note"] for row in rows(table(cell, few))] == ["the interval rests on 19 items"]
     assert [row["note"] for row in rows(table(cell, enough))] == [None]
@@ -275,7 +275,7 @@ def test_an_interval_that_rests_on_few_items_is_noted() -> None:
 
 
 def test_the_mean_over_batches_rests_on_batches() -> None:
-    written = [a_sample(str(at), completion="Bonjour le monde.", gold="Bonjour le monde.") for at in range(80)]
+    written = [a_sample(str(index), completion="Bonjour le monde.", gold="Bonjour le monde.") for index in range(80)]
     plain = a_cell(task="flores")
     cell = replace(plain, task=replace(plain.task, mode="paper"))
     (row,) = rows(table(cell, written))
@@ -303,19 +303,19 @@ def test_the_noise_floor_stands_beside_every_difference_of_the_task_whatever_the
     repeat = table(replace(cell, repeat=True), correctness("1110000000"))
     steered = table(a_cell(task="xcopa", factor=2.0), correctness("1111100000"))
     for order in ([baseline, repeat, steered], [baseline, steered, repeat]):
-        found = {row["method"]: row for row in rows(*order)}
-        assert found["neurons"]["noise"] == pytest.approx(0.1)
-        assert found["repeat"]["delta"] == pytest.approx(0.1)
-        assert found[None]["noise"] is None
-        assert found["repeat"]["noise"] is None
+        by_method = {row["method"]: row for row in rows(*order)}
+        assert by_method["neurons"]["noise"] == pytest.approx(0.1)
+        assert by_method["repeat"]["delta"] == pytest.approx(0.1)
+        assert by_method[None]["noise"] is None
+        assert by_method["repeat"]["noise"] is None
     assert [row["noise"] for row in rows(baseline, steered)] == [None, None]
 
 
 def test_a_repeat_has_no_row_of_a_metric_that_needs_a_target_language() -> None:
-    answers = [a_sample(str(at), prediction="fr", completion="Bonjour", score=1.0) for at in range(20)]
+    answers = [a_sample(str(index), prediction="fr", completion="Bonjour", score=1.0) for index in range(20)]
     cell = a_cell(task="generation")
-    found = rows(table(cell, answers), table(replace(cell, repeat=True), answers))
-    metrics = {row["metric"] for row in found if row["method"] == "repeat"}
+    summary = rows(table(cell, answers), table(replace(cell, repeat=True), answers))
+    metrics = {row["metric"] for row in summary if row["method"] == "repeat"}
     assert "in_target_language" not in metrics
     assert "in_data_language" in metrics
 

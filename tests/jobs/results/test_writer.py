@@ -286,10 +286,10 @@ def test_a_cell_from_before_a_column_was_added_has_what_the_cell_tells_or_nulls_
     later = ["spanned_join", "neuron_set", "method", "answer", "input", "random_seed", "task_options"]
     later += ["neuron_layer", "neuron_index"]
     pq.write_table(table.drop_columns(later), sink)
-    found = from_bytes(sink.getvalue().to_pybytes(), "old").table
-    assert found.schema.remove_metadata() == CELL
-    assert found["spanned_join"].to_pylist() == [None]
-    assert found["neuron_set"].to_pylist() == ["ns_1"]
-    assert found["method"].to_pylist() == ["neurons"]
-    assert found["answer"].to_pylist() == [None]
-    assert found["measures"] == table["measures"]
+    cell_table = from_bytes(sink.getvalue().to_pybytes(), "old").table
+    assert cell_table.schema.remove_metadata() == CELL
+    assert cell_table["spanned_join"].to_pylist() == [None]
+    assert cell_table["neuron_set"].to_pylist() == ["ns_1"]
+    assert cell_table["method"].to_pylist() == ["neurons"]
+    assert cell_table["answer"].to_pylist() == [None]
+    assert cell_table["measures"] == table["measures"]

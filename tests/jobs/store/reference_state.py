@@ -158,7 +158,7 @@ class ReferenceSweep:
         self.events.append(event)
 
 
-def take_turns(
+def choose_cells(
     sweeps: Sequence[ReferenceSweep], models: Sequence[str], limit: int
 ) -> list[tuple[ReferenceSweep, ReferenceCell]]:
     """Choose cell after cell: by priority, then by the owner's and the sweep's cells in flight, then by the wait.
@@ -166,20 +166,20 @@ def take_turns(
     What ran before this call is counted in every sweep that needs it; what is chosen now, for whose turn it was.
     """
     in_progress = [sweep for sweep in sweeps if sweep.state is SweepState.IN_PROGRESS]
-    turns: list[tuple[ReferenceSweep, ReferenceCell]] = []
+    chosen_cells: list[tuple[ReferenceSweep, ReferenceCell]] = []
 
     def in_flight(some: Iterable[ReferenceSweep]) -> int:
         running = list(some)
-        now = sum(sweep in running for sweep, _ in turns)
+        now = sum(sweep in running for sweep, _ in chosen_cells)
         return sum(sweep.number(CellState.LEASED) for sweep in running) + now
 
     def served(some: Iterable[ReferenceSweep]) -> tuple[int, float]:
         running = list(some)
-        now = [index for index, (sweep, _) in enumerate(turns, start=1) if sweep in running]
+        now = [index for index, (sweep, _) in enumerate(chosen_cells, start=1) if sweep in running]
         return max(now, default=0), max(sweep.served_at for sweep in running)
 
-    while len(turns) < limit:
-        taken = [entry for _, entry in turns]
+    while len(chosen_cells) < limit:
+        taken = [entry for _, entry in chosen_cells]
         next_cells: dict[str, ReferenceCell] = {}
         for sweep in in_progress:
             for entry in sweep.cells if sweep.model in models else ():
@@ -194,13 +194,13 @@ def take_turns(
         for sweep in sorted(first, key=lambda sweep: (in_flight([sweep]), served([sweep]))):
             best.setdefault(sweep.owner, sweep)
 
-        def turn(sweep: ReferenceSweep) -> tuple[object, ...]:
+        def fair_share_order(sweep: ReferenceSweep) -> tuple[object, ...]:
             owners = [other for other in sweeps if other.owner == sweep.owner and not other.ended]
             return in_flight(owners), served(owners), sweeps.index(sweep)
 
-        chosen = min(best.values(), key=turn)
-        turns.append((chosen, next_cells[chosen.id]))
-    return turns
+        chosen = min(best.values(), key=fair_share_order)
+        chosen_cells.append((chosen, next_cells[chosen.id]))
+    return chosen_cells
 
 
 def page(records: list[Record], after: str | None, limit: int) -> Page[Record]:

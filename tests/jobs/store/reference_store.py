@@ -30,7 +30,7 @@ from jobs.store.records import (
     SweepRecord,
 )
 from jobs.store.transitions import CellState, SweepState
-from tests.jobs.store.reference_state import ReferenceCell, ReferenceSweep, page, stats_of, take_turns
+from tests.jobs.store.reference_state import ReferenceCell, ReferenceSweep, choose_cells, page, stats_of
 
 ATTEMPTS = 3
 EXPIRIES = 10
@@ -258,8 +258,8 @@ class ReferenceStore:
             free = [entry for entry in wanted if entry.state is CellState.PENDING and entry.cell.model in models]
             suspects = {entry.cell.id: entry for entry in free if entry.runs_alone}
             chosen = [suspects[cell_id] for cell_id in sorted(suspects)][: min(exclusive, limit)]
-            turns = take_turns(self._sweeps, models, limit - len(chosen))
-            for sweep, entry in turns:
+            chosen_cells = choose_cells(self._sweeps, models, limit - len(chosen))
+            for sweep, entry in chosen_cells:
                 sweep.served_at = now
                 chosen.append(entry)
             return [self._lease(entry, owner, now + ttl) for entry in chosen]

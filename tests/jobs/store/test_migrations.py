@@ -53,16 +53,16 @@ def write_as_of(url: str, revision: str) -> None:
             "sweep_cells": {"sweep_seq": 1, "position": 0, "cell_id": _DONE["id"]},
         }
         for name, row in filled.items():
-            db.execute(sa.insert(tables.tables[name]).values(_known(tables.tables[name], row)))
+            db.execute(sa.insert(tables.tables[name]).values(_of_columns(tables.tables[name], row)))
         cells, links, events = (tables.tables[name] for name in ("cells", "sweep_cells", "events"))
-        db.execute(sa.insert(cells).values(_known(cells, {**_DONE, **_LEASED})))
+        db.execute(sa.insert(cells).values(_of_columns(cells, {**_DONE, **_LEASED})))
         db.execute(sa.insert(links).values(sweep_seq=1, position=1, cell_id=_LEASED["id"]))
         db.execute(sa.insert(events).values(sweep_seq=1, id=1, type="sweep.created", data={}, created_at=1.0))
         db.commit()
     engine.dispose()
 
 
-def _known(table: sa.Table, row: dict[str, object]) -> dict[str, object]:
+def _of_columns(table: sa.Table, row: dict[str, object]) -> dict[str, object]:
     """Return the values of a row, and for other columns that need one a zero of their type."""
     needed = [column for column in table.c if not column.nullable and column.server_default is None]
     zero = {column.name: column.type.python_type() for column in needed}

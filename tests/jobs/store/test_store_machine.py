@@ -118,10 +118,10 @@ class StoreMachine(RuleBasedStateMachine):
         """Lease one that is finalizing, if there is one; any other is refused."""
         some = self.both("finalizing") or self.sweeps
         assert isinstance(some, list)
-        found = self.both("lease_sweep", data.draw(st.sampled_from(some)), owner, ttl=10.0)
-        if isinstance(found, SweepLease):
-            assert found.epoch == 1 + sum(lease.sweep_id == found.sweep_id for lease in self.sweep_leases)
-            self.sweep_leases.append(found)
+        sweep_lease = self.both("lease_sweep", data.draw(st.sampled_from(some)), owner, ttl=10.0)
+        if isinstance(sweep_lease, SweepLease):
+            assert sweep_lease.epoch == 1 + sum(lease.sweep_id == sweep_lease.sweep_id for lease in self.sweep_leases)
+            self.sweep_leases.append(sweep_lease)
 
     @precondition(lambda self: self.sweep_leases)
     @rule(data=st.data(), error=st.sampled_from([None, "no"]))

@@ -101,13 +101,13 @@ def test_the_files_of_sweeps_are_known_by_epoch(store: Store) -> None:
     sweep = send(store, 1)
     complete(store)
 
-    def known() -> tuple[SweepFiles | None, int, bool]:
+    def files_of_sweep() -> tuple[SweepFiles | None, int, bool]:
         (state,) = store.sweep_files([sweep.id, "sweep_none"]).values()
         return state.files, state.epoch, state.leased
 
-    assert known() == (None, 0, False)
+    assert files_of_sweep() == (None, 0, False)
     held = store.lease_sweep(sweep.id, "w", ttl=30)
     assert held is not None
-    assert known() == (None, 1, True)
+    assert files_of_sweep() == (None, 1, True)
     store.finish_sweep(held, files=files(1))
-    assert known() == (files(1), 1, False)
+    assert files_of_sweep() == (files(1), 1, False)

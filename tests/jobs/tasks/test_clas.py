@@ -35,9 +35,9 @@ def sample_of(text: str) -> str | None:
 
 
 def test_each_question_is_answered_greedily(folder: Path) -> None:
-    found = items(TASK, folder, "fr", limit=2).items
-    assert [item.doc_id for item in found] == ["0", "1"]
-    assert [item.calls for item in found] == [
+    asked_items = items(TASK, folder, "fr", limit=2).items
+    assert [item.doc_id for item in asked_items] == ["0", "1"]
+    assert [item.calls for item in asked_items] == [
         (GenerateCall(prompt=text, max_tokens=1024),) for text in ("Qui ?", "Quoi ?")
     ]
     assert TASK.languages(folder, None) == {"en", "fr"}

@@ -85,7 +85,7 @@ def test_a_word_list_in_the_data_sets_folder(folder: Path) -> None:
     (folder / "english_words.txt").write_text("sofa\nParis\nnew\n", encoding="utf-8")
     assert TASK.resolve(folder, ref).data_hash != before.data_hash
     item = TASK.items(folder, ref, seed=0).items[0]
-    for text, found in [
+    for text, passes in [
         (
             "Кошка с утра спит на sofa new Paris.",
             {language: ["sofa"] for language in ("ar", "hi", "ja", "ko", "ru", "zh")},
@@ -95,7 +95,7 @@ def test_a_word_list_in_the_data_sets_folder(folder: Path) -> None:
         ("On sofa.", {}),
     ]:
         sample = TASK.sample(item, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))])
-        assert json.loads(sample.measures or "") == {"english_words": found}
+        assert json.loads(sample.measures or "") == {"english_words": passes}
     (folder / "english_words.txt").write_text("Paris\n", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="no lower-case word of more than three letters"):
         TASK.resolve(folder, ref)
@@ -103,18 +103,18 @@ def test_a_word_list_in_the_data_sets_folder(folder: Path) -> None:
 
 def test_several_answers_to_a_prompt(folder: Path) -> None:
     ref = replace(reference(TASK, "fr", split="monolingual", limit=2), sampling=TASK.sampling_options({"n": 2}))
-    found = TASK.items(folder, ref, seed=7).items
-    assert [(item.doc_id, item.answer) for item in found] == [
+    task_items = TASK.items(folder, ref, seed=7).items
+    assert [(item.doc_id, item.answer) for item in task_items] == [
         ("aya/0", 0),
         ("aya/0", 1),
         ("okapi/0", 0),
         ("okapi/0", 1),
     ]
     first = items(TASK, folder, "fr", split="monolingual", limit=2, seed=7).items
-    assert [call_of(item).seed for item in found[::2]] == [call_of(item).seed for item in first]
-    sample = TASK.sample(found[3], [Answer(text="Oui.", token_ids=(1,), logprobs=(-1.0,))])
+    assert [call_of(item).seed for item in task_items[::2]] == [call_of(item).seed for item in first]
+    sample = TASK.sample(task_items[3], [Answer(text="Oui.", token_ids=(1,), logprobs=(-1.0,))])
     assert (sample.doc_id, sample.answer) == ("okapi/0", 1)
-    assert TASK.sample(found[3], [Answer(error="too long")]).answer == 1
+    assert TASK.sample(task_items[3], [Answer(error="too long")]).answer == 1
 
 
 @needs("lcb")

@@ -60,10 +60,13 @@ def test_the_object_of_the_target_is_asked_first_then_that_of_the_premises_langu
 
 
 def test_no_space_stands_before_an_object_in_a_language_without_spaces(folder: Path) -> None:
-    found = items(folder, "zh", "en").items[1]
-    assert found.calls == (call("GB-zh的首都是", "London"), call("GB-zh的首都是", "伦敦"))
+    chinese_item = items(folder, "zh", "en").items[1]
+    assert chinese_item.calls == (call("GB-zh的首都是", "London"), call("GB-zh的首都是", "伦敦"))
     (other,) = (item for item in items(folder, "en", "zh").items if item.doc_id == "capital-GB")
-    assert [asked.continuation for asked in other.calls if isinstance(asked, ScoreCall)] == [" 伦敦", " London"]
+    assert [score_call.continuation for score_call in other.calls if isinstance(score_call, ScoreCall)] == [
+        " 伦敦",
+        " London",
+    ]
 
 
 def test_without_a_held_out_template_the_first_is_taken(folder: Path) -> None:
@@ -158,9 +161,9 @@ def test_a_reference_keeps_the_languages_only_where_a_fact_is_not_in_all_of_them
     without(folder, tr="GB")
     assert LSS.resolve(folder, ref).shared_by == ()
     without(folder, fr="GB")
-    settled = LSS.resolve(folder, ref)
-    assert settled.shared_by == SHARED
-    assert LSS.resolve(folder, settled) == settled
+    resolved = LSS.resolve(folder, ref)
+    assert resolved.shared_by == SHARED
+    assert LSS.resolve(folder, resolved) == resolved
 
 
 def test_a_target_language_needs_only_objects(folder: Path) -> None:

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return write_xcopa(tmp_path / "xcopa")
 
 
-def asked(item: Item) -> list[tuple[str, str]]:
+def prompt_pairs(item: Item) -> list[tuple[str, str]]:
     return [(str(call.context), call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
 
 
@@ -40,8 +40,8 @@ def test_a_premise_is_joined_to_its_options_as_published(folder: Path) -> None:
     cause, effect, _ = items(folder, "it").items
     premise = XCOPA_ROWS[0]["premise"]
     assert isinstance(premise, str)
-    assert asked(cause) == [(f"{premise[:-1]} perché", " era malata."), (f"{premise[:-1]} perché", " rideva.")]
-    assert asked(effect)[0] == ("Ha piovuto quindi", " fa caldo.")
+    assert prompt_pairs(cause) == [(f"{premise[:-1]} perché", " era malata."), (f"{premise[:-1]} perché", " rideva.")]
+    assert prompt_pairs(effect)[0] == ("Ha piovuto quindi", " fa caldo.")
     assert [item.doc_id for item in items(folder, "it").items] == ["0", "1", "2"]
 
 
@@ -118,7 +118,7 @@ def test_a_premise_loses_its_full_stop_and_no_letter(
     connector = CONNECTORS[language]["cause"]
     for task, expected in ((XCOPA, corrected), (PUBLISHED, published)):
         (item,) = items(tmp_path, language, task=task).items
-        assert {context for context, _ in asked(item)} == {f"{expected} {connector}"}
+        assert {context for context, _ in prompt_pairs(item)} == {f"{expected} {connector}"}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_first_letter_is_made_lower_case_by_its_language(
     write_jsonl(tmp_path / f"test.{language}.jsonl", [{"idx": 0, **XCOPA_ROWS[0], "choice1": option}])
     for task, expected in ((XCOPA, corrected), (PUBLISHED, published)):
         (item,) = items(tmp_path, language, task=task).items
-        assert asked(item)[0][1] == expected
+        assert prompt_pairs(item)[0][1] == expected
 
 
 def write_questions(folder: Path, *, label: int = 0, **questions: str) -> Path:
@@ -168,7 +168,7 @@ def ref_of(task: Xcopa, folder: Path, language: str) -> TaskRef:
 def questions(folder: Path, language: str, task: Xcopa = XCOPA) -> str:
     causes = CONNECTORS[language]["cause"]
     task_items = items(folder, language, task=task).items
-    return "".join("c" if asked(item)[0][0].endswith(causes) else "e" for item in task_items)
+    return "".join("c" if prompt_pairs(item)[0][0].endswith(causes) else "e" for item in task_items)
 
 
 def test_a_question_is_corrected_to_that_of_most_languages(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_the_published_files_give_all_their_items() -> None:
             connector = CONNECTORS[language][row["question"]]
             premise = row["premise"].strip()
             premise = premise[:-1] if premise[-1] in ".。" else premise
-            assert {context for context, _ in asked(item)} == {f"{premise} {connector}"}
+            assert {context for context, _ in prompt_pairs(item)} == {f"{premise} {connector}"}
 
 
 @needs("xcopa")

@@ -130,9 +130,9 @@ async def test_another_server_takes_over_from_a_killed_one_and_asks_for_no_ratin
     assert (record.state, record.epoch, record.error) == (EvaluationState.COMPLETED, 2, None)
     assert record.groups is not None
     assert {group["relevance"] for group in record.groups} == {0.5}
-    asked = [*judges[0].prompts, *judges[1].prompts]
+    prompts = [*judges[0].prompts, *judges[1].prompts]
     assert len(judges[0].prompts) == rated
-    assert len(asked) == len(set(asked))
+    assert len(prompts) == len(set(prompts))
     assert installation.results.scores.of(record).stat().size > 0
 
 

@@ -15,9 +15,9 @@ from engine.base import GenerateRequest
 
 def request(**sampling: Any) -> GenerateRequest:
     line = {"custom_id": "a", "kind": "generate", "prompt": "The", "sampling": sampling}
-    asked = parse(json.dumps(line)).request(None)
-    assert isinstance(asked, GenerateRequest)
-    return asked
+    request = parse(json.dumps(line)).request(None)
+    assert isinstance(request, GenerateRequest)
+    return request
 
 
 def test_a_line_takes_the_fields_of_sampling_params() -> None:

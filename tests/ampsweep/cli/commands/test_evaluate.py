@@ -116,9 +116,9 @@ def test_relevance_by_a_judge_and_the_steering_score(tmp_path: Path, monkeypatch
     with chat_server(judged) as server:
         options = (path, "--metric", "lfs,relevance", "--judge-url", server.url, "--judge-model", "j", "--json")
         result = call(*options, "--out", tmp_path / "scores.parquet")
-        asked = len(server.requests)
+        request_count = len(server.requests)
         repeated = call(*options)
-        assert (asked, len(server.requests)) == (3, 3)  # the second call asks nothing
+        assert (request_count, len(server.requests)) == (3, 3)  # the second call asks nothing
     assert result.exit_code == 0, result.output
     assert server.headers[0]["Authorization"] == "Bearer judge-key"
     values = json.loads(result.stdout)

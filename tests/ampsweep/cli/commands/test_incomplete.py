@@ -139,12 +139,12 @@ def test_a_run_does_not_replace_files_that_no_run_wrote(local: Path, tmp_path: P
 
 def test_a_report_of_neither_a_folder_nor_a_sweep_names_both(tmp_path: Path) -> None:
     typo = tmp_path / "studi"
-    alone = call("report", typo, "--out", tmp_path / "page.html", "--server", "http://127.0.0.1:9")
+    no_server = call("report", typo, "--out", tmp_path / "page.html", "--server", "http://127.0.0.1:9")
     with server_in_thread(Installation.build(tmp_path / "home")) as (url, _):
         beside = call("report", "studi", "--out", tmp_path / "page.html", "--server", url)
-    assert (alone.exit_code, beside.exit_code) == (5, 3)
-    for result in (alone, beside):
+    assert (no_server.exit_code, beside.exit_code) == (5, 3)
+    for result in (no_server, beside):
         assert "there is no folder" in result.stderr
         assert "ampsweep run --out" in result.stderr
-    assert "no server at http://127.0.0.1:9" in alone.stderr
+    assert "no server at http://127.0.0.1:9" in no_server.stderr
     assert "no sweep studi" in beside.stderr

@@ -62,9 +62,9 @@ def test_identify_by_average_precision(model: Path, corpus: Path, tmp_path: Path
     result = call("identify", "--model", folder, "--corpus", corpus, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "average_precision compares languages" in result.stderr
-    found = NeuronSet.load(tmp_path / "out")
-    assert (found.method, found.params["neurons"]) == ("average_precision", 354)
-    assert {len(pairs) for pairs in found.neurons.values()} == {4 * 32}, "no more than the model has"
+    neuron_set = NeuronSet.load(tmp_path / "out")
+    assert (neuron_set.method, neuron_set.params["neurons"]) == ("average_precision", 354)
+    assert {len(pairs) for pairs in neuron_set.neurons.values()} == {4 * 32}, "no more than the model has"
 
 
 @pytest.mark.parametrize("method", ["lape", "random"])

@@ -41,19 +41,19 @@ def test_a_folder_and_a_file_are_compared_by_language_and_layer(folder: Path, tm
     other = write(tmp_path, SECOND, "other.json")
     result = call(folder, other, "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["languages"]["fr"] == {
+    document = json.loads(result.stdout)
+    assert document["languages"]["fr"] == {
         "a": 3,
         "b": 2,
         "both": 1,
         "jaccard": 0.25,
         "by_layer": [1 / 3, None, None, 0.0],
     }
-    assert found["languages"]["tr"]["jaccard"] == 0.0
-    assert found["all"]["both"] == 1
-    assert (found["all"]["a"], found["all"]["b"]) == (4, 2), "only of the languages that both have"
-    assert (found["only_a"], found["only_b"]) == (["ja"], ["en"])
-    assert found["b"] == {"id": "other.json", "model": None}
+    assert document["languages"]["tr"]["jaccard"] == 0.0
+    assert document["all"]["both"] == 1
+    assert (document["all"]["a"], document["all"]["b"]) == (4, 2), "only of the languages that both have"
+    assert (document["only_a"], document["only_b"]) == (["ja"], ["en"])
+    assert document["b"] == {"id": "other.json", "model": None}
     text = call(folder, other)
     assert "warning: only b has en" in text.stderr
     assert any(line.split()[:5] == ["fr", "3", "2", "1", "0.250"] for line in text.stdout.splitlines())
@@ -65,10 +65,10 @@ def test_a_set_of_a_server_is_named_by_its_id(server: ServerProcess, folder: Pat
         neuron_set_id = client.create_neuron_set("tiny", FIRST)["id"]
     result = call(neuron_set_id, folder, "--server", server.url, "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["a"] == {"id": neuron_set_id, "model": "tiny"}
-    assert found["all"]["jaccard"] == 1.0
-    assert found["languages"]["ja"]["jaccard"] is None
+    document = json.loads(result.stdout)
+    assert document["a"] == {"id": neuron_set_id, "model": "tiny"}
+    assert document["all"]["jaccard"] == 1.0
+    assert document["languages"]["ja"]["jaccard"] is None
     missing = call("ns_none", folder, "--server", server.url)
     assert missing.exit_code == 3
 

@@ -52,9 +52,9 @@ def test_with_a_key_behind_a_proxy_only_the_key_is_accepted(tmp_path: Path, key:
     policy = auth_policy(read_settings(home=tmp_path, host=host, behind_tls_proxy=True))
     with pytest.raises(Unauthenticated):
         policy.authenticate("GET", "/v1/sweeps", HERE)
-    caller = policy.authenticate("GET", "/v1/sweeps", {"authorization": f"Bearer {key}"})
-    assert caller is not None
-    assert caller.name == "ada"
+    principal = policy.authenticate("GET", "/v1/sweeps", {"authorization": f"Bearer {key}"})
+    assert principal is not None
+    assert principal.name == "ada"
 
 
 def test_with_a_key_and_a_certificate_it_starts(tmp_path: Path, key: str, pem: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from engine.kernels.device_table import SlotEntries
 from engine.vllm.worker.slots import Slots
 
-ROOM = 10
+CAPACITY = 10
 
 
 def row(entries: int) -> SlotEntries:
@@ -21,13 +21,13 @@ def row(entries: int) -> SlotEntries:
 
 
 class Store:
-    """A table with room for ROOM entries over all slots; it stores how many each slot has."""
+    """A table with capacity for CAPACITY entries over all slots; it stores how many each slot has."""
 
     def __init__(self) -> None:
         self.sizes: dict[int, int] = {}
 
     def fits(self, row: SlotEntries) -> bool:
-        return sum(self.sizes.values()) + len(row.indices) <= ROOM
+        return sum(self.sizes.values()) + len(row.indices) <= CAPACITY
 
     def write(self, slot: int, row: SlotEntries) -> None:
         assert slot not in self.sizes
@@ -88,7 +88,7 @@ def test_a_row_that_cannot_be_resolved_takes_no_slot() -> None:
     assert slots.acquire("b", lambda: row(1)) == 1
 
 
-@pytest.mark.parametrize("entries", [1, ROOM])
+@pytest.mark.parametrize("entries", [1, CAPACITY])
 def test_a_table_in_full_use_accepts_no_further_row(entries: int) -> None:
     slots = Slots(Store(), capacity=1 if entries == 1 else 2)
     slots.acquire("a", lambda: row(entries))

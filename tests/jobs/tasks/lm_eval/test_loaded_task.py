@@ -82,7 +82,7 @@ def test_a_chat_is_written_by_the_engine(catalog: Catalog, folder: Path) -> None
     scored, written, *_ = item.calls
     assert isinstance(scored, ScoreCall)
     assert isinstance(written, GenerateCall)
-    roles = [turn.role for turn in scored.context if isinstance(turn, ChatMessage)]
+    roles = [message.role for message in scored.context if isinstance(message, ChatMessage)]
     assert roles == ["user", "assistant", "user", "assistant", "user"]
     assert written.prompt == scored.context
     assert not scored.continuation.startswith(" ")

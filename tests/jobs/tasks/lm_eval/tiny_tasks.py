@@ -68,7 +68,7 @@ doc_to_choice: "{{choices}}"
 """,
 }
 NAMES = ("tiny_choice", "tiny_likelihood", "tiny_rolling", "tiny_until")
-_OWN = """def even(dataset):
+_PYTHON_CODE = """def even(dataset):
     return dataset.select(range(0, len(dataset), 2))
 """
 
@@ -79,5 +79,5 @@ def write_tasks(folder: Path) -> Path:
     for name, body in _BODIES.items():
         head = _HEAD.format(name=name, data=folder / "rows.jsonl")
         (folder / f"{name}.yaml").write_text(head + body, encoding="utf-8")
-    (folder / "own.py").write_text(_OWN, encoding="utf-8")
+    (folder / "own.py").write_text(_PYTHON_CODE, encoding="utf-8")
     return folder
