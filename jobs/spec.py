@@ -29,7 +29,7 @@ from ampsweep.domain.intervention import (
 )
 from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
 from ampsweep.domain.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
-from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, unique, validate
+from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, one_or_list, unique, validate
 from jobs.instruction import PromptMethod
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -105,10 +105,6 @@ Layers = Annotated[
 ]
 
 
-def _one_or_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 class VectorBaseline(StrictModel):
     """A baseline that adds a vector to the residual stream, for every target language and every factor.
 
@@ -159,8 +155,8 @@ class InterventionsSpec(StrictModel):
     languages: WeightedLanguages | None = None
     op: Op
     factors: Unique[Factor] | None = None
-    patch: Annotated[Unique[Patch] | None, BeforeValidator(_one_or_list)] = None
-    statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(_one_or_list)] = None
+    patch: Annotated[Unique[Patch] | None, BeforeValidator(one_or_list)] = None
+    statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(one_or_list)] = None
     layers: Layers = "all"
     neurons: Literal["each"] | None = None
     scope: Scope = "all"
@@ -296,7 +292,7 @@ class SweepSpec(StrictModel):
     neurons: Neurons
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
-    mode: Annotated[Unique[Mode], BeforeValidator(_one_or_list)] = ("corrected",)
+    mode: Annotated[Unique[Mode], BeforeValidator(one_or_list)] = ("corrected",)
     search: Annotated[HalvingSpec | None, BeforeValidator(_search, json_schema_input_type=_Search)] = None
     seed: Seed = 0
 

@@ -53,6 +53,11 @@ class _ShortRepr(Repr):
 _short_repr = _ShortRepr().repr
 
 
+def one_or_list(value: object) -> object:
+    """Return a list with a single text in it, or any other value unchanged: a validator of fields that take both."""
+    return [value] if isinstance(value, str) else value
+
+
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return the values; raise an error if one of them occurs twice."""
     if len(set(values)) != len(values):

@@ -14,14 +14,9 @@ from pydantic_core import PydanticCustomError
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TopLogprobs
-from ampsweep.domain.validation import Name, StrictModel, validate
+from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from api.auth.limits import Limits
 from jobs.execution import CompletionCall
-
-
-def _one_or_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
 
 MAX_PROMPTS = 1024
 """Maximum number of prompts in one request."""
@@ -35,7 +30,7 @@ OPENAI_TEMPERATURE = 1.0
 Stop = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
     Field(strict=False, max_length=16),
-    BeforeValidator(_one_or_list),
+    BeforeValidator(one_or_list),
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 

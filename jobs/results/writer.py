@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
-from ampsweep.hashing import canonical_json
+from ampsweep.hashing import canonical_json, file_hash
 from ampsweep.version import __version__
 from jobs.cell import Cell
 from jobs.planning.search import Search
@@ -201,7 +201,7 @@ class Results:
                 keys.WARNINGS: canonical_json(list(sweep.warnings)),
             }
             _replace_footer(path, SAMPLES.with_metadata(metadata))
-            return Published(file=target, sha256=_sha256(path))
+            return Published(file=target, sha256=file_hash(path))
 
     def write_summary(
         self,
@@ -227,7 +227,7 @@ class Results:
         target = self._file(sweep.id, SUMMARY_FILE, epoch)
         with self._storage.writing(target.name) as path:
             pq.write_table(table.replace_schema_metadata(metadata), path, **WRITING)
-            return Published(file=target, sha256=_sha256(path))
+            return Published(file=target, sha256=file_hash(path))
 
     def check_sweep(self, sweep: SweepRecord) -> None:
         """Raise DamagedFile if the files of an ended sweep are lost, or differ from those published.
@@ -332,11 +332,6 @@ def _with_columns(table: pa.Table, values: Mapping[str, object], schema: pa.Sche
 
 def _cell_file(name: str) -> str:
     return f"cells/{name}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace_footer(path: Path, schema: pa.Schema) -> None:

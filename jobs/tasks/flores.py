@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ampsweep.domain.languages import ENGLISH_NAMES
 from jobs.cell import TaskRef
-from jobs.data.texts import Text, read_aligned, read_texts, text_files
+from jobs.data.texts import Text, read_aligned, read_texts
 from jobs.metrics.base import Metric
 from jobs.metrics.batch_bleu import BATCH_BLEU
 from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
 from jobs.metrics.language_penalty import CHRF_PLUS_IN_LANGUAGE
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
-from jobs.tasks.file_task import FileTask
+from jobs.tasks.file_task import TextFileTask
 from jobs.tasks.requests import Answer, GenerateCall
 from jobs.tasks.scoring import failed_sample, scored_sample
 
@@ -25,7 +25,7 @@ PAPER_TOKENS = 50
 """Maximum number of tokens in the mode `paper`; as published, only the end-of-sequence token ends it earlier."""
 
 
-class Flores(FileTask):
+class Flores(TextFileTask):
     """Translates English sentences into the data's language; `gold` is the corpus's translation.
 
     `targeted` tells whether the prompt names the language; if it does not, only the intervention can determine it. A
@@ -36,9 +36,6 @@ class Flores(FileTask):
     """
 
     version = 2
-    needs_target_language = False
-    default_data = "flores200"
-    default_split = "devtest"
 
     def __init__(self, *, targeted: bool, paper: bool = False) -> None:
         self.name = "flores" if targeted else "flores_untargeted"
@@ -77,9 +74,6 @@ class Flores(FileTask):
         (answer,) = answers
         text = answer.text or ""
         return scored_sample(item, answers, completion=text if self._paper else text.strip(), gold=item.meta["gold"])
-
-    def _files(self, folder: Path, split: str | None) -> dict[str, Path]:
-        return text_files(folder, split or self.default_split, default=self.default_split)
 
     def _item(self, source: Text, translation: Text, language: str) -> Item:
         sentence = source.text

@@ -25,6 +25,7 @@ from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.http_server import HttpServer
+    from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from ampsweep.telemetry.context import Telemetry
     from worker.pool import Pool
@@ -153,7 +154,6 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     """Serve until a signal arrives, stop everything that was started, and return the signal."""
     from ampsweep.cli.server.exposure import auth_policy, limits_of
     from ampsweep.cli.server.http_server import HttpServer, listen
-    from ampsweep.cli.server.runtime import Runtime, catalog_of
     from api.app import create_app
     from api.http.change_notifier import ChangeNotifier
     from api.services import Services
@@ -161,44 +161,30 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     from worker.completions import PoolCompletions
     from worker.dispatcher import MAX_FINALIZING
     from worker.neuron_set_service import PoolNeuronSetService
-    from worker.ray_pool import RayPool
 
     policy = auth_policy(settings)
     async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
         listening = opened.enter_context(listen(settings.host, settings.port))
-        catalog = catalog_of(settings)
-        warn(catalog.warnings)
-        runtime = Runtime.open(
-            settings.home,
-            catalog,
-            results=settings.results,
-            database_url=settings.database_url,
-            keep_days=settings.keep_days,
-            keep_events_days=settings.keep_events_days,
-        )
-        opened.enter_context(closing(runtime))
-        pool = RayPool(
-            served_engines(settings),
-            runtime.worker_config,
-            address=settings.ray_address,
-            cells_per_engine=settings.cells_per_engine,
-            telemetry=telemetry,
-        )
+        runtime = opened.enter_context(closing(_open_runtime(settings)))
+        pool = _make_pool(settings, runtime, telemetry)
         notifier = ChangeNotifier()
-        finder = PoolNeuronSetService(
-            pool, catalog=catalog, neuron_sets=runtime.neuron_sets, identifications=runtime.identifications
+        neuron_set_service = PoolNeuronSetService(
+            pool,
+            catalog=runtime.catalog,
+            neuron_sets=runtime.neuron_sets,
+            identifications=runtime.identifications,
         )
-        completions = PoolCompletions(pool, catalog=catalog, neuron_sets=runtime.neuron_sets)
+        completions = PoolCompletions(pool, catalog=runtime.catalog, neuron_sets=runtime.neuron_sets)
         evaluation_service = runtime.evaluation_service(completions)
         assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
         dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
         services = Services(
             store=runtime.store,
             results=runtime.results,
-            catalog=catalog,
+            catalog=runtime.catalog,
             neuron_sets=runtime.neuron_sets,
             completions=completions,
-            neuron_set_service=finder,
+            neuron_set_service=neuron_set_service,
             evaluation_service=evaluation_service,
             engine_monitor=pool,
             notifier=notifier,
@@ -213,12 +199,41 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
         opened.push_async_callback(_take_down, engines, pool)
         opened.push_async_callback(dispatcher.stop)
-        opened.push_async_callback(finder.stop)
+        opened.push_async_callback(neuron_set_service.stop)
         opened.push_async_callback(evaluation_service.stop)
         await server.serve([listening])
     if not engines.cancelled() and (error := engines.exception()):
         raise error
     return server.stopped_by
+
+
+def _open_runtime(settings: Settings) -> Runtime:
+    """Open the home folder, and print warnings about the models and data on offer."""
+    from ampsweep.cli.server.runtime import Runtime, catalog_of
+
+    catalog = catalog_of(settings)
+    warn(catalog.warnings)
+    return Runtime.open(
+        settings.home,
+        catalog,
+        results=settings.results,
+        database_url=settings.database_url,
+        keep_days=settings.keep_days,
+        keep_events_days=settings.keep_events_days,
+    )
+
+
+def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry) -> Pool:
+    """Return the pool of all engines; `start` starts them."""
+    from worker.ray_pool import RayPool
+
+    return RayPool(
+        served_engines(settings),
+        runtime.worker_config,
+        address=settings.ray_address,
+        cells_per_engine=settings.cells_per_engine,
+        telemetry=telemetry,
+    )
 
 
 async def _bring_up(

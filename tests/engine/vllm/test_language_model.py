@@ -46,7 +46,7 @@ def shape_of(config: object) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "alone"),
+    ("name", "text_name"),
     [
         ("model.language_model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
         ("language_model.model.embed_tokens.weight", "model.embed_tokens.weight"),

@@ -58,7 +58,7 @@ def test_it_names_the_sweep_the_model_and_how_its_neurons_were_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("spec_part", "sentence"),
     [
         ({}, "set with 0.5, 2 (layers: all; tokens: all); controls beside the unsteered model: none."),
         ({"op": "add"}, "changed by add with 0.5, 2 (layers"),
@@ -86,7 +86,7 @@ def test_unused_options_are_not_mentioned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("spec_part", "sentence"),
     [
         ({}, "Tasks: lss in en, fr, on the facts that all of its languages have (data SHA-256 bbbbbbbbbbbb)."),
         ({"facts": "any"}, "lss in en, fr, on all facts, each pair of languages without those that it lacks (data"),
