@@ -93,7 +93,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _duplicate_key(keys: Iterable[tuple[str, str]]) -> InvalidRequest:
     (((_, key), _),) = Counter(keys).most_common(1)
-    return InvalidRequest(f"the key {key!r} stands twice in one object; keep one of them", param=key)
+    return InvalidRequest(f"the key {key!r} occurs twice in one object; keep one of them", param=key)
 
 
 def _located(error: InvalidRequest, source: str | None, param: str | None) -> InvalidRequest:

@@ -116,8 +116,8 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
     similarity = min(_similarity(text, sentence) for text, sentence in zip(decoded, _SENTENCES, strict=True))
     if tokens[0] == tokens[1] or similarity < _MIN_SIMILARITY:
         raise InvalidRequest(
-            f"the tokenizer of {name} does not tell texts apart: {_SENTENCES[0]!r} is decoded as {decoded[0][:60]!r}; "
-            "add the tokenizer files of the same model (tokenizer.json)",
+            f"the tokenizer of {name} maps different texts to the same tokens: {_SENTENCES[0]!r} is decoded as "
+            f"{decoded[0][:60]!r}; add the tokenizer files of the same model (tokenizer.json)",
             param="model",
         )
 

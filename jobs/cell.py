@@ -19,7 +19,7 @@ from jobs.instruction import Instruction, PromptMethod
 CellMethod = Literal["neurons", Vector, PromptMethod, "repeat"]
 """How a cell differs from the unsteered baseline.
 
-By an intervention on neurons, by a vector in the residual stream, by an instruction, or only by its batches.
+It has an intervention on neurons, a vector in the residual stream, an instruction, or only other batches.
 """
 
 

@@ -19,7 +19,7 @@ PromptMethod = Literal["prompt_en", "prompt_native"]
 """Whether an instruction is in English or in the language that it asks for."""
 
 SEPARATOR = "\n\n"
-"""Stands between an instruction and the prompt that follows it."""
+"""Separates an instruction from the prompt that follows it."""
 
 
 @dataclass(frozen=True, kw_only=True)

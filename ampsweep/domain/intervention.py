@@ -164,7 +164,7 @@ class InterventionSpec(StrictModel):
         patch = None if self.patch is None else (self.patch,)
         check_magnitude(self.op, factor=self.factor, patch=patch, statistic=self.statistic, factor_key="factor")
         if (self.other is not None) != (self.selection == "other"):
-            message = "names a language where selection is other, and only there"
+            message = "is required with selection other, and not allowed without it"
             raise PydanticCustomError("other", message, {"key": "other"})
         if self.selection == "zero" and (self.op, self.factor, self.patch, self.statistic) != ("set", 0, None, None):
             message = "zero sets the languages' own neurons to 0: give op set and factor 0, without patch and statistic"
@@ -213,26 +213,26 @@ class Intervention:
         languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
         op: What happens to an activation.
         factor: The magnitude, or what multiplies the patch value or the statistic.
-        weights: One a language, None if all are 1. A weight w takes a part of the op, or more than all of it:
-            a' = a + w * (op(a) - a). A neuron of several of the languages gets the mean of their weights, and of
-            their patch values weighted.
+        weights: One for each language, None if all are 1. A weight w applies a part of the op, or more than all of
+            it: a' = a + w * (op(a) - a). A neuron of several of the languages gets the mean of their weights, and the
+            mean of their patch values times their weights.
         patch: Which patch value of the neuron v is: a recorded one, or for `add` the `difference` between its mean in
             the language and the mean of its means in the other languages of the set.
         statistic: Which statistic of the token's activations v is.
         layers: Global indices of layers, sorted, each once; None for all layers.
         scope: Which tokens are edited: all, those of the prompt, or those generated. The tokens of a scored
             continuation count as generated.
-        selection: Whose neurons are edited. None: the languages' own. `random`: as many a layer as the languages have,
-            drawn with `seed`. `other`: those of the language `other`, in the way asked for the languages' own. `zero`:
-            the languages' own as a control, with op set and factor 0. `non_language`: as many a layer as the languages
-            have, those of the highest entropy that belong to no language of the set.
+        selection: Whose neurons are edited. None: those of the languages. `random`: as many in each layer as the
+            languages have, drawn with `seed`. `other`: those of the language `other`, as if it were the target. `zero`:
+            those of the languages as a control, with op set and factor 0. `non_language`: in each layer, as many as
+            the languages have of those with the highest entropy that belong to no language of the set.
         seed: Seed of the random neurons.
         non_target: A second op for the neurons of the other languages of the set.
         other: Code of the language whose neurons are edited, with `selection` other.
         source: A third op for the neurons of one language that is not a target.
         vector: What is added to the residual stream in place of an edit of neurons, with op `add`. `diffmean`: the mean
             residual of the languages minus that of the other languages of the set, of unit length in each layer.
-            `diffmean_raw`: the same with the length that it has. With `selection` random a random direction of the
+            `diffmean_raw`: the same without normalization. With `selection` random a random direction of the
             same length, drawn with `seed`.
         neuron: The only one of the languages' own neurons that is edited, as (layer, index); None for all of them.
 

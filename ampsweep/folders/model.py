@@ -75,7 +75,7 @@ def fingerprint(folder: Path) -> str:
         InvalidRequest: The folder holds no model.
     """
     if not (folder / CONFIG).is_file():
-        raise InvalidRequest(f"{folder.name} is no model folder: it needs {CONFIG} and *.safetensors", param="model")
+        raise InvalidRequest(f"{folder.name} is not a model folder: it needs {CONFIG} and *.safetensors", param="model")
     if not safetensors_files(folder):
         weight_files(folder)  # raises an error that says what the folder has instead
     templates = folder / _TEMPLATES

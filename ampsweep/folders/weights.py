@@ -44,8 +44,8 @@ def weight_files(folder: Path) -> list[Path]:
     files = safetensors_files(folder)
     if (folder / INDEX).is_file():
         if (folder / SINGLE).is_file():
-            message = f"it has two sets of weights, {SINGLE} and the shards of {INDEX}, of which engines read different"
-            raise _wrong(folder, f"{message} ones; remove one of them")
+            message = f"it has two sets of weights, {SINGLE} and the shards of {INDEX}"
+            raise _wrong(folder, f"{message}, and engines read different ones; remove one of them")
         names = sorted(set(_index(folder).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
@@ -70,13 +70,13 @@ def check_weight_files(folder: Path) -> None:
     for path in weight_files(folder):
         for tensor in read_header(path)[1]:
             if tensor in file_of:
-                raise _wrong(folder, f"{tensor} stands in {file_of[tensor]} and in {path.name}; {_AGAIN}")
+                raise _wrong(folder, f"{tensor} is in {file_of[tensor]} and in {path.name}; {_AGAIN}")
             file_of[tensor] = path.name
     if (folder / INDEX).is_file():
         index = _index(folder)
         wrong = sorted(tensor for tensor in {*file_of, *index} if file_of.get(tensor) != index.get(tensor))
         if wrong:
-            raise _wrong(folder, f"{INDEX} does not say where {wrong[0]} stands, or says it wrongly; {_AGAIN}")
+            raise _wrong(folder, f"{INDEX} has no file or a wrong file for {wrong[0]}; {_AGAIN}")
 
 
 def weight_bytes(folder: Path, *, dtype: str, text_only: bool = False) -> int:
@@ -126,11 +126,11 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
         except ValueError:
             header = None
     if not isinstance(header, dict):
-        raise _wrong(path.parent, f"{path.name} is no safetensors file, or is cut short; {_AGAIN}")
+        raise _wrong(path.parent, f"{path.name} is not a safetensors file, or is truncated; {_AGAIN}")
     header.pop("__metadata__", None)
     end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if end > size:
-        raise _wrong(path.parent, f"{path.name} has {size} bytes where its header says {end}: cut short; {_AGAIN}")
+        raise _wrong(path.parent, f"{path.name} is truncated: it has {size} bytes, its header says {end}; {_AGAIN}")
     return 8 + length, header
 
 

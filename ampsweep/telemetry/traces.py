@@ -38,7 +38,7 @@ def collector(endpoint: str, *, service: str, instance: str) -> None:
         InvalidRequest: The endpoint is not an HTTP URL.
     """
     if not endpoint.startswith(("http://", "https://")):
-        message = f"otlp_endpoint must be the base of a collector, as http://collector:4318; got {endpoint!r}"
+        message = f"otlp_endpoint must be the base URL of a collector, such as http://collector:4318; got {endpoint!r}"
         raise InvalidRequest(message, param="otlp_endpoint")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -35,7 +35,7 @@ class _Exchange:
 
 
 class AccessLogMiddleware:
-    """ASGI middleware. It stands outside of authentication, so that it records rejected requests too.
+    """ASGI middleware. It encloses authentication, so that it records rejected requests too.
 
     Args:
         app: The next ASGI application.

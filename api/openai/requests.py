@@ -178,7 +178,7 @@ def _text_of_parts(value: object) -> object:
     kinds = [part["type"] for part in value if isinstance(part, dict) and isinstance(part.get("type"), str)]
     other = next((kind for kind in kinds if kind != "text"), None)
     if other is not None:
-        message = "has a part of type {kind}, but models get only text here, also those that take images; remove it"
+        message = "has a part of type {kind}, but only text is sent to models, even if they take images; remove it"
         raise PydanticCustomError("part_type", message, {"kind": other[:40]})
     texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
     if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):

@@ -12,7 +12,7 @@ from ampsweep.domain.chunk import Chunk, TokenLogprob
 from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
 
 _REPLACEMENT = "�"
-"""Stands in a token's text for bytes that are not a complete character."""
+"""Replaces bytes that are not a complete character in a token's text."""
 
 
 class ResponseFormatter(ABC):
@@ -89,7 +89,7 @@ class CompletionFormatter(ResponseFormatter):
     """Formats completions.
 
     The log-probabilities have `token_ids` in addition to OpenAI's fields, because tokens that are parts of a character
-    cannot be told apart by their text.
+    cannot be distinguished by their text.
     """
 
     id_prefix = "cmpl"

@@ -1,4 +1,4 @@
-"""Average precision: selects the neurons whose activation tells a language's sentences from all others.
+"""Average precision: selects the neurons whose activation separates a language's sentences from all others.
 
 Source: the second method of arXiv 2507.22581 (`ap` in its code).
 """

@@ -188,7 +188,7 @@ class NeuronSet:
             )
 
     def save(self, folder: Path) -> None:
-        """Write the set to `folder`, which is made where it is missing; both files appear whole or not at all."""
+        """Write the set to `folder`, which is created if it does not exist; each file appears whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, NDArray[Any]] = {f"neurons.{code}": pairs for code, pairs in self.neurons.items()}
         arrays |= {f"patch.{kind}": values for kind, values in self._patches().items()}

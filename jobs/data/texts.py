@@ -1,6 +1,6 @@
 """Reads texts by language: plain text with one text a line, or rows of JSON lines or Parquet.
 
-Files are named `<split>/<language>.txt`, or `<language>.txt` for data without splits. Translations of a text stand on
+Files are named `<split>/<language>.txt`, or `<language>.txt` for data without splits. Translations of a text are on
 the same line of every file. Blank lines are counted, because a text is identified by the number of its line.
 """
 
@@ -71,7 +71,7 @@ def read_aligned(source: Path, target: Path) -> list[tuple[Text, Text]]:
         longer, shorter = (source, target) if index in sources else (target, source)
         raise InvalidRequest(
             f"{source.name} and {target.name} are not aligned: line {index + 1} of {shorter.name} is blank or missing, "
-            f"that of {longer.name} is not; a text and its translation must stand on the same line"
+            f"that of {longer.name} is not; a text and its translation must be on the same line"
         )
     return [(text, targets[index]) for index, text in sources.items()]
 

@@ -93,7 +93,7 @@ class LanguageForcing(_ByIdentifier):
 class Script:
     """The share of texts more than half of whose letters are in the script that the wanted language is written in.
 
-    It tells a text in another language of the same script (Indonesian for Malay) from one in another script.
+    It distinguishes a text in another language of the same script (Indonesian for Malay) from one in another script.
     """
 
     name: ClassVar[str] = "script"

@@ -38,9 +38,9 @@ def _show_nothing(_done: int, _total: int) -> None:
 class Relevance:
     """How relevant answers are to their questions, as a judge rates them: 0, 1 or 2, divided by 2.
 
-    Ratings are stored as they come. An evaluation that is interrupted, or repeated over old and new answers, asks only
-    about answers that the same judge has not rated yet. A reply without a rating is stored too, because the judge is
-    asked with temperature 0; such answers have no score and are counted in `relevance_unparsed`.
+    Ratings are stored as they arrive. An evaluation that is interrupted, or repeated over old and new answers, asks
+    only about answers that the same judge has not rated yet. A reply without a rating is stored too, because the judge
+    is asked with temperature 0; such answers have no score and are counted in `relevance_unparsed`.
 
     Attributes:
         judge: The judge.

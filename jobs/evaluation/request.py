@@ -26,7 +26,7 @@ class EvaluationRequest(StrictModel):
         metrics: The metrics; see `jobs.evaluation`.
         identifier: The language identifier.
         language: The column with the wanted languages, or the code of one language for all texts.
-        by: The columns whose values make a group; by default those that tell the cells of the sweep apart.
+        by: The columns whose values make a group; by default those that distinguish the cells of the sweep.
         judge: The judge, for the metric `relevance`.
     """
 
@@ -39,7 +39,7 @@ class EvaluationRequest(StrictModel):
     @model_validator(mode="after")
     def _judge_if_needed(self) -> EvaluationRequest:
         if ("relevance" in self.metrics) != (self.judge is not None):
-            message = "must be given if metrics has relevance, and only then"
+            message = "is required with the metric relevance, and not allowed without it"
             raise PydanticCustomError("judge", message, {"key": "judge"})
         return self
 

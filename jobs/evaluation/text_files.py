@@ -17,7 +17,7 @@ from jobs.data.rows import read_rows
 from jobs.evaluation.texts import RESULTS, Columns, StoredText
 
 _IDS = ("sweep_id", "cell_id", "doc_id", "answer")
-"""Columns of a sweep's results that tell its rows apart."""
+"""Columns of a sweep's results that identify its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ _PUNCTUATION = str.maketrans({**dict.fromkeys(string.punctuation + "\N{ARABIC CO
 
 @dataclass(frozen=True, slots=True)
 class CheckedAnswer:
-    """What was found in one answer.
+    """The result of checking one answer.
 
     Attributes:
         lines: How many of its lines have at least `MIN_WORDS` words. An answer with none is not counted.

@@ -101,9 +101,8 @@ class Search:
             message = f"no task of the sweep has the metric {self.metric}; they have {', '.join(usable) or 'none'}"
             raise InvalidRequest(message, param="search.metric")
         if metric.higher_is_better is None:
-            message = (
-                f"{self.metric} has no better direction, so no factor is best by it; use one of {', '.join(usable)}"
-            )
+            problem = f"neither direction of {self.metric} is better, so it cannot choose a factor"
+            message = f"{problem}; use one of {', '.join(usable)}"
             raise InvalidRequest(message, param="search.metric")
 
     @cached_property

@@ -153,5 +153,7 @@ def _provenance(paths: list[Path]) -> Provenance:
             files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         )
     except (KeyError, ValueError) as error:
-        message = f"{paths[0].name} has no metadata of a sweep, or of an older version of Ampsweep ({error} is missing)"
+        message = (
+            f"{paths[0].name} is not a file of a sweep, or an older version of Ampsweep wrote it ({error} is missing)"
+        )
         raise InvalidRequest(f"{message}; run the sweep again", param="sweep") from error

@@ -61,8 +61,8 @@ how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it i
 number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
-drawn with. `task_options` tells cells of one task apart that were asked in different ways (`jobs.tasks.options`); it is
-null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that edits
+drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
+is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that edits
 a single one.
 """
 

@@ -1,4 +1,4 @@
-"""Language-steering shift: does an intervention make the object in language T likelier after a premise in language L?
+"""Language-steering shift: does an intervention make the object in language T more likely after a premise in L?
 
 `d(T|L) = logp(obj_T | premise_L) - logp(obj_L | premise_L)`, in nats. LSS(L -> T) is the share of facts whose d grows
 under an intervention; see `jobs.metrics.shift`.

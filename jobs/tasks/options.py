@@ -1,4 +1,4 @@
-"""Options of a task in a spec, as a label that tells cells of the same task apart."""
+"""Options of a task in a spec, as a label that distinguishes cells of the same task."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from jobs.data.rows import read_rows
 def test_a_duplicate_key_is_refused_by_name(parse_text: Any) -> None:
     assert parse_text('{"fr": {"0": [1]}, "tr": {"0": [1]}}') == {"fr": {"0": [1]}, "tr": {"0": [1]}}
     for text in ('{"fr": 1, "fr": 2}', '{"tr": [{"fr": 1, "fr": 2}]}'):
-        with pytest.raises(InvalidRequest, match="the key 'fr' stands twice in one object") as caught:
+        with pytest.raises(InvalidRequest, match="the key 'fr' occurs twice in one object") as caught:
             parse_text(text)
         assert caught.value.param == "fr"
         with pytest.raises(InvalidRequest, match=r"neurons\.json: the key 'fr'") as caught:
@@ -63,15 +63,15 @@ def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
     spec, rows = tmp_path / "spec.yaml", tmp_path / "fr.jsonl"
     spec.write_text("name: a\nmodel: tiny\nname: b\n")
     rows.write_text('{"text": "un"}\n{"text": "deux", "text": "trois"}\n')
-    with pytest.raises(InvalidRequest, match=r"spec\.yaml: the key 'name' stands twice") as caught:
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml: the key 'name' occurs twice") as caught:
         read_spec(spec)
     assert caught.value.param == "spec"
-    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 2: the key 'text' stands twice"):
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 2: the key 'text' occurs twice"):
         read_rows(rows)
-    with pytest.raises(InvalidRequest, match="the key 'factor' stands twice") as caught:
+    with pytest.raises(InvalidRequest, match="the key 'factor' occurs twice") as caught:
         json_object('{"op": "scale", "factor": 1, "factor": 2}', param="intervention")
     assert caught.value.param == "intervention"
-    with pytest.raises(InvalidRequest, match="the key 'prompt' stands twice"):
+    with pytest.raises(InvalidRequest, match="the key 'prompt' occurs twice"):
         parse('{"kind": "generate", "custom_id": "1", "prompt": "a", "prompt": "b"}')
     with pytest.raises(InvalidRequest, match="a is set twice"):
         read_settings(corpora=["a=one", "a=two"])
@@ -84,7 +84,7 @@ def test_a_doubled_language_of_export_is_refused(model: Path, tmp_path: Path) ->
     command = ["export", "--model", str(model), "--neurons", str(neurons), "--intervention", intervention]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "the key 'fr' stands twice" in result.stderr
+    assert "the key 'fr' occurs twice" in result.stderr
 
 
 @pytest.mark.parametrize("text", ['{"name": "é", "seed": 3}', "name: é\nseed: 3\n"])

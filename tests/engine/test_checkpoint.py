@@ -113,8 +113,8 @@ def of_mistral(folder: Path, _: dict[str, Tensor]) -> None:
         (renamed, "lacks weights of its model: .* and [0-9]+ more"),
         (with_another, "do not belong to its model: model.layers.0.mlp.more.weight;"),
         (of_another_shape, "shape does not match its config.json: model.layers.1.mlp.down_proj.weight;"),
-        (cut_short, "model.safetensors has [0-9]+ bytes where its header says [0-9]+: cut short"),
-        (cut_in_its_header, "model.safetensors is no safetensors file, or is cut short"),
+        (cut_short, "model.safetensors is truncated: it has [0-9]+ bytes, its header says [0-9]+"),
+        (cut_in_its_header, "model.safetensors is not a safetensors file, or is truncated"),
         (a_pointer, "git lfs pull"),
         (without_tokenizer, "has no tokenizer; add the tokenizer files"),
         (pickled, "pytorch_model.bin; only safetensors are read. Convert it: python -c"),
@@ -143,7 +143,7 @@ def test_an_index_that_contradicts_the_files_is_rejected(folder: Path, weights: 
         check_checkpoint(folder)
     (folder / INDEX).write_text(json.dumps(written))
     write(folder, {**load_file(folder / SHARDS[1]), name: weights[name]}, SHARDS[1])
-    with pytest.raises(InvalidRequest, match=f"{name} stands in {SHARDS[0]} and in {SHARDS[1]}"):
+    with pytest.raises(InvalidRequest, match=f"{name} is in {SHARDS[0]} and in {SHARDS[1]}"):
         check_checkpoint(folder)
 
 
@@ -193,7 +193,7 @@ class Lower:
 
 def test_a_tokenizer_must_tell_texts_apart() -> None:
     check_tokenizer(Lower(), "tiny")
-    with pytest.raises(InvalidRequest, match="does not tell texts apart: 'The capital"):
+    with pytest.raises(InvalidRequest, match="maps different texts to the same tokens: 'The capital"):
         check_tokenizer(Same(), "tiny")
 
 

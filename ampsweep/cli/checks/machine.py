@@ -17,7 +17,7 @@ from worker.memory import EngineMemory, available_memory, gpu_shortage, remedy
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
 MIN_OPEN_FILES = 4096
-"""A lower limit of open files is too low for a busy server."""
+"""The lowest limit of open files that suffices for a busy server."""
 DRIVERS = {12: 525, 13: 580}
 """The oldest driver for each major version of CUDA, from NVIDIA's table of minor version compatibility."""
 

@@ -54,7 +54,7 @@ class GenerateLine(_Line):
     sampling: SamplingParams = SamplingParams()
 
     def request(self, neurons: str | None) -> GenerateRequest:
-        """Return what the engine is asked; InvalidRequest for sampling whose results a row has no column for."""
+        """Return the request to the engine; raise InvalidRequest for a sampling field whose results have no column."""
         for name in ("n", "top_logprobs"):
             if getattr(self.sampling, name) != getattr(SamplingParams, name):
                 message = f"a line has one answer without alternatives; leave {name} out"

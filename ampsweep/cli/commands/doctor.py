@@ -78,6 +78,6 @@ def _local_server() -> list[Finding]:
     try:
         settings = read_settings()
     except InvalidRequest as error:
-        remedy = f"set {error.param} to what docs/cli.md says, or unset it"
+        remedy = f"set {error.param} to a value that docs/cli.md allows, or unset it"
         return [*findings, *machine([]), bad("settings", error.message, remedy)]
     return [*findings, *machine(served_engines(settings)), *installation(settings)]

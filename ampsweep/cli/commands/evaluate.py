@@ -38,8 +38,8 @@ def evaluate(
     metric: Annotated[
         str,
         typer.Option(
-            help="One or several by comma: language_confusion (LPR, WPR, LCPR), lfs, script, relevance (by a judge "
-            "model), comet, metricx, metricx_qe."
+            help="One or several, separated by commas: language_confusion (LPR, WPR, LCPR), lfs, script, relevance (by "
+            "a judge model), comet, metricx, metricx_qe."
         ),
     ] = "language_confusion",
     out: Annotated[Path | None, typer.Option(help="A Parquet file to write: one row for each text and score.")] = None,
@@ -54,16 +54,16 @@ def evaluate(
     by: Annotated[
         str | None,
         typer.Option(
-            help="Columns whose values make a group, by comma; default: the language, and in results of a "
-            "sweep what tells its cells apart, too."
+            help="Columns to group by, separated by commas; default: the language, and in results of a sweep also "
+            "the columns that distinguish its cells."
         ),
     ] = None,
     input_column: Annotated[
         str | None,
         typer.Option(
             "--input",
-            help="The column with what the texts answer or translate (relevance, comet, metricx); default: the first "
-            "of input, question, prompt, source.",
+            help="The column with the questions or sentences that the texts answer or translate (relevance, comet, "
+            "metricx); default: the first of input, question, prompt, source.",
         ),
     ] = None,
     reference: Annotated[
@@ -75,7 +75,7 @@ def evaluate(
         typer.Option(help="py3langid, lid.176.ftz, lingua, or the path of a fastText model (.ftz, .bin)."),
     ] = "py3langid",
     english_words: Annotated[
-        Path | None, typer.Option(help="A list of English words, one a line; without it WPR is not defined.")
+        Path | None, typer.Option(help="A file of English words, one a line; without it WPR is undefined.")
     ] = None,
     judge_model: Annotated[
         str | None, typer.Option(help="The judge: a model of the server, or of --judge-url.")
@@ -88,11 +88,11 @@ def evaluate(
         ),
     ] = None,
     judge_concurrency: Annotated[
-        int, typer.Option(min=1, max=1024, help="Answers that the judge is asked about at once.")
+        int, typer.Option(min=1, max=1024, help="Maximum number of concurrent requests to the judge.")
     ] = 16,
     ratings: Annotated[
         Path | None,
-        typer.Option(help=f"The file of the judge's ratings, which are not asked again; default: {RATINGS} by FILE."),
+        typer.Option(help=f"The file that stores the judge's ratings; default: {RATINGS} beside FILE."),
     ] = None,
     comet_model: Annotated[
         str | None,

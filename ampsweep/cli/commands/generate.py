@@ -88,7 +88,7 @@ def generate(
         printer.end()
         return
     if steering is not None and neurons is None:
-        raise InvalidRequest("steering needs a neuron set; make one with `ampsweep identify`", param="neurons")
+        raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
 
     from engine.base import GenerateRequest, Steering
 

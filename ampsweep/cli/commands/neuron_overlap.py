@@ -147,7 +147,7 @@ def _read_json(path: Path, *, param: str) -> ComparedSet:
     try:
         raw = parse_json(path.read_bytes(), source=path.name, param=param)
     except ValueError as error:
-        message = f"{path.name} is not JSON: {error}; make a neuron set of it with `ampsweep neurons import`"
+        message = f"{path.name} is not JSON: {error}; convert it with `ampsweep neurons import`"
         raise InvalidRequest(message, param=param) from error
     return ComparedSet(id=path.name, model=None, widths=None, neurons=_pairs(raw, name=path.name))
 

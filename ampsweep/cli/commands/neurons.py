@@ -46,8 +46,8 @@ def import_(
     means: Annotated[
         str | None,
         typer.Option(
-            help="Files with the mean activations of each language, {language} standing for its code; the set then has "
-            "the patch values mean and difference."
+            help="Files with the mean activations of each language, with {language} in place of its code; they give "
+            "the set the patch values mean and difference."
         ),
     ] = None,
     as_json: AsJson = False,

@@ -25,15 +25,15 @@ def auth_policy(settings: Settings) -> AuthPolicy:
     outside = not is_loopback(settings.host)
     if outside and settings.tls_cert is None and not settings.behind_tls_proxy:
         raise InvalidRequest(
-            f"{settings.host} is reached from other machines, and API keys must not go there in the clear: give "
-            "--tls-cert and --tls-key, or --behind-tls-proxy where a proxy in front speaks TLS",
+            f"other machines can reach {settings.host}, and API keys must not be sent unencrypted: give "
+            "--tls-cert and --tls-key, or --behind-tls-proxy if a proxy in front terminates TLS",
             param="host",
         )
     exposed = outside or settings.behind_tls_proxy
     if exposed and all(key.revoked_at is not None for key in keys.all()):
         raise InvalidRequest(
-            f"a server that other machines reach needs an API key, and {keys.path} has none; "
-            "make one with `ampsweep keys create`",
+            f"a server that other machines can reach needs an API key, but {keys.path} has none; "
+            "create one with `ampsweep keys create`",
             param="keys",
         )
     open_paths = ALWAYS_OPEN

@@ -96,7 +96,7 @@ class Runtime:
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidRequest(f"cannot make the folder {home}: {error.strerror}", param=param) from error
+            raise InvalidRequest(f"cannot create the folder {home}: {error.strerror}", param=param) from error
         home = home.resolve()
         published = str(home / "results") if results is None else _resolved(results)
         neurons = str(home / "neurons") if results is None else join(published, "neurons")

@@ -149,9 +149,9 @@ def _file_error(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename))
     if path.name.startswith(".") and path.suffix == ".tmp":
         path = path.parent  # a temporary file of `atomic_write`
-    remedy = next((text for kind, text in _FILE_REMEDIES if isinstance(error, kind)), "look at the disk")
+    remedy = next((text for kind, text in _FILE_REMEDIES if isinstance(error, kind)), "check the disk")
     if error.errno in _FULL:
-        remedy = "make room on that disk, and send the same command again"
+        remedy = "free some space on that disk, and run the same command again"
     return f"{path}: {(error.strerror or type(error).__name__).lower()}; {remedy}"
 
 

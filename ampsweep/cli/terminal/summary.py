@@ -81,7 +81,7 @@ def _selection(row: Row) -> str | None:
 
 
 def _series_value(row: Row, name: str) -> Any:
-    """Return a column of a row. For a vector, the op is its name, which tells it from an op `add` on neurons."""
+    """Return a column of a row. For a vector, the op is its name, to distinguish it from an op `add` on neurons."""
     if name == "op" and row.get("method") in VECTORS:
         return row["method"]
     return row.get(name)

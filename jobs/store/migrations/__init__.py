@@ -1,1 +1,1 @@
-"""The history of the store's tables, run at open."""
+"""Migrations of the store's tables, run when a database is opened."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection it is given; there is no other way in."""
+"""Runs migrations on the connection that `jobs.store.database` passes in; a run without one is not supported."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_zero_is_a_value_and_minus_one_keeps_all_tokens() -> None:
 def test_an_image_is_refused_by_its_field(kind: str) -> None:
     parts = [{"type": "text", "text": "What is this?"}, {"type": kind, kind: {"url": "http://x"}}]
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}]
-    with pytest.raises(InvalidRequest, match=f"a part of type {kind}, but models get only text") as caught:
+    with pytest.raises(InvalidRequest, match=f"a part of type {kind}, but only text is sent to models") as caught:
         parse_chat({"model": "m", "messages": messages})
     assert caught.value.param == "messages.1.content"
     (message,) = parse_chat({"model": "m", "messages": [{"role": "user", "content": parts[:1]}]}).messages

@@ -70,7 +70,7 @@ def test_json_is_read_in_the_encodings_of_windows(tmp_path: Path, text: Path, en
 )
 def test_a_duplicate_key_is_rejected(tmp_path: Path, content: str, key: str) -> None:
     (tmp_path / "twice.json").write_text(content)
-    with pytest.raises(InvalidRequest, match=rf"twice\.json: the key '{key}' stands twice"):
+    with pytest.raises(InvalidRequest, match=rf"twice\.json: the key '{key}' occurs twice"):
         read_neuron_file(tmp_path / "twice.json", model=MODEL, languages=None)
 
 

@@ -128,7 +128,7 @@ def test_a_lone_surrogate_is_escaped_in_errors() -> None:
 
 def test_a_duplicate_key_in_a_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr.jsonl").write_text('{"question": "a", "question": "b"}\n')
-    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 1.* 'question' stands twice"):
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 1.* 'question' occurs twice"):
         read_rows(tmp_path / "fr.jsonl")
 
 

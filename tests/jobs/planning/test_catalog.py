@@ -72,6 +72,6 @@ def test_a_models_fingerprint_follows_what_decides_its_answers(catalog: Catalog)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="is no model folder") as caught:
+    with pytest.raises(InvalidRequest, match="is not a model folder") as caught:
         Catalog(models={"broken": tmp_path}).model("broken")
     assert caught.value.param == "model"

@@ -214,7 +214,7 @@ def test_the_number_of_cells_is_known_in_advance(catalog: Catalog) -> None:
         (
             {"search": {"method": "halving", "metric": "length"}, "tasks": [*TASKS, GENERATION]},
             "search.metric",
-            "length has no better direction",
+            "neither direction of length is better",
         ),
     ],
 )

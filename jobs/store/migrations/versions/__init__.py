@@ -1,1 +1,1 @@
-"""One file a revision, in order."""
+"""The migrations, one module per revision, in order."""

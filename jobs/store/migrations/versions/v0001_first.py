@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the first tables."""
+    """Create the first tables."""
     op.create_table(
         "sweeps",
         sa.Column("seq", sa.Integer(), nullable=False, autoincrement=True),

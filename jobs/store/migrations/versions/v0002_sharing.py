@@ -1,4 +1,4 @@
-"""Owners and priorities of sweeps, progress, suspects and lapses of cells, published files by name and hash."""
+"""Owners and priorities of sweeps; progress, quarantine and expirations of cells; published files by name and hash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS = {
 
 
 def upgrade() -> None:
-    """Add the columns; sweeps that have ended put their files together anew when they are asked for them."""
+    """Add the columns. The files of sweeps that have ended are assembled again when they are requested."""
     for table, columns in _COLUMNS.items():
         for column in columns:
             op.add_column(table, column)

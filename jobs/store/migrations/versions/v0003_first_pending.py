@@ -1,4 +1,4 @@
-"""Sweeps remember from where on cells can be leased, so that none of a long plan is looked through again and again."""
+"""The position of each sweep's first pending cell, so that a long plan is not searched again and again."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Begin every plan at its first cell."""
+    """Add the column; every plan begins at its first cell."""
     op.add_column("sweeps", sa.Column("first_pending", sa.Integer(), nullable=False, server_default="0"))

@@ -1,4 +1,4 @@
-"""Sweeps keep the warnings of their plan."""
+"""The warnings of each sweep's plan."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Give the sweeps there are none."""
+    """Add the column; existing sweeps have no warnings."""
     op.add_column("sweeps", sa.Column("warnings", sa.JSON(), nullable=False, server_default="[]"))

@@ -1,4 +1,4 @@
-"""A finalizing sweep is leased to the server that puts its results together."""
+"""The lease of a finalizing sweep, held by the server that assembles its results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the lease; nobody has one yet."""
+    """Add the columns of the lease; no sweep is leased."""
     op.add_column("sweeps", sa.Column("finalizer", sa.String()))
     op.add_column("sweeps", sa.Column("finalizer_epoch", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("sweeps", sa.Column("finalizer_expires_at", sa.Float()))

@@ -1,4 +1,4 @@
-"""Cells and sweeps count their failed samples; a cell keeps the reason of the first one."""
+"""The number of failed samples of cells and sweeps, and the reason of a cell's first one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns. How many samples of the cells known already failed was not counted; they begin at none."""
+    """Add the columns. Failed samples of existing cells were not counted; their number starts at 0."""
     op.add_column("sweeps", sa.Column("failed_samples", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("cells", sa.Column("failed_samples", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("cells", sa.Column("sample_error", sa.Text()))

@@ -115,7 +115,7 @@ def test_a_model_must_be_readable_and_have_a_shape(model: Path, tmp_path: Path) 
     settings = Settings(models={"tiny": str(folder)}, atlas=False, engine="fake")
     assert [finding.state for finding in installation.models(settings)] == ["ok"]
     (finding,) = installation.models(settings.model_copy(update={"engine": "vllm"}))
-    assert "model.safetensors is no safetensors file" in finding.detail, "the fake engine alone reads no weights"
+    assert "model.safetensors is not a safetensors file" in finding.detail, "the fake engine alone reads no weights"
     config = json.loads((folder / "config.json").read_text())
     del config["intermediate_size"]
     (folder / "config.json").write_text(json.dumps(config))

@@ -112,7 +112,7 @@ def test_system_errors_are_one_line_with_path_and_remedy(
     assert result.exit_code == code
     error = json.loads(result.stderr)["error"]
     assert error["message"].startswith(f"{tmp_path}: ")
-    assert ("change its permissions" if code == 2 else "make room on that disk") in error["message"]
+    assert ("change its permissions" if code == 2 else "free some space on that disk") in error["message"]
     assert error["code"] == ("invalid_request" if code == 2 else "unavailable")
 
 
