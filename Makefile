@@ -1,31 +1,31 @@
-# What one types here. Python 3.11+, make and a C compiler are enough; everything else goes into .venv.
+# The commands of the project. They need Python 3.11 or newer, make and a C compiler; everything else is installed into .venv.
 .PHONY: demo serve test reliability vllm-next bench check docs openapi lock setup setup-demo
 BIN := .venv/bin
 ARGS ?=
 RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet
 
-demo: setup-demo  ## a sweep over the bundled model, from REST to a picture; ARGS=--keep leaves the server up, --chaos kills the engine
+demo: setup-demo  ## run a sweep over the bundled model and plot it; ARGS=--keep leaves the server running, --chaos kills the engine
 	@$(BIN)/python -m examples.demo $(ARGS)
 
-serve: setup-demo  ## a server with the bundled model; ARGS takes the options of `ampsweep serve`
+serve: setup-demo  ## start a server with the bundled model; ARGS takes the options of `ampsweep serve`
 	@$(BIN)/ampsweep serve $(ARGS)
 
 test: export PYTHONDONTWRITEBYTECODE :=
-test: setup  ## the fast tier, then the one that starts servers and Ray, then the one that starts vLLM
+test: setup  ## run the fast tests, then those that start servers and Ray, then those that start vLLM
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not processes and not engine and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "processes and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -m engine $(ARGS)
 
-reliability: setup  ## the tests that kill processes and fill disks, many times
+reliability: setup  ## run the tests that kill processes and fill disks, many times
 	@$(BIN)/pytest -q -m reliability $(ARGS)
 
-vllm-next: setup  ## the compatibility tests against another vLLM release, outside .venv; VERSION=x.y.z
+vllm-next: setup  ## run the compatibility tests with another vLLM release, outside .venv; VERSION=x.y.z
 	@PYTHON="$(BIN)/python" requirements/vllm-next.sh "$(VERSION)"
 
-bench: setup  ## what steering, scoring and recording cost, into docs/benchmarks.md; ARGS="--rounds 3"
+bench: setup  ## measure what steering, scoring and recording cost, and write docs/benchmarks.md; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.throughput --docs docs/benchmarks.md $(ARGS)
 
-check: setup  ## format, lint, spelling, types, import directions, declared dependencies
+check: setup  ## check format, lint, spelling, types, import directions and declared dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/codespell
@@ -33,20 +33,20 @@ check: setup  ## format, lint, spelling, types, import directions, declared depe
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry .
 
-docs: setup  ## the documentation as a site that opens offline: out/site/index.html
+docs: setup  ## build the documentation as a site that opens offline: out/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-openapi: setup  ## write docs/openapi.json anew, which a test compares with the routes
+openapi: setup  ## write docs/openapi.json, which a test compares with the routes
 	@$(BIN)/python -m api >docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
-setup: .venv/installed-cpu  ## everything, for tests and documentation
+setup: .venv/installed-cpu  ## install everything, for tests and documentation
 
-setup-demo: .venv/installed-demo  ## what a server needs
+setup-demo: .venv/installed-demo  ## install what a server needs
 
 .venv/installed-%: requirements/%.lock requirements/install.sh pyproject.toml
 	@PYTHON="$(PYTHON)" requirements/install.sh $*
 
-lock:  ## resolve requirements/*.lock anew; needs uv
+lock:  ## resolve requirements/*.lock; needs uv
 	@command -v uv >/dev/null || { echo "lock: uv is needed (pip install uv)" >&2; exit 1; }
 	$(RESOLVE) --extra cpu --extra tasks --extra dev --output-file requirements/cpu.lock
 	$(RESOLVE) --extra cpu --extra tasks --constraint requirements/cpu.lock --output-file requirements/demo.lock

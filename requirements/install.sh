@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes or completes the environment in .venv from a lock: `requirements/install.sh demo` installs what a server needs,
 # `requirements/install.sh cpu` also what tests, checks and documentation need. `make` calls it when a lock or pyproject
-# has changed; it may be run again at any time. PYTHON names another interpreter than the first fitting one.
+# has changed; it may be run again at any time. PYTHON names the interpreter to use instead of the first suitable one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock=requirements/${1:-cpu}.lock
@@ -33,7 +33,7 @@ configured() {
   true
 }
 
-# bring_uv: install uv, which installs several times as fast as pip, and hand pip's sources and certificates on to it.
+# bring_uv: install uv, which installs several times as fast as pip, and pass pip's sources and certificates on to it.
 bring_uv() {
   [ -x .venv/bin/uv ] || $python -m pip install -qq --disable-pip-version-check uv 2>/dev/null || return
   local value pip_settings
@@ -47,7 +47,7 @@ bring_uv() {
   [ -z "$value" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$value}"
 }
 
-# install ARGUMENTS: install exactly these packages; by pip where uv cannot be had or does not succeed.
+# install ARGUMENTS: install exactly these packages; with pip if uv is not available or fails.
 # uv compiles as pip does: Ray gives up on a first start that compiles all of its own modules.
 install() {
   [ "$uv" = yes ] && .venv/bin/uv pip install --python $python --no-deps --compile-bytecode ${quiet:+-q} "${sources[@]}" "$@" ||
@@ -68,12 +68,12 @@ if [ ! -x .venv/bin/python ]; then
     if fits "$candidate"; then python=$candidate && break; fi
   done
   [ -n "${python:-}" ] || fail "Python 3.11 to 3.14 is needed; name one with: make setup PYTHON=/path/to/python3.12"
-  "$python" -m venv .venv || fail "$python cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)"
+  "$python" -m venv .venv || fail "$python cannot create a virtual environment (on Debian and Ubuntu: apt install python3-venv)"
 fi
 python=.venv/bin/python
-fits $python || fail ".venv holds a Python that is not 3.11 to 3.14; remove the folder and run make again"
+fits $python || fail "the Python in .venv is not 3.11 to 3.14; remove the folder and run make again"
 
-# The CPU engine compiles small kernels at its first start; better to hear of a missing compiler now.
+# The CPU engine compiles small kernels when it first starts; report a missing compiler now.
 command -v "${CC:-cc}" >/dev/null || fail "a C compiler is needed (on Debian and Ubuntu: apt install build-essential)"
 header=$($python -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")')
 [ -f "$header" ] || fail "Python's C headers are needed, there is no $header (on Debian and Ubuntu: apt install python3-dev)"
