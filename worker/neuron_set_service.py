@@ -12,7 +12,7 @@ from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_json import from_json, to_json
 from engine.neurons.neuron_set import NeuronSet
 from jobs.execution import IdentificationStatus
-from jobs.neuron_sets.identifications import BEAT, Identifications
+from jobs.neuron_sets.identifications import HEARTBEAT_SECONDS, Identifications
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from worker.pool import Pool
@@ -81,7 +81,7 @@ class PoolNeuronSetService:
 
     async def _identify(self, model: str, ref: NeuronsRef, recorded: asyncio.Event) -> None:
         try:
-            await self._record(self._identifications.beat, ref.id)
+            await self._record(self._identifications.heartbeat, ref.id)
             recorded.set()
             heartbeats = asyncio.create_task(self._beat(ref.id))
             try:
@@ -109,8 +109,8 @@ class PoolNeuronSetService:
 
     async def _beat(self, neuron_set_id: str) -> None:
         while True:
-            await asyncio.sleep(BEAT)
-            await self._record(self._identifications.beat, neuron_set_id)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._record(self._identifications.heartbeat, neuron_set_id)
 
     async def _record(self, write: Callable[..., None], *arguments: object) -> None:
         """Write the status in a thread. The identification continues if the storage cannot be written."""

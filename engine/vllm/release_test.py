@@ -112,11 +112,11 @@ class _ReleaseTest:
     async def mixed_batch(self) -> None:
         """Check that requests in one batch each get their own intervention."""
         steerings = (None, self._steering(10.0), self._steering(-10.0))
-        alone = [await self._score(steering) for steering in steerings]
+        single = [await self._score(steering) for steering in steerings]
         together = await asyncio.gather(*map(self._score, steerings))
-        self._require_change(_distance(alone[1], alone[2]), "two different interventions had the same effect")
-        change = min(_distance(alone[0], alone[1]), _distance(alone[1], alone[2]))
-        for one, same in zip(alone, together, strict=True):
+        self._require_change(_distance(single[1], single[2]), "two different interventions had the same effect")
+        change = min(_distance(single[0], single[1]), _distance(single[1], single[2]))
+        for one, same in zip(single, together, strict=True):
             self._require_same(one, same, change, "a request in a mixed batch was steered differently")
 
     def _steering(self, factor: float, **more: object) -> Steering:

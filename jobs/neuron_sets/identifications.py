@@ -15,7 +15,7 @@ from jobs.storage.protocol import Storage
 
 IDENTIFYING = "identifying"
 """Name of the folder of these files, within the folder of the sets."""
-BEAT = 10.0
+HEARTBEAT_SECONDS = 10.0
 """Seconds between two heartbeats of an identification."""
 LEASE = 60.0
 """Seconds without a heartbeat after which an identification has failed; clocks of servers must differ by less."""
@@ -28,7 +28,7 @@ class Identifications:
         self._storage = storage
         self._clock = clock
 
-    def beat(self, neuron_set_id: str) -> None:
+    def heartbeat(self, neuron_set_id: str) -> None:
         """Record that a set is being identified now."""
         self._write(neuron_set_id, None)
 

@@ -110,7 +110,7 @@ class Store(Protocol):
         """
         ...
 
-    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, heartbeats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """Extend leases and record the progress of their cells; return the leases that are lost.
 
         A lease is lost if the cell has been leased again since, or if no sweep needs the cell any more. In the second

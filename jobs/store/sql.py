@@ -336,16 +336,15 @@ class SqlStore:
             }
             return [replace(cell.current_lease, sweep_ids=sweep_ids[cell.cell.id]) for cell in leased]
 
-    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, heartbeats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         """See the protocol."""
         with self._write() as transaction:
-            held, lost = held_cells(transaction, [beat.lease for beat in beats])
-            samples = {(beat.lease.cell.id, beat.lease.epoch): beat.samples for beat in beats}
-            sweep_states = transaction.sweep_states_of(held)
+            leases = [heartbeat.lease for heartbeat in heartbeats]
+            held, lost = held_cells(transaction, leases)
+            samples = {(heartbeat.lease.cell.id, heartbeat.lease.epoch): heartbeat.samples for heartbeat in heartbeats}
+            sweeps_of = transaction.sweep_states_of(held)
             needed = {
-                cell_id
-                for cell_id, states in sweep_states.items()
-                if any(sweep_state.state in SWEEP_RUNNING for sweep_state in states)
+                cell_id for cell_id in sweeps_of if any(each.state in SWEEP_RUNNING for each in sweeps_of[cell_id])
             }
 
             def change(cell: CellStateMachine) -> CellEvent | None:
@@ -354,7 +353,7 @@ class SqlStore:
                 return cell.abandon()
 
             transaction.move(held, change)
-            return [lease for lease in (beat.lease for beat in beats) if lease in lost or lease.cell.id not in needed]
+            return [lease for lease in leases if lease in lost or lease.cell.id not in needed]
 
     def report(self, reports: Sequence[CellReport]) -> list[Lease]:
         """See the protocol."""

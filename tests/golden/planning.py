@@ -131,7 +131,7 @@ def _input_folder() -> Iterator[Path]:
         return _PINNED.get(name) or installed(name)
 
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "world"
+        root = Path(folder) / "inputs"
         (root / "lm_eval").mkdir(parents=True)
         with contextlib.chdir(root / "lm_eval"), patch("importlib.metadata.version", version):
             yield root

@@ -36,6 +36,6 @@ def test_the_golden_cells_are_many_and_the_engines_versions_are_part_of_an_id(
 ) -> None:
     lines = [line for lines in json.loads(golden_file("cells").read_text(encoding="utf-8")).values() for line in lines]
     assert len({line.split()[0] for line in lines}) > 100
-    catalog, neuron_sets = write_inputs(tmp_path_factory.mktemp("golden") / "world")
+    catalog, neuron_sets = write_inputs(tmp_path_factory.mktemp("golden") / "inputs")
     cell = plan(parse_spec(SPECS["op: add"]), catalog, neuron_sets)[1]
     assert replace(cell, engine_version="another").id != cell.id

@@ -42,7 +42,7 @@ def test_requests_that_may_have_succeeded_are_retried_only_if_repeatable() -> No
     assert wait(NoConnection("no"), repeatable=False) == 0.5
 
 
-@pytest.mark.parametrize("error", [EngineFailed("died"), Conflict("it has ended"), AmpsweepError("a defect")])
+@pytest.mark.parametrize("error", [EngineFailed("died"), Conflict("it has ended"), AmpsweepError("a bug")])
 def test_requests_that_would_fail_again_are_not_retried(error: AmpsweepError) -> None:
     assert wait(error) is None
 

@@ -15,7 +15,7 @@ def test_an_identification_is_visible_to_every_server_until_it_ends(tmp_path: Pa
     clock = ManualClock()
     first, second = (Identifications(LocalStorage(tmp_path), clock) for _ in range(2))
     assert second.get("ns_1") is None
-    first.beat("ns_1")
+    first.heartbeat("ns_1")
     assert second.get("ns_1") == IdentificationStatus(error=None)
     first.forget("ns_1")
     assert second.get("ns_1") is None
@@ -28,17 +28,17 @@ def test_a_failure_is_stored_with_its_code_and_message(tmp_path: Path) -> None:
     assert status is not None
     assert isinstance(status.error, InvalidRequest)
     assert (status.error.message, status.error.param) == ("the corpus has no sentence", "corpus")
-    first.beat("ns_1")
+    first.heartbeat("ns_1")
     assert second.get("ns_1") == IdentificationStatus(error=None), "it is tried again"
 
 
 def test_an_identification_whose_server_was_killed_fails(tmp_path: Path) -> None:
     clock = ManualClock()
     first, second = (Identifications(LocalStorage(tmp_path), clock) for _ in range(2))
-    first.beat("ns_1")
+    first.heartbeat("ns_1")
     clock.time += LEASE - 1
     assert second.get("ns_1") == IdentificationStatus(error=None)
-    first.beat("ns_1")
+    first.heartbeat("ns_1")
     clock.time += LEASE + 1
     status = second.get("ns_1")
     assert status is not None

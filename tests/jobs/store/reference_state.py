@@ -31,7 +31,7 @@ class ReferenceCell:
     state: CellState = CellState.PENDING
     failures: int = 0  # attempts that failed, without the present one
     expiries: int = 0
-    runs_alone: bool = False
+    quarantined: bool = False
     epoch: int = 0
     owner: str = ""
     expires_at: float = 0.0
@@ -183,7 +183,7 @@ def choose_cells(
         next_cells: dict[str, ReferenceCell] = {}
         for sweep in in_progress:
             for entry in sweep.cells if sweep.model in models else ():
-                free = entry.state is CellState.PENDING and not entry.runs_alone and entry.cell.model in models
+                free = entry.state is CellState.PENDING and not entry.quarantined and entry.cell.model in models
                 if free and entry not in taken:
                     next_cells.setdefault(sweep.id, entry)
         waiting = [sweep for sweep in sweeps if sweep.id in next_cells]

@@ -112,15 +112,15 @@ class ReferenceStore:
             return page([sweep.record() for sweep in reversed(self._sweeps)], after, limit)
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
-        return self._steer(sweep_id, SweepState.CANCELLING, (SweepState.IN_PROGRESS, SweepState.PAUSED))
+        return self._change_state(sweep_id, SweepState.CANCELLING, (SweepState.IN_PROGRESS, SweepState.PAUSED))
 
     def pause_sweep(self, sweep_id: str) -> SweepRecord:
-        return self._steer(sweep_id, SweepState.PAUSED, (SweepState.IN_PROGRESS,))
+        return self._change_state(sweep_id, SweepState.PAUSED, (SweepState.IN_PROGRESS,))
 
     def resume_sweep(self, sweep_id: str) -> SweepRecord:
-        return self._steer(sweep_id, SweepState.IN_PROGRESS, (SweepState.PAUSED,))
+        return self._change_state(sweep_id, SweepState.IN_PROGRESS, (SweepState.PAUSED,))
 
-    def _steer(self, sweep_id: str, target: SweepState, sources: Sequence[SweepState]) -> SweepRecord:
+    def _change_state(self, sweep_id: str, target: SweepState, sources: Sequence[SweepState]) -> SweepRecord:
         with self._transaction():
             sweep = self._sweep(sweep_id)
             if sweep.state in sources:
@@ -256,8 +256,8 @@ class ReferenceStore:
         with self._transaction() as now:
             wanted = [entry for sweep in self._sweeps if sweep.state is SweepState.IN_PROGRESS for entry in sweep.cells]
             free = [entry for entry in wanted if entry.state is CellState.PENDING and entry.cell.model in models]
-            suspects = {entry.cell.id: entry for entry in free if entry.runs_alone}
-            chosen = [suspects[cell_id] for cell_id in sorted(suspects)][: min(exclusive, limit)]
+            quarantined_cells = {entry.cell.id: entry for entry in free if entry.quarantined}
+            chosen = [quarantined_cells[cell_id] for cell_id in sorted(quarantined_cells)][: min(exclusive, limit)]
             chosen_cells = choose_cells(self._sweeps, models, limit - len(chosen))
             for sweep, entry in chosen_cells:
                 sweep.served_at = now
@@ -272,27 +272,27 @@ class ReferenceStore:
             owner=owner,
             epoch=entry.epoch,
             expires_at=expires_at,
-            exclusive=entry.runs_alone,
+            exclusive=entry.quarantined,
             tries=1 + entry.failures + entry.expiries,
             sweep_ids=tuple(sweep.id for sweep in self._that_follow(entry)),
         )
 
-    def heartbeat(self, beats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
+    def heartbeat(self, heartbeats: Sequence[Heartbeat], *, ttl: float) -> list[Lease]:
         with self._transaction() as now:
             lost: list[Lease] = []
-            for beat in beats:
-                entry = self._held(beat.lease)
+            for heartbeat in heartbeats:
+                entry = self._held(heartbeat.lease)
                 if entry is None:
-                    lost.append(beat.lease)
+                    lost.append(heartbeat.lease)
                 elif any(
                     sweep.state in (SweepState.IN_PROGRESS, SweepState.PAUSED) for sweep in self._that_need(entry)
                 ):
-                    pending_events = beat.samples != entry.progress
-                    entry.progress, entry.expires_at = beat.samples, now + ttl
+                    pending_events = heartbeat.samples != entry.progress
+                    entry.progress, entry.expires_at = heartbeat.samples, now + ttl
                     if pending_events:
-                        self._tell_all(entry, "cell.progress", cell_samples=beat.samples)
+                        self._tell_all(entry, "cell.progress", cell_samples=heartbeat.samples)
                 else:
-                    lost.append(beat.lease)
+                    lost.append(heartbeat.lease)
                     entry.state, entry.error = CellState.PENDING, None
             return lost
 
@@ -310,14 +310,14 @@ class ReferenceStore:
     def _end(self, entry: ReferenceCell, report: CellReport) -> None:
         entry.error = report.error
         if report.outcome is CellOutcome.COMPLETED:
-            entry.state, entry.file, entry.runs_alone, entry.expiries = CellState.COMPLETED, report.file, False, 0
+            entry.state, entry.file, entry.quarantined, entry.expiries = CellState.COMPLETED, report.file, False, 0
             self._tell_all(entry, "cell.completed")
         elif report.outcome is CellOutcome.RELEASED:
             entry.state = CellState.PENDING
             if report.error is not None:
                 self._tell_all(entry, "cell.retrying", error=report.error)
-        elif report.outcome is CellOutcome.SUSPECT and not entry.runs_alone:
-            entry.state, entry.runs_alone = CellState.PENDING, True
+        elif report.outcome is CellOutcome.SUSPECT and not entry.quarantined:
+            entry.state, entry.quarantined = CellState.PENDING, True
             self._tell_failure(entry)
         else:
             entry.failures += 1
@@ -380,7 +380,7 @@ class ReferenceStore:
     def _forget(self, entry: ReferenceCell, reason: str | None) -> None:
         """Make an ended cell pending, as if it were new; its epoch goes on."""
         entry.state, entry.file, entry.error = CellState.PENDING, None, reason
-        entry.failures, entry.expiries, entry.runs_alone = 0, 0, False
+        entry.failures, entry.expiries, entry.quarantined = 0, 0, False
         self._tell_all(entry, "cell.reset", **({} if reason is None else {"error": reason}))
 
     def _held(self, lease: Lease) -> ReferenceCell | None:

@@ -97,10 +97,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), samples=st.lists(st.integers(0, 9), min_size=1, max_size=3))
-    def beat(self, data: st.DataObject, samples: list[int]) -> None:
+    def heartbeat(self, data: st.DataObject, samples: list[int]) -> None:
         chosen = data.draw(st.permutations(self.leases))  # several epochs of one cell among them
-        beats = [Heartbeat(lease=lease, samples=done) for lease, done in zip(chosen, samples, strict=False)]
-        self.both("heartbeat", beats, ttl=10.0)
+        heartbeats = [Heartbeat(lease=lease, samples=done) for lease, done in zip(chosen, samples, strict=False)]
+        self.both("heartbeat", heartbeats, ttl=10.0)
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))
     def wait(self, seconds: float) -> None:
