@@ -14,14 +14,14 @@ from worker.pool import Pool
 
 
 class StubPool(Pool):
-    """Takes `capacity` cells of model `tiny`; `outcomes` holds a future for each that runs.
+    """Takes `limit` cells of model `tiny`; `outcomes` holds a future for each that runs.
 
     `samples` is how far each is; `exclusive` are those that were to run alone.
     """
 
-    def __init__(self, capacity: int = 8) -> None:
+    def __init__(self, limit: int = 8) -> None:
         super().__init__([])
-        self.capacity = capacity
+        self.limit = limit
         self.notifier = ChangeNotifier()
         self.samples = 0
         self.exclusive: list[str] = []
@@ -29,10 +29,10 @@ class StubPool(Pool):
         self.outcomes: dict[str, asyncio.Future[CellFile]] = {}
 
     def capacity(self) -> Mapping[str, int]:
-        return {"tiny": self.capacity}
+        return {"tiny": self.limit}
 
     def can_run_exclusive(self, model: str) -> bool:
-        return self.capacity > 0
+        return self.limit > 0
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         return dict.fromkeys(self.running, self.samples)

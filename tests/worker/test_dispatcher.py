@@ -30,11 +30,11 @@ class StoppedClock:
 class DispatcherSetup:
     """A store on a stopped clock, a pool that waits, and a dispatcher that is turned by hand."""
 
-    def __init__(self, data: Path, *, capacity: int = 100) -> None:
+    def __init__(self, data: Path, *, limit: int = 100) -> None:
         self.clock = StoppedClock()
         self.installation = Installation.build(data, clock=self.clock)
         self.store = self.installation.store
-        self.pool = StubPool(capacity)
+        self.pool = StubPool(limit)
         self.finalized: list[str] = []
         self.changes = 0
         self.dispatcher = Dispatcher(
@@ -78,7 +78,7 @@ async def test_a_sweep_runs_to_its_end_and_is_finalized(dispatching: DispatcherS
 
 
 async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=3)
+    dispatching = DispatcherSetup(tmp_path, limit=3)
     dispatching.installation.submit()
     first = await dispatching.poll_once()
     assert len(first) == 3
@@ -90,7 +90,7 @@ async def test_no_more_cells_are_leased_than_the_pool_takes(tmp_path: Path) -> N
 
 
 async def test_a_cell_whose_engine_died_runs_again_and_is_given_up_after_the_last_attempt(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     for _ in range(MAX_ATTEMPTS):
         (cell_id,) = await dispatching.poll_once()
@@ -109,7 +109,7 @@ async def test_a_cell_that_is_rejected_is_not_retried(dispatching: DispatcherSet
 
 
 async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, Unavailable("still starting"))
@@ -119,7 +119,7 @@ async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path:
 
 
 async def test_a_bug_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, ZeroDivisionError("oh"))
@@ -129,7 +129,7 @@ async def test_a_bug_fails_the_cell_and_not_the_dispatcher(tmp_path: Path) -> No
 
 
 async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     late = dispatching.pool.outcomes[cell_id]
@@ -147,7 +147,7 @@ async def test_a_late_writer_changes_nothing(tmp_path: Path, caplog: pytest.LogC
 
 
 async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     dispatching.installation.submit()
     running = await dispatching.poll_once()
     for _ in range(5):
@@ -157,7 +157,7 @@ async def test_a_heartbeat_keeps_the_lease(tmp_path: Path) -> None:
 
 
 async def test_a_cell_that_no_sweep_needs_is_aborted(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.store.cancel_sweep(sweep.id)
@@ -169,7 +169,7 @@ async def test_a_cell_that_no_sweep_needs_is_aborted(tmp_path: Path) -> None:
 
 
 async def test_stop_releases_the_leases(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=2)
+    dispatching = DispatcherSetup(tmp_path, limit=2)
     sweep = dispatching.installation.submit()
     dispatching.dispatcher.start()
     await until(dispatching.pool.notifier, lambda: len(dispatching.pool.outcomes) == 2)
@@ -255,7 +255,7 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
 
 
 async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=3)
+    dispatching = DispatcherSetup(tmp_path, limit=3)
     sweep = dispatching.installation.submit()
     crowd = await dispatching.poll_once()
     for cell_id in crowd:
@@ -278,7 +278,7 @@ async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tm
 
 
 async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=2)
+    dispatching = DispatcherSetup(tmp_path, limit=2)
     sweep = dispatching.installation.submit()
     await dispatching.poll_once()
     dispatching.pool.samples = 3
@@ -288,7 +288,7 @@ async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
 
 
 async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     dispatching.installation.submit()
     await dispatching.poll_once()
     dispatching.pool.running.clear()
@@ -299,7 +299,7 @@ async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None
 
 
 async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     dispatching.dispatcher = Dispatcher(
         store=dispatching.store,
         pool=dispatching.pool,
@@ -330,7 +330,7 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.dispatcher.BACKOFF_SECONDS", 0.0)
-    dispatching = DispatcherSetup(tmp_path, capacity=1)
+    dispatching = DispatcherSetup(tmp_path, limit=1)
     full = True
 
     def probe() -> None:
