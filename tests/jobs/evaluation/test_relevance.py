@@ -22,14 +22,14 @@ class ListedJudge:
 
     def __init__(self, reply: Callable[[str], str], model: str = "listed") -> None:
         self.model = model
-        self.asked: list[str] = []
+        self.rated: list[str] = []
         self.most_at_once = 0
         self._open = 0
         self._reply = reply
 
     async def reply(self, messages: Sequence[ChatMessage]) -> str:
         answer = messages[0].content.split("<answer>\n")[1].split("\n</answer>")[0]
-        self.asked.append(answer)
+        self.rated.append(answer)
         self._open += 1
         self.most_at_once = max(self.most_at_once, self._open)
         try:
@@ -75,10 +75,10 @@ def test_an_unparsable_reply_is_no_zero(store: RatingFile) -> None:
 def test_a_rated_answer_is_not_asked_again(store: RatingFile) -> None:
     judge = ListedJudge(lambda answer: "none" if answer == "odd" else "2")
     first = score(judge, store, ["a", "b", "a", "odd"])
-    assert sorted(judge.asked) == ["a", "b", "odd"]  # the same answer once
-    judge.asked.clear()
+    assert sorted(judge.rated) == ["a", "b", "odd"]  # the same answer once
+    judge.rated.clear()
     again = score(judge, store, ["odd", "c", "b", "a"])
-    assert judge.asked == ["c"]
+    assert judge.rated == ["c"]
     assert [again[0], again[3]] == [first[3], first[0]]
     other = ListedJudge(lambda _: "0", model="other")
     assert score(other, store, ["a"])[0].value == 0.0
@@ -94,7 +94,7 @@ def test_what_was_rated_before_an_interruption_is_kept(store: RatingFile) -> Non
         score(ListedJudge(fails_at), store, "abcd", concurrency=1)
     judge = ListedJudge(lambda _: "1")
     assert [rating.value for rating in score(judge, store, "abcd")] == [0.5] * 4
-    assert judge.asked == ["c", "d"]
+    assert judge.rated == ["c", "d"]
 
 
 def test_no_more_than_the_given_number_are_asked_at_once(store: RatingFile) -> None:
@@ -108,7 +108,7 @@ def test_no_more_than_the_given_number_are_asked_at_once(store: RatingFile) -> N
         on_progress=lambda *counts: shown.append(counts),
     )
     assert judge.most_at_once == 3
-    assert (shown[0], shown[-1], len(judge.asked)) == ((0, 20), (20, 20), 20)
+    assert (shown[0], shown[-1], len(judge.rated)) == ((0, 20), (20, 20), 20)
 
 
 def test_an_answer_too_long_for_the_judge_does_not_stop_the_others(store: RatingFile) -> None:
