@@ -30,9 +30,9 @@ def keep_neurons(
     Raises:
         InvalidRequest: A neuron or a language is not in the original set.
     """
-    for language, kept in neurons.items():
+    for language, pairs in neurons.items():
         existing = {tuple(pair) for pair in neuron_set.neurons.get(language, np.empty((0, 2), np.int32)).tolist()}
-        if missing := sorted(set(kept) - existing):
+        if missing := sorted(set(pairs) - existing):
             layer, index = missing[0]
             message = f"neuron set {neuron_set.id} has no neuron {index} of layer {layer} for {language}"
             raise InvalidRequest(f"{message}; give the set that the sweep edited", param="neurons")

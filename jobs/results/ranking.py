@@ -68,15 +68,15 @@ def rank_neurons(rows: Iterable[Row], metric: str) -> dict[str, list[RankedNeuro
     Raises:
         InvalidRequest: No neuron was edited on data in its own language.
     """
-    own: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    own_losses: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     elsewhere: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for row in rows:
         if row["metric"] == metric and row.get("neuron_layer") is not None and row["value"] is not None:
             neuron = row["target_language"], row["neuron_layer"], row["neuron_index"]
             in_language = row["delta"] is None or row["data_language"] == row["target_language"]
-            (own if in_language else elsewhere)[neuron].append(_loss(row))
+            (own_losses if in_language else elsewhere)[neuron].append(_loss(row))
     ranking: dict[str, list[RankedNeuron]] = defaultdict(list)
-    for (language, layer, index), losses in own.items():
+    for (language, layer, index), losses in own_losses.items():
         others = elsewhere.get((language, layer, index))
         ranking[language].append(
             RankedNeuron(

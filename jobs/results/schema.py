@@ -62,8 +62,8 @@ number of the answer, from 0, where each item is answered several times; such ro
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
 drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
-is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that edits
-a single one.
+is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that
+edits a single one.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])

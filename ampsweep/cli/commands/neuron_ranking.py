@@ -51,20 +51,20 @@ def rank(
     sweep_id, rows = _summary(sweep, server)
     ranked_by = ranking_metric(rows, metric)
     ranking = rank_neurons(rows, ranked_by)
-    kept = {language: ranked[:top] for language, ranked in ranking.items()}
+    best = {language: ranked[:top] for language, ranked in ranking.items()}
     ranked_set = keep_neurons(
         neuron_set,
-        {language: [(each.layer, each.index) for each in ranked] for language, ranked in kept.items()},
+        {language: [(each.layer, each.index) for each in ranked] for language, ranked in best.items()},
         params={"sweep": sweep_id, "metric": ranked_by, "top": top},
     )
-    warn(_warnings(kept, neuron_set.languages, top))
+    warn(_warnings(best, neuron_set.languages, top))
     ranked_set.save(out)
     if table is not None:
         _write_table(ranking, table)
     counts = {language: len(pairs) for language, pairs in ranked_set.neurons.items()}
     content: dict[str, Any] = {"id": ranked_set.id, "folder": str(out), "languages": counts}
     content["table"] = None if table is None else str(table)
-    lines = [_line(language, ranked) for language, ranked in kept.items()]
+    lines = [_line(language, ranked) for language, ranked in best.items()]
     show(content, "\n".join([*lines, f"{ranked_set.id} in {out}"]), as_json=as_json)
 
 
@@ -91,12 +91,12 @@ def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
         raise DamagedFile(f"{path} cannot be read as the summary of a sweep: {error}") from error
 
 
-def _warnings(kept: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[str], top: int) -> list[str]:
+def _warnings(best: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[str], top: int) -> list[str]:
     """Return warnings about languages without a ranking, and about kept neurons that no language needs."""
     warnings = []
-    if missing := [language for language in languages if language not in kept]:
+    if missing := [language for language in languages if language not in best]:
         warnings.append(f"the sweep ranked no neurons of {', '.join(missing)}; the new set has none of them")
-    for language, ranked in kept.items():
+    for language, ranked in best.items():
         if len(ranked) < top:
             warnings.append(f"{language} has only {len(ranked)} ranked neurons, fewer than {top}; all are kept")
         if harmless := sum(each.loss <= 0 for each in ranked):

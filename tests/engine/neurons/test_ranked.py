@@ -14,16 +14,16 @@ ALL = make_neuron_set({"en": [(0, 1)], "fr": [(0, 1), (1, 4), (2, 2)], "tr": [(1
 
 
 def test_the_kept_neurons_are_sorted_and_everything_recorded_stays(tmp_path: Path) -> None:
-    kept = keep_neurons(ALL, {"fr": [(2, 2), (0, 1)], "tr": [(1, 7)]}, params={"top": 2})
-    assert {code: pairs.tolist() for code, pairs in kept.neurons.items()} == {
+    ranked = keep_neurons(ALL, {"fr": [(2, 2), (0, 1)], "tr": [(1, 7)]}, params={"top": 2})
+    assert {code: pairs.tolist() for code, pairs in ranked.neurons.items()} == {
         "en": [],
         "fr": [[0, 1], [2, 2]],
         "tr": [[1, 7]],
     }
-    assert (kept.method, kept.params) == ("ranked", {"of": ALL.id, "top": 2})
-    kept.save(tmp_path / "kept")
+    assert (ranked.method, ranked.params) == ("ranked", {"of": ALL.id, "top": 2})
+    ranked.save(tmp_path / "kept")
     loaded = NeuronSet.load(tmp_path / "kept")
-    assert loaded.id == kept.id != ALL.id
+    assert loaded.id == ranked.id != ALL.id
     assert loaded.patch is not None
     assert ALL.patch is not None
     np.testing.assert_array_equal(loaded.patch.max, ALL.patch.max)

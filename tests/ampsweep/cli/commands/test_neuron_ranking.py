@@ -75,8 +75,8 @@ def test_the_most_needed_neurons_become_a_set_that_a_sweep_can_use(
     assert "the sweep ranked no neurons of ja" in ranked.stderr
     assert "tr has only 1 ranked neurons" in ranked.stderr
     exported = json.loads(call("neurons", "export", tmp_path / "top").stdout)
-    kept = [(int(layer), index) for layer, indices in exported["fr"].items() for index in indices]
-    assert kept == sorted(expected[:2])
+    imported = [(int(layer), index) for layer, indices in exported["fr"].items() for index in indices]
+    assert imported == sorted(expected[:2])
 
     use = write_sweep(tmp_path, model, content["id"], languages=["fr"], op="scale", factors=[2])
     used = call("run", use, "--out", tmp_path / "used", "--neurons", tmp_path / "top", "--engine", "fake", "--json")
