@@ -94,7 +94,7 @@ def chosen_neuron_set(fingerprint: str, neuron_sets: NeuronSets, *, model: str) 
             message = f"model {model!r} has no neuron set yet; identify one, or name one by `neurons`"
             raise InvalidRequest(message, param="neurons")
         if damaged := ", ".join(neuron_sets.damaged_ids()):
-            message = f"{damaged} cannot be read and may also belong to model {model!r}; name a set by `neurons`: {ids}"
+            message = f"{damaged} cannot be read and may also belong to model {model!r}; name one by `neurons`: {ids}"
         else:
             message = f"model {model!r} has several neuron sets and no default; name one by `neurons`: {ids}"
         raise InvalidRequest(f"{message}; `ampsweep neurons default` sets a default", param="neurons")

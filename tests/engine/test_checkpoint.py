@@ -139,7 +139,7 @@ def test_an_index_that_contradicts_the_files_is_rejected(folder: Path, weights: 
     name = sorted(weights)[0]
     written = json.loads((folder / INDEX).read_text())
     (folder / INDEX).write_text(json.dumps({"weight_map": {**written["weight_map"], name: SHARDS[1]}}))
-    with pytest.raises(InvalidRequest, match=f"where {name} stands, or says it wrongly"):
+    with pytest.raises(InvalidRequest, match=f"has no file or a wrong file for {name}"):
         check_checkpoint(folder)
     (folder / INDEX).write_text(json.dumps(written))
     write(folder, {**load_file(folder / SHARDS[1]), name: weights[name]}, SHARDS[1])
