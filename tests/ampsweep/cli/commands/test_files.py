@@ -82,7 +82,7 @@ def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tm
 def test_the_folder_of_a_run_is_named_by_its_option(in_the_way: Path) -> None:
     result = call("run", Path(__file__).parents[4] / "examples" / "atlas.yaml", "--out", in_the_way)
     assert result.exit_code == 2
-    assert result.stderr == f"error: out: cannot make the folder {in_the_way}: File exists\n"
+    assert result.stderr == f"error: out: cannot create the folder {in_the_way}: File exists\n"
 
 
 def test_a_missing_folder_is_checked_by_its_nearest_existing_parent(in_the_way: Path, tmp_path: Path) -> None:
