@@ -24,7 +24,7 @@ def record(
     sums: torch.Tensor,
     x: torch.Tensor,
     spans: torch.Tensor,
-    layer: int,
+    layer: torch.Tensor,
     *,
     width: int,
     activation: ActivationName,
@@ -37,7 +37,7 @@ def record(
         sums: Sums of activations, float32 of the same shape; changed in place.
         x: Inputs of the activation function in the first F columns, [T, F or 2F].
         spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
-        layer: The layer to record.
+        layer: Index of the layer to record, int32 [], on the device.
         width: Number of neurons of the layer, F.
         activation: The activation function.
         constants: Constants of the activation function, see `MlpForm`.
@@ -66,7 +66,7 @@ def record(
     )
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
 def _record(
     counts: tl.tensor,
     sums: tl.tensor,
@@ -100,6 +100,6 @@ def _record(
             total += active
             positive += (active > 0).to(tl.int32)
             gates += stride
-        entry = (layer.to(tl.int64) * rows + row) * line + column
+        entry = (tl.load(layer).to(tl.int64) * rows + row) * line + column
         tl.store(sums + entry, tl.load(sums + entry, mask=inside) + total, mask=inside)
         tl.store(counts + entry, tl.load(counts + entry, mask=inside) + positive, mask=inside)

@@ -30,7 +30,7 @@ def take(
     x: torch.Tensor,
     slots: torch.Tensor,
     table: TableBuffers,
-    layer: int,
+    layer: torch.Tensor,
     *,
     activation: ActivationName,
     gated: bool,
@@ -48,7 +48,6 @@ def take(
     assert width <= table.width
     assert x.is_contiguous()
     assert min(len(slots), len(out)) >= tokens
-    assert 0 <= layer < table.layers
     if not tokens:
         return
     padded = triton.next_power_of_2(width)
@@ -104,7 +103,7 @@ def _quantile(keys: tl.tensor, rank: tl.tensor, weight: tl.tensor) -> tl.tensor:
     return value
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
 def _take(
     out: tl.tensor,
     x: tl.tensor,
@@ -127,9 +126,10 @@ def _take(
     """Handle one token; `stride` and `line` are the lengths of its row of `x` and of a slot's line of offsets."""
     token = tl.program_id(0)
     slot = tl.load(slots + token)
-    planned = slot * layers + layer
+    index = tl.load(layer)
+    planned = slot * layers + index
     kind = tl.load(plan + planned * 3)
-    begins = offsets + slot.to(tl.int64) * line + layer * blocks
+    begins = offsets + slot.to(tl.int64) * line + index * blocks
     entries = tl.load(begins + blocks) - tl.load(begins)
     if (kind != 0) & (entries > 0):
         column = tl.arange(0, padded)

@@ -32,7 +32,7 @@ def steer(
     x: torch.Tensor,
     slots: torch.Tensor,
     table: TableBuffers,
-    layer: int,
+    layer: torch.Tensor,
     *,
     activation: ActivationName,
     gated: bool,
@@ -49,7 +49,7 @@ def steer(
         x: Gate and up side by side, [T, 2F], if gated, else [T, F]; contiguous.
         slots: Each token's slot, int32 [at least T].
         table: The slots' entries.
-        layer: The layer to steer.
+        layer: Index of the layer to steer, int32 [], on the device, so that compiled graphs can share the kernel.
         activation: The activation function.
         gated: Whether the MLP has a gate.
         constants: Constants of the activation function, see `MlpForm`.
@@ -63,7 +63,6 @@ def steer(
     assert x.is_contiguous()
     assert out.is_contiguous()
     assert len(slots) >= tokens
-    assert 0 <= layer < table.layers
     if not tokens:
         return
     coef, with_statistic = table.mult, False
@@ -99,7 +98,7 @@ def steer(
     )
 
 
-@triton.jit(do_not_specialize=["tokens", "layer"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator]
 def _steer(
     out: tl.tensor,
     x: tl.tensor,
@@ -151,7 +150,7 @@ def _steer(
 
     # The offsets are read after the store; read before it, they would delay the loads of the dense part.
     steered = slot > 0
-    begins = offsets + slot.to(tl.int64) * line + layer * blocks + part
+    begins = offsets + slot.to(tl.int64) * line + tl.load(layer) * blocks + part
     first = tl.load(begins, mask=steered, other=0)
     last = tl.load(begins + 1, mask=steered, other=0)
     longest = tl.max(last - first)

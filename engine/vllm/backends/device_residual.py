@@ -24,7 +24,7 @@ def _record_and_steer(
     values: torch.Tensor,
     spans: torch.Tensor,
     sums: torch.Tensor,
-    layer: int,
+    layer: torch.Tensor,
 ) -> None:
     rows = rows_of(hidden)
     residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
@@ -38,7 +38,7 @@ def _nothing(*_arguments: Any) -> None:
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor adds, Tensor values, "
-    "Tensor spans, Tensor sums, int layer) -> ()"
+    "Tensor spans, Tensor sums, Tensor layer) -> ()"
 )
 _library.impl("record_and_steer_residual_", _record_and_steer, "CPU")
 _library.impl("record_and_steer_residual_", _record_and_steer, "CUDA")
@@ -60,8 +60,14 @@ class DeviceResidual(nn.Module):
         self, layer: int, *, slots: torch.Tensor, vectors: VectorBuffers, spans: torch.Tensor, sums: torch.Tensor
     ) -> None:
         super().__init__()
-        self.layer = layer
-        buffers = {"slots": slots, "adds": vectors.adds, "values": vectors.values, "spans": spans, "sums": sums}
+        buffers = {
+            "slots": slots,
+            "adds": vectors.adds,
+            "values": vectors.values,
+            "spans": spans,
+            "sums": sums,
+            "layer": torch.tensor(layer, dtype=torch.int32, device=slots.device),
+        }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
 

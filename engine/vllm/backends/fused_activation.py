@@ -1,7 +1,8 @@
 """The module that replaces an MLP's activation with the CUDA backend, and its custom operator.
 
 The operator reads tensors at fixed addresses and plain numbers, and no host state of the current step. So torch.compile
-can trace it and a CUDA graph can contain it. Its schema does not declare that it adds to the recorded sums: no traced
+can trace it and a CUDA graph can contain it. The layer's index is one of the tensors: a number would be a constant of
+the compiled graph, and equal layers could not share one. Its schema does not declare that it adds to the recorded sums: no traced
 code reads them, and tracing would copy declared ones.
 """
 
@@ -46,7 +47,7 @@ def _activate_and_multiply(
     add: torch.Tensor,
     statistic: list[torch.Tensor],
     recording: list[torch.Tensor],
-    layer: int,
+    layer: torch.Tensor,
     layers: int,
     block: int,
     activation: ActivationName,
@@ -87,7 +88,7 @@ def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
-    "Tensor[] statistic, Tensor[] recording, int layer, int layers, int block, str activation, "
+    "Tensor[] statistic, Tensor[] recording, Tensor layer, int layers, int block, str activation, "
     "float[] constants, bool gated) -> Tensor"
 )
 _library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
@@ -112,13 +113,14 @@ class FusedActivation(nn.Module):
             "spans": buffers.spans,
             "counts": buffers.counts,
             "sums": buffers.sums,
+            "layer": torch.tensor(layer, dtype=torch.int32, device=buffers.slots.device),
         }
         if (statistics := table.statistics) is not None:
             self._statistic = ["coef", "plan", "weights"]
             tensors |= {"coef": statistics.coef, "plan": statistics.plan, "weights": statistics.weights}
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
-        self._layer, self._layers, self._block = layer, table.layers, table.block
+        self._layers, self._block = table.layers, table.block
         self._form = form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +134,7 @@ class FusedActivation(nn.Module):
             self.add,
             [getattr(self, name) for name in self._statistic],
             [getattr(self, name) for name in self._recording],
-            self._layer,
+            self.layer,
             self._layers,
             self._block,
             self._form.activation,

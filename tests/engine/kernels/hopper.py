@@ -18,7 +18,7 @@ from triton.compiler import ASTSource
 from engine.kernels import statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
-TABLE = {"slots": "*i32", "offsets": "*i32"}
+TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32"}
 ENTRIES = {"neurons": "*i32", "mult": "*fp32", "add": "*fp32", "coef": "*fp32", "statistic": "*fp32"}
 
 

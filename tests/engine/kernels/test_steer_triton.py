@@ -16,7 +16,7 @@ from ampsweep.domain.statistic import Statistic, StatisticName
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries
 from tests.engine.kernels.rows import activation_in_float64, constants_of, draw_row, neutral, steered, taken
-from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
+from tests.engine.kernels.triton_modules import DEVICE, layer_index, statistic_triton, steer_triton, use_interpreter
 
 # numpy warns of the overflow in exp(-x) that the kernel relies on
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -107,7 +107,7 @@ class Batch:
             self.table.write(slot, row)
         out = torch.full((len(self.slots), self.case.width), float("nan"), dtype=self.case.dtype, device=DEVICE)
         slots = torch.tensor([*self.slots, 1, 1], dtype=torch.int32, device=DEVICE)  # longer than the batch
-        arguments = (self.x.to(DEVICE), slots, self.table.buffers, self.case.layer)
+        arguments = (self.x.to(DEVICE), slots, self.table.buffers, layer_index(self.case.layer))
         activation = self.case.activation
         options = {"activation": activation, "gated": self.case.gated, "constants": constants_of(activation)}
         if self.table.buffers.statistics is None:
@@ -164,7 +164,7 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
     x[5, 1::2] = x[5, : width - 1 : 2]  # every value twice
     slots = torch.tensor([1, 0, 2, 3, 1, 1], dtype=torch.int32, device=DEVICE)
     out = torch.full((6,), float("nan"), device=DEVICE)
-    statistic_triton.take(out, x.to(DEVICE), slots, table.buffers, 0, activation="silu", gated=False)
+    statistic_triton.take(out, x.to(DEVICE), slots, table.buffers, layer_index(0), activation="silu", gated=False)
     active = activation_in_float64(x, "silu")
     untaken = float("nan")
     expected = [taken(active[token], statistic) if token in (0, 4, 5) else untaken for token in range(6)]
@@ -196,9 +196,9 @@ def test_a_cuda_graph_sees_new_slots_and_rows() -> None:
     expected = batch.run(batch.rows)
     slots = torch.zeros(7, dtype=torch.int32, device=DEVICE)
     x, out = batch.x.to(DEVICE), torch.empty(7, 4864, dtype=torch.bfloat16, device=DEVICE)
-    graph = torch.cuda.CUDAGraph()
+    layer, graph = layer_index(batch.case.layer), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        steer_triton.steer(out, x, slots, batch.table.buffers, batch.case.layer, activation="silu", gated=True)
+        steer_triton.steer(out, x, slots, batch.table.buffers, layer, activation="silu", gated=True)
     graph.replay()
     assert_same_bits(out.cpu(), batch.run({}))
     for slot, row in batch.rows.items():
@@ -257,7 +257,7 @@ def test_a_narrow_layer_is_steered_like_a_wide_one(layer: int, statistic: Statis
     x = torch.from_numpy(rng.normal(size=(4, 2 * widths[layer]))).float()
     slots = torch.tensor([1, 0, 1, 1], dtype=torch.int32, device=DEVICE)
     out = torch.full((4, widths[layer]), float("nan"), device=DEVICE)
-    arguments = (x.to(DEVICE), slots, table.buffers, layer)
+    arguments = (x.to(DEVICE), slots, table.buffers, layer_index(layer))
     value = None
     if statistic is not None:
         value = torch.zeros(4, device=DEVICE)
