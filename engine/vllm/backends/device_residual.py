@@ -14,6 +14,7 @@ from torch import nn
 from engine.kernels import residual_triton
 from engine.kernels.device_table import VectorBuffers
 from engine.vllm.backends.residual import rows_of
+from engine.vllm.backends.step_needs import needs_of
 
 
 def _record_and_steer(
@@ -27,8 +28,11 @@ def _record_and_steer(
     layer: torch.Tensor,
 ) -> None:
     rows = rows_of(hidden)
-    residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
-    residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
+    needs = needs_of(hidden)
+    if needs.recording:
+        residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
+    if needs.vectors:
+        residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
 
 
 def _nothing(*_arguments: Any) -> None:

@@ -1,9 +1,10 @@
 """The module that replaces an MLP's activation with the CUDA backend, and its custom operator.
 
-The operator reads tensors at fixed addresses and plain numbers, and no host state of the current step. So torch.compile
-can trace it and a CUDA graph can contain it. The layer's index is one of the tensors: a number would be a constant of
-the compiled graph, and equal layers could not share one. Its schema does not declare that it adds to the recorded sums: no traced
-code reads them, and tracing would copy declared ones.
+The operator reads tensors at fixed addresses and plain numbers. So torch.compile can trace it and a CUDA graph can
+contain it. Of the current step it only asks which kernels may be left out, see `engine.vllm.backends.step_needs`. The
+layer's index is one of the tensors: a number would be a constant of the compiled graph, and equal layers could not
+share one. The schema does not declare that the operator adds to the recorded sums: no traced code reads them, and
+tracing would copy declared ones.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 from engine.kernels import record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.device_table import StatisticBuffers, TableBuffers
+from engine.vllm.backends.step_needs import needs_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,9 +70,10 @@ def _activate_and_multiply(
     )
     x = x.contiguous()
     out = x.new_empty(len(x), width)
-    record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
-    taken = None
-    if table.statistics is not None:
+    needs, taken = needs_of(x), None
+    if needs.recording:
+        record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
+    if table.statistics is not None and needs.statistics:
         taken = torch.empty(len(x), dtype=torch.float32, device=x.device)
         statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated, constants=constants)
     steer_triton.steer(

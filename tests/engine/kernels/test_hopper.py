@@ -33,4 +33,7 @@ def test_the_dense_part_uses_wide_accesses_and_one_barrier(tmp_path: Path) -> No
         assert kernel["st.global"] == 1
         assert kernel["bar.sync"] == 1
         assert not any("shared" in kind for kind in kernel)
+        assert kernel["REG"] <= 40, "more would leave too few programs on a multiprocessor"
     assert report["statistic"]["ld.global.v4"] == 8
+    assert report["statistic"]["REG"] <= 128, "a program of 16 warps cannot have more"
+    assert not any(kernel["STACK"] for kernel in report.values()), "registers are spilled"

@@ -33,7 +33,14 @@ def test_rows_hold_the_counts_and_sums_of_their_tokens(
     sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
     for _ in range(2):  # two chunks of the same sentences
         record_triton.record(
-            counts, sums, x, spans, layer_index(1), width=WIDTH, activation=activation, constants=constants_of(activation)
+            counts,
+            sums,
+            x,
+            spans,
+            layer_index(1),
+            width=WIDTH,
+            activation=activation,
+            constants=constants_of(activation),
         )
     active = activation_in_float64(x[:, :WIDTH].cpu(), activation)
     for row, (first, end) in enumerate(spans.tolist()):
@@ -68,3 +75,15 @@ def test_a_narrow_layer_leaves_its_padding_alone() -> None:
     np.testing.assert_allclose(sums[1, 1, :narrow].cpu(), gates.relu().sum(dim=0), rtol=1e-5, atol=1e-6)
     assert not counts[1, 1, narrow:].any()
     assert counts.sum() == counts[1, 1].sum()
+
+
+def test_a_program_handles_several_rows_and_sentences_longer_than_it_unrolls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_triton, "_PROGRAMS", 2)
+    x = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    spans = torch.tensor([[0, 19], [19, 35], [35, 36]], dtype=torch.int32, device=DEVICE)
+    counts = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE)
+    sums = torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.float32, device=DEVICE)
+    record_triton.record(counts, sums, x, spans, layer_index(1), width=WIDTH, activation="relu")
+    for row, (first, end) in enumerate(spans.tolist()):
+        np.testing.assert_array_equal(counts[1, row].cpu(), (x[first:end] > 0).sum(dim=0).cpu())
+        np.testing.assert_allclose(sums[1, row].cpu(), x[first:end].relu().sum(dim=0).cpu(), rtol=1e-5, atol=1e-5)
