@@ -44,11 +44,11 @@ def fill(width: int, share: float, block: int, *, slots: int, layers: int, devic
     capacity = (slots + 1) * layers * count
     table = DeviceTable(slots=slots, layers=layers, width=width, capacity=capacity, block=block, device=device)
     for slot in range(1, slots + 1):
-        table.write(slot, _entries(rng, width, count, layers))
+        table.write(slot, random_entries(rng, width, count, layers))
     return table
 
 
-def _entries(rng: np.random.Generator, width: int, count: int, layers: int) -> SlotEntries:
+def random_entries(rng: np.random.Generator, width: int, count: int, layers: int) -> SlotEntries:
     """Return entries for `count` random neurons of each layer."""
     neurons = [np.sort(rng.choice(width, count, replace=False)) for _ in range(layers)]
     return SlotEntries(

@@ -152,7 +152,9 @@ def _take(
                 if (kind != 0) & (tl.load(begin + blocks) > tl.load(begin)):
                     column = tl.arange(0, padded)
                     inside = column < width
-                    gate = tl.load(x + tl.cast(token, tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
+                    gate = tl.load(x + tl.cast(token, tl.int64) * stride + column, mask=inside, other=0.0).to(
+                        tl.float32
+                    )
                     active = activate(gate, activation, alpha_p, alpha_n, beta)
                     value = _statistic(active, inside, kind, plan + planned * 3 + 1, weights + planned * 2, width)
                     tl.store(out + token, value)

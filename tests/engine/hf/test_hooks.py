@@ -123,7 +123,7 @@ def test_with_factor_0_an_infinite_activation_is_not_read() -> None:
     with torch.inference_mode():
         with hooks.steer(edits, everywhere):
             expected = model(IDS).logits
-        find_layers(model)[0].fc1.bias[1] = torch.inf
+        model.get_parameter("model.decoder.layers.0.fc1.bias")[1] = torch.inf
         assert not model(IDS).logits.isfinite().all()
         with hooks.steer(edits, everywhere):
             assert torch.equal(model(IDS).logits, expected)

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from engine.vllm.launch import VllmSettings, start_llm_engine
+from engine.vllm.launch import RunnerName, VllmSettings, start_llm_engine
 
 
 def stand_in(name: str, **attributes: object) -> ModuleType:
@@ -132,7 +132,8 @@ def test_where_vllm_has_no_batch_invariant_mode_it_is_not_started(
 
 def test_a_second_engine_of_a_process_may_have_another_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launch = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
-    for runner, number in (("v1", "0"), ("v2", "1")):
+    runners: dict[RunnerName, str] = {"v1": "0", "v2": "1"}
+    for runner, number in runners.items():
         launch.log.clear()
         launch.start(VllmSettings(runner=runner))
         assert launch.environment["VLLM_USE_V2_MODEL_RUNNER"] == number

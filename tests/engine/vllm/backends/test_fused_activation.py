@@ -14,6 +14,7 @@ from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceTable, SlotEntries
+from engine.vllm.backends import step_needs
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import Shard
@@ -54,7 +55,7 @@ def test_all_layers_have_one_graph_of_the_residual_stream(fused: bool) -> None:
     from engine.vllm.backends.device_residual import DeviceResidual
 
     table = DeviceTable(slots=1, layers=LAYERS, width=WIDTH, capacity=10, hidden_size=HIDDEN, device=DEVICE)
-    buffers = {
+    buffers: dict[str, Any] = {
         "slots": torch.zeros(TOKENS, dtype=torch.int32, device=DEVICE),
         "vectors": table.vectors,
         "spans": torch.zeros(ROWS, 2, dtype=torch.int32, device=DEVICE),
@@ -137,8 +138,9 @@ def test_a_step_launches_only_the_kernels_that_it_needs(launched: set[str]) -> N
     assert launches_of(StepLayout(slots=slots(2))) == ALWAYS | {"statistic"}
     assert launches_of(StepLayout(slots=slots(3))) == ALWAYS | {"add vector"}
     assert launches_of(StepLayout(slots=slots(0), recorded=recorded)) == ALWAYS | {"record", "record residual"}
-    backend.warm_up(torch.float32)
+    assert launches_of(NOTHING) == ALWAYS
     launched.clear()
+    step_needs.set_needs()
     backend.activation(0, nn.Identity())(torch.ones(TOKENS, 2 * WIDTH, device=DEVICE))
     backend.residual(0)(torch.ones(TOKENS, HIDDEN, device=DEVICE), None)
-    assert launched == set(KERNELS), "without a layout everything is launched"
+    assert launched == set(KERNELS), "what is not known to be idle is launched"
