@@ -50,6 +50,8 @@ Family = Literal[
     "nanochat",
     "falcon_h1",
     "granitemoehybrid",
+    "mixtral",
+    "qwen3_moe",
 ]
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -139,6 +141,15 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
         "shared_intermediate_size": 112,
         "layer_types": ["linear_attention", "full_attention", "linear_attention"],
         "residual_multiplier": 0.8,
+    },
+    "mixtral": {**_GROUPED, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {
+        **_GROUPED,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [1],
     },
 }
 _ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text", "nemotron")  # their norms multiply by 1 + weight

@@ -13,6 +13,7 @@ from typing import Any
 
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.experts import mixture_widths
 from ampsweep.folders.hub_model import source_of
 from ampsweep.folders.weights import safetensors_files, weight_files
 from ampsweep.hashing import files_hash
@@ -114,6 +115,8 @@ def read_widths(config: Mapping[str, Any]) -> LayerWidths:
     Raises:
         ValueError: The number of layers or of neurons is missing, or they do not fit together.
     """
+    if (mixture := mixture_widths(config)) is not None:
+        return mixture
     layers = next((config[key] for key in _LAYERS if config.get(key)), None)
     width = next((config[key] for key in _WIDTH if config.get(key)), None)
     # Transformers documents None in `n_inner` as four times the hidden size; GPT-2's own config omits it.

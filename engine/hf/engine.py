@@ -185,10 +185,12 @@ class TransformersEngine:
         activations, residuals = self._model.observe(tokens.ids)
         counted = torch.cat(activations, dim=1)[tokens.special :].float()
         shape = self.info.widths.shape
+        mixture = self._model.hooks.mixture
         recorder.add(
             admission,
             counts=(counted > 0).sum(dim=0).reshape(shape).cpu().numpy(),
-            mean=counted.mean(dim=0).reshape(shape).cpu().numpy(),
+            mean=(counted.nanmean(dim=0) if mixture else counted.mean(dim=0)).reshape(shape).cpu().numpy(),
+            reached=(~counted.isnan()).sum(dim=0).reshape(shape).cpu().numpy() if mixture else None,
             residual=torch.stack(residuals)[:, tokens.special :].sum(dim=1, dtype=torch.float64).cpu().numpy(),
         )
         return admission

@@ -4,8 +4,9 @@ Written to be simple, not fast.
 
 Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
 `engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
-The residual stream is what a layer returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer`
-and `watch` blocks the model is unchanged.
+The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. The residual stream is what a layer
+returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer` and `watch` blocks the model is
+unchanged.
 """
 
 from __future__ import annotations
@@ -22,25 +23,32 @@ from transformers.pytorch_utils import Conv1D
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
+from engine.hf.experts import HookedExperts, experts_width
 from engine.steering.edits import Edits
-from engine.steering.mlp_sites import find_layers, find_site
+from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_site
 
 _Change = Callable[[int, Tensor], Tensor]
-"""Maps a layer's index and its activations [1, T, F], or its residual [1, T, H], to what takes their place."""
+"""Maps a layer's index and its activations [1, T, F], or its residual [1, T, H], to what takes their place.
+
+An activation is NaN where a token does not reach the neuron's expert.
+"""
 
 
 class Hooks:
     """The hooks in the layers of one model, whose MLPs have the widths `widths`."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Install the hooks; raise UnsupportedModel for an MLP of unknown form (for example a mixture of experts)."""
+        """Install the hooks; raise UnsupportedModel for an MLP or experts of unknown form."""
         name = type(model).__name__
         layers = find_layers(model)
         sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
+        self.widths = LayerWidths.parse(
+            len(sites), [_width(site, layer=index, model=name) for index, site in enumerate(sites)]
+        )
+        self.mixture = any(isinstance(site, ExpertsSite) for site in sites)
         for index, site in enumerate(sites):
-            site.replace(_HookedActivation(site.activation, index, self))
+            site.replace(self._hooked(site, index))
             layers[index].register_forward_hook(partial(self._after_layer, index))
-        self.widths = LayerWidths.parse(len(sites), [_inputs(site.target) for site in sites])
         self._on_activation: _Change | None = None
         self._on_residual: _Change | None = None
 
@@ -59,8 +67,7 @@ class Hooks:
                 torch.from_numpy(part[entries]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
             )
             edited = activation.clone()
-            scaled = activation[0, rows, indices].float() * mult
-            values = torch.where(mult != 0, scaled, 0.0) + add  # an infinite activation times 0 would be NaN
+            values = activation[0, rows, indices].float() * mult + add
             if edits.statistic is not None and edits.coef is not None:
                 coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
                 if edits.whole_pass:
@@ -110,6 +117,17 @@ class Hooks:
         """Return the activations [1, T, F] that a layer continues with; called by the model."""
         return activation if self._on_activation is None else self._on_activation(layer, activation)
 
+    @property
+    def active(self) -> bool:
+        """Whether activations are changed or watched."""
+        return self._on_activation is not None
+
+    def _hooked(self, site: MlpSite | ExpertsSite, layer: int) -> nn.Module:
+        """Return the module that takes the place of the one at `site`."""
+        if isinstance(site, ExpertsSite):
+            return HookedExperts(site.experts, layer, self)
+        return _HookedActivation(site.activation, layer, self)
+
     def _after_layer(self, layer: int, _module: nn.Module, _inputs: object, output: Any) -> Any:
         """Return what a layer returns, a tensor [1, T, H] or a tuple that begins with one; None leaves it as it is."""
         if self._on_residual is None:
@@ -134,15 +152,16 @@ def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor
     """
     if statistic.name != "mad":
         return row_statistic(activations, statistic)
-    if not len(changed):
-        return 0.0
-    values = activations.double()
-    return float((values[:, changed] - values.median()).abs().median())
+    distances = (activations.double()[:, changed] - _reached(activations).median()).abs()
+    return 0.0 if distances.isnan().all() else float(distances.nanmedian())
 
 
 def row_statistic(activations: Tensor, statistic: Statistic) -> float:
-    """Return a statistic of one token's activations [F], or of all elements of a larger tensor, in float64."""
-    values = activations.double().flatten()
+    """Return a statistic of one token's activations [F], or of all elements of a larger tensor, in float64.
+
+    Neurons of experts that a token does not reach are left out.
+    """
+    values = _reached(activations)
     if statistic.name == "mad":
         return float((values - values.median()).abs().median())
     if statistic.name == "iqr":
@@ -154,6 +173,12 @@ def row_statistic(activations: Tensor, statistic: Statistic) -> float:
     if statistic.name == "std":
         return float(values.std()) if len(values) > 1 else 0.0
     return float(getattr(values, statistic.name)())
+
+
+def _reached(activations: Tensor) -> Tensor:
+    """Return the activations of neurons that their token reaches, float64 [n]."""
+    values = activations.double().flatten()
+    return values[~values.isnan()]
 
 
 class _HookedActivation(nn.Module):
@@ -169,6 +194,13 @@ class _HookedActivation(nn.Module):
         activation = self.function(x)
         rows = activation.view(1, -1, activation.shape[-1])  # OPT's activations have no batch dimension
         return self.hooks.after_activation(self.layer, rows).view(activation.shape)
+
+
+def _width(site: MlpSite | ExpertsSite, *, layer: int, model: str) -> int:
+    """Return the neurons of a layer."""
+    if isinstance(site, ExpertsSite):
+        return experts_width(site.experts, layer=layer, model=model)
+    return _inputs(site.target)
 
 
 def _inputs(projection: nn.Module) -> int:

@@ -46,7 +46,9 @@ class TransformersModel:
         read_chat_template(self.tokenizer, folder)
         self.texts = TokenTexts(self.tokenizer)
         auto_class = auto_model(transformers.AutoConfig.from_pretrained(folder)) or transformers.AutoModelForCausalLM
-        self.model: Any = auto_class.from_pretrained(folder, dtype=_DTYPES[dtype], attn_implementation="eager")
+        self.model: Any = auto_class.from_pretrained(
+            folder, dtype=_DTYPES[dtype], attn_implementation="eager", experts_implementation="eager"
+        )
         self.model.eval().to(device)
         self._text_config: Any = self.model.config.get_text_config()
         self.encoder = TextEncoder(self.tokenizer, embedding_rows=self.model.get_input_embeddings().num_embeddings)

@@ -12,6 +12,11 @@ from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.stats import ActivationStats
 from engine.neurons.numbering import selected
 
+MIN_REACHED = 100
+"""Tokens of a language that an expert must see for the probabilities of its neurons to be taken at face value.
+
+It is the least denominator of p. Otherwise p could be 1 in a language of which one token reached the expert.
+"""
 _DECIMALS = 12  # of entropies, so that rounding errors of logarithms do not order equal ones
 
 
@@ -24,8 +29,8 @@ def select_lape(
 ) -> dict[str, NDArray[np.int32]]:
     """Select the neurons of each language.
 
-    With p = counts / tokens and q = p / sum_g p, a neuron has the entropy H = -sum_g q log q. It is a candidate if p
-    exceeds the `filter_rate` quantile in some language. The `top_rate` share of all neurons with the lowest entropy
+    With p (see `probabilities`) and q = p / sum_g p, a neuron has the entropy H = -sum_g q log q. It is a candidate if
+    p exceeds the `filter_rate` quantile in some language. The `top_rate` share of all neurons with the lowest entropy
     is kept, and each of them belongs to the languages in which p exceeds the `activation_bar` quantile. A quantile is
     the round(n * rate)-th smallest of all n = G * N probabilities, as in the published code. Ties go to the lower
     layer, then to the lower index. A neuron that is never active has no entropy and is no candidate.
@@ -60,9 +65,17 @@ def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RAT
 
 
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
-    """Return p, float64 [G, N]: the share of a language's tokens with activation > 0; 0 if it has no tokens."""
+    """Return p, float64 [G, N]: the share of a language's tokens with activation > 0; 0 if it has no tokens.
+
+    In a mixture of experts it is the share of the tokens that were routed to the neuron's expert, or of MIN_REACHED
+    tokens if they were fewer.
+    """
     counts = stats.counts.reshape(len(stats.counts), -1)
-    p: NDArray[np.float64] = counts / np.maximum(stats.tokens, 1)[:, None]
+    if stats.reached is None:
+        tokens = np.maximum(stats.tokens, 1)[:, None]
+    else:
+        tokens = np.maximum(stats.reached.reshape(counts.shape), MIN_REACHED)
+    p: NDArray[np.float64] = counts / tokens
     return p
 
 

@@ -20,7 +20,17 @@ _PROBE = "x"
 
 
 def published_denominators(stats: ActivationStats, *, template_tokens: int) -> ActivationStats:
-    """Return the statistics with `template_tokens` more `tokens` [G] for each sentence."""
+    """Return the statistics with `template_tokens` more `tokens` [G] for each sentence.
+
+    Raises:
+        InvalidRequest: The model is a mixture of experts, which the published code does not know.
+    """
+    if stats.reached is not None:
+        raise InvalidRequest(
+            "method lape_paper is not defined for a mixture of experts: the published code does not say which experts "
+            "the template's tokens reach; use method lape",
+            param="method",
+        )
     return replace(stats, tokens=stats.tokens + stats.sentences * template_tokens)
 
 

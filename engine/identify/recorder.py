@@ -55,6 +55,7 @@ class _Language:
     def __init__(self, widths: LayerWidths, hidden_size: int) -> None:
         self.shape = widths.shape
         self.counts = np.zeros(self.shape, dtype=np.int64)
+        self.reached: NDArray[np.int64] | None = None
         self.residual = np.zeros((widths.layers, hidden_size), dtype=np.float64)
         self.tokens = 0
         self.sentences = 0
@@ -68,6 +69,7 @@ class _Language:
         """Restore the sums from `saved`; none of the sentences counts as admitted."""
         sums = cls(widths, hidden_size)
         sums.counts = saved["counts"]
+        sums.reached = saved.get("reached")
         sums.residual = saved["residual"]
         sums.done = set(saved["done"].tolist())
         sums.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
@@ -92,6 +94,8 @@ class _Language:
             "places": np.array(positions, dtype=np.int64),
             "means": np.asarray(means),
         }
+        if self.reached is not None:
+            arrays["reached"] = self.reached
         if (patch := self.patch) is not None:
             arrays |= {
                 "patch_max": patch.max,
@@ -116,6 +120,8 @@ class _Language:
             return _Patch(max=zeros, median=zeros, mean=zeros, positive=zeros.astype(np.int32), sentences=0)
         means = np.stack([self.means[position] for position in sorted(self.means)])
         self.means = {}
+        if self.reached is not None:
+            return _of_reached(means)
         lower = (len(means) - 1) // 2
         return _Patch(
             max=means.max(axis=0),
@@ -124,6 +130,24 @@ class _Language:
             median=np.partition(means, lower, axis=0)[lower].copy(),
             sentences=len(means),
         )
+
+
+def _of_reached(means: NDArray[np.float32]) -> _Patch:
+    """Return the patch values of a mixture of experts from the means of S sentences, [S, ...].
+
+    A mean is NaN where no token of the sentence was routed to the neuron's expert. Such sentences are left out.
+    """
+    sentences = (~np.isnan(means)).sum(axis=0)
+    ascending = np.sort(means, axis=0)  # NaN comes last
+    lower = np.maximum(sentences - 1, 0) // 2
+    total = np.nansum(means, axis=0, dtype=np.float64)
+    return _Patch(
+        max=np.nan_to_num(np.fmax.reduce(means, axis=0)),
+        mean=(total / np.maximum(sentences, 1)).astype(np.float32),
+        positive=(means > 0).sum(axis=0, dtype=np.int32),
+        median=np.nan_to_num(np.take_along_axis(ascending, lower[None], axis=0)[0]),
+        sentences=len(means),
+    )
 
 
 class Recorder:
@@ -201,24 +225,32 @@ class Recorder:
         counts: NDArray[np.integer],
         mean: NDArray[np.float32] | None,
         residual: NDArray[np.floating],
+        reached: NDArray[np.integer] | None = None,
     ) -> None:
         """Add the measurements of an admitted sentence. Call it once for each.
 
         Args:
             admission: The admitted sentence.
             counts: Number of tokens with activation > 0, integers of the shape `widths.shape`.
-            mean: Mean activation over the tokens, float32 of the same shape; may be None unless it is wanted.
+            mean: Mean activation over the tokens, float32 of the same shape; may be None unless it is wanted. In a
+                mixture of experts, over the tokens that reach the neuron's expert, and NaN if there are none.
             residual: Sum over the tokens of the residual at each layer's output, [L, H].
+            reached: In a mixture of experts, the number of tokens that reach the neuron's expert, integers of the shape
+                `widths.shape`; otherwise None.
         """
         sums = self._languages[admission.language]
         sums.counts += counts
+        if reached is not None:
+            if sums.reached is None:
+                sums.reached = np.zeros(sums.shape, dtype=np.int64)
+            sums.reached += reached
         sums.residual += residual
         if admission.mean_wanted:
             assert mean is not None, "a sentence came without its mean"
             if admission.position < PATCH_SENTENCES:
                 sums.keep(admission.position, mean)
             if self._sentence_means is not None:
-                self._sentence_means.append(admission.language, mean)
+                self._sentence_means.append(admission.language, np.nan_to_num(mean) if reached is not None else mean)
         sums.done.add(admission.position)
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
@@ -244,6 +276,8 @@ class Recorder:
                 "the corpus has no sentence within max_tokens; raise max_tokens, or check the corpus", param="corpus"
             )
         languages = list(self._languages.values())
+        mixture = any(language.reached is not None for language in languages)
+        none = np.zeros(self._widths.shape, dtype=np.int64)
         patches = [language.summarize() for language in languages]
         return ActivationStats(
             widths=self._widths,
@@ -257,5 +291,8 @@ class Recorder:
             positive=np.stack([patch.positive for patch in patches]),
             patch_sentences=np.array([patch.sentences for patch in patches], dtype=np.int64),
             residual_mean=np.stack([each.residual / max(each.tokens, 1) for each in languages]).astype(np.float32),
+            reached=np.stack([none if each.reached is None else each.reached for each in languages])
+            if mixture
+            else None,
             sentence_means=self._sentence_means,
         )

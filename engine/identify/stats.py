@@ -23,6 +23,9 @@ class ActivationStats:
     Patch statistics are over the first PATCH_SENTENCES sentences of a language, of each sentence's mean activation over
     its tokens.
 
+    In a mixture of experts, only the tokens that were routed to a neuron's expert count for the neuron. Patch
+    statistics leave out the sentences that have no such token, and are 0 if that is true of all.
+
     Attributes:
         widths: The neurons of each layer.
         languages: The languages, in the order of the axis G.
@@ -36,6 +39,8 @@ class ActivationStats:
         patch_sentences: Number of patch sentences, int64 [G].
         residual_mean: Mean over the tokens of the residual at each layer's output, float32 [G, L, H]; 0 for a language
             without tokens.
+        reached: Number of tokens that were routed to the neuron's expert, int64 [G, L, F]; all tokens in a layer
+            without experts. None for a model without experts.
         sentence_means: The mean activations of all sentences, if they were recorded; whoever had them recorded closes
             them.
     """
@@ -51,4 +56,5 @@ class ActivationStats:
     positive: NDArray[np.int32]
     patch_sentences: NDArray[np.int64]
     residual_mean: NDArray[np.float32]
+    reached: NDArray[np.int64] | None = None
     sentence_means: SentenceMeans | None = None

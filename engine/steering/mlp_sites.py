@@ -2,8 +2,8 @@
 
 A model has one list of layers, named `layers` or `h`; of the lists of a multimodal model, that of its language model
 counts. Each layer has one MLP, named as in `_MLPS`, or is one itself (OPT). A first projection computes the input of an
-activation module, and a second projection reads the result. Both libraries name most of these modules alike. This
-module imports neither library.
+activation module, and a second projection reads the result. A layer of a mixture of experts has a module `experts`
+instead, which holds all of them. Both libraries name most of these modules alike. This module imports neither library.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ _LANGUAGE_MODELS = frozenset({"language_model", "text_model"})
 """What both libraries call the language model inside a multimodal model."""
 _MLPS = ("mlp", "feed_forward", "shared_mlp")
 """What a layer calls its MLP: most families; Falcon-H1 and Llama 4; Granite 4."""
-_EXPERTS = frozenset({"experts", "block_sparse_moe"})
-"""What the libraries call the experts of a layer; Transformers has no `experts` in Granite 4."""
+_EXPERTS = "experts"
+_BLOCKS = ("mlp", "block_sparse_moe")
+"""What a layer calls the module that has a router and `experts`: most families; Mixtral in vLLM."""
+_SHARED = ("shared_expert", "shared_experts", "shared_mlp")
+"""What the libraries call an MLP for all tokens beside the experts."""
 _NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
     ("act_fn", "down_proj"),  # Llama, and most families since
     ("activation_fn", "down_proj"),  # Phi-3
@@ -60,6 +63,23 @@ class MlpSite:
         setattr(self.owner, self.name, activation)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExpertsSite:
+    """The experts of one layer, in one module.
+
+    Attributes:
+        owner: The module that calls the experts, with what its router has chosen.
+        experts: The module of the experts.
+    """
+
+    owner: Any
+    experts: Any
+
+    def replace(self, experts: nn.Module) -> None:
+        """Replace the module of the experts."""
+        setattr(self.owner, _EXPERTS, experts)
+
+
 def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
     """Return the layers of a model, those of its language model if it is multimodal, by their index.
 
@@ -91,10 +111,10 @@ def language_models(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if not _LANGUAGE_MODELS.isdisjoint(path.split("."))] or paths
 
 
-def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
+def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | ExpertsSite:
     """Return where a layer calls its activation.
 
-    A layer with experts is rejected even if it also has a plain MLP, because steering only that would be partial.
+    A layer that has an MLP beside its experts is rejected, because steering one of the two would be partial.
 
     Args:
         layer: The layer, None if the model does not have it.
@@ -102,7 +122,8 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
         model: Class of the model, for the error.
 
     Raises:
-        UnsupportedModel: The layer does not have exactly one MLP with one activation, or not one residual stream.
+        UnsupportedModel: The layer has neither exactly one MLP with one activation nor experts alone, or not one
+            residual stream.
     """
     if isinstance(getattr(layer, "altup", None), nn.Module):  # Gemma 3n
         raise UnsupportedModel(
@@ -111,8 +132,10 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
     owner = next((getattr(layer, name) for name in _MLPS if hasattr(layer, name)), layer)
     if layer is None:
         reason = "is missing"
-    elif any(not _EXPERTS.isdisjoint(path.split(".")) for path, _ in layer.named_modules()):
-        reason = "is a mixture of experts"
+    elif any(_EXPERTS in path.split(".") for path, _ in layer.named_modules()):
+        if (site := _experts_alone(layer)) is not None:
+            return site
+        reason = "has an MLP for all tokens beside its experts"
     else:
         for name, target in _NAMES:
             modules = getattr(owner, name, None), getattr(owner, target, None)
@@ -120,3 +143,13 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite:
                 return MlpSite(owner=owner, name=name, target=modules[1])
         reason = f"has a {type(owner).__name__}, not an MLP with one activation function"
     raise UnsupportedModel(f"{model} cannot be steered: layer {index} {reason}", param="model")
+
+
+def _experts_alone(layer: nn.Module) -> ExpertsSite | None:
+    """Return the experts of a layer, None if the layer has an MLP for all tokens besides."""
+    for owner in (getattr(layer, name) for name in _BLOCKS if hasattr(layer, name)):
+        experts = getattr(owner, _EXPERTS, None)
+        beside = [getattr(module, name, None) for module in (layer, owner) for name in _SHARED]
+        if isinstance(experts, nn.Module) and not any(isinstance(module, nn.Module) for module in beside):
+            return ExpertsSite(owner=owner, experts=experts)
+    return None

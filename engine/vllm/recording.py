@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
@@ -22,7 +23,7 @@ from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.tokenization import SentenceTokens, TextEncoder
-from engine.vllm.worker.recorded_part import RecordedPart, join_parts
+from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached
 
 T = TypeVar("T")
 Admitted = tuple[AdmittedSentence, SentenceTokens]
@@ -98,8 +99,16 @@ class RecordingThread:
 
     def _add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
         counts, sums, residual = join_parts(parts, self._widths)
-        mean = None if sums is None else sums / np.float32(admission.tokens)
-        self._opened.add(admission, counts=counts, mean=mean, residual=residual)
+        reached = join_reached(parts, self._widths, tokens=admission.tokens)
+        mean = None if sums is None else _mean(sums, admission.tokens if reached is None else reached)
+        self._opened.add(admission, counts=counts, mean=mean, residual=residual, reached=reached)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _mean(sums: NDArray[np.float32], tokens: int | NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the mean activation over the tokens that reach each neuron, NaN where there are none."""
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float32] = np.divide(sums, tokens, dtype=np.float32)
+    return mean

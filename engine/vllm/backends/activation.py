@@ -1,16 +1,19 @@
 """The module that replaces an MLP's activation with the CPU backend, and its custom operator.
 
 The operator reads the current step of its thread; without one it changes nothing. torch.compile sees only that `out`
-may change. The layer's index is a tensor, an input of the compiled graph, so that equal layers share one graph.
+may change.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from engine.vllm.backends.experts import ExpertRows
 
 
 class LayerStep(Protocol):
@@ -18,6 +21,10 @@ class LayerStep(Protocol):
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
         """Steer `out` [T, F] in place and record; `x` [T, 2F or F] is the input that it was computed from."""
+        ...
+
+    def apply_experts(self, layer: int, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Steer `out` [R, F], the rows of all experts of a layer, in place and record; `x` is [R, 2F]."""
         ...
 
     def apply_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
@@ -42,17 +49,17 @@ def current_step() -> LayerStep | None:
     return _current.step
 
 
-def _steer(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
+def _steer(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
     if _current.step is not None:
-        _current.step.apply(int(layer), x.flatten(0, -2), out.view(-1, out.shape[-1]))
+        _current.step.apply(layer, x.flatten(0, -2), out.view(-1, out.shape[-1]))
 
 
-def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
+def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
     """Do nothing: tracing needs only shapes."""
 
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("steer_(Tensor x, Tensor(a!) out, Tensor layer) -> ()")
+_library.define("steer_(Tensor x, Tensor(a!) out, int layer) -> ()")
 _library.impl("steer_", _steer, "CPU")
 _library.impl("steer_", _steer, "CUDA")
 _library.impl("steer_", _steer_fake, "Meta")
@@ -69,7 +76,7 @@ class SteeredActivation(nn.Module):
     def __init__(self, inner: nn.Module, layer: int) -> None:
         super().__init__()
         self.inner = inner
-        self.register_buffer("layer", torch.tensor(layer, device="cpu"), persistent=False)
+        self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the steered activations [..., F].

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from ampsweep.domain.layer_widths import Width
 from engine.kernels import record_numba, residual_cpu, steer_numba, steer_torch
@@ -18,6 +20,7 @@ from engine.kernels.device_table import SlotEntries
 from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
+from engine.vllm.backends.experts import ExpertRows
 from engine.vllm.backends.residual import SteeredResidual
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import CpuTable, TableRows
@@ -42,7 +45,7 @@ class _Recorded:
         Without a gate, `out` holds the activations. With one they are above 0 exactly where the gates are, see
         `MlpForm`, and are computed only to be summed.
         """
-        counts, sums = self.recording.counts[layer], self.recording.sums[layer]
+        counts, sums, reached = self.recording.counts[layer], self.recording.sums[layer], self.recording.reached
         width = out.shape[-1]
         signs = x if form.gated else out
         if signs.device.type == "cpu" and signs.dtype == torch.float32:
@@ -52,10 +55,26 @@ class _Recorded:
             for span in self.spans:
                 counts[span.row, :width] += (signs[span.first : span.end, :width] > 0).sum(0, dtype=torch.int32)
         for span in self.spans:
+            if reached is not None:
+                reached[layer, span.row, 0] += span.end - span.first
             if span.sums:
                 rows = slice(span.first, span.end)
                 summed = activate(form.activation, x[rows, :width]) if form.gated else out[rows]
                 sums[span.row, :width] += summed.float().sum(0)
+
+    def add_experts(self, layer: int, form: MlpForm, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the counts and sums of a layer's experts, from their `x` [R, 2F] and `out` [R, F]."""
+        assert form.gated
+        assert self.recording.reached is not None
+        gate = x[:, : out.shape[-1]]
+        for span in self.spans:
+            inside = ((rows.tokens >= span.first) & (rows.tokens < span.end)).nonzero()[:, 0]
+            experts, gates = rows.experts[inside], gate[inside]
+            self.recording.reached[layer, span.row].index_add_(0, experts, torch.ones_like(experts, dtype=torch.int32))
+            self.recording.of_experts("counts", layer, span.row).index_add_(0, experts, (gates > 0).int())
+            if span.sums:
+                sums = self.recording.of_experts("sums", layer, span.row)
+                sums.index_add_(0, experts, activate(form.activation, gates).float())
 
     def add_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one."""
@@ -68,9 +87,10 @@ class _Recorded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CpuStep:
-    """One forward pass, a `LayerStep`."""
+    """One forward pass, a `LayerStep`. `blocks` are the table's first block of each layer."""
 
     forms: Sequence[MlpForm]
+    blocks: Sequence[int]
     slots: NDArray[np.int32] | None
     rows: TableRows
     recorded: _Recorded | None
@@ -81,11 +101,39 @@ class _CpuStep:
         width, form = out.shape[-1], self.forms[layer]
         if (recorded := self.recorded) is not None:
             recorded.add(layer, form, x, out)
+        if self.slots is not None:
+            statistic = self._statistic(layer, lambda on: x[on, :width], out.device)
+            self._steer(form, self.blocks[layer], self.slots, x, out, statistic)
+
+    def apply_experts(self, layer: int, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
+        """See `LayerStep.apply_experts`."""
+        width, form = out.shape[-1], self.forms[layer]
+        if self.recorded is not None:
+            self.recorded.add_experts(layer, form, rows, x, out)
         if self.slots is None:
             return
-        rows, up = self.rows, x[:, width:]
-        arrays = (self.slots, rows.starts, layer, rows.indices, rows.mult, rows.add, rows.coef)
-        statistic = self._statistic(layer, x[:, :width])
+        slots = np.zeros(rows.tokens_total, dtype=np.int32)  # 0 for padding tokens
+        slots[: len(self.slots)] = self.slots
+        slots = slots[rows.tokens.cpu().numpy()]
+        by_token = self._statistic(layer, lambda on: x[rows.by_token[on], :width].flatten(1), out.device)
+        statistic = functional.pad(by_token, (0, rows.tokens_total - len(by_token)))[rows.tokens]
+        for expert, first, end in rows.groups:
+            if slots[first:end].any():
+                block, part = self.blocks[layer] + expert, slice(first, end)
+                self._steer(form, block, slots[part], x[part], out[part], statistic[part])
+
+    def _steer(
+        self,
+        form: MlpForm,
+        block: int,
+        slots: NDArray[np.int32],
+        x: torch.Tensor,
+        out: torch.Tensor,
+        statistic: torch.Tensor,
+    ) -> None:
+        """Steer `out` [T, F] in place by the entries that the slots of its tokens have in one block of the table."""
+        rows, up = self.rows, x[:, out.shape[-1] :]
+        arrays = (slots, rows.starts, block, rows.indices, rows.mult, rows.add, rows.coef)
         if out.device.type == "cpu" and out.dtype == torch.float32:
             if form.gated:
                 steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
@@ -105,15 +153,20 @@ class _CpuStep:
         if self.slots is not None and self.rows.vectors is not None:
             residual_cpu.add_vectors(hidden, self.slots, self.rows.adds, self.rows.vectors, layer)
 
-    def _statistic(self, layer: int, gate: torch.Tensor) -> torch.Tensor:
-        """Return each token's statistic over the whole layer, float32 [T]; 0 where its slot uses none."""
+    def _statistic(
+        self, layer: int, gate: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+    ) -> torch.Tensor:
+        """Return each token's statistic over the neurons that it reaches, float32 [T]; 0 where its slot uses none.
+
+        `gate` returns the inputs of the activation function at the given tokens.
+        """
         assert self.slots is not None
-        statistic = torch.zeros(len(self.slots), device=gate.device)
+        statistic = torch.zeros(len(self.slots), device=device)
         tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
         if len(tokens):
-            on, slots = torch.from_numpy(tokens).to(gate.device), self.slots[tokens]
+            on, slots = torch.from_numpy(tokens).to(device), self.slots[tokens]
             form = self.forms[layer]
-            activations = self.gather(activate(form.activation, gate[on], form.constants))
+            activations = self.gather(activate(form.activation, gate(on), form.constants))
             statistic[on] = take_statistics(activations, self.rows.plan[slots, layer], self.rows.weights[slots, layer])
         return statistic
 
@@ -126,6 +179,7 @@ class CpuBackend:
         forms: Sequence[MlpForm],
         *,
         width: Width,
+        experts: Sequence[int] = (),
         slots: int,
         new_recording: Callable[[], Recording],
         gather: Gather,
@@ -134,14 +188,18 @@ class CpuBackend:
 
         Args:
             forms: What the MLP of each of the worker's layers computes.
-            width: Neurons of a whole layer, over all ranks; one number for each of `forms` where they differ.
+            width: Neurons of a whole layer that one token reaches, over all ranks; one number for each of `forms` where
+                they differ.
+            experts: Number of experts of each layer, 1 for a layer without experts; empty if no layer has any.
             slots: Slots of the table, besides slot 0.
             new_recording: Makes the worker's recording.
             gather: Concatenates the ranks' parts of a layer.
         """
         self._forms = forms
         self._gather = gather
-        self._table = CpuTable(layers=len(forms), width=width, capacity=slots)
+        experts = experts or [1] * len(forms)
+        self._blocks = list(accumulate(experts, initial=0))
+        self._table = CpuTable(layers=len(forms), width=width, capacity=slots, blocks=sum(experts))
         self._new_recording = new_recording
 
     @cached_property
@@ -178,6 +236,7 @@ class CpuBackend:
         set_step(
             _CpuStep(
                 forms=self._forms,
+                blocks=self._blocks,
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),
                 recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,

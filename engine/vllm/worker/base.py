@@ -45,10 +45,6 @@ class SteeringWorkerMixin:
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         check_version(vllm.__version__, allow_untested=options.allow_untested)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
-        self._install(options)
-
-    def _install(self, options: SteeringOptions) -> None:
-        """Put steering into the loaded model and its runner."""
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
         model = self.model_runner.get_model()
         try:
@@ -83,11 +79,16 @@ class SteeringWorkerMixin:
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
-                width=LayerWidths.parse(len(shard.layers), [widths.of(layer) for layer in shard.layers]).width,
+                width=LayerWidths.parse(len(shard.layers), model_mlps.reached).width,
+                experts=shard.experts,
                 slots=options.slots,
                 new_recording=new_recording,
                 gather=tensor_model_parallel_all_gather,
             )
+        if shard.experts:
+            name = type(self.model_runner.get_model()).__name__
+            message = f"{name} cannot be steered: backend cuda has no kernels for experts; use backend cpu on a CPU"
+            raise UnsupportedModel(message, param="model")
         from engine.vllm.backends.cuda import CudaBackend
 
         backend = CudaBackend(

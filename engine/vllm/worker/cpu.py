@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from engine.vllm.worker import experts
 from engine.vllm.worker.base import SteeringWorkerMixin
+
+experts.install()
 
 
 class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]

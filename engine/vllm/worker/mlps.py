@@ -1,6 +1,7 @@
 """Finds the MLPs of a loaded vLLM model and replaces their activations with steered ones.
 
-Every layer must have a plain MLP. A model in which even one layer cannot be steered is rejected by name.
+Every layer must have a plain MLP or experts alone. A model in which even one layer cannot be steered is rejected by
+name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.xielu import Xielu
-from engine.steering.mlp_sites import MlpSite, find_layers, find_site
+from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_site
+from engine.vllm.worker.experts import SteerableExperts, check_experts
 from engine.vllm.worker.table import Shard
 
 _FUNCTIONS: dict[type[nn.Module], ActivationName] = {
@@ -48,18 +50,51 @@ _XIELU = (vllm.XIELU, hugging_face.XIELUActivation)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SteerableMlp:
+    """The plain MLP of one layer of a loaded model.
+
+    Attributes:
+        site: Where the layer calls its activation.
+        activation: The activation that the model was trained with.
+        form: What it computes.
+        neurons: Neurons on this worker.
+        reached: Neurons over all ranks; every token reaches them.
+    """
+
+    site: MlpSite
+    activation: nn.Module
+    form: MlpForm
+    neurons: int
+    reached: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
-    """The MLPs of a worker's layers, in order, with what each computes, and the worker's shard of the model."""
+    """The MLPs of a worker's layers, in order, and the worker's shard of the model."""
 
     shard: Shard
-    sites: tuple[MlpSite, ...]
-    activations: tuple[nn.Module, ...]
-    forms: tuple[MlpForm, ...]
+    mlps: tuple[SteerableMlp | SteerableExperts, ...]
+
+    @property
+    def forms(self) -> tuple[MlpForm, ...]:
+        """What the MLP of each layer, or each of its experts, computes."""
+        return tuple(mlp.form for mlp in self.mlps)
+
+    @property
+    def reached(self) -> tuple[int, ...]:
+        """The neurons of each layer that one token reaches, over all ranks."""
+        return tuple(mlp.reached for mlp in self.mlps)
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
-        """Replace the activation of each layer by `make(position, activation)`; positions count from 0."""
-        for position, (site, activation) in enumerate(zip(self.sites, self.activations, strict=True)):
-            site.replace(make(position, activation))
+        """Replace the activation of each layer by `make(position, activation)`; positions count from 0.
+
+        Experts have no activation module. They are steered by the backend's custom operator.
+        """
+        for position, mlp in enumerate(self.mlps):
+            if isinstance(mlp, SteerableExperts):
+                mlp.method.position = position
+            else:
+                mlp.site.replace(make(position, mlp.activation))
 
 
 def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ranks: int) -> Mlps:
@@ -81,22 +116,34 @@ def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ran
     """
     name = type(model).__name__
     layers_by_index = find_layers(model)
-    sites = tuple(find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers)
-    activations = tuple(_corrected(site.activation, name) for site in sites)
-    forms = tuple(_form(activation, layer, name) for activation, layer in zip(activations, layers, strict=True))
+    sites = [find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers]
+    mlps: list[SteerableMlp | SteerableExperts] = []
     for site, layer in zip(sites, layers, strict=True):
         width = widths.of(layer)
+        if isinstance(site, ExpertsSite):
+            mlps.append(check_experts(site, layer=layer, model=name, ranks=ranks))
+        else:
+            mlps.append(_plain(site, layer=layer, model=name, width=width))
         if width % ranks:
             raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-        held = _inputs(site.target)
+        held = mlps[-1].neurons
         if held != width // ranks:
             raise UnsupportedModel(
                 f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not "
                 f"{width // ranks} of {width}",
                 param="model",
             )
-    shard = Shard.of_rank(layers, widths, rank=rank, ranks=ranks)
-    return Mlps(shard=shard, sites=sites, activations=activations, forms=forms)
+    experts = tuple(mlp.experts if isinstance(mlp, SteerableExperts) else 1 for mlp in mlps)
+    mixture = any(isinstance(mlp, SteerableExperts) for mlp in mlps)
+    shard = Shard.of_rank(layers, widths, rank=rank, ranks=ranks, experts=experts if mixture else ())
+    return Mlps(shard=shard, mlps=tuple(mlps))
+
+
+def _plain(site: MlpSite, *, layer: int, model: str, width: int) -> SteerableMlp:
+    """Return the plain MLP of a layer, of `width` neurons over all ranks; raise UnsupportedModel for an unknown one."""
+    activation = _corrected(site.activation, model)
+    form = _form(activation, layer, model)
+    return SteerableMlp(site=site, activation=activation, form=form, neurons=_inputs(site.target), reached=width)
 
 
 def _corrected(activation: nn.Module, model: str) -> nn.Module:

@@ -22,12 +22,15 @@ class RecordedPart:
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
         residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H].
             Tensor-parallel workers all have the same.
+        reached: How many tokens were routed to each neuron's expert, int32 of the shape of `counts`; None for a model
+            without experts.
     """
 
     shard: Shard
     counts: NDArray[np.int32]
     sums: NDArray[np.float32] | None
     residual: NDArray[np.float32]
+    reached: NDArray[np.int32] | None = None
 
 
 def join_parts(
@@ -55,6 +58,26 @@ def join_parts(
         np.add.at(held, neurons, 1)
     assert (held == 1).all(), "the workers' parts must cover the model, each neuron once"
     return counts, sums if summed else None, residual
+
+
+def join_reached(parts: Sequence[RecordedPart], widths: LayerWidths, *, tokens: int) -> NDArray[np.int32] | None:
+    """Return how many of a sentence's tokens reached each neuron of the whole model.
+
+    Args:
+        parts: What all workers recorded of the sentence, in any order.
+        widths: The layers of the model.
+        tokens: Recorded tokens of the sentence, all of which reach the neurons of a worker without experts.
+
+    Returns:
+        int32 of the shape `widths.shape`; None for a model without experts.
+    """
+    if all(part.reached is None for part in parts):
+        return None
+    reached = np.full(widths.shape, tokens, dtype=np.int32)
+    for part in parts:
+        if part.reached is not None:
+            reached.flat[_numbers(part.shard, widths)] = part.reached.ravel()
+    return reached
 
 
 def _numbers(shard: Shard, widths: LayerWidths) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ number of the residual stream), independent of the corpus. Narrow layers take th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class Recording:
         counts: How often each neuron was above 0, int32 [L, rows, F] with F of the widest layer, at a fixed address.
         sums: Sums of activations, float32 [L, rows, F], at a fixed address.
         residual: Sums of the residual stream at the layers' outputs, float32 [L, rows, H], at a fixed address.
+        reached: Tokens that were routed to each expert, int32 [L, rows, E] with E of the layer that has most; a layer
+            without experts counts all of its tokens as those of one. None for a model without experts.
         rows: Number of rows.
     """
 
@@ -42,6 +44,9 @@ class Recording:
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
         self.residual = torch.zeros(*shape[:2], hidden_size, dtype=torch.float32, device=device)
+        self.reached: torch.Tensor | None = None
+        if shard.experts:
+            self.reached = torch.zeros(*shape[:2], max(shard.experts), dtype=torch.int32, device=device)
         self.rows = rows
         self._free = list(range(rows))
         self._open: dict[str, tuple[int, bool]] = {}
@@ -57,6 +62,13 @@ class Recording:
         self.counts[:, row] = 0
         self.sums[:, row] = 0
         self.residual[:, row] = 0
+        if self.reached is not None:
+            self.reached[:, row] = 0
+
+    def of_experts(self, name: Literal["counts", "sums"], layer: int, row: int) -> torch.Tensor:
+        """Return the counts or sums of a layer's experts in one row, a view [E, F]."""
+        values: torch.Tensor = getattr(self, name)[layer, row, : len(self._shard.neurons[layer])]
+        return values.view(self._shard.experts[layer], -1)
 
     def take(self, key: str) -> RecordedPart:
         """Return what was recorded of a sentence and free its row."""
@@ -65,13 +77,24 @@ class Recording:
         counts = self._of_neurons(self.counts, row)
         sums = self._of_neurons(self.sums, row) if summed else None
         residual = self.residual[:, row].cpu().numpy().copy()
-        return RecordedPart(shard=self._shard, counts=counts, sums=sums, residual=residual)
+        return RecordedPart(
+            shard=self._shard, counts=counts, sums=sums, residual=residual, reached=self._reached_neurons(row)
+        )
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
         held = self._open.pop(key, None)
         if held is not None:
             self._free.append(held[0])
+
+    def _reached_neurons(self, row: int) -> NDArray[np.int32] | None:
+        """Return how many tokens reached each of the shard's neurons in one row, None for a model without experts."""
+        if self.reached is None:
+            return None
+        reached = self.reached[:, row].cpu().numpy()
+        layers = zip(reached, self._shard.experts, self._shard.neurons, strict=True)
+        parts = [np.repeat(tokens[:experts], len(held) // experts) for tokens, experts, held in layers]
+        return np.concatenate(parts).reshape(self._shard.widths.shape)
 
     def _of_neurons(self, values: torch.Tensor, row: int) -> NDArray[Any]:
         """Return one row of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has it."""

@@ -18,16 +18,29 @@ from engine.steering.edits import Edits
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The worker's part of the model: global layer indices, and which neurons of each of these layers it has."""
+    """The worker's part of the model.
+
+    Attributes:
+        layers: Global layer indices.
+        neurons: Which neurons of each of these layers the worker has.
+        experts: Number of experts of each of these layers, 1 for one without experts; empty if no layer has any.
+    """
 
     layers: tuple[int, ...]
     neurons: tuple[range, ...]
+    experts: tuple[int, ...] = ()
 
     @classmethod
-    def of_rank(cls, layers: range, widths: LayerWidths, *, rank: int = 0, ranks: int = 1) -> Shard:
+    def of_rank(
+        cls, layers: range, widths: LayerWidths, *, rank: int = 0, ranks: int = 1, experts: tuple[int, ...] = ()
+    ) -> Shard:
         """Return the shard of a tensor-parallel rank, which has an equal share of the neurons of each layer."""
         shares = [widths.of(layer) // ranks for layer in layers]
-        return cls(layers=tuple(layers), neurons=tuple(range(rank * share, (rank + 1) * share) for share in shares))
+        return cls(
+            layers=tuple(layers),
+            neurons=tuple(range(rank * share, (rank + 1) * share) for share in shares),
+            experts=experts,
+        )
 
     @property
     def widths(self) -> LayerWidths:
@@ -35,7 +48,10 @@ class Shard:
         return LayerWidths.parse(len(self.layers), [len(held) for held in self.neurons])
 
     def cut(self, edits: Edits) -> SlotEntries:
-        """Return the entries in the shard, with layers and neurons counted from the shard's first."""
+        """Return the entries in the shard, with layers and neurons counted from the shard's first.
+
+        Each expert is a block of its own, in which its neurons are counted from 0. Offsets are those of the blocks.
+        """
         layers = [np.arange(entries.start, entries.stop) for entries in map(edits.entries, self.layers)]
         parts = [
             entries[(edits.indices[entries] >= held.start) & (edits.indices[entries] < held.stop)]
@@ -43,9 +59,13 @@ class Shard:
         ]
         entries = np.concatenate(parts)
         first = np.repeat([held.start for held in self.neurons], [len(part) for part in parts])
+        indices = edits.indices[entries] - first
+        lengths = [len(part) for part in parts]
+        if self.experts:
+            lengths, indices = self._in_blocks(lengths, indices)
         return SlotEntries(
-            offsets=np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64),
-            indices=(edits.indices[entries] - first).astype(np.int32),
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            indices=indices.astype(np.int32),
             mult=edits.mult[entries],
             add=edits.add[entries],
             statistic=edits.statistic,
@@ -56,12 +76,21 @@ class Shard:
             vectors=None if edits.vectors is None else edits.vectors[list(self.layers)],
         )
 
+    def _in_blocks(self, lengths: list[int], indices: NDArray[np.integer]) -> tuple[list[int], NDArray[np.integer]]:
+        """Return the number of entries of each block, and their neurons, counted from the block's first."""
+        widths = np.array([len(held) // count for held, count in zip(self.neurons, self.experts, strict=True)])
+        blocks = np.cumsum([0, *self.experts])
+        layer = np.repeat(np.arange(len(lengths)), lengths)
+        block = blocks[layer] + indices // widths[layer]
+        return np.bincount(block, minlength=blocks[-1]).tolist(), indices % widths[layer]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableRows:
-    """All slots' entries. Slot s changes, in the shard's l-th layer, the entries starts[s, l]:starts[s, l + 1].
+    """All slots' entries. Slot s changes, in the shard's b-th block, the entries starts[s, b]:starts[s, b + 1].
 
-    `starts` int64 [S, L + 1]; `indices` int32 [n], relative to the shard; `mult`, `add`, `coef` float32 [n].
+    A block is a layer or, in a layer of experts, one expert. `starts` int64 [S, B + 1]; `indices` int32 [n], relative
+    to the shard's part of the block; `mult`, `add`, `coef` float32 [n].
 
     Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
     [S, L] says so. `plan` int32 [S, L, 3] (kind and ranks) and `weights` float32 [S, L, 2] say which one, see
@@ -97,11 +126,12 @@ class CpuTable:
         layers: Layers of the shard.
         width: Neurons of a whole layer, over which statistics are taken; one number for each layer where they differ.
         capacity: Slots, besides slot 0.
+        blocks: Blocks of the shard; None if each layer is one.
     """
 
-    def __init__(self, *, layers: int, width: Width, capacity: int) -> None:
+    def __init__(self, *, layers: int, width: Width, capacity: int, blocks: int | None = None) -> None:
         self._widths = LayerWidths(layers, width)
-        self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers)
+        self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers, blocks=blocks or layers)
         self._end = 0  # entries from here on are unused
         self._filled: set[int] = set()
         self._shared = False  # whether a caller of `rows` may still hold `_rows`
@@ -157,7 +187,8 @@ class CpuTable:
         old, total = self._rows, 0
         lengths = {slot: int(old.starts[slot, -1] - old.starts[slot, 0]) for slot in sorted(self._filled)}
         slots, layers = old.takes.shape
-        new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers)
+        blocks = old.starts.shape[1] - 1
+        new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers, blocks=blocks)
         for slot, length in lengths.items():
             here, there = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
             for name in ("indices", "mult", "add", "coef"):
@@ -169,9 +200,9 @@ class CpuTable:
         return replace(new, **by_slot, vectors=old.vectors)
 
 
-def _empty_rows(*, entries: int, slots: int, layers: int) -> TableRows:
+def _empty_rows(*, entries: int, slots: int, layers: int, blocks: int) -> TableRows:
     return TableRows(
-        starts=np.zeros((slots, layers + 1), dtype=np.int64),
+        starts=np.zeros((slots, blocks + 1), dtype=np.int64),
         indices=np.empty(entries, dtype=np.int32),
         mult=np.empty(entries, dtype=np.float32),
         add=np.empty(entries, dtype=np.float32),

@@ -89,6 +89,13 @@ def test_the_shape_of_a_multimodal_model_is_its_language_models(folder: Path) ->
     assert (read_model_folder(folder).layers, read_model_folder(folder).width) == (36, 11008)
 
 
+_QWEN_3_MOE = {
+    "model_type": "qwen3_moe",
+    "num_hidden_layers": 4,
+    "intermediate_size": 20,
+    "moe_intermediate_size": 6,
+    "num_experts": 8,
+}
 _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_mlp": True}
 
 
@@ -108,6 +115,14 @@ _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_ml
         ({**_GEMMA_4, "num_kv_shared_layers": 1}, (3, (12, 12, 24))),
         ({**_GEMMA_4, "num_kv_shared_layers": 0}, (3, 12)),
         ({**_GEMMA_4, "num_kv_shared_layers": 3}, (3, 12)),
+        (
+            {"model_type": "mixtral", "num_hidden_layers": 2, "intermediate_size": 12, "num_local_experts": 4},
+            (2, 48),
+        ),
+        ({"model_type": "olmoe", "num_hidden_layers": 2, "intermediate_size": 6, "num_experts": 8}, (2, 48)),
+        (_QWEN_3_MOE, (4, 48)),
+        ({**_QWEN_3_MOE, "mlp_only_layers": [2], "decoder_sparse_step": 1}, (4, (48, 48, 20, 48))),
+        ({**_QWEN_3_MOE, "decoder_sparse_step": 2}, (4, (20, 48, 20, 48))),
         (  # Granite 4.0 H 1B
             {"num_hidden_layers": 40, "intermediate_size": 4096, "shared_intermediate_size": 4096},
             (40, 4096),

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, MixtralConfig
+from transformers import AutoModelForCausalLM, GptOssConfig, MixtralConfig
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from engine.hf.estimate import estimate_model, measure_speed
 
@@ -26,9 +27,16 @@ def test_a_config_alone_gives_what_the_loaded_model_has(tmp_path: Path) -> None:
     assert estimate.kv_values == 2 * config.num_hidden_layers * config.num_key_value_heads * head_size
 
 
-def test_a_mixture_of_experts_is_refused_by_its_class(tmp_path: Path) -> None:
-    MixtralConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match="MixtralForCausalLM cannot be steered"):
+def test_a_layer_of_experts_has_the_neurons_of_all(tmp_path: Path) -> None:
+    MixtralConfig(num_hidden_layers=2, hidden_size=64, intermediate_size=48, num_local_experts=4).save_pretrained(
+        tmp_path
+    )
+    assert estimate_model(tmp_path).widths == LayerWidths(2, 4 * 48)
+
+
+def test_a_model_that_cannot_be_steered_is_refused_by_its_class(tmp_path: Path) -> None:
+    GptOssConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="GptOssForCausalLM cannot be steered"):
         estimate_model(tmp_path)
 
 

@@ -17,6 +17,7 @@ def make_stats(
     positive: Any = None,
     patch_sentences: Any = None,
     widths: LayerWidths | None = None,
+    reached: Any = None,
 ) -> ActivationStats:
     """Make the statistics of languages a, b, ... from counts [G, L, F] and tokens [G]; patch values are 0.
 
@@ -37,4 +38,5 @@ def make_stats(
         positive=zeros.astype(np.int32) if positive is None else np.asarray(positive, dtype=np.int32),
         patch_sentences=sentences,
         residual_mean=zeros,
+        reached=None if reached is None else np.asarray(reached, dtype=np.int64),
     )

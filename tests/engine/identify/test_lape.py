@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.domain.layer_widths import LayerWidths
-from engine.identify.lape import candidate_entropy, quantile, select_lape
+from engine.identify.lape import MIN_REACHED, candidate_entropy, probabilities, quantile, select_lape
 from engine.identify.stats import ActivationStats
 from tests.engine.identify.counts import make_stats
 
@@ -130,3 +130,12 @@ def test_layers_of_different_widths_are_selected_from_together() -> None:
     chosen = _selected(stats, top_rate=0.5, filter_rate=0.5, activation_bar=0.5)
     assert chosen == {"a": [(0, 0), (2, 1)], "b": [(2, 0)], "c": []}
     assert candidate_entropy(stats, filter_rate=0.5).shape == (6,)
+
+
+def test_an_experts_probabilities_are_over_the_tokens_that_reach_it() -> None:
+    """The second expert sees one token of language b, which makes none of its neurons certain to be active there."""
+    reached = [[[1000, 1000, 500, 500]], [[1200, 1200, 1, 1]]]
+    stats = make_stats([[[100, 500, 5, 250]], [[120, 0, 1, 0]]], [1500, 1201], reached=reached)
+    np.testing.assert_allclose(
+        probabilities(stats), [[0.1, 0.5, 0.01, 0.5], [0.1, 0.0, 1 / MIN_REACHED, 0.0]], rtol=1e-12
+    )

@@ -3,15 +3,18 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 import torch
 
 from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from benchmarks.tiny_models import tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
-from engine.identify.published import UNCOUNTED, template_tokens
+from engine.identify.published import UNCOUNTED, published_denominators, template_tokens
 from tests.engine.forward import HandModel
+from tests.engine.identify.counts import make_stats
 
 TEMPLATE = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }} and the rest of it\n{% endfor %}assistant:\n"
 TEXTS = {
@@ -78,3 +81,9 @@ def test_template_tokens_exclude_the_header_of_the_answer(tmp_path: Path) -> Non
     tokenizer = engine._model.tokenizer
     around = len(tokenizer.encode("<s>user: x and the rest of it\nassistant:")) - len(tokenizer.encode("x"))
     assert asyncio.run(template_tokens(engine)) == around - UNCOUNTED > 0
+
+
+def test_a_mixture_of_experts_has_no_published_denominators() -> None:
+    stats = make_stats([[[1, 2]]], [3], reached=[[[2, 3]]])
+    with pytest.raises(InvalidRequest, match="lape_paper is not defined for a mixture of experts"):
+        published_denominators(stats, template_tokens=4)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
+from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES
@@ -133,3 +135,35 @@ def test_the_means_of_a_language_are_freed_once_all_have_arrived() -> None:
         assert held <= PATCH_SENTENCES - 1
     assert held == 0
     assert sys.getrefcount(mean) == references
+
+
+def test_sentences_that_do_not_reach_an_expert_are_left_out_of_its_patch_values(tmp_path: Path) -> None:
+    """Neuron 0 is reached by all sentences, neuron 1 by two of four, neuron 2 by none; a checkpoint keeps that."""
+    means = np.array([[1.0, np.nan, np.nan], [2.0, 5.0, np.nan], [3.0, np.nan, np.nan], [-4.0, -7.0, np.nan]])
+    reached = np.array([[4, 0, 0], [4, 1, 0], [4, 0, 0], [4, 3, 0]])
+    widths = LayerWidths(1, 3)
+    kept = SentenceMeans(tmp_path)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", identity="test", every=0)
+    recorders = [
+        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint),
+        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, sentence_means=kept),
+    ]
+    for recorder in recorders:
+        for mean, tokens in zip(means, reached, strict=True):
+            admission = recorder.admit("en", 4)
+            assert admission is not None
+            measured: dict[str, Any] = {"mean": mean[None].astype(np.float32), "residual": RESIDUAL[:1]}
+            recorder.add(admission, counts=tokens[None], reached=tokens[None], **measured)
+    restored = Recorder(widths, hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint)
+    assert [restored.admit("en", 4) for _ in means] == [None] * 4
+    for recorder in (*recorders, restored):
+        stats = recorder.finish()
+        assert stats.reached is not None
+        assert stats.reached.tolist() == [[[16, 4, 0]]]
+        assert stats.patch_max.tolist() == [[[3.0, 5.0, 0.0]]]
+        assert stats.patch_median.tolist() == [[[1.0, -7.0, 0.0]]]
+        assert stats.patch_mean.tolist() == [[[0.5, -1.0, 0.0]]]
+        assert stats.positive.tolist() == [[[3, 1, 0]]]
+    ((_, stored),) = kept.blocks(3)
+    np.testing.assert_array_equal(stored, np.nan_to_num(means).astype(np.float32))
+    kept.close()

@@ -18,6 +18,8 @@ WHEEL = "AMPSWEEP_VLLM_WHEEL"
 V1 = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
 ENGINE = "vllm.v1.engine.llm_engine:LLMEngine"
+MOE = "vllm.model_executor.layers.fused_moe"
+EXPERTS = f"{MOE}.unquantized_fused_moe_method:UnquantizedFusedMoEMethod"
 
 SIGNATURES = {
     f"{V1}._update_states": ["self", "scheduler_output"],
@@ -50,7 +52,6 @@ SIGNATURES = {
     "vllm.v1.core.sched.scheduler:Scheduler.get_request_counts": ["self"],
     "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request": ["cls", "tokenizer", "request"],
     "vllm.v1.worker.gpu_worker:Worker.load_model": ["self"],
-    "vllm.envs:disable_envs_cache": [],
     "vllm.v1.worker.cpu_worker:CPUWorker.determine_available_memory": ["self"],
     "vllm.config.model:ModelConfig.get_vocab_size": ["self"],
     "vllm.config.model:ModelConfig.get_hidden_size": ["self"],
@@ -59,6 +60,9 @@ SIGNATURES = {
     "vllm.distributed.parallel_state:get_tensor_model_parallel_rank": [],
     "vllm.distributed.parallel_state:get_tensor_model_parallel_world_size": [],
     "vllm.platforms.interface:Platform.has_device_capability": ["cls", "capability"],
+    f"{EXPERTS}.process_weights_after_loading": ["self", "layer"],
+    f"{EXPERTS}.apply": ["self", "layer", "x", "topk_weights", "topk_ids"],
+    "vllm.model_executor.custom_op:CustomOp.register_oot": ["cls", "_decorated_op_cls"],
 }
 """The parameters with which each function begins."""
 
@@ -103,6 +107,9 @@ MEMBERS = {
     "vllm.model_executor.layers.activation": [
         *("SiluAndMul", "GeluAndMul", "GELU", "GELUTanh", "NewGELU", "FastGELU"),
     ],
+    f"{MOE}.activation:MoEActivation": ["SILU", "GELU", "GELU_TANH"],
+    f"{MOE}.runner.moe_runner:MoERunner": ["shared_experts"],
+    f"{MOE}.routed_experts:RoutedExperts": ["expert_map"],
     "vllm.platforms.interface:Platform": [
         *("is_cpu", "is_cuda", "has_device_capability", "get_device_name", "get_device_capability"),
     ],
@@ -128,6 +135,12 @@ ASSIGNED = {
     "vllm.v1.request:Request.__init__": ["self.sampling_params ="],
     "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
     "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
+    f"{EXPERTS}.create_weights": ["'w13_weight'", "'w2_weight'"],
+    f"{MOE}.runner.moe_runner:MoERunner.__init__": ["self.routed_experts ="],
+    f"{MOE}.routed_experts:RoutedExperts.__init__": [
+        *("self.quant_method =", "self.moe_config =", "self.activation =", "self.top_k =", "self.swiglu_limit ="),
+        "self.apply_router_weight_on_input =",
+    ],
 }
 """Attributes that a method sets."""
 
@@ -142,6 +155,9 @@ CALLS = {
         "self.execute_model_state = ExecuteModelState(",
     ],
     f"{V2}._dummy_run": ["self.execute_model(", "dummy_run=True"],
+    f"{MOE}.routed_experts:RoutedExperts.forward_modular": [
+        *("self.quant_method.apply(", "layer=self", "x=x", "topk_weights=topk_weights", "topk_ids=topk_ids"),
+    ],
     # The batch is laid out before it is padded, so that padding tokens have no slot.
     f"{V2}.prepare_inputs": ["num_computed_tokens_np = self.req_states.num_computed_tokens_np[idx_mapping_np]"],
     # Positional arguments: the patch passes on what it does not know.

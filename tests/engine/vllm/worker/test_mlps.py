@@ -54,7 +54,7 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     assert model_mlps.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
     model_mlps.replace(lambda position, _inner: put[position])
-    assert [site.activation for site in model_mlps.sites] == put
+    assert [mlp.site.activation for mlp in model_mlps.mlps] == put
     assert put[1] in model.modules()
 
 
@@ -78,7 +78,7 @@ def test_blooms_gelu_is_the_one_it_was_trained_with() -> None:
     model_mlps = mlps.find(BloomForCausalLM(_Mlp(nn.GELU())), layers=range(1), widths=WIDTHS, rank=0, ranks=1)
     assert model_mlps.forms == (MlpForm(activation="gelu_tanh", gated=False),)
     x = torch.linspace(-3, 3, 13)
-    torch.testing.assert_close(model_mlps.activations[0](x), nn.functional.gelu(x, approximate="tanh"))
+    torch.testing.assert_close(model_mlps.mlps[0].activation(x), nn.functional.gelu(x, approximate="tanh"))
 
 
 def test_each_layer_has_its_own_xielu() -> None:
@@ -86,7 +86,8 @@ def test_each_layer_has_its_own_xielu() -> None:
     model = _Model(*(_Mlp(activation) for activation in activations))
     model_mlps = mlps.find(model, layers=range(2), widths=WIDTHS, rank=0, ranks=1)
     x = torch.linspace(-3, 3, 13)
-    for form, activation, function in zip(model_mlps.forms, activations, model_mlps.activations, strict=True):
+    functions = [mlp.activation for mlp in model_mlps.mlps]
+    for form, activation, function in zip(model_mlps.forms, activations, functions, strict=True):
         assert (form.activation, form.constants) == ("xielu", function.constants)
         torch.testing.assert_close(function(x), activation.float()(x), rtol=0, atol=3e-6)
     assert model_mlps.forms[0].constants[0] == pytest.approx(0.5, rel=1e-2)
@@ -99,7 +100,7 @@ def test_each_layer_has_its_own_xielu() -> None:
         (_Model(_Mlp(nn.ReLU()), nn.Identity()), "layer 1 has a Identity, not an MLP"),
         (_Model(_Mlp(nn.ReLU())), "layer 1 is missing"),
         (_Model(_Mlp(nn.ReLU()), _Mlp(nn.Tanh())), r"layer 1 has an activation .* not supported \(Tanh\)"),
-        (_Model(_Mlp(nn.ReLU()), nn.ModuleDict({"experts": nn.Identity()})), "layer 1 is a mixture of experts"),
+        (_Model(_Mlp(nn.ReLU()), nn.ModuleDict({"experts": nn.Identity()})), "layer 1 computes its experts in a fused"),
         (_Model(_Mlp(nn.ReLU()), _Mlp(nn.ReLU(), WIDTH // 2)), "layer 1 has 3 neurons on rank 0 of 1, not 6 of 6"),
         (
             nn.ModuleDict({"vision": _Model(_Mlp(nn.ReLU())), "text": _Model(_Mlp(nn.ReLU()))}),

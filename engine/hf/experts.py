@@ -1,0 +1,127 @@
+"""Hooks on the experts of a layer, in the form in which Transformers computes them one by one (`eager`).
+
+The experts are run twice, because an intervention may need a statistic of all activations of a token: first to collect
+the activations, then with what the hooks return in their place. The experts themselves are those of Transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ampsweep.errors import UnsupportedModel
+
+_Call = tuple[Tensor, slice]
+"""The tokens that reach an expert, int64 [n], and the neurons of the expert among those of the layer."""
+
+
+class ActivationHooks(Protocol):
+    """The hooks that activations pass through."""
+
+    @property
+    def active(self) -> bool:
+        """Whether activations are changed or watched."""
+        ...
+
+    def after_activation(self, layer: int, activation: Tensor) -> Tensor:
+        """Return the activations [1, T, F] that a layer continues with."""
+        ...
+
+
+def experts_width(experts: nn.Module, *, layer: int, model: str) -> int:
+    """Return the neurons of all experts of a layer.
+
+    Args:
+        experts: The module of the experts.
+        layer: Index of the layer, for the error.
+        model: Class of the model, for the error.
+
+    Raises:
+        UnsupportedModel: The experts are not computed one by one, with an activation module on the gate.
+    """
+    activation, count, width = (getattr(experts, name, None) for name in ("act_fn", "num_experts", "intermediate_dim"))
+    if not (isinstance(activation, nn.Module) and isinstance(count, int) and isinstance(width, int)):
+        raise UnsupportedModel(
+            f"{model} cannot be steered: layer {layer} has {type(experts).__name__}, not experts with one activation "
+            "function",
+            param="model",
+        )
+    return count * width
+
+
+class HookedExperts(nn.Module):
+    """The experts of a layer, whose activations pass through the hooks as those of one MLP.
+
+    Neuron i of expert e is neuron e * (neurons of an expert) + i of the layer. An activation is NaN where a token does
+    not reach the expert.
+    """
+
+    def __init__(self, experts: Any, layer: int, hooks: ActivationHooks) -> None:
+        """Install the hook in the module of the experts of one layer."""
+        super().__init__()
+        self.experts = experts
+        self.layer = layer
+        self.hooks = hooks
+        self._after_call: Callable[[Tensor], Tensor] | None = None
+        experts.act_fn = _ExpertActivation(experts.act_fn, self)
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """Return the sum of the experts' outputs [T, H]; each token reaches k experts, `top_k_index` [T, k]."""
+        arguments = (hidden_states, top_k_index, top_k_weights)
+        if not self.hooks.active:
+            return self._run(arguments, None)
+        width = self.experts.num_experts * self.experts.intermediate_dim
+        calls = list(self._calls(top_k_index))
+        activations = hidden_states.new_full((len(hidden_states), width), torch.nan)
+        collected = iter(calls)
+
+        def collect(activation: Tensor) -> Tensor:
+            tokens, neurons = next(collected)
+            assert len(activation) == len(tokens), "the experts are not called in ascending order"
+            activations[tokens, neurons] = activation
+            return activation
+
+        self._run(arguments, collect)
+        assert next(collected, None) is None, "the experts are not called in ascending order"
+        changed = self.hooks.after_activation(self.layer, activations[None])[0]
+        replaced = iter(calls)
+
+        def replace(_activation: Tensor) -> Tensor:
+            tokens, neurons = next(replaced)
+            return changed[tokens, neurons]
+
+        return self._run(arguments, replace)
+
+    def after_call(self, activation: Tensor) -> Tensor:
+        """Return the activations that one expert continues with, for the tokens that reach it; called by the expert."""
+        return activation if self._after_call is None else self._after_call(activation)
+
+    def _run(self, arguments: tuple[Tensor, ...], after_call: Callable[[Tensor], Tensor] | None) -> Tensor:
+        self._after_call = after_call
+        try:
+            output: Tensor = self.experts(*arguments)
+        finally:
+            self._after_call = None
+        return output
+
+    def _calls(self, top_k_index: Tensor) -> Iterator[_Call]:
+        """Yield the calls of the activation function: one for each expert that tokens reach, in ascending order."""
+        width = self.experts.intermediate_dim
+        for expert in sorted(set(top_k_index.flatten().tolist())):
+            _, tokens = torch.where(top_k_index.T.eq(expert))
+            yield tokens, slice(expert * width, (expert + 1) * width)
+
+
+class _ExpertActivation(nn.Module):
+    """The activation function of all experts of a layer, whose result passes through the hooks."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], owner: HookedExperts) -> None:
+        super().__init__()
+        self.function = function
+        self._owner = [owner]  # in a list, so that the owner is not registered as a module of its own part
+
+    def forward(self, gate: Tensor) -> Tensor:
+        return self._owner[0].after_call(self.function(gate))
