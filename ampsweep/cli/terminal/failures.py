@@ -143,9 +143,7 @@ def _fail(error: Exception, *, as_json: bool) -> None:
 def _file_error(error: OSError) -> str:
     """Return an error of the file system as one line with the path, if the system names it, and the remedy."""
     if error.filename is None:
-        return (
-            f"{(error.strerror or 'the disk is full').lower()}; make room on the disk, and send the same command again"
-        )
+        return f"{(error.strerror or 'the disk is full').lower()}; free some space on the disk, and run it again"
     path = Path(os.fsdecode(error.filename))
     if path.name.startswith(".") and path.suffix == ".tmp":
         path = path.parent  # a temporary file of `atomic_write`

@@ -126,7 +126,7 @@ def test_a_full_disk_that_the_system_does_not_name_is_unavailable(
     monkeypatch.setattr("ampsweep.cli.commands.neurons.atomic_write", save)
     result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json")
     assert result.exit_code == 5
-    assert result.stderr == ("error: no space left on device; make room on the disk, and send the same command again\n")
+    assert result.stderr == ("error: no space left on device; free some space on the disk, and run it again\n")
 
 
 def test_a_run_that_is_stopped_on_a_full_disk_ends_as_stopped(
