@@ -44,11 +44,11 @@ def fill(width: int, share: float, block: int, *, slots: int, layers: int, devic
     capacity = (slots + 1) * layers * count
     table = DeviceTable(slots=slots, layers=layers, width=width, capacity=capacity, block=block, device=device)
     for slot in range(1, slots + 1):
-        table.write(slot, _entries(rng, width, count, layers))
+        table.write(slot, random_entries(rng, width, count, layers))
     return table
 
 
-def _entries(rng: np.random.Generator, width: int, count: int, layers: int) -> SlotEntries:
+def random_entries(rng: np.random.Generator, width: int, count: int, layers: int) -> SlotEntries:
     """Return entries for `count` random neurons of each layer."""
     neurons = [np.sort(rng.choice(width, count, replace=False)) for _ in range(layers)]
     return SlotEntries(
@@ -76,6 +76,7 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
     from engine.kernels import steer_triton
 
     device = tables[SHARES[0]].buffers.offsets.device
+    layers = torch.arange(LAYERS, dtype=torch.int32, device=device)
     moved = 3 * tokens * width * dtype.itemsize
     count = kernel_timing.launches(moved)
     x = [torch.randn(tokens, 2 * width, device=device, dtype=dtype) for _ in range(count)]
@@ -96,7 +97,7 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
         slot_of_token, buffers = token_slots(tokens, slots, device), tables[share].buffers
 
         def run(index: int, slot_of_token: torch.Tensor = slot_of_token, buffers: Any = buffers) -> None:
-            layer = index % LAYERS
+            layer = layers[index % LAYERS]
             steer_triton.steer(out[index], x[index], slot_of_token, buffers, layer, activation="silu", gated=True)
 
         time = kernel_timing.microseconds(run, count)
@@ -163,6 +164,7 @@ def check(device: torch.device) -> int:
     tokens, layer, width, cases = 3, 1, 75, 0
     steering = fill(width, 0.2, 32, slots=2, layers=2, device=device)
     slots = torch.tensor([0, 1, 2], dtype=torch.int32, device=device)
+    index = torch.tensor(layer, dtype=torch.int32, device=device)
     tolerances = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
     for (dtype, tolerance), gated in itertools.product(tolerances.items(), (True, False)):
         x = torch.randn(tokens, width * (2 if gated else 1), generator=torch.Generator().manual_seed(SEED))
@@ -174,7 +176,7 @@ def check(device: torch.device) -> int:
             "gelu_tanh": functional.gelu(gate, approximate="tanh"),
         }.items():
             out = torch.empty(tokens, width, dtype=dtype, device=device)
-            steer_triton.steer(out, x, slots, steering.buffers, layer, activation=name, gated=gated)  # type: ignore[arg-type]
+            steer_triton.steer(out, x, slots, steering.buffers, index, activation=name, gated=gated)  # type: ignore[arg-type]
             expected = _steered(active, slots, steering, layer) * (x[:, width:].double() if gated else 1.0)
             torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=2e-5)
             cases += 1

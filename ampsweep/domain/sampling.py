@@ -28,7 +28,8 @@ class SamplingParams:
 
     The logits l of a step are transformed in this order: `repetition_penalty`, `frequency_penalty`,
     `presence_penalty`, `temperature`, `min_p`, `top_k`, `top_p`. With a seed, a request gets the same answers alone
-    and in any batch.
+    and in any batch, on a GPU as far as rounding allows: its matrix products round differently in batches of other
+    sizes, unless vLLM runs in its batch-invariant mode.
 
     Raises:
         InvalidRequest: A field is out of range; `param` names it.

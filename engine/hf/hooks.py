@@ -67,7 +67,8 @@ class Hooks:
                 torch.from_numpy(part[entries]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
             )
             edited = activation.clone()
-            values = activation[0, rows, indices].float() * mult + add
+            scaled = activation[0, rows, indices].float() * mult
+            values = torch.where(mult != 0, scaled, 0.0) + add  # an infinite activation times 0 would be NaN
             if edits.statistic is not None and edits.coef is not None:
                 coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
                 if edits.whole_pass:

@@ -2,7 +2,8 @@
 
 A sentence's tokens are adjacent in a batch. One program sums a block of neurons over a sentence's tokens, in order, and
 adds the result to the sentence's row. So no two programs write to the same place, and no sum depends on the rest of the
-batch. For a row without tokens a program only reads two numbers. The grid depends on shapes alone.
+batch. The grid depends on shapes alone. All of its programs fit on the card at once, and a program first tests all rows
+together, so that a step that records nothing costs one short wave.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from engine.kernels.activation import ActivationName
 from engine.kernels.activation_triton import activate, kernel_constants
 
 _BLOCK = 256
+_PROGRAMS = 1056
+"""Most programs of a launch, eight for each multiprocessor of an H100."""
+_UNROLLED = 8
+"""Tokens whose loads are in flight at once."""
 
 
 def record(
@@ -24,7 +29,7 @@ def record(
     sums: torch.Tensor,
     x: torch.Tensor,
     spans: torch.Tensor,
-    layer: int,
+    layer: torch.Tensor,
     *,
     width: int,
     activation: ActivationName,
@@ -37,7 +42,7 @@ def record(
         sums: Sums of activations, float32 of the same shape; changed in place.
         x: Inputs of the activation function in the first F columns, [T, F or 2F].
         spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
-        layer: The layer to record.
+        layer: Index of the layer to record, int32 [], on the device.
         width: Number of neurons of the layer, F.
         activation: The activation function.
         constants: Constants of the activation function, see `MlpForm`.
@@ -49,7 +54,7 @@ def record(
     assert x.is_contiguous()
     assert spans.shape == (rows, 2)
     blocks = triton.cdiv(width, _BLOCK)
-    _record[(rows * blocks,)](
+    _record[(min(rows * blocks, _PROGRAMS),)](
         counts,
         sums,
         x,
@@ -62,11 +67,13 @@ def record(
         stride=x.shape[1],
         blocks=blocks,
         block=_BLOCK,
+        padded_rows=triton.next_power_of_2(rows),
+        unrolled=_UNROLLED,
         activation=activation,
     )
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
 def _record(
     counts: tl.tensor,
     sums: tl.tensor,
@@ -82,24 +89,35 @@ def _record(
     stride: tl.constexpr,
     blocks: tl.constexpr,
     block: tl.constexpr,
+    padded_rows: tl.constexpr,
+    unrolled: tl.constexpr,
     activation: tl.constexpr,
 ) -> None:
-    """Handle one block of one row; `stride` and `line` are the lengths of a row of `x` and of `counts`."""
-    row = tl.program_id(0) // blocks
-    first = tl.load(spans + row * 2)
-    end = tl.load(spans + row * 2 + 1)
-    if end > first:
-        column = tl.program_id(0) % blocks * block + tl.arange(0, block)
-        inside = column < width
-        total = tl.zeros([block], tl.float32)
-        positive = tl.zeros([block], tl.int32)
-        gates = x + first.to(tl.int64) * stride + column
-        for _ in range(first, end):
-            gate = tl.load(gates, mask=inside, other=0.0).to(tl.float32)
-            active = activate(gate, activation, alpha_p, alpha_n, beta)
-            total += active
-            positive += (active > 0).to(tl.int32)
-            gates += stride
-        entry = (layer.to(tl.int64) * rows + row) * line + column
-        tl.store(sums + entry, tl.load(sums + entry, mask=inside) + total, mask=inside)
-        tl.store(counts + entry, tl.load(counts + entry, mask=inside) + positive, mask=inside)
+    """Handle every block of a row whose number is this program's modulo the number of programs.
+
+    `stride` and `line` are the lengths of a row of `x` and of `counts`.
+    """
+    every = tl.arange(0, padded_rows)
+    begins = tl.load(spans + every * 2, mask=every < rows, other=0)
+    ends = tl.load(spans + every * 2 + 1, mask=every < rows, other=0)
+    if tl.max(ends - begins) > 0:
+        for part in range(tl.program_id(0), rows * blocks, tl.num_programs(0)):
+            row = part // blocks
+            first, end = tl.load(spans + row * 2), tl.load(spans + row * 2 + 1)
+            if end > first:
+                column = part % blocks * block + tl.arange(0, block)
+                inside = column < width
+                total = tl.zeros([block], tl.float32)
+                positive = tl.zeros([block], tl.int32)
+                gates = x + first.to(tl.int64) * stride + column
+                for token in range(first, end, unrolled):
+                    for ahead in tl.static_range(unrolled):
+                        exists = inside & (token + ahead < end)
+                        gate = tl.load(gates + ahead * stride, mask=exists, other=0.0).to(tl.float32)
+                        active = activate(gate, activation, alpha_p, alpha_n, beta)
+                        total += active  # 0 past the end, as every activation function maps 0 to 0
+                        positive += (active > 0).to(tl.int32)
+                    gates += unrolled * stride
+                entry = (tl.load(layer).to(tl.int64) * rows + row) * line + column
+                tl.store(sums + entry, tl.load(sums + entry, mask=inside) + total, mask=inside)
+                tl.store(counts + entry, tl.load(counts + entry, mask=inside) + positive, mask=inside)

@@ -15,21 +15,20 @@ from engine.kernels.device_table import VectorBuffers
 _MAX_BLOCK = 1024
 
 
-def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer: int) -> None:
+def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer: torch.Tensor) -> None:
     """Add to each token the vector of its slot, in place: hidden' = hidden + vector.
 
     Args:
         hidden: [T, H], contiguous; changed in place.
         slots: Each token's slot, int32 [at least T].
         vectors: The slots' vectors.
-        layer: The layer.
+        layer: Index of the layer, int32 [], on the device.
     """
     tokens, width = hidden.shape
     _, layers, size = vectors.values.shape
     assert width == size
     assert hidden.is_contiguous()
     assert len(slots) >= tokens
-    assert 0 <= layer < layers
     if not tokens:
         return
     block = min(_MAX_BLOCK, triton.next_power_of_2(width))
@@ -48,7 +47,7 @@ def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer
 
 
 def record(
-    sums: torch.Tensor, hidden: torch.Tensor, residual: torch.Tensor | None, spans: torch.Tensor, layer: int
+    sums: torch.Tensor, hidden: torch.Tensor, residual: torch.Tensor | None, spans: torch.Tensor, layer: torch.Tensor
 ) -> None:
     """Add the sums of one layer's output, `hidden`, or `hidden` + `residual` where the model has not added them yet.
 
@@ -57,7 +56,7 @@ def record(
         hidden: [T, H], contiguous.
         residual: Of the shape of `hidden`, contiguous.
         spans: Row r records the tokens spans[r, 0]:spans[r, 1]; int32 [R, 2].
-        layer: The layer to record.
+        layer: Index of the layer to record, int32 [], on the device.
     """
     _, rows, width = sums.shape
     assert hidden.shape[1] == width
@@ -80,7 +79,7 @@ def record(
     )
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
 def _add(
     hidden: tl.tensor,
     slots: tl.tensor,
@@ -96,7 +95,7 @@ def _add(
     token = tl.program_id(0) // blocks
     slot = tl.load(slots + token)
     if slot > 0:
-        row = slot.to(tl.int64) * layers + layer
+        row = slot.to(tl.int64) * layers + tl.load(layer)
         if tl.load(adds + row) != 0:
             column = tl.program_id(0) % blocks * block + tl.arange(0, block)
             inside = column < width
@@ -106,7 +105,7 @@ def _add(
             tl.store(pointers, value.to(hidden.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
 def _record(
     sums: tl.tensor,
     hidden: tl.tensor,
@@ -133,5 +132,5 @@ def _record(
             if with_residual:
                 total += tl.load(residual + pointers, mask=inside, other=0.0).to(tl.float32)
             pointers += width
-        cell = sums + (layer.to(tl.int64) * rows + row) * width + column
+        cell = sums + (tl.load(layer).to(tl.int64) * rows + row) * width + column
         tl.store(cell, tl.load(cell, mask=inside) + total, mask=inside)

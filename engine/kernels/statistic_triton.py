@@ -1,7 +1,8 @@
 """The GPU kernel that computes each token's statistic over the whole layer, before any intervention.
 
-For a token whose slot uses no statistic, or has no entries in the layer, a program only reads three numbers. A program
-holds one token's activations in registers. An order statistic is found bit by bit, by counting the activations below a
+A program tests many tokens at once and ends if the slot of none of them uses a statistic and has entries in the layer.
+So a batch without statistics costs one short wave of programs, although each claims a multiprocessor's registers: it
+holds one token's activations in them. An order statistic is found bit by bit, by counting the activations below a
 candidate, without sorting and without reading anything back to the host.
 """
 
@@ -18,6 +19,10 @@ from engine.kernels.activation import ActivationName
 from engine.kernels.activation_triton import activate, kernel_constants
 from engine.kernels.device_table import TableBuffers
 
+_PROGRAMS = 264
+"""Most programs of a launch, two for each multiprocessor of an H100; more would only wait for registers."""
+_TOKENS = 32
+"""Tokens that a program tests at once."""
 _STD = tl.constexpr(kinds.STD)
 _MAX = tl.constexpr(kinds.MAX)
 _QUANTILE = tl.constexpr(kinds.QUANTILE)
@@ -30,7 +35,7 @@ def take(
     x: torch.Tensor,
     slots: torch.Tensor,
     table: TableBuffers,
-    layer: int,
+    layer: torch.Tensor,
     *,
     activation: ActivationName,
     gated: bool,
@@ -48,17 +53,17 @@ def take(
     assert width <= table.width
     assert x.is_contiguous()
     assert min(len(slots), len(out)) >= tokens
-    assert 0 <= layer < table.layers
     if not tokens:
         return
     padded = triton.next_power_of_2(width)
-    _take[(tokens,)](
+    _take[(min(tokens, _PROGRAMS),)](
         out,
         x,
         slots,
         table.offsets,
         statistics.plan,
         statistics.weights,
+        tokens,
         layer,
         *kernel_constants(constants),
         width=width,
@@ -68,6 +73,7 @@ def take(
         line=table.layers * table.blocks + 1,
         activation=activation,
         padded=padded,
+        group=_TOKENS,
         num_warps=min(max(padded // 1024, 4), 16),
     )
 
@@ -104,7 +110,7 @@ def _quantile(keys: tl.tensor, rank: tl.tensor, weight: tl.tensor) -> tl.tensor:
     return value
 
 
-@triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator]
 def _take(
     out: tl.tensor,
     x: tl.tensor,
@@ -112,6 +118,7 @@ def _take(
     offsets: tl.tensor,
     plan: tl.tensor,
     weights: tl.tensor,
+    tokens: tl.tensor,
     layer: tl.tensor,
     alpha_p: tl.tensor,
     alpha_n: tl.tensor,
@@ -123,33 +130,59 @@ def _take(
     line: tl.constexpr,
     activation: tl.constexpr,
     padded: tl.constexpr,
+    group: tl.constexpr,
 ) -> None:
-    """Handle one token; `stride` and `line` are the lengths of its row of `x` and of a slot's line of offsets."""
-    token = tl.program_id(0)
-    slot = tl.load(slots + token)
-    planned = slot * layers + layer
-    kind = tl.load(plan + planned * 3)
-    begins = offsets + slot.to(tl.int64) * line + layer * blocks
-    entries = tl.load(begins + blocks) - tl.load(begins)
-    if (kind != 0) & (entries > 0):
-        column = tl.arange(0, padded)
-        inside = column < width
-        gate = tl.load(x + token.to(tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
-        active = activate(gate, activation, alpha_p, alpha_n, beta)
-        mean = tl.sum(tl.where(inside, active, 0.0)) / width
-        value = mean
-        if kind == _STD:
-            distance = tl.where(inside, active - mean, 0.0)
-            value = tl.sqrt(tl.sum(distance * distance) / (width - 1))
-        if kind == _MAX:
-            value = tl.max(tl.where(inside, active, float("-inf")))
-        if kind >= _QUANTILE:
-            rank = tl.load(plan + planned * 3 + 1)
-            weight = tl.load(weights + planned * 2)
-            keys = tl.where(inside, _ordered(active), 0xFFFFFFFF)
-            value = _quantile(keys, rank, weight)
-            if kind == _SPREAD:
-                value -= _quantile(keys, tl.load(plan + planned * 3 + 2), tl.load(weights + planned * 2 + 1))
-            if kind == _DEVIATION:
-                value = _quantile(tl.where(inside, _ordered(tl.abs(active - value)), 0xFFFFFFFF), rank, weight)
-        tl.store(out + token, value)
+    """Handle every token whose number is this program's modulo the number of programs, `group` of them at a time.
+
+    `stride` and `line` are the lengths of a token's row of `x` and of a slot's line of offsets.
+    """
+    programs = tl.num_programs(0)
+    index = tl.load(layer)
+    for start in range(tl.program_id(0), tokens, programs * group):
+        tested = start + programs * tl.arange(0, group)
+        tested_slot = tl.load(slots + tested, mask=tested < tokens, other=0)  # slot 0 has no entries
+        tested_kind = tl.load(plan + (tested_slot * layers + index) * 3)
+        tested_begin = offsets + tested_slot.to(tl.int64) * line + index * blocks
+        uses = (tested_kind != 0) & (tl.load(tested_begin + blocks) > tl.load(tested_begin))
+        if tl.max(uses.to(tl.int32)) > 0:
+            for token in range(start, tl.minimum(start + programs * group, tokens), programs):
+                planned = tl.load(slots + token) * layers + index
+                kind = tl.load(plan + planned * 3)
+                begin = offsets + tl.load(slots + token).to(tl.int64) * line + index * blocks
+                if (kind != 0) & (tl.load(begin + blocks) > tl.load(begin)):
+                    column = tl.arange(0, padded)
+                    inside = column < width
+                    gate = tl.load(x + tl.cast(token, tl.int64) * stride + column, mask=inside, other=0.0).to(
+                        tl.float32
+                    )
+                    active = activate(gate, activation, alpha_p, alpha_n, beta)
+                    value = _statistic(active, inside, kind, plan + planned * 3 + 1, weights + planned * 2, width)
+                    tl.store(out + token, value)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _statistic(
+    active: tl.tensor,
+    inside: tl.tensor,
+    kind: tl.tensor,
+    ranks: tl.tensor,
+    weights: tl.tensor,
+    width: tl.constexpr,
+) -> tl.tensor:
+    """Return the statistic of this kind over the `width` numbers of `active` that are `inside`."""
+    mean = tl.sum(tl.where(inside, active, 0.0)) / width
+    value = mean
+    if kind == _STD:
+        distance = tl.where(inside, active - mean, 0.0)
+        value = tl.sqrt(tl.sum(distance * distance) / (width - 1))
+    if kind == _MAX:
+        value = tl.max(tl.where(inside, active, float("-inf")))
+    if kind >= _QUANTILE:
+        rank, weight = tl.load(ranks), tl.load(weights)
+        keys = tl.where(inside, _ordered(active), 0xFFFFFFFF)
+        value = _quantile(keys, rank, weight)
+        if kind == _SPREAD:
+            value -= _quantile(keys, tl.load(ranks + 1), tl.load(weights + 1))
+        if kind == _DEVIATION:
+            value = _quantile(tl.where(inside, _ordered(tl.abs(active - value)), 0xFFFFFFFF), rank, weight)
+    return value

@@ -32,7 +32,7 @@ def steer(
     x: torch.Tensor,
     slots: torch.Tensor,
     table: TableBuffers,
-    layer: int,
+    layer: torch.Tensor,
     *,
     activation: ActivationName,
     gated: bool,
@@ -42,14 +42,15 @@ def steer(
     """Compute `out` from `x`, steered by each token's slot.
 
     With a the activation of the gate, out = a' * up if gated, else out = a'. For the entries of the token's slot in
-    `layer` a' = mult * a + add + coef * statistic, elsewhere a' = a.
+    `layer` a' = mult * a + add + coef * statistic, elsewhere a' = a. With mult 0, a is not read, so it may be infinite;
+    where a' is 0 for that reason, neither is up.
 
     Args:
         out: [T, F], contiguous, of the dtype of `x`; must not overlap it.
         x: Gate and up side by side, [T, 2F], if gated, else [T, F]; contiguous.
         slots: Each token's slot, int32 [at least T].
         table: The slots' entries.
-        layer: The layer to steer.
+        layer: Index of the layer to steer, int32 [], on the device, so that compiled graphs can share the kernel.
         activation: The activation function.
         gated: Whether the MLP has a gate.
         constants: Constants of the activation function, see `MlpForm`.
@@ -63,7 +64,6 @@ def steer(
     assert x.is_contiguous()
     assert out.is_contiguous()
     assert len(slots) >= tokens
-    assert 0 <= layer < table.layers
     if not tokens:
         return
     coef, with_statistic = table.mult, False
@@ -94,12 +94,12 @@ def steer(
         with_statistic=with_statistic,
         rows=rows,
         block=table.block,
-        chunk=_THREADS // rows,
+        chunk=_THREADS,
         num_warps=_WARPS,
     )
 
 
-@triton.jit(do_not_specialize=["tokens", "layer"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator]
 def _steer(
     out: tl.tensor,
     x: tl.tensor,
@@ -129,48 +129,67 @@ def _steer(
     """Handle `block` neurons of `rows` tokens; neighbouring programs take neighbouring blocks of the same tokens.
 
     `parts` are the blocks of this layer, `blocks` those that the table has for each layer, and `line` is the length of
-    a slot's line of offsets. An entry is loaded by one thread, `chunk` of them a token at once.
+    a slot's line of offsets. An entry is loaded by one thread, `chunk` of them at once.
     """
     stride: tl.constexpr = 2 * width if gated else width
     part = tl.program_id(0) % parts
-    token = tl.program_id(0) // parts * rows + tl.arange(0, rows)
+    token = tl.program_id(0) // parts * rows
+    dense_token = token + tl.arange(0, rows)
     column = part * block + tl.arange(0, block)
-    exists = token < tokens
-    inside = exists[:, None] & (column < width)[None, :]
-    x_rows = x + token.to(tl.int64)[:, None] * stride
-    out_rows = out + token.to(tl.int64)[:, None] * width
+    inside = (dense_token < tokens)[:, None] & (column < width)[None, :]
+    x_rows = x + dense_token.to(tl.int64)[:, None] * stride + column[None, :]
 
-    gate = tl.load(x_rows + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(x_rows, mask=inside, other=0.0).to(tl.float32)
     if gated:
-        up = tl.load(x_rows + width + column[None, :], mask=inside, other=0.0).to(tl.float32)
-    slot = tl.load(slots + token, mask=exists, other=0)
+        up = tl.load(x_rows + width, mask=inside, other=0.0).to(tl.float32)
+    slot = tl.load(slots + token)
+    second_slot = slot
+    if rows == 2:
+        second_slot = tl.load(slots + token + 1, mask=token + 1 < tokens, other=0)
     value = activate(gate, activation, alpha_p, alpha_n, beta)
     if gated:
         value = value * up
-    tl.store(out_rows + column[None, :], value.to(out.dtype.element_ty), mask=inside)
+    dense = out + dense_token.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(dense, value.to(out.dtype.element_ty), mask=inside)
 
     # The offsets are read after the store; read before it, they would delay the loads of the dense part.
-    steered = slot > 0
-    begins = offsets + slot.to(tl.int64) * line + layer * blocks + part
-    first = tl.load(begins, mask=steered, other=0)
-    last = tl.load(begins + 1, mask=steered, other=0)
-    longest = tl.max(last - first)
+    begins = offsets + tl.load(layer) * blocks + part
+    first, last = _extent(begins, slot, line)
+    longest = last - first
+    second_first, second_last = first, last
+    if rows == 2:
+        second_first, second_last = _extent(begins, second_slot, line)
+        longest = tl.maximum(longest, second_last - second_first)
     if longest > 0:
         # Other threads stored the dense result than those that overwrite it, so all of its stores must finish first.
         tl.debug_barrier()
-        for done in range(0, longest, chunk):
-            entry = first[:, None] + done + tl.arange(0, chunk)[None, :]
-            mine = entry < last[:, None]
-            neuron = tl.load(neurons + entry, mask=mine, other=0)
-            shift = tl.load(add + entry, mask=mine, other=0.0)
-            factor = tl.load(mult + entry, mask=mine, other=0.0)
-            if with_statistic:
-                share = tl.load(coef + entry, mask=mine, other=0.0)
-                # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
-                taken = tl.load(statistic + token, mask=steered, other=0.0)
-                shift = tl.where(share != 0.0, shift + share * taken[:, None], shift)
-            touched = tl.load(x_rows + neuron, mask=mine, other=0.0).to(tl.float32)
-            changed = factor * activate(touched, activation, alpha_p, alpha_n, beta) + shift
-            if gated:
-                changed = changed * tl.load(x_rows + width + neuron, mask=mine, other=0.0).to(tl.float32)
-            tl.store(out_rows + neuron, changed.to(out.dtype.element_ty), mask=mine)
+        for row in tl.static_range(rows):
+            # Scalars of one token at a time; vectors over the tokens would be exchanged through shared memory.
+            if row == 1:
+                token, first, last = token + 1, second_first, second_last
+            x_row = x + token.to(tl.int64) * stride
+            out_row = out + token.to(tl.int64) * width
+            for done in range(first, last, chunk):
+                entry = done + tl.arange(0, chunk)
+                mine = entry < last
+                neuron = tl.load(neurons + entry, mask=mine, other=0)
+                shift = tl.load(add + entry, mask=mine, other=0.0)
+                factor = tl.load(mult + entry, mask=mine, other=0.0)
+                if with_statistic:
+                    share = tl.load(coef + entry, mask=mine, other=0.0)
+                    # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
+                    shift = tl.where(share != 0.0, shift + share * tl.load(statistic + token), shift)
+                # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.
+                touched = tl.load(x_row + neuron, mask=mine & (factor != 0.0), other=0.0).to(tl.float32)
+                changed = factor * activate(touched, activation, alpha_p, alpha_n, beta) + shift
+                if gated:
+                    multiplied = mine & ((factor != 0.0) | (shift != 0.0))
+                    changed = changed * tl.load(x_row + width + neuron, mask=multiplied, other=0.0).to(tl.float32)
+                tl.store(out_row + neuron, changed.to(out.dtype.element_ty), mask=mine)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _extent(begins: tl.tensor, slot: tl.tensor, line: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
+    """Return the first entry of a slot, and the one after its last, in the block that `begins` points at for slot 0."""
+    begin = begins + slot.to(tl.int64) * line
+    return tl.load(begin, mask=slot > 0, other=0), tl.load(begin + 1, mask=slot > 0, other=0)

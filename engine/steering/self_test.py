@@ -1,25 +1,32 @@
 """Tests at every start that an engine steers. Without the test, a sweep could run unsteered unnoticed.
 
-A neutral intervention must leave the log-probabilities of a short text bit-identical, and a strong one in any single
-layer must change them. Both are tried on neurons and on the residual stream.
+A neutral intervention must leave log-probabilities bit-identical, and a strong one in any single layer must change
+them. Both are tried on neurons and on the residual stream, over a short text and in decode steps.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.intervention import Intervention, Scope
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import SteeringNotInstalled
-from engine.base import Engine, EngineInfo, Score, ScoreRequest, Steering
+from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.vectors import random_directions
 
 _CONTEXT = "0 1 2 3 4 5"
 _CONTINUATION = " 6 7 8 9"
 _MIN_CHANGE = 1e-3  # of a log-probability
+_DECODED = 3
+"""Generated tokens; the first comes from the last token of the prompt, which is not decoded."""
+_LIKELIEST = 5
+"""Tokens compared at each step: where one is certain, the others still show what has changed."""
 _STRONG = 10.0
 _LONG = 1000.0  # of a vector; residuals of some models are as long, and float16 still holds the sum
 _LANGUAGE = "test"
@@ -39,54 +46,100 @@ async def self_test(engine: Engine) -> NeuronSet:
     """
     neurons = _third_of_neurons(engine.info)
     engine.add_neurons(neurons)
-    plain = await engine.score(_request(None))
-    for where, neutral, strong in (
-        ("neurons", {"op": "scale", "factor": 1.0}, {"op": "set", "factor": _STRONG}),
-        (
-            "the residual stream",
-            {"op": "add", "factor": 0.0, "vector": "diffmean"},
-            {"op": "add", "factor": _LONG, "vector": "diffmean"},
-        ),
-    ):
-        await _check(engine, neurons, plain, where=where, neutral=neutral, strong=strong)
+    for measure in (_Scored(), _Decoded()):
+        test = _SelfTest(engine, neurons, measure)
+        plain = await measure.run(engine, None)
+        await test.check(
+            plain,
+            where="neurons",
+            neutral={"op": "scale", "factor": 1.0},
+            strong={"op": "set", "factor": _STRONG},
+        )
+        await test.check(
+            plain,
+            where="the residual stream",
+            neutral={"op": "add", "factor": 0.0, "vector": "diffmean"},
+            strong={"op": "add", "factor": _LONG, "vector": "diffmean"},
+        )
     return neurons
 
 
-async def _check(
-    engine: Engine,
-    neurons: NeuronSet,
-    plain: Score,
-    *,
-    where: str,
-    neutral: Mapping[str, object],
-    strong: Mapping[str, object],
-) -> None:
-    """Raise SteeringNotInstalled unless `neutral` changes nothing, and `strong` something in each layer alone."""
-    unchanged = await engine.score(_request(_steering(neurons, **neutral)))  # alone, as `plain` was
-    if unchanged.logprobs != plain.logprobs:
-        raise SteeringNotInstalled(
-            f"{engine.info.model_class}: a neutral intervention on {where} changed the log-probabilities from "
-            f"{plain.logprobs} to {unchanged.logprobs}"
-        )
-    changed = await asyncio.gather(
-        *(engine.score(_request(_steering(neurons, **strong, layers=[layer]))) for layer in range(engine.info.layers))
+Logprobs = tuple[tuple[int, float], ...]
+"""Token ids and their log-probabilities."""
+
+
+class _Measure(Protocol):
+    """What an intervention is tried on: `when` of the errors, and the tokens in its scope."""
+
+    when: str
+    scope: Scope
+
+    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
+        """Return log-probabilities under an intervention, or none."""
+        ...
+
+
+class _Scored:
+    """The log-probabilities of a given text, all of whose tokens are steered."""
+
+    when = ""
+    scope: Scope = "all"
+
+    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
+        request = ScoreRequest(context=_CONTEXT, continuation=_CONTINUATION, steering=steering)
+        score = await engine.score(request)
+        return tuple(zip(score.token_ids, score.logprobs, strict=True))
+
+
+class _Decoded:
+    """The likeliest tokens of a few decode steps, which alone are steered. On a GPU they run in graphs of their own."""
+
+    when = " in decode steps"
+    scope: Scope = "generation"
+
+    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
+        sampling = SamplingParams(max_tokens=_DECODED, ignore_eos=True, top_logprobs=_LIKELIEST)
+        request = GenerateRequest(prompt=_CONTEXT, sampling=sampling, steering=steering)
+        chunks = [chunk async for chunk in engine.generate(request)]
+        likeliest = (token for chunk in chunks for tokens in chunk.top_logprobs for token in tokens)
+        return tuple((token.token_id, token.logprob) for token in likeliest)
+
+
+@dataclass(frozen=True)
+class _SelfTest:
+    """Tries interventions of a neuron set on one measure."""
+
+    engine: Engine
+    neurons: NeuronSet
+    measure: _Measure
+
+    async def check(
+        self, plain: Logprobs, *, where: str, neutral: Mapping[str, object], strong: Mapping[str, object]
+    ) -> None:
+        """Raise SteeringNotInstalled unless `neutral` changes nothing, and `strong` something in each layer alone."""
+        model, where = self.engine.info.model_class, f"{where}{self.measure.when}"
+        unchanged = await self._run(neutral)  # alone, as `plain` was
+        if unchanged != plain:
+            raise SteeringNotInstalled(
+                f"{model}: a neutral intervention on {where} changed the log-probabilities from {plain} to {unchanged}"
+            )
+        layers = range(self.engine.info.layers)
+        changed = await asyncio.gather(*(self._run({**strong, "layers": [layer]}) for layer in layers))
+        if unmoved := [layer for layer, logprobs in zip(layers, changed, strict=True) if not _differ(plain, logprobs)]:
+            raise SteeringNotInstalled(f"{model}: a strong intervention on {where} had no effect in layers {unmoved}")
+
+    async def _run(self, intervention: Mapping[str, object]) -> Logprobs:
+        fields = {"languages": [_LANGUAGE], "scope": self.measure.scope, **intervention}
+        steering = Steering(intervention=Intervention.from_dict(fields), neurons=self.neurons.id)
+        return await self.measure.run(self.engine, steering)
+
+
+def _differ(plain: Logprobs, steered: Logprobs) -> bool:
+    """Say whether other tokens have become the likeliest, or some log-probability has changed."""
+    return any(
+        token != other or abs(logprob - changed) >= _MIN_CHANGE
+        for (token, logprob), (other, changed) in zip(plain, steered, strict=True)
     )
-    if unmoved := [layer for layer, score in enumerate(changed) if not _changed(plain, score)]:
-        raise SteeringNotInstalled(
-            f"{engine.info.model_class}: a strong intervention on {where} had no effect in layers {unmoved}"
-        )
-
-
-def _changed(plain: Score, steered: Score) -> bool:
-    return bool(np.max(np.abs(np.subtract(plain.logprobs, steered.logprobs))) >= _MIN_CHANGE)
-
-
-def _request(steering: Steering | None) -> ScoreRequest:
-    return ScoreRequest(context=_CONTEXT, continuation=_CONTINUATION, steering=steering)
-
-
-def _steering(neurons: NeuronSet, **intervention: object) -> Steering:
-    return Steering(intervention=Intervention.from_dict({"languages": [_LANGUAGE], **intervention}), neurons=neurons.id)
 
 
 def _third_of_neurons(info: EngineInfo) -> NeuronSet:

@@ -36,6 +36,7 @@ _ENVIRONMENT = {
 """Environment variables, set unless the user has set them; those in `_REQUIRED` are always set."""
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+_FLOAT32_PRODUCTS = "TRITON_F32_DEFAULT"
 _BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
 _BATCH_INVARIANT_CAPABILITY = 80
 """The least compute capability (8.0) of NVIDIA GPUs for which vLLM has batch-invariant kernels."""
@@ -69,6 +70,8 @@ class VllmSettings:
         prefix_caching: Whether requests share the KV cache of equal prefixes.
         batch_invariant: Whether vLLM runs in its batch-invariant mode, in which the other requests of a batch do not
             change the rounding of an answer. It is slower, and only for GPUs.
+        async_scheduling: Whether vLLM schedules a step while the one before still runs. Only with the CUDA backend on a
+            GPU, where the stream orders the table's writes after the steps that read it.
         allow_untested: Whether a vLLM release may be run with which the patch was not tested.
     """
 
@@ -85,6 +88,7 @@ class VllmSettings:
     runner: RunnerName | None = None
     prefix_caching: bool = True
     batch_invariant: bool = False
+    async_scheduling: bool = False
     allow_untested: bool = False
 
     @property
@@ -105,7 +109,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         The engine, whose core runs in this process.
 
     Raises:
-        InvalidRequest: The device has no batch-invariant mode.
+        InvalidRequest: The device has no batch-invariant mode or no asynchronous scheduling.
         SteeringNotInstalled: The patch does not support this vLLM release.
         UnsupportedModel: The model cannot be steered.
     """
@@ -114,11 +118,13 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
+    if dtype == "float32":  # vLLM's attention for float32 is a Triton kernel, which would multiply in TF32
+        os.environ.setdefault(_FLOAT32_PRODUCTS, "ieee")
     os.environ[_BATCH_INVARIANT] = str(int(settings.batch_invariant))  # modules of vLLM read it when they are imported
     with _without_garbage_collection():
         import numba  # noqa: F401  # must be imported completely before `_hidden_from_vllm`
         import vllm
-        from vllm import EngineArgs, LLMEngine
+        from vllm import EngineArgs, LLMEngine, envs
         from vllm.platforms import current_platform
 
         from engine.vllm.language_model import language_model_arguments
@@ -129,7 +135,14 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
+    envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
+    if settings.async_scheduling and (on_cpu or backend == "cpu"):
+        raise InvalidRequest(
+            "asynchronous scheduling requires the CUDA backend on a GPU: the CPU backend would reassign a slot while a "
+            "running step still reads it; leave async_scheduling out",
+            param="async_scheduling",
+        )
     arguments: dict[str, Any] = {
         # Every engine reads the Hugging Face format, even if the folder also has others.
         "config_format": "hf",
@@ -149,7 +162,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "kv_cache_memory_bytes": settings.kv_cache_bytes or (1024**3 if on_cpu else None),
         # With the CPU backend a captured CUDA graph would replay the interventions of the batch it was captured with.
         "enforce_eager": not settings.compile or (backend == "cpu" and not on_cpu),
-        "async_scheduling": False,  # a slot must not be reassigned while a running step still reads it
+        "async_scheduling": settings.async_scheduling,
         "additional_config": {"ampsweep": asdict(_steering_options(settings, backend))},
         "language_model_only": True,  # for the multimodal models that `language_model_arguments` does not know
         "disable_log_stats": True,

@@ -1,7 +1,7 @@
 """The module that replaces an MLP's activation with the CPU backend, and its custom operator.
 
 The operator reads the current step of its thread; without one it changes nothing. torch.compile sees only that `out`
-may change.
+may change. The layer's index is a tensor, an input of the compiled graph, so that equal layers share one graph.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def current_step() -> LayerStep | None:
     return _current.step
 
 
-def _steer(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
+def _steer(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
     if _current.step is not None:
-        _current.step.apply(layer, x.flatten(0, -2), out.view(-1, out.shape[-1]))
+        _current.step.apply(int(layer), x.flatten(0, -2), out.view(-1, out.shape[-1]))
 
 
-def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: int) -> None:
+def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
     """Do nothing: tracing needs only shapes."""
 
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("steer_(Tensor x, Tensor(a!) out, int layer) -> ()")
+_library.define("steer_(Tensor x, Tensor(a!) out, Tensor layer) -> ()")
 _library.impl("steer_", _steer, "CPU")
 _library.impl("steer_", _steer, "CUDA")
 _library.impl("steer_", _steer_fake, "Meta")
@@ -76,7 +76,7 @@ class SteeredActivation(nn.Module):
     def __init__(self, inner: nn.Module, layer: int) -> None:
         super().__init__()
         self.inner = inner
-        self.layer = layer
+        self.register_buffer("layer", torch.tensor(layer, device="cpu"), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the steered activations [..., F].

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,7 @@ from engine.kernels.token_slots import TokenSlots
 from engine.vllm.backends.base import StepLayout
 from engine.vllm.backends.device_residual import DeviceResidual
 from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
+from engine.vllm.backends.step_needs import StepNeeds, set_needs
 from engine.vllm.worker.recording import Recording
 
 
@@ -65,6 +67,8 @@ class CudaBackend:
         self._slots = TokenSlots(capacity=tokens, device=device)
         self._spans = torch.zeros(recording.rows, 2, dtype=torch.int32, device=device)
         self._spans_filled = False
+        self._uses_statistic = np.zeros(slots + 1, dtype=np.bool_)
+        self._adds_vector = np.zeros(slots + 1, dtype=np.bool_)
         self._tokens = tokens
         self._recording = recording
         self._buffers = DeviceBuffers(
@@ -87,6 +91,8 @@ class CudaBackend:
     def write(self, slot: int, row: SlotEntries) -> None:
         """See `SteeringBackend.write`."""
         self._table.write(slot, row)
+        self._uses_statistic[slot] = row.statistic is not None
+        self._adds_vector[slot] = row.vectors is not None
 
     def clear(self, slot: int) -> None:
         """See `SteeringBackend.clear`."""
@@ -108,6 +114,13 @@ class CudaBackend:
 
     def begin_step(self, layout: StepLayout) -> None:
         """See `SteeringBackend.begin_step`."""
+        set_needs(
+            StepNeeds(
+                statistics=bool(self._uses_statistic[layout.slots].any()),
+                vectors=bool(self._adds_vector[layout.slots].any()),
+                recording=bool(layout.recorded),
+            )
+        )
         self._slots.write(layout.slots)
         if layout.recorded or self._spans_filled:
             spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
@@ -124,7 +137,11 @@ class CudaBackend:
             module = self.activation(layer, nn.Identity())
             columns = width * (2 if form.gated else 1)
             for tokens in {1, min(LONG_BATCH, self._tokens)}:
-                module(torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device))
+                x = torch.zeros(tokens, columns, dtype=dtype, device=self._spans.device)
+                for statistics in (True, False):
+                    set_needs(StepNeeds(statistics=statistics))
+                    module(x)
+        set_needs()
         hidden = torch.zeros(1, self._recording.residual.shape[-1], dtype=dtype, device=self._spans.device)
         for residual in (None, hidden.clone()):
             self.residual(0)(hidden, residual)

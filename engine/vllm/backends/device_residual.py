@@ -14,6 +14,7 @@ from torch import nn
 from engine.kernels import residual_triton
 from engine.kernels.device_table import VectorBuffers
 from engine.vllm.backends.residual import rows_of
+from engine.vllm.backends.step_needs import needs_of
 
 
 def _record_and_steer(
@@ -24,11 +25,14 @@ def _record_and_steer(
     values: torch.Tensor,
     spans: torch.Tensor,
     sums: torch.Tensor,
-    layer: int,
+    layer: torch.Tensor,
 ) -> None:
     rows = rows_of(hidden)
-    residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
-    residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
+    needs = needs_of(hidden)
+    if needs.recording:
+        residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
+    if needs.vectors:
+        residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
 
 
 def _nothing(*_arguments: Any) -> None:
@@ -38,7 +42,7 @@ def _nothing(*_arguments: Any) -> None:
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor adds, Tensor values, "
-    "Tensor spans, Tensor sums, int layer) -> ()"
+    "Tensor spans, Tensor sums, Tensor layer) -> ()"
 )
 _library.impl("record_and_steer_residual_", _record_and_steer, "CPU")
 _library.impl("record_and_steer_residual_", _record_and_steer, "CUDA")
@@ -60,8 +64,14 @@ class DeviceResidual(nn.Module):
         self, layer: int, *, slots: torch.Tensor, vectors: VectorBuffers, spans: torch.Tensor, sums: torch.Tensor
     ) -> None:
         super().__init__()
-        self.layer = layer
-        buffers = {"slots": slots, "adds": vectors.adds, "values": vectors.values, "spans": spans, "sums": sums}
+        buffers = {
+            "slots": slots,
+            "adds": vectors.adds,
+            "values": vectors.values,
+            "spans": spans,
+            "sums": sums,
+            "layer": torch.tensor(layer, dtype=torch.int32, device=slots.device),
+        }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
 

@@ -1,8 +1,10 @@
 """The module that replaces an MLP's activation with the CUDA backend, and its custom operator.
 
-The operator reads tensors at fixed addresses and plain numbers, and no host state of the current step. So torch.compile
-can trace it and a CUDA graph can contain it. Its schema does not declare that it adds to the recorded sums: no traced
-code reads them, and tracing would copy declared ones.
+The operator reads tensors at fixed addresses and plain numbers. So torch.compile can trace it and a CUDA graph can
+contain it. Of the current step it only asks which kernels may be left out, see `engine.vllm.backends.step_needs`. The
+layer's index is one of the tensors: a number would be a constant of the compiled graph, and equal layers could not
+share one. The schema does not declare that the operator adds to the recorded sums: no traced code reads them, and
+tracing would copy declared ones.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import nn
 from engine.kernels import record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.device_table import StatisticBuffers, TableBuffers
+from engine.vllm.backends.step_needs import needs_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +49,7 @@ def _activate_and_multiply(
     add: torch.Tensor,
     statistic: list[torch.Tensor],
     recording: list[torch.Tensor],
-    layer: int,
+    layer: torch.Tensor,
     layers: int,
     block: int,
     activation: ActivationName,
@@ -67,9 +70,10 @@ def _activate_and_multiply(
     )
     x = x.contiguous()
     out = x.new_empty(len(x), width)
-    record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
-    taken = None
-    if table.statistics is not None:
+    needs, taken = needs_of(x), None
+    if needs.recording:
+        record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
+    if table.statistics is not None and needs.statistics:
         taken = torch.empty(len(x), dtype=torch.float32, device=x.device)
         statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated, constants=constants)
     steer_triton.steer(
@@ -87,7 +91,7 @@ def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
     "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
-    "Tensor[] statistic, Tensor[] recording, int layer, int layers, int block, str activation, "
+    "Tensor[] statistic, Tensor[] recording, Tensor layer, int layers, int block, str activation, "
     "float[] constants, bool gated) -> Tensor"
 )
 _library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
@@ -112,13 +116,14 @@ class FusedActivation(nn.Module):
             "spans": buffers.spans,
             "counts": buffers.counts,
             "sums": buffers.sums,
+            "layer": torch.tensor(layer, dtype=torch.int32, device=buffers.slots.device),
         }
         if (statistics := table.statistics) is not None:
             self._statistic = ["coef", "plan", "weights"]
             tensors |= {"coef": statistics.coef, "plan": statistics.plan, "weights": statistics.weights}
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
-        self._layer, self._layers, self._block = layer, table.layers, table.block
+        self._layers, self._block = table.layers, table.block
         self._form = form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +137,7 @@ class FusedActivation(nn.Module):
             self.add,
             [getattr(self, name) for name in self._statistic],
             [getattr(self, name) for name in self._recording],
-            self._layer,
+            self.layer,
             self._layers,
             self._block,
             self._form.activation,

@@ -1,6 +1,7 @@
 """The module that records and steers the residual stream with the CPU backend, and its custom operator.
 
-The operator reads the current step of its thread; without one it changes nothing.
+The operator reads the current step of its thread; without one it changes nothing. The layer's index is a tensor, as in
+`engine.vllm.backends.activation`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ def rows_of(hidden: torch.Tensor) -> torch.Tensor:
     return hidden.view(-1, hidden.shape[-1])
 
 
-def _steer(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+def _steer(hidden: torch.Tensor, residual: torch.Tensor | None, layer: torch.Tensor) -> None:
     if (step := current_step()) is not None:
-        step.apply_residual(layer, rows_of(hidden), None if residual is None else rows_of(residual))
+        step.apply_residual(int(layer), rows_of(hidden), None if residual is None else rows_of(residual))
 
 
-def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor | None, layer: torch.Tensor) -> None:
     """Do nothing: tracing needs only shapes."""
 
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("steer_residual_(Tensor(a!) hidden, Tensor? residual, int layer) -> ()")
+_library.define("steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor layer) -> ()")
 _library.impl("steer_residual_", _steer, "CPU")
 _library.impl("steer_residual_", _steer, "CUDA")
 _library.impl("steer_residual_", _steer_fake, "Meta")
@@ -43,7 +44,7 @@ class SteeredResidual(nn.Module):
 
     def __init__(self, layer: int) -> None:
         super().__init__()
-        self.layer = layer
+        self.register_buffer("layer", torch.tensor(layer, device="cpu"), persistent=False)
 
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Change `hidden` [..., H] in place; the layer's output is `hidden`, or the sum of both."""

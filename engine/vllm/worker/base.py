@@ -45,6 +45,10 @@ class SteeringWorkerMixin:
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         check_version(vllm.__version__, allow_untested=options.allow_untested)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
+        self._install(options)
+
+    def _install(self, options: SteeringOptions) -> None:
+        """Put steering into the loaded model and its runner."""
         model_config, parallel_config = self.vllm_config.model_config, self.vllm_config.parallel_config
         model = self.model_runner.get_model()
         try:

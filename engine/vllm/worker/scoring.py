@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 256
-"""Positions whose logits (rows x vocabulary, float32) are in memory at once; small enough for a CPU's cache."""
+"""Positions whose logits (rows x vocabulary, float32) are in memory at once. They fit into a CPU's cache; on a GPU they
+take no more memory than the sampler's logits of as many requests, which vLLM reserves."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,14 +82,16 @@ class Scoring:
     def _logprobs(
         self, hidden: torch.Tensor, rows: NDArray[np.int64], targets: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        logprobs = np.full(len(rows), np.nan, dtype=np.float32)
+        """Return the log-probability of each target, given the state in its row; all are read back at once."""
+        at, tokens = (torch.from_numpy(array).to(hidden.device) for array in (rows, targets))
+        logprobs = torch.full((len(rows),), torch.nan, device=hidden.device)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            logits = self._compute_logits(hidden[torch.from_numpy(rows[part]).to(hidden.device)])
+            logits = self._compute_logits(hidden[at[part]])
             if logits is not None:
-                tokens = torch.from_numpy(targets[part]).to(logits.device)
-                logprobs[part] = _log_softmax_at(logits, tokens).cpu().numpy()
-        return logprobs
+                logprobs[part] = _log_softmax_at(logits, tokens[part])
+        values: NDArray[np.float32] = logprobs.cpu().numpy()
+        return values
 
 
 def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -114,6 +114,21 @@ def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Pa
         assert torch.equal(model.model(IDS).logits, before)
 
 
+def test_with_factor_0_an_infinite_activation_is_not_read() -> None:
+    model = OPTForCausalLM(OPTConfig(**SHAPE, ffn_dim=24, word_embed_proj_dim=16)).eval()
+    hooks = Hooks(model)
+    raw = {"languages": ["fr"], "op": "scale", "factor": 0}
+    edits = resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1)]}, width=24))
+    everywhere = torch.ones(5, dtype=torch.bool)
+    with torch.inference_mode():
+        with hooks.steer(edits, everywhere):
+            expected = model(IDS).logits
+        model.get_parameter("model.decoder.layers.0.fc1.bias")[1] = torch.inf
+        assert not model(IDS).logits.isfinite().all()
+        with hooks.steer(edits, everywhere):
+            assert torch.equal(model(IDS).logits, expected)
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [

@@ -1,4 +1,4 @@
-"""Compiles the kernels for an H100, which need not be present, and prints the kinds of instructions as JSON.
+"""Compiles the kernels for an H100, which need not be present, and prints instructions and registers as JSON.
 
 It needs its own process, because the tests interpret the kernels: python -m tests.engine.kernels.hopper
 """
@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from typing import Any
 
 import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.kernels import statistic_triton, steer_triton
+from engine.kernels import record_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
-TABLE = {"slots": "*i32", "offsets": "*i32"}
+TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32"}
 ENTRIES = {"neurons": "*i32", "mult": "*fp32", "add": "*fp32", "coef": "*fp32", "statistic": "*fp32"}
 
 
-def instructions(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:
-    """Count the memory accesses and barriers in the kernel's PTX by kind; pointers are aligned to 16 bytes."""
+def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:
+    """Count memory accesses and barriers in the kernel's PTX by kind, and its registers and bytes of stack per thread.
+
+    Pointers are aligned to 16 bytes.
+    """
     names = kernel.arg_names
     source = ASTSource(
         fn=kernel,
@@ -31,13 +37,23 @@ def instructions(kernel: Any, pointers: dict[str, str], constants: dict[str, Any
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in pointers},
     )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
     kinds = r"(?:ld|st)\.(?:global|shared)(?:\.v\d)?|bar\.sync"
-    return Counter(re.findall(kinds, compiled.asm["ptx"]))
+    return {**Counter(re.findall(kinds, binary.asm["ptx"])), **_resources(binary.asm["cubin"])}
+
+
+def _resources(cubin: bytes) -> dict[str, int]:
+    """Return the registers ("REG") and the bytes of stack ("STACK") that a thread has; spilled registers need stack."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", usage)}
 
 
 def main() -> None:
-    """Compile the steering kernel with one and with two tokens per program, and the statistics kernel."""
+    """Compile the steering kernel with one and with two tokens per program, and the two other kernels of an MLP."""
     report: dict[str, dict[str, int]] = {}
     for rows in (1, 2):
         constants = {
@@ -46,13 +62,17 @@ def main() -> None:
             "rows": rows,
             "parts": 19,
             "block": 1024,
-            "chunk": 128 // rows,
+            "chunk": 128,
         }
         pointers = {"out": "*bf16", "x": "*bf16", **TABLE, **ENTRIES}
-        report[f"steer {rows}"] = instructions(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
+        report[f"steer {rows}"] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
     pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32"}
-    constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768}
-    report["statistic"] = instructions(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
+    constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768, "group": 32}
+    report["statistic"] = compiled(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
+    pointers = {"counts": "*i32", "sums": "*fp32", "x": "*bf16", "spans": "*i32", "layer": "*i32"}
+    constants = {"rows": 63, "padded_rows": 64, "stride": 2 * 18944, "block": 256, "unrolled": 8}
+    shape = {"width": 18944, "line": 18944, "blocks": 74, "activation": "silu"}
+    report["record"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)
     json.dump(report, sys.stdout)
 
 

@@ -30,7 +30,10 @@ def test_the_dense_part_uses_wide_accesses_and_one_barrier(tmp_path: Path) -> No
         kernel = report[f"steer {rows}"]
         assert kernel["ld.global.v4"] == 2 * rows
         assert kernel["st.global.v4"] == rows
-        assert kernel["st.global"] == 1
+        assert kernel["st.global"] == rows
         assert kernel["bar.sync"] == 1
         assert not any("shared" in kind for kind in kernel)
+        assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
+        assert kernel["STACK"] == 0, "registers are spilled"
     assert report["statistic"]["ld.global.v4"] == 8
+    assert report["statistic"]["REG"] <= 128, "a program of 16 warps cannot have more"

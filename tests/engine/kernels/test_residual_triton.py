@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.kernels.device_table import VectorBuffers
-from tests.engine.kernels.triton_modules import DEVICE, residual_triton, use_interpreter
+from tests.engine.kernels.triton_modules import DEVICE, layer_index, residual_triton, use_interpreter
 
 SLOTS, LAYERS, TOKENS = 3, 2, 7
 
@@ -28,7 +28,7 @@ def test_each_token_gets_the_vector_of_its_slot(hidden_size: int, dtype: torch.d
     hidden = torch.randn(TOKENS, hidden_size, generator=generator).to(dtype).to(DEVICE)
     hidden[1, 0] = -0.0
     before = hidden.clone()
-    residual_triton.add(hidden, slots, VectorBuffers(adds=adds, values=values), 1)
+    residual_triton.add(hidden, slots, VectorBuffers(adds=adds, values=values), layer_index(1))
     for token, slot in enumerate(slots[:TOKENS].tolist()):
         if slot in (1, 3):
             expected = (before[token].double() + values[slot, 1].double()).to(dtype)
@@ -41,7 +41,8 @@ def test_a_step_without_tokens_is_no_error() -> None:
     vectors = VectorBuffers(
         adds=torch.zeros(2, LAYERS, dtype=torch.int32, device=DEVICE), values=torch.zeros(2, LAYERS, 8, device=DEVICE)
     )
-    residual_triton.add(torch.zeros(0, 8, device=DEVICE), torch.zeros(0, dtype=torch.int32, device=DEVICE), vectors, 0)
+    slots = torch.zeros(0, dtype=torch.int32, device=DEVICE)
+    residual_triton.add(torch.zeros(0, 8, device=DEVICE), slots, vectors, layer_index(0))
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -52,7 +53,7 @@ def test_rows_take_the_sums_of_their_tokens(fused: bool, dtype: torch.dtype) -> 
     spans = torch.tensor([[4, 7], [0, 0], [1, 3]], dtype=torch.int32, device=DEVICE)
     sums = torch.zeros(LAYERS, 3, width, device=DEVICE)
     for _ in range(2):  # two chunks of the same sentences
-        residual_triton.record(sums, hidden, rest if fused else None, spans, 1)
+        residual_triton.record(sums, hidden, rest if fused else None, spans, layer_index(1))
     output = hidden.double() + rest.double() if fused else hidden.double()
     for row, (first, end) in enumerate(spans.tolist()):
         expected = 2 * output[first:end].sum(dim=0).cpu()

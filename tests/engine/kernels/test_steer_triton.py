@@ -11,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic, StatisticName
+from engine.kernels import steer_numba
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries
 from tests.engine.kernels.rows import activation_in_float64, constants_of, draw_row, neutral, steered, taken
-from tests.engine.kernels.triton_modules import DEVICE, statistic_triton, steer_triton, use_interpreter
+from tests.engine.kernels.triton_modules import DEVICE, layer_index, statistic_triton, steer_triton, use_interpreter
 
 # numpy warns of the overflow in exp(-x) that the kernel relies on
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -107,7 +109,7 @@ class Batch:
             self.table.write(slot, row)
         out = torch.full((len(self.slots), self.case.width), float("nan"), dtype=self.case.dtype, device=DEVICE)
         slots = torch.tensor([*self.slots, 1, 1], dtype=torch.int32, device=DEVICE)  # longer than the batch
-        arguments = (self.x.to(DEVICE), slots, self.table.buffers, self.case.layer)
+        arguments = (self.x.to(DEVICE), slots, self.table.buffers, layer_index(self.case.layer))
         activation = self.case.activation
         options = {"activation": activation, "gated": self.case.gated, "constants": constants_of(activation)}
         if self.table.buffers.statistics is None:
@@ -164,7 +166,7 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
     x[5, 1::2] = x[5, : width - 1 : 2]  # every value twice
     slots = torch.tensor([1, 0, 2, 3, 1, 1], dtype=torch.int32, device=DEVICE)
     out = torch.full((6,), float("nan"), device=DEVICE)
-    statistic_triton.take(out, x.to(DEVICE), slots, table.buffers, 0, activation="silu", gated=False)
+    statistic_triton.take(out, x.to(DEVICE), slots, table.buffers, layer_index(0), activation="silu", gated=False)
     active = activation_in_float64(x, "silu")
     untaken = float("nan")
     expected = [taken(active[token], statistic) if token in (0, 4, 5) else untaken for token in range(6)]
@@ -190,15 +192,62 @@ def test_large_activations_do_not_overflow(activation: ActivationName) -> None:
     batch.check()
 
 
+@pytest.mark.parametrize("gated", [True, False])
+def test_with_mult_0_an_infinite_activation_is_not_read(gated: bool) -> None:
+    width, add = 4, np.array([0.0, 2.0, 0.0, 0.0], dtype=np.float32)
+    row = SlotEntries(
+        offsets=np.array([0, 4], dtype=np.int64),
+        indices=np.arange(4, dtype=np.int32),
+        mult=np.array([0.0, 0.0, 0.0, 1.0], dtype=np.float32),
+        add=add,
+    )
+    table = DeviceTable(slots=1, layers=1, width=width, capacity=4, device=DEVICE)
+    table.write(1, row)
+    gate, up = torch.full((1, width), float("inf")), torch.tensor([[1.0, 3.0, float("inf"), 3.0]])
+    x = torch.cat([gate, up], dim=1) if gated else gate
+    out = torch.full((1, width), float("nan"), device=DEVICE)
+    slots = torch.ones(1, dtype=torch.int32, device=DEVICE)
+    steer_triton.steer(out, x.to(DEVICE), slots, table.buffers, layer_index(0), activation="relu", gated=gated)
+    assert out[0].tolist() == [0.0, 6.0 if gated else 2.0, 0.0, float("inf")]
+    on_cpu = functional.relu(gate) * up if gated else functional.relu(gate)
+    arguments = np.ones(1, dtype=np.int32), np.array([[0, 0], [0, 4]]), 0, row.indices, row.mult, row.add
+    none = np.zeros(4, dtype=np.float32), np.zeros(1, dtype=np.float32)
+    if gated:
+        steer_numba.steer_gated(up.numpy(), on_cpu.numpy(), *arguments, *none)
+    else:
+        steer_numba.steer_plain(on_cpu.numpy(), *arguments, *none)
+    assert torch.equal(out.cpu(), on_cpu), "both backends have one rule"
+
+
+@pytest.mark.parametrize("tokens", [300, 1000])
+def test_a_program_tests_many_tokens(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistic_triton, "_PROGRAMS", 3)
+    table = DeviceTable(slots=1, layers=1, width=8, capacity=1, statistics=True, device=DEVICE)
+    offsets, one = np.array([0, 1], dtype=np.int64), np.ones(1, dtype=np.float32)
+    mean = Statistic(name="mean")
+    table.write(
+        1,
+        SlotEntries(offsets=offsets, indices=np.zeros(1, dtype=np.int32), mult=one, add=one, statistic=mean, coef=one),
+    )
+    x = torch.randn(tokens, 8, generator=torch.Generator().manual_seed(0))
+    takes = torch.zeros(tokens, dtype=torch.int32)
+    takes[[0, 7, 150, tokens - 1]] = 1
+    out = torch.full((tokens,), float("nan"), device=DEVICE)
+    arguments = (x.to(DEVICE), takes.to(DEVICE), table.buffers, layer_index(0))
+    statistic_triton.take(out, *arguments, activation="relu", gated=False)
+    expected = torch.where(takes == 1, x.double().relu().mean(dim=1), float("nan"))
+    torch.testing.assert_close(out.cpu().double(), expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.skipif(DEVICE.type == "cpu", reason="needs CUDA")
 def test_a_cuda_graph_sees_new_slots_and_rows() -> None:
     batch = Batch(a_case(tokens=7, width=4864, block=1024, dtype=torch.bfloat16))
     expected = batch.run(batch.rows)
     slots = torch.zeros(7, dtype=torch.int32, device=DEVICE)
     x, out = batch.x.to(DEVICE), torch.empty(7, 4864, dtype=torch.bfloat16, device=DEVICE)
-    graph = torch.cuda.CUDAGraph()
+    layer, graph = layer_index(batch.case.layer), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        steer_triton.steer(out, x, slots, batch.table.buffers, batch.case.layer, activation="silu", gated=True)
+        steer_triton.steer(out, x, slots, batch.table.buffers, layer, activation="silu", gated=True)
     graph.replay()
     assert_same_bits(out.cpu(), batch.run({}))
     for slot, row in batch.rows.items():
@@ -257,7 +306,7 @@ def test_a_narrow_layer_is_steered_like_a_wide_one(layer: int, statistic: Statis
     x = torch.from_numpy(rng.normal(size=(4, 2 * widths[layer]))).float()
     slots = torch.tensor([1, 0, 1, 1], dtype=torch.int32, device=DEVICE)
     out = torch.full((4, widths[layer]), float("nan"), device=DEVICE)
-    arguments = (x.to(DEVICE), slots, table.buffers, layer)
+    arguments = (x.to(DEVICE), slots, table.buffers, layer_index(layer))
     value = None
     if statistic is not None:
         value = torch.zeros(4, device=DEVICE)

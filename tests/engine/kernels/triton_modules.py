@@ -23,6 +23,11 @@ def use_interpreter(patch: pytest.MonkeyPatch) -> None:
         patch.setenv("TRITON_INTERPRET", "1")
 
 
+def layer_index(layer: int) -> torch.Tensor:
+    """Return a layer's index as the kernels take it."""
+    return torch.tensor(layer, dtype=torch.int32, device=DEVICE)
+
+
 with pytest.MonkeyPatch.context() as _patch:
     use_interpreter(_patch)
     steer_triton = importlib.import_module("engine.kernels.steer_triton")

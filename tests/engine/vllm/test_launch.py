@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from engine.vllm.launch import VllmSettings, start_llm_engine
+from engine.vllm.launch import RunnerName, VllmSettings, start_llm_engine
 
 
 def stand_in(name: str, **attributes: object) -> ModuleType:
@@ -53,22 +53,26 @@ class Launch:
         self.folder = folder
         self.log: list[str] = []
         self.patched: Callable[[object], None] = lambda _: None
-        log = self.log
+        self.environment: dict[str, str] = {}
+        self.arguments: dict[str, Any] = {}
+        launch, log = self, self.log
 
         class Engine:
             def __init__(self) -> None:
                 self.engine_core = self
 
             @classmethod
-            def from_engine_args(cls, _: object) -> Engine:
+            def from_engine_args(cls, arguments: dict[str, Any]) -> Engine:
+                launch.arguments = arguments
                 log.append(f"started with {os.environ['VLLM_BATCH_INVARIANT']}")
+                launch.environment = dict(os.environ)
                 return cls()
 
             def shutdown(self) -> None:
                 log.append("shutdown")
 
         modules: list[Any] = [
-            stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine),
+            stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine, envs=self),
             stand_in("vllm.platforms", current_platform=platform),
             stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=self._patch),
         ]
@@ -78,9 +82,12 @@ class Launch:
     def _patch(self, engine: object) -> None:
         self.patched(engine)
 
-    def start(self, settings: VllmSettings) -> None:
-        with patch.dict(os.environ, {"VLLM_BATCH_INVARIANT": "1"}):
-            start_llm_engine(self.folder, dtype="float32", settings=settings)
+    def disable_envs_cache(self) -> None:
+        self.log.append("environment is read again")
+
+    def start(self, settings: VllmSettings, *, dtype: str = "float32", environment: Mapping[str, str] = {}) -> None:
+        with patch.dict(os.environ, {"VLLM_BATCH_INVARIANT": "1", **environment}):
+            start_llm_engine(self.folder, dtype=dtype, settings=settings)
 
 
 def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +108,8 @@ def test_vllm_is_started_in_its_batch_invariant_mode(
     launch = Launch(tmp_path, monkeypatch, Platform("cuda", capability))
     launch.start(VllmSettings(batch_invariant=True))
     launch.start(VllmSettings())
-    assert launch.log == ["started with 1", "started with 0"], "the setting decides, not the environment"
+    started = [entry for entry in launch.log if entry.startswith("started")]
+    assert started == ["started with 1", "started with 0"], "the setting decides, not the environment"
 
 
 @pytest.mark.parametrize(
@@ -120,3 +128,46 @@ def test_where_vllm_has_no_batch_invariant_mode_it_is_not_started(
         launch.start(VllmSettings(batch_invariant=True))
     assert caught.value.param == "batch_invariant"
     assert launch.log == []
+
+
+def test_a_second_engine_of_a_process_may_have_another_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
+    runners: dict[RunnerName, str] = {"v1": "0", "v2": "1"}
+    for runner, number in runners.items():
+        launch.log.clear()
+        launch.start(VllmSettings(runner=runner))
+        assert launch.environment["VLLM_USE_V2_MODEL_RUNNER"] == number
+        assert launch.log == ["environment is read again", "started with 0"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "environment", "expected"),
+    [
+        ("float32", {}, "ieee"),
+        ("float32", {"TRITON_F32_DEFAULT": "tf32x3"}, "tf32x3"),
+        ("bfloat16", {}, None),
+    ],
+)
+def test_float32_is_not_multiplied_in_tf32(
+    dtype: str,
+    environment: Mapping[str, str],
+    expected: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRITON_F32_DEFAULT", raising=False)
+    launch = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
+    launch.start(VllmSettings(), dtype=dtype, environment=environment)
+    assert launch.environment.get("TRITON_F32_DEFAULT") == expected
+
+
+def test_asynchronous_scheduling_is_for_the_cuda_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
+    for asked in (False, True):
+        gpu.start(VllmSettings(async_scheduling=asked))
+        assert gpu.arguments["async_scheduling"] is asked
+    with pytest.raises(InvalidRequest, match="requires the CUDA backend on a GPU"):
+        gpu.start(VllmSettings(async_scheduling=True, backend="cpu"))
+    cpu = Launch(tmp_path, monkeypatch, Platform("cpu"))
+    with pytest.raises(InvalidRequest, match="requires the CUDA backend on a GPU"):
+        cpu.start(VllmSettings(async_scheduling=True, backend="cuda"))

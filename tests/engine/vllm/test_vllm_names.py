@@ -52,6 +52,7 @@ SIGNATURES = {
     "vllm.v1.core.sched.scheduler:Scheduler.get_request_counts": ["self"],
     "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request": ["cls", "tokenizer", "request"],
     "vllm.v1.worker.gpu_worker:Worker.load_model": ["self"],
+    "vllm.envs:disable_envs_cache": [],
     "vllm.v1.worker.cpu_worker:CPUWorker.determine_available_memory": ["self"],
     "vllm.config.model:ModelConfig.get_vocab_size": ["self"],
     "vllm.config.model:ModelConfig.get_hidden_size": ["self"],

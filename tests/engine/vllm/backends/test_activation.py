@@ -1,0 +1,24 @@
+"""The modules of the CPU backend trace to one graph for all layers, so that a compiler's cache can share it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from engine.vllm.backends.activation import SteeredActivation
+from engine.vllm.backends.residual import SteeredResidual
+from tests.engine.vllm.backends.traced import traced_code
+
+
+def test_all_layers_have_one_graph_of_the_activation() -> None:
+    first, last = (traced_code(SteeredActivation(nn.SiLU(), layer), torch.zeros(3, 8)) for layer in (0, 41))
+    assert "steer_" in first
+    assert first == last
+
+
+def test_all_layers_have_one_graph_of_the_residual_stream() -> None:
+    hidden = torch.zeros(3, 8)
+    for residual in (None, torch.zeros(3, 8)):
+        first, last = (traced_code(SteeredResidual(layer), hidden, residual) for layer in (0, 41))
+        assert "steer_residual_" in first
+        assert first == last
