@@ -108,8 +108,11 @@ def test_identify_names_what_is_wrong(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--param", "top_rate=["), "param: must be NAME=VALUE with a number as value; got '['"),
-        (("--param", "top_rate=2024-13-45"), "param: must be NAME=VALUE with a number as value; got '2024-13-45'"),
+        (("--param", "top_rate=["), "param: must be NAME=VALUE with a number as value; got 'top_rate=['"),
+        (
+            ("--param", "top_rate=2024-13-45"),
+            "param: must be NAME=VALUE with a number as value; got 'top_rate=2024-13-45'",
+        ),
         (("--param", "top_rate=0.1", "--param", "top_rate=0.5"), "the key 'top_rate' occurs twice in one object"),
         (("--languages", ""), "languages must be at least one"),
     ],
