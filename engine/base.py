@@ -18,6 +18,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.sentence_means import SentenceMeans
@@ -59,6 +60,15 @@ class Steering:
     mode: Mode = "corrected"
 
 
+def reject_adapter(kind: str, adapter: str | None) -> None:
+    """Raise InvalidRequest if a request to an engine without LoRA adapters names one (param "adapter")."""
+    if adapter is not None:
+        message = (
+            f"LoRA adapters require the vllm engine, not {kind}; leave the adapter out, or merge it into the model"
+        )
+        raise InvalidRequest(message, param="adapter")
+
+
 class Priority(IntEnum):
     """Scheduling priority of a request: lower values run first, equal values in order of arrival."""
 
@@ -68,12 +78,16 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """A prompt to continue, unsteered if `steering` is None; `strip` removes trailing white space from the prompt."""
+    """A prompt to continue, unsteered if `steering` is None; `strip` removes trailing white space from the prompt.
+
+    `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone.
+    """
 
     prompt: Prompt | TokenIds
     strip: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
     steering: Steering | None = None
+    adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE
 
 
@@ -92,6 +106,8 @@ class ScoreRequest:
       the join in one of them, all are scored from the last border that all contexts and whole texts share.
     - `lm_eval`: the tokens after the first len(encode(context)) are scored, as in lm-evaluation-harness. White space at
       the end of a chat moves as well.
+
+    `adapter` is the name of a LoRA adapter, as in `GenerateRequest`.
     """
 
     context: Prompt
@@ -99,6 +115,7 @@ class ScoreRequest:
     split: Split = "aligned"
     options: tuple[ScoreText, ...] = ()
     steering: Steering | None = None
+    adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE
 
 

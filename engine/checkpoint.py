@@ -18,7 +18,8 @@ import transformers
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import CONFIG
-from ampsweep.folders.weights import check_weight_files
+from ampsweep.folders.weights import check_weight_files, read_header, weight_files
+from engine.quantization import Quantization, without_parts, without_scales
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ _TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "
 def check_checkpoint(folder: Path) -> None:
     """Check that the weights in a folder are exactly those of its model.
 
-    The weights of a multimodal model include those of its vision tower. A quantized checkpoint, or an architecture that
-    Transformers does not know, is left to the engine to check.
+    The weights of a multimodal model include those of its vision tower. An architecture that Transformers does not
+    know is left to the engine to check. Quantized weights are checked for missing tensors, since vLLM would fill these
+    with whatever was in memory, but not for their shapes, which vLLM checks.
 
     Raises:
         InvalidRequest: Weights are missing, have the wrong shape or do not belong to the model, a file is damaged, or
@@ -45,18 +47,26 @@ def check_checkpoint(folder: Path) -> None:
     check_tokenizer_files(folder)
     config = read_config(folder)
     auto_class = auto_model(config)
-    if auto_class is None or getattr(config, "quantization_config", None) is not None:
+    quantization = read_quantization(folder)
+    if auto_class is None:
         log.debug("the weights of %s cannot be checked before loading; the engine checks them", folder.name)
         return
+    if quantization is not None:
+        _unquantize(config)
     with _silent_transformers():
-        _, loading_info = auto_class.from_pretrained(
-            folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        model, loading_info = auto_class.from_pretrained(
+            folder, config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
     mismatched = [name for name, *_ in loading_info["mismatched_keys"]]
+    missing, unexpected = loading_info["missing_keys"], loading_info["unexpected_keys"]
+    if quantization is not None:
+        missing, unexpected = without_parts(missing, unexpected, known=dict(model.named_parameters()))
+        dtypes = {name: entry["dtype"] for path in weight_files(folder) for name, entry in read_header(path)[1].items()}
+        missing += without_scales(dtypes)
     for names, problem in (
-        (loading_info["missing_keys"], "lacks weights of its model"),
+        (missing, "lacks weights of its model"),
         (mismatched, "has weights whose shape does not match its config.json"),
-        (loading_info["unexpected_keys"], "has weights that do not belong to its model"),
+        (unexpected, "has weights that do not belong to its model"),
     ):
         if names:
             listed = ", ".join(sorted(names)[:_MAX_LISTED])
@@ -74,6 +84,18 @@ def read_config(folder: Path) -> Any:
         return transformers.AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError):
         return None
+
+
+def read_quantization(folder: Path) -> Quantization | None:
+    """Return how the weights of a model are quantized, None if they are not.
+
+    Raises:
+        InvalidRequest: The config does not say it completely (param "model").
+    """
+    try:
+        return Quantization.of_config(_json(folder / CONFIG))
+    except ValueError as error:
+        raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}; download it again", param="model") from error
 
 
 def auto_model(config: Any) -> Any:
@@ -144,6 +166,14 @@ def warn_without_bos(tokenizer: Any, folder: Path) -> None:
             folder.name,
             reason,
         )
+
+
+def _unquantize(config: Any) -> None:
+    """Remove from a config what says that weights are quantized."""
+    for part in (config, config.get_text_config()):
+        for name in ("quantization_config", "compression_config"):
+            if hasattr(part, name):
+                delattr(part, name)
 
 
 def _json(path: Path) -> dict[str, Any]:

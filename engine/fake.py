@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.chunk import Chunk, TokenLogprob
 from ampsweep.domain.prompt import Prompt, TokenIds
-from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong
+from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
-from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, Steering, TokenCounts
+from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, TokenCounts
 from engine.detokenizer import first_stop
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
@@ -59,6 +59,7 @@ class FakeEngine:
         sleep: Callable[[float], Awaitable[None]] = _no_sleep,
         seconds_per_step: float = 0.0,
         fail_on: str | None = None,
+        adapters: tuple[str, ...] = (),
     ) -> None:
         """Pretend to be the model described by `info`.
 
@@ -67,12 +68,14 @@ class FakeEngine:
             sleep: Called with `seconds_per_step` for each generated token and each score.
             seconds_per_step: Duration of a step, in seconds.
             fail_on: A text that contains this raises EngineFailed; None for no text.
+            adapters: Names of LoRA adapters that requests may name.
         """
         self._info = info
         self._neurons = LoadedNeurons(info)
         self._sleep = sleep
         self._seconds = seconds_per_step
         self._fail_on = fail_on
+        self._adapters = adapters
         self._tokens = TokenCounts()
         self._running = 0
         self._steps = 0
@@ -104,7 +107,7 @@ class FakeEngine:
             prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
         answer = None if sampling.temperature == 0 else index
-        key = ["generate", prompt, self._key(request.steering), sampling.seed, answer]
+        key = ["generate", prompt, self._key(request), sampling.seed, answer]
         text = ""
         self._tokens.prompt += len(prompt.encode())
         for step in range(sampling.max_tokens):
@@ -144,7 +147,7 @@ class FakeEngine:
             raise InvalidRequest("the continuation adds no token to the context", param="continuation")
         await self._step()
         self._tokens.prompt += len(context.encode()) + len(tokens)
-        key = ["score", context, request.continuation, self._key(request.steering)]
+        key = ["score", context, request.continuation, self._key(request)]
         return Score(
             token_ids=tokens,
             logprobs=tuple(_logprob(_hash([*key, position])) for position in range(len(tokens))),
@@ -246,12 +249,16 @@ class FakeEngine:
         """Make `ended` return."""
         self._closed.set()
 
-    def _key(self, steering: Steering | None) -> list[str]:
-        """Return a value that differs between steerings; raise the errors of `LoadedNeurons.resolve`."""
+    def _key(self, request: GenerateRequest | ScoreRequest) -> list[str]:
+        """Return a value that differs between steerings and adapters; raise the errors of `LoadedNeurons.resolve`."""
+        adapter, steering = request.adapter, request.steering
+        if adapter is not None and adapter not in self._adapters:
+            raise UnknownName("adapter", adapter, self._adapters, param="adapter")
+        adapted = [] if adapter is None else ["adapter", adapter]
         if steering is None:
-            return []
+            return adapted
         edits = self._neurons.resolve(steering)
-        key = [steering.neurons, steering.intervention.hash]
+        key = [*adapted, steering.neurons, steering.intervention.hash]
         return [*key, steering.mode] if edits.whole_pass else key
 
     def _check(self, text: str, tokens: int, param: str) -> None:

@@ -68,8 +68,16 @@ _ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
 _OPTIONAL_FIELDS = ("plugins", "sampling")
 """Fields of TaskRef that are left out of the JSON form at their default."""
-_ADDED_TO_CELL = ("instruction", "repeat")
+_ADDED_TO_CELL = ("instruction", "repeat", "adapter")
 """Fields added to Cell later: left out of its JSON form, and so of its id, at their default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRef:
+    """A LoRA adapter of the model: its name, which is not part of a cell's id, and the hash of its files."""
+
+    name: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,7 @@ class Cell:
         seed: Seed of the items and of the neurons that are drawn at random.
         instruction: An instruction to answer in a language, which every prompt begins with; None without one.
         repeat: Whether the unsteered items are asked again in another order, so that they share other batches.
+        adapter: The LoRA adapter that all requests use; None for the model alone.
     """
 
     model: str
@@ -105,6 +114,7 @@ class Cell:
     seed: int
     instruction: Instruction | None = None
     repeat: bool = False
+    adapter: AdapterRef | None = None
 
     @property
     def method(self) -> CellMethod | None:
@@ -121,6 +131,8 @@ class Cell:
         task = {name: value for name, value in _fields(self.task).items() if value or name not in _ADDED_FIELDS}
         content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id, "task": task}
         del content["model"], content["model_source"]
+        if self.adapter is not None:
+            content["adapter"] = self.adapter.fingerprint
         return "cell_" + content_hash(content)
 
     @property
@@ -133,6 +145,7 @@ class Cell:
         return {
             **{name: value for name, value in _fields(self).items() if value or name not in _ADDED_TO_CELL},
             **({} if self.instruction is None else {"instruction": _fields(self.instruction)}),
+            **({} if self.adapter is None else {"adapter": _fields(self.adapter)}),
             "task": {
                 name: value for name, value in _fields(self.task).items() if value or name not in _OPTIONAL_FIELDS
             },
@@ -144,6 +157,7 @@ class Cell:
     def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
         """Restore a cell from the JSON form that `to_dict` returned."""
         neurons, intervention, instruction = raw["neurons"], raw["intervention"], raw.get("instruction")
+        adapter = raw.get("adapter")
         return cls(
             **{
                 **raw,
@@ -151,6 +165,7 @@ class Cell:
                 "neurons": neurons and NeuronsRef(**{**neurons, "languages": tuple(neurons["languages"])}),
                 "intervention": None if intervention is None else Intervention.restore(intervention),
                 "instruction": None if instruction is None else Instruction(**instruction),
+                "adapter": None if adapter is None else AdapterRef(**adapter),
             }
         )
 
@@ -160,9 +175,10 @@ def _task(raw: Mapping[str, Any]) -> TaskRef:
     return TaskRef(**{**raw, **pairs, "plugins": tuple(raw.get("plugins", ()))})
 
 
-def _fields(value: Cell | TaskRef | NeuronsRef | Instruction) -> dict[str, Any]:
+def _fields(value: Cell | TaskRef | NeuronsRef | Instruction | AdapterRef) -> dict[str, Any]:
     # Not dataclasses.asdict: its deep copies take seconds for the cells of a large sweep.
     return {name: getattr(value, name) for name in _FIELD_NAMES[type(value)]}
 
 
-_FIELD_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Cell, TaskRef, NeuronsRef, Instruction)}
+_KINDS = (Cell, TaskRef, NeuronsRef, Instruction, AdapterRef)
+_FIELD_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}

@@ -23,7 +23,8 @@ from jobs.store.records import CellOutcome, SweepRecord
 class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` or not.
 
-    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`).
+    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). `adapter` is the
+    name of a LoRA adapter of the model; None asks the model alone.
     """
 
     model: str
@@ -31,6 +32,7 @@ class CompletionCall:
     intervention: Intervention | None
     neurons: str | None
     sampling: SamplingParams
+    adapter: str | None = None
 
 
 class Completions(Protocol):

@@ -266,6 +266,7 @@ class SweepSpec(StrictModel):
     Attributes:
         name: A name for people; not part of any id.
         model: Name of a model; a local run also accepts a folder or a model of the Hugging Face Hub.
+        adapter: Name of a LoRA adapter of the model that all requests use; by default the model alone is asked.
         neurons: The neuron set, by its id or by the method that identifies it.
         interventions: What is done to whose neurons.
         tasks: What the model is asked.
@@ -289,6 +290,7 @@ class SweepSpec(StrictModel):
 
     name: Name = "sweep"
     model: Annotated[str, Field(min_length=1, max_length=4096)]
+    adapter: Name | None = None
     neurons: Neurons
     interventions: InterventionsSpec
     tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]

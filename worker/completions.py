@@ -32,12 +32,14 @@ class PoolCompletions:
         All errors of the request are raised before the first chunk.
 
         Raises:
-            UnknownName: The model, the language or the layer does not exist.
+            UnknownName: The model, the adapter, the language or the layer does not exist.
             NotFound: The neuron set does not exist.
             InvalidRequest: The prompt is too long, or the choice of neuron set is ambiguous.
             Unavailable: The engine is still starting.
         """
         self._catalog.model_path(call.model)
+        if call.adapter is not None:
+            self._catalog.adapter(call.adapter, model=call.model)
         if call.intervention is not None:
             call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
             log.info("steering a completion", extra={"model": call.model, "neuron_set": call.neurons})

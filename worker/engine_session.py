@@ -157,7 +157,11 @@ class LocalEngineSession:
             neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
             steering = Steering(intervention=call.intervention, neurons=neurons)
         request = GenerateRequest(
-            prompt=call.prompt, sampling=call.sampling, steering=steering, priority=Priority.INTERACTIVE
+            prompt=call.prompt,
+            sampling=call.sampling,
+            steering=steering,
+            adapter=call.adapter,
+            priority=Priority.INTERACTIVE,
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:

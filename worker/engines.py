@@ -32,6 +32,7 @@ class EngineSpec:
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
+        adapters: Folders of LoRA adapters that requests may name, by name (vllm only).
         options: Further options: fields of `VllmSettings`, or keyword arguments of the other engines.
     """
 
@@ -47,6 +48,7 @@ class EngineSpec:
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    adapters: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -71,6 +73,7 @@ async def open_engine(spec: EngineSpec) -> Engine:
             pipeline_parallel_size=spec.pipeline_parallel_size,
             batch_invariant=spec.batch_invariant,
             allow_untested=spec.allow_untested_vllm,
+            adapters=spec.adapters,
             **spec.options,
         )
         return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
@@ -80,6 +83,9 @@ async def open_engine(spec: EngineSpec) -> Engine:
     if spec.batch_invariant:
         message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
         raise InvalidRequest(message, param="batch_invariant")
+    if spec.adapters and spec.kind == "transformers":
+        message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
+        raise InvalidRequest(message, param="lora")
     if spec.kind == "transformers":
         await asyncio.to_thread(importlib.import_module, "engine.hf.engine")
         from engine.hf.engine import TransformersEngine
@@ -101,5 +107,5 @@ async def open_engine(spec: EngineSpec) -> Engine:
             dtype=spec.dtype,
             max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
         )
-        return FakeEngine(info, sleep=asyncio.sleep, **spec.options)
+        return FakeEngine(info, sleep=asyncio.sleep, adapters=tuple(spec.adapters), **spec.options)
     raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")

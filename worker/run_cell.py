@@ -87,9 +87,11 @@ async def run_cell(
     items = [loaded.items[index] for index in order]
     unanswered = [len(item.calls) for item in items]
 
+    adapter = None if cell.adapter is None else cell.adapter.name
+
     async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
         item_index, call = indexed_call
-        answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed)
+        answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter)
         unanswered[item_index] -= 1
         done.value += not unanswered[item_index]
         return answer
@@ -126,24 +128,27 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
     return Steering(intervention=cell.intervention, neurons=neurons, mode=cell.task.mode)
 
 
-async def _answer(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
+async def _answer(
+    call: Call, *, engine: Engine, steering: Steering | None, seed: int, adapter: str | None = None
+) -> Answer:
     try:
         if isinstance(call, ScoreCall):
-            return await _score(call, engine=engine, steering=steering)
-        return await _generate(call, engine=engine, steering=steering, seed=seed)
+            return await _score(call, engine=engine, steering=steering, adapter=adapter)
+        return await _generate(call, engine=engine, steering=steering, adapter=adapter, seed=seed)
     except UnknownName:
-        raise  # caused by the steering, which is the same for all requests of the cell
+        raise  # caused by the steering or the adapter, which are the same for all requests of the cell
     except InvalidRequest as error:
         return Answer(error=error.message)
 
 
-async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None) -> Answer:
+async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None, adapter: str | None) -> Answer:
     request = ScoreRequest(
         context=call.context,
         continuation=call.continuation,
         split=call.split,
         options=call.options,
         steering=steering,
+        adapter=adapter,
         priority=Priority.BATCH,
     )
     score = await engine.score(request)
@@ -155,7 +160,7 @@ async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None) 
     )
 
 
-async def _generate(call: Call, *, engine: Engine, steering: Steering | None, seed: int) -> Answer:
+async def _generate(call: Call, *, engine: Engine, steering: Steering | None, adapter: str | None, seed: int) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = SamplingParams(
         max_tokens=call.max_tokens,
@@ -169,6 +174,7 @@ async def _generate(call: Call, *, engine: Engine, steering: Steering | None, se
         strip=call.strip,
         sampling=sampling,
         steering=steering,
+        adapter=adapter,
         priority=Priority.BATCH,
     )
     chunks = [chunk async for chunk in engine.generate(request)]

@@ -124,9 +124,10 @@ class Completion(_ResponseModel):
 
 
 class Model(TypedDict):
-    """A model that the server offers."""
+    """A model that the server offers. `adapters` are the names of its LoRA adapters."""
 
     id: str
+    adapters: NotRequired[list[str]]
 
 
 class Engine(TypedDict):

@@ -81,7 +81,7 @@ class GenerationRequest(_SamplingRequest):
 
     `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` choices
     is sampled with seed + i. `neurons` is the id of the neuron set that steers; by default it is the default neuron set
-    of the model, or its only one.
+    of the model, or its only one. `adapter` is the name of a LoRA adapter of the model (`GET /v1/models` lists them).
     """
 
     top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None
@@ -90,6 +90,7 @@ class GenerationRequest(_SamplingRequest):
     stream_options: StreamOptions | None = None
     intervention: Intervention | None = None
     neurons: Name | None = None
+    adapter: Name | None = None
     user: str | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
@@ -124,6 +125,7 @@ class GenerationRequest(_SamplingRequest):
             intervention=self.intervention,
             neurons=self.neurons,
             sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
+            adapter=self.adapter,
         )
 
 

@@ -29,5 +29,6 @@ async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
 
 
 def _model_object(services: ServicesDep, name: str) -> dict[str, Any]:
-    warnings = list(services.catalog.warnings)
-    return {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep", "warnings": warnings}
+    catalog = services.catalog
+    model = {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep"}
+    return {**model, "warnings": list(catalog.warnings), "adapters": sorted(catalog.adapters.get(name, ()))}

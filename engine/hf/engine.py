@@ -18,7 +18,16 @@ import torch
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Scope
 from ampsweep.folders.corpus import Sentence
-from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, Steering, TokenCounts
+from engine.base import (
+    EngineInfo,
+    EngineStats,
+    GenerateRequest,
+    Score,
+    ScoreRequest,
+    Steering,
+    TokenCounts,
+    reject_adapter,
+)
 from engine.hf.generation import Generation
 from engine.hf.model import TransformersModel
 from engine.identify.batches import in_batches
@@ -84,6 +93,7 @@ class TransformersEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, one token a chunk; the answers take turns."""
+        reject_adapter(self.info.kind, request.adapter)
         edits, scope = self._edits(request.steering)
         neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
@@ -109,6 +119,7 @@ class TransformersEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation's tokens, from one forward pass."""
+        reject_adapter(self.info.kind, request.adapter)
         edits, scope = self._edits(request.steering)
         encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
         tokens = await encoded(request.context, encode)

@@ -13,8 +13,10 @@ import transformers
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
-from engine.checkpoint import auto_model
+from engine.checkpoint import auto_model, read_quantization
 from engine.hf.hooks import Hooks
+from engine.quantization import Quantization
+from engine.steering.mlp_sites import find_layers
 
 _MATRIX_BYTES = 256 * 1024**2  # more than the caches of a processor hold
 _PROMPT_TOKENS = 512
@@ -30,12 +32,21 @@ class ModelEstimate:
         widths: Layers and their neurons.
         parameters: Weights; tied ones count once.
         kv_values: Numbers that the KV cache holds for a token, if every layer has full attention.
+        quantized: Those of `parameters` that the checkpoint has quantized.
+        quantization: How they are quantized, None if there are none.
     """
 
     model_class: str
     widths: LayerWidths
     parameters: int
     kv_values: int
+    quantized: int = 0
+    quantization: Quantization | None = None
+
+    def weight_bytes(self, size: int) -> int:
+        """Return the bytes of all weights, if those that are not quantized have `size` bytes each."""
+        quantized = None if self.quantization is None else self.quantization.bytes_per_weight
+        return (self.parameters - self.quantized) * size + round(self.quantized * (quantized or size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +79,26 @@ def estimate_model(folder: Path) -> ModelEstimate:
     hooks = Hooks(model)
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    quantization = read_quantization(folder)
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelEstimate(
         model_class=type(model).__name__,
         widths=hooks.widths,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         kv_values=2 * hooks.widths.layers * heads * head_size,
+        quantized=0 if quantization is None else _quantized(model, quantization),
+        quantization=quantization,
+    )
+
+
+def _quantized(model: Any, quantization: Quantization) -> int:
+    """Return how many weights are quantized: those of the projections in the layers, unless they are left out."""
+    names = {module: name for name, module in model.named_modules()}
+    return sum(
+        module.weight.numel()
+        for layer in find_layers(model).values()
+        for module in layer.modules()
+        if isinstance(module, torch.nn.Linear) and not quantization.skips(names[module])
     )
 
 

@@ -15,7 +15,7 @@ from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from engine.base import EngineInfo
 from engine.chat_template import read_chat_template
-from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer, warn_without_bos
+from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer, read_quantization, warn_without_bos
 from engine.detokenizer import TokenTexts
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
@@ -34,11 +34,12 @@ class TransformersModel:
 
         Raises:
             InvalidRequest: The dtype is unknown, or the folder has no model.
-            UnsupportedModel: The hooks cannot be installed or are not called.
+            UnsupportedModel: The weights are quantized, or the hooks cannot be installed or are not called.
         """
         if dtype not in _DTYPES:
             raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}", param="dtype")
         model_fingerprint = fingerprint(folder)
+        _require_unquantized(folder, name)
         check_checkpoint(folder)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
         check_tokenizer(self.tokenizer, name)
@@ -147,3 +148,13 @@ class TransformersModel:
             if seen != [(layer, (1, size)) for layer, size in enumerate(sizes)]:
                 message = f"{self.info.model_class} cannot be steered: not every layer {what}"
                 raise UnsupportedModel(message, param="model")
+
+
+def _require_unquantized(folder: Path, name: str) -> None:
+    """Raise UnsupportedModel if weights are quantized: Transformers needs other packages and mostly a GPU for them."""
+    if (quantization := read_quantization(folder)) is not None:
+        raise UnsupportedModel(
+            f"the transformers engine does not load quantized weights; those of {name} are quantized with "
+            f"{quantization}; use --engine vllm, or the checkpoint without quantization",
+            param="model",
+        )

@@ -33,6 +33,7 @@ from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
+from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
 from engine.vllm.launch import VllmSettings, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
@@ -46,6 +47,7 @@ from engine.vllm.worker.recording import recording_rows
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +77,10 @@ class VllmEngine:
         *,
         embedding_rows: int,
         takes_statistics: bool,
+        adapters: Adapters | None = None,
     ) -> None:
         self._info = info
+        self._adapters = adapters or Adapters(())
         self._takes_statistics = takes_statistics
         self._loop = loop
         self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
@@ -117,6 +121,7 @@ class VllmEngine:
         try:
             engine = await cls._described(loop, folder, shape, dtype=dtype, settings=settings)
             neurons = await self_test(engine)
+            await check_effects(engine, tuple(settings.adapters))
             if warning := untested_warning(installed_release()):
                 log.warning("%s", warning)
                 await release_test(engine, neurons, partial(split_prompts, loop))
@@ -154,6 +159,7 @@ class VllmEngine:
             settings,
             embedding_rows=embedding_rows,
             takes_statistics=await loop.call(_takes_statistics),
+            adapters=Adapters.read(settings.adapters, model=folder),
         )
 
     @property
@@ -174,7 +180,7 @@ class VllmEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
-        limit = self._info.max_model_len - 1
+        limit, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
         encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
         ids = await encoded(request.prompt, encode)
         sampling, max_new_tokens = request.sampling, self._info.max_model_len - len(ids)
@@ -193,7 +199,7 @@ class VllmEngine:
                 for index in range(sampling.n):
                     params = answer_params(sampling, index=index, max_new_tokens=max_new_tokens, extras=extras)
                     unfinished[index] = self._loop.submit(
-                        prompt, params, partial(_put, outputs, index), priority=request.priority
+                        prompt, params, partial(_put, outputs, index), priority=request.priority, adapter=adapter
                     )
                 while unfinished:
                     index, item = await outputs.get()
@@ -213,6 +219,7 @@ class VllmEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation; see `Engine.score`."""
+        adapter = self._adapters.request(request.adapter)
         encode = partial(self._encoder.scored, request, max_tokens=self._info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
         *fed, last = tokens.context + tokens.continuation
@@ -223,7 +230,7 @@ class VllmEngine:
         prompt = token_prompt(tuple(fed), cache_salt(request.steering, boundary))
         async with self._slot(request.steering, request.priority):
             result = WorkerResult(kind="score", key=key)
-            await self._run(prompt, one_pass_params(extras), request.priority, result)
+            await self._run(prompt, one_pass_params(extras), request.priority, result, adapter=adapter)
         logprobs = next((part for part in result.parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
@@ -312,7 +319,13 @@ class VllmEngine:
             permits.release()  # only after the parts are summed: until then they are in memory
 
     async def _run(
-        self, prompt: Any, params: SamplingParams, priority: Priority, result: WorkerResult
+        self,
+        prompt: Any,
+        params: SamplingParams,
+        priority: Priority,
+        result: WorkerResult,
+        *,
+        adapter: LoRARequest | None = None,
     ) -> RequestOutput:
         """Send one request and return its last output, when `result` has its parts. Cancelling aborts the request."""
         answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
@@ -327,7 +340,7 @@ class VllmEngine:
                 self._count(output)
                 answer.set_result(output)
 
-        request_id = self._loop.submit(prompt, params, sink, priority=priority, result=result)
+        request_id = self._loop.submit(prompt, params, sink, priority=priority, result=result, adapter=adapter)
         try:
             return await answer
         except asyncio.CancelledError:

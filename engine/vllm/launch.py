@@ -10,9 +10,9 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +73,7 @@ class VllmSettings:
         async_scheduling: Whether vLLM schedules a step while the one before still runs. Only with the CUDA backend on a
             GPU, where the stream orders the table's writes after the steps that read it.
         allow_untested: Whether a vLLM release may be run with which the patch was not tested.
+        adapters: The folders of LoRA adapters that requests may name.
     """
 
     slots: int = 256
@@ -90,6 +91,7 @@ class VllmSettings:
     batch_invariant: bool = False
     async_scheduling: bool = False
     allow_untested: bool = False
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def workers(self) -> int:
@@ -109,9 +111,10 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         The engine, whose core runs in this process.
 
     Raises:
-        InvalidRequest: The device has no batch-invariant mode or no asynchronous scheduling.
+        InvalidRequest: The device has no batch-invariant mode or no asynchronous scheduling, or an adapter cannot be
+            used with the model.
         SteeringNotInstalled: The patch does not support this vLLM release.
-        UnsupportedModel: The model cannot be steered.
+        UnsupportedModel: The model cannot be steered, or vLLM cannot run its quantized weights here.
     """
     for name, value in _ENVIRONMENT.items():
         if name in _REQUIRED:
@@ -127,13 +130,18 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from vllm import EngineArgs, LLMEngine, envs
         from vllm.platforms import current_platform
 
+        from engine.checkpoint import read_quantization
+        from engine.vllm.adapters import Adapters
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
+        from engine.vllm.quantization import CpuKernels, check_quantization
 
     check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:
         _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
+    if (quantization := read_quantization(folder)) is not None:
+        check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
@@ -168,7 +176,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "disable_log_stats": True,
         "seed": 0,
     }
-    arguments.update(language_model_arguments(folder))
+    adapters = Adapters.read(settings.adapters, model=folder)
+    arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
     skip_logprob_texts()
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()
@@ -176,6 +185,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     with _hidden_from_vllm(), _without_other_weights(folder) as shown:
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     try:
+        adapters.load(engine)
         limit_prefix_reads(engine)
     except BaseException:
         engine.engine_core.shutdown()

@@ -21,6 +21,7 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
 
 T = TypeVar("T")
 ResultKind = Literal["score", "recording"]
@@ -126,7 +127,14 @@ class EngineLoop:
             raise
 
     def submit(
-        self, prompt: Any, params: SamplingParams, sink: Sink, *, priority: int = 0, result: WorkerResult | None = None
+        self,
+        prompt: Any,
+        params: SamplingParams,
+        sink: Sink,
+        *,
+        priority: int = 0,
+        result: WorkerResult | None = None,
+        adapter: LoRARequest | None = None,
     ) -> str:
         """Add a request.
 
@@ -137,6 +145,7 @@ class EngineLoop:
             priority: The smaller, the sooner the request runs.
             result: What the workers compute besides the output. Collected once when the request finishes; dropped if
                 the request is aborted.
+            adapter: The LoRA adapter of the request.
 
         Returns:
             The id of the request, for `abort`.
@@ -147,7 +156,7 @@ class EngineLoop:
         def add(engine: LLMEngine) -> None:
             self._sinks[request_id] = sink
             try:
-                engine.add_request(request_id, prompt, params, priority=priority)
+                engine.add_request(request_id, prompt, params, lora_request=adapter, priority=priority)
                 if result is not None:
                     self._results[request_id] = result
             except (ValueError, TypeError) as error:

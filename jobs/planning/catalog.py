@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ampsweep.domain.choices import ENGINE_KINDS, EngineKind
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.adapter import AdapterFolder, read_adapter
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.folders.model import ModelFolder, read_model_folder
 from jobs.data.hub import HubData
@@ -43,6 +44,7 @@ class Catalog:
         dtype: Data type in which models are loaded.
         batch_invariant: Whether the engine runs in vLLM's batch-invariant mode.
         warnings: What a user of the engine must know, such as that its vLLM release was never tested.
+        adapters: Folders of the LoRA adapters of each model, by the name of the model and their own.
         local_models: Whether a model may also be the path of a folder, or a name on the Hugging Face Hub. Only for
             sweeps that run on the user's own machine.
     """
@@ -57,6 +59,7 @@ class Catalog:
     dtype: str = "float32"
     batch_invariant: bool = False
     warnings: tuple[str, ...] = ()
+    adapters: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     local_models: bool = False
 
     def __post_init__(self) -> None:
@@ -77,6 +80,17 @@ class Catalog:
     def model(self, name: str, *, param: str | None = "model") -> ModelFolder:
         """Read the folder of a model: its architecture and its fingerprint."""
         return read_model_folder(self.model_path(name, param=param))
+
+    def adapter(self, name: str, *, model: str, param: str | None = "adapter") -> AdapterFolder:
+        """Read a LoRA adapter of a model.
+
+        Raises:
+            UnknownName: The model has no such adapter; `param` is the field that named it.
+        """
+        adapters = self.adapters.get(model, {})
+        if name not in adapters:
+            raise UnknownName(f"adapter of model {model}", name, adapters, param=param)
+        return read_adapter(adapters[name], name=name)
 
     def corpus(self, name: str, *, param: str | None = "neurons.corpus") -> Path:
         """Return the folder of a corpus."""

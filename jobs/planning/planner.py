@@ -125,6 +125,7 @@ def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterato
                     neurons=None,
                     intervention=None,
                     seed=spec.seed,
+                    adapter=resolved.adapter,
                 )
                 yield baseline
                 if "repeat" in spec.interventions.controls:

@@ -18,7 +18,7 @@ from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
-from jobs.cell import TaskRef
+from jobs.cell import AdapterRef, TaskRef
 from jobs.instruction import Instruction, instruction_for
 from jobs.neuron_sets.neuron_lists import read_neurons
 from jobs.neuron_sets.registry import NeuronSets
@@ -69,6 +69,7 @@ class ResolvedSweep:
 
     Attributes:
         model: The model.
+        adapter: The LoRA adapter that all requests use; None for the model alone.
         neurons: The neuron set of each mode.
         tasks: The tasks of each mode, in the order of the spec.
         factors: The factors of each mode; the published code truncates them to integers.
@@ -82,6 +83,7 @@ class ResolvedSweep:
     """
 
     model: ModelFolder
+    adapter: AdapterRef | None
     neurons: Mapping[Mode, NeuronChoice]
     tasks: Mapping[Mode, tuple[ResolvedTask, ...]]
     factors: Mapping[Mode, tuple[float, ...]]
@@ -135,6 +137,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         warnings |= dict.fromkeys(warning for task in tasks[mode] for warning in task.warnings)
     return ResolvedSweep(
         model=model,
+        adapter=_adapter(spec, catalog),
         neurons=neurons,
         tasks=tasks,
         factors={mode: _factors(interventions, mode) for mode in spec.mode},
@@ -146,6 +149,13 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         vectors=_vectors(interventions, model, [neurons[mode] for mode in spec.mode]),
         warnings=tuple(warnings),
     )
+
+
+def _adapter(spec: SweepSpec, catalog: Catalog) -> AdapterRef | None:
+    if spec.adapter is None:
+        return None
+    adapter = catalog.adapter(spec.adapter, model=spec.model)
+    return AdapterRef(name=adapter.name, fingerprint=adapter.fingerprint)
 
 
 class _TaskResolver:

@@ -150,6 +150,7 @@ class Installation:
             max_model_len=max_model_len,
             count=count,
             cpus=0.1,
+            adapters=self.catalog.adapters.get("tiny", {}),
             options=options,
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +66,18 @@ async def test_other_engines_are_not_batch_invariant(installation: Installation,
 async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Installation) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         await open_engine(replace(installation.engine(), kind="nope"))
+
+
+async def test_only_vllm_has_adapters(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[VllmSettings] = []
+
+    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
+        opened.append(settings)
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    adapters = {"formal": Path("adapters/formal")}
+    await open_engine(replace(installation.engine(), kind="vllm", adapters=adapters))
+    assert [settings.adapters for settings in opened] == [adapters]
+    with pytest.raises(InvalidRequest, match="require the vllm engine, not transformers; leave out --lora") as caught:
+        await open_engine(replace(installation.engine(), kind="transformers", adapters=adapters))
+    assert caught.value.param == "lora"

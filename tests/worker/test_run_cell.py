@@ -10,11 +10,11 @@ import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import EngineFailed
+from ampsweep.errors import EngineFailed, UnknownName
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
-from jobs.cell import Cell
+from jobs.cell import AdapterRef, Cell
 from jobs.results.summary import SummaryBuilder
 from jobs.sample import Sample
 from jobs.store.records import CellFile, CellRecord
@@ -332,3 +332,38 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
         "fr": (1, "the interval rests on 3 items"),
         "tr": (0, "the intervention changed no neuron; the interval rests on 4 items"),
     }
+
+
+async def test_all_requests_of_a_cell_use_its_adapter() -> None:
+    engine = FakeEngine(FAKE_INFO, adapters=("a",))
+    for call in (ScoreCall(context="a", continuation=" b"), GenerateCall(prompt="a", max_tokens=3)):
+        plain = await _answer(call, engine=engine, steering=None, seed=0)
+        adapted = await _answer(call, engine=engine, steering=None, seed=0, adapter="a")
+        assert adapted.logprobs != plain.logprobs
+        with pytest.raises(UnknownName, match="unknown adapter 'b'; known: a"):
+            await _answer(call, engine=engine, steering=None, seed=0, adapter="b")
+
+
+async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Installation) -> None:
+    cell = next(
+        record.cell
+        for record in installation.store.list_cells(installation.submit().id).data
+        if record.cell.neurons is None
+    )
+    engine = FakeEngine(FAKE_INFO, adapters=("a",))
+    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
+    files = []
+    for each in (cell, replace(cell, adapter=AdapterRef(name="a", fingerprint="f" * 64))):
+        file = await run_cell(
+            each,
+            engine=engine,
+            catalog=installation.catalog,
+            results=installation.results,
+            neuron_set_cache=neuron_set_cache,
+            requests=asyncio.Semaphore(10),
+            epoch=1,
+            done=Count(),
+        )
+        files.append(file)
+    assert files[0].rows == files[1].rows
+    assert files[0].sha256 != files[1].sha256

@@ -33,16 +33,22 @@ def model(name: str, *, dtype: str) -> list[Finding]:
     subject = f"model {name}"
     from engine.hf.estimate import estimate_model, measure_speed
     from engine.vllm.options import table_entries
+    from engine.vllm.quantization import CpuKernels, check_quantization
+    from worker.gpus import gpus
     from worker.memory import GIB, KV_CACHE_BYTES, PROCESS_BYTES, available_memory
 
     try:
         estimate = estimate_model(_config_folder(name))
+        if (quantization := estimate.quantization) is not None:
+            check_quantization(quantization, dtype=dtype, cpu=None if gpus() else CpuKernels.of_this_machine())
     except AmpsweepError as error:
-        return [bad(subject, error.message, "choose a model of a family in docs/models.md")]
+        return [bad(subject, error.message, "choose a model of docs/models.md")]
     size = _SIZES[dtype]
-    weights, cached = estimate.parameters * size, estimate.kv_values * size
+    weights, cached = estimate.weight_bytes(size), estimate.kv_values * size
     table = table_entries(estimate.widths, slots=SLOTS) * ENTRY_BYTES
     shape = f"{estimate.widths}, {estimate.parameters / 1e6:,.1f} million weights"
+    if estimate.quantization is not None:
+        shape = f"{shape}, {estimate.quantized / 1e6:,.1f} million of them quantized with {estimate.quantization}"
     needed, free = weights + KV_CACHE_BYTES + table + PROCESS_BYTES, available_memory()
     parts = (
         f"weights in {dtype} {weights / GIB:.1f}, KV cache {KV_CACHE_BYTES / GIB:.1f} on a CPU "

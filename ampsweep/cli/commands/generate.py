@@ -40,6 +40,9 @@ def generate(
         str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
     ] = None,
     neurons: Annotated[str | None, typer.Option(help="The neuron set: its folder, or with --server its id.")] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
+    ] = None,
     languages: Annotated[
         str | None, typer.Option(help="Steer with the neurons of these languages (codes, separated by commas).")
     ] = None,
@@ -79,7 +82,13 @@ def generate(
             if value:
                 message = f"the server decides; leave out --{param.replace('_', '-')}"
                 raise InvalidRequest(message, param=param)
-        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "neurons": neurons}
+        options = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "neurons": neurons,
+            "adapter": lora,
+        }
         set_options = {key: value for key, value in options.items() if value is not None}
         printer = _TextPrinter(as_json=as_json)
         with client_of(server) as client:
@@ -105,9 +114,10 @@ def generate(
             neurons=neuron_set,
             batch_invariant=batch_invariant,
             allow_untested_vllm=allow_untested_vllm,
+            adapters={} if lora is None else {lora: Path(lora)},
         ) as loaded:
             use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
-            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use)
+            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=lora)
             printer = _TextPrinter(as_json=as_json)
             async for chunk in loaded.generate(request):
                 printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)

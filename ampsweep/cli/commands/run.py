@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from ampsweep.cli.options.engine import (
     BatchInvariant,
     Dtype,
     Kind,
+    Lora,
     PipelineParallel,
     TensorParallel,
     quiet_libraries,
@@ -53,6 +54,7 @@ def run(
     ],
     data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
+    lora: Lora = None,
     neurons: Annotated[
         Path | None,
         typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
@@ -81,6 +83,7 @@ def run(
     settings = read_settings(
         data=data,
         corpora=corpus,
+        lora=lora,
         engine=engine,
         dtype=dtype,
         tensor_parallel_size=tensor_parallel_size,
@@ -88,7 +91,8 @@ def run(
         batch_invariant=batch_invariant or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
-    with closing(Runtime.open(out, catalog_of(settings, local_models=True), param="out")) as runtime:
+    catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
+    with closing(Runtime.open(out, catalog, param="out")) as runtime:
         if neurons is not None:
             neuron_set = NeuronSet.load(neurons)
             runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
@@ -247,6 +251,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         pipeline_parallel_size=settings.pipeline_parallel_size,
         batch_invariant=catalog.batch_invariant,
         allow_untested_vllm=settings.allow_untested_vllm,
+        adapters=catalog.adapters.get(model, {}),
     )
     warn([*require_memory([engine]), *catalog.warnings])
     changed = asyncio.Event()

@@ -15,6 +15,7 @@ import typer
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
     BatchInvariant,
+    Lora,
     PipelineParallel,
     TensorParallel,
     quiet_libraries,
@@ -61,6 +62,7 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; may be repeated.")
     ] = None,
+    lora: Lora = None,
     corpus: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; may be repeated.")
     ] = None,
@@ -110,6 +112,7 @@ def serve(
         keep_days=keep_days,
         keep_events_days=keep_events_days,
         models=model,
+        lora=lora,
         corpora=corpus,
         data=data,
         engine=engine,

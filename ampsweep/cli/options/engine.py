@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +42,10 @@ AllowUntestedVllm = Annotated[
         help="Start a release of vLLM that Ampsweep was never tested with, after more tests at startup.",
     ),
 ]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter of the model (vllm only); may be repeated."),
+]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
 
@@ -78,8 +82,9 @@ async def opened(
     neurons: NeuronSet | None = None,
     batch_invariant: bool = False,
     allow_untested_vllm: bool = False,
+    adapters: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[Engine]:
-    """Open an engine with a model, and add a neuron set to it; close the engine at the end of the block."""
+    """Open an engine with a model and its adapters, and add a neuron set; close the engine at the end of the block."""
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
 
@@ -91,6 +96,7 @@ async def opened(
         dtype=dtype,
         batch_invariant=batch_invariant,
         allow_untested_vllm=allow_untested_vllm,
+        adapters=adapters or {},
     )
     warn([*require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
     engine = await open_engine(spec)
@@ -129,6 +135,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,
+            adapters=model.lora,
         )
         for name, model in settings.served().items()
     ]

@@ -47,6 +47,7 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
         engine=settings.engine,
         dtype=settings.dtype,
         batch_invariant=settings.batch_invariant,
+        adapters={name: model.lora for name, model in settings.served().items() if model.lora},
         warnings=release_warnings(settings.engine, allowed=settings.allow_untested_vllm),
         local_models=local_models,
     )

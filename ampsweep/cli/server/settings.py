@@ -23,11 +23,18 @@ SECRETS = Path("/run/secrets")
 """The folder of a container's secrets: the file `ampsweep_database_url` in it holds that setting, for example."""
 
 
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}")
+    return path.resolve()
+
+
 class ServedModel(BaseModel):
     """A model that a server offers.
 
     `path` is a folder, or the name of a model on the Hugging Face Hub (`organization/name@revision`). `engines` is the
-    number of engines that load the model; Ray reserves `cpus` and `gpus` for each of them.
+    number of engines that load the model; Ray reserves `cpus` and `gpus` for each of them. `lora` are the folders of
+    LoRA adapters of the model, by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -36,6 +43,7 @@ class ServedModel(BaseModel):
     engines: int = Field(default=1, ge=1, le=1024)
     cpus: float = Field(default=1.0, ge=0)
     gpus: float = Field(default=0.0, ge=0)
+    lora: dict[str, Annotated[Path, AfterValidator(_folder)]] = {}
 
 
 def _named(raw: object) -> object:
@@ -83,12 +91,6 @@ def _none_if_empty(raw: object) -> object:
     return None if raw == "" else raw
 
 
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}")
-    return path.resolve()
-
-
 ModelFolder = Annotated[ServedModel, AfterValidator(_model_folder)]
 
 
@@ -112,6 +114,8 @@ class Settings(BaseSettings):
         keep_days: Days after a sweep's end until its results are deleted; by default never.
         keep_events_days: Days after a sweep's end until the events of its cells are deleted.
         models: The models on offer besides the atlas, by name.
+        lora: The LoRA adapters of the only model of `models`, or of the atlas without any, by name. With several
+            models, a file of models says which adapters each has.
         corpora: The corpora on offer besides that of the atlas, by name.
         data: A folder with a subfolder for each data set. A data set that is not there is downloaded from the Hugging
             Face Hub to `hub_cache`, or read from clones in `hub_mirror`, unless `hub` is false.
@@ -141,6 +145,7 @@ class Settings(BaseSettings):
     keep_days: float | None = Field(default=None, gt=0)
     keep_events_days: float = Field(default=30.0, gt=0)
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
+    lora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None
     hub: bool = True
@@ -173,8 +178,20 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
-        """Return all models on offer, by name."""
-        return {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
+        """Return all models on offer, by name.
+
+        Raises:
+            InvalidRequest: Adapters are given, and it is not clear of which model (param "lora").
+        """
+        models = {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
+        if self.lora:
+            candidates = list(self.models or models)
+            if len(candidates) != 1:
+                message = f"which of the models {', '.join(candidates)} the adapters belong to is not known"
+                raise InvalidRequest(f"{message}; list them as `lora` of a model in a file of models", param="lora")
+            name = candidates[0]
+            models[name] = models[name].model_copy(update={"lora": {**models[name].lora, **self.lora}})
+        return models
 
     def key_file(self) -> Path:
         """Return the path of the file of API keys, which may not exist yet."""

@@ -5,12 +5,15 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import EngineFailed
+from benchmarks.tiny_adapter import tiny_adapter
 from jobs.execution import CompletionCall
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
@@ -280,3 +283,17 @@ async def test_generation_is_aborted_when_the_client_disconnects(installation: I
         gone.set()
         await asyncio.wait_for(answering, 5)
         assert server.pool._slots[0].load == 0, "the engine no longer works on it"
+
+
+async def test_a_completion_uses_the_adapter_that_it_names(installation: Installation, tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj"], seed=1)
+    catalog = replace(installation.catalog, adapters={"tiny": {"formal": adapter}})
+    async with running_server(replace(installation, catalog=catalog)) as server:
+        (model,) = (await server.http.get("/v1/models")).json()["data"]
+        plain, adapted = await complete(server), await complete(server, adapter="formal")
+        refused = await server.http.post("/v1/completions", json={**REQUEST, "adapter": "nope"})
+    assert model["adapters"] == ["formal"]
+    assert adapted["choices"][0]["text"] != plain["choices"][0]["text"]
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "unknown_name", "adapter")
+    assert error["message"] == "unknown adapter of model tiny 'nope'; known: formal"

@@ -59,7 +59,9 @@ class StubLoop:
         *,
         priority: int = 0,
         result: WorkerResult | None = None,
+        adapter: object = None,
     ) -> str:
+        assert adapter is None
         self.flying += 1
         self.most = max(self.most, self.flying)
         asyncio.get_running_loop().call_soon(self._answer, prompt, params, sink, result)

@@ -40,7 +40,8 @@ class StandIn:
         self.steps: list[int] = []
         self.added = threading.Event()
 
-    def add_request(self, request_id: str, prompt: str, _: object, *, priority: int) -> None:
+    def add_request(self, request_id: str, prompt: str, _: object, *, lora_request: object, priority: int) -> None:
+        assert lora_request is None
         if prompt == "too long":
             raise ValueError("too long")
         self.log.append(f"add {prompt}")

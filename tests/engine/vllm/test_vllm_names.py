@@ -37,6 +37,7 @@ SIGNATURES = {
     f"{V2}.get_model": ["self"],
     f"{ENGINE}.from_engine_args": ["cls", "engine_args"],
     f"{ENGINE}.add_request": ["self", "request_id", "prompt", "params"],
+    f"{ENGINE}.add_lora": ["self", "lora_request"],
     f"{ENGINE}.abort_request": ["self", "request_ids"],
     f"{ENGINE}.step": ["self"],
     f"{ENGINE}.has_unfinished_requests": ["self"],

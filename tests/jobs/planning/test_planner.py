@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.intervention import Source
 from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge, UnknownName
+from benchmarks.tiny_adapter import tiny_adapter
 from engine.neurons.neuron_json import from_json
 from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
@@ -391,3 +393,25 @@ def test_a_vector_needs_a_set_with_mean_residuals(catalog: Catalog, tmp_path: Pa
     with pytest.raises(InvalidRequest, match="has no residual vectors") as caught:
         plan(spec, catalog, sets)
     assert caught.value.param == "interventions.baselines"
+
+
+def test_the_content_of_an_adapter_is_part_of_a_cells_id_and_its_name_is_not(catalog: Catalog, tmp_path: Path) -> None:
+    first, second = (
+        tiny_adapter(ATLAS_MODEL, tmp_path / str(seed), targets=["q_proj"], seed=seed)[0] for seed in (1, 2)
+    )
+    catalog = replace(catalog, adapters={"tiny": {"a": first, "same": first, "b": second}})
+    ids = {adapter: [cell.id for cell in planned(catalog, adapter=adapter)] for adapter in ("a", "same", "b")}
+    assert ids["a"] == ids["same"]
+    assert not {*ids["a"]} & {*ids["b"]}
+    assert not {*ids["a"]} & {cell.id for cell in planned(catalog)}
+    cell = planned(catalog, adapter="a")[-1]
+    assert cell.adapter is not None
+    assert cell.adapter.name == "a"
+    assert Cell.from_dict(cell.to_dict()) == cell
+    assert "adapter" not in planned(catalog)[0].to_dict()
+
+
+def test_an_unknown_adapter_is_refused_with_the_known_ones(catalog: Catalog) -> None:
+    with pytest.raises(UnknownName, match="unknown adapter of model tiny 'a'; known: none") as caught:
+        planned(catalog, adapter="a")
+    assert caught.value.param == "adapter"

@@ -10,6 +10,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks.model import model
+from engine.vllm.quantization import CpuKernels
 from worker import memory
 
 
@@ -47,3 +48,23 @@ def test_a_model_that_cannot_be_steered_gets_its_reason(config: object, reason: 
     (finding,) = model(str(tmp_path), dtype="float32")
     assert finding.state == "bad"
     assert reason in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("dtype", "states", "detail"),
+    [
+        ("bfloat16", ["ok"] * 3, "1.8 million of them quantized with AWQ (4-bit integers in groups of 128)"),
+        ("float32", ["bad"], "choose --dtype bfloat16"),
+    ],
+)
+def test_a_quantized_model_is_described_or_refused(
+    dtype: str, states: list[str], detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = CpuKernels(int4=True, int8=True, fp8_blocks=False)
+    monkeypatch.setattr(CpuKernels, "of_this_machine", lambda: kernels)
+    config = json.loads((ATLAS_MODEL / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    findings = model(str(tmp_path), dtype=dtype)
+    assert [finding.state for finding in findings] == states
+    assert detail in findings[0].detail

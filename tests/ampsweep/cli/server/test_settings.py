@@ -96,3 +96,20 @@ def test_a_secret_may_be_a_file_and_everything_else_wins_over_it(
     assert read_settings().database_url == "postgresql://u:p@host/db"
     monkeypatch.setenv("AMPSWEEP_DATABASE_URL", "postgresql://other/db")
     assert read_settings().database_url == "postgresql://other/db"
+
+
+def test_adapters_belong_to_the_only_model_or_are_listed_in_the_file_of_models(model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    pair = [f"formal={adapter}"]
+    served = read_settings(models=[f"a={model}"], lora=pair, atlas=True).served()
+    assert (served["a"].lora, served["atlas"].lora) == ({"formal": adapter}, {})
+    assert read_settings(lora=pair, atlas=True).served()["atlas"].lora == {"formal": adapter}
+    settings = read_settings(models=[f"a={model}", f"b={model}"], lora=pair)
+    with pytest.raises(InvalidRequest, match="which of the models a, b the adapters belong to is not known; list them"):
+        settings.served()
+    file = tmp_path / "models.yaml"
+    file.write_text(f"a: {{path: {model}, lora: {{formal: {adapter}}}}}\nb: {model}\n")
+    assert read_settings(models=str(file)).served()["a"].lora == {"formal": adapter}
+    with pytest.raises(InvalidRequest, match=f"there is no folder {tmp_path}/nowhere"):
+        read_settings(lora=[f"formal={tmp_path}/nowhere"])
