@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,15 @@ async def test_an_engine_without_a_supervisor_makes_the_server_unready(installat
         assert (await server.http.post("/v1/engines/tiny/retry")).status_code == 202
         await server.pool.ready()
         assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_models_are_listed_with_the_warnings_of_the_server(installation: Installation) -> None:
+    warning = "vLLM 0.99.0 was never tested with Ampsweep"
+    warned = replace(installation, catalog=replace(installation.catalog, warnings=(warning,)))
+    async with running_server(warned) as server:
+        for path in ("/v1/models", "/v1/models/tiny"):
+            answer = (await server.http.get(path)).json()
+            assert answer.get("data", [answer])[0]["warnings"] == [warning]
 
 
 async def test_models_and_neuron_sets_are_listed(installation: Installation) -> None:

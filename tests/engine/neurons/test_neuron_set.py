@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from engine.fake import FAKE_INFO
 from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.steering.edits import resolve
 from tests.engine.neuron_sets import make_neuron_set
 
 PAIRS = {"en": [(0, 1), (2, 7)], "fr": [], "tr": [(1, 0)]}
@@ -29,6 +34,35 @@ def test_a_saved_set_can_be_loaded(tmp_path: Path, patch: bool) -> None:
     if saved.patch and loaded.patch:
         for one, two in zip(vars(saved.patch).values(), vars(loaded.patch).values(), strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+def test_a_set_in_the_form_of_the_first_version_has_the_same_id_and_steers_the_same(tmp_path: Path) -> None:
+    arrays = {"neurons.en": [[0, 1]], "neurons.fr": [[1, 1], [2, 3]]}
+    save_file(
+        {name: np.array(pairs, dtype=np.int32) for name, pairs in arrays.items()}, tmp_path / "neurons.safetensors"
+    )
+    metadata = {
+        "format": 1,
+        "id": "ns_2cbf22ab645179fd52a2ee072ab1d158",  # pinned in tests/golden/neuron_sets.json
+        "model": "made-up",
+        "fingerprint": "f" * 64,
+        "layers": 3,
+        "width": 8,
+        "method": "lape",
+        "params": {"top_rate": 0.01},
+        "corpus": "few-words",
+        "corpus_hash": "c" * 64,
+        "languages": {"en": 1, "fr": 2},
+        "patch": [],
+        "sha256": hashlib.sha256((tmp_path / "neurons.safetensors").read_bytes()).hexdigest(),
+    }
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    loaded = NeuronSet.load(tmp_path)
+    assert loaded.with_content_id().id == loaded.id == metadata["id"]
+    assert (loaded.widths, loaded.metadata(sha256="").to_dict()["width"]) == (LayerWidths(3, 8), 8)
+    edits = resolve(Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2.5}), loaded)
+    assert edits.offsets.tolist() == [0, 0, 1, 2]
+    assert (edits.indices.tolist(), edits.mult.tolist(), edits.add.tolist()) == ([1, 3], [2.5, 2.5], [0.0, 0.0])
 
 
 def test_mean_residuals_are_stored_and_name_the_set_where_there_are_some(tmp_path: Path) -> None:

@@ -180,3 +180,42 @@ def test_submitted_answers_are_aborted_if_a_later_one_fails(monkeypatch: pytest.
     with pytest.raises(ValueError, match="vLLM refuses"):
         asyncio.run(asyncio.wait_for(ask(), timeout=5))
     assert aborted == ["request"]
+
+
+@pytest.mark.parametrize(("release", "tested"), [("0.32.0+cpu", True), ("0.99.0", False)])
+def test_an_untested_release_is_logged_and_tested_more(
+    release: str, tested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[str] = []
+
+    async def loop_step(*_: object) -> None:
+        ran.append("loop")
+
+    async def described(*_: object, **_options: object) -> str:
+        return "engine"
+
+    async def self_test(_: object) -> str:
+        ran.append("self-test")
+        return "neurons"
+
+    async def release_test(engine: str, neurons: str, _: object) -> None:
+        ran.append(f"release test of {engine} with {neurons}")
+
+    loop = SimpleNamespace(start=loop_step, stop=loop_step)
+    for name, stand_in in {
+        "version": {"vllm": release}.__getitem__,
+        "read_model_folder": lambda *_, **_options: None,
+        "check_checkpoint": lambda _: None,
+        "EngineLoop": lambda *_: loop,
+        "self_test": self_test,
+        "release_test": release_test,
+    }.items():
+        module = "versions" if name == "version" else "engine"
+        monkeypatch.setattr(f"engine.vllm.{module}.{name}", stand_in)
+    monkeypatch.setattr(VllmEngine, "_described", described)
+    asyncio.run(VllmEngine.open(tmp_path))
+    further = [] if tested else ["release test of engine with neurons"]
+    assert ran == ["loop", "self-test", *further]
+    messages = [record.getMessage() for record in caplog.records if record.name == "engine.vllm.engine"]
+    assert len(messages) == len(further)
+    assert all(message.startswith("vLLM 0.99.0 was never tested with Ampsweep") for message in messages)

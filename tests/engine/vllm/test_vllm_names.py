@@ -52,6 +52,13 @@ SIGNATURES = {
     ],
     "vllm.v1.core.sched.scheduler:Scheduler.get_request_counts": ["self"],
     "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request": ["cls", "tokenizer", "request"],
+    "vllm.model_executor.model_loader:register_model_loader": ["load_format"],
+    "vllm.model_executor.model_loader.default_loader:DefaultModelLoader": ["load_config"],
+    "vllm.model_executor.model_loader.default_loader:DefaultModelLoader.get_all_weights": [
+        "self",
+        "model_config",
+        "model",
+    ],
     "vllm.v1.worker.gpu_worker:Worker.load_model": ["self"],
     "vllm.envs:disable_envs_cache": [],
     "vllm.v1.worker.cpu_worker:CPUWorker.determine_available_memory": ["self"],
@@ -91,7 +98,8 @@ MEMBERS = {
     "vllm.config.vllm:VllmConfig": [
         *("additional_config", "model_config", "parallel_config", "scheduler_config", "use_v2_model_runner"),
     ],
-    "vllm.config.model:ModelConfig": ["dtype", "max_model_len", "architectures"],
+    "vllm.config.model:ModelConfig": ["dtype", "max_model_len", "architectures", "hf_text_config"],
+    "vllm.config.load:LoadConfig": ["load_format"],
     "vllm.engine.arg_utils:EngineArgs": [
         *("model", "config_format", "load_format", "tokenizer_mode", "dtype", "worker_cls", "max_model_len"),
         *("distributed_executor_backend", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs"),
@@ -107,7 +115,8 @@ MEMBERS = {
     "vllm.sampling_params:RequestOutputKind": ["DELTA"],
     "vllm.outputs:CompletionOutput": ["token_ids", "logprobs", "finish_reason", "stop_reason", "text"],
     "vllm.model_executor.layers.activation": [
-        *("SiluAndMul", "GeluAndMul", "GELU", "GELUTanh", "NewGELU", "FastGELU"),
+        *("SiluAndMul", "GeluAndMul", "GELU", "GELUTanh", "NewGELU", "FastGELU", "QuickGELU", "XIELU"),
+        "ReLUSquaredActivation",
     ],
     f"{MOE}.activation:MoEActivation": ["SILU", "GELU", "GELU_TANH"],
     f"{MOE}.runner.moe_runner:MoERunner": ["shared_experts"],

@@ -38,3 +38,14 @@ def test_a_server_with_an_invalid_certificate_releases_its_folder(tmp_path: Path
     with pytest.raises(InvalidRequest, match="cannot be used for TLS"):
         asyncio.run(_serve(settings, Telemetry()))
     open_and_close(home)
+
+
+@pytest.mark.parametrize(
+    ("release", "allowed", "warned"), [("0.32.0", True, False), ("0.99.0", True, True), ("0.99.0", False, False)]
+)
+def test_the_catalog_warns_of_an_untested_release_that_was_allowed(
+    release: str, allowed: bool, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.vllm.versions.version", {"vllm": release}.__getitem__)
+    warnings = catalog_of(read_settings(engine="vllm", allow_untested_vllm=allowed)).warnings
+    assert [warning.startswith("vLLM 0.99.0 was never tested with Ampsweep") for warning in warnings] == [True] * warned
