@@ -37,7 +37,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/client/test_clients.py": (
         "ampsweep/client/api.py",
         "ampsweep/client/completions.py",
-        "ampsweep/client/errors.py",
         "ampsweep/client/evaluations.py",
         "ampsweep/client/models.py",
         "ampsweep/client/session.py",

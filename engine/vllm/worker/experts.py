@@ -92,8 +92,8 @@ def check_experts(site: ExpertsSite, *, layer: int, model: str, ranks: int) -> S
     Raises:
         UnsupportedModel: They cannot be steered; the message gives the reason.
     """
-    routed = getattr(site.experts, "routed_experts", None)
-    method = getattr(routed, "quant_method", None)
+    routed: Any = getattr(site.experts, "routed_experts", None)
+    method: Any = getattr(routed, "quant_method", None)
     reason = None
     if not isinstance(method, UnfusedExperts):
         kernel = type(site.experts if method is None else method).__name__

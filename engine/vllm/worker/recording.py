@@ -94,7 +94,8 @@ class Recording:
         reached = self.reached[:, row].cpu().numpy()
         layers = zip(reached, self._shard.experts, self._shard.neurons, strict=True)
         parts = [np.repeat(tokens[:experts], len(held) // experts) for tokens, experts, held in layers]
-        return np.concatenate(parts).reshape(self._shard.widths.shape)
+        tokens_of_neurons: NDArray[np.int32] = np.concatenate(parts).reshape(self._shard.widths.shape)
+        return tokens_of_neurons
 
     def _of_neurons(self, values: torch.Tensor, row: int) -> NDArray[Any]:
         """Return one row of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has it."""

@@ -131,7 +131,7 @@ def test_an_edit_changes_the_tokens_that_reach_the_neurons_expert(make: Callable
             for neuron in chosen:
                 if neuron // WIDTH == expert:
                     old = activation[neuron % WIDTH]
-                    changed[neuron % WIDTH] = {"scale": 3.0 * old, "add": old + 3.0, "set": 3.0}[op]
+                    changed[neuron % WIDTH] = {"scale": 3.0 * old, "add": old + 3.0, "set": torch.tensor(3.0)}[op]
             return changed
 
         block: Any = layer.mlp
@@ -205,7 +205,8 @@ def test_a_recording_counts_only_the_tokens_that_were_routed_to_an_expert(
 
 def _activations(engine: TransformersEngine, ids: Any) -> Tensor:
     """Return the activations of all layers, [T, N], computed by hand from what goes into each layer's MLP."""
-    model, inputs = engine._model.model, {}
+    model = engine._model.model
+    inputs: dict[int, Any] = {}
     layers: Any = find_layers(model)
     handles = [
         layer.mlp.register_forward_pre_hook(lambda _m, args, index=index: inputs.__setitem__(index, args[0][0]))
