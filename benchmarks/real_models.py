@@ -321,11 +321,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         else:
             both = [result["answers"][name] for result in results]
             rows.append((f"{name}: largest (mean)", [f"{each['largest']:.2g} ({each['mean']:.1g})" for each in both]))
-    rows += [(name, [f"{result['recording'][name]:.3g}" for result in results]) for name in results[0]["recording"]]
+    rows += [(name, [_figure(result["recording"][name]) for result in results]) for name in results[0]["recording"]]
     rows += [(f"{name}, s", [f"{result['seconds'][name]:.1f}" for result in results]) for name in results[0]["seconds"]]
     rows.append(("peak memory, GB", [f"{result['peak memory, bytes'] / 1e9:.1f}" for result in results]))
     lines = [f"| | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     return "\n".join([*lines, *(f"| {name} | {' | '.join(values)} |" for name, values in rows)])
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2g}"
 
 
 def main() -> None:
