@@ -62,6 +62,8 @@ def method_dots(table: pa.Table) -> str:
         _unsteered_bars(plots[0], rows, targets)
         plots[0].set_yticks(range(len(targets)), targets)
         plots[0].set_ylim(len(targets) - 0.5, -0.5)
+        if len(plots) > 1:  # a narrow page shows only a part of the figure
+            plots[-1].tick_params(axis="y", labelright=True)
         shown = [*methods, "unsteered"] if columns[0][0] == "control" else methods
         figure.legend(handles=_legend(shown), loc="outside upper left", ncols=4, **_LEGEND)
         return svg(figure)
