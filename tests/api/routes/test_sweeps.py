@@ -14,9 +14,9 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.store.sql import SqlStore
 from tests.api.running_server import running_server
 from tests.jobs.cluster import write_jsonl
+from tests.postgres import empty_store
 from tests.worker.installation import SPEC, Installation
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +50,10 @@ async def test_a_sweep_has_the_warnings_of_its_plan(installation: Installation, 
     assert f"tasks.0: lss: {shared}" in got["warnings"]
 
 
-async def test_a_sweep_runs_to_its_end_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> None:
-    data = tmp_path_factory.mktemp("server")
-    store = SqlStore(f"sqlite:///{data / 'jobs.db'}", SystemClock())
-    async with running_server(Installation.build(data, store=store)) as server:
+@pytest.mark.processes
+async def test_a_sweep_runs_to_its_end_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    store = empty_store(postgres_url, SystemClock())
+    async with running_server(Installation.build(tmp_path, store=store)) as server:
         sweep_id = await server.done()
         assert (await server.http.get(f"/v1/sweeps/{sweep_id}")).json()["status"] == "completed"
     store.close()

@@ -11,6 +11,8 @@ from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
 from tests.jobs.store.reference_store import ReferenceStore
 from tests.postgres import empty_store
 
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.processes)  # a server has to be started
+
 
 def _opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> SqlStore:
     """Return an empty store on the database that the fixture's parameter names."""
@@ -19,7 +21,7 @@ def _opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) 
     return empty_store(request.getfixturevalue("postgres_url"), clock, CountingIds())
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "reference"])
+@pytest.fixture(params=["sqlite", POSTGRESQL, "reference"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
     """The product's store on both databases, and the tests' reference: all keep the same promises."""
     is_reference = request.param == "reference"
@@ -28,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) ->
     new_store.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def sql_store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
     """The product's store on both databases, for what the reference does not have."""
     new_store = _opened(request, tmp_path, clock)

@@ -209,6 +209,7 @@ def test_sqlite_and_the_reference_never_differ(steps: int) -> None:
     walk(StoreMachine, steps)
 
 
+@pytest.mark.processes
 @STEPS
 def test_postgresql_and_the_reference_never_differ(postgres_url: str, steps: int) -> None:
     class PostgresMachine(StoreMachine):
