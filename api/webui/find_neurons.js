@@ -4,11 +4,11 @@ import { errorMessage, field, h, select } from "./dom.js";
 import { json } from "./rest.js";
 
 const POLL_MS = 500;
-/** Parameters of the methods that the form offers; the others have their defaults. */
+/** Parameters of the methods that the form offers; the others, and empty ones, have the defaults of the server. */
 const PARAMS = {
   lape: { top_rate: 0.05 },
   average_precision: { k: "" },
-  act_prob: { k: 897 },
+  act_prob: { k: "" },
   random: { top_rate: 0.05, seed: 0 },
 };
 const TITLES = { top_rate: "Share of neurons", k: "Neurons of each language", seed: "Seed" };
