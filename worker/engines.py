@@ -60,52 +60,69 @@ async def open_engine(spec: EngineSpec) -> Engine:
         InvalidRequest: An option is not supported by this kind of engine.
         UnsupportedModel: The engine cannot steer the model.
     """
-    if spec.kind == "vllm":
-        await asyncio.to_thread(
-            importlib.import_module, "engine.vllm.engine"
-        )  # the import takes seconds, which must not block the event loop
-        from engine.vllm.engine import VllmEngine
-        from engine.vllm.launch import VllmSettings
+    match spec.kind:
+        case "vllm":
+            return await _open_vllm(spec)
+        case "transformers":
+            _require_vllm_options_unset(spec)
+            return await _open_transformers(spec)
+        case "fake":
+            _require_vllm_options_unset(spec)
+            return await _open_fake(spec)
+    raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")
 
-        settings = VllmSettings(
-            max_model_len=spec.max_model_len,
-            tensor_parallel_size=spec.tensor_parallel_size,
-            pipeline_parallel_size=spec.pipeline_parallel_size,
-            batch_invariant=spec.batch_invariant,
-            allow_untested=spec.allow_untested_vllm,
-            adapters=spec.adapters,
-            **spec.options,
+
+async def _open_vllm(spec: EngineSpec) -> Engine:
+    await asyncio.to_thread(importlib.import_module, "engine.vllm.engine")  # takes seconds
+    from engine.vllm.engine import VllmEngine
+    from engine.vllm.launch import VllmSettings
+
+    settings = VllmSettings(
+        max_model_len=spec.max_model_len,
+        tensor_parallel_size=spec.tensor_parallel_size,
+        pipeline_parallel_size=spec.pipeline_parallel_size,
+        batch_invariant=spec.batch_invariant,
+        allow_untested=spec.allow_untested_vllm,
+        adapters=spec.adapters,
+        **spec.options,
+    )
+    return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
+
+
+async def _open_transformers(spec: EngineSpec) -> Engine:
+    if spec.adapters:
+        message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
+        raise InvalidRequest(message, param="lora")
+    await asyncio.to_thread(importlib.import_module, "engine.hf.engine")  # takes seconds
+    from engine.hf.engine import TransformersEngine
+
+    return await asyncio.to_thread(
+        lambda: TransformersEngine(
+            spec.folder, name=spec.model, dtype=spec.dtype, max_model_len=spec.max_model_len, **spec.options
         )
-        return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
+    )
+
+
+async def _open_fake(spec: EngineSpec) -> Engine:
+    from engine.fake import FAKE_INFO, FakeEngine
+
+    model = await asyncio.to_thread(read_model_folder, spec.folder)
+    info = replace(
+        FAKE_INFO,
+        model=spec.model,
+        fingerprint=model.fingerprint,
+        layers=model.layers,
+        dtype=spec.dtype,
+        max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
+    )
+    return FakeEngine(info, sleep=asyncio.sleep, adapters=tuple(spec.adapters), **spec.options)
+
+
+def _require_vllm_options_unset(spec: EngineSpec) -> None:
+    """Raise InvalidRequest for an option that only the vllm engine has."""
     for param in ("tensor_parallel_size", "pipeline_parallel_size"):
         if getattr(spec, param) > 1:
             raise InvalidRequest(f"{param} > 1 requires the vllm engine, not {spec.kind}", param=param)
     if spec.batch_invariant:
         message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
         raise InvalidRequest(message, param="batch_invariant")
-    if spec.adapters and spec.kind == "transformers":
-        message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
-        raise InvalidRequest(message, param="lora")
-    if spec.kind == "transformers":
-        await asyncio.to_thread(importlib.import_module, "engine.hf.engine")
-        from engine.hf.engine import TransformersEngine
-
-        return await asyncio.to_thread(
-            lambda: TransformersEngine(
-                spec.folder, name=spec.model, dtype=spec.dtype, max_model_len=spec.max_model_len, **spec.options
-            )
-        )
-    if spec.kind == "fake":
-        from engine.fake import FAKE_INFO, FakeEngine
-
-        model = await asyncio.to_thread(read_model_folder, spec.folder)
-        info = replace(
-            FAKE_INFO,
-            model=spec.model,
-            fingerprint=model.fingerprint,
-            layers=model.layers,
-            dtype=spec.dtype,
-            max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
-        )
-        return FakeEngine(info, sleep=asyncio.sleep, adapters=tuple(spec.adapters), **spec.options)
-    raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")

@@ -74,27 +74,12 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         UnknownName: The set has no such language.
         InvalidRequest: The model has no such layer, or the set has no patch values.
     """
-    for code in intervention.languages:
-        if code not in neuron_set.neurons:
-            raise unknown_language("language", code, neuron_set.languages, param="intervention.languages")
+    _check_names(intervention, neuron_set)
     if intervention.other is not None:
-        if intervention.other not in neuron_set.neurons:
-            raise unknown_language("language", intervention.other, neuron_set.languages, param="intervention.other")
         weights = intervention.weights and (fmean(intervention.weights),)
         intervention = replace(
             intervention, languages=(intervention.other,), weights=weights, selection=None, other=None
         )
-    if intervention.source is not None and intervention.source.language not in neuron_set.neurons:
-        param = "intervention.source.language"
-        raise unknown_language("language", intervention.source.language, neuron_set.languages, param=param)
-    if intervention.layers is not None and max(intervention.layers) >= neuron_set.layers:
-        raise InvalidRequest(
-            f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
-            param="intervention.layers",
-        )
-    if intervention.neuron is not None and outside(np.array([intervention.neuron]), neuron_set.widths).any():
-        message = f"{list(intervention.neuron)}: the model has {neuron_set.widths}"
-        raise InvalidRequest(message, param="intervention.neuron")
     if intervention.vector is not None:
         return _without_neurons(neuron_set.layers, resolve_vectors(intervention, neuron_set))
     flat = _target(intervention, neuron_set)
@@ -121,6 +106,26 @@ def resolve(intervention: Intervention, neuron_set: NeuronSet) -> Edits:
         statistic=intervention.statistic,
         coef=None if intervention.statistic is None else coef[order].astype(np.float32),
     )
+
+
+def _check_names(intervention: Intervention, neuron_set: NeuronSet) -> None:
+    """Check that the neuron set has the languages, layers and neuron that the intervention names."""
+    named = [("languages", code) for code in intervention.languages]
+    if intervention.other is not None:
+        named.append(("other", intervention.other))
+    if intervention.source is not None:
+        named.append(("source.language", intervention.source.language))
+    for field, code in named:
+        if code not in neuron_set.neurons:
+            raise unknown_language("language", code, neuron_set.languages, param=f"intervention.{field}")
+    if intervention.layers is not None and max(intervention.layers) >= neuron_set.layers:
+        raise InvalidRequest(
+            f"layers {list(intervention.layers)}: the model has layers 0 to {neuron_set.layers - 1}",
+            param="intervention.layers",
+        )
+    if intervention.neuron is not None and outside(np.array([intervention.neuron]), neuron_set.widths).any():
+        message = f"{list(intervention.neuron)}: the model has {neuron_set.widths}"
+        raise InvalidRequest(message, param="intervention.neuron")
 
 
 def require_neurons(edits: Edits, intervention: Intervention, neuron_set: NeuronSet) -> None:

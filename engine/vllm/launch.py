@@ -37,14 +37,16 @@ _ENVIRONMENT = {
 _REQUIRED = ("VLLM_ENABLE_V1_MULTIPROCESSING",)
 _V2_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 _FLOAT32_PRODUCTS = "TRITON_F32_DEFAULT"
+"""How Triton multiplies matrices in float32."""
 _BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
 _BATCH_INVARIANT_CAPABILITY = 80
 """The least compute capability (8.0) of NVIDIA GPUs for which vLLM has batch-invariant kernels."""
 _CPU_BLOCK = 32
+"""The smallest block of the prefix cache on a CPU, in tokens."""
 _LLVMLITE = "llvmlite.binding.ffi"
 RunnerName = Literal["v1", "v2"]
 """vLLM's model runners."""
-_WORKERS = {
+_WORKERS = {  # by whether the engine runs on a CPU
     True: "engine.vllm.worker.cpu.SteeringCPUWorker",
     False: "engine.vllm.worker.gpu.SteeringGPUWorker",
 }
@@ -116,14 +118,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         SteeringNotInstalled: The patch does not support this vLLM release.
         UnsupportedModel: The model cannot be steered, or vLLM cannot run its quantized weights here.
     """
-    for name, value in _ENVIRONMENT.items():
-        if name in _REQUIRED:
-            os.environ[name] = value
-        else:
-            os.environ.setdefault(name, value)
-    if dtype == "float32":  # vLLM's attention for float32 is a Triton kernel, which would multiply in TF32
-        os.environ.setdefault(_FLOAT32_PRODUCTS, "ieee")
-    os.environ[_BATCH_INVARIANT] = str(int(settings.batch_invariant))  # modules of vLLM read it when they are imported
+    _set_environment(dtype, batch_invariant=settings.batch_invariant)
     with _without_garbage_collection():
         import numba  # noqa: F401  # must be imported completely before `_hidden_from_vllm`
         import vllm
@@ -144,6 +139,42 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
+    arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
+    adapters = Adapters.read(settings.adapters, model=folder)
+    arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
+    skip_logprob_texts()
+    # vLLM collects garbage several times while it starts, each time among all that has been imported.
+    gc.collect()
+    gc.freeze()
+    with _hidden_from_vllm(), _without_other_weights(folder) as shown:
+        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
+    try:
+        adapters.load(engine)
+        limit_prefix_reads(engine)
+    except BaseException:
+        engine.engine_core.shutdown()
+        raise
+    return engine
+
+
+def _set_environment(dtype: str, *, batch_invariant: bool) -> None:
+    """Set the variables that vLLM reads when it is imported."""
+    for name, value in _ENVIRONMENT.items():
+        if name in _REQUIRED:
+            os.environ[name] = value
+        else:
+            os.environ.setdefault(name, value)
+    if dtype == "float32":  # vLLM's attention for float32 is a Triton kernel, which would multiply in TF32
+        os.environ.setdefault(_FLOAT32_PRODUCTS, "ieee")
+    os.environ[_BATCH_INVARIANT] = str(int(batch_invariant))
+
+
+def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> dict[str, Any]:
+    """Return vLLM's arguments, except those of the model and of adapters.
+
+    Raises:
+        InvalidRequest: The backend cannot be scheduled asynchronously.
+    """
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
     if settings.async_scheduling and (on_cpu or backend == "cpu"):
         raise InvalidRequest(
@@ -151,7 +182,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
             "running step still reads it; leave async_scheduling out",
             param="async_scheduling",
         )
-    arguments: dict[str, Any] = {
+    return {
         # Every engine reads the Hugging Face format, even if the folder also has others.
         "config_format": "hf",
         "load_format": "safetensors",
@@ -176,21 +207,6 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         "disable_log_stats": True,
         "seed": 0,
     }
-    adapters = Adapters.read(settings.adapters, model=folder)
-    arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
-    skip_logprob_texts()
-    # vLLM collects garbage several times while it starts, each time among all that has been imported.
-    gc.collect()
-    gc.freeze()
-    with _hidden_from_vllm(), _without_other_weights(folder) as shown:
-        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
-    try:
-        adapters.load(engine)
-        limit_prefix_reads(engine)
-    except BaseException:
-        engine.engine_core.shutdown()
-        raise
-    return engine
 
 
 def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +28,9 @@ from ampsweep.domain.choices import one_of
 from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, VECTORS, Intervention
 from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
 from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from engine.base import Engine, GenerateRequest
 
 
 def generate(
@@ -75,8 +80,9 @@ def generate(
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
     _check_text(prompt, param="prompt")
-    parts = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
-    steering = _intervention(intervention, parts, neurons=neurons)
+    fields = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
+    steering = _intervention(intervention, fields, neurons=neurons)
+    printer = _TextPrinter(as_json=as_json)
     if server is not None:
         for param, value in (("batch_invariant", batch_invariant), ("allow_untested_vllm", allow_untested_vllm)):
             if value:
@@ -89,9 +95,8 @@ def generate(
             "neurons": neurons,
             "adapter": lora,
         }
-        set_options = {key: value for key, value in options.items() if value is not None}
-        printer = _TextPrinter(as_json=as_json)
         with client_of(server) as client:
+            set_options = {key: value for key, value in options.items() if value is not None}
             for piece in client.stream(model, prompt, intervention=steering, **set_options):
                 printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
         printer.end()
@@ -102,28 +107,31 @@ def generate(
     from engine.base import GenerateRequest, Steering
 
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    wanted = None if steering is None else Intervention.from_dict(steering)
-
+    request = GenerateRequest(prompt=prompt, sampling=sampling, adapter=lora)
+    parsed = None if steering is None else Intervention.from_dict(steering)
     neuron_set = read_neurons(Path(neurons) if neurons else None)
+    if parsed is not None and neuron_set is not None:
+        request = replace(request, steering=Steering(intervention=parsed, neurons=neuron_set.id))
+    local = opened(
+        model,
+        kind=engine,
+        dtype=dtype,
+        neurons=neuron_set,
+        batch_invariant=batch_invariant,
+        allow_untested_vllm=allow_untested_vllm,
+        adapters={} if lora is None else {lora: Path(lora)},
+    )
+    run_to_end(_print_answer(local, request, printer))
 
-    async def stream() -> None:
-        async with opened(
-            model,
-            kind=engine,
-            dtype=dtype,
-            neurons=neuron_set,
-            batch_invariant=batch_invariant,
-            allow_untested_vllm=allow_untested_vllm,
-            adapters={} if lora is None else {lora: Path(lora)},
-        ) as loaded:
-            use = Steering(intervention=wanted, neurons=neuron_set.id) if wanted and neuron_set else None
-            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=lora)
-            printer = _TextPrinter(as_json=as_json)
-            async for chunk in loaded.generate(request):
-                printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
-            printer.end()
 
-    run_to_end(stream())
+async def _print_answer(
+    local: AbstractAsyncContextManager[Engine], request: GenerateRequest, out: _TextPrinter
+) -> None:
+    """Open an engine and print its answer as it is generated."""
+    async with local as engine:
+        async for chunk in engine.generate(request):
+            out.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
+    out.end()
 
 
 def _check_text(text: str, *, param: str) -> None:
@@ -160,21 +168,20 @@ class _TextPrinter:
         show(content, "", as_json=self._as_json)
 
 
-def _intervention(text: str | None, parts: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
+def _intervention(text: str | None, options: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:
     """Return the intervention that the options describe; raise InvalidRequest if some would have no effect."""
-    used = [f"--{name}" for name, value in parts.items() if value is not None]
+    fields = {name: value for name, value in options.items() if value is not None}
+    names = [f"--{name}" for name in fields]
     if text is not None:
-        if used:
-            message = f"is the whole intervention; leave out {', '.join(used)}, or write it as JSON"
+        if names:
+            message = f"is the whole intervention; leave out {', '.join(names)}, or write it as JSON"
             raise InvalidRequest(message, param="intervention")
         return json_object(text, param="intervention")
-    if parts["languages"] is None:
-        unused = used + (["--neurons"] if neurons is not None else [])
+    if "languages" not in fields:
+        unused = names + (["--neurons"] if neurons is not None else [])
         if unused:
             message = f"steering needs languages: give --languages, or leave out {', '.join(unused)}"
             raise InvalidRequest(message, param="languages")
         return None
-    codes = comma_separated(parts["languages"])
-    default = "scale" if parts["vector"] is None else "add"
-    given = {name: value for name, value in parts.items() if value is not None}
-    return {"op": default, **given, "languages": codes}
+    default_op = "scale" if "vector" not in fields else "add"
+    return {"op": default_op, **fields, "languages": comma_separated(fields["languages"])}

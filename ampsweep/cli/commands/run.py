@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from jobs.cell import Cell
+    from jobs.planning.catalog import Catalog
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
+    from worker.engines import EngineSpec
 
 LEASE_SECONDS = 3600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
@@ -103,21 +105,11 @@ def run(
         try:
             sweep = run_to_end(_compute(runtime, sweep, settings))
         except (KeyboardInterrupt, typer.Exit):
-            try:
-                _write_partial(runtime, sweep, out)
-            except (OSError, AmpsweepError) as error:
-                reason = f"the partial results could not be written: {error}"
-                warn([f"stopped; {reason}; run the same command to continue"])
+            _try_to_write_partial(runtime, sweep, out)
             raise
         summary = summary_json(runtime.results, sweep)
-        sources = {"results": runtime.results.samples_file(sweep), "summary": runtime.results.summary_file(sweep)}
-        files = {name: str(out / f"{name}.parquet") for name in sources}
-        for name, source in sources.items():
-            with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
-                shutil.copyfileobj(file, sink)
+        files = _write_results(runtime, sweep, out)
         _write_neurons(runtime, sweep, out / "neurons.parquet")
-        for name in files:
-            (out / f"partial-{name}.parquet").unlink(missing_ok=True)
         (errors,) = find_errors(runtime.store, [sweep])
     if not as_json:
         show_summary(summary["rows"], summary["best_factors"])
@@ -133,6 +125,18 @@ def run(
     }
     show(content, text, as_json=as_json)
     fail_where_incomplete(f"{error.message}; run the same command again to retry what failed" for error in errors)
+
+
+def _write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:
+    """Copy results and summary to the folder, remove earlier partial ones, and return the paths by name."""
+    sources = {"results": runtime.results.samples_file(sweep), "summary": runtime.results.summary_file(sweep)}
+    files = {name: str(out / f"{name}.parquet") for name in sources}
+    for name, source in sources.items():
+        with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
+            shutil.copyfileobj(file, sink)
+    for name in files:
+        (out / f"partial-{name}.parquet").unlink(missing_ok=True)
+    return files
 
 
 def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
@@ -156,6 +160,15 @@ def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
     ]
     with atomic_write(target) as path:
         pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+
+
+def _try_to_write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
+    """Write the partial results of a stopped run; print a warning if that fails."""
+    try:
+        _write_partial(runtime, sweep, out)
+    except (OSError, AmpsweepError) as error:
+        reason = f"the partial results could not be written: {error}"
+        warn([f"stopped; {reason}; run the same command to continue"])
 
 
 def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
@@ -230,7 +243,6 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     from jobs.results.assembly import assemble
     from jobs.results.finalization import finalize
     from jobs.store.transitions import SWEEP_ENDED
-    from worker.engines import EngineSpec
     from worker.local_pool import LocalPool
     from worker.memory import require_memory
     from worker.supervisor import COMMAND_POLICY
@@ -240,20 +252,8 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         sweep = finalize(runtime.store, lease, assemble_here)
     if sweep.state in SWEEP_ENDED:
         return sweep
-    model = str(sweep.spec["model"])
-    catalog = runtime.catalog
-    engine = EngineSpec(
-        model=model,
-        folder=catalog.model_path(model).resolve(),
-        kind=catalog.engine,
-        dtype=catalog.dtype,
-        tensor_parallel_size=settings.tensor_parallel_size,
-        pipeline_parallel_size=settings.pipeline_parallel_size,
-        batch_invariant=catalog.batch_invariant,
-        allow_untested_vllm=settings.allow_untested_vllm,
-        adapters=catalog.adapters.get(model, {}),
-    )
-    warn([*require_memory([engine]), *catalog.warnings])
+    engine = _engine_spec(runtime.catalog, str(sweep.spec["model"]), settings)
+    warn([*require_memory([engine]), *runtime.catalog.warnings])
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
     dispatcher = runtime.dispatcher(pool, changed.set, assemble_here)
@@ -273,3 +273,20 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
             if sweep.state not in SWEEP_ENDED:
                 await changed.wait()
     return sweep
+
+
+def _engine_spec(catalog: Catalog, model: str, settings: Settings) -> EngineSpec:
+    """Return the engine that the model of the sweep is loaded into."""
+    from worker.engines import EngineSpec
+
+    return EngineSpec(
+        model=model,
+        folder=catalog.model_path(model).resolve(),
+        kind=catalog.engine,
+        dtype=catalog.dtype,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        batch_invariant=catalog.batch_invariant,
+        allow_untested_vllm=settings.allow_untested_vllm,
+        adapters=catalog.adapters.get(model, {}),
+    )

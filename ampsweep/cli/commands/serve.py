@@ -199,8 +199,8 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
         opened.enter_context(server.stopped_by_signals())
         dispatcher.start()  # before there is an engine it leases no cells, but finalizes sweeps whose cells are done
         evaluation_service.start()
-        engines = asyncio.create_task(_bring_up(server, pool, settings, listening, as_json=as_json))
-        opened.push_async_callback(_take_down, engines, pool)
+        engines = asyncio.create_task(_start_engines(server, pool, settings, listening, as_json=as_json))
+        opened.push_async_callback(_stop_engines, engines, pool)
         opened.push_async_callback(dispatcher.stop)
         opened.push_async_callback(neuron_set_service.stop)
         opened.push_async_callback(evaluation_service.stop)
@@ -239,7 +239,7 @@ def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry) -> Po
     )
 
 
-async def _bring_up(
+async def _start_engines(
     server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
 ) -> None:
     """Start the engines while the server already answers requests, and print its address.
@@ -272,7 +272,7 @@ async def _bring_up(
     show({"url": address, "models": models}, text, as_json=as_json)
 
 
-async def _take_down(engines: asyncio.Task[None], pool: Pool) -> None:
+async def _stop_engines(engines: asyncio.Task[None], pool: Pool) -> None:
     """Stop the engines, including those that are still starting."""
     engines.cancel()
     await asyncio.gather(engines, return_exceptions=True)
