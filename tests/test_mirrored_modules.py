@@ -72,7 +72,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/evaluation/texts.py",
     ),
     "tests/jobs/evaluation/test_language_metrics.py": ("jobs/evaluation/metric.py",),
-    "tests/jobs/planning/test_planner.py": ("jobs/cell.py",),
     "tests/jobs/test_plugins.py": (
         "jobs/metrics/base.py",
         "jobs/metrics/registry.py",

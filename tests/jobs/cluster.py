@@ -16,8 +16,11 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from jobs.cell import Cell, TaskRef
 from jobs.clock import Clock
+from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
+from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.sample import Sample
+from jobs.spec import parse_spec
 from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
 from jobs.store.sql import SqlStore
 
@@ -177,6 +180,11 @@ def raw_spec(**changes: Any) -> dict[str, Any]:
         "tasks": [{"name": "lss", "languages": ["en"]}],
         **changes,
     }
+
+
+def planned(catalog: Catalog, *, max_cells: int = MAX_CELLS, **changes: Any) -> Plan:
+    """Plan `raw_spec` with changes, without any neuron set."""
+    return plan(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")), max_cells=max_cells)
 
 
 def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **intervention: Any) -> Cell:

@@ -14,8 +14,7 @@ from jobs.planning.catalog import Catalog
 from jobs.results.schema import cell_columns
 from jobs.tasks.loading import load_items
 from jobs.tasks.requests import GenerateCall, ScoreCall
-from tests.jobs.cluster import write_jsonl
-from tests.jobs.planning.test_planner import planned
+from tests.jobs.cluster import planned, write_jsonl
 
 SCRIPTS = {"ja": "語", "zh": "中", "ru": "р", "ta": "த", "th": "ไ"}
 """A letter that the instruction in each language with a script of its own has."""

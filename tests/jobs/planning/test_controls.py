@@ -16,8 +16,7 @@ from jobs.planning.controls import other_language
 from jobs.planning.planner import plan
 from jobs.results.schema import cell_columns
 from jobs.spec import parse_spec
-from tests.jobs.cluster import raw_spec
-from tests.jobs.planning.test_planner import planned
+from tests.jobs.cluster import planned, raw_spec
 
 OTHER: dict[str, Any] = {"languages": ["fr"], "op": "set", "factors": [2], "controls": ["random", "other"]}
 

@@ -12,8 +12,7 @@ from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import Plan
 from jobs.tasks.loading import load_items
-from tests.jobs.cluster import write_jsonl
-from tests.jobs.planning.test_planner import planned
+from tests.jobs.cluster import planned, write_jsonl
 
 
 def task_warnings(plan: Plan) -> tuple[str, ...]:

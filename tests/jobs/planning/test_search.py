@@ -14,8 +14,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.search import Rung, Search, search_of
 from jobs.spec import SweepSpec, parse_spec
 from jobs.tasks.registry import task_for
-from tests.jobs.cluster import raw_spec
-from tests.jobs.planning.test_planner import planned
+from tests.jobs.cluster import planned, raw_spec
 
 TASKS: list[dict[str, Any]] = [
     {"name": "lss", "languages": ["en", "zh"], "limit": 5},

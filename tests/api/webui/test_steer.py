@@ -1,0 +1,158 @@
+"""The view of the web page that steers a prompt, in a browser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import httpx
+import pytest
+
+from ampsweep.domain.intervention import OPS, PATCHES, VECTORS, Intervention, Scope, Selection
+from ampsweep.domain.neuron_set import SpecMethod
+from ampsweep.domain.statistic import EXAMPLES
+from api.auth.api_keys import KeyScope
+from api.auth.authentication import ALWAYS_OPEN
+from api.routes.webui import PAGE_PATHS
+from tests.api.browser import Browser
+from tests.api.threaded_server import server_in_thread
+from tests.worker.installation import Installation
+
+LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
+    [lane.dataset.language, ...['.text', 'footer'].map((part) => lane.querySelector(part).textContent)])"""
+RECORD_BODIES = """(() => {
+    window.bodies = [];
+    const send = window.fetch;
+    window.fetch = (path, options) => {
+        if (String(path).includes('completions')) window.bodies.push(JSON.parse(options.body));
+        return send(path, options);
+    };
+})()"""
+
+
+def complete(url: str, body: dict[str, Any]) -> str:
+    text: str = httpx.post(f"{url}/v1/completions", json=body).json()["choices"][0]["text"]
+    return text
+
+
+@pytest.mark.processes
+def test_a_prompt_is_steered_side_by_side(installation: Installation, tab: Browser) -> None:
+    tab.errors.clear()
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[name=corpus]')")
+        tab.fill(".languages input[name=codes]", "en, fr, tr")
+        tab.click(".languages button")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.fill("textarea[name=prompt]", "<b>One</b> & two")
+        tab.fill("select[name=control]", "random")
+        tab.click("button.main")
+        tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
+        texts = tab.run(LANES)
+        (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
+        completion = {"model": "tiny", "prompt": "<b>One</b> & two", "max_tokens": 40, "temperature": 0, "seed": 0}
+        for index, (language, text, note) in enumerate(texts):
+            intervention = {
+                "languages": [language],
+                "op": "set",
+                "factor": 3,
+                "selection": [None, "random"][1 - index % 2],
+            }
+            steered = {"intervention": intervention, "neurons": neurons["id"]} if language else {}
+            assert text == complete(url, completion | steered).lstrip(), language
+            assert note.startswith("40 tokens in ")
+            assert note.endswith(f", steered by {neurons['id']}") is bool(language)
+        steered_to = [language for language, _, _ in texts]
+        with_neurons = [code for code, count in neurons["languages"].items() if count and code != "en"]
+        assert steered_to == ["", *[code for code in with_neurons for _ in range(2)]]
+        sweep_object = json.loads(tab.run("document.querySelector('details pre').textContent.match(/-d '(.*)'$/s)[1]"))
+        assert sweep_object["prompt"] == completion["prompt"]
+        assert sweep_object["intervention"]["languages"] == steered_to[1:2]
+    assert tab.errors == []
+
+
+@pytest.mark.processes
+def test_the_page_offers_everything_that_an_intervention_can_be(installation: Installation, tab: Browser) -> None:
+    def values(name: str) -> list[str]:
+        options: list[str] = tab.run(f"[...document.querySelector('select[name={name}]').options].map((o) => o.value)")
+        return options
+
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('form.steer')")
+        values_of = {"patch": PATCHES, "statistic": EXAMPLES, "vector": VECTORS}
+        magnitudes = [f"{field}:{value}" for field, values in values_of.items() for value in values]
+        assert sorted(values("op")) == sorted(OPS)
+        assert sorted(values("magnitude")) == sorted([":", *magnitudes])
+        assert sorted(values("control")) == sorted(["", *get_args(Selection)])
+        assert sorted(values("scope")) == sorted(get_args(Scope))
+        tab.until("document.querySelector('select[name=method]')")
+        assert sorted(values("method")) == sorted(get_args(SpecMethod))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"op": "add", "magnitude": "patch:difference"}, {"op": "add", "factor": 3, "patch": "difference"}),
+        ({"op": "add", "magnitude": "vector:diffmean"}, {"op": "add", "factor": 3, "vector": "diffmean"}),
+        ({"op": "scale", "magnitude": "patch:max"}, {"op": "scale", "factor": 3}),
+        ({"op": "add", "magnitude": "statistic:p97.5"}, {"op": "add", "factor": 3, "statistic": "p97.5"}),
+        ({"scope": "prompt"}, {"op": "set", "factor": 3, "scope": "prompt"}),
+        ({"control": "zero"}, {"op": "set", "factor": 0, "selection": "zero"}),
+        ({"control": "other"}, {"op": "set", "factor": 3, "selection": "other", "other": "tr"}),
+    ],
+)
+def test_the_page_sends_a_valid_intervention(
+    installation: Installation, tab: Browser, changes: dict[str, str], expected: dict[str, Any]
+) -> None:
+    with server_in_thread(installation) as (url, _):
+        neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}}
+        httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).raise_for_status()
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.run(RECORD_BODIES)
+        for name, value in changes.items():
+            tab.fill(f"select[name={name}]", value)
+        tab.click("button.main")
+        tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
+        bodies = tab.run("window.bodies")
+    sent = [body["intervention"] for body in bodies if "intervention" in body]
+    assert {"languages": ["fr"], **expected} in sent
+    for intervention in sent:
+        Intervention.from_dict(intervention)
+
+
+@pytest.mark.processes
+def test_with_several_neuron_sets_the_default_is_selected_or_must_be_chosen(
+    installation: Installation, tab: Browser
+) -> None:
+    with server_in_thread(installation) as (url, _):
+        first, second = (
+            httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": {"fr": {"0": [index]}}}).json()["id"]
+            for index in (1, 2)
+        )
+        tab.open(f"{url}/#steer")
+        tab.errors.clear()  # those of an earlier test's page, whose server is gone
+        tab.until("document.querySelector('.languages .error')")
+        assert "choose one" in tab.run("document.querySelector('.languages .error').textContent")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == ""
+        tab.fill("select[name=neurons]", second)
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        httpx.put(f"{url}/v1/models/tiny/default-neuron-set", json={"neuron_set": first}).raise_for_status()
+        tab.open(f"{url}/?#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        assert tab.run("document.querySelector('select[name=neurons]').value") == first
+    assert tab.errors == []
+
+
+@pytest.mark.processes
+def test_the_page_works_with_a_key(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server):
+        _, headers = server.key(KeyScope.ADMIN)
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.error')")
+        assert "API key" in tab.run("document.querySelector('.error').textContent")
+        tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
+        tab.until("document.querySelector('form.steer')")
+        tab.run("sessionStorage.clear()")
