@@ -126,10 +126,10 @@ def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ran
             mlps.append(_plain(site, layer=layer, model=name, width=width))
         if width % ranks:
             raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-        held = mlps[-1].neurons
-        if held != width // ranks:
+        neurons = mlps[-1].neurons
+        if neurons != width // ranks:
             raise UnsupportedModel(
-                f"{name} cannot be steered: layer {layer} has {held} neurons on rank {rank} of {ranks}, not "
+                f"{name} cannot be steered: layer {layer} has {neurons} neurons on rank {rank} of {ranks}, not "
                 f"{width // ranks} of {width}",
                 param="model",
             )
@@ -174,5 +174,5 @@ def _form(activation: nn.Module, layer: int, name: str) -> MlpForm:
 
 def _inputs(projection: Any) -> int:
     """Return how many neurons the projection after the activation has on this worker."""
-    held: int = getattr(projection, "input_size_per_partition", None) or projection.input_size
-    return held
+    neurons: int = getattr(projection, "input_size_per_partition", None) or projection.input_size
+    return neurons

@@ -47,7 +47,7 @@ def join_parts(
     counts = np.zeros(widths.shape, dtype=np.int32)
     sums = np.zeros(widths.shape, dtype=np.float32)
     residual = np.zeros((widths.layers, parts[0].residual.shape[1]), dtype=np.float32)
-    held = np.zeros(widths.total, dtype=np.int64)
+    copies = np.zeros(widths.total, dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
         neurons = _numbers(part.shard, widths)
@@ -55,8 +55,8 @@ def join_parts(
         residual[list(part.shard.layers)] = part.residual
         if part.sums is not None:
             sums.flat[neurons] = part.sums.ravel()
-        np.add.at(held, neurons, 1)
-    assert (held == 1).all(), "the workers' parts must cover the model, each neuron once"
+        np.add.at(copies, neurons, 1)
+    assert (copies == 1).all(), "the workers' parts must cover the model, each neuron once"
     return counts, sums if summed else None, residual
 
 
@@ -83,8 +83,8 @@ def join_reached(parts: Sequence[RecordedPart], widths: LayerWidths, *, tokens: 
 def _numbers(shard: Shard, widths: LayerWidths) -> NDArray[np.int64]:
     """Return the numbers of the shard's neurons, counted through all layers of the model."""
     offsets = widths.offsets
-    parts = [
-        offsets[layer] + np.arange(held.start, held.stop)
-        for layer, held in zip(shard.layers, shard.neurons, strict=True)
+    by_layer = [
+        offsets[layer] + np.arange(neurons.start, neurons.stop)
+        for layer, neurons in zip(shard.layers, shard.neurons, strict=True)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(by_layer)

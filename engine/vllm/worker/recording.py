@@ -83,9 +83,9 @@ class Recording:
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
-        held = self._open.pop(key, None)
-        if held is not None:
-            self._free.append(held[0])
+        row_and_sums = self._open.pop(key, None)
+        if row_and_sums is not None:
+            self._free.append(row_and_sums[0])
 
     def _reached_neurons(self, row: int) -> NDArray[np.int32] | None:
         """Return how many tokens reached each of the shard's neurons in one row, None for a model without experts."""
@@ -93,13 +93,13 @@ class Recording:
             return None
         reached = self.reached[:, row].cpu().numpy()
         layers = zip(reached, self._shard.experts, self._shard.neurons, strict=True)
-        parts = [np.repeat(tokens[:experts], len(held) // experts) for tokens, experts, held in layers]
-        tokens_of_neurons: NDArray[np.int32] = np.concatenate(parts).reshape(self._shard.widths.shape)
+        by_layer = [np.repeat(tokens[:experts], len(neurons) // experts) for tokens, experts, neurons in layers]
+        tokens_of_neurons: NDArray[np.int32] = np.concatenate(by_layer).reshape(self._shard.widths.shape)
         return tokens_of_neurons
 
     def _of_neurons(self, values: torch.Tensor, row: int) -> NDArray[Any]:
         """Return one row of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has it."""
         padded: NDArray[Any] = values[:, row].cpu().numpy()
         widths = self._shard.widths
-        held = np.arange(padded.shape[1]) < np.array(widths.by_layer)[:, None]
-        return padded[held].reshape(widths.shape)
+        exists = np.arange(padded.shape[1]) < np.array(widths.by_layer)[:, None]
+        return padded[exists].reshape(widths.shape)

@@ -59,9 +59,9 @@ class Scoring:
             end = min(position + count, scored.first - 1 + len(scored.tokens))
             if start < end:
                 rows.append(np.arange(start, end) - position + row)
-                part = slice(start + 1 - scored.first, end + 1 - scored.first)
-                targets.append(scored.tokens[part])
-                outputs.append(scored.logprobs[part])
+                predicted = slice(start + 1 - scored.first, end + 1 - scored.first)
+                targets.append(scored.tokens[predicted])
+                outputs.append(scored.logprobs[predicted])
         if rows:
             logprobs = self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))
             borders = np.cumsum([len(output) for output in outputs])[:-1]
@@ -83,13 +83,13 @@ class Scoring:
         self, hidden: torch.Tensor, rows: NDArray[np.int64], targets: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the log-probability of each target, given the state in its row; all are read back at once."""
-        at, tokens = (torch.from_numpy(array).to(hidden.device) for array in (rows, targets))
+        positions, tokens = (torch.from_numpy(array).to(hidden.device) for array in (rows, targets))
         logprobs = torch.full((len(rows),), torch.nan, device=hidden.device)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            logits = self._compute_logits(hidden[at[part]])
+            batch = slice(start, start + ROWS_AT_ONCE)
+            logits = self._compute_logits(hidden[positions[batch]])
             if logits is not None:
-                logprobs[part] = _log_softmax_at(logits, tokens[part])
+                logprobs[batch] = _log_softmax_at(logits, tokens[batch])
         values: NDArray[np.float32] = logprobs.cpu().numpy()
         return values
 

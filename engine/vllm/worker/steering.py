@@ -82,13 +82,13 @@ class _Batch:
         )
 
     def token_slots(
-        self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], done: NDArray[np.int64]
+        self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], computed: NDArray[np.int64]
     ) -> NDArray[np.int32]:
         """Return each token's slot, int32 [T]: its request's slot if the position is in the scope, else 0."""
         if not self.slots.any():
             return np.zeros(counts.sum(), dtype=np.int32)
         owner = np.repeat(np.arange(len(counts)), counts)
-        positions = np.arange(len(owner)) - (first_rows - done)[owner]
+        positions = np.arange(len(owner)) - (first_rows - computed)[owner]
         inside = (positions >= self.first[owner]) & (positions < self.last[owner])
         return np.where(inside, self.slots[owner], np.int32(0))
 
@@ -163,16 +163,16 @@ class WorkerSteering:
         if self._batch is None or self._batch.request_ids != request_ids:
             self._batch = _Batch.of(request_ids, [self._requests.get(request_id, _PLAIN) for request_id in request_ids])
         batch = self._batch
-        counts, done = np.asarray(tokens), np.asarray(computed)
+        counts, starts = np.asarray(tokens), np.asarray(computed)
         first_rows = np.cumsum(counts) - counts
         self._backend.begin_step(
             StepLayout(
-                slots=batch.token_slots(first_rows, counts, done),
-                recorded=self._recorded(batch.recorded, first_rows, counts, done),
+                slots=batch.token_slots(first_rows, counts, starts),
+                recorded=self._recorded(batch.recorded, first_rows, counts, starts),
             )
         )
         self._scored = [
-            (key, int(first_rows[index]), int(done[index]), int(counts[index])) for index, key in batch.scored
+            (key, int(first_rows[index]), int(starts[index]), int(counts[index])) for index, key in batch.scored
         ]
 
     def begin_dummy_step(self) -> None:
@@ -210,13 +210,13 @@ class WorkerSteering:
         recorded: Sequence[tuple[int, _Record]],
         first_rows: NDArray[np.int64],
         counts: NDArray[np.int64],
-        done: NDArray[np.int64],
+        computed: NDArray[np.int64],
     ) -> tuple[RecordedSpan, ...]:
         spans = []
         for index, record in recorded:
-            if done[index] == 0:
+            if computed[index] == 0:
                 self._backend.recording.clear(record.row)
-            skipped = max(record.skip - int(done[index]), 0)
+            skipped = max(record.skip - int(computed[index]), 0)
             first, end = int(first_rows[index]) + skipped, int(first_rows[index] + counts[index])
             if first < end:
                 spans.append(RecordedSpan(record.row, first, end, record.sums))

@@ -45,7 +45,7 @@ class Shard:
     @property
     def widths(self) -> LayerWidths:
         """How many neurons of each of its layers the worker has."""
-        return LayerWidths.parse(len(self.layers), [len(held) for held in self.neurons])
+        return LayerWidths.parse(len(self.layers), [len(neurons) for neurons in self.neurons])
 
     def cut(self, edits: Edits) -> SlotEntries:
         """Return the entries in the shard, with layers and neurons counted from the shard's first.
@@ -53,14 +53,13 @@ class Shard:
         Each expert is a block of its own, in which its neurons are counted from 0. Offsets are those of the blocks.
         """
         layers = [np.arange(entries.start, entries.stop) for entries in map(edits.entries, self.layers)]
-        parts = [
-            entries[(edits.indices[entries] >= held.start) & (edits.indices[entries] < held.stop)]
-            for entries, held in zip(layers, self.neurons, strict=True)
+        by_layer = [
+            entries[(edits.indices[entries] >= neurons.start) & (edits.indices[entries] < neurons.stop)]
+            for entries, neurons in zip(layers, self.neurons, strict=True)
         ]
-        entries = np.concatenate(parts)
-        first = np.repeat([held.start for held in self.neurons], [len(part) for part in parts])
-        indices = edits.indices[entries] - first
-        lengths = [len(part) for part in parts]
+        entries = np.concatenate(by_layer)
+        lengths = [len(selected) for selected in by_layer]
+        indices = edits.indices[entries] - np.repeat([neurons.start for neurons in self.neurons], lengths)
         if self.experts:
             lengths, indices = self._in_blocks(lengths, indices)
         return SlotEntries(
@@ -78,7 +77,7 @@ class Shard:
 
     def _in_blocks(self, lengths: list[int], indices: NDArray[np.integer]) -> tuple[list[int], NDArray[np.integer]]:
         """Return the number of entries of each block, and their neurons, counted from the block's first."""
-        widths = np.array([len(held) // count for held, count in zip(self.neurons, self.experts, strict=True)])
+        widths = np.array([len(neurons) // count for neurons, count in zip(self.neurons, self.experts, strict=True)])
         blocks = np.cumsum([0, *self.experts])
         layer = np.repeat(np.arange(len(lengths)), lengths)
         block = blocks[layer] + indices // widths[layer]
@@ -190,9 +189,9 @@ class CpuTable:
         blocks = old.starts.shape[1] - 1
         new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers, blocks=blocks)
         for slot, length in lengths.items():
-            here, there = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
+            target, source = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
             for name in ("indices", "mult", "add", "coef"):
-                getattr(new, name)[here] = getattr(old, name)[there]
+                getattr(new, name)[target] = getattr(old, name)[source]
             new.starts[slot] = old.starts[slot] - old.starts[slot, 0] + total
             total += length
         self._end = total
