@@ -77,13 +77,13 @@ class GpuCheck:
         return {"cases that agree with float64": kernel.check(torch.device("cpu" if self._rehearse else "cuda"))}
 
     async def answers(self) -> dict[str, str]:
-        """Compare vLLM with the transformers engine on the mixed load; return the outcome of each way to run it."""
+        """Compare vLLM with the transformers engine on the mixed load; return the outcome of each variant."""
         folder = tiny_model("qwen2", self._folder / "tiny")
         reference = TransformersEngine(folder)
         expected = await run_load(reference)
         await reference.close()
         outcomes = {}
-        for name, settings in self._ways().items():
+        for name, settings in self._variants().items():
             engine = await VllmEngine.open(folder, settings=settings)
             results = await run_load(engine)
             await engine.close()
@@ -98,16 +98,16 @@ class GpuCheck:
             raise AssertionError(json.dumps(outcomes))
         return outcomes
 
-    def _ways(self) -> dict[str, VllmSettings]:
+    def _variants(self) -> dict[str, VllmSettings]:
         if self._rehearse:
             return {"runner v1": replace(_ANSWERS, runner="v1", backend="cuda", compile=False)}
-        ways = {}
+        variants = {}
         for runner in ("v1", "v2"):
             settings = replace(_ANSWERS, runner=runner)
-            ways[f"runner {runner}, eager"] = replace(settings, compile=False)
-            ways[f"runner {runner}"] = settings
-            ways[f"runner {runner}, asynchronous scheduling"] = replace(settings, async_scheduling=True)
-        return ways
+            variants[f"runner {runner}, eager"] = replace(settings, compile=False)
+            variants[f"runner {runner}"] = settings
+            variants[f"runner {runner}, asynchronous scheduling"] = replace(settings, async_scheduling=True)
+        return variants
 
     def kernel_times(self) -> dict[str, Any]:
         """Time the steering kernel."""

@@ -151,8 +151,8 @@ async def rates(
     }
     stocks = {name: StockVllm(folder, {**common, **arguments}) for name, arguments in stock.items()}
     report["idle"] = await measured.idle(stocks)
-    for each in stocks.values():
-        each.close()
+    for stock_engine in stocks.values():
+        stock_engine.close()
     report["generation"] = await measured.distinct()
     report["scoring"] = await measured.scoring()
     await engine.close()

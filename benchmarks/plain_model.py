@@ -87,11 +87,11 @@ class PlainModel:
         ids = self.tokenizer(text).input_ids
         self.logprobs(ids, activation=keep(activations), residual=keep(residuals))
         first = int(ids[0] == self.tokenizer.bos_token_id)
-        own = torch.stack(activations)[:, first:]
+        recorded = torch.stack(activations)[:, first:]
         return Recorded(
-            tokens=own.shape[1],
-            positive=(own > 0).sum(1).numpy(),
-            mean=own.double().mean(1).float().numpy(),
+            tokens=recorded.shape[1],
+            positive=(recorded > 0).sum(1).numpy(),
+            mean=recorded.double().mean(1).float().numpy(),
             residual=torch.stack(residuals)[:, first:].double().sum(1).numpy(),
         )
 

@@ -105,11 +105,11 @@ def plain_changes(raw: dict[str, Any] | None, neurons: NeuronSet, dtype: torch.d
     magnitudes = torch.from_numpy(np.asarray(table, dtype=np.float32)) * raw.get("factor", 1.0)
 
     def edit(layer: int, values: Tensor) -> Tensor:
-        own, to = indices[layer], magnitudes[layer][indices[layer]]
+        edited, magnitude = indices[layer], magnitudes[layer][indices[layer]]
         values = values.clone()
-        before = values[..., own].float()
-        after = {"set": to.expand_as(before), "scale": before * to, "add": before + to}[raw["op"]]
-        values[..., own] = after.to(dtype)
+        before = values[..., edited].float()
+        after = {"set": magnitude.expand_as(before), "scale": before * magnitude, "add": before + magnitude}[raw["op"]]
+        values[..., edited] = after.to(dtype)
         return values
 
     return edit, unchanged
@@ -186,8 +186,8 @@ async def answer_all(
             logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
         )
 
-    chosen = [(task, call, case) for task, call in calls for case in cases(neurons.layers)]
-    return await asyncio.gather(*(answer(*each) for each in chosen))
+    requests = [answer(task, call, case) for task, call in calls for case in cases(neurons.layers)]
+    return await asyncio.gather(*requests)
 
 
 def compare_answers(plain: PlainModel, neurons: NeuronSet, answers: Sequence[Answered]) -> dict[str, Any]:
@@ -201,9 +201,9 @@ def compare_answers(plain: PlainModel, neurons: NeuronSet, answers: Sequence[Ans
         count = len(answer.token_ids)
         before = logprobs[len(answer.ids) - count - 1 : len(answer.ids) - 1]
         expected = before.gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0].tolist()
-        apart = [abs(ours - theirs) for ours, theirs in zip(answer.logprobs, expected, strict=True)]
-        differences[f"task {answer.task}"] += apart
-        differences[f"intervention {answer.case.name}"] += apart
+        errors = [abs(actual - reference) for actual, reference in zip(answer.logprobs, expected, strict=True)]
+        differences[f"task {answer.task}"] += errors
+        differences[f"intervention {answer.case.name}"] += errors
         if answer.task == "generation":
             greedy += (before.argmax(-1) == torch.tensor(answer.token_ids)).tolist()
     figures = {
@@ -219,12 +219,12 @@ def plain_stats(plain: PlainModel, sentences: Sequence[Sentence], like: Activati
     for sentence in sentences:
         recorded[sentence.language].append(plain.record(sentence.text))
     by_language = [recorded[language] for language in like.languages]
-    means = [np.stack([each.mean for each in sentences]) for sentences in by_language]
-    tokens = np.array([sum(each.tokens for each in sentences) for sentences in by_language])
-    residuals = np.stack([np.sum([each.residual for each in sentences], axis=0) for sentences in by_language])
+    means = [np.stack([sentence.mean for sentence in sentences]) for sentences in by_language]
+    tokens = np.array([sum(sentence.tokens for sentence in sentences) for sentences in by_language])
+    residuals = np.stack([np.sum([sentence.residual for sentence in sentences], axis=0) for sentences in by_language])
     return replace(
         like,
-        counts=np.stack([np.sum([each.positive for each in sentences], axis=0) for sentences in by_language]),
+        counts=np.stack([np.sum([sentence.positive for sentence in sentences], axis=0) for sentences in by_language]),
         tokens=tokens,
         patch_max=np.stack([values.max(0) for values in means]),
         patch_mean=np.stack([values.mean(0) for values in means]),
@@ -232,21 +232,23 @@ def plain_stats(plain: PlainModel, sentences: Sequence[Sentence], like: Activati
     )
 
 
-def compare_recordings(ours: ActivationStats, plain: ActivationStats) -> dict[str, Any]:
+def compare_recordings(recorded: ActivationStats, plain: ActivationStats) -> dict[str, Any]:
     """Return how far two recordings of the same sentences are apart."""
-    assert ours.tokens.tolist() == plain.tokens.tolist(), "both recorded the same tokens"
+    assert recorded.tokens.tolist() == plain.tokens.tolist(), "both recorded the same tokens"
     first, second = (
         {(language, *pair) for language, pairs in select(LAPE, stats).items() for pair in pairs.tolist()}
-        for stats in (ours, plain)
+        for stats in (recorded, plain)
     )
     scale = float(np.abs(plain.residual_mean).max())
     return {
-        "tokens": int(ours.tokens.sum()),
-        "counts that differ": float((ours.counts != plain.counts).mean()),
-        "largest difference of a share": float((np.abs(ours.counts - plain.counts).max((1, 2)) / ours.tokens).max()),
-        "largest difference of p_max": float(np.abs(ours.patch_max - plain.patch_max).max()),
+        "tokens": int(recorded.tokens.sum()),
+        "counts that differ": float((recorded.counts != plain.counts).mean()),
+        "largest difference of a share": float(
+            (np.abs(recorded.counts - plain.counts).max((1, 2)) / recorded.tokens).max()
+        ),
+        "largest difference of p_max": float(np.abs(recorded.patch_max - plain.patch_max).max()),
         "largest difference of a residual, over the largest": float(
-            np.abs(ours.residual_mean - plain.residual_mean).max() / scale
+            np.abs(recorded.residual_mean - plain.residual_mean).max() / scale
         ),
         "neurons of LAPE": len(first),
         "neurons of LAPE in both": len(first & second),
@@ -299,11 +301,11 @@ async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[
 
 def first_sentences(corpus: Path, folder: Path, languages: Sequence[str], count: int) -> Corpus:
     """Write the first `count` sentences of each language of a corpus into `folder`, and return that corpus."""
-    taken: defaultdict[str, list[str]] = defaultdict(list)
+    texts_of: defaultdict[str, list[str]] = defaultdict(list)
     for sentence in Corpus.open(corpus, languages=languages).sentences():
-        if len(taken[sentence.language]) < count:
-            taken[sentence.language].append(sentence.text)
-    for language, texts in taken.items():
+        if len(texts_of[sentence.language]) < count:
+            texts_of[sentence.language].append(sentence.text)
+    for language, texts in texts_of.items():
         (folder / f"{language}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     return Corpus.open(folder, name="real-models")
 
@@ -319,8 +321,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             ]
             rows.append(("generated tokens that plain hooks find likeliest", values))
         else:
-            both = [result["answers"][name] for result in results]
-            rows.append((f"{name}: largest (mean)", [f"{each['largest']:.2g} ({each['mean']:.1g})" for each in both]))
+            differences = [result["answers"][name] for result in results]
+            cells = [f"{difference['largest']:.2g} ({difference['mean']:.1g})" for difference in differences]
+            rows.append((f"{name}: largest (mean)", cells))
     rows += [(name, [_figure(result["recording"][name]) for result in results]) for name in results[0]["recording"]]
     rows += [(f"{name}, s", [f"{result['seconds'][name]:.1f}" for result in results]) for name in results[0]["seconds"]]
     rows.append(("peak memory, GB", [f"{result['peak memory, bytes'] / 1e9:.1f}" for result in results]))

@@ -16,59 +16,59 @@ BEGIN, END = "<!-- throughput: generated -->", "<!-- throughput: end -->"
 class Goal:
     """A row of the first table: the speed of one variant of a suite relative to another, and its goal."""
 
-    what: str
+    description: str
     suite: str
-    ours: str
-    other: str
+    variant: str
+    base: str
     least: float
 
 
 GOALS = (
     *(
         Goal(
-            what=f"generation, {distinct} distinct {what}in 256 requests, over unsteered",
+            description=f"generation, {distinct} distinct {vectors}in 256 requests, over unsteered",
             suite=suite,
-            ours=f"{distinct} {kind}",
-            other=f"0 {kind}",
+            variant=f"{distinct} {kind}",
+            base=f"0 {kind}",
             least=0.97,
         )
-        for suite, kind, what in (
+        for suite, kind, vectors in (
             ("generation", "interventions", ""),
             ("generation, residual stream", "vectors", "vectors in the residual stream "),
         )
         for distinct in (1, 8, 64, 256)
     ),
     Goal(
-        what="the patched engine without interventions, over stock vLLM",
+        description="the patched engine without interventions, over stock vLLM",
         suite="idle",
-        ours="patched",
-        other="stock",
+        variant="patched",
+        base="stock",
         least=0.99,
     ),
     *(
-        Goal(what=f"{suite}, over {what}", suite=suite, ours="scoring", other=other, least=least)
+        Goal(description=f"{suite}, over {base_name}", suite=suite, variant="scoring", base=base, least=least)
         for suite in ("scoring", "scoring, 4 options to a context")
-        for what, other, least in (
+        for base_name, base, least in (
             ("the forward pass alone", "forward pass", 0.90),
             ("vLLM's `prompt_logprobs=0`", "prompt_logprobs", 1.4),
             ("Hugging Face hooks, batch 16", "hooks", 3.0),
         )
     ),
     Goal(
-        what="scoring, 4 options to a context, over the forward pass with as many shared",
+        description="scoring, 4 options to a context, over the forward pass with as many shared",
         suite="scoring, 4 options to a context",
-        ours="scoring",
-        other="forward pass, shared contexts",
+        variant="scoring",
+        base="forward pass, shared contexts",
         least=0.90,
     ),
     Goal(
-        what="a sweep of 64 interventions on 64 items, mixed, over one at a time",
+        description="a sweep of 64 interventions on 64 items, mixed, over one at a time",
         suite="sweep",
-        ours="mixed",
-        other="one intervention at a time",
+        variant="mixed",
+        base="one intervention at a time",
         least=1.5,
     ),
-    Goal(what="recording, over prefill", suite="recording", ours="recording", other="prefill", least=0.95),
+    Goal(description="recording, over prefill", suite="recording", variant="recording", base="prefill", least=0.95),
 )
 
 
@@ -90,16 +90,16 @@ def tables(report: dict[str, Any]) -> str:
     ]
     for goal in GOALS:
         if goal.suite in seconds:
-            ours = seconds[goal.suite][goal.ours]
-            speed = ratio(ours, seconds[goal.suite][goal.other])
+            times = seconds[goal.suite][goal.variant]
+            speed = ratio(times, seconds[goal.suite][goal.base])
             met = "met" if speed.median >= goal.least else "missed"
-            spread = f"{speed.least:.3f} to {speed.largest:.3f} of {len(ours)}"
+            spread = f"{speed.least:.3f} to {speed.largest:.3f} of {len(times)}"
             lines.append(
-                f"| {goal.what} | {speed.median:.3f} | {goal.least:g} | {met} | {spread} | {speed.fastest:.3f} |"
+                f"| {goal.description} | {speed.median:.3f} | {goal.least:g} | {met} | {spread} | {speed.fastest:.3f} |"
             )
     lines += ["", "| median seconds | |", "|---|---|"]
     for suite, variants in seconds.items():
-        lines += [f"| {suite}: {variant} | {statistics.median(times):.2f} |" for variant, times in variants.items()]
+        lines += [f"| {suite}: {name} | {statistics.median(times):.2f} |" for name, times in variants.items()]
     return "\n".join(lines)
 
 

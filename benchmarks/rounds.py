@@ -51,9 +51,9 @@ async def time_rounds(
     return seconds
 
 
-def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Return the speed of a variant relative to another, from their seconds in the same rounds."""
-    ratios = [other / our for our, other in zip(ours, others, strict=True)]
+def ratio(variant: Sequence[float], base: Sequence[float]) -> Ratio:
+    """Return the speed of a variant relative to a base, from the seconds of both in the same rounds."""
+    ratios = [base_time / time_taken for time_taken, base_time in zip(variant, base, strict=True)]
     return Ratio(
-        fastest=min(others) / min(ours), median=statistics.median(ratios), least=min(ratios), largest=max(ratios)
+        fastest=min(base) / min(variant), median=statistics.median(ratios), least=min(ratios), largest=max(ratios)
     )

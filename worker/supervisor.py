@@ -201,12 +201,12 @@ class Supervisor:
         if not delay:
             return
         log.info("restarting the engine of model %s in %.1f s", self.slot.spec.model, delay)
-        waits = [asyncio.ensure_future(self._timing.sleep(delay)), asyncio.ensure_future(self._retried.wait())]
+        waiting = [asyncio.ensure_future(self._timing.sleep(delay)), asyncio.ensure_future(self._retried.wait())]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
+            for task in waiting:
+                task.cancel()
 
     def _should_give_up(self, error: AmpsweepError) -> bool:
         if is_permanent(error):

@@ -64,7 +64,8 @@ class Hooks:
             assert edits is not None
             entries = edits.entries(layer)
             indices, mult, add = (
-                torch.from_numpy(part[entries]).to(activation.device) for part in (edits.indices, edits.mult, edits.add)
+                torch.from_numpy(values[entries]).to(activation.device)
+                for values in (edits.indices, edits.mult, edits.add)
             )
             edited = activation.clone()
             scaled = activation[0, rows, indices].float() * mult
@@ -72,10 +73,10 @@ class Hooks:
             if edits.statistic is not None and edits.coef is not None:
                 coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
                 if edits.whole_pass:
-                    taken = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
+                    statistics = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
                 else:
-                    taken = [row_statistic(activation[0, row], edits.statistic) for row in rows]
-                values += coef * torch.tensor(taken, device=activation.device).reshape(-1, 1)
+                    statistics = [row_statistic(activation[0, row], edits.statistic) for row in rows]
+                values += coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
 

@@ -277,7 +277,7 @@ class Recorder:
             )
         languages = list(self._languages.values())
         mixture = any(language.reached is not None for language in languages)
-        none = np.zeros(self._widths.shape, dtype=np.int64)
+        unreached = np.zeros(self._widths.shape, dtype=np.int64)
         patches = [language.summarize() for language in languages]
         return ActivationStats(
             widths=self._widths,
@@ -290,8 +290,10 @@ class Recorder:
             patch_mean=np.stack([patch.mean for patch in patches]),
             positive=np.stack([patch.positive for patch in patches]),
             patch_sentences=np.array([patch.sentences for patch in patches], dtype=np.int64),
-            residual_mean=np.stack([each.residual / max(each.tokens, 1) for each in languages]).astype(np.float32),
-            reached=np.stack([none if each.reached is None else each.reached for each in languages])
+            residual_mean=np.stack([language.residual / max(language.tokens, 1) for language in languages]).astype(
+                np.float32
+            ),
+            reached=np.stack([unreached if language.reached is None else language.reached for language in languages])
             if mixture
             else None,
             sentence_means=self._sentence_means,

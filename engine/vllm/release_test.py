@@ -116,8 +116,8 @@ class _ReleaseTest:
         together = await asyncio.gather(*map(self._score, steerings))
         self._require_change(_distance(single[1], single[2]), "two different interventions had the same effect")
         change = min(_distance(single[0], single[1]), _distance(single[1], single[2]))
-        for one, same in zip(single, together, strict=True):
-            self._require_same(one, same, change, "a request in a mixed batch was steered differently")
+        for separate, batched in zip(single, together, strict=True):
+            self._require_same(separate, batched, change, "a request in a mixed batch was steered differently")
 
     def _steering(self, factor: float, **more: object) -> Steering:
         fields = {"languages": [self._language], "op": "set", "factor": factor, **more}

@@ -32,7 +32,7 @@ class HubSource:
     language_column: str | None = None
 
 
-def _same(languages: str) -> dict[str, str]:
+def _same_codes(languages: str) -> dict[str, str]:
     return {language: language for language in languages.split()}
 
 
@@ -44,14 +44,14 @@ SOURCES: Mapping[str, HubSource] = {
     "xcopa": HubSource(
         repo="cambridgeltl/xcopa",
         revision="042f78955ba48e6404616762fa6e05e839c3907a",
-        configs=_same("et ht id it qu sw ta th tr vi zh"),
+        configs=_same_codes("et ht id it qu sw ta th tr vi zh"),
         splits={"validation": "val", "test": "test"},
         layout="split.language",
     ),
     "xwinograd": HubSource(
         repo="Muennighoff/xwinograd",
         revision="90b619ef5278605cd4f572e3e8506ab16afd44f2",
-        configs={**_same("en fr pt ru zh"), "ja": "jp"},
+        configs={**_same_codes("en fr pt ru zh"), "ja": "jp"},
         splits={"test": "test"},
         layout="language",
     ),
@@ -79,14 +79,14 @@ SOURCES: Mapping[str, HubSource] = {
     "mlama_dod": HubSource(
         repo="inayarhmns/MLAMA-dod-185",
         revision=None,
-        configs=_same("en nl id ms vi ja zh fr pt ru et it ta th tr"),
+        configs=_same_codes("en nl id ms vi ja zh fr pt ru et it ta th tr"),
         splits={"test": "test"},
         layout="parallel facts",
     ),
     "clas": HubSource(
         repo="DGurgurov/CLaS-Bench",
         revision=None,
-        configs=_same(
+        configs=_same_codes(
             "ar bo cs da de el en es fa fr hi id it ja ka kk ko mt nl no pl pt ro ru sk sv sw th tr uk vi zh"
         ),
         splits={"train": "train"},

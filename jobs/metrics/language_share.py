@@ -73,7 +73,9 @@ class LanguageShare:
             [value is not None and self.holds(value, language) for language in languages]
             for value in samples[self.column].to_pylist()
         ]
-        return None if any(None in each for each in truths) else np.array([any(each) for each in truths], dtype=bool)
+        if any(None in by_language for by_language in truths):
+            return None
+        return np.array([any(by_language) for by_language in truths], dtype=bool)
 
 
 def wanted_language(samples: pa.Table, column: str) -> str | None:

@@ -73,7 +73,7 @@ class LmEvalMetric:
         return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} is undefined for these items: {error}")
 
     def _values(self, samples: pa.Table) -> list[Any]:
-        return [json.loads(one).get(self.name) for one in samples["measures"].to_pylist()]
+        return [json.loads(measures).get(self.name) for measures in samples["measures"].to_pylist()]
 
 
 def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:

@@ -135,7 +135,9 @@ class PassRate:
         """
         answers = samples["completion"].to_pylist()
         words = (
-            [json.loads(each)[ENGLISH_WORDS] for each in samples["measures"].to_pylist()] if self.rate.by_words else []
+            [json.loads(measures)[ENGLISH_WORDS] for measures in samples["measures"].to_pylist()]
+            if self.rate.by_words
+            else []
         )
         numbers = np.zeros((len(answers), 3))
         for row, answer in enumerate(answers):

@@ -49,7 +49,7 @@ def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
     """Return the rows of each `panel` with its title, which also has its `items` if they are known."""
     rows = table.to_pylist()
     by_panel = [[row for row in rows if row["panel"] == panel] for panel in distinct(rows, "panel")]
-    return [(", ".join(filter(None, [same[0]["panel"], same[0].get("items")])), same) for same in by_panel]
+    return [(", ".join(filter(None, [group[0]["panel"], group[0].get("items")])), group) for group in by_panel]
 
 
 def share_limits(limits: tuple[float, float]) -> tuple[float, float]:

@@ -160,7 +160,9 @@ def _search(spec: dict[str, Any]) -> str:
 def _task(task: dict[str, Any], data: list[dict[str, Any]]) -> str:
     limit = f", {_items(task)}" if task.get("limit") else ""
     split = f", split {task['split']}" if task.get("split") else ""
-    plugins = sorted({plugin for each in data if each["task"] == task["name"] for plugin in each.get("plugins", ())})
+    plugins = sorted(
+        {plugin for source in data if source["task"] == task["name"] for plugin in source.get("plugins", ())}
+    )
     brought = f" of {', '.join(plugins)}" if plugins else ""
     hash_of = {
         source["language"]: source["sha256"]

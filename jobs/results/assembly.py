@@ -78,7 +78,7 @@ def assemble(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], 
             reader = _Reader(results, cells)  # no factor has a value: the search ends here
         error = _error_of(cells)
         errors = errors_at_end(sweep, error=error, first_reason=first_reason_in(cells))
-        metadata = {keys.ERRORS: canonical_json([asdict(each) for each in errors])}
+        metadata = {keys.ERRORS: canonical_json([asdict(entry) for entry in errors])}
         files = publish(results, sweep, cells, reader.tables(), epoch=epoch, search=search, metadata=lambda: metadata)
     except _DamagedCells:
         return Assembled(damaged=tuple(reader.damaged))

@@ -344,7 +344,7 @@ class SqlStore:
             samples = {(heartbeat.lease.cell.id, heartbeat.lease.epoch): heartbeat.samples for heartbeat in heartbeats}
             sweeps_of = transaction.sweep_states_of(held)
             needed = {
-                cell_id for cell_id in sweeps_of if any(each.state in SWEEP_RUNNING for each in sweeps_of[cell_id])
+                cell_id for cell_id in sweeps_of if any(sweep.state in SWEEP_RUNNING for sweep in sweeps_of[cell_id])
             }
 
             def change(cell: CellStateMachine) -> CellEvent | None:

@@ -102,19 +102,19 @@ class Transaction:
             for sweep_state in sweep_states[state.cell.id]:
                 sweep_state.cell_moved(before, state.counts, kind, self.now, cell_id=state.cell.id, **data)
 
-    def store_cells(self, wanted: Sequence[Cell]) -> list[CellStateMachine]:
+    def store_cells(self, requested: Sequence[Cell]) -> list[CellStateMachine]:
         """Insert the cells that are new and reset those that have failed; return the cells that were known."""
-        existing = self.cells_by_id([cell.id for cell in wanted])
+        existing = self.cells_by_id([cell.id for cell in requested])
         self.move([cell for cell in existing if cell.has_failed], lambda cell: cell.reset(None))
         existing_by_id = {cell.cell.id: cell for cell in existing}
-        for cell in wanted:
+        for cell in requested:
             state = existing_by_id.get(cell.id)
             if state and state.state is CellState.PENDING and state.cell.model != cell.model:
                 renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model, which has a new name now
                 self.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
                 for sweep_state in self.sweep_states_of([state])[cell.id]:
                     sweep_state.first_pending = 0
-        if new_cells := [cell for cell in wanted if cell.id not in existing_by_id]:
+        if new_cells := [cell for cell in requested if cell.id not in existing_by_id]:
             initial = cell_columns(CellStateMachine(cell=new_cells[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **initial} for cell in new_cells]
             self.db.execute(sa.insert(cells), rows)

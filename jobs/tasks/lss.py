@@ -91,7 +91,7 @@ class Lss(FileTask):
         equal_objects = 0
         if fact_set.has_unusual_objects and not self._paper:
             pairs = (self._objects(fact, ref) for fact in fact_set.facts)
-            equal_objects = sum(target != base and _same(target, base) for target, base in pairs)
+            equal_objects = sum(target != base and _equal(target, base) for target, base in pairs)
         return repairs(repeated_ids=fact_set.repeated_ids, equal_objects=equal_objects)
 
     def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
@@ -136,7 +136,7 @@ class Lss(FileTask):
     def _item(self, fact_set: FactSet, fact: Fact, ref: TaskRef) -> Item | None:
         premise = fact_set.premise(fact, ref.data_language)
         target, base = self._objects(fact, ref)
-        if premise is None or target is None or base is None or (_same(target, base) and not self._paper):
+        if premise is None or target is None or base is None or (_equal(target, base) and not self._paper):
             return None
         space = "" if ref.data_language in UNSPACED and not self._paper else " "
         return Item(
@@ -151,9 +151,9 @@ class Lss(FileTask):
         return fact.object.get(ref.target_language), fact.object.get(ref.data_language)
 
 
-def _same(one: str | None, other: str | None) -> bool:
+def _equal(first: str | None, second: str | None) -> bool:
     """Return whether both objects exist and are equal except for their Unicode form and white space."""
-    return one is not None and other is not None and plain(one) == plain(other)
+    return first is not None and second is not None and plain(first) == plain(second)
 
 
 def _languages(refs: Sequence[TaskRef]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -29,17 +29,17 @@ class SampledTask(FileTask):
 
     sampling: SamplingParams
 
-    def sampling_options(self, given: Mapping[str, int | float]) -> tuple[tuple[str, int | float], ...]:
+    def sampling_options(self, options: Mapping[str, int | float]) -> tuple[tuple[str, int | float], ...]:
         """Return the options of a spec that differ from the task's defaults, as `TaskRef.sampling` holds them.
 
         Raises:
             InvalidRequest: An option is out of range, or greedy answers are asked for several times.
         """
-        sampling = self._sampling(given)
+        sampling = self._sampling(options)
         if sampling.n > 1 and sampling.temperature == 0:
             message = f"n is {sampling.n}, but with temperature 0 all answers are the same; give a temperature above 0"
             raise InvalidRequest(message, param="n")
-        return tuple(sorted((name, value) for name, value in given.items() if value != getattr(self.sampling, name)))
+        return tuple(sorted((name, value) for name, value in options.items() if value != getattr(self.sampling, name)))
 
     def ask(
         self, doc_id: str, prompt: Prompt, ref: TaskRef, *, seed: int, meta: Mapping[str, Any] | None = None

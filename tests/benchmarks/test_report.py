@@ -38,10 +38,10 @@ def test_the_setting_is_in_the_page_and_a_suite_that_did_not_run_is_not() -> Non
 def test_every_goal_compares_two_variants_that_a_run_has() -> None:
     seconds: dict[str, dict[str, list[float]]] = {}
     for goal in GOALS:
-        seconds.setdefault(goal.suite, {}).update({goal.ours: [1.0], goal.other: [1.0]})
+        seconds.setdefault(goal.suite, {}).update({goal.variant: [1.0], goal.base: [1.0]})
     text = tables(_report(seconds))
     for goal in GOALS:
-        assert text.count(f"| {goal.what} | 1.000 |") == 1
+        assert text.count(f"| {goal.description} | 1.000 |") == 1
 
 
 def test_tables_replace_only_the_text_between_the_markers(tmp_path: Path) -> None:

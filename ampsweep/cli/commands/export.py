@@ -38,8 +38,8 @@ def export(
 
     check_folder(out.parent, param="out")
     folder = model_folder(model)
-    wanted = Intervention.from_dict(json_object(intervention, param="intervention"))
-    written = write(folder, _neuron_set(neurons, folder, model), wanted, out)
+    parsed = Intervention.from_dict(json_object(intervention, param="intervention"))
+    written = write(folder, _neuron_set(neurons, folder, model), parsed, out)
     text = f"{written.folder}: {written.neurons} neurons scaled in {written.layers} layers"
     content = {**asdict(written), "folder": str(written.folder)}
     show(content, f"{text}\nfingerprint {written.fingerprint}", as_json=as_json)

@@ -69,25 +69,25 @@ def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_jso
     layers = max(first.layers, second.layers)
     overlaps = overlap_by_language(first.neurons, second.neurons, layers=layers)
     if not overlaps:
-        languages = "; ".join(f"{each.id} has {', '.join(each.neurons)}" for each in (first, second))
+        languages = "; ".join(f"{compared.id} has {', '.join(compared.neurons)}" for compared in (first, second))
         raise InvalidRequest(f"the sets have no language in common: {languages}", param="b")
     only = {
         "a": [code for code in first.neurons if code not in overlaps],
         "b": [code for code in second.neurons if code not in overlaps],
     }
     warn(f"only {name} has {', '.join(codes)}" for name, codes in only.items() if codes)
-    shared = [all_neurons({code: each.neurons[code] for code in overlaps}) for each in (first, second)]
+    shared = [all_neurons({code: compared.neurons[code] for code in overlaps}) for compared in (first, second)]
     total = overlap_of(*shared, layers=layers)
     content = {
         "a": {"id": first.id, "model": first.model},
         "b": {"id": second.id, "model": second.model},
-        "languages": {language: _content(each) for language, each in overlaps.items()},
+        "languages": {language: _content(overlap) for language, overlap in overlaps.items()},
         "all": _content(total),
         "only_a": only["a"],
         "only_b": only["b"],
     }
     heading = f"{'':<8} {'a':>7} {'b':>7} {'both':>7} {'jaccard':>8}   by layer"
-    lines = [_line(language, each) for language, each in {**overlaps, "all": total}.items()]
+    lines = [_line(language, overlap) for language, overlap in {**overlaps, "all": total}.items()]
     show(content, "\n".join([f"a: {first.id}", f"b: {second.id}", heading, *lines]), as_json=as_json)
 
 
@@ -99,9 +99,9 @@ def _check_widths(first: ComparedSet, second: ComparedSet) -> None:
         message = f"the sets were made for models of different shape: {first.widths} and {second.widths}"
         raise InvalidRequest(message, param="b")
     widths = first.widths or second.widths
-    for each, param in ((first, "a"), (second, "b")):
-        if widths is not None and any(outside(pairs, widths).any() for pairs in each.neurons.values()):
-            message = f"{each.id} has neurons outside {widths}; it was made for another model"
+    for compared, param in ((first, "a"), (second, "b")):
+        if widths is not None and any(outside(pairs, widths).any() for pairs in compared.neurons.values()):
+            message = f"{compared.id} has neurons outside {widths}; it was made for another model"
             raise InvalidRequest(message, param=param)
 
 
@@ -116,7 +116,7 @@ def _content(overlap: Overlap) -> dict[str, Any]:
 
 
 def _line(name: str, overlap: Overlap) -> str:
-    by_layer = " ".join("-" if each is None else f"{each:.2f}" for each in overlap.by_layer)
+    by_layer = " ".join("-" if index is None else f"{index:.2f}" for index in overlap.by_layer)
     jaccard = "-" if overlap.jaccard is None else f"{overlap.jaccard:.3f}"
     return f"{name:<8} {overlap.a:>7} {overlap.b:>7} {overlap.shared:>7} {jaccard:>8}   {by_layer}"
 

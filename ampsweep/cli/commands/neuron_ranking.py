@@ -54,7 +54,7 @@ def rank(
     best = {language: ranked[:top] for language, ranked in ranking.items()}
     ranked_set = keep_neurons(
         neuron_set,
-        {language: [(each.layer, each.index) for each in ranked] for language, ranked in best.items()},
+        {language: [(neuron.layer, neuron.index) for neuron in ranked] for language, ranked in best.items()},
         params={"sweep": sweep_id, "metric": ranked_by, "top": top},
     )
     warn(_warnings(best, neuron_set.languages, top))
@@ -99,7 +99,7 @@ def _warnings(best: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[st
     for language, ranked in best.items():
         if len(ranked) < top:
             warnings.append(f"{language} has only {len(ranked)} ranked neurons, fewer than {top}; all are kept")
-        if harmless := sum(each.loss <= 0 for each in ranked):
+        if harmless := sum(neuron.loss <= 0 for neuron in ranked):
             warnings.append(f"{harmless} of the {len(ranked)} kept neurons of {language} made the metric no worse")
     return warnings
 

@@ -70,14 +70,24 @@ def _activate_and_multiply(
     )
     x = x.contiguous()
     out = x.new_empty(len(x), width)
-    needs, taken = needs_of(x), None
+    needs, statistic_of_tokens = needs_of(x), None
     if needs.recording:
         record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
     if table.statistics is not None and needs.statistics:
-        taken = torch.empty(len(x), dtype=torch.float32, device=x.device)
-        statistic_triton.take(taken, x, slots, table, layer, activation=activation, gated=gated, constants=constants)
+        statistic_of_tokens = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        statistic_triton.take(
+            statistic_of_tokens, x, slots, table, layer, activation=activation, gated=gated, constants=constants
+        )
     steer_triton.steer(
-        out, x, slots, table, layer, activation=activation, gated=gated, constants=constants, statistic=taken
+        out,
+        x,
+        slots,
+        table,
+        layer,
+        activation=activation,
+        gated=gated,
+        constants=constants,
+        statistic=statistic_of_tokens,
     )
     return out
 
