@@ -1,4 +1,4 @@
-"""vLLM without the patch, in a separate process that is idle while others are timed."""
+"""vLLM without the patch, in a separate process that is idle while others are timed, and requests as vLLM gets them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.plain_requests import run_plain
+if TYPE_CHECKING:
+    from vllm import LLMEngine
 
 
 class StockVllm:
@@ -35,6 +36,22 @@ class StockVllm:
         """End the process."""
         self._pipe.send(None)
         self._process.join()
+
+
+def run_plain(engine: LLMEngine, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> None:
+    """Run requests without interventions on an LLMEngine, as vLLM's offline interface does.
+
+    Args:
+        engine: The engine, which is stepped until all requests are answered.
+        prompts: vLLM's dictionaries of token ids.
+        sampling: Arguments of vLLM's SamplingParams; answers are greedy.
+    """
+    from vllm import SamplingParams
+
+    for number, prompt in enumerate(prompts):
+        engine.add_request(f"plain-{number}", prompt, SamplingParams(temperature=0.0, **sampling))
+    while engine.has_unfinished_requests():
+        engine.step()
 
 
 def _serve(pipe: Connection, folder: Path, arguments: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
-from benchmarks.plain_requests import run_plain
+from benchmarks.stock_vllm import run_plain
 from benchmarks.workload import GeneratedItem, ScoredItem, steering
 from engine.base import GenerateRequest, ScoreRequest
 from engine.vllm.engine import VllmEngine

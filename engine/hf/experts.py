@@ -1,13 +1,13 @@
-"""Hooks on the experts of a layer, in the form in which Transformers computes them one by one (`eager`).
+"""The hook on the experts of a layer, in the form in which Transformers computes them one by one (`eager`).
 
 The experts are run twice, because an intervention may need a statistic of all activations of a token: first to collect
-the activations, then with what the hooks return in their place. The experts themselves are those of Transformers.
+the activations, then with the changed activations in their place. The experts themselves are those of Transformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,6 @@ from ampsweep.errors import UnsupportedModel
 
 _Call = tuple[Tensor, slice]
 """The tokens that reach an expert, int64 [n], and the neurons of the expert among those of the layer."""
-
-
-class ActivationHooks(Protocol):
-    """The hooks that activations pass through."""
-
-    @property
-    def active(self) -> bool:
-        """Whether activations are changed or watched."""
-        ...
-
-    def after_activation(self, layer: int, activation: Tensor) -> Tensor:
-        """Return the activations [1, T, F] that a layer continues with."""
-        ...
 
 
 def experts_width(experts: nn.Module, *, layer: int, model: str) -> int:
@@ -53,25 +40,33 @@ def experts_width(experts: nn.Module, *, layer: int, model: str) -> int:
 
 
 class HookedExperts(nn.Module):
-    """The experts of a layer, whose activations pass through the hooks as those of one MLP.
+    """The experts of a layer, whose activations pass through a hook as those of one MLP.
 
     Neuron i of expert e is neuron e * (neurons of an expert) + i of the layer. An activation is NaN where a token does
     not reach the expert.
     """
 
-    def __init__(self, experts: Any, layer: int, hooks: ActivationHooks) -> None:
-        """Install the hook in the module of the experts of one layer."""
+    def __init__(
+        self, experts: Any, *, is_active: Callable[[], bool], after_activation: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Install the hook in the module of the experts of one layer.
+
+        Args:
+            experts: The module.
+            is_active: Whether activations are changed or watched in the current forward pass.
+            after_activation: Takes the activations [1, T, F], and returns those that the layer continues with.
+        """
         super().__init__()
         self.experts = experts
-        self.layer = layer
-        self.hooks = hooks
+        self._is_active = is_active
+        self._after_activation = after_activation
         self._after_call: Callable[[Tensor], Tensor] | None = None
         experts.act_fn = _ExpertActivation(experts.act_fn, self)
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Return the sum of the experts' outputs [T, H]; each token reaches k experts, `top_k_index` [T, k]."""
         arguments = (hidden_states, top_k_index, top_k_weights)
-        if not self.hooks.active:
+        if not self._is_active():
             return self._run(arguments, None)
         width = self.experts.num_experts * self.experts.intermediate_dim
         calls = list(self._calls(top_k_index))
@@ -86,7 +81,7 @@ class HookedExperts(nn.Module):
 
         self._run(arguments, collect)
         assert next(collected, None) is None, "the experts are not called in ascending order"
-        changed = self.hooks.after_activation(self.layer, activations[None])[0]
+        changed = self._after_activation(activations[None])[0]
         replaced = iter(calls)
 
         def replace(_activation: Tensor) -> Tensor:
@@ -116,7 +111,7 @@ class HookedExperts(nn.Module):
 
 
 class _ExpertActivation(nn.Module):
-    """The activation function of all experts of a layer, whose result passes through the hooks."""
+    """The activation function of all experts of a layer, whose result passes through `HookedExperts.after_call`."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], owner: HookedExperts) -> None:
         super().__init__()

@@ -119,15 +119,14 @@ class Hooks:
         """Return the activations [1, T, F] that a layer continues with; called by the model."""
         return activation if self._on_activation is None else self._on_activation(layer, activation)
 
-    @property
-    def active(self) -> bool:
-        """Whether activations are changed or watched."""
-        return self._on_activation is not None
-
     def _hooked(self, site: MlpSite | ExpertsSite, layer: int) -> nn.Module:
         """Return the module that takes the place of the one at `site`."""
         if isinstance(site, ExpertsSite):
-            return HookedExperts(site.experts, layer, self)
+            return HookedExperts(
+                site.experts,
+                is_active=lambda: self._on_activation is not None,
+                after_activation=partial(self.after_activation, layer),
+            )
         return _HookedActivation(site.activation, layer, self)
 
     def _after_layer(self, layer: int, _module: nn.Module, _inputs: object, output: Any) -> Any:
