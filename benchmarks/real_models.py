@@ -1,10 +1,10 @@
 """Compares steering on vLLM with plain forward hooks, on real models, tasks and text.
 
-For each model and data type, vLLM records a corpus, and LAPE selects neurons. Then it answers items of `lss`, `xcopa`,
-`perplexity` and `generation`, unsteered and under each of INTERVENTIONS, all in one batch. `PlainModel`, which shares
-no code with the engines, records the same sentences and computes the log-probabilities of the same tokens; generated
-tokens are compared with its likeliest ones. Each combination runs in its own process. Prints one Markdown table, and
-writes all figures as JSON.
+For each model and data type, vLLM records a corpus, and LAPE selects neurons. Then vLLM answers items of `lss`,
+`xcopa`, `perplexity` and `generation`, unsteered and under each intervention of `cases`, all in one batch.
+`PlainModel`, which shares no code with the engines, records the same sentences and computes the log-probabilities of
+the same tokens; generated tokens are compared with its likeliest ones. Each combination runs in its own process. Prints
+one Markdown table, and writes all figures as JSON.
 
 Usage: python -m benchmarks.real_models MODEL [MODEL ...] --data DATA --corpus CORPUS [--out FILE.json]
     [--dtypes float32,bfloat16] [--languages en,fr,id,ja,ru,tr] [--items 12] [--sentences 20]
@@ -57,7 +57,7 @@ SETTINGS = VllmSettings(slots=16, max_num_seqs=64, kv_cache_bytes=1024**3)
 
 
 class Case(NamedTuple):
-    """An intervention in the two forms: as a user writes it, and as plain hooks do it."""
+    """A named intervention in its JSON form, or None."""
 
     name: str
     raw: dict[str, Any] | None
@@ -79,7 +79,7 @@ def cases(layers: int) -> tuple[Case, ...]:
 
 
 def plain_changes(raw: dict[str, Any] | None, neurons: NeuronSet, dtype: torch.dtype) -> tuple[Change, Change]:
-    """Return what an intervention does to activations and to the residual stream, written anew."""
+    """Return what an intervention does to activations and to the residual stream, implemented independently."""
     if raw is None:
         return unchanged, unchanged
     language = neurons.languages.index(raw["languages"][0])
@@ -141,7 +141,7 @@ def calls_of(model: Path, data: Path, corpus: Path, *, items: int) -> Iterator[t
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """The answer of vLLM: the tokens before, the tokens of the answer and their log-probabilities."""
+    """vLLM's answer to a call: all tokens of the text, those of the answer, and their log-probabilities."""
 
     task: str
     case: Case

@@ -60,7 +60,7 @@ def check_checkpoint(folder: Path) -> None:
     mismatched = [name for name, *_ in loading_info["mismatched_keys"]]
     missing, unexpected = loading_info["missing_keys"], loading_info["unexpected_keys"]
     if quantization is not None:
-        missing, unexpected = without_parts(missing, unexpected, known=dict(model.named_parameters()))
+        missing, unexpected = without_parts(missing, unexpected, model_weights=dict(model.named_parameters()))
         dtypes = {name: entry["dtype"] for path in weight_files(folder) for name, entry in read_header(path)[1].items()}
         missing += without_scales(dtypes)
     for names, problem in (

@@ -1,6 +1,6 @@
-"""What a config says about quantized weights, and which tensors stand for a quantized weight.
+"""Reads how the weights of a checkpoint are quantized, and which tensors a quantized weight consists of.
 
-Knows the formats of checkpoints, not which engine runs them.
+Knows the formats of checkpoints, but not which engine runs them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Grouping = Literal["tensor", "channel", "group", "block"]
-"""Which weights share a scale: all, those of an output, some of an output, or a rectangle."""
+"""Which weights share a scale: all of a tensor, those of one output, a part of those, or a rectangle."""
 
 _GROUPINGS: Mapping[str, Grouping] = {"tensor": "tensor", "channel": "channel", "block": "block"}
-"""What compressed-tensors calls the groupings; its "tensor_group" has groups as well."""
+"""Groupings by their names in compressed-tensors; all other names, such as "tensor_group", are groups."""
 _TITLES = {
     "awq": "AWQ",
     "gptq": "GPTQ",
@@ -23,9 +23,9 @@ _TITLES = {
     "bitsandbytes": "bitsandbytes",
 }
 _PACKED = {"qweight": "scales", "weight_packed": "weight_scale"}
-"""What stands for a weight that is stored under another name, and the scales it needs."""
+"""The tensor that replaces a packed weight, and the scales that must accompany it."""
 _SCALES = ("weight_scale", "weight_scale_inv")
-"""What the scales of a weight are called that keeps its name."""
+"""Names of the scales of a quantized weight that is stored under its own name."""
 _PARTS = frozenset(
     {
         *_PACKED,
@@ -41,7 +41,7 @@ _PARTS = frozenset(
         "output_scale",
     }
 )
-"""All tensors that belong to a quantized weight."""
+"""Names of all tensors that a quantized weight may consist of, besides itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Quantization:
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Quantization | None:
-        """Return what the object in a config.json says; None if the weights are not quantized.
+        """Read the quantization from the object in a config.json; return None if the weights are not quantized.
 
         Raises:
             ValueError: A setting is missing or invalid.
@@ -194,22 +194,22 @@ _READERS = {"awq": _awq, "gptq": _gptq, "fp8": _fp8, "compressed-tensors": _comp
 
 
 def without_parts(
-    missing: Collection[str], unexpected: Collection[str], *, known: Collection[str]
+    missing: Collection[str], unexpected: Collection[str], *, model_weights: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Remove quantized weights from what seems wrong with a checkpoint when its weights are taken for unquantized ones.
+    """Remove quantized weights from the differences between a checkpoint and its unquantized model.
 
-    A quantized weight is stored as several tensors. All of them but the scales of a weight that keeps its name seem
-    not to belong to the model, and a weight that is packed into another tensor seems to be missing.
+    A quantized weight is stored as several tensors, most of which the unquantized model does not have. If it is packed
+    into a tensor of another name, the weight itself is missing in the checkpoint.
 
     Args:
         missing: Names of weights that the model has and the checkpoint lacks.
         unexpected: Names of tensors that the checkpoint has and the model lacks.
-        known: Names of all weights of the model.
+        model_weights: Names of all weights of the model.
 
     Returns:
-        The names that remain of both, sorted.
+        The names that remain in `missing` and in `unexpected`, sorted.
     """
-    stored, weights = set(unexpected), set(known)
+    stored, weights = set(unexpected), set(model_weights)
     packed = {
         f"{module}.weight"
         for module, _, part in (name.rpartition(".") for name in stored)

@@ -22,7 +22,7 @@ class EngineSpec:
     Attributes:
         model: Name of the model in requests.
         folder: Folder of its checkpoint.
-        kind: One of `KINDS`.
+        kind: One of `ENGINE_KINDS`.
         dtype: Data type in which the weights are loaded.
         max_model_len: Maximum number of tokens of prompt and answer; None for the model's own limit.
         tensor_parallel_size: Number of devices over which each layer is split (vllm only).

@@ -27,11 +27,19 @@ _CALLS_AT_ONCE = 10_000
 
 
 class RayPool(Pool):
-    """A pool whose sessions are Ray actors, in the cluster at `address` or (None) in a Ray of its own.
+    """A pool whose sessions are Ray actors.
 
-    `start` raises Unavailable where the cluster cannot be joined; a token that it asks for is Ray's own setting.
-    `threads` is what each engine's process gets as OMP_NUM_THREADS, which Ray would otherwise set to 1; by default this
-    machine's cores are shared out. `telemetry` is how the engines' processes log.
+    `start` raises Unavailable if the cluster cannot be joined. Ray itself reads the token of a cluster that requires
+    one.
+
+    Args:
+        specs: The engines.
+        config: What the sessions need besides their engines.
+        address: The cluster to join; None starts a local Ray instance.
+        cells_per_engine: How many cells an engine gets at the same time.
+        threads: OMP_NUM_THREADS of each engine's process, which Ray would otherwise set to 1. By default the cores of
+            this machine are divided among the engines.
+        telemetry: Telemetry settings of the engines' processes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The clients' methods for sweeps: submit, follow and steer them, and read their results."""
+"""The clients' methods for sweeps: submit, watch, pause and cancel them, and read their results."""
 
 from __future__ import annotations
 

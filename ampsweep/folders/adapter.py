@@ -48,7 +48,7 @@ class AdapterFolder:
 
 
 def read_adapter(folder: Path, *, name: str) -> AdapterFolder:
-    """Read what an adapter changes.
+    """Read which projections an adapter changes.
 
     Args:
         folder: The folder of the adapter.
@@ -59,17 +59,17 @@ def read_adapter(folder: Path, *, name: str) -> AdapterFolder:
     """
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
-            raise _wrong(name, f"{folder} has no {file}; save the adapter with PEFT's save_pretrained")
+            raise _unusable(name, f"{folder} has no {file}; save the adapter with PEFT's save_pretrained")
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = config.get("peft_type")
         used = [setting for setting in _UNSUPPORTED if config.get(setting)]
     except (ValueError, AttributeError) as error:
-        raise _wrong(name, f"{CONFIG} cannot be read: {error}; save the adapter again") from error
+        raise _unusable(name, f"{CONFIG} cannot be read: {error}; save the adapter again") from error
     if kind != "LORA":
-        raise _wrong(name, f"its type is {kind}; only LORA is supported")
+        raise _unusable(name, f"its type is {kind}; only LORA is supported")
     if used or config.get("bias", "none") != "none":
-        raise _wrong(name, f"it uses {', '.join(used) or 'bias'}, which is not supported; merge it into the model")
+        raise _unusable(name, f"it uses {', '.join(used) or 'bias'}, which is not supported; merge it into the model")
     ranks = _ranks(folder, name)
     return AdapterFolder(
         name=name,
@@ -81,20 +81,20 @@ def read_adapter(folder: Path, *, name: str) -> AdapterFolder:
 
 
 def check_adapter(adapter: AdapterFolder, model: Path) -> None:
-    """Check that a model has the projections that an adapter changes; vLLM would ignore the others.
+    """Check that a model has all projections that an adapter changes; vLLM would ignore missing ones.
 
     Args:
         adapter: The adapter.
         model: The folder of the model.
 
     Raises:
-        InvalidRequest: It does not have them all (param "lora").
+        InvalidRequest: A projection is missing (param "lora").
     """
     stored = {name.rpartition(".")[0] for path in weight_files(model) for name in read_header(path)[1]}
     unknown = [module for module in adapter.modules if module not in stored]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise _wrong(adapter.name, f"{model.name} has no {unknown[0]}{more}; use an adapter of this model")
+        raise _unusable(adapter.name, f"{model.name} has no {unknown[0]}{more}; use an adapter of this model")
 
 
 def _ranks(folder: Path, name: str) -> dict[str, int]:
@@ -102,18 +102,18 @@ def _ranks(folder: Path, name: str) -> dict[str, int]:
     try:
         header = read_header(folder / WEIGHTS)[1]
     except InvalidRequest as error:
-        raise _wrong(name, error.message) from error
+        raise _unusable(name, error.message) from error
     ranks: dict[str, int] = {}
     for tensor, entry in header.items():
         module = tensor.removeprefix(_PREFIX).removesuffix(_A).removesuffix(_B)
         if not tensor.endswith((_A, _B)) or module.rpartition(".")[2] in _HEADS:
-            raise _wrong(name, f"it changes {tensor}; only LoRA on projections in layers is supported")
+            raise _unusable(name, f"it changes {tensor}; only LoRA on projections in layers is supported")
         if tensor.endswith(_A):
             ranks[module] = entry["shape"][0]
     if not ranks:
-        raise _wrong(name, f"{WEIGHTS} holds no LoRA matrices; save the adapter again")
+        raise _unusable(name, f"{WEIGHTS} holds no LoRA matrices; save the adapter again")
     return ranks
 
 
-def _wrong(name: str, reason: str) -> InvalidRequest:
+def _unusable(name: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"adapter {name} cannot be used: {reason}", param="lora")

@@ -1,7 +1,7 @@
-"""The LoRA adapters of an engine, in vLLM's terms.
+"""The LoRA adapters of an engine on vLLM.
 
 Adapters are loaded when the engine starts. Each request names one or none, and requests with different adapters share a
-batch. vLLM's blocks of the prefix cache are told apart by adapter.
+batch. vLLM keeps separate prefix-cache blocks for each adapter.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Adapters:
     def arguments(self, *, on_cpu: bool) -> dict[str, Any]:
         """Return vLLM's arguments for a model with these adapters; none without adapters.
 
-        Only the projections that some adapter changes are replaced by vLLM's own with adapters, never the head. On a
-        CPU there is one slot more than adapters: vLLM applies the last slot to tokens without an adapter (its index for
-        them is -1) when others in the batch have one, and an empty slot adds 0.
+        Only the projections that an adapter changes are replaced by vLLM's LoRA layers, never the head. On a CPU there
+        is one more slot than adapters. If other requests of a batch have an adapter, vLLM applies the last slot to
+        tokens without one, because their index is -1; this slot is empty and adds 0.
         """
         if not self._folders:
             return {}
@@ -80,7 +80,7 @@ class Adapters:
             engine.add_lora(self.request(name))
 
     def request(self, name: str | None) -> LoRARequest | None:
-        """Return what a request with the adapter `name` carries, None for a request without an adapter.
+        """Return the adapter of a request in vLLM's form; None for a request without an adapter.
 
         Raises:
             UnknownName: There is no such adapter (param "adapter").

@@ -1,7 +1,7 @@
 """Rejects quantized weights that vLLM cannot run here, before it loads them.
 
-vLLM itself would fail late, in a worker, and for 4-bit weights without AVX-512 only at the first step. On a GPU
-everything that vLLM runs is possible; only the dtype is checked.
+vLLM itself would fail late: in a worker, or for 4-bit weights without AVX-512 only at the first step. On a GPU only the
+dtype is checked, and vLLM decides about everything else.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ON_GPU = "use a GPU, or a checkpoint without quantization or in compressed-tens
 
 @dataclass(frozen=True, kw_only=True)
 class CpuKernels:
-    """Which of its kernels for quantized weights vLLM's CPU build has on a processor.
+    """Which kernels for quantized weights vLLM's CPU build has on a processor.
 
     Attributes:
         int4: Weights of 4 bits; on x86-64 they need AVX-512.
-        int8: Weights and inputs of 8-bit integers; on x86-64 their kernel adds products in 16 bits without VNNI.
+        int8: Weights and inputs of 8-bit integers; without VNNI, their kernel on x86-64 overflows 16-bit sums.
         fp8_blocks: Weights of 8-bit floats with a scale for a block; they need AMX.
     """
 
@@ -45,15 +45,15 @@ class CpuKernels:
 
 
 def check_quantization(quantization: Quantization, *, dtype: str, cpu: CpuKernels | None) -> None:
-    """Check that vLLM runs a model with quantized weights.
+    """Check that vLLM can run a model with quantized weights here.
 
     Args:
         quantization: How the weights are quantized.
-        dtype: In which the engine computes.
-        cpu: The kernels of the CPU build, None on a GPU.
+        dtype: The dtype in which the engine computes.
+        cpu: The kernels of the CPU build; None on a GPU.
 
     Raises:
-        UnsupportedModel: It does not; the message names the format, the reason and what to do (param "model").
+        UnsupportedModel: It cannot; the message names the format, the reason and what to do (param "model").
     """
     reason = None
     if quantization.method in _ONLY_16_BITS and dtype == "float32":

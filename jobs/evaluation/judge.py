@@ -88,7 +88,7 @@ def judge_messages(question: str, answer: str) -> tuple[ChatMessage, ...]:
 def parse_rating(reply: str) -> Rating:
     """Return the score that a reply gives.
 
-    What a reasoning model thinks aloud (`<think>`) is ignored. Accepted are "1", "Score: 1", "1/2", "1 out of 2", and
+    Reasoning inside `<think>` tags is ignored. Accepted are "1", "Score: 1", "1/2", "1 out of 2", and
     any other text whose only number, however often, is 0, 1 or 2. A reply with several numbers has no score.
     """
     text = _THOUGHT.sub("", reply)

@@ -22,7 +22,7 @@ class TextScore:
     """The score of one text.
 
     Attributes:
-        value: The score; None where it is not defined or could not be had.
+        value: The score; None where it is undefined or could not be computed.
         detail: What the score rests on, such as the identified language; says why there is no value.
     """
 

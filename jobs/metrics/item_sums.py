@@ -102,7 +102,7 @@ def _values_and_counts(values: Floats | Truths, doc_ids: Iterable[Hashable]) -> 
 def _resampled(sums: Floats, rng: np.random.Generator) -> Iterable[Floats]:
     """Yield totals of items drawn with replacement, [resamples, k], some resamples at a time.
 
-    Drawing items with replacement is drawing how often each distinct row comes: one multinomial draw a resample.
+    One multinomial draw of the count of each distinct row is equivalent to drawing items with replacement.
     """
     distinct, counts = np.unique(sums, axis=0, return_counts=True)
     for rows in batches(RESAMPLES, len(distinct)):

@@ -17,19 +17,19 @@ from jobs.metrics.share import Truths, compare_shares, evaluate_share
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageShare:
-    """The share of answers that are in a language as far as one column of the samples says.
+    """The share of answers that are in a language, according to one column of the samples.
 
     An unsteered cell has no target language, so its share of texts in it is undefined. A steered cell is compared with
-    the baseline's share of texts in the target language of the steered cell. Of several languages that are steered to,
-    any will do.
+    the baseline's share of texts in the target language of the steered cell. If a cell is steered to several languages,
+    a text in any of them counts.
 
     Attributes:
         name: The name in the summary.
         language: The column with the wanted language.
         column: The column that says what language an answer is in.
-        holds: Whether a value of it is in a language; None for a language that it cannot tell of.
+        holds: Whether a value of the column means the language; None if it cannot be known for this language.
         higher_is_better: Whether a larger value is an improvement.
-        no_effect: None: the baseline's own value says what no intervention gives.
+        no_effect: None, because the baseline's value is the reference.
     """
 
     name: str

@@ -76,7 +76,7 @@ class PassRate:
         identifier: Identifies the language of lines.
         source: Only answers to prompts of this source count; None for all.
         higher_is_better: Whether a larger value is an improvement.
-        no_effect: None: the baseline's own value says what no intervention gives.
+        no_effect: None, because the baseline's value is the reference.
     """
 
     name: str

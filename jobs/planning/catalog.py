@@ -43,7 +43,7 @@ class Catalog:
         engine: Kind of the engine.
         dtype: Data type in which models are loaded.
         batch_invariant: Whether the engine runs in vLLM's batch-invariant mode.
-        warnings: What a user of the engine must know, such as that its vLLM release was never tested.
+        warnings: Warnings about the engine, for example that its vLLM release was never tested.
         adapters: Folders of the LoRA adapters of each model, by the name of the model and their own.
         local_models: Whether a model may also be the path of a folder, or a name on the Hugging Face Hub. Only for
             sweeps that run on the user's own machine.

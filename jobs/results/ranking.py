@@ -1,4 +1,4 @@
-"""Ranks single neurons by what a sweep lost when it edited each of them alone (`neurons: each` in its spec)."""
+"""Ranks neurons by how much worse a metric became when a sweep edited each of them alone (`neurons: each`)."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def ranking_metric(rows: Iterable[Row], metric: str | None) -> str:
 def rank_neurons(rows: Iterable[Row], metric: str) -> dict[str, list[RankedNeuron]]:
     """Return the neurons of each target language, those with the largest loss first.
 
-    The loss of a cell is its difference from the unsteered baseline towards the worse. For LSS, which has no baseline,
-    it is the difference from 0.5, and all base languages count as cells of the target language. Ties go to the lower
-    layer, then to the lower index.
+    The loss of a cell is its difference from the unsteered baseline, positive if the metric became worse. For LSS,
+    which has no baseline, it is the difference from 0.5, and all base languages count as cells of the target language.
+    Ties go to the lower layer, then to the lower index.
 
     Args:
         rows: The rows of a summary.

@@ -54,7 +54,7 @@ class MetricX:
         return mean_by_model(self.name, texts, scores, self.identity, rng)
 
     def _predict(self, text: StoredText) -> float:
-        """Return the model's prediction for one text, whose input is put together as in the package's `predict`."""
+        """Return the model's prediction for one text, whose input is built as in the package's `predict`."""
         import torch
 
         prompt = f"source: {text.input} candidate: {text.text}"

@@ -1,4 +1,4 @@
-"""`ampsweep neurons rank`: the neurons of a set whose loss hurts most, from a sweep that edited them one at a time."""
+"""`ampsweep neurons rank`: keeps the neurons that each language needs most, after a sweep that edited each alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The computation of a layer's experts one after the other, with the CPU backend, and its custom operator.
+"""The custom operator that computes a layer's experts one after the other, with the CPU backend.
 
 A fused kernel multiplies by the second projection right after the activation. Here the activations of all experts are
-computed first, so that the current step can steer and record them. torch.compile sees only the shape of the result.
+computed first, so that the current step can record and steer them. torch.compile sees only the shape of the result.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from engine.vllm.backends.activation import current_step
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExpertRows:
-    """The pairs of a token and an expert that the router chose, sorted by expert: a row each, R = T * k.
+    """The pairs of a token and an expert that the router chose, sorted by expert: R = T * k rows, one for each pair.
 
     Attributes:
         order: The index of each row's pair in the router's choice [T * k], int64 [R].
         tokens: The token of each row, int64 [R].
         experts: The expert of each row, int64 [R].
-        groups: The rows of each expert that has any: the expert, its first row, and the row after its last.
+        groups: For each expert that has rows: the expert, its first row, and the row after its last.
         tokens_total: T.
     """
 

@@ -1,9 +1,8 @@
 """Makes vLLM compute experts in a form that can be steered, and checks that a loaded layer of experts has it.
 
-On a CPU, vLLM packs the weights of the experts for a fused kernel, which passes the activations of an expert to its
-second projection without a place for an intervention. `UnfusedExperts` takes the place of that method in every process
-that has the steered CPU worker: it leaves the weights as they are and computes one expert after the other. See
-docs/adr/0007-unfused-experts.md.
+On a CPU, vLLM packs the weights of the experts for a fused kernel, which cannot be interrupted between activation and
+second projection. `UnfusedExperts` replaces that method in every process with the steered CPU worker: it leaves the
+weights as they are and computes one expert after the other. See docs/adr/0007-unfused-experts.md.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _FUNCTIONS: dict[MoEActivation, ActivationName] = {
     MoEActivation.GELU: "gelu",
     MoEActivation.GELU_TANH: "gelu_tanh",
 }
-"""The functions on the gate of an expert that do nothing else, such as a clamp."""
+"""The supported functions on the gate of an expert: plain activations, without a clamp or anything else."""
 
 
 class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
@@ -57,7 +56,7 @@ class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Let vLLM create `UnfusedExperts` wherever it would create its own method, from now on in this process."""
+    """Make vLLM create `UnfusedExperts` instead of its own method from now on in this process."""
     UnquantizedFusedMoEMethod.register_oot(UnfusedExperts)
 
 
