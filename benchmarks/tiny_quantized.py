@@ -113,7 +113,7 @@ def _gptq(weight: Tensor) -> _Quantized:
 
 
 def _awq(weight: Tensor) -> _Quantized:
-    least, most = (edge(weight.reshape(len(weight), -1, GROUP), 2) for edge in (torch.amin, torch.amax))
+    least, most = (bound(weight.reshape(len(weight), -1, GROUP), 2) for bound in (torch.amin, torch.amax))
     scale = _short((most - least) / 15)
     zeros = (-least / scale).round().clamp(0, 15).to(torch.int64)
     grouped = (weight.reshape(len(weight), -1, GROUP) / scale[..., None]).round() + zeros[..., None]

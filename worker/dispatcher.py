@@ -75,7 +75,7 @@ class Dispatcher:
         finalize: Called in a thread with the lease of a finalizing sweep; writes its results and ends the sweep.
         owner: The name under which this dispatcher takes leases.
         on_change: Called in the event loop after each change that may have added an event.
-        probe: Called in a thread; raises OSError or Unavailable while results cannot be written.
+        check_writable: Called in a thread; raises OSError or Unavailable while results cannot be written.
         clean_up: Called in a thread every `CLEANUP_SECONDS`; deletes files that are no longer needed.
         ttl: Duration of a lease in seconds. Heartbeats are sent six times in that period.
         poll: Seconds between two requests to the store for work. `wake` causes an immediate one.
@@ -92,7 +92,7 @@ class Dispatcher:
         finalize: Callable[[SweepLease], object],
         owner: str,
         on_change: Callable[[], None] = _no_op,
-        probe: Callable[[], object] = _no_op,
+        check_writable: Callable[[], object] = _no_op,
         clean_up: Callable[[], object] = _no_op,
         ttl: float = 30.0,
         poll: float = 1.0,
@@ -102,7 +102,7 @@ class Dispatcher:
         self._finalize = finalize
         self._owner = owner
         self._on_change = on_change
-        self._probe = probe
+        self._check_writable = check_writable
         self._clean_up = clean_up
         self._ttl = ttl
         self._poll = poll
@@ -200,14 +200,14 @@ class Dispatcher:
         self._on_change()
 
     async def _can_lease(self) -> bool:
-        """Return whether cells may be leased. After a failure to back off from, only once `probe` has succeeded."""
+        """Return whether cells may be leased; after a back-off, only once `check_writable` has succeeded."""
         now = asyncio.get_running_loop().time()
         if not self._backoff_until:
             return True
         if now < self._backoff_until:
             return False
         try:
-            await asyncio.to_thread(self._probe)
+            await asyncio.to_thread(self._check_writable)
         except (OSError, Unavailable) as error:
             log.warning("no cells are leased because results cannot be written: %s", error)
             self._backoff_until = now + BACKOFF_SECONDS

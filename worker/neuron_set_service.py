@@ -83,7 +83,7 @@ class PoolNeuronSetService:
         try:
             await self._record(self._identifications.heartbeat, ref.id)
             recorded.set()
-            heartbeats = asyncio.create_task(self._beat(ref.id))
+            heartbeats = asyncio.create_task(self._send_heartbeats(ref.id))
             try:
                 await self._pool.find_neurons(model, ref)
             finally:
@@ -107,7 +107,7 @@ class PoolNeuronSetService:
             recorded.set()
             del self._tasks[ref.id]
 
-    async def _beat(self, neuron_set_id: str) -> None:
+    async def _send_heartbeats(self, neuron_set_id: str) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             await self._record(self._identifications.heartbeat, neuron_set_id)

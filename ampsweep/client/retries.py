@@ -14,7 +14,7 @@ from ampsweep.errors import (
     Unavailable,
 )
 
-REFUSED = (RateLimited, StillRunning, TooManyStreams, Unavailable)
+RETRYABLE = (RateLimited, StillRunning, TooManyStreams, Unavailable)
 """Errors after which a retry may succeed. Except for ConnectionLost, the server has done nothing yet."""
 
 
@@ -41,7 +41,7 @@ class Retries:
                 if the server is certain to have done nothing.
             chance: A random number from 0 to 1, for the jitter.
         """
-        if attempt > self.times or not isinstance(error, REFUSED):
+        if attempt > self.times or not isinstance(error, RETRYABLE):
             return None
         if isinstance(error, ConnectionLost) and not repeatable:
             return None

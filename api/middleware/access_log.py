@@ -25,7 +25,7 @@ _CLIENT_GONE = 499
 
 
 @dataclass(kw_only=True)
-class _Exchange:
+class _RequestState:
     """What is known of a request and its response so far; `started` is when the response began."""
 
     began: float
@@ -53,13 +53,13 @@ class AccessLogMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(began=self._now())
+        state = _RequestState(began=self._now())
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = Headers(raw=message["headers"])
-                exchange.started, exchange.status = self._now(), message["status"]
-                exchange.is_event_stream = headers.get("content-type", "").startswith("text/event-stream")
+                state.started, state.status = self._now(), message["status"]
+                state.is_event_stream = headers.get("content-type", "").startswith("text/event-stream")
             await send(message)
 
         method, headers = scope["method"], {"traceparent": Headers(scope=scope).get("traceparent", "")}
@@ -70,25 +70,25 @@ class AccessLogMiddleware:
             try:
                 await self._app(scope, receive, send_and_record)
             except Exception:
-                if exchange.started is None:
-                    exchange.status = 500  # the status of the response that `RequestIdMiddleware` sends
+                if state.started is None:
+                    state.status = 500  # the status of the response that `RequestIdMiddleware` sends
                 raise
             finally:
                 route = getattr(scope.get("route"), "path", NO_ROUTE)
-                add_attributes({"http.route": route, "http.response.status_code": exchange.status})
-                self._record(scope, exchange, method=method, route=route)
+                add_attributes({"http.route": route, "http.response.status_code": state.status})
+                self._record(scope, state, method=method, route=route)
 
-    def _record(self, scope: Scope, exchange: _Exchange, *, method: str, route: str) -> None:
+    def _record(self, scope: Scope, state: _RequestState, *, method: str, route: str) -> None:
         now, code, principal = self._now(), error_code(scope), principal_of(scope)
-        seconds = now - exchange.began
+        seconds = now - state.began
         self._metrics.record(
             method=method,
             route=route,
-            status=exchange.status,
+            status=state.status,
             code=code,
-            start_seconds=seconds if exchange.started is None else exchange.started - exchange.began,
-            seconds=None if exchange.is_event_stream else seconds,
+            start_seconds=seconds if state.started is None else state.started - state.began,
+            seconds=None if state.is_event_stream else seconds,
         )
-        fields = {"method": method, "route": route, "status": exchange.status, "seconds": round(seconds, 4)}
+        fields = {"method": method, "route": route, "status": state.status, "seconds": round(seconds, 4)}
         fields |= {name: value for name, value in (("code", code), ("caller", principal and principal.id)) if value}
         log.log(logging.DEBUG if route in _DEBUG_ROUTES else logging.INFO, "request", extra=fields)

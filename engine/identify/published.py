@@ -16,7 +16,7 @@ from engine.identify.stats import ActivationStats
 
 UNCOUNTED = 5
 """Tokens at the end of a template, the header of the answer, that the published code subtracts."""
-_PROBE = "x"
+_SHORT_TEXT = "x"
 
 
 def published_denominators(stats: ActivationStats, *, template_tokens: int) -> ActivationStats:
@@ -36,10 +36,12 @@ def published_denominators(stats: ActivationStats, *, template_tokens: int) -> A
 
 async def template_tokens(engine: Engine) -> int:
     """Return how many tokens the chat template adds to a user's message, less UNCOUNTED; 0 without a template."""
-    chat = GenerateRequest(prompt=(ChatMessage(role="user", content=_PROBE),), sampling=SamplingParams(max_tokens=1))
+    chat = GenerateRequest(
+        prompt=(ChatMessage(role="user", content=_SHORT_TEXT),), sampling=SamplingParams(max_tokens=1)
+    )
     try:
         prompt_tokens_seen = [chunk.prompt_tokens async for chunk in engine.generate(chat)]
     except InvalidRequest:
         return 0
-    bare = await engine.score(ScoreRequest(context="", continuation=_PROBE))
+    bare = await engine.score(ScoreRequest(context="", continuation=_SHORT_TEXT))
     return max(0, prompt_tokens_seen[-1] - len(bare.token_ids) - UNCOUNTED)

@@ -69,7 +69,7 @@ WITH means AS (
   FROM steered WHERE metric = 'lss' GROUP BY ALL
 ), ranked AS (
   SELECT *, row_number() OVER (
-    PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS place
+    PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS position
   FROM means WHERE whose = 'own' AND neurons > 0
 )
 SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages, r.neurons,
@@ -78,7 +78,7 @@ SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages
        max(c.lss) FILTER (c.whose = 'random') AS random_max,
        any_value(c.lss) FILTER (c.whose = 'other language') AS other
 FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, factor)
-WHERE r.place = 1 GROUP BY ALL ORDER BY ALL
+WHERE r.position = 1 GROUP BY ALL ORDER BY ALL
 """
 MATRIX = """
 SELECT data_language AS row, target_language AS "column", value, n,

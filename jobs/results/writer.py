@@ -79,7 +79,7 @@ class Results:
         """Address of the storage, as `open_storage` accepts it."""
         return self._storage.root
 
-    def probe(self) -> None:
+    def check_writable(self) -> None:
         """Publish and delete a small file; raise Unavailable if that fails."""
         try:
             self._storage.check()

@@ -13,7 +13,7 @@ from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.files import atomic_write, sync_folder
 from jobs.storage.protocol import FileInfo, checked_name
 
-PROBE = "writable-probe"
+CHECK_FILE = "writable-probe"
 """The name of the file that `check` publishes and removes."""
 
 
@@ -85,9 +85,9 @@ class LocalStorage:
     def check(self) -> None:
         """Publish a file and delete it."""
         try:
-            with self.writing(PROBE) as path:
+            with self.writing(CHECK_FILE) as path:
                 path.write_bytes(b"written")
-            self.delete(PROBE)
+            self.delete(CHECK_FILE)
         except OSError as error:
             message = f"cannot write below {self.root}: {error.strerror}; use a folder that this user may write to"
             raise InvalidRequest(message, param="results") from error

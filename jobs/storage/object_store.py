@@ -18,12 +18,12 @@ from pyarrow import fs
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, NotFound, Unavailable
 from jobs.storage.endpoint import connect
-from jobs.storage.local import PROBE
+from jobs.storage.local import CHECK_FILE
 from jobs.storage.protocol import FileInfo, checked_name
 
 MAX_ATTEMPTS = 10
 """How many times a request is tried before Unavailable is raised: about a minute, with increasing delays."""
-_PROBE_ATTEMPTS = 2
+_CHECK_ATTEMPTS = 2
 _CHUNK_BYTES = 16 * 1024 * 1024
 
 
@@ -102,12 +102,12 @@ class ObjectStorage:
 
     def check(self) -> None:
         """Upload, read and delete an object, with few retries."""
-        impatient = ObjectStorage(self._address, attempts=_PROBE_ATTEMPTS)
+        storage = ObjectStorage(self._address, attempts=_CHECK_ATTEMPTS)
         try:
-            with impatient.writing(PROBE) as path:
+            with storage.writing(CHECK_FILE) as path:
                 path.write_bytes(b"written")
-            impatient.read(PROBE)
-            impatient.delete(PROBE)
+            storage.read(CHECK_FILE)
+            storage.delete(CHECK_FILE)
         except AmpsweepError as error:
             message = (
                 f"cannot write below {self.root}: {error.message}; the bucket must exist, and the environment "

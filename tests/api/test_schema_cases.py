@@ -29,7 +29,7 @@ NOT_HERE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServerUnderTest:
     """The OpenAPI document of a server, an API key, and the ids of a completed sweep and a neuron set."""
 
     schema: Any
@@ -39,7 +39,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
     import schemathesis  # here, because the other tiers collect this file too
 
     folder = tmp_path_factory.mktemp("installation")
@@ -51,7 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             client.get(f"/v1/sweeps/{sweep['id']}/events", timeout=60)  # ends with the sweep
             (neurons,) = client.get("/v1/neuron-sets").json()["data"]
         schema = schemathesis.openapi.from_url(f"{url}/v1/openapi.json", headers=headers)
-        yield Served(schema=schema, headers=headers, sweep_id=sweep["id"], neurons=neurons["id"])
+        yield ServerUnderTest(schema=schema, headers=headers, sweep_id=sweep["id"], neurons=neurons["id"])
     installation.store.close()
 
 
@@ -78,7 +78,7 @@ def with_existing_ids(case: Any, sweep_id: str, neurons: str, draw: Callable[[st
         body["intervention"] = {**body["intervention"], "languages": ["fr"], "layers": "all"}
 
 
-def run(served: Served, *, cases: int) -> Counter[int]:
+def run(served: ServerUnderTest, *, cases: int) -> Counter[int]:
     """Send `cases` requests, distributed over the operations, and count the statuses."""
     from schemathesis import GenerationMode
 
@@ -94,7 +94,7 @@ def run(served: Served, *, cases: int) -> Counter[int]:
 
 
 def send(
-    served: Served, made_up: st.SearchStrategy[Any], count: int, statuses: Counter[int], with_known_names: bool
+    served: ServerUnderTest, made_up: st.SearchStrategy[Any], count: int, statuses: Counter[int], with_known_names: bool
 ) -> None:
     """Send `count` requests to an operation and check each response."""
     from schemathesis.checks import CHECKS
@@ -119,7 +119,7 @@ def send(
     once()
 
 
-def test_no_request_breaks_the_server(served: Served) -> None:
+def test_no_request_breaks_the_server(served: ServerUnderTest) -> None:
     statuses = run(served, cases=300)
     assert statuses.total() >= 200
     assert {200, 201, 401, 404, 422} <= set(statuses)
@@ -127,7 +127,7 @@ def test_no_request_breaks_the_server(served: Served) -> None:
 
 @pytest.mark.reliability
 @pytest.mark.timeout(3000)
-def test_ten_thousand_requests_do_not_break_the_server(served: Served) -> None:
+def test_ten_thousand_requests_do_not_break_the_server(served: ServerUnderTest) -> None:
     statuses = run(served, cases=11_500)
     print(dict(sorted(statuses.items())))  # noqa: T201  (the figure of docs/reliability.md)
     assert statuses.total() >= 10_000

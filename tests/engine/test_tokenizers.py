@@ -20,7 +20,7 @@ from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.hf.engine import TransformersEngine
 
-Ask = Callable[[TransformersEngine], Any]
+Query = Callable[[TransformersEngine], Any]
 
 
 def with_template(folder: Path, template: list[str]) -> Path:
@@ -53,7 +53,7 @@ def with_added_token(folder: Path) -> Path:
     return folder
 
 
-def engine_answers(folder: Path, ask: Ask) -> Any:
+def engine_answers(folder: Path, ask: Query) -> Any:
     async def run() -> Any:
         engine = TransformersEngine(folder)
         try:

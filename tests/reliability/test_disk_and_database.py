@@ -31,7 +31,7 @@ async def working(installation: Installation, notifier: ChangeNotifier, **engine
     """Run a dispatcher as a server does."""
     async with installation.pool(cells_per_engine=2, **engine) as pool:
         dispatcher = installation.dispatcher(
-            pool, on_change=notifier.notify, probe=installation.results.probe, poll=0.1
+            pool, on_change=notifier.notify, check_writable=installation.results.check_writable, poll=0.1
         )
         dispatcher.start()
         try:
@@ -76,7 +76,7 @@ def all_is_well(installation: Installation, sweep: SweepRecord) -> None:
 
 
 async def test_work_waits_for_a_full_disk(tmp_path: Path) -> None:
-    """Database and results lie on it; no cell is blamed, and nothing must be started again."""
+    """Database and results lie on it; no attempt of a cell is counted, and nothing must be restarted."""
     with small_disk(tmp_path / "disk", "8m") as disk:
         store = SqlStore(f"sqlite:///{disk}/store.db", SystemClock())
         installation, notifier = Installation.build(disk / "installation", store=store), ChangeNotifier()

@@ -254,7 +254,7 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
     assert caplog.text.count("cannot be written now") == 2
 
 
-async def test_suspects_of_a_crash_run_exclusively_and_innocent_ones_complete(tmp_path: Path) -> None:
+async def test_cells_quarantined_after_a_crash_run_exclusively_and_harmless_ones_complete(tmp_path: Path) -> None:
     dispatching = DispatcherSetup(tmp_path, limit=3)
     sweep = dispatching.installation.submit()
     crowd = await dispatching.poll_once()
@@ -333,7 +333,7 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
     dispatching = DispatcherSetup(tmp_path, limit=1)
     full = True
 
-    def probe() -> None:
+    def check_writable() -> None:
         if full:
             raise Unavailable("no space left on device")
 
@@ -343,7 +343,7 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
         finalize=dispatching.finalize,
         owner="me",
         on_change=dispatching.changed,
-        probe=probe,
+        check_writable=check_writable,
     )
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()

@@ -234,7 +234,7 @@ async def test_a_supervisor_that_ends_is_logged_and_a_retry_begins_anew(caplog: 
         assert supervising.slot.supervised
 
 
-async def test_a_host_that_is_replaced_is_followed_by_another() -> None:
+async def test_a_session_that_is_replaced_is_followed_by_another() -> None:
     async with SupervisorSetup(lambda _: ScriptedSession()) as supervising:
         await supervising.reaches("ready")
         first = supervising.slot.session

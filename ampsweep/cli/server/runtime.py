@@ -133,7 +133,7 @@ class Runtime:
             finalize=lambda lease: finalize(self.store, lease, assemble),
             owner=self.owner,
             on_change=on_change,
-            probe=self.results.probe,
+            check_writable=self.results.check_writable,
             clean_up=self.clean_up,
         )
 

@@ -182,10 +182,10 @@ def test_failures_are_amber_and_have_reasons(installation: Installation, tab: Br
         assert tab.run("document.querySelector('p.failures').textContent") == sweep_object["errors"][0]["message"]
         amber, red, green = (
             tab.run(f"""(() => {{
-                const probe = document.createElement('span');
-                probe.className = 'status'; probe.dataset.status = '{status}'; probe.dataset.failures = '{failures}';
-                document.querySelector('main').append(probe);
-                return getComputedStyle(probe).color;
+                const label = document.createElement('span');
+                label.className = 'status'; label.dataset.status = '{status}'; label.dataset.failures = '{failures}';
+                document.querySelector('main').append(label);
+                return getComputedStyle(label).color;
             }})()""")
             for status, failures in (("completed", "true"), ("failed", "true"), ("completed", "false"))
         )

@@ -220,9 +220,9 @@ def test_a_full_disk_is_a_temporary_error(results: Results, monkeypatch: pytest.
         with pytest.raises(Unavailable, match="No space left on device"):
             write(results, STEERED, [a_sample("a")])
         with pytest.raises(Unavailable, match="No space left on device"):
-            results.probe()
+            results.check_writable()
     assert results.cell_names() == []
-    results.probe()
+    results.check_writable()
     write(results, STEERED, [a_sample("a")])
 
 

@@ -29,7 +29,7 @@ def test_a_failure_that_would_repeat_is_not_tried_again(store: Store) -> None:
     assert states(store, sweep.id) == [CellState.FAILED]
 
 
-def test_a_shared_crash_counts_as_no_attempt_and_makes_exclusive_suspects(store: Store) -> None:
+def test_a_shared_crash_counts_as_no_attempt_and_quarantines_the_cells(store: Store) -> None:
     sweep = send(store, 3)
     one, two = lease(store, 2)
     store.report([ended(held, CellOutcome.SUSPECT, "it died") for held in (one, two)])
