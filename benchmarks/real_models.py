@@ -3,8 +3,9 @@
 For each model and data type, vLLM records a corpus, and LAPE selects neurons. Then vLLM answers items of `lss`,
 `xcopa`, `perplexity` and `generation`, unsteered and under each intervention of `cases`, all in one batch.
 `PlainModel`, which shares no code with the engines, records the same sentences and computes the log-probabilities of
-the same tokens; generated tokens are compared with its likeliest ones. Each combination runs in its own process. Prints
-one Markdown table, and writes all figures as JSON.
+the same tokens; generated tokens are compared with its likeliest ones. In 16 bits, both are also compared with
+`PlainModel` in float32, which tells rounding from errors. Each combination runs in its own process. Prints one Markdown
+table, and writes all figures as JSON.
 
 Usage: python -m benchmarks.real_models MODEL [MODEL ...] --data DATA --corpus CORPUS [--out FILE.json]
     [--dtypes float32,bfloat16] [--languages en,fr,id,ja,ru,tr] [--items 12] [--sentences 20]
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import IdentificationRequest
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Corpus, Sentence
+from benchmarks.answer_differences import Answered, Expected, compare_answers, rounding
 from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.identify.identification import neuron_set_of, select
@@ -139,17 +141,6 @@ def calls_of(model: Path, data: Path, corpus: Path, *, items: int) -> Iterator[t
                     yield cell.task.name, call
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answered:
-    """vLLM's answer to a call: all tokens of the text, those of the answer, and their log-probabilities."""
-
-    task: str
-    case: Case
-    ids: list[int]
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-
-
 async def answer_all(
     engine: VllmEngine, plain: PlainModel, neurons: NeuronSet, calls: Sequence[tuple[str, Call]]
 ) -> list[Answered]:
@@ -171,7 +162,7 @@ async def answer_all(
             assert isinstance(call.context, str), "no task is asked through the chat template"
             ids = plain.token_ids(call.context + call.continuation, whole=not call.context)
             assert tuple(ids[-len(score.token_ids) :]) == score.token_ids, "vLLM scored the tokens of the whole text"
-            return Answered(task=task, case=case, ids=ids, token_ids=score.token_ids, logprobs=score.logprobs)
+            return Answered(task=task, case=case.name, ids=ids, token_ids=score.token_ids, logprobs=score.logprobs)
         sampling = SamplingParams(max_tokens=call.max_tokens)
         prompt = GenerateRequest(prompt=call.prompt, strip=call.strip, sampling=sampling, steering=steering)
         chunks = [chunk async for chunk in engine.generate(prompt)]
@@ -180,7 +171,7 @@ async def answer_all(
         text = call.prompt.rstrip() if call.strip else call.prompt
         return Answered(
             task=task,
-            case=case,
+            case=case.name,
             ids=[*plain.token_ids(text), *tokens],
             token_ids=tokens,
             logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
@@ -190,27 +181,19 @@ async def answer_all(
     return await asyncio.gather(*requests)
 
 
-def compare_answers(plain: PlainModel, neurons: NeuronSet, answers: Sequence[Answered]) -> dict[str, Any]:
-    """Return the largest and the mean difference of log-probabilities, by task and by intervention."""
-    differences: defaultdict[str, list[float]] = defaultdict(list)
-    greedy: list[bool] = []
+def expect(plain: PlainModel, neurons: NeuronSet, answers: Sequence[Answered]) -> list[Expected]:
+    """Return what plain hooks give for each answer under its intervention."""
+    expected = []
+    interventions = {case.name: case.raw for case in cases(neurons.layers)}
     dtype: torch.dtype = plain.model.dtype
     for answer in answers:
-        activation, residual = plain_changes(answer.case.raw, neurons, dtype)
+        activation, residual = plain_changes(interventions[answer.case], neurons, dtype)
         logprobs = plain.logprobs(answer.ids, activation=activation, residual=residual)
-        count = len(answer.token_ids)
+        count, tokens = len(answer.token_ids), torch.tensor(answer.token_ids)
         before = logprobs[len(answer.ids) - count - 1 : len(answer.ids) - 1]
-        expected = before.gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0].tolist()
-        errors = [abs(actual - reference) for actual, reference in zip(answer.logprobs, expected, strict=True)]
-        differences[f"task {answer.task}"] += errors
-        differences[f"intervention {answer.case.name}"] += errors
-        if answer.task == "generation":
-            greedy += (before.argmax(-1) == torch.tensor(answer.token_ids)).tolist()
-    figures = {
-        name: {"tokens": len(values), "largest": max(values), "mean": float(np.mean(values))}
-        for name, values in differences.items()
-    }
-    return {**figures, "greedy": {"tokens": len(greedy), "equal": sum(greedy)}}
+        values = before.gather(-1, tokens[:, None])[:, 0].tolist()
+        expected.append(Expected(values, (before.argmax(-1) == tokens).tolist()))
+    return expected
 
 
 def plain_stats(plain: PlainModel, sentences: Sequence[Sentence], like: ActivationStats) -> ActivationStats:
@@ -284,8 +267,9 @@ async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[
     expected = plain_stats(plain, sentences, stats)
     lap("hooks record", began)
     began = time.perf_counter()
-    figures = compare_answers(plain, neurons, answers)
+    hooks = expect(plain, neurons, answers)
     lap("hooks answer", began)
+    exact = None if dtype == "float32" else expect(PlainModel(model, "float32"), neurons, answers)
     return {
         "model": model.name,
         "dtype": dtype,
@@ -293,7 +277,8 @@ async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[
         "requests": len(answers),
         "neurons": {language: len(pairs) for language, pairs in neurons.neurons.items()},
         "recording": compare_recordings(stats, expected),
-        "answers": figures,
+        "answers": compare_answers(answers, hooks),
+        "rounding": {} if exact is None else rounding(answers, hooks, exact),
         "seconds": seconds,
         "peak memory, bytes": peak,
     }
@@ -324,6 +309,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             differences = [result["answers"][name] for result in results]
             cells = [f"{difference['largest']:.2g} ({difference['mean']:.1g})" for difference in differences]
             rows.append((f"{name}: largest (mean)", cells))
+    for case in results[0]["rounding"] if all(result["rounding"] for result in results) else ():
+        values = [" / ".join(f"{value:.2g}" for value in result["rounding"][case].values()) for result in results]
+        rows.append((f"root mean square, {case}: {' / '.join(results[0]['rounding'][case])}", values))
     rows += [(name, [_figure(result["recording"][name]) for result in results]) for name in results[0]["recording"]]
     rows += [(f"{name}, s", [f"{result['seconds'][name]:.1f}" for result in results]) for name in results[0]["seconds"]]
     rows.append(("peak memory, GB", [f"{result['peak memory, bytes'] / 1e9:.1f}" for result in results]))
