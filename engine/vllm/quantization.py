@@ -55,11 +55,9 @@ def check_quantization(quantization: Quantization, *, dtype: str, cpu: CpuKernel
     Raises:
         UnsupportedModel: It cannot; the message names the format, the reason and what to do (param "model").
     """
-    reason = None
-    if quantization.method in _ONLY_16_BITS and dtype == "float32":
+    reason = None if cpu is None else _reason_on_cpu(quantization, cpu)
+    if reason is None and quantization.method in _ONLY_16_BITS and dtype == "float32":
         reason = "vLLM computes them in 16 bits only; choose --dtype bfloat16"
-    elif cpu is not None:
-        reason = _reason_on_cpu(quantization, cpu)
     if reason is not None:
         raise UnsupportedModel(f"the weights of the model are quantized with {quantization}: {reason}", param="model")
 
@@ -69,9 +67,9 @@ def _reason_on_cpu(quantization: Quantization, cpu: CpuKernels) -> str | None:
     if not quantization.schemes:
         return f"vLLM has no kernel for them on a CPU; {_ON_GPU}"
     if quantization.ordered:
-        return "vLLM does not support groups in the order of activations (desc_act, actorder); use another checkpoint"
+        return f"vLLM does not support groups in the order of activations (desc_act, actorder) on a CPU; {_ON_GPU}"
     if quantization.method == "gptq" and not quantization.symmetric:
-        return "vLLM supports only symmetric integers of GPTQ (sym); use another checkpoint"
+        return f"vLLM supports only symmetric integers of GPTQ (sym) on a CPU; {_ON_GPU}"
     return next(filter(None, (_reason_for_scheme(scheme, cpu) for scheme in quantization.schemes)), None)
 
 
