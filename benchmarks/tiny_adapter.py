@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ampsweep.folders.weights import is_tower
+
 RANK = 4
 ALPHA = 8
 _WEIGHTS = "model.safetensors"
@@ -25,7 +27,7 @@ def tiny_adapter(model: Path, path: Path, *, targets: Sequence[str], seed: int) 
     Args:
         model: The folder of a tiny model with its weights in one file.
         path: A folder for the adapter and the merged model, created if it does not exist.
-        targets: The projections that the adapter changes in every layer, for example "q_proj".
+        targets: The projections that the adapter changes in every layer of the language model, for example "q_proj".
         seed: Seed of the matrices.
 
     Returns:
@@ -40,7 +42,7 @@ def tiny_adapter(model: Path, path: Path, *, targets: Sequence[str], seed: int) 
     for name, weight in load_file(model / _WEIGHTS).items():
         merged[name] = weight
         module = name.removesuffix(".weight")
-        if module.rpartition(".")[2] not in targets:
+        if module.rpartition(".")[2] not in targets or is_tower(name):
             continue
         outputs, inputs = weight.shape
         first = torch.randn(RANK, inputs, generator=generator) * 0.1

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from ampsweep.domain.chunk import Chunk
+from ampsweep.errors import InvalidRequest
 from jobs.execution import CompletionCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
@@ -34,18 +35,33 @@ class PoolCompletions:
         Raises:
             UnknownName: The model, the adapter, the language or the layer does not exist.
             NotFound: The neuron set does not exist.
-            InvalidRequest: The prompt is too long, or the choice of neuron set is ambiguous.
+            InvalidRequest: The prompt is too long, or the choice of neuron set, or of an adapter's model, is ambiguous.
             Unavailable: The engine is still starting.
         """
+        call = self._adapted(call)
         self._catalog.model_path(call.model)
         if call.adapter is not None:
-            self._catalog.adapter(call.adapter, model=call.model)
+            self._catalog.adapter_path(call.adapter, model=call.model)
         if call.intervention is not None:
             call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
             log.info("steering a completion", extra={"model": call.model, "neuron_set": call.neurons})
         async with aclosing(self._pool.stream(call)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _adapted(self, call: CompletionCall) -> CompletionCall:
+        """Return the call to a model with an adapter if `call` gives the name of an adapter as its model.
+
+        Clients of OpenAI's API can name a model, but have no field for an adapter.
+        """
+        catalog = self._catalog
+        if call.model in catalog.models or call.adapter is not None:
+            return call
+        models = sorted(model for model, adapters in catalog.adapters.items() if call.model in adapters)
+        if len(models) > 1:
+            message = f"the models {', '.join(models)} have an adapter {call.model}"
+            raise InvalidRequest(f"{message}; name one of them, and the adapter in the field adapter", param="model")
+        return replace(call, model=models[0], adapter=call.model) if models else call
 
     def _neuron_set_id(self, call: CompletionCall) -> str:
         if call.neurons is not None:

@@ -51,6 +51,21 @@ class EngineSpec:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def adapter_bytes(self, *, on_cpu: bool) -> int:
+        """Return the size in bytes of what vLLM reserves in each engine for the adapters; 0 without adapters.
+
+        Args:
+            on_cpu: Whether vLLM runs on a CPU.
+
+        Raises:
+            InvalidRequest: An adapter cannot be used with the model (param "lora").
+        """
+        if not self.adapters or self.kind != "vllm":
+            return 0
+        from engine.vllm.adapters import Adapters
+
+        return Adapters.read(self.adapters, model=self.folder).memory_bytes(dtype=self.dtype, on_cpu=on_cpu)
+
 
 async def open_engine(spec: EngineSpec) -> Engine:
     """Open an engine and load its model.

@@ -53,12 +53,17 @@ def read_gpus(text: str) -> list[Gpu]:
 
 
 def weights_per_gpu(spec: EngineSpec) -> int:
-    """Return the bytes of an engine's weights that each of its GPUs holds.
+    """Return the bytes of an engine's weights and adapters that each of its GPUs holds.
 
-    The weights count as 0 if they cannot be read; the engine will report the error when it loads them.
+    The weights count as 0 if they cannot be read; the engine will report the error when it loads them. Tensor
+    parallelism does not divide the first of the two matrices of an adapter, so none are divided here.
+
+    Raises:
+        InvalidRequest: An adapter cannot be used with the model (param "lora").
     """
     try:
         weights = weight_bytes(spec.folder, dtype=spec.dtype, text_only=True)
     except (InvalidRequest, OSError):
         return 0
-    return weights // (spec.tensor_parallel_size * spec.pipeline_parallel_size)
+    shared = weights // spec.tensor_parallel_size + spec.adapter_bytes(on_cpu=False)
+    return shared // spec.pipeline_parallel_size

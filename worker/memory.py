@@ -1,8 +1,9 @@
 """Estimates how much memory engines will allocate, and rejects engines that do not fit before they are loaded.
 
 The estimate of main memory contains the weights in the dtype in which the engine loads them (not the dtype of their
-files), vLLM's KV cache on a CPU, and the memory of a process with the libraries of an engine. On a machine with a GPU,
-vLLM loads the weights into GPU memory instead: each GPU's share of them is compared with the memory that vLLM uses.
+files), what vLLM reserves for LoRA adapters, its KV cache on a CPU, and the memory of a process with the libraries of
+an engine. On a machine with a GPU, vLLM loads weights and adapters into GPU memory instead: each GPU's share of them is
+compared with the memory that vLLM uses.
 
 `require_memory` compares with the memory that is free here and now, for the engines of a command. `require_capacity`
 compares with all memory of the machine that it runs on, for an engine that another process started there.
@@ -37,6 +38,7 @@ class EngineMemory:
     spec: EngineSpec
     weights: int
     kv_cache: int
+    adapters: int = 0
 
     @classmethod
     def of(cls, spec: EngineSpec, *, gpu: bool | None = None) -> EngineMemory:
@@ -50,6 +52,9 @@ class EngineMemory:
 
         Returns:
             The memory of all engines of the spec together, in bytes.
+
+        Raises:
+            InvalidRequest: An adapter cannot be used with the model (param "lora").
         """
         on_gpu = spec.kind == "vllm" and (_GPU.exists() if gpu is None else gpu)
         if spec.kind == "fake" or on_gpu:
@@ -59,16 +64,23 @@ class EngineMemory:
         except (InvalidRequest, OSError):
             weights = 0
         kv_cache = int(spec.options.get("kv_cache_bytes") or KV_CACHE_BYTES) if spec.kind == "vllm" else 0
-        return cls(spec=spec, weights=weights * spec.count, kv_cache=kv_cache * spec.count)
+        adapters = spec.adapter_bytes(on_cpu=True) if weights else 0
+        return cls(
+            spec=spec,
+            weights=weights * spec.count,
+            kv_cache=kv_cache * spec.count,
+            adapters=adapters * spec.count,
+        )
 
     @property
     def total(self) -> int:
-        """The sum of weights, KV caches and processes."""
-        return self.weights + self.kv_cache + (PROCESS_BYTES * self.spec.count if self.weights else 0)
+        """The sum of weights, adapters, KV caches and processes."""
+        return self.weights + self.adapters + self.kv_cache + (PROCESS_BYTES * self.spec.count if self.weights else 0)
 
     def __str__(self) -> str:
         """Return the model, the number of engines and the parts of the estimate, for an error message."""
         parts = [f"weights in {self.spec.dtype} {_gib(self.weights)}"]
+        parts += [f"adapters {_gib(self.adapters)}"] if self.adapters else []
         parts += [f"KV cache {_gib(self.kv_cache)}"] if self.kv_cache else []
         engines = f" x {self.spec.count} engines" if self.spec.count > 1 else ""
         return f"{self.spec.model}{engines}: {', '.join(parts)}"
@@ -83,11 +95,16 @@ class GpuShortage:
 
 
 def gpu_shortage(spec: EngineSpec, usable: int) -> GpuShortage | None:
-    """Compare the weights that each GPU of an engine holds with `usable` bytes; return None if they fit."""
+    """Compare the weights and adapters that each GPU of an engine holds with `usable` bytes; return None if they fit.
+
+    Raises:
+        InvalidRequest: An adapter cannot be used with the model (param "lora").
+    """
     share = weights_per_gpu(spec) if spec.kind == "vllm" else 0
     if share <= usable:
         return None
-    needs = f"model {spec.model} needs {_gib(share)} per GPU for its weights in {spec.dtype}"
+    adapters = " and adapters" if spec.adapters else ""
+    needs = f"model {spec.model} needs {_gib(share)} per GPU for its weights{adapters} in {spec.dtype}"
     half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
     return GpuShortage(
         detail=f"{needs}; {_gib(usable)} are usable",

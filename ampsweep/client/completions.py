@@ -39,7 +39,8 @@ class CompletionMethods:
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
-                stop, logprobs), and `neurons`, the id of a neuron set (by default the model's default or only set).
+                stop, logprobs), `neurons`, the id of a neuron set (by default the model's default or only set), and
+                `adapter`, the name of a LoRA adapter of the model.
 
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.

@@ -6,21 +6,34 @@ Interprets names and shapes, not values, and imports no torch.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.weights import read_header, weight_files
+from ampsweep.folders.weights import is_tower, language_model_weight, read_header, weight_files
 from ampsweep.hashing import files_hash
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""What PEFT puts before the names of a model's parts."""
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _HEADS = ("lm_head", "embed_tokens", "wte", "word_embeddings")
-_UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens")
+_UNSUPPORTED = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "use_bdlora",
+    "use_qalora",
+)
 """Settings of adapters that do more than add a product of two matrices to a projection."""
+_PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+"""Values of `init_lora_weights` that leave the model's weights as they are; PiSSA, OLoRA and others change them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +44,20 @@ class AdapterFolder:
         name: The name of the adapter in requests.
         path: Its folder.
         fingerprint: Hash (64 hex digits) of its two files.
-        rank: The largest rank of its matrices.
-        modules: The projections that it changes, by their names in the model.
+        rank: The largest rank of its matrices, or that of its config if it is larger.
+        modules: The shape (outputs, inputs) of each projection that it changes, by the name of the projection in the
+            model that PEFT wrapped.
+        values: Number of values of all its matrices.
+        base_model: The model that it was trained on, as its config says; None if it does not say.
     """
 
     name: str
     path: Path
     fingerprint: str
     rank: int
-    modules: tuple[str, ...]
+    modules: Mapping[str, tuple[int, int]]
+    values: int
+    base_model: str | None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -59,61 +77,109 @@ def read_adapter(folder: Path, *, name: str) -> AdapterFolder:
     """
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
-            raise _unusable(name, f"{folder} has no {file}; save the adapter with PEFT's save_pretrained")
+            raise unusable(name, f"{folder} has no {file}; save the adapter with PEFT's save_pretrained")
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config.get("peft_type")
+        kind, initial = config.get("peft_type"), config.get("init_lora_weights")
         used = [setting for setting in _UNSUPPORTED if config.get(setting)]
-    except (ValueError, AttributeError) as error:
-        raise _unusable(name, f"{CONFIG} cannot be read: {error}; save the adapter again") from error
+        ranks = [int(config.get("r") or 0), *map(int, (config.get("rank_pattern") or {}).values())]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise unusable(name, f"{CONFIG} cannot be read: {error}; save the adapter again") from error
     if kind != "LORA":
-        raise _unusable(name, f"its type is {kind}; only LORA is supported")
+        raise unusable(name, f"its type is {kind}; only LORA is supported")
     if used or config.get("bias", "none") != "none":
-        raise _unusable(name, f"it uses {', '.join(used) or 'bias'}, which is not supported; merge it into the model")
-    ranks = _ranks(folder, name)
+        raise unusable(name, f"it uses {', '.join(used) or 'bias'}, which is not supported; merge it into the model")
+    if isinstance(initial, str) and initial.lower() not in _PLAIN_INITS:
+        remedy = "save it as a regular adapter with PEFT's path_initial_model_for_weight_conversion"
+        raise unusable(name, f"its init_lora_weights {initial!r} changes the weights of the model; {remedy}")
+    shapes = _shapes(folder, name)
     return AdapterFolder(
         name=name,
         path=folder,
         fingerprint=files_hash([folder / CONFIG, folder / WEIGHTS]),
-        rank=max(ranks.values()),
-        modules=tuple(sorted(ranks)),
+        rank=max(*ranks, *(a[0] for a, _ in shapes.values())),
+        modules={module: (b[0], a[1]) for module, (a, b) in sorted(shapes.items())},
+        values=sum(math.prod(shape) for pair in shapes.values() for shape in pair),
+        base_model=str(config.get("base_model_name_or_path") or "") or None,
     )
 
 
-def check_adapter(adapter: AdapterFolder, model: Path) -> None:
-    """Check that a model has all projections that an adapter changes; vLLM would ignore missing ones.
+def check_adapter(adapter: AdapterFolder, stored: Mapping[str, tuple[int, int] | None], *, model: str) -> None:
+    """Check that a model has the projections that an adapter changes, in these shapes; vLLM would ignore the others.
 
     Args:
         adapter: The adapter.
-        model: The folder of the model.
+        stored: What `stored_shapes` returns for the model.
+        model: The name of the model, for errors.
 
     Raises:
-        InvalidRequest: A projection is missing (param "lora").
+        InvalidRequest: A projection is missing, has another shape, or cannot be adapted (param "lora").
     """
-    stored = {name.rpartition(".")[0] for path in weight_files(model) for name in read_header(path)[1]}
-    unknown = [module for module in adapter.modules if module not in stored]
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise _unusable(adapter.name, f"{model.name} has no {unknown[0]}{more}; use an adapter of this model")
+    trained_on = f"; it was trained on {adapter.base_model}" if adapter.base_model else ""
+    remedy = "use an adapter of this model, or the model that it belongs to"
+    for module, shape in adapter.modules.items():
+        if is_tower(module):
+            reason = f"it changes {module}, which reads images or sound, and requests are text only"
+            raise unusable(adapter.name, f"{reason}; use an adapter of the language model's layers alone")
+        if ".experts" in module:
+            reason = f"it changes experts, which are computed without adapters ({module})"
+            raise unusable(adapter.name, f"{reason}; merge it into the model")
+        if (place := _place(module, stored)) is None:
+            raise unusable(adapter.name, f"{model} has no {module}{trained_on}; {remedy}")
+        size = stored[place]
+        if size is not None and size not in (shape, shape[::-1]):
+            sizes = f"{module} is {_size(shape)} in the adapter and {_size(size)} in {model}"
+            raise unusable(adapter.name, f"{sizes}{trained_on}; {remedy}")
 
 
-def _ranks(folder: Path, name: str) -> dict[str, int]:
-    """Return the rank of each module that an adapter changes."""
+def stored_shapes(model: Path) -> dict[str, tuple[int, int] | None]:
+    """Return the shape of each part of a model's language model that has weights.
+
+    Returns:
+        Shapes by the names that the parts have in the language model alone; (outputs, inputs) of a weight that is a
+        matrix of floats, None of another one.
+    """
+    shapes: dict[str, tuple[int, int] | None] = {}
+    for path in weight_files(model):
+        for tensor, entry in read_header(path)[1].items():
+            if (name := language_model_weight(tensor)) is not None:
+                part, _, kind = name.rpartition(".")
+                is_matrix = kind == "weight" and len(entry["shape"]) == 2 and entry["dtype"].startswith(("F", "BF"))
+                shapes[part] = tuple(entry["shape"]) if is_matrix else shapes.get(part)
+    return shapes
+
+
+def unusable(name: str, reason: str) -> InvalidRequest:
+    """Return the error of an adapter that cannot be used."""
+    return InvalidRequest(f"adapter {name} cannot be used: {reason}", param="lora")
+
+
+def _place(module: str, stored: Mapping[str, object]) -> str | None:
+    """Return the name under which the checkpoint has a module; some leave out the first part, such as "transformer"."""
+    name = language_model_weight(module) or module
+    return next((place for place in (name, name.partition(".")[2]) if place in stored), None)
+
+
+def _shapes(folder: Path, name: str) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the shapes (rank, inputs) and (outputs, rank) of the two matrices of each module."""
     try:
         header = read_header(folder / WEIGHTS)[1]
     except InvalidRequest as error:
-        raise _unusable(name, error.message) from error
-    ranks: dict[str, int] = {}
+        raise unusable(name, error.message) from error
+    pairs: dict[str, dict[str, tuple[int, int]]] = {}
     for tensor, entry in header.items():
-        module = tensor.removeprefix(_PREFIX).removesuffix(_A).removesuffix(_B)
-        if not tensor.endswith((_A, _B)) or module.rpartition(".")[2] in _HEADS:
-            raise _unusable(name, f"it changes {tensor}; only LoRA on projections in layers is supported")
-        if tensor.endswith(_A):
-            ranks[module] = entry["shape"][0]
-    if not ranks:
-        raise _unusable(name, f"{WEIGHTS} holds no LoRA matrices; save the adapter again")
-    return ranks
+        module = tensor.removeprefix(PREFIX).removesuffix(_A).removesuffix(_B)
+        shape = tuple(entry["shape"])
+        if not tensor.endswith((_A, _B)) or module.rpartition(".")[2] in _HEADS or len(shape) != 2:
+            raise unusable(name, f"it changes {tensor}; only LoRA on projections in layers is supported")
+        pairs.setdefault(module, {})[_A if tensor.endswith(_A) else _B] = shape
+    if not pairs:
+        raise unusable(name, f"{WEIGHTS} holds no LoRA matrices; save the adapter again")
+    for module, pair in pairs.items():
+        if len(pair) < 2 or pair[_A][0] != pair[_B][1]:
+            raise unusable(name, f"the two matrices of {module} do not belong together; save the adapter again")
+    return {module: (pair[_A], pair[_B]) for module, pair in pairs.items()}
 
 
-def _unusable(name: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"adapter {name} cannot be used: {reason}", param="lora")
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

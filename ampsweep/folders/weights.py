@@ -27,6 +27,8 @@ _TOWER = re.compile(
     r"|multi_modal_projector|vision_projection|patch_merger)\."
 )
 """The weights of a multimodal model that read images or sound: its towers, and what connects them to the text."""
+_LANGUAGE_MODEL = re.compile(r"^(?:model\.language_model\.|language_model\.model\.)")
+"""Where Transformers 5 stores the language model, and where Transformers 4 did."""
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -106,6 +108,15 @@ def weight_bytes(folder: Path, *, dtype: str, text_only: bool = False) -> int:
 def is_tower(name: str) -> bool:
     """Return whether a weight of a multimodal model reads images or sound."""
     return _TOWER.match(name) is not None
+
+
+def language_model_weight(name: str) -> str | None:
+    """Return the name in the language model alone of a weight of a multimodal checkpoint; None if it is not part of it.
+
+    Example:
+        language_model_weight("model.language_model.norm.weight")  # "model.norm.weight"
+    """
+    return None if is_tower(name) else _LANGUAGE_MODEL.sub("model.", name).removeprefix("language_model.")
 
 
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:

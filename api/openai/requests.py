@@ -81,7 +81,8 @@ class GenerationRequest(_SamplingRequest):
 
     `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` choices
     is sampled with seed + i. `neurons` is the id of the neuron set that steers; by default it is the default neuron set
-    of the model, or its only one. `adapter` is the name of a LoRA adapter of the model (`GET /v1/models` lists them).
+    of the model, or its only one. `adapter` is the name of a LoRA adapter of the model (`GET /v1/models` lists them);
+    as `model`, the name of an adapter stands for both.
     """
 
     top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None

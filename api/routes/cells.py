@@ -45,6 +45,7 @@ def _cell_object(record: CellRecord) -> dict[str, Any]:
         "intervention": None if cell.intervention is None else cell.intervention.to_dict(),
         "method": cell.method,
         "instruction": None if cell.instruction is None else asdict(cell.instruction),
+        "adapter": None if cell.adapter is None else asdict(cell.adapter),
         "attempts": record.attempts,
         "error": record.error,
         "rows": record.rows,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import transformers
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.weights import language_model_weight
 from engine.checkpoint import auto_model, read_quantization
 from engine.hf.hooks import Hooks
 from engine.quantization import Quantization
@@ -34,6 +35,7 @@ class ModelEstimate:
         kv_values: Numbers that the KV cache holds for a token, if every layer has full attention.
         quantized: Those of `parameters` that the checkpoint has quantized.
         quantization: How they are quantized, None if there are none.
+        shapes: The shapes (outputs, inputs) of the language model's projections, by their names.
     """
 
     model_class: str
@@ -42,6 +44,7 @@ class ModelEstimate:
     kv_values: int
     quantized: int = 0
     quantization: Quantization | None = None
+    shapes: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
 
     def weight_bytes(self, size: int) -> int:
         """Return the bytes of all weights, if those that are not quantized have `size` bytes each."""
@@ -88,6 +91,11 @@ def estimate_model(folder: Path) -> ModelEstimate:
         kv_values=2 * hooks.widths.layers * heads * head_size,
         quantized=0 if quantization is None else _quantized(model, quantization),
         quantization=quantization,
+        shapes={
+            text_name: (module.out_features, module.in_features)
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and (text_name := language_model_weight(name)) is not None
+        },
     )
 
 

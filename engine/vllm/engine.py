@@ -80,7 +80,7 @@ class VllmEngine:
         adapters: Adapters | None = None,
     ) -> None:
         self._info = info
-        self._adapters = adapters or Adapters(())
+        self._adapters = adapters or Adapters((), model=info.model, shapes={})
         self._takes_statistics = takes_statistics
         self._loop = loop
         self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
@@ -151,6 +151,7 @@ class VllmEngine:
             max_model_len=max_model_len,
             versions={"vllm": reported_version(), "torch": version("torch"), "transformers": version("transformers")},
         )
+        adapters = await asyncio.to_thread(Adapters.read, settings.adapters, model=folder)
         return await asyncio.to_thread(  # it reads the whole vocabulary
             cls,
             info,
@@ -159,7 +160,7 @@ class VllmEngine:
             settings,
             embedding_rows=embedding_rows,
             takes_statistics=await loop.call(_takes_statistics),
-            adapters=Adapters.read(settings.adapters, model=folder),
+            adapters=adapters,
         )
 
     @property

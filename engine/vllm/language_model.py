@@ -6,7 +6,6 @@ language model alone needs neither. `engine.vllm.worker.language_model` loads it
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ampsweep.folders.weights import is_tower, read_header, weight_files
+from ampsweep.folders.weights import read_header, weight_files
 from engine.checkpoint import read_config
 
 LOAD_FORMAT = "ampsweep_language_model"
@@ -28,8 +27,6 @@ _ARCHITECTURES = {
 """Language models without a text-only class in Transformers, by `model_type`, and what computes the same on text."""
 _MROPE = ("mrope_section", "mrope_interleaved")
 """Settings of rotary embeddings for positions in images. In a text all parts of a position are equal: plain RoPE."""
-_MODEL = re.compile(r"^(?:model\.language_model\.|language_model\.model\.)")
-"""Where Transformers 5 stores the language model, and where Transformers 4 did."""
 
 
 def language_model_arguments(folder: Path) -> dict[str, Any]:
@@ -47,15 +44,6 @@ def language_model_arguments(folder: Path) -> dict[str, Any]:
         "hf_overrides": partial(_language_model_config, architecture=architecture, tied=tied),
         "load_format": LOAD_FORMAT,
     }
-
-
-def language_model_weight(name: str) -> str | None:
-    """Return the name in the language model alone of a weight of a multimodal checkpoint; None if it is not part of it.
-
-    Example:
-        language_model_weight("model.language_model.norm.weight")  # "model.norm.weight"
-    """
-    return None if is_tower(name) else _MODEL.sub("model.", name).removeprefix("language_model.")
 
 
 def _language_model_config(config: Any, *, architecture: str, tied: bool) -> Any:

@@ -146,7 +146,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()
     gc.freeze()
-    with _hidden_from_vllm(), _without_other_weights(folder) as shown:
+    with _hidden_from_vllm(), _without_other_weights(folder) as shown, adapters.explained(folder):
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     try:
         adapters.load(engine)

@@ -82,7 +82,11 @@ class Catalog:
         return read_model_folder(self.model_path(name, param=param))
 
     def adapter(self, name: str, *, model: str, param: str | None = "adapter") -> AdapterFolder:
-        """Read a LoRA adapter of a model.
+        """Read a LoRA adapter of a model; raises as `adapter_path`, and if the adapter cannot be used."""
+        return read_adapter(self.adapter_path(name, model=model, param=param), name=name)
+
+    def adapter_path(self, name: str, *, model: str, param: str | None = "adapter") -> Path:
+        """Return the folder of a LoRA adapter of a model.
 
         Raises:
             UnknownName: The model has no such adapter; `param` is the field that named it.
@@ -90,7 +94,7 @@ class Catalog:
         adapters = self.adapters.get(model, {})
         if name not in adapters:
             raise UnknownName(f"adapter of model {model}", name, adapters, param=param)
-        return read_adapter(adapters[name], name=name)
+        return adapters[name]
 
     def corpus(self, name: str, *, param: str | None = "neurons.corpus") -> Path:
         """Return the folder of a corpus."""

@@ -111,7 +111,11 @@ def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
     revision = f", revision {spec['revision']}" if spec.get("revision") else ""
     hashes = ", ".join(model["sha256"][:_DIGITS] for model in sources["models"])
     engines = "; ".join(f"{engine['name']} in {engine['dtype']}" for engine in sources["engines"])
-    return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines})"
+    adapted = "".join(
+        f", with the LoRA adapter {adapter['name']} (SHA-256 {adapter['sha256'][:_DIGITS]})"
+        for adapter in sources.get("adapters", ())
+    )
+    return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines}){adapted}"
 
 
 def _change(interventions: dict[str, Any]) -> str:

@@ -49,6 +49,7 @@ SAMPLES = pa.schema(
         ("task_options", pa.string()),
         ("neuron_layer", pa.int32()),
         ("neuron_index", pa.int32()),
+        ("adapter", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -63,7 +64,7 @@ of a search, from 1; it is null where all items of the spec were asked. `input` 
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
 drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
 is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that
-edits a single one.
+edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -113,18 +114,19 @@ SUMMARY = pa.schema(
         ("task_options", pa.string()),
         ("neuron_layer", pa.int32()),
         ("neuron_index", pa.int32()),
+        ("adapter", pa.string()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
 `neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed`,
-`task_options`, `neuron_layer` and `neuron_index` are as in the samples. `note` says why there is no value, or that the
-intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the same
-intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items. `p_mid` is
-McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++. `higher_is_better` and
-`no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the items with a
-`spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`). `noise` is the noise floor of
-the task, data language and metric (`jobs.results.noise`); it is null without the control `repeat`.
+`task_options`, `neuron_layer`, `neuron_index` and `adapter` are as in the samples. `note` says why there is no value,
+or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the
+same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items.
+`p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++.
+`higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the
+items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`). `noise` is the
+noise floor of the task, data language and metric (`jobs.results.noise`); it is null without the control `repeat`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -164,6 +166,7 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
         "task_options": task_options(cell.task),
         "neuron_set": None if cell.neurons is None else cell.neurons.id,
         "method": cell.method,
+        "adapter": None if cell.adapter is None else cell.adapter.name,
         **dict.fromkeys(_STEERED_ONLY),
     }
     if cell.instruction is not None:

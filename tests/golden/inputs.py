@@ -87,8 +87,10 @@ def write_inputs(folder: Path) -> tuple[Catalog, NeuronSets]:
     _write_rows(lm_eval / "rows.jsonl", _LM_EVAL_ROWS)
     for name, kind, more in _LM_EVAL_TASKS:
         _write_text(lm_eval / f"{name}.yaml", _LM_EVAL_TASK.format(name=name, kind=kind, more=more))
+    _write_adapter(folder / "adapter")
     catalog = Catalog(
         models={"tiny": model},
+        adapters={"tiny": {"formal": folder / "adapter"}},
         corpora={"small": corpus},
         atlas=folder / "atlas",
         data=data,
@@ -130,6 +132,18 @@ def _write_facts(folder: Path, *, missing: tuple[tuple[str, str], ...]) -> None:
     ]
     _write_rows(folder / "facts.jsonl", facts)
     _write_rows(folder / "templates.jsonl", templates)
+
+
+def _write_adapter(folder: Path) -> None:
+    """Write a LoRA adapter of rank 1, byte by byte."""
+    prefix = "base_model.model.model.layers.0.mlp.up_proj"
+    header = {
+        f"{prefix}.lora_A.weight": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]},
+        f"{prefix}.lora_B.weight": {"dtype": "F32", "shape": [8, 1], "data_offsets": [8, 40]},
+    }
+    content = json.dumps(header).encode()
+    _write_text(folder / "adapter_config.json", json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}))
+    (folder / "adapter_model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(40))
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

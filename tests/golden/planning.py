@@ -45,6 +45,7 @@ def cell_json() -> dict[str, Any]:
         "task: lss, facts that all have",
         "weights: one a language",
         "task: generation, sampled",
+        "adapter",
     )
     with _input_folder() as folder:
         catalog, neuron_sets = write_inputs(folder)

@@ -133,6 +133,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "generation", "fr", data="prompts", max_tokens=8, temperature=0.5, top_p=0.9, n=2, seed=4
     ),
     "task: generation, sampled by default": _task("generation", "fr", max_tokens=64, temperature=0, top_p=1, n=1),
+    "adapter": {**_steered(op="scale", factors=[2]), "adapter": "formal"},
     "tasks: several, one twice": _spec(tasks=[*_XCOPA, *_LSS, *_XCOPA]),
 }
 LM_EVAL_SPECS: dict[str, dict[str, Any]] = {

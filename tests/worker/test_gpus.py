@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ampsweep.bundled import ATLAS_MODEL
+from benchmarks.tiny_adapter import tiny_adapter
 from worker.engines import EngineSpec
 from worker.gpus import Gpu, gpus, read_gpus, weights_per_gpu
 
@@ -49,3 +51,10 @@ def test_weights_are_shared_by_the_gpus_of_an_engine(tmp_path: Path) -> None:
     shared = replace(spec, dtype="bfloat16", tensor_parallel_size=2, pipeline_parallel_size=4)
     assert weights_per_gpu(shared) == 64 * 1024 * 2 // 8
     assert weights_per_gpu(replace(spec, folder=tmp_path / "none")) == 0
+
+
+def test_each_gpu_has_room_for_the_adapters(tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["down_proj"], seed=1)
+    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, tensor_parallel_size=2, dtype="bfloat16")
+    adapted = weights_per_gpu(replace(spec, adapters={"a": adapter})) - weights_per_gpu(spec)
+    assert adapted == 4 * 8 * (1024 + 128) * 2  # one slot of rank 8 in 4 layers

@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli import app
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
+from benchmarks.tiny_adapter import tiny_adapter
 from jobs.planning.catalog import Catalog
 from worker import memory
 from worker.engine_session import WorkerConfig
@@ -62,6 +64,29 @@ def test_vllm_loads_no_vision_tower(folder: Path) -> None:
     save_file({f"model.{name}.weight": torch.zeros(10) for name in names}, folder / "model.safetensors")
     for kind, numbers in (("vllm", 10), ("transformers", 30)):
         assert EngineMemory.of(EngineSpec(model="m", folder=folder, kind=kind), gpu=False).weights == 4 * numbers
+
+
+def test_adapters_are_counted_and_one_of_another_model_is_refused(tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj", "o_proj"], seed=1)
+    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, adapters={"formal": adapter}, count=2)
+    plain = EngineMemory.of(replace(spec, adapters={}), gpu=False)
+    adapted = EngineMemory.of(spec, gpu=False)
+    # 2 slots of rank 8 in 4 layers with inputs of 128: q, k and v, which vLLM joins, and o; and the adapter of rank 4.
+    projections = (128 + 128) + 2 * (128 + 64) + (128 + 128)
+    assert adapted.adapters == 2 * 4 * 4 * (2 * 8 * projections + 4 * 2 * (128 + 128))
+    assert adapted.total == plain.total + adapted.adapters
+    assert "adapters 0.0 GiB" in str(adapted)
+    assert EngineMemory.of(replace(spec, kind="transformers"), gpu=False).adapters == 0
+    with pytest.raises(InvalidRequest, match=r"adapter formal .* in model; use an adapter of this model"):
+        require_memory([replace(spec, folder=other_model(tmp_path / "model"))], gpu=False)
+
+
+def other_model(folder: Path) -> Path:
+    """Write the projections of the atlas with other shapes."""
+    folder.mkdir()
+    names = [f"model.layers.{layer}.self_attn.{name}_proj.weight" for layer in range(4) for name in "qkvo"]
+    save_file({name: torch.zeros(3, 2) for name in names}, folder / "model.safetensors")
+    return folder
 
 
 def test_vllm_on_a_cpu_has_a_cache_too_and_on_a_gpu_takes_nothing_here(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
@@ -18,12 +19,13 @@ ENTRY_BYTES = 16
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def model(name: str, *, dtype: str) -> list[Finding]:
+def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Finding]:
     """Estimate from a model's config alone whether it can be steered, and what it needs on this machine.
 
     Args:
         name: A folder with a config.json, a name on the Hugging Face Hub (only config.json is downloaded), or `atlas`.
         dtype: Data type in which the weights would be loaded.
+        adapters: Folders of LoRA adapters that would be loaded with it.
 
     Raises:
         InvalidRequest: The dtype is unknown.
@@ -31,7 +33,9 @@ def model(name: str, *, dtype: str) -> list[Finding]:
     if dtype not in _SIZES:
         raise InvalidRequest(f"dtype must be one of {', '.join(_SIZES)}; got {dtype!r}", param="dtype")
     subject = f"model {name}"
+    from ampsweep.folders.adapter import read_adapter
     from engine.hf.estimate import estimate_model, measure_speed
+    from engine.vllm.adapters import Adapters
     from engine.vllm.options import table_entries
     from engine.vllm.quantization import CpuKernels, check_quantization
     from worker.gpus import gpus
@@ -43,15 +47,22 @@ def model(name: str, *, dtype: str) -> list[Finding]:
             check_quantization(quantization, dtype=dtype, cpu=None if gpus() else CpuKernels.of_this_machine())
     except AmpsweepError as error:
         return [bad(subject, error.message, "choose a model of docs/models.md")]
+    try:
+        folders = [read_adapter(folder, name=folder.name) for folder in adapters]
+        loaded = Adapters(folders, model=name, shapes=estimate.shapes)
+    except InvalidRequest as error:
+        return [bad(subject, error.message, "choose an adapter that docs/models.md describes, or leave out --lora")]
     size = _SIZES[dtype]
     weights, cached = estimate.weight_bytes(size), estimate.kv_values * size
     table = table_entries(estimate.widths, slots=SLOTS) * ENTRY_BYTES
     shape = f"{estimate.widths}, {estimate.parameters / 1e6:,.1f} million weights"
     if estimate.quantization is not None:
         shape = f"{shape}, {estimate.quantized / 1e6:,.1f} million of them quantized with {estimate.quantization}"
-    needed, free = weights + KV_CACHE_BYTES + table + PROCESS_BYTES, available_memory()
+    adapter_bytes = loaded.memory_bytes(dtype=dtype, on_cpu=not gpus())
+    needed, free = weights + adapter_bytes + KV_CACHE_BYTES + table + PROCESS_BYTES, available_memory()
+    adapted = f", adapters {adapter_bytes / GIB:.2f}" if adapters else ""
     parts = (
-        f"weights in {dtype} {weights / GIB:.1f}, KV cache {KV_CACHE_BYTES / GIB:.1f} on a CPU "
+        f"weights in {dtype} {weights / GIB:.1f}{adapted}, KV cache {KV_CACHE_BYTES / GIB:.1f} on a CPU "
         f"({KV_CACHE_BYTES // cached:,} tokens), slot table at most {table / GIB:.2f}, "
         f"process {PROCESS_BYTES / GIB:.1f}"
     )

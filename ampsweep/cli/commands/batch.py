@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.engine import AllowUntestedVllm, Dtype, Kind, Model, Neurons, opened, read_neurons
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    Dtype,
+    Kind,
+    Lora,
+    Model,
+    Neurons,
+    opened,
+    read_adapters,
+    read_neurons,
+)
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
@@ -41,12 +51,13 @@ def batch(
     ],
     model: Model,
     neurons: Neurons = None,
+    lora: Lora = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the requests of a file, each with its own intervention or none, and write their answers."""
+    """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
     if not target.parent.is_dir():
@@ -56,7 +67,14 @@ def batch(
         what = "a folder" if target.is_dir() else "the file with the requests"
         raise InvalidRequest(f"{target} is {what}; give the path of another file", param="OUT.parquet")
     neuron_set = read_neurons(neurons)
-    opening = opened(model, kind=engine, dtype=dtype, neurons=neuron_set, allow_untested_vllm=allow_untested_vllm)
+    opening = opened(
+        model,
+        kind=engine,
+        dtype=dtype,
+        neurons=neuron_set,
+        allow_untested_vllm=allow_untested_vllm,
+        adapters=read_adapters(lora),
+    )
     failed, lines = run_to_end(_batch(source, target, opening, neuron_set.id if neuron_set else None))
     text = f"{lines} rows in {target}, {failed} with an error"
     show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)

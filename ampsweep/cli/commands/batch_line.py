@@ -37,6 +37,7 @@ class _Line(BaseModel):
 
     custom_id: str
     intervention: dict[str, Any] | None = None
+    adapter: str | None = None
 
     def steering(self, neurons: str | None) -> Steering | None:
         if self.intervention is None:
@@ -59,7 +60,9 @@ class GenerateLine(_Line):
             if getattr(self.sampling, name) != getattr(SamplingParams, name):
                 message = f"a line has one answer without alternatives; leave {name} out"
                 raise InvalidRequest(message, param=f"sampling.{name}")
-        return GenerateRequest(prompt=self.prompt, sampling=self.sampling, steering=self.steering(neurons))
+        return GenerateRequest(
+            prompt=self.prompt, sampling=self.sampling, steering=self.steering(neurons), adapter=self.adapter
+        )
 
 
 class ScoreLine(_Line):
@@ -71,7 +74,12 @@ class ScoreLine(_Line):
 
     def request(self, neurons: str | None) -> ScoreRequest:
         """Return the request to the engine, steered by the neuron set with the id `neurons` if there is one."""
-        return ScoreRequest(context=self.context, continuation=self.continuation, steering=self.steering(neurons))
+        return ScoreRequest(
+            context=self.context,
+            continuation=self.continuation,
+            steering=self.steering(neurons),
+            adapter=self.adapter,
+        )
 
 
 _LINE: TypeAdapter[GenerateLine | ScoreLine] = TypeAdapter(

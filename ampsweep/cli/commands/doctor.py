@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,13 +29,19 @@ def doctor(
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="The dtype of the model: float32, bfloat16 or float16.")] = "float32",
+    lora: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="A LoRA adapter to load with the model; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, the installed packages, and the settings of a server here (AMPSWEEP_...).
 
     Exits with 0 if all is well, with 1 if something must be fixed.
     """
-    findings = examine(server, model=model, dtype=dtype)
+    if lora and model is None:
+        raise InvalidRequest("an adapter is examined together with its model; give --model", param="lora")
+    findings = examine(server, model=model, dtype=dtype, adapters=lora or ())
     for finding in findings:
         remedy = f"\n      -> {finding.remedy}" if finding.remedy else ""
         text = f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}{remedy}"
@@ -43,7 +50,9 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def examine(server: str | None, *, model: str | None = None, dtype: str = "float32") -> Sequence[Finding]:
+def examine(
+    server: str | None, *, model: str | None = None, dtype: str = "float32", adapters: Sequence[Path] = ()
+) -> Sequence[Finding]:
     """Return all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
     own_packages = software.own_packages()
     findings = [software.python(), *own_packages, *software.packages()]
@@ -54,7 +63,7 @@ def examine(server: str | None, *, model: str | None = None, dtype: str = "float
             from ampsweep.cli.options.engine import quiet_libraries
 
             quiet_libraries()
-            findings += examined_model(model, dtype=dtype)
+            findings += examined_model(model, dtype=dtype, adapters=adapters)
     elif model is not None:
         remedy = "pip install 'ampsweep[cpu]' or 'ampsweep[gpu]'"
         findings.append(bad(f"model {model}", "no engine is installed here to build it with", remedy))

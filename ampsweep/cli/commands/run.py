@@ -93,6 +93,9 @@ def run(
         batch_invariant=batch_invariant or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
+    if lora and sweep_spec.adapter is None:
+        message = f"the spec uses no adapter; add `adapter: {next(iter(settings.lora))}` to it, or leave out --lora"
+        raise InvalidRequest(message, param="lora")
     catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
     with closing(Runtime.open(out, catalog, param="out")) as runtime:
         if neurons is not None:

@@ -148,6 +148,23 @@ def read_neurons(folder: Path | None) -> NeuronSet | None:
     return None if folder is None else NeuronSet.load(folder)
 
 
+def read_adapters(pairs: list[str] | None) -> dict[str, Path]:
+    """Return the folders of adapters by name, from the values NAME=FOLDER of `--lora`.
+
+    Raises:
+        InvalidRequest: A value has another form, or names an adapter a second time (param "lora").
+    """
+    adapters: dict[str, Path] = {}
+    for pair in pairs or ():
+        name, _, folder = pair.partition("=")
+        if not name or not folder:
+            raise InvalidRequest(f"must be NAME=FOLDER; got {pair!r}", param="lora")
+        if name in adapters:
+            raise InvalidRequest(f"adapter {name!r} is given twice; choose another name", param="lora")
+        adapters[name] = Path(folder)
+    return adapters
+
+
 def quiet_libraries() -> None:
     """Turn off progress bars and messages of the engines' libraries, unless the environment sets them.
 

@@ -9,7 +9,8 @@ from typing import Any
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from engine.vllm.language_model import LOAD_FORMAT, language_model_weight
+from ampsweep.folders.weights import language_model_weight
+from engine.vllm.language_model import LOAD_FORMAT
 
 
 @register_model_loader(LOAD_FORMAT)

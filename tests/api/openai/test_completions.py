@@ -297,3 +297,19 @@ async def test_a_completion_uses_the_adapter_that_it_names(installation: Install
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (400, "unknown_name", "adapter")
     assert error["message"] == "unknown adapter of model tiny 'nope'; known: formal"
+
+
+async def test_the_name_of_an_adapter_stands_for_its_model_with_it(installation: Installation, tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj"], seed=1)
+    models = {"tiny": installation.catalog.models["tiny"], "other": tmp_path}
+    adapters = {"tiny": {"formal": adapter, "both": adapter}, "other": {"both": adapter}}
+    catalog = replace(installation.catalog, models=models, adapters=adapters)
+    async with running_server(replace(installation, catalog=catalog)) as server:
+        named = await complete(server, model="formal")
+        assert named["model"] == "formal"
+        assert named["choices"] == (await complete(server, adapter="formal"))["choices"]
+        for model, code in (("both", 400), ("nope", 404)):
+            refused = await server.http.post("/v1/completions", json={**REQUEST, "model": model})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (code, "model")
+        twice = await server.http.post("/v1/completions", json={**REQUEST, "model": "formal", "adapter": "formal"})
+        assert (twice.status_code, twice.json()["error"]["param"]) == (404, "model")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.intervention import Intervention
@@ -49,7 +51,9 @@ def test_vllm_replaces_only_what_an_adapter_changes(tmp_path: Path) -> None:
         "lora_target_modules": ["q_proj", "up_proj"],
     }
     assert adapters.arguments(on_cpu=False)["max_loras"] == 2
-    assert Adapters(()).arguments(on_cpu=True) == {}
+    none = Adapters((), model="atlas", shapes={})
+    assert none.arguments(on_cpu=True) == {}
+    assert none.memory_bytes(dtype="float32", on_cpu=True) == 0
     assert adapters.request(None) is None
     with pytest.raises(UnknownName, match="unknown adapter 'c'; known: a, b"):
         adapters.request("c")
@@ -58,8 +62,22 @@ def test_vllm_replaces_only_what_an_adapter_changes(tmp_path: Path) -> None:
 def test_an_adapter_of_too_high_a_rank_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj"], seed=1)
     monkeypatch.setattr("engine.vllm.adapters._RANKS", (1, 2))
-    with pytest.raises(InvalidRequest, match="its rank 4 exceeds 2; merge"):
+    with pytest.raises(InvalidRequest, match="adapter a cannot be used: its rank 4 exceeds 2; merge"):
         Adapters.read({"a": folder}, model=ATLAS_MODEL)
+
+
+def test_a_class_of_models_without_lora_is_named() -> None:
+    adapters = Adapters((), model="gpt2", shapes={})
+    with (
+        pytest.raises(
+            InvalidRequest, match=r"no LoRA \(GPT2LMHeadModel does not support LoRA yet\.\); merge"
+        ) as caught,
+        adapters.explained(Path("models/gpt2")),
+    ):
+        raise ValueError("GPT2LMHeadModel does not support LoRA yet.")
+    assert caught.value.param == "lora"
+    with pytest.raises(ValueError, match="other"), adapters.explained(Path("models/gpt2")):
+        raise ValueError("other")
 
 
 def test_an_adapter_that_changes_nothing_is_rejected() -> None:
@@ -103,10 +121,32 @@ async def answers(engine: Engine, adapter: str | None) -> dict[str, Any]:
     return {"generated": generated, "scored": await asyncio.gather(*map(score, steerings))}
 
 
+def reserved_bytes(model: torch.nn.Module) -> int:
+    """Return the bytes of the matrices that vLLM has reserved in a model for adapters."""
+    stacks = [
+        tensor
+        for module in model.modules()
+        for name in ("lora_a_stacked", "lora_b_stacked")
+        for tensor in getattr(module, name, ())
+    ]
+    assert stacks
+    return sum(tensor.nbytes for tensor in stacks)
+
+
+def adapter_bytes(folder: Path) -> int:
+    return sum(tensor.nbytes for tensor in load_file(folder / "adapter_model.safetensors").values())
+
+
 @pytest.mark.engine
-def test_adapters_and_interventions_share_a_batch(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
-    """All requests have the same prompt, so that a prefix cache that mixed adapters would be noticed."""
-    folder = model_folder("llama")
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_adapters_and_interventions_share_a_batch(
+    family: Family, model_folder: Callable[[Family], Path], tmp_path: Path
+) -> None:
+    """All requests have the same prompt, so that a prefix cache that mixed adapters would be noticed.
+
+    The multimodal family has other names in the checkpoint than in vLLM, which loads only its language model.
+    """
+    folder = model_folder(family)
     adapters: dict[str, Path] = {}
     expected: dict[str | None, Mapping[str, Any]] = {}
 
@@ -120,6 +160,9 @@ def test_adapters_and_interventions_share_a_batch(model_folder: Callable[[Family
             await reference.close()
         engine = await VllmEngine.open(folder, settings=replace(SMALL, adapters=adapters))
         try:
+            reserved = await engine._loop.call(lambda llm: llm.apply_model(reserved_bytes))
+            estimate = Adapters.read(adapters, model=folder).memory_bytes(dtype="float32", on_cpu=True)
+            assert estimate == sum(reserved) + sum(adapter_bytes(path) for path in adapters.values())
             results = await asyncio.gather(*(answers(engine, adapter) for adapter in expected))
         finally:
             await engine.close()

@@ -12,9 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ampsweep.folders.weights import language_model_weight
 from benchmarks.tiny_models import LAYERS, Family
 from benchmarks.tiny_multimodal import WRAPPERS
-from engine.vllm.language_model import LOAD_FORMAT, language_model_arguments, language_model_weight
+from engine.vllm.language_model import LOAD_FORMAT, language_model_arguments
 
 MULTIMODAL = [family for family in get_args(Family) if family in WRAPPERS]
 

@@ -105,8 +105,10 @@ MEMBERS = {
         *("distributed_executor_backend", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs"),
         *("block_size", "max_num_batched_tokens", "scheduling_policy", "enable_prefix_caching", "enforce_eager"),
         *("kv_cache_memory_bytes", "async_scheduling", "additional_config", "disable_log_stats", "seed"),
-        "language_model_only",
+        *("language_model_only", "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank"),
+        "lora_target_modules",
     ],
+    "vllm.lora.request:LoRARequest": ["lora_name", "lora_int_id", "lora_path"],
     "vllm.sampling_params:SamplingParams": [
         *("max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"),
         *("repetition_penalty", "seed", "stop", "ignore_eos", "logprobs", "output_kind", "extra_args", "skip_clone"),
@@ -144,6 +146,7 @@ ASSIGNED = {
         *("self.request_id =", "self.outputs =", "self.finished =", "self.num_cached_tokens ="),
     ],
     "vllm.v1.request:Request.__init__": ["self.sampling_params ="],
+    "vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.load_lora_model": ["does not support LoRA"],
     "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
     "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
     f"{EXPERTS}.create_weights": ["'w13_weight'", "'w2_weight'"],
@@ -153,7 +156,7 @@ ASSIGNED = {
         "self.apply_router_weight_on_input =",
     ],
 }
-"""Attributes that a method sets."""
+"""Attributes that a method sets, and words of an error."""
 
 CALLS = {
     f"{V1}.execute_model": ["self._update_states(", "self._prepare_inputs(", "self._model_forward("],

@@ -105,6 +105,20 @@ def test_it_describes_each_task(spec_part: dict[str, Any], sentence: str) -> Non
     assert sentence in paragraph(**task(**spec_part))
 
 
+def test_it_names_the_adapter_of_the_model() -> None:
+    provenance = Provenance(
+        sweep_id="swp_1",
+        spec=SPEC,
+        version="0.1.0",
+        versions=[COMPUTED],
+        failed_cells={},
+        sources={**SOURCES, "adapters": [{"name": "formal", "sha256": "d" * 64}]},
+        files={},
+    )
+    text = methods_paragraph(provenance, samples=1, signatures=())
+    assert "engine vllm in float32), with the LoRA adapter formal (SHA-256 dddddddddddd), with neurons" in text
+
+
 def test_data_of_several_files_has_one_hash_over_all_of_them() -> None:
     data = [{**SOURCES["data"][0], "sha256": "c" * 64}, SOURCES["data"][1]]
     provenance = Provenance(

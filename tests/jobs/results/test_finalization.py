@@ -121,7 +121,7 @@ def test_the_summary_has_its_columns_in_parquet_and_csv(runner: SweepRunner) -> 
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
         "control_language rung mode p_mid signature higher_is_better no_effect spanned_joins mde method noise "
-        "random_seed task_options neuron_layer neuron_index"
+        "random_seed task_options neuron_layer neuron_index adapter"
     )
     schema = pq.read_schema(runner.results.summary_file(runner.store.get_sweep(sweep.id)).open())
     assert " ".join(schema.names) == expected

@@ -10,6 +10,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks.model import model
+from benchmarks.tiny_adapter import tiny_adapter
 from engine.vllm.quantization import CpuKernels
 from worker import memory
 
@@ -26,6 +27,21 @@ def test_the_config_is_enough(tmp_path: Path) -> None:
     assert steerable.detail == "Qwen2ForCausalLM can be steered: 4 layers of 1024 neurons, 2.4 million weights"
     assert "KV cache 1.0 on a CPU (524,288 tokens)" in needs.detail
     assert "rough, within a factor of 3" in speed.detail
+
+
+def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["down_proj"], seed=1)
+    (tmp_path / "model").mkdir()
+    shutil.copy(ATLAS_MODEL / "config.json", tmp_path / "model")
+    _, needs, _ = model(str(tmp_path / "model"), dtype="float32", adapters=[adapter])
+    assert "adapters 0.00, KV cache" in needs.detail
+    config = json.loads((ATLAS_MODEL / "config.json").read_text())
+    shallow = {**config, "num_hidden_layers": 3, "layer_types": config["layer_types"][:3]}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(shallow))
+    (finding,) = model(str(tmp_path / "model"), dtype="float32", adapters=[adapter])
+    assert finding.state == "bad"
+    assert "adapter adapter cannot be used: " in finding.detail
+    assert "has no model.layers.3.mlp.down_proj" in finding.detail
 
 
 def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,14 @@ def test_a_line_takes_the_fields_of_sampling_params() -> None:
     assert request().sampling == SamplingParams()
 
 
+def test_a_line_names_an_adapter_or_none() -> None:
+    score = {"custom_id": "b", "kind": "score", "context": "The", "continuation": " rain"}
+    generate = {"custom_id": "a", "kind": "generate", "prompt": "The"}
+    for line in (score, generate):
+        assert parse(json.dumps({**line, "adapter": "formal"})).request(None).adapter == "formal"
+        assert parse(json.dumps(line)).request(None).adapter is None
+
+
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [

@@ -17,7 +17,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli import app
+from ampsweep.folders.adapter import read_adapter
+from benchmarks.tiny_adapter import tiny_adapter
 from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS
 
@@ -79,6 +82,22 @@ def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tm
     }
     assert "fr add p97.5 weight 0.5" in result.stdout
     assert "tr add std " in result.stdout
+
+
+def test_a_run_uses_the_adapter_of_its_spec_and_says_so(local: Path, tmp_path: Path) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path / "lora", targets=["q_proj"], seed=1)
+    options = ("--engine", "fake", "--lora", f"formal={adapter}")
+    unused = call("run", local, "--out", tmp_path / "unused", *options)
+    assert unused.exit_code == 2
+    assert "the spec uses no adapter; add `adapter: formal` to it" in unused.stderr
+    local.write_text(yaml.safe_dump({**yaml.safe_load(local.read_text()), "adapter": "formal"}))
+    assert call("run", local, "--out", tmp_path / "out", *options).exit_code == 0
+    samples = pq.read_table(tmp_path / "out" / "results.parquet")
+    assert set(samples["adapter"].to_pylist()) == {"formal"}
+    assert set(pq.read_table(tmp_path / "out" / "summary.parquet")["adapter"].to_pylist()) == {"formal"}
+    digest = read_adapter(adapter, name="any").fingerprint
+    sources = json.loads(samples.schema.metadata[b"ampsweep.sources"])
+    assert sources["adapters"] == [{"name": "formal", "sha256": digest}]
 
 
 def test_a_run_takes_neurons_that_were_imported(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli import app
+from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model
 
 LINES: list[dict[str, Any]] = [
@@ -52,10 +53,19 @@ def test_a_batch_on_vllm_is_the_batch_of_the_reference(tmp_path: Path) -> None:
     call("identify", "--model", model, "--corpus", corpus, "--out", neurons, *options)
     source.write_text("".join(json.dumps(line) + "\n" for line in LINES))
     rows_by_engine: dict[str, list[dict[str, Any]]] = {}
-    for kind in ("transformers", "vllm"):
+    adapter, merged = tiny_adapter(model, tmp_path / "lora", targets=["q_proj", "up_proj"], seed=1)
+    for kind, lora in (("transformers", ()), ("vllm", ("--lora", f"formal={adapter}"))):
         target = tmp_path / f"{kind}.parquet"
-        call("batch", "--model", model, "--neurons", neurons, "--engine", kind, source, target)
+        if lora:
+            source.write_text(source.read_text() + json.dumps({**LINES[1], "adapter": "formal"}) + "\n")
+        call("batch", "--model", model, "--neurons", neurons, "--engine", kind, *lora, source, target)
         rows_by_engine[kind] = pq.read_table(target).to_pylist()
+    adapted = rows_by_engine["vllm"].pop()
+    source.write_text(json.dumps(LINES[1]))
+    call("batch", "--model", merged, "--engine", "transformers", source, tmp_path / "merged.parquet")
+    (expected,) = pq.read_table(tmp_path / "merged.parquet").to_pylist()
+    assert adapted["logprobs"] == pytest.approx(expected["logprobs"], abs=1e-4)
+    assert adapted["logprobs"] != pytest.approx(rows_by_engine["vllm"][1]["logprobs"], abs=1e-2)
     for expected, row in zip(rows_by_engine["transformers"], rows_by_engine["vllm"], strict=True):
         logprobs, expected_logprobs = row.pop("logprobs"), expected.pop("logprobs")
         assert row == expected
