@@ -231,6 +231,7 @@ class Engine(Protocol):
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        residual_counts: bool = False,
     ) -> ActivationStats:
         """Record activations and residuals over a corpus, all languages in one pass.
 
@@ -244,9 +245,12 @@ class Engine(Protocol):
             checkpoint: Where progress is saved. A stopped recording of the same corpus continues from it, with the same
                 result.
             sentence_means: Takes the mean activations of every sentence. It cannot be combined with a checkpoint.
+            residual_counts: Whether to count also in how many tokens the residual stream is above 0, at each layer's
+                output and in each dimension. It costs time and memory.
 
         Raises:
-            InvalidRequest: No sentence fits `max_tokens`.
+            InvalidRequest: No sentence fits `max_tokens`, or the engine does not count residuals (param
+                "residual_counts").
         """
         ...
 

@@ -161,6 +161,7 @@ class FakeEngine:
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        residual_counts: bool = False,
     ) -> ActivationStats:
         """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
@@ -175,13 +176,13 @@ class FakeEngine:
         )
         try:
             recorder = await loop.run_in_executor(thread, make)
-            async for _ in in_batches(thread, sentences, self._recording_in(recorder)):
+            async for _ in in_batches(thread, sentences, self._recording_in(recorder, residual_counts)):
                 pass
             return await loop.run_in_executor(thread, recorder.finish)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
 
-    def _recording_in(self, recorder: Recorder) -> Callable[[Sentence], None]:
+    def _recording_in(self, recorder: Recorder, residual_counts: bool) -> Callable[[Sentence], None]:
 
         @cache
         def active_share(language: str) -> NDArray[np.float64]:
@@ -205,13 +206,14 @@ class FakeEngine:
                 return
             share = active_share(sentence.language)
             random = np.random.default_rng(_hash(["sentence", sentence.language, sentence.text]))
-            noise = random.random(share.shape)
+            noise, residual = random.random(share.shape), residual_of(sentence.language)
             counts = (admission.tokens * share + noise).astype(np.int64)
             recorder.add(
                 admission,
                 counts=counts,
                 mean=(share + 0.4 * noise - 0.7).astype(np.float32),
-                residual=admission.tokens * residual_of(sentence.language),
+                residual=admission.tokens * residual,
+                residual_counts=(admission.tokens * (residual > 0)).astype(np.int64) if residual_counts else None,
             )
 
         return record

@@ -147,6 +147,7 @@ class TransformersEngine:
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        residual_counts: bool = False,
     ) -> ActivationStats:
         """Record activations and residuals, one sentence at a time; sentences are truncated to the context length."""
         recorder = await self._run(
@@ -159,7 +160,7 @@ class TransformersEngine:
                 sentence_means=sentence_means,
             )
         )
-        async for _ in in_batches(self._thread, sentences, partial(self._record, recorder)):
+        async for _ in in_batches(self._thread, sentences, partial(self._record, recorder, residual_counts)):
             self._steps += 1
         return await self._run(recorder.finish)
 
@@ -186,7 +187,7 @@ class TransformersEngine:
         self._closed.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _record(self, recorder: Recorder, sentence: Sentence) -> AdmittedSentence | None:
+    def _record(self, recorder: Recorder, residual_counts: bool, sentence: Sentence) -> AdmittedSentence | None:
         if recorder.is_full(sentence.language):
             return None
         tokens = self._model.encoder.sentence(sentence.text, max_tokens=self.info.max_model_len - 1)
@@ -197,12 +198,14 @@ class TransformersEngine:
         counted = torch.cat(activations, dim=1)[tokens.special :].float()
         shape = self.info.widths.shape
         mixture = self._model.hooks.mixture
+        residual = torch.stack(residuals)[:, tokens.special :]
         recorder.add(
             admission,
             counts=(counted > 0).sum(dim=0).reshape(shape).cpu().numpy(),
             mean=(counted.nanmean(dim=0) if mixture else counted.mean(dim=0)).reshape(shape).cpu().numpy(),
             reached=(~counted.isnan()).sum(dim=0).reshape(shape).cpu().numpy() if mixture else None,
-            residual=torch.stack(residuals)[:, tokens.special :].sum(dim=1, dtype=torch.float64).cpu().numpy(),
+            residual=residual.sum(dim=1, dtype=torch.float64).cpu().numpy(),
+            residual_counts=(residual > 0).sum(dim=1).cpu().numpy() if residual_counts else None,
         )
         return admission
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +19,23 @@ from engine.identify.average_precision import select_average_precision
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import candidate_entropy, select_lape
 from engine.identify.published import published_denominators, template_tokens
+from engine.identify.scores import scores_of
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.neurons.lape_scores import LapeScores
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 
+Built = TypeVar("Built")
 
-def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: IdentificationRequest) -> Checkpoint:
-    """Return the checkpoint in `folder` of an identification on the engine described by `info`."""
+
+def checkpoint_in(
+    folder: Path, info: EngineInfo, corpus: Corpus, request: IdentificationRequest, *, scores: bool = False
+) -> Checkpoint:
+    """Return the checkpoint in `folder` of an identification on the engine described by `info`.
+
+    A recording for `scores` has more sums, so neither kind continues from a checkpoint of the other.
+    """
     neuron_set_id = request.neuron_set_id(
         fingerprint=info.fingerprint, corpus_hash=corpus.hash, languages=corpus.languages
     )
@@ -33,7 +44,8 @@ def checkpoint_in(folder: Path, info: EngineInfo, corpus: Corpus, request: Ident
         "kind": info.kind,
         "dtype": info.dtype,
         "versions": dict(info.versions),
-        "sums": ["activations", "residual"],  # a checkpoint from before the residual was recorded is ignored
+        # A checkpoint from before the residual was recorded is ignored.
+        "sums": ["activations", "residual", *(["residual_counts"] if scores else [])],
     }
     return Checkpoint(folder / f".{neuron_set_id}.recording", identity=content_hash(depends_on))
 
@@ -58,25 +70,54 @@ async def identify(
         EngineFailed: The engine died.
         Unavailable: The disk is full (`average_precision` only).
     """
+
+    def build(stats: ActivationStats) -> NeuronSet:
+        return neuron_set_of(stats, request, corpus=corpus, info=engine.info)
+
+    return await _recorded(engine, corpus, request, checkpoint, build)
+
+
+async def identify_with_scores(
+    engine: Engine, corpus: Corpus, request: IdentificationRequest, *, checkpoint: Checkpoint | None = None
+) -> tuple[NeuronSet, LapeScores]:
+    """Identify a set as `identify` does, and score every neuron and the residual stream by LAPE in the same pass.
+
+    Raises:
+        InvalidRequest: As in `identify`, or the engine does not count residuals (param "residual_counts").
+        EngineFailed: The engine died.
+        Unavailable: The disk is full (`average_precision` only).
+    """
+
+    def build(stats: ActivationStats) -> tuple[NeuronSet, LapeScores]:
+        neuron_set = neuron_set_of(stats, request, corpus=corpus, info=engine.info)
+        return neuron_set, scores_of(stats, neuron_set=neuron_set.id, params=request.params)
+
+    return await _recorded(engine, corpus, request, checkpoint, build, residual_counts=True)
+
+
+async def _recorded(
+    engine: Engine,
+    corpus: Corpus,
+    request: IdentificationRequest,
+    checkpoint: Checkpoint | None,
+    build: Callable[[ActivationStats], Built],
+    *,
+    residual_counts: bool = False,
+) -> Built:
+    """Record the corpus and return, from a thread, what `build` makes of the statistics.
+
+    The means of all sentences that `average_precision` needs are in a file beside the checkpoint meanwhile. A
+    checkpoint does not hold them, so its recording begins anew if it was stopped.
+    """
+    record = partial(engine.record, corpus.sentences(), max_tokens=request.max_tokens, residual_counts=residual_counts)
     if request.method == "average_precision":
-        return await _by_average_precision(engine, corpus, request, None if checkpoint is None else checkpoint.path)
-    stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, checkpoint=checkpoint)
+        with SentenceMeans(None if checkpoint is None else checkpoint.path.parent) as means:
+            return await asyncio.to_thread(build, await record(sentence_means=means))
+    stats = await record(checkpoint=checkpoint)
     if request.method == "lape_paper":
         tokens = await template_tokens(engine)
         stats = await asyncio.to_thread(published_denominators, stats, template_tokens=tokens)
-    return await asyncio.to_thread(neuron_set_of, stats, request, corpus=corpus, info=engine.info)
-
-
-async def _by_average_precision(
-    engine: Engine, corpus: Corpus, request: IdentificationRequest, beside: Path | None
-) -> NeuronSet:
-    """Identify a set by the means of all sentences, which are in a file in the folder of `beside` meanwhile.
-
-    A checkpoint does not hold these means, so a recording that was stopped begins anew.
-    """
-    with SentenceMeans(None if beside is None else beside.parent) as means:
-        stats = await engine.record(corpus.sentences(), max_tokens=request.max_tokens, sentence_means=means)
-        return await asyncio.to_thread(neuron_set_of, stats, request, corpus=corpus, info=engine.info)
+    return await asyncio.to_thread(build, stats)
 
 
 def neuron_set_of(

@@ -44,14 +44,24 @@ def select_lape(
     Returns:
         The neurons of each language, int32 [k, 2] of (layer, index), sorted. Every language has an entry.
     """
-    p = probabilities(stats)
+    belongs = belonging(probabilities(stats), top_rate=top_rate, filter_rate=filter_rate, activation_bar=activation_bar)
+    return {code: selected(belongs[index], stats.widths) for index, code in enumerate(stats.languages)}
+
+
+def belonging(
+    p: NDArray[np.float64], *, top_rate: float, filter_rate: float, activation_bar: float
+) -> NDArray[np.bool_]:
+    """Return which neurons LAPE selects for each language, bool [G, N], from their probabilities p, [G, N].
+
+    See `select_lape`, which has the rule.
+    """
     candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    entropy = np.where(candidate, np.round(_entropy(p), _DECIMALS), np.inf)
+    entropy = np.where(candidate, np.round(entropy_of(p), _DECIMALS), np.inf)
     lowest = np.argsort(entropy, kind="stable")[: round(entropy.size * top_rate)]
     chosen = np.zeros(entropy.size, dtype=bool)
     chosen[lowest[np.isfinite(entropy[lowest])]] = True
-    belongs = (p > quantile(p, activation_bar)) & chosen
-    return {code: selected(belongs[index], stats.widths) for index, code in enumerate(stats.languages)}
+    belongs: NDArray[np.bool_] = (p > quantile(p, activation_bar)) & chosen
+    return belongs
 
 
 def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RATE) -> NDArray[np.float32]:
@@ -61,7 +71,7 @@ def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RAT
     """
     p = probabilities(stats)
     candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    return np.where(candidate, _entropy(p), np.nan).astype(np.float32).reshape(stats.widths.shape)
+    return np.where(candidate, entropy_of(p), np.nan).astype(np.float32).reshape(stats.widths.shape)
 
 
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
@@ -85,8 +95,8 @@ def quantile(values: NDArray[np.float64], rate: float) -> float:
     return float(np.partition(values.ravel(), rank)[rank])
 
 
-def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return H, float64 [N], in nats, with 0 log 0 = 0; 0 where every p is 0."""
+def entropy_of(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return H, float64 [N], in nats, of p, [G, N], with 0 log 0 = 0; 0 where every p is 0."""
     total = p.sum(axis=0)
     q = p / np.where(total > 0, total, 1.0)
     entropy: NDArray[np.float64] = -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=0)

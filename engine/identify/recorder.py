@@ -10,6 +10,7 @@ A recorder is used by one thread at a time, and not by the thread of an event lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class _Language:
         self.counts = np.zeros(self.shape, dtype=np.int64)
         self.reached: NDArray[np.int64] | None = None
         self.residual = np.zeros((widths.layers, hidden_size), dtype=np.float64)
+        self.residual_counts: NDArray[np.int64] | None = None
         self.tokens = 0
         self.sentences = 0
         self.full = False
@@ -71,6 +73,7 @@ class _Language:
         sums.counts = saved["counts"]
         sums.reached = saved.get("reached")
         sums.residual = saved["residual"]
+        sums.residual_counts = saved.get("residual_counts")
         sums.done = set(saved["done"].tolist())
         sums.means = dict(zip(saved["places"].tolist(), saved["means"], strict=True))
         if "patch_sentences" in saved:
@@ -96,6 +99,8 @@ class _Language:
         }
         if self.reached is not None:
             arrays["reached"] = self.reached
+        if self.residual_counts is not None:
+            arrays["residual_counts"] = self.residual_counts
         if (patch := self.patch) is not None:
             arrays |= {
                 "patch_max": patch.max,
@@ -130,6 +135,14 @@ class _Language:
             median=np.partition(means, lower, axis=0)[lower].copy(),
             sentences=len(means),
         )
+
+
+def _stacked(counts: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    """Return the counts of all languages, [G, ...], 0 for a language that has none; None if no language has any."""
+    counted = next((each for each in counts if each is not None), None)
+    if counted is None:
+        return None
+    return np.stack([np.zeros_like(counted) if each is None else each for each in counts])
 
 
 def _of_reached(means: NDArray[np.float32]) -> _Patch:
@@ -226,6 +239,7 @@ class Recorder:
         mean: NDArray[np.float32] | None,
         residual: NDArray[np.floating],
         reached: NDArray[np.integer] | None = None,
+        residual_counts: NDArray[np.integer] | None = None,
     ) -> None:
         """Add the measurements of an admitted sentence. Call it once for each.
 
@@ -237,6 +251,8 @@ class Recorder:
             residual: Sum over the tokens of the residual at each layer's output, [L, H].
             reached: In a mixture of experts, the number of tokens that reach the neuron's expert, integers of the shape
                 `widths.shape`; otherwise None.
+            residual_counts: Number of tokens whose residual is above 0, integers [L, H]; None if they are not recorded,
+                which is the same for all sentences.
         """
         sums = self._languages[admission.language]
         sums.counts += counts
@@ -245,6 +261,10 @@ class Recorder:
                 sums.reached = np.zeros(sums.shape, dtype=np.int64)
             sums.reached += reached
         sums.residual += residual
+        if residual_counts is not None:
+            if sums.residual_counts is None:
+                sums.residual_counts = np.zeros(residual_counts.shape, dtype=np.int64)
+            sums.residual_counts += residual_counts
         if admission.mean_wanted:
             assert mean is not None, "a sentence came without its mean"
             if admission.position < PATCH_SENTENCES:
@@ -276,8 +296,6 @@ class Recorder:
                 "the corpus has no sentence within max_tokens; raise max_tokens, or check the corpus", param="corpus"
             )
         languages = list(self._languages.values())
-        mixture = any(language.reached is not None for language in languages)
-        unreached = np.zeros(self._widths.shape, dtype=np.int64)
         patches = [language.summarize() for language in languages]
         return ActivationStats(
             widths=self._widths,
@@ -293,8 +311,7 @@ class Recorder:
             residual_mean=np.stack([language.residual / max(language.tokens, 1) for language in languages]).astype(
                 np.float32
             ),
-            reached=np.stack([unreached if language.reached is None else language.reached for language in languages])
-            if mixture
-            else None,
+            reached=_stacked([language.reached for language in languages]),
+            residual_counts=_stacked([language.residual_counts for language in languages]),
             sentence_means=self._sentence_means,
         )

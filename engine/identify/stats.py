@@ -41,6 +41,8 @@ class ActivationStats:
             without tokens.
         reached: Number of tokens that were routed to the neuron's expert, int64 [G, L, F]; all tokens in a layer
             without experts. None for a model without experts.
+        residual_counts: Number of tokens whose residual at each layer's output is above 0 in each dimension, int64
+            [G, L, H]; None if it was not recorded.
         sentence_means: The mean activations of all sentences, if they were recorded; whoever had them recorded closes
             them.
     """
@@ -57,4 +59,5 @@ class ActivationStats:
     patch_sentences: NDArray[np.int64]
     residual_mean: NDArray[np.float32]
     reached: NDArray[np.int64] | None = None
+    residual_counts: NDArray[np.int64] | None = None
     sentence_means: SentenceMeans | None = None

@@ -35,7 +35,7 @@ from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
-from engine.vllm.launch import VllmSettings, start_llm_engine
+from engine.vllm.launch import VllmSettings, backend_of, describe, start_llm_engine, takes_statistics
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
@@ -46,7 +46,7 @@ from engine.vllm.versions import installed_release, reported_version, untested_w
 from engine.vllm.worker.recording import recording_rows
 
 if TYPE_CHECKING:
-    from vllm import LLMEngine, RequestOutput, SamplingParams
+    from vllm import RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class VllmEngine:
         cls, loop: EngineLoop, folder: Path, shape: ModelFolder, *, dtype: str, settings: VllmSettings
     ) -> VllmEngine:
         """Return the engine over a started loop, described by what vLLM reports about the model."""
-        tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(_describe)
+        tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(describe)
         await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
         await asyncio.to_thread(warn_without_bos, tokenizer, folder)
         await asyncio.to_thread(read_chat_template, tokenizer, folder)
@@ -159,7 +159,7 @@ class VllmEngine:
             tokenizer,
             settings,
             embedding_rows=embedding_rows,
-            takes_statistics=await loop.call(_takes_statistics),
+            takes_statistics=await loop.call(takes_statistics),
             adapters=adapters,
         )
 
@@ -249,8 +249,12 @@ class VllmEngine:
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        residual_counts: bool = False,
     ) -> ActivationStats:
-        """Record activations and residuals over a corpus; see `Engine.record`."""
+        """Record activations and residuals over a corpus; see `Engine.record`. Residuals are counted on a CPU only."""
+        if residual_counts and await self._loop.call(backend_of) != "cpu":
+            message = "the CUDA backend does not count the residual stream; identify on a CPU, or use the engine"
+            raise InvalidRequest(f"{message} transformers", param="residual_counts")
         recording = RecordingThread(
             self._encoder,
             self._info.widths,
@@ -265,7 +269,7 @@ class VllmEngine:
             async with asyncio.TaskGroup() as group:
                 async for admission, tokens in recording.admitted(sentences):
                     await permits.acquire()
-                    group.create_task(self._record_one(recording, admission, tokens, permits))
+                    group.create_task(self._record_one(recording, admission, tokens, permits, residual_counts))
             return await recording.finish()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -309,12 +313,16 @@ class VllmEngine:
         admission: AdmittedSentence,
         tokens: SentenceTokens,
         permits: asyncio.Semaphore,
+        residual_counts: bool,
     ) -> None:
         key = self._name("record")
         result = WorkerResult(kind="recording", key=key)
-        extras = RequestExtras(record=RecordingArgs(key=key, skip=tokens.special, sums=admission.mean_wanted))
+        record = RecordingArgs(
+            key=key, skip=tokens.special, sums=admission.mean_wanted, residual_counts=residual_counts
+        )
+        params = one_pass_params(RequestExtras(record=record))
         try:
-            await self._run(token_prompt(tokens.ids, None), one_pass_params(extras), Priority.BATCH, result)
+            await self._run(token_prompt(tokens.ids, None), params, Priority.BATCH, result)
             await recording.add(admission, result.parts)
         finally:
             permits.release()  # only after the parts are summed: until then they are in memory
@@ -373,19 +381,6 @@ class VllmEngine:
             entries = self._entries.setdefault(steering.neurons, {})
             entries[key] = len(edits.indices)
         return self._admission.hold(key, size=entries[key], priority=priority)
-
-
-def _describe(engine: LLMEngine) -> tuple[Any, str, int, int, int]:
-    config = engine.model_config
-    sizes = config.max_model_len, config.get_vocab_size(), config.get_hidden_size()
-    return engine.get_tokenizer(), config.architectures[0], *sizes
-
-
-def _takes_statistics(engine: LLMEngine) -> bool:
-    """Say whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
-    config = engine.vllm_config
-    backend = config.additional_config["ampsweep"]["backend"]
-    return bool(backend == "cpu" or config.parallel_config.tensor_parallel_size == 1)
 
 
 def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:

@@ -1,4 +1,4 @@
-"""Starts vLLM with steering: its environment, arguments and worker class.
+"""Starts vLLM with steering: its environment, arguments and worker class. Describes the started engine.
 
 The engine's core runs in this process, not in one of its own. The model runner is vLLM's default on a GPU and V1 on a
 CPU.
@@ -207,6 +207,24 @@ def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> di
         "disable_log_stats": True,
         "seed": 0,
     }
+
+
+def describe(engine: LLMEngine) -> tuple[Any, str, int, int, int]:
+    """Return the tokenizer, the model's class, its context length, the embedding's rows and the residual's size."""
+    config = engine.model_config
+    sizes = config.max_model_len, config.get_vocab_size(), config.get_hidden_size()
+    return engine.get_tokenizer(), config.architectures[0], *sizes
+
+
+def backend_of(engine: LLMEngine) -> BackendName:
+    """Return the steering backend of the workers."""
+    backend: BackendName = engine.vllm_config.additional_config["ampsweep"]["backend"]
+    return backend
+
+
+def takes_statistics(engine: LLMEngine) -> bool:
+    """Return whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
+    return backend_of(engine) == "cpu" or engine.vllm_config.parallel_config.tensor_parallel_size == 1
 
 
 def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:

@@ -23,7 +23,7 @@ from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.tokenization import SentenceTokens, TextEncoder
-from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached
+from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
 T = TypeVar("T")
 Admitted = tuple[AdmittedSentence, SentenceTokens]
@@ -101,7 +101,14 @@ class RecordingThread:
         counts, sums, residual = join_parts(parts, self._widths)
         reached = join_reached(parts, self._widths, tokens=admission.tokens)
         mean = None if sums is None else _mean(sums, admission.tokens if reached is None else reached)
-        self._opened.add(admission, counts=counts, mean=mean, residual=residual, reached=reached)
+        self._opened.add(
+            admission,
+            counts=counts,
+            mean=mean,
+            residual=residual,
+            reached=reached,
+            residual_counts=join_residual_counts(parts, layers=self._widths.layers),
+        )
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -40,11 +40,13 @@ class RecordingArgs:
         key: Name under which the workers hold the counts and sums.
         skip: Tokens at the start that are not recorded (special tokens).
         sums: Whether activations are summed, besides counting how often each is above 0.
+        residual_counts: Whether it is counted how often the residual stream is above 0, besides summing it.
     """
 
     key: str
     skip: int
     sums: bool
+    residual_counts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

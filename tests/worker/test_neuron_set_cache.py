@@ -36,11 +36,16 @@ class CountingEngine(FakeEngine):
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        residual_counts: bool = False,
     ) -> ActivationStats:
         self.recordings += 1
         await asyncio.sleep(0)
         return await super().record(
-            sentences, max_tokens=max_tokens, checkpoint=checkpoint, sentence_means=sentence_means
+            sentences,
+            max_tokens=max_tokens,
+            checkpoint=checkpoint,
+            sentence_means=sentence_means,
+            residual_counts=residual_counts,
         )
 
 

@@ -31,6 +31,13 @@ def identify(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method; may be repeated.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to record per language.")] = MAX_TOKENS,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores",
+            help="Also score all neurons and the residual stream by LAPE (`neurons scores`); not on a GPU with vLLM.",
+        ),
+    ] = False,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
@@ -42,8 +49,9 @@ def identify(
     """
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
-    from engine.identify.identification import checkpoint_in
+    from engine.identify.identification import checkpoint_in, identify_with_scores
     from engine.identify.identification import identify as identify_neurons
+    from engine.neurons.lape_scores import SCORES_FILE
     from engine.neurons.neuron_set import NeuronSet
 
     check_folder(out, param="out")
@@ -60,9 +68,15 @@ def identify(
         async with opened(model, kind=engine, dtype=dtype, allow_untested_vllm=allow_untested_vllm) as loaded:
             info = loaded.info
             complete = request.for_model(info.model, widths=info.widths)
-            checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete)
-            neuron_set = await identify_neurons(loaded, texts, complete, checkpoint=checkpoint)
-            neuron_set.save(out)
+            checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete, scores=scores)
+            if scores:
+                neuron_set, scored = await identify_with_scores(loaded, texts, complete, checkpoint=checkpoint)
+                neuron_set.save(out)
+                scored.save(out)
+            else:
+                neuron_set = await identify_neurons(loaded, texts, complete, checkpoint=checkpoint)
+                neuron_set.save(out)
+                (out / SCORES_FILE).unlink(missing_ok=True)  # of an earlier set in this folder
             checkpoint.discard()
             return neuron_set
 

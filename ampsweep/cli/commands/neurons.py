@@ -12,6 +12,7 @@ import typer
 from ampsweep.cli.commands.neuron_hub import pull, push
 from ampsweep.cli.commands.neuron_overlap import overlap
 from ampsweep.cli.commands.neuron_ranking import rank
+from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, model_folder
@@ -24,6 +25,7 @@ app = typer.Typer(help="Import, show, compare, rank, export and share neuron set
 
 app.command()(overlap)
 app.command()(rank)
+app.command()(scores)
 app.command()(pull)
 app.command()(push)
 

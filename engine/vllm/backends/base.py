@@ -21,13 +21,15 @@ from engine.vllm.worker.recording import Recording
 class RecordedSpan(NamedTuple):
     """The tokens [first, end) of a step that belong to a recorded sentence.
 
-    They are counted in `row` of the recording, and with `sums` their activations are summed there too.
+    They are counted in `row` of the recording, and with `sums` their activations are summed there too. With
+    `residual_counts` it is also counted there how often the residual stream is above 0.
     """
 
     row: int
     first: int
     end: int
     sums: bool
+    residual_counts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -77,12 +77,21 @@ class _Recorded:
                 sums.index_add_(0, experts, activate(form.activation, gates).float())
 
     def add_residual(self, layer: int, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
-        """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one."""
-        sums = self.recording.residual[layer]
+        """Add the sums of one layer's output: `hidden` [T, H], plus `residual` if there is one.
+
+        Where a sentence asks for it, also count how often the output is above 0.
+        """
+        sums, counts = self.recording.residual[layer], self.recording.residual_counts
         for span in self.spans:
             for part in (hidden, residual):
                 if part is not None:
                     sums[span.row] += part[span.first : span.end].float().sum(0)
+            if span.residual_counts:
+                assert counts is not None, "counts are allocated when the first sentence asks for them"
+                output = hidden[span.first : span.end].float()
+                if residual is not None:
+                    output = output + residual[span.first : span.end].float()
+                counts[layer, span.row] += (output > 0).sum(0, dtype=torch.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

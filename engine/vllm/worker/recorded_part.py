@@ -22,6 +22,8 @@ class RecordedPart:
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
         residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H].
             Tensor-parallel workers all have the same.
+        residual_counts: How often the residual stream was above 0 at the output of the shard's layers, int32 [layers of
+            the shard, H], the same on all tensor-parallel workers; None if it was not requested.
         reached: How many tokens were routed to each neuron's expert, int32 of the shape of `counts`; None for a model
             without experts.
     """
@@ -30,6 +32,7 @@ class RecordedPart:
     counts: NDArray[np.int32]
     sums: NDArray[np.float32] | None
     residual: NDArray[np.float32]
+    residual_counts: NDArray[np.int32] | None = None
     reached: NDArray[np.int32] | None = None
 
 
@@ -58,6 +61,22 @@ def join_parts(
         np.add.at(copies, neurons, 1)
     assert (copies == 1).all(), "the workers' parts must cover the model, each neuron once"
     return counts, sums if summed else None, residual
+
+
+def join_residual_counts(parts: Sequence[RecordedPart], *, layers: int) -> NDArray[np.int32] | None:
+    """Return how often the residual stream was above 0, int32 [layers, H]; None if it was not requested.
+
+    Args:
+        parts: What all workers recorded of a sentence, in any order.
+        layers: The layers of the model.
+    """
+    joined: NDArray[np.int32] | None = None
+    for part in parts:
+        if part.residual_counts is not None:
+            if joined is None:
+                joined = np.zeros((layers, part.residual_counts.shape[1]), dtype=np.int32)
+            joined[list(part.shard.layers)] = part.residual_counts
+    return joined
 
 
 def join_reached(parts: Sequence[RecordedPart], widths: LayerWidths, *, tokens: int) -> NDArray[np.int32] | None:

@@ -2,7 +2,8 @@
 
 A row is opened when its request starts, and zeroed whenever the request starts over (a preempted request is computed
 again). It is taken or dropped once, when the request has ended. Memory: rows x layers x (8 bytes a neuron and 4 bytes a
-number of the residual stream), independent of the corpus. Narrow layers take the memory of the widest.
+number of the residual stream, 8 if it is counted too), independent of the corpus. Narrow layers take the memory of the
+widest.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Recording:
         counts: How often each neuron was above 0, int32 [L, rows, F] with F of the widest layer, at a fixed address.
         sums: Sums of activations, float32 [L, rows, F], at a fixed address.
         residual: Sums of the residual stream at the layers' outputs, float32 [L, rows, H], at a fixed address.
+        residual_counts: How often the residual stream was above 0 at the layers' outputs, int32 [L, rows, H]; None
+            until the first sentence asks for it.
         reached: Tokens that were routed to each expert, int32 [L, rows, E] with E of the layer that has most; a layer
             without experts counts all of its tokens as those of one. None for a model without experts.
         rows: Number of rows.
@@ -44,17 +47,26 @@ class Recording:
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
         self.residual = torch.zeros(*shape[:2], hidden_size, dtype=torch.float32, device=device)
+        self.residual_counts: torch.Tensor | None = None
         self.reached: torch.Tensor | None = None
         if shard.experts:
             self.reached = torch.zeros(*shape[:2], max(shard.experts), dtype=torch.int32, device=device)
         self.rows = rows
         self._free = list(range(rows))
-        self._open: dict[str, tuple[int, bool]] = {}
+        self._open: dict[str, tuple[int, bool, bool]] = {}
 
-    def open(self, key: str, *, sums: bool) -> int:
-        """Return the row of a sentence; with `sums` its activations are summed besides being counted."""
+    def open(self, key: str, *, sums: bool, residual_counts: bool = False) -> int:
+        """Return the row of a sentence.
+
+        Args:
+            key: Name of the sentence.
+            sums: Whether its activations are summed, besides being counted.
+            residual_counts: Whether its residual stream is counted, besides being summed.
+        """
         row = self._free.pop()
-        self._open[key] = (row, sums)
+        self._open[key] = (row, sums, residual_counts)
+        if residual_counts and self.residual_counts is None:
+            self.residual_counts = torch.zeros_like(self.residual, dtype=torch.int32)
         return row
 
     def clear(self, row: int) -> None:
@@ -62,6 +74,8 @@ class Recording:
         self.counts[:, row] = 0
         self.sums[:, row] = 0
         self.residual[:, row] = 0
+        if self.residual_counts is not None:
+            self.residual_counts[:, row] = 0
         if self.reached is not None:
             self.reached[:, row] = 0
 
@@ -72,13 +86,22 @@ class Recording:
 
     def take(self, key: str) -> RecordedPart:
         """Return what was recorded of a sentence and free its row."""
-        row, summed = self._open[key]
+        row, summed, residual_counted = self._open[key]
         self.drop(key)
         counts = self._of_neurons(self.counts, row)
         sums = self._of_neurons(self.sums, row) if summed else None
         residual = self.residual[:, row].cpu().numpy().copy()
+        residual_counts = None
+        if residual_counted:
+            assert self.residual_counts is not None
+            residual_counts = self.residual_counts[:, row].cpu().numpy().copy()
         return RecordedPart(
-            shard=self._shard, counts=counts, sums=sums, residual=residual, reached=self._reached_neurons(row)
+            shard=self._shard,
+            counts=counts,
+            sums=sums,
+            residual=residual,
+            residual_counts=residual_counts,
+            reached=self._reached_neurons(row),
         )
 
     def drop(self, key: str) -> None:

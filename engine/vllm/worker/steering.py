@@ -30,11 +30,12 @@ _NO_END = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """A sentence's row, how many tokens at its start are not recorded, and whether its activations are summed."""
+    """A sentence's row, and how many tokens at its start are not recorded. For the others see `RecordedSpan`."""
 
     row: int
     skip: int
     sums: bool
+    residual_counts: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +135,11 @@ class WorkerSteering:
                 prompt_tokens=steer.prompt_tokens,
             )
         if (record := extras.record) is not None:
-            row = self._backend.recording.open(record.key, sums=record.sums)
-            request = replace(request, record=_Record(row=row, skip=record.skip, sums=record.sums))
+            counted = record.residual_counts
+            row = self._backend.recording.open(record.key, sums=record.sums, residual_counts=counted)
+            request = replace(
+                request, record=_Record(row=row, skip=record.skip, sums=record.sums, residual_counts=counted)
+            )
         if (score := extras.score) is not None:
             self._scoring.open(score.key, tokens, score.first, score.last)
             request = replace(request, score_key=score.key)
@@ -219,5 +223,5 @@ class WorkerSteering:
             skipped = max(record.skip - int(computed[index]), 0)
             first, end = int(first_rows[index]) + skipped, int(first_rows[index] + counts[index])
             if first < end:
-                spans.append(RecordedSpan(record.row, first, end, record.sums))
+                spans.append(RecordedSpan(record.row, first, end, record.sums, record.residual_counts))
         return tuple(spans)

@@ -293,9 +293,10 @@ def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine
 def test_a_recording_equals_the_statistics_of_stored_activations(engine: TransformersEngine, hand: HandModel) -> None:
     texts = {"en": ["The end.", "In the north, then.", "Another thing"], "ja": ["北の果て", "それから"]}
     sentences = [Sentence(language=code, text=text) for code, sentences_of in texts.items() for text in sentences_of]
-    stats = asyncio.run(engine.record(sentences, max_tokens=10_000))
+    stats = asyncio.run(engine.record(sentences, max_tokens=10_000, residual_counts=True))
     tokenizer = engine._model.tokenizer
     assert stats.languages == ("en", "ja")
+    assert stats.residual_counts is not None
     for index, lines in enumerate(texts.values()):
         stored, residuals = [], []  # [T, L, F] and [T, L, H] a sentence, without its BOS token
         for text in lines:
@@ -315,6 +316,7 @@ def test_a_recording_equals_the_statistics_of_stored_activations(engine: Transfo
         )
         np.testing.assert_array_equal(stats.positive[index], (means > 0).sum(dim=0))
         np.testing.assert_allclose(stats.residual_mean[index], torch.cat(residuals).mean(dim=0), atol=1e-4)
+        np.testing.assert_array_equal(stats.residual_counts[index], (torch.cat(residuals) > 0).sum(dim=0))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

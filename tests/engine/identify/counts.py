@@ -18,6 +18,7 @@ def make_stats(
     patch_sentences: Any = None,
     widths: LayerWidths | None = None,
     reached: Any = None,
+    residual_counts: Any = None,
 ) -> ActivationStats:
     """Make the statistics of languages a, b, ... from counts [G, L, F] and tokens [G]; patch values are 0.
 
@@ -39,4 +40,5 @@ def make_stats(
         patch_sentences=sentences,
         residual_mean=zeros,
         reached=None if reached is None else np.asarray(reached, dtype=np.int64),
+        residual_counts=None if residual_counts is None else np.asarray(residual_counts, dtype=np.int64),
     )

@@ -49,6 +49,40 @@ def test_the_mean_residual_is_over_all_tokens_of_a_language() -> None:
     np.testing.assert_allclose(means, expected, rtol=1e-6)
 
 
+def test_residual_counts_are_summed_and_survive_a_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, size=(3, LAYERS, HIDDEN)).astype(np.int32)
+    mean = np.zeros((LAYERS, WIDTH), dtype=np.float32)
+
+    def add(recorder: Recorder, language: str, residual_counts: NDArray[np.int32]) -> None:
+        admission = recorder.admit(language, 2)
+        assert admission is not None
+        ones = np.ones((LAYERS, WIDTH), dtype=np.int64)
+        recorder.add(admission, counts=ones, mean=mean, residual=RESIDUAL, residual_counts=residual_counts)
+
+    def recorder() -> Recorder:
+        checkpoint = Checkpoint(tmp_path / "recording", identity="x", every=0)
+        return Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint)
+
+    stopped = recorder()
+    add(stopped, "en", counts[0])
+    add(stopped, "en", counts[1])
+    resumed = recorder()
+    assert [resumed.admit("en", 2) for _ in range(2)] == [None, None], "the checkpoint has them"
+    add(resumed, "fr", counts[2])
+    recorded = resumed.finish().residual_counts
+    assert recorded is not None
+    np.testing.assert_array_equal(recorded, [counts[0] + counts[1], counts[2]])
+
+
+def test_without_residual_counts_there_are_none() -> None:
+    recorder = _recorder()
+    admission = recorder.admit("en", 2)
+    assert admission is not None
+    _add(recorder, admission, np.zeros((LAYERS, WIDTH), dtype=np.float32))
+    assert recorder.finish().residual_counts is None
+
+
 @given(sentences=st.integers(1, 2 * PATCH_SENTENCES), seed=st.integers(0, 99), order=st.randoms())
 def test_patch_values_are_computed_from_the_first_sentences(sentences: int, seed: int, order: object) -> None:
     random = np.random.default_rng(seed)

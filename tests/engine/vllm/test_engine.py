@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,9 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName, UnsupportedModel
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.vllm import engine as engine_module
-from engine.vllm.engine import VllmEngine, _describe, _takes_statistics
-from engine.vllm.launch import VllmSettings
+from engine.vllm.engine import VllmEngine
+from engine.vllm.launch import VllmSettings, takes_statistics
+from engine.vllm.launch import describe as describe_engine
 from engine.vllm.loop import EngineLoop
 from engine.vllm.request_extras import RequestExtras
 from tests.engine.neuron_sets import make_neuron_set
@@ -110,7 +112,21 @@ def test_the_cuda_backend_takes_statistics_on_one_gpu_only(backend: str, ranks: 
         parallel_config=SimpleNamespace(tensor_parallel_size=ranks),
     )
     engine: Any = SimpleNamespace(vllm_config=config)
-    assert _takes_statistics(engine) is takes
+    assert takes_statistics(engine) is takes
+
+
+def test_the_residual_is_not_counted_on_the_cuda_backend() -> None:
+    class Loop:
+        async def call(self, function: Callable[[object], object]) -> object:
+            return function(
+                SimpleNamespace(vllm_config=SimpleNamespace(additional_config={"ampsweep": {"backend": "cuda"}}))
+            )
+
+    engine = _engine(takes_statistics=True)
+    engine._loop = Loop()  # type: ignore[assignment]
+    with pytest.raises(InvalidRequest, match="identify on a CPU") as refused:
+        asyncio.run(engine.record([], max_tokens=10, residual_counts=True))
+    assert refused.value.param == "residual_counts"
 
 
 def test_a_statistic_is_rejected_in_mode_paper() -> None:
@@ -149,7 +165,7 @@ def test_the_vocabulary_is_read_outside_the_event_loop(tmp_path: Path, monkeypat
     )
 
     async def call(function: object) -> Any:
-        return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is _describe else True
+        return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is describe_engine else True
 
     async def describe() -> VllmEngine:
         return await VllmEngine._described(loop, tmp_path, shape, dtype="float32", settings=VllmSettings())

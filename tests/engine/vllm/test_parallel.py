@@ -95,10 +95,13 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
     sentences = [
         Sentence(language=code, text=f"{code} {number} {TEXT}") for code in ("en", "fr") for number in range(3)
     ]
-    ours = both.run(both.vllm.record(sentences, max_tokens=1000))
-    reference = both.run(both.reference.record(sentences, max_tokens=1000))
+    ours = both.run(both.vllm.record(sentences, max_tokens=1000, residual_counts=True))
+    reference = both.run(both.reference.record(sentences, max_tokens=1000, residual_counts=True))
     np.testing.assert_array_equal(ours.counts, reference.counts)
     np.testing.assert_allclose(ours.patch_max, reference.patch_max, rtol=0, atol=1e-5)
+    assert ours.residual_counts is not None
+    assert reference.residual_counts is not None
+    np.testing.assert_array_equal(ours.residual_counts, reference.residual_counts)
 
 
 def test_a_worker_that_dies_fails_all_requests_and_ends_the_engine(both: Both) -> None:

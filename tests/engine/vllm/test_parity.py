@@ -225,8 +225,8 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
         for language in ("en", "fr")
         for number in range(12)
     ]
-    ours = both.run(both.vllm.record(sentences, max_tokens=600))
-    reference = both.run(both.reference.record(sentences, max_tokens=600))
+    ours = both.run(both.vllm.record(sentences, max_tokens=600, residual_counts=True))
+    reference = both.run(both.reference.record(sentences, max_tokens=600, residual_counts=True))
     assert ours.languages == reference.languages
     np.testing.assert_array_equal(ours.tokens, reference.tokens)
     np.testing.assert_array_equal(ours.sentences, reference.sentences)
@@ -235,6 +235,10 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
     for kind in ("patch_max", "patch_median", "patch_mean"):
         np.testing.assert_allclose(getattr(ours, kind), getattr(reference, kind), rtol=0, atol=1e-5)
     np.testing.assert_allclose(ours.residual_mean, reference.residual_mean, rtol=0, atol=1e-4)
+    assert ours.residual_counts is not None
+    assert reference.residual_counts is not None
+    np.testing.assert_array_equal(ours.residual_counts, reference.residual_counts)
+    assert 0 < ours.residual_counts.sum() < ours.residual_counts.size * ours.tokens.max()
 
 
 def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.domain.layer_widths import LayerWidths
-from engine.vllm.worker.recorded_part import RecordedPart, join_parts
+from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_residual_counts
 from engine.vllm.worker.table import Shard
 
 LAYERS, WIDTH = 5, 12
@@ -46,6 +46,14 @@ def test_parts_in_any_order_are_joined_to_the_whole(stages: int, ranks: int, ord
     np.testing.assert_array_equal(joined[0], counts)
     np.testing.assert_array_equal(joined[1], sums)
     np.testing.assert_array_equal(joined[2], RESIDUAL)
+
+
+def test_residual_counts_of_pipeline_stages_are_joined_in_any_order() -> None:
+    zeros, counts = np.zeros((LAYERS, WIDTH)), np.arange(LAYERS * 3, dtype=np.int32).reshape(LAYERS, 3)
+    plain = parts_of(zeros, zeros, stages=2, ranks=2)
+    counted = [replace(part, residual_counts=counts[list(part.shard.layers)]) for part in plain]
+    np.testing.assert_array_equal(join_residual_counts(counted[::-1], layers=LAYERS), counts)
+    assert join_residual_counts(plain, layers=LAYERS) is None
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -228,6 +228,43 @@ def test_vectors_neurons_and_recordings_share_a_batch(worker: Worker, fused: boo
     np.testing.assert_allclose(worker.steering.take_recording("s").residual[0], total, rtol=1e-6)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_residual_is_counted_for_the_sentences_that_ask_for_it(fused: bool, dtype: torch.dtype) -> None:
+    worker = make_worker("cpu", FORMS, SiluAndMul())
+    plain, counted = (
+        RecordingArgs(key="p", skip=0, sums=False),
+        RecordingArgs(key="c", skip=1, sums=False, residual_counts=True),
+    )
+    worker.steering.start("plain", RequestExtras(record=plain).extra_args(), [0])
+    worker.steering.start("counted", RequestExtras(record=counted).extra_args(), [0])
+    hidden = torch.randn(1, 9, HIDDEN, generator=torch.Generator().manual_seed(0)).to(dtype)  # the last is padding
+    residual = torch.full_like(hidden, 0.5) if fused else None
+    for _ in range(2):  # the second time its request starts over
+        worker.steering.begin_step(["plain", "counted"], [2, 4], [0, 0])
+        worker.residual(hidden, residual)
+    worker.steering.begin_step(["counted"], [2], [4])
+    worker.residual(hidden, residual)
+    output = hidden[0].float() + (0.5 if fused else 0.0)
+    expected = (torch.cat([output[3:6], output[:2]]) > 0).sum(dim=0)
+    part = worker.steering.take_recording("c")
+    assert part.residual_counts is not None
+    np.testing.assert_array_equal(part.residual_counts[0], expected)
+    assert worker.steering.take_recording("p").residual_counts is None
+
+
+def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
+    worker = make_worker("cpu", FORMS, SiluAndMul())
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", -1.0)):
+        record = RecordingArgs(key=name, skip=0, sums=False, residual_counts=True)
+        worker.steering.start(name, RequestExtras(record=record).extra_args(), [0])
+        worker.steering.begin_step([name], [2], [0])
+        worker.residual(torch.full((2, HIDDEN), value), None)
+        counts = worker.steering.take_recording(name).residual_counts
+        np.testing.assert_array_equal(counts, np.full((1, HIDDEN), 2 if value > 0 else 0))
+        worker.steering.finish(name)
+
+
 def test_a_slot_that_had_a_vector_has_none_when_it_is_used_again(worker: Worker) -> None:
     for request, intervention in enumerate((VECTOR, VECTOR, {"op": "set"}, {"op": "scale"})):
         worker.steering.start(str(request), steer(1, **intervention, factor=1.0 + request), [0])
