@@ -40,6 +40,13 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["en", "fr"], "op": "add", "factor": 1.5, "scope": "prompt"},
     {"languages": ["tr"], "op": "set", "patch": "max", "layers": [1]},
     {"languages": {"en": 1, "fr": 0.5}, "op": "set", "statistic": "p90", "factor": 1.5},
+    {
+        "languages": ["fr"],
+        "op": "add",
+        "patch": "difference",
+        "factor": 1.5,
+        "source": {"language": "en", "op": "set", "factor": 0.0},
+    },
     {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8.0},
     {"languages": ["tr"], "op": "add", "vector": "diffmean_raw", "factor": -1.0, "layers": [1], "scope": "generation"},
 )

@@ -105,9 +105,7 @@ function tableCell(row, largest) {
   if (row === undefined) return h("td", {});
   const effect = change(row);
   const better = row.higher_is_better === null ? null : row.higher_is_better === effect >= 0;
-  const deltaInterval = interval(row.delta_ci_low, row.delta_ci_high);
-  const noise = (row.noise ?? null) === null ? "" : `, noise ${row.noise.toFixed(3)}`;
-  const difference = row.delta === null ? "" : `; difference ${signed(row.delta)}${deltaInterval}${noise}`;
+  const difference = row.delta === null ? "" : `; ${describedDifference(row)}`;
   const element = h(
     "td",
     {
@@ -118,6 +116,18 @@ function tableCell(row, largest) {
   );
   element.style.setProperty("--share", Math.min(1, Math.abs(effect) / largest).toFixed(3));
   return element;
+}
+
+/** Return the difference from the unsteered model, with what else could have caused it and what could have been seen. */
+function describedDifference(row) {
+  const { delta, delta_ci_low: low, delta_ci_high: high } = row;
+  const noise = row.noise ?? null;
+  const mde = row.mde ?? null;
+  const parts = [`difference ${signed(delta)}${interval(low, high)}`];
+  if (noise !== null) parts.push(`noise ${noise.toFixed(3)}`);
+  if (mde !== null) parts.push(`detectable from ${mde.toFixed(3)}`);
+  if (low !== null && ((low <= 0 && high >= 0) || Math.abs(delta) <= (noise ?? -1))) parts.push("no effect above noise");
+  return parts.join(", ");
 }
 
 const signed = (value) => `${value >= 0 ? "+" : ""}${value.toFixed(3)}`;

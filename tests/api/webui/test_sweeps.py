@@ -11,7 +11,6 @@ import pytest
 from ampsweep.domain.intervention import VECTORS, Selection
 from ampsweep.domain.neuron_set import SpecMethod
 from jobs.instruction import PromptMethod
-from jobs.results.schema import SUMMARY
 from jobs.spec import parse_spec
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
@@ -69,51 +68,6 @@ def test_the_form_of_a_new_sweep_offers_every_method_control_and_baseline(
         tab.click("input[name=spec-baselines][value=diffmean]")
         assert spec()["interventions"]["baselines"] == ["prompt_native"]
     assert tab.errors == []
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize(
-    ("metric", "higher_is_better", "delta", "colour"),
-    [
-        ("accuracy", True, 0.1, "up"),
-        ("accuracy", True, -0.1, "down"),
-        ("nll", False, -0.1, "up"),
-        ("perplexity", False, 0.1, "down"),
-        ("length", None, 0.1, "neutral"),
-    ],
-)
-def test_a_heat_map_shows_an_improvement_green_whatever_its_direction(
-    installation: Installation, tab: Browser, metric: str, higher_is_better: bool | None, delta: float, colour: str
-) -> None:
-    row = {
-        **dict.fromkeys(SUMMARY.names),
-        "task": "xcopa",
-        "metric": metric,
-        "data_language": "fr",
-        "target_language": "fr",
-        "op": "set",
-        "factor": 2.0,
-        "layers": "all",
-        "n": 40,
-        "value": 2.5,
-        "ci_low": 2.4,
-        "ci_high": 2.6,
-        "delta": delta,
-        "delta_ci_low": delta - 0.05,
-        "delta_ci_high": delta + 0.05,
-        "higher_is_better": higher_is_better,
-    }
-    with server_in_thread(installation) as (url, _):
-        tab.open(url)
-        cell = tab.run(
-            "import('/page/heat_maps.js').then(({heatMaps}) => {"
-            f"  const [, map] = heatMaps([{json.dumps(row)}]);"
-            "  const cell = map.querySelector('tbody td');"
-            "  return [cell.className, cell.title, map.querySelector('caption').textContent];})"
-        )
-    difference = f"{delta:+.3f} (95 % {delta - 0.05:.3f} to {delta + 0.05:.3f})"
-    assert cell[:2] == [colour, f"2.500 (95 % 2.400 to 2.600); difference {difference}; 40 items"]
-    assert "difference from the unsteered model" in cell[2]
 
 
 @pytest.mark.processes
