@@ -122,6 +122,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "engine/kernels/steer_numba.py",
         "engine/kernels/steer_torch.py",
     ),
+    "tests/engine/identify/test_recorder.py": ("engine/identify/stats.py",),
     "tests/engine/test_families.py": ("engine/steering/mlp_sites.py",),
     "tests/engine/vllm/worker/test_steering.py": (
         "engine/vllm/backends/base.py",

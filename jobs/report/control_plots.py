@@ -82,6 +82,8 @@ def control_and_cost(table: pa.Table) -> str:
             plots = part.subplots(-(-len(targets) // across), across, sharex=True, sharey=True, squeeze=False)
             for axes in plots.flat[len(targets) :]:
                 axes.set_visible(False)
+            for axes in plots.flat[max(0, len(targets) - across) : len(targets)]:  # the lowest one of each column
+                axes.tick_params(labelbottom=True)
             for axes, target in zip(plots.flat, targets, strict=False):
                 _front(axes, [row for row in rows if row["target"] == target])
                 axes.set_title(target, loc="left", pad=2, fontweight="bold")

@@ -17,9 +17,8 @@ from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import checkpoint_in, identify, identify_with_scores
 from engine.identify.scores import scores_of
-from engine.neurons.lape_scores import SiteScores
+from engine.neurons.lape_scores import SITES, Site, SiteScores
 from engine.neurons.numbering import selected
-from tests.engine.forward import HandModel
 from tests.engine.identify.counts import make_stats
 from tests.engine.identify.test_lape import direct_lape
 
@@ -44,24 +43,21 @@ def selected_by(scores: SiteScores, languages: tuple[str, ...]) -> dict[str, lis
     }
 
 
-def test_both_sites_are_scored_as_by_hand(
-    reference: Callable[[Family], TransformersEngine], model_folder: Callable[[Family], Path], corpus: Corpus
-) -> None:
+def test_both_sites_are_scored_as_by_hand(reference: Callable[[Family], TransformersEngine], corpus: Corpus) -> None:
     engine = reference("qwen2")
     rates = {"top_rate": 0.1, "filter_rate": 0.5, "activation_bar": 0.5}
     request = IdentificationRequest.of("lape", rates)
     neuron_set, scores = asyncio.run(identify_with_scores(engine, corpus, request))
-    hand, tokenizer = HandModel(model_folder("qwen2")), engine._model.tokenizer
-    counts: dict[str, list[list[list[int]]]] = {"mlp": [], "residual": []}
+    counts: dict[Site, list[list[list[int]]]] = {"mlp": [], "residual": []}
     tokens = []
     for lines in TEXTS.values():
-        texts = [tokenizer.encode(text) for text in lines]
-        tokens.append(sum(map(len, texts)))
-        for site, values_of in (("mlp", hand.activations), ("residual", hand.residuals)):
-            values = torch.cat([torch.stack(values_of(ids), dim=1) for ids in texts])
+        observed = [engine._model.observe(engine._model.tokenizer.encode(text)) for text in lines]
+        tokens.append(sum(len(activations[0]) for activations, _ in observed))
+        for position, site in enumerate(SITES):
+            values = torch.cat([torch.stack(by_site[position], dim=1) for by_site in observed])
             counts[site].append((values > 0).sum(dim=0).tolist())
     for site, expected in counts.items():
-        ours = scores.sites["mlp" if site == "mlp" else "residual"]
+        ours = scores.sites[site]
         picked = direct_lape(expected, tokens, list(TEXTS), **rates)
         assert selected_by(ours, scores.languages) == picked
         assert sum(map(len, picked.values())) > 5

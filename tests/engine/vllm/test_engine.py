@@ -122,10 +122,13 @@ def test_the_residual_is_not_counted_on_the_cuda_backend() -> None:
                 SimpleNamespace(vllm_config=SimpleNamespace(additional_config={"ampsweep": {"backend": "cuda"}}))
             )
 
-    engine = _engine(takes_statistics=True)
-    engine._loop = Loop()  # type: ignore[assignment]
+    async def record() -> None:
+        engine = _engine(takes_statistics=True)
+        engine._loop = Loop()  # type: ignore[assignment]
+        await engine.record([], max_tokens=10, residual_counts=True)
+
     with pytest.raises(InvalidRequest, match="identify on a CPU") as refused:
-        asyncio.run(engine.record([], max_tokens=10, residual_counts=True))
+        asyncio.run(record())
     assert refused.value.param == "residual_counts"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
@@ -61,6 +62,9 @@ def test_eighteen_languages_have_a_row_and_a_plot_each(tmp_path: Path) -> None:
     works, costs = tables(tmp_path, rows)
     for figure in (method_dots(works), control_and_cost(costs)):
         assert set(FLORES_CODES) <= set(texts(figure))
+    of_costs = Counter(text for text in texts(control_and_cost(costs)) if text in ("0.05", "0.10", "0.15"))
+    assert of_costs
+    assert set(of_costs.values()) == {5}, "each of the 5 columns has a scale, although the last row has 4 plots"
 
 
 def test_figures_follow_the_colour_scheme_of_the_page(tmp_path: Path) -> None:
